@@ -1,0 +1,113 @@
+"""Preference pairs: the target's option line against each of the two others, ready for TRL."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairpp_hf.preferences.weights import preference_weights
+from fairpp_hf.questions import option_lines
+from fairpp_hf.schema import PAIR_FEATURES
+from fairpp_hf.stable_hash import uniforms
+
+
+def build_pairs(
+    questions: pa.Table,
+    answers: Mapping[str, NDArray[np.integer]],
+    target: str,
+    *,
+    is_train: NDArray[np.bool_] | None = None,
+    scheme: str = "tier",
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    comparison: Sequence[str] | None = None,
+    random_third_pair: bool = False,
+    seed: int = 0,
+) -> dict[str, pa.Table]:
+    """Turn answers into weighted preference pairs for one target persona.
+
+    Each question that the target validly answered gives two pairs: its option line ("B. ...") against each of the other
+    two. A question without a valid answer gives none. Both pairs carry the question's tier and weight.
+
+    Args:
+        questions: n rows with the columns of `QUESTION_FEATURES`.
+        answers: persona id to an integer array (n,), 0..2 or -1.
+        target: id of the persona whose answers are chosen.
+        is_train: boolean (n,). Tier masses are fitted on the training rows and applied to the others.
+        scheme: weighting scheme, see `preference_weights`.
+        alpha: see `preference_weights`.
+        beta: see `preference_weights`.
+        comparison: see `preference_weights`.
+        random_third_pair: adds the authors' third pair, the two options that were not chosen in random order. It is
+            noise by construction; it is there to reproduce the paper.
+        seed: of the order within the third pair.
+
+    Returns:
+        Tables with the columns of `PAIR_FEATURES` under `"train"` and `"test"`, or all rows under `"train"` where
+        `is_train` is None. Pairs of a question stand together, in the order of the questions.
+
+    Raises:
+        ValueError: as `preference_weights` does.
+    """
+    weights = preference_weights(
+        answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, fit_rows=is_train
+    )
+    own = np.asarray(answers[target], dtype=np.int64)
+    valid = weights.tier > 0
+    parts = {"train": valid} if is_train is None else {"train": valid & is_train, "test": valid & ~is_train}
+    lines = option_lines(questions)
+    tables = {}
+    for split, mask in parts.items():
+        rows = np.flatnonzero(mask)
+        chosen = own[rows]
+        # The other two options in the order of their letters: A -> B, C; B -> A, C; C -> A, B.
+        first_other = np.where(chosen == 0, 1, 0)
+        second_other = np.where(chosen == 2, 1, 2)
+        picks = [(chosen, first_other), (chosen, second_other)]
+        if random_third_pair and len(rows):
+            ids = questions["question_id"].to_numpy(zero_copy_only=False)[rows].astype(np.str_)
+            swap = uniforms(ids, f"third pair/{target}/{seed}") < 0.5
+            picks.append((np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
+        tables[split] = _pair_table(questions, lines, rows, picks, weights.weight, weights.tier, target)
+    return tables
+
+
+def _pair_table(
+    questions: pa.Table,
+    lines: Sequence[pa.Array],
+    rows: NDArray[np.int64],
+    picks: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    weight: NDArray[np.float64],
+    tier: NDArray[np.int64],
+    target: str,
+) -> pa.Table:
+    """Lay out the pairs of the given rows; `picks` has (chosen, rejected) option numbers per kind of pair."""
+    row = np.repeat(rows, len(picks))
+    chosen = np.stack([pick[0] for pick in picks], axis=1).reshape(-1)
+    rejected = np.stack([pick[1] for pick in picks], axis=1).reshape(-1)
+    # All option lines end to end, so that one take by (option, row) fetches any mixture of options.
+    all_lines = pa.concat_arrays([_contiguous(line) for line in lines])
+    total = len(questions)
+    columns = [
+        _messages("user", _contiguous(questions["prompt"]).take(pa.array(row))),
+        _messages("assistant", all_lines.take(pa.array(chosen * total + row))),
+        _messages("assistant", all_lines.take(pa.array(rejected * total + row))),
+        pa.array(weight[row], pa.float64()),
+        pa.array(tier[row], pa.int64()),
+        questions["question_id"].take(pa.array(row)),
+        pa.repeat(pa.scalar(target, pa.string()), len(row)),
+    ]
+    return pa.Table.from_arrays(columns, schema=PAIR_FEATURES.arrow_schema)
+
+
+def _contiguous(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _messages(speaker: str, contents: pa.Array) -> pa.Array:
+    """One chat message per row, as TRL's conversational format has it: a list of one {role, content}."""
+    message = pa.StructArray.from_arrays(
+        [pa.repeat(pa.scalar(speaker, pa.string()), len(contents)), contents], names=["role", "content"]
+    )
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(contents) + 1, dtype=np.int32)), message)

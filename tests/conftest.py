@@ -1,0 +1,30 @@
+"""Fixtures of the whole suite, and its two rules: no hub, and no cache but its own."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before datasets and huggingface_hub are imported, since they read these once.
+_CACHE = tempfile.mkdtemp(prefix="fairpp-tests-")
+os.environ["HF_HOME"] = _CACHE
+os.environ["FAIRPP_HOME"] = str(Path(_CACHE) / "fairpp")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["ACCELERATE_USE_CPU"] = "true"
+
+import shutil
+
+import pytest
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random Llama and its tokenizer."""
+    from tiny_models import save_tiny_model
+
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-llama")

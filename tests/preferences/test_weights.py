@@ -1,0 +1,131 @@
+"""Tiers and weights against hand arithmetic and a plain-Python recount."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fairpp_hf.preferences import preference_weights
+
+
+def test_tier_weights_by_hand():
+    """K = 3. Rows: all agree, all agree, one differs, both differ.
+
+    N = (2, 1, 1); (i/3) / N_i = 1/6, 2/3, 1; sum 11/6; T = 1/11, 4/11, 6/11.
+    """
+    answers = {"t": np.array([0, 1, 2, 0]), "x": np.array([0, 1, 2, 1]), "y": np.array([0, 1, 0, 2])}
+    result = preference_weights(answers, "t")
+    np.testing.assert_array_equal(result.tier, [1, 1, 2, 3])
+    np.testing.assert_allclose(result.weight, np.array([1, 1, 4, 6]) / 11)
+
+
+def test_tier_from_zero_by_hand():
+    """Same rows, tiers 0, 1, 2: (i/3) / N_i = 0, 1/3, 2/3; T = 0, 1/3, 2/3. Tier numbers in the table stay 1..K."""
+    answers = {"t": np.array([0, 1, 2, 0]), "x": np.array([0, 1, 2, 1]), "y": np.array([0, 1, 0, 2])}
+    result = preference_weights(answers, "t", scheme="tier_from_zero")
+    np.testing.assert_array_equal(result.tier, [1, 1, 2, 3])
+    np.testing.assert_allclose(result.weight, [0, 0, 1 / 3, 2 / 3])
+
+
+def test_matches_a_plain_recount():
+    rng = np.random.default_rng(0)
+    answers = {name: rng.integers(-1, 3, 500) for name in "abcdefg"}
+    alpha, beta = 0.7, 0.4
+    result = preference_weights(answers, "c", alpha=alpha, beta=beta)
+    tiers = []
+    for row in range(500):
+        own = answers["c"][row]
+        others = [answers[name][row] for name in "abdefg"]
+        tiers.append(0 if own == -1 else 1 + sum(other not in (own, -1) for other in others))
+    raw = {i: (i / 7) ** alpha / tiers.count(i) ** beta for i in range(1, 8) if tiers.count(i)}
+    expected = [raw[i] / sum(raw.values()) if i else 0.0 for i in tiers]
+    np.testing.assert_array_equal(result.tier, tiers)
+    np.testing.assert_allclose(result.weight, expected)
+
+
+def test_empty_tiers_take_no_mass_and_divide_nothing():
+    """Nobody ever disagrees with the target: one tier is occupied, and it holds all the mass."""
+    answers = {name: np.array([1, 1, 0]) for name in "abc"}
+    result = preference_weights(answers, "a")
+    np.testing.assert_array_equal(result.tier, [1, 1, 1])
+    np.testing.assert_allclose(result.weight, [1.0, 1.0, 1.0])
+
+
+def test_beta_one_gives_each_tier_the_mass_of_its_number():
+    rng = np.random.default_rng(1)
+    answers = {name: rng.integers(0, 3, 4000) for name in "abcd"}
+    result = preference_weights(answers, "a", beta=1.0)
+    masses = np.bincount(result.tier, weights=result.weight)[1:]
+    np.testing.assert_allclose(masses / masses.sum(), np.array([1, 2, 3, 4]) / 10)
+
+
+def test_missing_target_answer_weighs_nothing_and_is_not_counted():
+    answers = {"t": np.array([0, -1, 0]), "x": np.array([1, 1, 0])}
+    with_gap = preference_weights(answers, "t")
+    without = preference_weights({name: column[[0, 2]] for name, column in answers.items()}, "t")
+    np.testing.assert_array_equal(with_gap.tier, [2, 0, 1])
+    assert with_gap.weight[1] == 0
+    np.testing.assert_allclose(with_gap.weight[[0, 2]], without.weight)
+
+
+def test_comparison_subset_sets_the_number_of_tiers():
+    answers = {"t": np.array([0, 0]), "x": np.array([1, 0]), "y": np.array([0, 1])}
+    np.testing.assert_array_equal(preference_weights(answers, "t", comparison=["x"]).tier, [2, 1])
+
+
+def test_fit_rows_decide_the_masses_of_all_rows():
+    """Fitted on the first two rows, N = (1, 1): T = 1/3, 2/3, whatever the other rows hold."""
+    answers = {"t": np.array([0, 0, 0, 0]), "x": np.array([0, 1, 1, 1])}
+    result = preference_weights(answers, "t", fit_rows=np.array([True, True, False, False]))
+    np.testing.assert_allclose(result.weight, [1 / 3, 2 / 3, 2 / 3, 2 / 3])
+
+
+def test_uniform_weighs_every_valid_row_alike():
+    answers = {"t": np.array([0, 1, -1]), "x": np.array([1, 1, 1])}
+    np.testing.assert_array_equal(preference_weights(answers, "t", scheme="uniform").weight, [1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"target": "loyal"},
+            "target must be one of 'loyal_nationals', 'x'; got 'loyal'. Did you mean 'loyal_nationals'?",
+        ),
+        ({"comparison": ["y"]}, "comparison must be one of 'loyal_nationals', 'x'; got 'y'."),
+        (
+            {"comparison": ["loyal_nationals"]},
+            "comparison must not contain the target; got 'loyal_nationals'. Remove it from the list.",
+        ),
+        (
+            {"comparison": []},
+            "comparison must name at least one persona; got none. Pass the answers of another persona.",
+        ),
+        ({"alpha": -1.0}, "alpha must be a finite number of at least 0; got -1.0."),
+        ({"beta": float("nan")}, "beta must be a finite number of at least 0; got nan."),
+        (
+            {"scheme": "tiers"},
+            "scheme must be one of 'tier', 'tier_from_zero', 'uniform'; got 'tiers'. Did you mean 'tier'?",
+        ),
+        (
+            {"answers": {"loyal_nationals": np.array([0, 3]), "x": np.array([0, 0])}},
+            "answers['loyal_nationals'] must be in -1..2 (-1 for no valid answer); got 3 at row 1.",
+        ),
+        (
+            {"answers": {"loyal_nationals": np.array([0.0]), "x": np.array([0])}},
+            "answers['loyal_nationals'] must be a one-dimensional integer array; got float64 of shape (1,).",
+        ),
+        (
+            {"answers": {"loyal_nationals": np.array([0]), "x": np.array([0, 1])}},
+            "answers must all have the same length; got {'loyal_nationals': 1, 'x': 2}.",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(changes, message):
+    arguments = {
+        "answers": {"loyal_nationals": np.array([0, 1]), "x": np.array([0, 0])},
+        "target": "loyal_nationals",
+        **changes,
+    }
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        preference_weights(**arguments)

@@ -1,0 +1,326 @@
+"""`ReweightedDPOTrainer` against `trl.DPOTrainer`, against the plainest oracle, and against bad input."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tiny_models import tiny_model, tiny_tokenizer
+from trl import DPOConfig, DPOTrainer
+
+from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+from fairpp_hf.training.losses import LOSSES
+
+
+def _message(speaker, content):
+    return [{"role": speaker, "content": content}]
+
+
+def make_pairs(weights, seed=0):
+    """One conversational pair per weight, with completions of unequal lengths."""
+    rng = np.random.default_rng(seed)
+    words = ["fair", "share", "rule", "energy", "people", "custom", "law", "equal"]
+    rows = []
+    for weight in weights:
+        question = " ".join(rng.choice(words, rng.integers(3, 8)))
+        chosen, rejected = (" ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(2))
+        rows.append(
+            {
+                "prompt": _message("user", question),
+                "chosen": _message("assistant", f"A. {chosen}"),
+                "rejected": _message("assistant", f"B. {rejected}"),
+                "weight": weight,
+            }
+        )
+    return Dataset.from_list(rows)
+
+
+def make_trainer(tmp_path, pairs, *, trainer=ReweightedDPOTrainer, config=ReweightedDPOConfig, peft=None, **settings):
+    args = config(
+        **{
+            "output_dir": str(tmp_path / "out"),
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "num_train_epochs": 1,
+            "report_to": "none",
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "disable_tqdm": True,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "optim": "sgd",
+            "lr_scheduler_type": "constant",
+            **settings,
+        }
+    )
+    return trainer(
+        model=tiny_model(),
+        ref_model=None if peft else tiny_model(seed=1),
+        args=args,
+        train_dataset=pairs,
+        eval_dataset=pairs,
+        processing_class=tiny_tokenizer(),
+        peft_config=peft,
+    )
+
+
+def parameters(trainer):
+    return torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters() if p.requires_grad])
+
+
+@pytest.mark.parametrize("loss_type", sorted(set(LOSSES) - {"sft"}))
+def test_equal_weights_train_as_trl_does(tmp_path, loss_type):
+    pairs = make_pairs([0.25] * 8)
+    settings = {"loss_type": [loss_type], "label_smoothing": 0.1}
+    ours = make_trainer(tmp_path, pairs, **settings)
+    theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
+    start = parameters(ours)
+    our_loss, their_loss = ours.train().training_loss, theirs.train().training_loss
+    assert our_loss == pytest.approx(their_loss, rel=1e-6)
+    assert not torch.allclose(parameters(ours), start, atol=1e-5)
+    torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"f_divergence_type": "forward_kl"},
+        {"f_divergence_type": "js_divergence"},
+        {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.3},
+        {"ld_alpha": 0.5},
+        {"precompute_ref_log_probs": True},
+        {"loss_type": ["sigmoid", "bco_pair"], "loss_weights": [0.8, 0.3]},
+        {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+        {"gradient_checkpointing": True},
+    ],
+    ids=lambda settings: ",".join(settings),
+)
+def test_equal_weights_train_as_trl_does_in_other_settings(tmp_path, settings):
+    pairs = make_pairs([3.0] * 8)
+    ours = make_trainer(tmp_path, pairs, **settings)
+    theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
+    ours.train()
+    theirs.train()
+    torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
+
+
+def test_equal_weights_log_what_trl_logs(tmp_path):
+    pairs = make_pairs([1.0] * 8)
+    ours = make_trainer(tmp_path, pairs)
+    theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig)
+    logs = []
+    for trainer in (ours, theirs):
+        trainer.train()
+        trainer.evaluate()
+        logs.append({key: value for entry in trainer.state.log_history for key, value in entry.items()})
+    untimed = {key for key in logs[1] if not re.search("runtime|per_second|flos", key)}
+    assert untimed <= set(logs[0])
+    for key in untimed:
+        assert logs[0][key] == pytest.approx(logs[1][key], rel=1e-4, abs=1e-6), key
+
+
+def test_lora_trains_as_trl_does(tmp_path):
+    pairs = make_pairs([1.0] * 8)
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    ours = make_trainer(tmp_path, pairs, peft=lora)
+    theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, peft=lora)
+    ours.train()
+    theirs.train()
+    torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
+
+
+def sequence_logp(model, tokenizer, prompt, completion):
+    """Plainest log-probability of a completion: one sequence, full softmax, one token at a time."""
+    context = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    full = tokenizer.apply_chat_template(prompt + completion, return_dict=True)["input_ids"]
+    logp = torch.log_softmax(model(torch.tensor([full])).logits[0].double(), dim=-1)
+    return sum(logp[position - 1, full[position]] for position in range(len(context), len(full)))
+
+
+def test_gradient_is_the_weighted_sum_over_pairs(tmp_path):
+    """Oracle: one pair at a time, -log sigmoid(beta * margin) times w / mean(w), summed and divided by the pairs."""
+    weights = [0.1, 2.0, 0.0, 0.7]
+    pairs = make_pairs(weights)
+    trainer = make_trainer(tmp_path, pairs, beta=0.3)
+    start = parameters(trainer)
+    trainer.train()
+    step = (start - parameters(trainer)) / 1e-2
+
+    model, ref_model, tokenizer = tiny_model(), tiny_model(seed=1), tiny_tokenizer()
+    for pair in pairs:
+        margin = 0.0
+        for side, sign in (("chosen", 1), ("rejected", -1)):
+            with torch.no_grad():
+                reference = sequence_logp(ref_model, tokenizer, pair["prompt"], pair[side])
+            margin = margin + sign * (sequence_logp(model, tokenizer, pair["prompt"], pair[side]) - reference)
+        loss = -torch.nn.functional.logsigmoid(0.3 * margin)
+        (pair["weight"] / np.mean(weights) * loss / len(weights)).backward()
+    gradient = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    # Trainer clips at norm 1.
+    gradient = gradient * min(1.0, 1.0 / gradient.norm().item())
+    torch.testing.assert_close(step, gradient, rtol=2e-3, atol=2e-4)
+
+
+def test_scaling_all_weights_changes_nothing(tmp_path):
+    weights = np.array([0.1, 0.4, 0.0, 0.9, 0.3, 0.3, 0.2, 0.8])
+    runs = []
+    for scale in (1.0, 1000.0):
+        trainer = make_trainer(tmp_path, make_pairs((weights * scale).tolist()))
+        trainer.train()
+        runs.append(parameters(trainer))
+    torch.testing.assert_close(*runs, rtol=1e-6, atol=1e-8)
+
+
+def test_accumulated_micro_batches_equal_one_batch(tmp_path):
+    weights = [0.1, 0.4, 0.0, 0.9, 0.3, 0.3, 0.2, 0.8]
+    runs = []
+    for micro_batch in (8, 1):
+        trainer = make_trainer(
+            tmp_path,
+            make_pairs(weights),
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=8 // micro_batch,
+        )
+        trainer.train()
+        runs.append(parameters(trainer))
+    torch.testing.assert_close(*runs, rtol=1e-4, atol=1e-6)
+
+
+def test_raising_a_weight_raises_that_pairs_margin(tmp_path):
+    margins = []
+    for weight in (0.1, 5.0):
+        trainer = make_trainer(tmp_path, make_pairs([weight, 1.0, 1.0, 1.0]), num_train_epochs=10)
+        trainer.train()
+        margins.append(trainer.evaluate(make_pairs([1.0]))["eval_rewards/margins"])
+    assert margins[1] > margins[0] + 0.01
+
+
+def test_eval_loss_and_metrics_are_weighted(tmp_path):
+    """eval_loss over the whole set = sum(w l) / sum(w), from the losses of the pairs one at a time."""
+    weights = [0.5, 0.0, 3.0, 1.5, 1.0]
+    pairs = make_pairs(weights)
+    trainer = make_trainer(tmp_path, pairs, per_device_eval_batch_size=2)
+    metrics = trainer.evaluate()
+    alone = [trainer.evaluate(pairs.select([i]).map(lambda row: {"weight": 1.0})) for i in range(5)]
+    losses = np.array([entry["eval_loss"] for entry in alone])
+    margins = np.array([entry["eval_rewards/margins"] for entry in alone])
+    assert metrics["eval_loss"] == pytest.approx(np.average(losses, weights=weights), rel=1e-4)
+    assert metrics["eval_rewards/weighted_margins"] == pytest.approx(np.average(margins, weights=weights), rel=1e-3)
+    assert metrics["eval_rewards/weighted_accuracies"] == pytest.approx(np.average(margins > 0, weights=weights))
+    assert metrics["eval_weights/mean"] == pytest.approx(1.0)
+    assert metrics["eval_weights/max"] == pytest.approx(3.0 / 1.2)
+    # (sum w)^2 / sum w^2 = 36 / 12.5
+    assert metrics["eval_weights/effective_sample_size"] == pytest.approx(36 / 12.5)
+
+
+def test_weights_none_takes_them_as_they_are(tmp_path):
+    trainer = make_trainer(tmp_path, make_pairs([2.0, 2.0]), weight_normalization="none")
+    normalized = make_trainer(tmp_path, make_pairs([2.0, 2.0]))
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(2 * normalized.evaluate()["eval_loss"], rel=1e-6)
+
+
+_NEXT_STEP = (
+    "Add it, for instance from fairpp_hf.preference_weights, or load pairs that have it: "
+    'load_dataset("fairpp", "pairs", target=...).'
+)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            [1.0, -0.5, -2.0],
+            "train_dataset must have finite weights of at least 0; got -0.5 at row 1 (2 such of 3 rows). "
+            "Drop or mend these rows.",
+        ),
+        (
+            [1.0, math.nan],
+            "train_dataset must have finite weights of at least 0; got nan at row 1 (1 such of 2 rows). "
+            "Drop or mend these rows.",
+        ),
+        (
+            [math.inf],
+            "train_dataset must have finite weights of at least 0; got inf at row 0 (1 such of 1 rows). "
+            "Drop or mend these rows.",
+        ),
+        (
+            [None, 1.0],
+            "train_dataset must have finite weights of at least 0; got nan at row 0 (1 such of 2 rows). "
+            "Drop or mend these rows.",
+        ),
+        (
+            [0.0, 0.0],
+            "train_dataset must have a weight above 0; got 0 in all 2 rows, from which nothing is learnt.",
+        ),
+        (["heavy"], "train_dataset must have numbers in its 'weight' column; got string."),
+    ],
+)
+def test_bad_weights_are_refused_before_anything_is_loaded(tmp_path, weights, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ReweightedDPOTrainer(
+            model="a model that does not exist",
+            args=ReweightedDPOConfig(str(tmp_path), report_to="none", bf16=False),
+            train_dataset=make_pairs(weights),
+        )
+
+
+def test_a_missing_weight_column_is_refused(tmp_path):
+    pairs = make_pairs([1.0])
+    message = (
+        "eval_dataset['heldout'] must have a 'weight' column; got columns ['prompt', 'chosen', 'rejected']. "
+        + _NEXT_STEP
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ReweightedDPOTrainer(
+            model="a model that does not exist",
+            args=ReweightedDPOConfig(str(tmp_path), report_to="none", bf16=False),
+            train_dataset=pairs,
+            eval_dataset={"heldout": pairs.remove_columns("weight")},
+        )
+
+
+def test_unsupported_settings_are_refused_all_at_once(tmp_path):
+    with pytest.raises(ValueError, match="loss_type must be a sum over pairs; got 'aot'") as error:
+        ReweightedDPOConfig(
+            str(tmp_path), loss_type=["aot"], use_weighting=True, padding_free=True, weight_normalization="sum"
+        )
+    assert [line.split(" ")[0] for line in str(error.value).splitlines()] == [
+        "weight_normalization", "loss_type", "use_weighting", "padding_free",
+    ]  # fmt: skip
+
+
+def test_a_stream_needs_its_own_normalization(tmp_path):
+    stream = make_pairs([1.0, 2.0]).to_iterable_dataset()
+    args = ReweightedDPOConfig(str(tmp_path), report_to="none", bf16=False, max_steps=1)
+    with pytest.raises(
+        ValueError, match="weight_normalization must be 'none' for a streaming train_dataset; got 'dataset'"
+    ):
+        ReweightedDPOTrainer(model=tiny_model(), args=args, train_dataset=stream, processing_class=tiny_tokenizer())
+
+
+def test_a_stream_trains_with_weights_as_they_are(tmp_path):
+    pairs = make_pairs([0.5, 1.5, 0.5, 1.5])
+    settings = {"max_steps": 1, "weight_normalization": "none", "eval_strategy": "no"}
+    mapped = make_trainer(tmp_path, pairs, train_sampling_strategy="sequential", **settings)
+    streamed = make_trainer(tmp_path, pairs.to_iterable_dataset(), **settings)
+    mapped.train()
+    streamed.train()
+    torch.testing.assert_close(parameters(streamed), parameters(mapped), rtol=1e-4, atol=1e-6)
+
+
+def test_prompts_that_fill_max_length_are_counted(tmp_path):
+    pairs = make_pairs([1.0, 1.0, 1.0, 1.0])
+    lengths = sorted(len(ids) for ids in make_trainer(tmp_path, pairs).train_dataset["prompt_ids"])
+    assert lengths[-2] < lengths[-1]
+    with pytest.warns(
+        UserWarning, match=rf"1 of 4 pairs of the train dataset are left out: .*max_length={lengths[-1]}"
+    ):
+        make_trainer(tmp_path, pairs, max_length=lengths[-1])
+
+
+def test_plain_dpo_config_is_accepted(tmp_path):
+    trainer = make_trainer(tmp_path, make_pairs([1.0, 3.0]), config=DPOConfig)
+    assert trainer.train().training_loss > 0
