@@ -1,0 +1,51 @@
+"""The command line, `fairpp`: one file a command, each with `SUMMARY`, `add_arguments` and `run`."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fairpp_hf.naming import nearest
+
+COMMANDS = ("questions", "generate", "build", "weights", "evaluate", "demo")
+"""In the order of the data. A command is imported when it is asked for, so that none slows down another."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that names the nearest command, and prints errors without the usage in front."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        if "invalid choice" in message and "argument COMMAND" in message:
+            wrong = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+            close = nearest(wrong, COMMANDS)
+            hint = f" Did you mean {close!r}?" if close else ""
+            message = f"the command must be one of {', '.join(COMMANDS)}; got {wrong!r}.{hint}"
+        self.exit(2, f"{self.prog}: {message}\nSee `{self.prog} --help`.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 0 on success, 1 on bad input that the command found, 2 on bad arguments."""
+    parser = _Parser(
+        prog="fairpp",
+        description="Fair-PP: preferences of personas on social equity, from questions to aligned models.",
+        epilog="Answers of simulated personas are called simulated wherever they appear.",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    arguments_list = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((argument for argument in arguments_list if argument in COMMANDS), None)
+    for name in COMMANDS:
+        # The summaries are needed for the list of commands alone; a chosen command spares the imports of the others.
+        if chosen is not None and name != chosen:
+            subparsers.add_parser(name)
+            continue
+        command = importlib.import_module(f"fairpp_hf.cli.{name}")
+        subparser = subparsers.add_parser(name, help=command.SUMMARY, description=command.SUMMARY)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    arguments = parser.parse_args(arguments_list)
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, OSError, RuntimeError) as error:
+        # Bad input and a full disk are the user's to mend: a sentence helps, a traceback does not.
+        print(f"fairpp {arguments.command}: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,26 @@
+"""Samples of questions that are the same on every machine, and of which a larger one contains the smaller."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairpp_hf.stable_hash import hash_strings
+
+
+def sample_questions(questions: pa.Table, count: int) -> NDArray[np.int64]:
+    """Choose questions by a hash of their ids, which spreads the sample over all labels.
+
+    Args:
+        questions: a table with the column `question_id`, n rows.
+        count: how many; at least 1. With n or more, every question is chosen.
+
+    Returns:
+        Row numbers, ascending.
+
+    Raises:
+        ValueError: `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"A sample must have at least 1 question; got {count}.")
+    ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
+    return np.sort(np.argsort(hash_strings(ids, "sample"), kind="stable")[:count])
