@@ -1,0 +1,123 @@
+"""The manifest of a run: what was asked for, in a file to read, and what has changed since the last time."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+def new_manifest(
+    *,
+    respondent: str,
+    settings: Mapping[str, Any],
+    persona_set: str,
+    portraits: Mapping[str, str],
+    question_count: int,
+    question_digest: str,
+    selection: Mapping[str, Any],
+    requests_digest: str,
+) -> dict[str, Any]:
+    """A manifest, without the time of its creation.
+
+    Args:
+        respondent: its name.
+        settings: its settings.
+        persona_set: id of the set.
+        portraits: persona id to portrait; the manifest has their digests.
+        question_count: how many questions.
+        question_digest: of `questions_digest`.
+        selection: how the questions were chosen, such as `{"split": "test", "limit": 100}`.
+        requests_digest: over the keys of all requests.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "package_version": version("fairpp_hf"),
+        "respondent": {"name": respondent, "settings": dict(settings)},
+        "personas": {
+            "set": persona_set,
+            "portraits": {
+                persona: hashlib.sha256(portrait.encode()).hexdigest() for persona, portrait in portraits.items()
+            },
+        },
+        "questions": {"count": question_count, "digest": question_digest, "selection": dict(selection)},
+        "requests": {"count": question_count * len(portraits), "digest": requests_digest},
+    }
+
+
+def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest whole or not at all."""
+    path = run / FILE_NAME
+    scratch = path.with_suffix(".json.new")
+    stamped = {**manifest, "written": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    with scratch.open("w", encoding="utf-8") as file:
+        json.dump(stamped, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def read_manifest(run: Path) -> dict[str, Any] | None:
+    """The manifest of a run, or None where there is none.
+
+    Raises:
+        ValueError: it is unreadable, or of a later format.
+    """
+    path = run / FILE_NAME
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(
+            f"A manifest must be JSON; got {error} at {path}. Remove the file and run `fairpp generate` on this run again: "
+            "the journal has the replies."
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
+        found = manifest.get("format_version") if isinstance(manifest, dict) else None
+        raise ValueError(
+            f"A manifest's format_version must be {FORMAT_VERSION}; got {found!r} at {path}. "
+            "Use the version of fairpp_hf that wrote the run."
+        )
+    return manifest
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What a run asks for now that it did not before, in words, one phrase a difference."""
+    found = []
+    before, after = old["respondent"], new["respondent"]
+    if before["name"] != after["name"]:
+        found.append(f"respondent {before['name']!r} -> {after['name']!r}")
+    settings_before, settings_after = before["settings"], after["settings"]
+    for name in sorted({*settings_before, *settings_after}):
+        if settings_before.get(name) != settings_after.get(name):
+            found.append(f"{name} {settings_before.get(name)!r} -> {settings_after.get(name)!r}")
+    if old["personas"]["set"] != new["personas"]["set"]:
+        found.append(f"persona set {old['personas']['set']!r} -> {new['personas']['set']!r}")
+    portraits_before, portraits_after = old["personas"]["portraits"], new["personas"]["portraits"]
+    for what, personas in (
+        ("new personas", [p for p in portraits_after if p not in portraits_before]),
+        ("personas left out", [p for p in portraits_before if p not in portraits_after]),
+        (
+            "changed portraits",
+            [p for p, digest in portraits_after.items() if portraits_before.get(p, digest) != digest],
+        ),
+    ):
+        if personas:
+            found.append(f"{what}: {', '.join(personas)}")
+    questions_before, questions_after = old["questions"], new["questions"]
+    if questions_before["digest"] != questions_after["digest"]:
+        found.append(f"questions {_described(questions_before)} -> {_described(questions_after)}")
+    return found
+
+
+def _described(questions: Mapping[str, Any]) -> str:
+    selection = " ".join(f"{name}={value}" for name, value in questions["selection"].items() if value is not None)
+    return f"{questions['count']} ({selection or 'all'})"

@@ -1,0 +1,72 @@
+"""The one protocol behind all respondents: requests in, replies out as they come.
+
+Whoever answers here stands in for a person and is not one, so that every respondent's name ends in `SIMULATED`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+SIMULATED = " (simulated)"
+"""Ends the name of every respondent, and with it every value of the `respondent` column."""
+
+
+class Request(NamedTuple):
+    """One persona is asked one question."""
+
+    question_id: str
+    persona: str
+    """Persona id."""
+    messages: list[dict[str, str]]
+    """Chat messages, `role` and `content`: the portrait as system message, the prompt as user message."""
+    options: tuple[str, str, str]
+    """Texts of options A, B, C, without their letters."""
+
+
+class Reply(NamedTuple):
+    """What came back for one request."""
+
+    answer: int
+    """0, 1, 2 for A, B, C; -1 (`NO_ANSWER`) for every status but `ok`."""
+    probabilities: tuple[float, float, float] | None
+    """Over A, B, C, sum 1; None where the respondent gives none. Never made up from the answer."""
+    status: str
+    """One of `STATUSES`. `failed` is asked again when the run continues; the others are final."""
+    raw: str | None
+    """The reply's text as it came, whatever its status; None where there is no text."""
+    usage: dict[str, Any] | None
+    """Tokens, as the server counts them."""
+    latency_s: float
+    detail: dict[str, Any] | None = None
+    """JSON-able facts for the record, such as `finish_reason` or `error`."""
+
+
+class RespondentStopped(RuntimeError):
+    """No further request can succeed until the user changes something, such as a key; the message says what.
+
+    A respondent raises it at the end of `answer`, after yielding every reply that it received.
+    """
+
+
+@runtime_checkable
+class Respondent(Protocol):
+    """Answers requests, in any order, as fast as it can."""
+
+    @property
+    def name(self) -> str:
+        """Such as `"openai:gpt-4o-mini (simulated)"`; ends in `SIMULATED`."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-able: everything beside the request that decides the reply, such as the model and the temperature.
+
+        It goes into the key under which a reply is kept: other settings mean other replies. Where a reply comes from
+        (a server's address) and how fast (concurrency) do not belong here.
+        """
+
+    def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+        """Yield (index into `requests`, reply) for each request, as replies complete.
+
+        A respondent that pays for replies, in money or in time, takes requests one after the other by iterating, and
+        only when it is ready to ask them: the runner builds them on the way, and ends the iteration when the user stops
+        the run. What was taken is finished and yielded. A reply counts as kept once the next one is asked for.
+        """

@@ -1,0 +1,132 @@
+"""Answers from a local model: option probabilities read off its next-token distribution, no text generated."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from fairpp_hf.respondents.base import SIMULATED, Reply, Request
+from fairpp_hf.schema import NO_ANSWER
+
+if TYPE_CHECKING:
+    from fairpp_hf.scoring import OptionScores
+
+CHUNK = 64
+"""Requests that are scored in one go; what is not kept yet when a run is killed."""
+
+
+class Scorer(Protocol):
+    """What the respondent needs of an `OptionScorer`."""
+
+    def score(self, messages: Sequence[Any], options: Sequence[Sequence[str]]) -> "OptionScores":
+        """Score the options of n questions."""
+
+
+class TransformersRespondent:
+    """Asks a local causal language model, by `OptionScorer`.
+
+    The answer is the most probable option (of equally probable ones, the first). There is no text, so `raw` is None. A
+    request whose log-probabilities are not finite numbers is `failed`.
+
+    A local model or adapter is told from another by its files' contents, and not by its path: an adapter that was
+    trained further gives new replies.
+
+    Args:
+        model: Hub name or local path of a causal language model with a chat template.
+        adapter: name or path of a PEFT adapter trained on it.
+        batch_size: questions a forward pass; at least 1.
+        scorer: a scorer of that model to use instead of loading one.
+
+    Raises:
+        ValueError: as `OptionScorer` does.
+        OSError: the model cannot be found.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        batch_size: int = 8,
+        scorer: Scorer | None = None,
+    ) -> None:
+        if scorer is None:
+            from fairpp_hf.scoring import OptionScorer
+
+            scorer = OptionScorer.from_pretrained(model, adapter=adapter, batch_size=batch_size)
+        self.model = str(model)
+        self.adapter = None if adapter is None else str(adapter)
+        self.scorer = scorer
+        config = getattr(getattr(scorer, "model", None), "config", None)
+        self._settings = {
+            "kind": "transformers",
+            "model": _short_name(self.model),
+            "revision": _contents_digest(self.model) or getattr(config, "_commit_hash", None),
+            "adapter": None if self.adapter is None else _contents_digest(self.adapter) or self.adapter,
+            "rule": getattr(scorer, "rule", None),
+        }
+
+    @property
+    def name(self) -> str:
+        """`transformers:` and the last part of the model's name, with the adapter's."""
+        adapter = "" if self.adapter is None else f"+{_short_name(self.adapter)}"
+        return f"transformers:{_short_name(self.model)}{adapter}{SIMULATED}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Model and adapter with their revisions or contents, and the scoring rule."""
+        return dict(self._settings)
+
+    async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+        """Score the requests, `CHUNK` at a time."""
+        for chunk in _chunks(enumerate(requests)):
+            started = time.monotonic()
+            # In a thread, so that the user can stop the run; the scorer itself blocks.
+            scores = await asyncio.to_thread(
+                self.scorer.score,
+                [request.messages for _, request in chunk],
+                [request.options for _, request in chunk],
+            )
+            latency_s = (time.monotonic() - started) / len(chunk)
+            finite = np.all(np.isfinite([scores.logprobs, scores.probabilities]), axis=(0, 2), keepdims=False)
+            answers = np.where(finite, scores.probabilities.argmax(axis=1), NO_ANSWER).tolist()
+            for row, (index, _) in enumerate(chunk):
+                logprobs = scores.logprobs[row].tolist()
+                if not finite[row]:
+                    error = f"log-probabilities must be finite; got {logprobs}"
+                    yield index, Reply(NO_ANSWER, None, "failed", None, None, latency_s, {"error": error})
+                    continue
+                a, b, c = scores.probabilities[row].tolist()
+                yield index, Reply(answers[row], (a, b, c), "ok", None, None, latency_s, {"logprobs": logprobs})
+
+
+def _chunks(items: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _short_name(name: str) -> str:
+    return Path(name).name or name
+
+
+def _contents_digest(path: str) -> str | None:
+    """A digest of the files of a local folder; None for what is no folder, such as a Hub name.
+
+    Folders within it, such as a trainer's checkpoints, are not what `from_pretrained` reads.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        digest.update(f"{file.name}\n{file.stat().st_size}\n".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

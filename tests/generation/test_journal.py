@@ -1,0 +1,306 @@
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from generation_fixtures import not_ok, ok
+
+from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock
+from fairpp_hf.respondents import Reply
+
+
+def asked(count: int, persona: str = "ann") -> list[AskedRequest]:
+    return [AskedRequest(f"{persona}-key-{n}", f"q{n}", persona) for n in range(count)]
+
+
+def filled(run: Path, count: int, raw: str | None = None) -> list[AskedRequest]:
+    requests = asked(count)
+    with Journal(run) as journal:
+        journal.set_requests(requests, "digest")
+        journal.record([(request, ok(n % 3)._replace(raw=raw)) for n, request in enumerate(requests)])
+    return requests
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        "",
+        "B",
+        "😀 \u202bB\u202c\r\n\t",
+        "NUL \x00 inside",
+        "lone \ud800 surrogate \udfff",
+        "é" * 5000,
+        "7",
+        "1.50",
+    ],
+)
+def test_replies_come_back_as_they_were(tmp_path: Path, raw: str | None) -> None:
+    (request,) = asked(1)
+    reply = Reply(1, (0.1, 0.7, 0.2), "ok", raw, {"total_tokens": 3}, 0.5, {"error": "\ud800", "top": {"A": -0.1}})
+    with Journal(tmp_path) as journal:
+        journal.record([(request, reply)])
+    with Journal(tmp_path) as journal:
+        assert journal.set_aside == 0
+        assert list(journal.replies()) == [(request.key, reply)]
+
+
+def test_what_is_recorded_is_on_disk_at_once(tmp_path: Path) -> None:
+    """Another connection sees the reply before the journal is closed; WAL and a flush a commit are set (FULL is 2)."""
+    requests = asked(1)
+    with Journal(tmp_path) as journal:
+        journal.set_requests(requests, "digest")
+        journal.record([(requests[0], ok(2))])
+        with Journal(tmp_path, read_only=True) as reader:
+            assert reader.counts() == {"ann": {"ok": 1}}
+        assert journal._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert journal._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_pending_are_the_unanswered_and_the_failed_in_order(tmp_path: Path) -> None:
+    requests = asked(7)
+    statuses = ["ok", "invalid", "refusal", "empty", "truncated", "failed"]
+    with Journal(tmp_path) as journal:
+        journal.set_requests(requests, "digest")
+        replies = [ok(0), *map(not_ok, statuses[1:])]
+        journal.record(list(zip(requests, replies, strict=False)))
+        assert journal.pending() == [5, 6]
+        assert journal.counts() == {"ann": dict.fromkeys(statuses, 1)}
+
+
+def test_a_failed_record_makes_room_and_a_final_one_stays(tmp_path: Path) -> None:
+    failed, final = asked(2)
+    with Journal(tmp_path) as journal:
+        journal.set_requests([failed, final], "digest")
+        journal.record([(failed, not_ok("failed")), (final, not_ok("refusal"))])
+        journal.record([(failed, ok(1)), (final, ok(1))])
+        assert journal.counts() == {"ann": {"ok": 1, "refusal": 1}}
+        attempts = journal._connection.execute("SELECT attempts FROM replies ORDER BY key").fetchall()
+    assert attempts == [(2,), (1,)]
+
+
+def test_requests_are_replaced_and_replies_stay(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.set_requests(asked(3), "first")
+        journal.record([(request, ok(0)) for request in asked(3)])
+        journal.set_requests(asked(2, "bob"), "second")
+        assert journal.requests_digest() == "second"
+        assert journal.pending() == [0, 1]
+        assert journal.answers() == ([], 0)
+        journal.set_requests(asked(3), "first")
+        assert journal.pending() == []
+
+
+def test_setting_requests_is_all_or_nothing(tmp_path: Path) -> None:
+    def interrupted():
+        yield asked(1)[0]
+        raise KeyboardInterrupt
+
+    with Journal(tmp_path) as journal:
+        journal.set_requests(asked(3), "first")
+        with pytest.raises(KeyboardInterrupt):
+            journal.set_requests(interrupted(), "second")
+        assert journal.requests_digest() == "first"
+        assert journal.pending() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (
+            Reply(-1, None, "ok", "?", None, 0.1),
+            "A reply must have an answer in 0..2 with status 'ok', or -1 with another status; got -1 with 'ok' for "
+            "persona 'ann' and question 'q0'.",
+        ),
+        (
+            Reply(2, None, "refusal", "?", None, 0.1),
+            "A reply must have an answer in 0..2 with status 'ok', or -1 with another status; got 2 with 'refusal' for "
+            "persona 'ann' and question 'q0'.",
+        ),
+        (
+            Reply(0, (0.5, 0.6, 0.1), "ok", "A", None, 0.1),
+            "A reply's probabilities must be at least 0 and sum to 1; got (0.5, 0.6, 0.1) for persona 'ann' and "
+            "question 'q0'.",
+        ),
+        (
+            Reply(0, (0.5, 0.6, -0.1), "ok", "A", None, 0.1),
+            "A reply's probabilities must be at least 0 and sum to 1; got (0.5, 0.6, -0.1) for persona 'ann' and "
+            "question 'q0'.",
+        ),
+        (
+            Reply(0, (float("nan"), 0.5, 0.5), "ok", "A", None, 0.1),
+            "A reply's probabilities must be at least 0 and sum to 1; got (nan, 0.5, 0.5) for persona 'ann' and "
+            "question 'q0'.",
+        ),
+    ],
+)
+def test_a_reply_that_contradicts_itself_is_not_recorded(tmp_path: Path, reply: Reply, message: str) -> None:
+    with Journal(tmp_path) as journal:
+        with pytest.raises(ValueError, match="must") as error:
+            journal.record([(asked(1)[0], reply)])
+        assert str(error.value) == message
+        assert list(journal.replies()) == []
+
+
+# --- Damage ---
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "answer = 1",
+        "status = 'refusal'",
+        "raw = 'C'",
+        "persona = 'bob'",
+        "p_a = NULL",
+        "usage = '{'",
+        "raw = x'ff'",
+        "raw = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_changed_record_is_set_aside_counted_and_asked_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path, 6)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute(f"UPDATE replies SET {damage} WHERE key = 'ann-key-3'")
+    connection.close()
+    with Journal(tmp_path, read_only=True) as reader:
+        rows, left_out = reader.answers()
+        assert ([row[0] for row in rows], left_out) == (["q0", "q1", "q2", "q4", "q5"], 1)
+    with Journal(tmp_path) as journal:
+        assert journal.set_aside == 1
+        assert journal.pending() == [3]
+        assert journal._connection.execute("SELECT key FROM set_aside").fetchall() == [("ann-key-3",)]
+    assert caplog.messages == [
+        f"1 damaged records of {tmp_path / 'journal.sqlite'} are set aside and will be asked again."
+    ]
+
+
+def test_a_damaged_page_costs_only_its_own_records(tmp_path: Path) -> None:
+    """300 records of some 2 kB fill about 150 pages of 4 kB; three of them are overwritten."""
+    requests = filled(tmp_path, 300, raw="x" * 1800)
+    path = tmp_path / "journal.sqlite"
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        for page in (size // 4096 // 2, size // 4096 // 2 + 7, size // 4096 - 30):
+            file.seek(page * 4096)
+            file.write(b"\xa5" * 4096)
+    with Journal(tmp_path) as journal:
+        kept = dict(journal.replies())
+        assert 280 <= len(kept) < 300
+        assert len(kept) + journal.set_aside == 300
+        journal.set_requests(requests, "digest")
+        assert len(journal.pending()) == journal.set_aside
+    assert all(reply.raw == "x" * 1800 for reply in kept.values())
+    assert (tmp_path / "journal.sqlite.damaged-1").stat().st_size == size
+    with Journal(tmp_path) as journal:
+        assert (journal.set_aside, dict(journal.replies())) == (0, kept)
+
+
+def test_a_file_cut_short_keeps_what_is_left(tmp_path: Path) -> None:
+    filled(tmp_path, 300, raw="x" * 1800)
+    path = tmp_path / "journal.sqlite"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with Journal(tmp_path) as journal:
+        kept = dict(journal.replies())
+        assert journal.salvaged
+    assert 50 <= len(kept) < 300
+    assert kept["ann-key-0"] == ok(0)._replace(raw="x" * 1800)
+
+
+def test_a_write_ahead_log_cut_short_loses_only_its_end(tmp_path: Path) -> None:
+    requests = asked(40)
+    journal = Journal(tmp_path)
+    journal.set_requests(requests, "digest")
+    for n, request in enumerate(requests):
+        journal.record([(request, ok(n % 3))])
+    # A copy of the files while the journal is open is what a kill leaves behind.
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    journal.close()
+    with (copy / "journal.sqlite-wal").open("r+b") as file:
+        file.truncate((copy / "journal.sqlite-wal").stat().st_size - 5000)
+    with Journal(copy) as journal:
+        pending = journal.pending()
+    assert pending
+    assert pending == list(range(pending[0], 40))
+    assert pending[0] >= 35
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(OSError, match="must be an SQLite file") as error:
+        Journal(tmp_path)
+    assert str(error.value) == (
+        f"The journal must be an SQLite file with replies; got file is not a database at {path}. Nothing in it can be "
+        "read. Restore it from a copy, or move it away to ask every question again."
+    )
+    assert path.read_bytes() == b"not a database" * 1000
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.sqlite"]
+
+
+def test_a_full_disk_is_an_error_and_earlier_replies_are_kept(tmp_path: Path) -> None:
+    requests = asked(2)
+    with Journal(tmp_path) as journal:
+        journal.set_requests(requests, "digest")
+        journal.record([(requests[0], ok(0))])
+        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OSError, match="must be writable") as error:
+            journal.record([(requests[1], ok(0)._replace(raw="x" * 100_000))])
+    assert str(error.value) == (
+        f"The journal must be writable; got database or disk is full at {tmp_path / 'journal.sqlite'}. Earlier replies "
+        "are kept. Make room or mend the access, then run the same command again to continue."
+    )
+    with Journal(tmp_path) as journal:
+        assert journal.pending() == [1]
+
+
+def test_reading_needs_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        Journal(tmp_path, read_only=True)
+    assert str(error.value) == f"A run must have a journal; got none at {tmp_path / 'journal.sqlite'}."
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- One writer ---
+
+HOLD = textwrap.dedent(
+    """
+    import sys, time
+    from pathlib import Path
+    from fairpp_hf.generation.journal import RunLock
+    with RunLock(Path(sys.argv[1])):
+        print("locked", flush=True)
+        time.sleep(60)
+    """
+)
+
+
+def test_a_second_process_is_refused_by_the_pid_of_the_first_until_that_dies(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(RuntimeError) as error, RunLock(tmp_path):
+            pass
+        assert str(error.value) == (
+            f"A run must be written by one process at a time; got {tmp_path} in use by process {holder.pid}. "
+            "Wait until it ends, or stop it, or use another --run."
+        )
+    finally:
+        holder.kill()
+        holder.wait()
+    # The dead process's pid is still in the file, and does not matter.
+    assert (tmp_path / "run.lock").read_text() == str(holder.pid)
+    with RunLock(tmp_path):
+        pass
+    with RunLock(tmp_path):
+        pass

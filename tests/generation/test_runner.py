@@ -1,0 +1,316 @@
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
+
+from fairpp_hf.generation import RunInterrupted, RunSummary, generate, load_run
+from fairpp_hf.generation.journal import Journal
+from fairpp_hf.respondents import Reply, Request, RespondentStopped
+
+
+def ask(run: Path, respondent: FakeRespondent, who=None, what: pa.Table | None = None) -> RunSummary:
+    return generate(run, respondent, who or personas(), questions() if what is None else what, progress=False)
+
+
+def test_everybody_is_asked_everything_once(tmp_path: Path) -> None:
+    respondent = FakeRespondent()
+    summary = ask(tmp_path / "new" / "run", respondent)
+    assert respondent.pairs == [(persona, f"q{n}") for persona in ("ann", "bob") for n in range(5)]
+    counts = dict.fromkeys(("ok", "invalid", "refusal", "empty", "truncated", "failed"), 0)
+    assert summary == RunSummary(
+        asked=10,
+        reused=0,
+        remaining=0,
+        counts={**counts, "ok": 10},
+        personas={"ann": {**counts, "ok": 5}, "bob": {**counts, "ok": 5}},
+        set_aside=0,
+        seconds=summary.seconds,
+        path=tmp_path / "new" / "run",
+    )
+
+
+def test_a_second_call_asks_nothing(tmp_path: Path) -> None:
+    ask(tmp_path, FakeRespondent())
+    written = (tmp_path / "manifest.json").read_bytes()
+    respondent = FakeRespondent()
+    summary = ask(tmp_path, respondent)
+    assert (respondent.asked, summary.asked, summary.reused) == ([], 0, 10)
+    assert (tmp_path / "manifest.json").read_bytes() == written
+
+
+def test_only_failed_requests_are_asked_again(tmp_path: Path) -> None:
+    statuses = ["failed", "invalid", "refusal", "empty", "truncated"]
+    first = ask(tmp_path, FakeRespondent(lambda request: not_ok(statuses[int(request.question_id[1:])])))
+    assert first.counts == {"ok": 0, **dict.fromkeys(statuses, 2)}
+    respondent = FakeRespondent()
+    second = ask(tmp_path, respondent)
+    assert respondent.pairs == [("ann", "q0"), ("bob", "q0")]
+    assert second.counts == {**first.counts, "ok": 2, "failed": 0}
+    assert second.table() == (
+        "persona  ok  invalid  refusal  empty  truncated\n"
+        "ann       1        1        1      1          1\n"
+        "bob       1        1        1      1          1\n"
+        "all       2        2        2      2          2"
+    )
+
+
+def test_a_changed_portrait_is_asked_anew_and_never_mixed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(tmp_path, FakeRespondent(lambda request: ok(0)))
+    changed = personas("ann", "bob", bob="You are another Bob.")
+    respondent = FakeRespondent(lambda request: ok(1))
+    summary = ask(tmp_path, respondent, changed)
+    assert caplog.messages == [f"The run {tmp_path} now asks for something else: changed portraits: bob."]
+    assert respondent.pairs == [("bob", f"q{n}") for n in range(5)]
+    assert (summary.asked, summary.reused) == (5, 5)
+    assert load_run(tmp_path, questions())["answer"].to_pylist() == [0] * 5 + [1] * 5
+    # The replies to the earlier portrait are still there, for when it is asked for again.
+    respondent = FakeRespondent()
+    ask(tmp_path, respondent)
+    assert respondent.asked == []
+    assert load_run(tmp_path, questions())["answer"].to_pylist() == [0] * 10
+
+
+def test_a_half_finished_change_shows_no_old_answer(tmp_path: Path) -> None:
+    def stops_at_q2(request: Request) -> Reply:
+        if request.question_id == "q2":
+            raise RespondentStopped("No more.")
+        return ok(1)
+
+    ask(tmp_path, FakeRespondent(lambda request: ok(0)))
+    with pytest.raises(RespondentStopped):
+        ask(tmp_path, FakeRespondent(stops_at_q2, model="other"))
+    records = load_run(tmp_path, questions())
+    assert records["question_id"].to_pylist() == ["q0", "q1"]
+    assert records["answer"].to_pylist() == [1, 1]
+    assert set(records["respondent"].to_pylist()) == {"fake:other (simulated)"}
+
+
+def test_another_model_or_prompt_is_asked_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(tmp_path, FakeRespondent())
+    respondent = FakeRespondent(model="other")
+    assert ask(tmp_path, respondent).asked == 10
+    table = questions().set_column(14, "prompt", pa.array([f"Prompt {n}{'!' if n == 3 else '?'}" for n in range(5)]))
+    respondent = FakeRespondent(model="other")
+    ask(tmp_path, respondent, what=table)
+    assert respondent.pairs == [("ann", "q3"), ("bob", "q3")]
+    assert caplog.messages == [
+        f"The run {tmp_path} now asks for something else: respondent 'fake:fake (simulated)' -> "
+        "'fake:other (simulated)'; model 'fake' -> 'other'.",
+        f"The run {tmp_path} now asks for something else: questions 5 (all) -> 5 (all).",
+    ]
+
+
+def test_more_questions_cost_only_the_new_ones(tmp_path: Path) -> None:
+    ask(tmp_path, FakeRespondent(), what=questions(3))
+    respondent = FakeRespondent()
+    summary = ask(tmp_path, respondent, what=questions(5))
+    assert respondent.pairs == [("ann", "q3"), ("ann", "q4"), ("bob", "q3"), ("bob", "q4")]
+    assert (summary.asked, summary.reused) == (4, 6)
+
+
+def test_the_manifest_says_what_was_asked(tmp_path: Path) -> None:
+    selection = {"split": "test", "limit": 5}
+    generate(tmp_path, FakeRespondent(), personas(), questions(), selection=selection, progress=False)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["respondent"] == {"name": "fake:fake (simulated)", "settings": {"kind": "fake", "model": "fake"}}
+    assert manifest["questions"]["selection"] == selection
+    assert manifest["questions"]["count"] == 5
+    assert list(manifest["personas"]["portraits"]) == ["ann", "bob"]
+
+
+# --- Stopping ---
+
+
+def test_a_respondent_that_stops_keeps_what_came(tmp_path: Path) -> None:
+    def stops(request: Request) -> Reply:
+        if request.persona == "bob":
+            raise RespondentStopped("The server must accept the key; got 401.")
+        return by_number(request)
+
+    with pytest.raises(RespondentStopped) as error:
+        ask(tmp_path, FakeRespondent(stops))
+    assert str(error.value) == (
+        f"The server must accept the key; got 401. 5 of 10 requests have a reply in {tmp_path}."
+    )
+    assert ask(tmp_path, FakeRespondent()).asked == 5
+
+
+@pytest.mark.parametrize("latency_s", [0.0, 0.01])
+def test_an_unforeseen_error_keeps_what_came(tmp_path: Path, latency_s: float) -> None:
+    def breaks(request: Request) -> Reply:
+        if request.persona == "bob":
+            raise ZeroDivisionError
+        return ok(0, latency_s)
+
+    with pytest.raises(ZeroDivisionError):
+        ask(tmp_path, FakeRespondent(breaks))
+    assert ask(tmp_path, FakeRespondent()).reused == 5
+
+
+def test_a_respondent_that_leaves_requests_out_is_an_error(tmp_path: Path) -> None:
+    class Lazy(FakeRespondent):
+        async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+            yield 0, ok(0)
+
+    with pytest.raises(RuntimeError) as error:
+        ask(tmp_path, Lazy())
+    assert str(error.value) == "A respondent must answer every request; got 1 replies to 10 requests."
+
+
+class Concurrent(FakeRespondent):
+    """Three requests in flight, 20 ms each; at the start of each, counts what is on disk."""
+
+    def __init__(self, run: Path, kill_at: int = -1, signals: int = 1) -> None:
+        super().__init__()
+        self.run, self.kill_at, self.signals = run, kill_at, signals
+        self.started, self.finished = 0, 0
+        self.not_on_disk: list[int] = []
+
+    async def _one(self, request: Request) -> Reply:
+        with sqlite3.connect(self.run / "journal.sqlite") as connection:
+            on_disk = connection.execute("SELECT count(*) FROM replies").fetchone()[0]
+        connection.close()
+        self.started += 1
+        self.not_on_disk.append(self.started - on_disk)
+        if self.started == self.kill_at:
+            for _ in range(self.signals):
+                os.kill(os.getpid(), signal.SIGTERM if self.signals == 1 else signal.SIGINT)
+        await asyncio.sleep(0.02)
+        self.finished += 1
+        return by_number(request)
+
+    async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+        waiting = enumerate(requests)
+        tasks: dict[asyncio.Task[Reply], int] = {}
+        try:
+            while True:
+                while len(tasks) < 3 and (following := next(waiting, None)):
+                    tasks[asyncio.create_task(self._one(following[1]))] = following[0]
+                if not tasks:
+                    return
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield tasks.pop(task), task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def test_a_request_is_sent_only_when_the_replies_before_it_are_on_disk(tmp_path: Path) -> None:
+    """Started and not on disk, the starting one included, are never more than the three in flight: a kill at any moment
+    costs no more than these."""
+    respondent = Concurrent(tmp_path)
+    ask(tmp_path, respondent, what=questions(30))
+    assert respondent.started == 60
+    assert max(respondent.not_on_disk) == 3
+
+
+def test_one_signal_finishes_what_is_in_flight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    respondent = Concurrent(tmp_path, kill_at=10)
+    with pytest.raises(RunInterrupted) as interruption:
+        ask(tmp_path, respondent, what=questions(30))
+    assert interruption.value.signal_number == signal.SIGTERM
+    assert respondent.started <= 12
+    assert respondent.finished == respondent.started == interruption.value.summary.asked
+    assert interruption.value.summary.remaining == 60 - respondent.started
+    assert str(interruption.value) == (
+        f"stopped with {60 - respondent.started} requests left; the replies are kept in {tmp_path}, and the same command "
+        "or call continues"
+    )
+    assert "Stopping: finishing the requests in flight. Once more to drop them." in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is handler
+    again = Concurrent(tmp_path)
+    ask(tmp_path, again, what=questions(30))
+    assert again.started == 60 - respondent.started
+
+
+def test_a_second_signal_drops_what_is_in_flight_and_keeps_the_rest(tmp_path: Path) -> None:
+    respondent = Concurrent(tmp_path, kill_at=10, signals=2)
+    with pytest.raises(KeyboardInterrupt):
+        ask(tmp_path, respondent, what=questions(30))
+    assert respondent.finished < respondent.started
+    with Journal(tmp_path, read_only=True) as journal:
+        kept = sum(journal.counts()["ann"].values())
+    assert respondent.started - 3 <= kept <= respondent.finished
+
+
+def test_a_notebook_has_a_loop_of_its_own(tmp_path: Path) -> None:
+    async def cell() -> RunSummary:
+        return ask(tmp_path, FakeRespondent())
+
+    assert asyncio.run(cell()).asked == 10
+
+
+# --- Before anything is asked ---
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("")
+    respondent = FakeRespondent()
+    with pytest.raises(ValueError, match="must be a new directory") as error:
+        ask(tmp_path, respondent)
+    assert str(error.value) == (
+        f"run must be a new directory or one of an earlier run; got {tmp_path}, which holds other files such as "
+        "'thesis.txt'. Pass another --run."
+    )
+    with pytest.raises(ValueError, match=r"run must be a directory; got the file .*thesis.txt. Pass another --run."):
+        ask(tmp_path / "thesis.txt", respondent)
+    assert respondent.asked == []
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_bad_input_leaves_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one question"):
+        ask(tmp_path / "run", FakeRespondent(), what=questions().slice(0, 0))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_lost_journal_is_not_bought_again_in_silence(tmp_path: Path, emptied: bool) -> None:
+    ask(tmp_path, FakeRespondent())
+    if emptied:
+        (tmp_path / "journal.sqlite").write_bytes(b"")
+    else:
+        (tmp_path / "journal.sqlite").unlink()
+    respondent = FakeRespondent()
+    with pytest.raises(OSError, match="must have its journal") as error:
+        ask(tmp_path, respondent)
+    assert str(error.value) == (
+        f"A run with a manifest must have its journal; got none, or an empty one, at {tmp_path / 'journal.sqlite'}. "
+        f"Restore it from a copy, or remove {tmp_path / 'manifest.json'} to ask every question again."
+    )
+    assert respondent.asked == []
+
+
+def test_damaged_records_are_asked_again_and_counted(tmp_path: Path) -> None:
+    ask(tmp_path, FakeRespondent())
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE replies SET answer = (answer + 1) % 3 WHERE question_id IN ('q1', 'q3')")
+    connection.close()
+    respondent = FakeRespondent()
+    summary = ask(tmp_path, respondent)
+    assert Counter(respondent.pairs) == Counter((p, q) for p in ("ann", "bob") for q in ("q1", "q3"))
+    assert (summary.set_aside, summary.asked, summary.reused) == (4, 4, 6)
+
+
+def test_a_damaged_file_is_saved_from_and_completed(tmp_path: Path) -> None:
+    who, what = personas("ann"), questions(300)
+    raw = "x" * 1800
+    ask(tmp_path, FakeRespondent(lambda request: by_number(request)._replace(raw=raw)), who, what)
+    whole = load_run(tmp_path, what)
+    path = tmp_path / "journal.sqlite"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * 2 // 3)
+    respondent = FakeRespondent()
+    summary = ask(tmp_path, respondent, who, what)
+    assert 0 < len(respondent.asked) == summary.asked < 300
+    assert load_run(tmp_path, what) == whole

@@ -1,0 +1,66 @@
+"""Small personas, questions and respondents for the tests of runs."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from fairpp_hf.respondents import Reply, Request
+from fairpp_hf.schema import QUESTION_FEATURES
+
+
+class FakePersona(NamedTuple):
+    id: str
+    portrait: str
+
+
+class FakePersonas(tuple):
+    """Stands in for a `PersonaSet` where only ids and portraits matter."""
+
+    id = "fakes"
+
+
+def personas(*ids: str, **changed: str) -> FakePersonas:
+    return FakePersonas(FakePersona(name, changed.get(name, f"You are {name}.")) for name in ids or ("ann", "bob"))
+
+
+def questions(count: int = 5) -> pa.Table:
+    rows = []
+    for number in range(count):
+        row: dict[str, Any] = {name: f"{name} {number}" for name in QUESTION_FEATURES}
+        rows.append({**row, "question_id": f"q{number}", "dimension": number % 5 + 1, "prompt": f"Prompt {number}?"})
+    return pa.Table.from_pylist(rows, schema=QUESTION_FEATURES.arrow_schema)
+
+
+def ok(answer: int, latency_s: float = 0.01) -> Reply:
+    probabilities = [0.25] * 3
+    probabilities[answer] = 0.5
+    return Reply(answer, (*probabilities,), "ok", "ABC"[answer], {"total_tokens": 8}, latency_s)
+
+
+def not_ok(status: str) -> Reply:
+    return Reply(-1, None, status, f"raw {status}", None, 0.01)
+
+
+def by_number(request: Request) -> Reply:
+    """Question n gets option n % 3, and one more for every persona but Ann."""
+    return ok((int(request.question_id[1:]) + (request.persona != "ann")) % 3)
+
+
+class FakeRespondent:
+    """Answers one request after the other by a function, and keeps what it was asked."""
+
+    def __init__(self, reply: Callable[[Request], Reply] = by_number, model: str = "fake") -> None:
+        self.reply = reply
+        self.asked: list[Request] = []
+        self.name = f"fake:{model} (simulated)"
+        self.settings = {"kind": "fake", "model": model}
+
+    async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+        for index, request in enumerate(requests):
+            self.asked.append(request)
+            yield index, self.reply(request)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(request.persona, request.question_id) for request in self.asked]

@@ -1,0 +1,157 @@
+"""A small OpenAI server on the loopback interface that counts calls and fails to order.
+
+`answer` decides the reply to one request: a `Served`. The calls of each (system, user) prompt are counted when they
+arrive, so that a test can tell whether a reply was bought twice.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+
+class Served(NamedTuple):
+    """What the server sends for one request."""
+
+    content: str | None = "A"
+    delay_s: float = 0.0
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    error: Mapping[str, Any] = {}
+    """Body of an error."""
+    refusal: str | None = None
+    finish_reason: str = "stop"
+    first_token: Sequence[tuple[str, float]] = ()
+    """Alternatives of the first token with their log-probabilities, the one chosen first."""
+    body: bytes | None = None
+    """Sent as it is, instead of a chat completion."""
+    drop: bool = False
+    """Close the connection without a response."""
+
+
+class Call(NamedTuple):
+    """A request as it arrived."""
+
+    system: str
+    user: str
+    number: int
+    """How many calls with this prompt arrived before."""
+    body: Mapping[str, Any]
+
+
+def letter_by_hash(call: Call) -> Served:
+    """A fixed letter for each prompt, the same in every process."""
+    digest = hashlib.sha256(f"{call.system}\n{call.user}".encode()).digest()
+    return Served(content="ABC"[digest[0] % 3])
+
+
+class LoopbackServer:
+    """Serves until the `with` block ends; `calls` counts by (system, user)."""
+
+    def __init__(self, answer: Callable[[Call], Served] = letter_by_hash) -> None:
+        self.answer = answer
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.bodies: list[Mapping[str, Any]] = []
+        self.completed = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                server._serve(self)
+
+            def log_message(self, *_: object) -> None:
+                """Keep the tests' output clean."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 256
+
+        self._http = Server(("127.0.0.1", 0), Handler)
+        self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> "LoopbackServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def total(self) -> int:
+        return sum(self.calls.values())
+
+    def reset(self) -> None:
+        with self._lock:
+            self.calls.clear()
+            self.bodies.clear()
+            self.completed = self.most_in_flight = 0
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        if handler.path != "/v1/chat/completions":
+            handler.send_error(404)
+            return
+        texts = {message["role"]: message["content"] for message in body["messages"]}
+        key = texts.get("system", ""), texts["user"]
+        with self._lock:
+            number = self.calls[key]
+            self.calls[key] += 1
+            self.bodies.append(body)
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            served = self.answer(Call(*key, number, body))
+            time.sleep(served.delay_s)
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+        if served.drop:
+            handler.close_connection = True
+            return
+        payload = served.body if served.body is not None else json.dumps(_payload(served, body)).encode()
+        handler.send_response(served.status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(payload)))
+        for header, value in served.headers.items():
+            handler.send_header(header, value)
+        try:
+            handler.end_headers()
+            handler.wfile.write(payload)
+        except (BrokenPipeError, ConnectionResetError):
+            handler.close_connection = True  # the client was killed, as some tests mean it to be
+            return
+        with self._lock:
+            self.completed += 1
+
+
+def _payload(served: Served, body: Mapping[str, Any]) -> dict[str, Any]:
+    if served.status != 200:
+        return {"error": {"message": "no reason given", "type": "test", "param": None, "code": None, **served.error}}
+    alternatives = [{"token": token, "logprob": logprob, "bytes": None} for token, logprob in served.first_token]
+    first = [{**alternative, "top_logprobs": alternatives} for alternative in alternatives[:1]]
+    return {
+        "id": "chatcmpl-loopback",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": served.content, "refusal": served.refusal},
+                "finish_reason": served.finish_reason,
+                "logprobs": {"content": first, "refusal": None} if first and body.get("logprobs") else None,
+            }
+        ],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8},
+    }

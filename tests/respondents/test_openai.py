@@ -1,0 +1,369 @@
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+from loopback_openai import Call, LoopbackServer, Served
+
+from fairpp_hf.respondents import base, openai
+from fairpp_hf.respondents.base import Reply, Request, Respondent, RespondentStopped
+from fairpp_hf.respondents.openai import OpenAIRespondent, letter_probabilities
+
+OPTIONS = ("Merit.", "Need.", "Neither.")
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off without the wait."""
+    monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.001)
+
+
+def requests(count: int = 1) -> list[Request]:
+    return [
+        Request(f"q{n}", "p", [{"role": "system", "content": "You."}, {"role": "user", "content": f"q{n}"}], OPTIONS)
+        for n in range(count)
+    ]
+
+
+def ask(respondent: Respondent, asked: list[Request]) -> dict[int, Reply]:
+    async def collect() -> dict[int, Reply]:
+        return {index: reply async for index, reply in respondent.answer(asked)}
+
+    return asyncio.run(collect())
+
+
+def serve_and_ask(answer: Callable[[Call], Served], count: int = 1, **options: object) -> dict[int, Reply]:
+    with LoopbackServer(answer) as server:
+        return ask(OpenAIRespondent("m", base_url=server.base_url, **options), requests(count))
+
+
+def test_it_is_a_respondent_and_its_name_says_simulated() -> None:
+    respondent = OpenAIRespondent("gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
+    assert isinstance(respondent, base.Respondent)
+    assert respondent.name == "openai:gpt-4o-mini (simulated)"
+    assert respondent.settings == {"kind": "openai", "model": "gpt-4o-mini", "temperature": 0.0, "max_tokens": 64}
+
+
+def test_every_request_is_answered_once_with_what_the_server_said() -> None:
+    with LoopbackServer(lambda call: Served("ABC"[int(call.user[1:]) % 3])) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=4), requests(30))
+    assert [replies[n].answer for n in range(30)] == [n % 3 for n in range(30)]
+    assert set(server.calls.values()) == {1}
+    reply = replies[1]
+    assert (reply.status, reply.raw, reply.probabilities) == ("ok", "B", None)
+    assert reply.usage == {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+    assert reply.detail == {"finish_reason": "stop", "model": "m"}
+    assert server.bodies[0] == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "You."}, {"role": "user", "content": "q0"}],
+        "temperature": 0.0,
+        "max_tokens": 64,
+        "logprobs": True,
+        "top_logprobs": 20,
+    }
+
+
+def test_concurrency_is_a_ceiling_that_is_reached_and_the_first_request_goes_alone() -> None:
+    seen = []
+
+    def answer(call: Call) -> Served:
+        seen.append(call.user)
+        return Served(delay_s=0.2 if call.user == "q0" else 0.05)
+
+    with LoopbackServer(answer) as server:
+        started = time.monotonic()
+        ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=8), requests(41))
+    assert server.most_in_flight == 8
+    assert seen[0] == "q0"
+    assert 0.2 + 5 * 0.05 <= time.monotonic() - started < 2.0
+
+
+def test_requests_are_taken_one_by_one_as_they_are_asked() -> None:
+    taken = []
+
+    class Watched(list[Request]):
+        def __iter__(self):
+            for request in super().__iter__():
+                taken.append(request)
+                yield request
+
+    with LoopbackServer() as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=2)
+
+        async def first_three() -> None:
+            stream = respondent.answer(Watched(requests(20)))
+            for _ in range(3):
+                await anext(stream)
+            await stream.aclose()
+
+        asyncio.run(first_three())
+    # Three replies were received; beyond them, at most two requests may be in flight.
+    assert len(taken) <= 5
+
+
+@pytest.mark.parametrize(
+    ("served", "status", "answer", "raw"),
+    [
+        (Served("B. Need."), "ok", 1, "B. Need."),
+        (Served(""), "empty", -1, ""),
+        (Served(None), "empty", -1, None),
+        (Served(" \r\n"), "empty", -1, " \r\n"),
+        (Served("D"), "invalid", -1, "D"),
+        (Served("A or B"), "invalid", -1, "A or B"),
+        (Served(None, refusal="I cannot."), "refusal", -1, "I cannot."),
+        (Served("A", finish_reason="content_filter"), "refusal", -1, "A"),
+        (Served("The fairer of", finish_reason="length"), "truncated", -1, "The fairer of"),
+        (Served("", finish_reason="length"), "truncated", -1, ""),
+        (Served("B. Nee", finish_reason="length"), "ok", 1, "B. Nee"),
+        (Served("\u202bB\u202c 😀 \ud800"), "invalid", -1, "\u202bB\u202c 😀 \ud800"),
+        (Served("B. 😀\r\n\x00\ud800"), "ok", 1, "B. 😀\r\n\x00\ud800"),
+        (Served(status=400, error={"message": "flagged", "code": "content_filter"}), "refusal", -1, "flagged"),
+    ],
+)
+def test_statuses_are_kept_apart_and_the_raw_text_is_kept(served: Served, status: str, answer: int, raw: str) -> None:
+    (reply,) = serve_and_ask(lambda call: served).values()
+    assert (reply.status, reply.answer, reply.raw) == (status, answer, raw)
+
+
+def alternatives(a: float, b: float, c: float, first: str = "A") -> list[tuple[str, float]]:
+    known = [("A", math.log(a)), (" A", math.log(a)), ("B", math.log(b)), ("C", math.log(c)), ("The", math.log(0.2))]
+    return sorted(known, key=lambda pair: pair[0] != first)
+
+
+def test_option_probabilities_are_the_first_tokens_letters_renormalised() -> None:
+    """A: 0.2 + 0.2 in two spellings, B: 0.3, C: 0.1; of 0.8 in all: 0.5, 0.375, 0.125."""
+    (reply,) = serve_and_ask(lambda call: Served("A. Merit.", first_token=alternatives(0.2, 0.3, 0.1))).values()
+    assert reply.probabilities == pytest.approx((0.5, 0.375, 0.125))
+    assert reply.detail is not None
+    assert reply.detail["first_token"] == "A"
+    assert reply.detail["top_logprobs"]["B"] == pytest.approx(math.log(0.3))
+
+
+@pytest.mark.parametrize(
+    ("content", "first_token"),
+    [
+        ("A", [("A", -0.1), ("B", -2.5)]),  # C is not among them
+        ("A", [("A", -0.1), ("B", -2.5), ("C", -9999.0)]),  # no figure for C
+        ("The answer is A", alternatives(0.2, 0.3, 0.1, first="The")),  # the letter comes later
+        ("B", alternatives(0.2, 0.3, 0.1, first="A")),  # the first token is not the answer
+        ("A or B", alternatives(0.2, 0.3, 0.1)),  # no answer
+    ],
+)
+def test_probabilities_that_the_server_does_not_give_are_not_made_up(
+    content: str, first_token: list[tuple[str, float]]
+) -> None:
+    (reply,) = serve_and_ask(lambda call: Served(content, first_token=first_token)).values()
+    assert reply.probabilities is None
+
+
+@pytest.mark.parametrize("logprob", [math.nan, math.inf, -math.inf, 800.0, -9999.0])
+def test_letter_probabilities_need_finite_figures(logprob: float) -> None:
+    assert letter_probabilities({"A": -1.0, "B": -1.0, "C": logprob}) is None
+
+
+def test_a_server_without_logprobs_is_asked_without_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(call: Call) -> Served:
+        return Served(status=400, error={"message": "unknown field"}) if "logprobs" in call.body else Served("B")
+
+    with LoopbackServer(answer) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(10))
+    assert {reply.status for reply in replies.values()} == {"ok"}
+    assert server.total == 11
+    assert caplog.messages == ["The server rejects requests for logprobs: asking without, so no option probabilities."]
+
+
+def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
+    def answer(call: Call) -> Served:
+        if call.user == "q0":
+            return Served(status=400, error={"message": "too long"})
+        return Served("A", first_token=alternatives(0.2, 0.3, 0.1))
+
+    with LoopbackServer(answer) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(5))
+    assert replies[0] == Reply(-1, None, "failed", None, None, replies[0].latency_s, {"error": "too long"})
+    assert all(replies[n].probabilities is not None for n in range(1, 5))
+    assert server.total == 6  # the rejected request is tried once more, without logprobs
+
+
+def test_a_model_that_calls_the_limit_by_another_name_is_asked_so() -> None:
+    def answer(call: Call) -> Served:
+        if "max_tokens" in call.body:
+            return Served(status=400, error={"message": "Use 'max_completion_tokens' instead."})
+        return Served("B")
+
+    with LoopbackServer(answer) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(3))
+    assert {reply.answer for reply in replies.values()} == {1}
+    assert server.total == 4
+    assert server.bodies[-1]["max_completion_tokens"] == 64
+    assert server.bodies[-1]["logprobs"] is True
+
+
+def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
+    started = time.monotonic()
+    arrivals: list[float] = []
+
+    def answer(call: Call) -> Served:
+        arrivals.append(time.monotonic() - started)
+        # From 0.1 s to 0.8 s the server is busy.
+        busy = 0.1 < arrivals[-1] < 0.8
+        return Served(status=429, headers={"Retry-After": "1"}) if busy else Served("A", delay_s=0.05)
+
+    replies = serve_and_ask(answer, 40, concurrency=4, max_retries=0)
+    assert {reply.status for reply in replies.values()} == {"ok"}
+    # At most the requests in flight were told so: the rest waited, and no try was used up.
+    assert len(arrivals) <= 40 + 4
+    assert not [arrival for arrival in arrivals if 0.5 < arrival < 1.0]
+
+
+def test_429s_without_end_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "_PATIENCE_S", 0.3)
+    with pytest.raises(RespondentStopped) as stopped:
+        serve_and_ask(lambda call: Served(status=429, headers={"Retry-After-Ms": "100"}), 3)
+    assert str(stopped.value) == (
+        "The server must take requests; got 429 (too many requests) for 0 minutes. Use a smaller --concurrency or wait. "
+        "Every reply received so far is kept; run the same command again to continue."
+    )
+
+
+@pytest.mark.usefixtures("_no_waiting")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Served(status=500),
+        Served(status=503, headers={"Retry-After": "0"}),
+        Served(drop=True),
+        Served(body=b'{"choices": [{"mess'),
+        Served(body=b'{"choices": []}'),
+        Served(body=b'{"choices": [{"message": "B"}]}'),
+        Served(body=b"null"),
+        Served("A", delay_s=1.0),
+    ],
+    ids=["500", "503", "dropped", "cut JSON", "no choice", "no message", "null", "time-out"],
+)
+def test_passing_faults_are_tried_again_and_lasting_ones_fail(fault: Served) -> None:
+    def answer(call: Call) -> Served:
+        return fault if call.user == "q1" or (call.user == "q2" and call.number < 2) else Served("B")
+
+    with LoopbackServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=2, timeout_s=0.3)
+        replies = ask(respondent, requests(4))
+    assert [replies[n].status for n in range(4)] == ["ok", "failed", "ok", "ok"]
+    assert replies[1].detail is not None
+    assert replies[1].detail["error"]
+    assert server.calls["You.", "q1"] == 3
+
+
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        (
+            Served(status=401, error={"message": "Incorrect API key."}),
+            "The server must accept the key; got 401 for model 'm': Incorrect API key. Set OPENAI_API_KEY to a valid one. "
+            "Every reply received so far is kept; run the same command again to continue.",
+        ),
+        (
+            Served(status=403, error={"message": "No access."}),
+            "The key must be allowed to use the model; got 403 for model 'm': No access. Use another key or another "
+            "--model. Every reply received so far is kept; run the same command again to continue.",
+        ),
+        (
+            Served(status=404, error={"message": "No such model."}),
+            "The server must have the model; got 404 for model 'm': No such model. Check --model and --base-url. "
+            "Every reply received so far is kept; run the same command again to continue.",
+        ),
+        (
+            Served(status=429, error={"message": "Quota exceeded.", "code": "insufficient_quota"}),
+            "The account must have quota left; got 429 for model 'm': Quota exceeded. Add credit. "
+            "Every reply received so far is kept; run the same command again to continue.",
+        ),
+    ],
+)
+def test_what_no_retry_can_mend_stops_at_the_first_call(served: Served, message: str) -> None:
+    with LoopbackServer(lambda call: served) as server, pytest.raises(RespondentStopped) as stopped:
+        ask(OpenAIRespondent("m", base_url=server.base_url), requests(50))
+    assert str(stopped.value) == message
+    assert server.total == 1
+
+
+def test_replies_in_flight_are_still_yielded_when_the_quota_runs_out() -> None:
+    def answer(call: Call) -> Served:
+        if call.user == "q5":
+            return Served(status=429, error={"code": "insufficient_quota"})
+        return Served("B", delay_s=0.2)
+
+    received = {}
+
+    async def collect(respondent: OpenAIRespondent) -> None:
+        async for index, reply in respondent.answer(requests(50)):
+            received[index] = reply.status
+
+    with LoopbackServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=8)
+        with pytest.raises(RespondentStopped, match="must have quota left"):
+            asyncio.run(collect(respondent))
+    assert received == dict.fromkeys([0, 1, 2, 3, 4, 6, 7, 8], "ok")
+    assert server.total == 9
+
+
+def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.001)
+    respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(RespondentStopped, match=r"must be reachable; got .* from http://127\.0\.0\.1:9/v1/\. Check"):
+        ask(respondent, requests(5))
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_server_that_fails_everything_stops_the_run_with_its_own_words() -> None:
+    def answer(call: Call) -> Served:
+        return Served("A") if call.user == "q0" else Served(status=500, error={"message": "out of memory"})
+
+    with LoopbackServer(answer) as server, pytest.raises(RespondentStopped) as stopped:
+        ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=2, max_retries=1), requests(1000))
+    assert str(stopped.value) == (
+        "The server must answer; got 10 failed requests in a row, the last with: out of memory. "
+        "Every reply received so far is kept; run the same command again to continue."
+    )
+    assert server.total <= 1 + 2 * 12
+
+
+def test_neither_key_nor_server_is_an_error_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="must have a key") as error:
+        OpenAIRespondent("m")
+    assert str(error.value) == (
+        "The openai respondent must have a key or a server of your own; got neither. "
+        "Set OPENAI_API_KEY, or pass --base-url http://HOST:PORT/v1."
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert OpenAIRespondent("m").base_url is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurrency": 0}, "concurrency must be at least 1; got 0."),
+        ({"max_tokens": 0}, "max_tokens must be at least 1; got 0."),
+        ({"max_retries": -1}, "max_retries must be at least 0; got -1."),
+        ({"temperature": 2.5}, "temperature must be in 0..2; got 2.5."),
+        ({"temperature": math.nan}, "temperature must be in 0..2; got nan."),
+        ({"timeout_s": 0.0}, "timeout_s must be above 0; got 0.0."),
+        ({"model": ""}, "model must name a model of the server; got ''. Pass --model MODEL."),
+    ],
+)
+def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match="must") as error:
+        OpenAIRespondent(**{"model": "m", "base_url": "http://127.0.0.1:1/v1", **options})  # type: ignore[arg-type]
+    assert str(error.value) == message
+
+
+def test_details_can_be_stored_as_json() -> None:
+    (reply,) = serve_and_ask(lambda call: Served("A", first_token=alternatives(0.2, 0.3, 0.1))).values()
+    assert json.loads(json.dumps([reply.detail, reply.usage])) == [reply.detail, reply.usage]
