@@ -1,0 +1,49 @@
+"""Fair-PP for the Hugging Face ecosystem: align language models with the preferences of particular people, and measure it.
+
+Importing the package makes `load_dataset("fairpp")` work. Everything heavier is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fairpp_hf.dataset.registration import register
+
+if TYPE_CHECKING:
+    from fairpp_hf.evaluation.metrics import alignment_metrics
+    from fairpp_hf.personas import load_personas
+    from fairpp_hf.preferences import preference_weights
+    from fairpp_hf.scoring import OptionScorer
+    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ReweightedDPOTrainer": "fairpp_hf.training",
+    "ReweightedDPOConfig": "fairpp_hf.training",
+    "preference_weights": "fairpp_hf.preferences",
+    "load_personas": "fairpp_hf.personas",
+    "OptionScorer": "fairpp_hf.scoring",
+    "alignment_metrics": "fairpp_hf.evaluation.metrics",
+}
+
+__all__ = [
+    "OptionScorer",
+    "ReweightedDPOConfig",
+    "ReweightedDPOTrainer",
+    "alignment_metrics",
+    "load_personas",
+    "preference_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+register()

@@ -1,0 +1,77 @@
+"""`fairpp build`: a dataset folder in Hub layout from a run, another folder, or the survey respondent."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fairpp_hf.dataset.folder import WrittenFile
+
+SUMMARY = "write a dataset folder: a card and Parquet files that load_dataset reads"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `fairpp build`."""
+    parser.description = "Without --run and --answers, the answers are the survey respondent's, which are simulated."
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run", type=Path, metavar="RUN", dest="run_path", help="a run made by `fairpp generate`")
+    source.add_argument("--answers", metavar="SOURCE", help="'survey', or the path of a run or of a dataset folder")
+    parser.add_argument("--out", type=Path, default=Path("fairpp"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--personas", metavar="SET_OR_FILE", help="default: britains_choice_2020 for 'survey', else all that answered"
+    )
+    parser.add_argument(
+        "--targets",
+        nargs="*",
+        metavar="PERSONA",
+        help="personas that get a config of pairs (default: all that answered)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder and say what is in it.
+
+    Raises:
+        ValueError: the source or the folder will not do; the message says why.
+    """
+    from fairpp_hf.hub import build_dataset_folder
+
+    answers = arguments.run_path or arguments.answers or "survey"
+    if arguments.run_path is not None:
+        _check_run(arguments.run_path)
+    files = build_dataset_folder(arguments.out, answers=answers, personas=arguments.personas, targets=arguments.targets)
+    print(_table(arguments.out, files))
+    folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
+    if answers == "survey":
+        print("The answers are simulated from survey figures; nobody was asked.")
+    print(f'Load it with: load_dataset("{folder}", "preferences")')
+    return 0
+
+
+def _check_run(path: Path) -> None:
+    from fairpp_hf.dataset.answers import resolve_answers
+
+    if not path.exists() or resolve_answers(path).kind != "run":
+        raise ValueError(
+            f"--run must be the path of a run; got {str(path)!r}, which holds none. Make one with `fairpp generate --run "
+            f"{path}`, or use --answers for other sources."
+        )
+
+
+def _table(out: Path, files: "Sequence[WrittenFile]") -> str:
+    """Config, split, rows, file and size of each file, in columns."""
+    rows = [("config", "split", "rows", "file", "size")]
+    for file in files:
+        count = "" if file.rows is None else f"{file.rows:,}"
+        rows.append((file.config or "", file.split or "", count, str(out / file.path), f"{file.size / 1e6:.2f} MB"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = (False, False, True, False, True)
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if at_right else cell.ljust(width)
+            for cell, width, at_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,287 @@
+"""The builder behind `load_dataset("fairpp")`: questions, preferences and pairs as Arrow tables.
+
+Nothing is downloaded: tables are made from the package's own data, or from the run or dataset folder that `answers` names,
+a whole column at a time.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
+from numbers import Real
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets.builder import Key
+
+from fairpp_hf.dataset.answers import SPLITS, Answers, NameOrPath, load_answers, resolve_answers
+from fairpp_hf.naming import check_name
+from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+from fairpp_hf.preferences.pairs import build_pairs
+from fairpp_hf.preferences.weights import SCHEMES
+from fairpp_hf.questions import load_questions
+from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+
+logger = logging.getLogger(__name__)
+
+FEATURES = {"questions": QUESTION_FEATURES, "preferences": PREFERENCE_FEATURES, "pairs": PAIR_FEATURES}
+
+DESCRIPTION = (
+    "What personas taken from opinion surveys hold to be fair: 28,420 questions about who should receive what, a "
+    "persona's answer to each, and weighted preference pairs for aligning a language model with one of them."
+)
+
+CITATION = """\
+@article{zhou2025fairpp,
+  title   = {Fair-PP: A Synthetic Dataset for Aligning LLM with Personalized Preferences of Social Equity},
+  author  = {Zhou and others},
+  journal = {arXiv preprint arXiv:2505.11861},
+  year    = {2025}
+}"""
+
+_ANSWER_ARGUMENTS = ("answers", "personas")
+_PAIR_ARGUMENTS = ("target", "weighting", "alpha", "beta", "comparison", "random_third_pair", "seed")
+ARGUMENTS = {"questions": (), "preferences": _ANSWER_ARGUMENTS, "pairs": _ANSWER_ARGUMENTS + _PAIR_ARGUMENTS}
+"""Builder arguments that apply to each config."""
+
+
+@dataclass
+class FairPPConfig(datasets.BuilderConfig):
+    """Arguments of `load_dataset("fairpp", config, ...)`.
+
+    Args:
+        answers: `"survey"` (simulated, from survey figures), or the path of a run or of a dataset folder.
+        personas: name or file of a persona set; by default `britains_choice_2020` for the survey respondent, and all
+            personas of a run or folder.
+        target: persona whose answers are chosen; pairs need it.
+        weighting: weighting scheme, see `preference_weights`.
+        alpha: see `preference_weights`.
+        beta: see `preference_weights`.
+        comparison: personas to move away from, see `preference_weights`; all others by default.
+        random_third_pair: adds the paper's third pair to each question, see `build_pairs`.
+        seed: of the order within the third pair.
+    """
+
+    answers: NameOrPath = "survey"
+    personas: NameOrPath | None = None
+    target: str | None = None
+    weighting: str = "tier"
+    alpha: float = 1.0
+    beta: float = 1.0
+    comparison: Sequence[str] | None = None
+    random_third_pair: bool = False
+    seed: int = 0
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
+        """Name of the folder in the cache: the same for the same rows, however the arguments were written.
+
+        Paths count by what lies there, so that the same data is found again under another path and changed data is
+        built anew.
+        """
+        identity: dict[str, Any] = {
+            field.name: value
+            for field in fields(self)
+            if field.name in _PAIR_ARGUMENTS and (value := getattr(self, field.name)) != field.default
+        }
+        source = resolve_answers(self.answers)
+        if source.path is not None:
+            identity["answers"] = [source.kind, source.fingerprint()]
+        if self.personas is not None:
+            identity["personas"] = load_personas(self.personas).digest
+        if custom_features is not None:
+            identity["features"] = custom_features.to_dict()
+        if not identity:
+            return self.name
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return f"{self.name}-{digest[:16]}"
+
+
+class FairPP(datasets.ArrowBasedBuilder):
+    """Questions, preferences (the default) and pairs, each with the splits train and test."""
+
+    BUILDER_CONFIG_CLASS = FairPPConfig
+    BUILDER_CONFIGS = [FairPPConfig(name=name) for name in FEATURES]  # noqa: RUF012 (the base class's own form)
+    DEFAULT_CONFIG_NAME = "preferences"
+
+    def _create_builder_config(
+        self,
+        config_name: str | None = None,
+        custom_features: datasets.Features | None = None,
+        config_id: str | None = None,
+        **config_kwargs: Any,
+    ) -> tuple[FairPPConfig, str]:
+        # The registration passes empty data files, which only `datasets` needs.
+        if config_kwargs.get("data_files") is not None and not config_kwargs["data_files"]:
+            del config_kwargs["data_files"]
+        name = check_name("config", config_name or self.DEFAULT_CONFIG_NAME, FEATURES)
+        given = {argument: value for argument, value in config_kwargs.items() if value is not None}
+        check_arguments(name, given)
+        # Arguments that say the same in other words must not make another dataset.
+        if given.get("personas") == DEFAULT_PERSONA_SET and given.get("answers", "survey") == "survey":
+            del given["personas"]
+        given |= {argument: float(given[argument]) for argument in ("alpha", "beta") if argument in given}
+        if "comparison" in given:
+            given["comparison"] = tuple(sorted(set(given["comparison"])))
+        return super()._create_builder_config(name, custom_features, config_id, **given)
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=DESCRIPTION, features=FEATURES[self.config.name].copy(), citation=CITATION
+        )
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Build the tables into the cache unless they are there."""
+        self._before_rows()
+        super().download_and_prepare(*args, **kwargs)
+
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Stream the tables without writing them anywhere."""
+        self._before_rows()
+        return super().as_streaming_dataset(*args, **kwargs)
+
+    def _before_rows(self) -> None:
+        """Check and say what concerns rows only; names of splits can be had without a target."""
+        if self.config.name == "pairs" and self.config.target is None:
+            raise ValueError(
+                "target must be given for config 'pairs'; got none. Pairs are made for one persona. Add a persona's id, as "
+                'in load_dataset("fairpp", "pairs", target="loyal_nationals").'
+            )
+        if self.config.name != "questions" and self.config.answers == "survey":
+            _warn_simulated()
+
+    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
+        name = self.config.name
+        if name == "questions":
+            return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in SPLITS]
+        if name == "pairs":
+            # Without a target only the names of the splits are asked for.
+            if self.config.target is None:
+                found = self._answers.splits()
+            else:
+                found = tuple(split for split in SPLITS if len(self._pairs[split]))
+            if not found:
+                raise ValueError(
+                    f"target must have at least one valid answer; got none of {self.config.target!r} in "
+                    f"{self.config.answers!r}. Choose another target or other answers."
+                )
+            return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
+        # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
+        return [
+            datasets.SplitGenerator(split, gen_kwargs={"split": split, "personas": self._answers.personas_in(split)})
+            for split in self._answers.splits()
+        ]
+
+    def _generate_tables(self, split: str, personas: list[str] | None = None) -> Iterator[tuple[Key, pa.Table]]:
+        if self.config.name == "questions":
+            yield Key(0, 0), load_questions(split)
+        elif self.config.name == "pairs":
+            yield Key(0, 0), self._pairs[split]
+        else:
+            for number, table in enumerate(self._answers.preferences(split, personas)):
+                yield Key(number, 0), table
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return load_answers(self.config.answers, self.config.personas)
+
+    @cached_property
+    def _pairs(self) -> Mapping[str, pa.Table]:
+        config = self.config
+        return answer_pairs(
+            self._answers,
+            config.target,
+            weighting=config.weighting,
+            alpha=config.alpha,
+            beta=config.beta,
+            comparison=config.comparison,
+            random_third_pair=config.random_third_pair,
+            seed=config.seed,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers of num_proc load the tables themselves: cheaper than sending them.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs")}
+
+
+def answer_pairs(
+    answers: Answers,
+    target: str,
+    *,
+    weighting: str = "tier",
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    comparison: Sequence[str] | None = None,
+    random_third_pair: bool = False,
+    seed: int = 0,
+) -> Mapping[str, pa.Table]:
+    """Preference pairs by split, `"train"` and `"test"`; the arguments are those of `FairPPConfig`.
+
+    The tiers' masses are fitted on the training questions and applied to both splits. Where no training question was
+    answered, as in a run over the test split alone, they are fitted on the test questions.
+    """
+    is_train = ~answers.is_test
+    pairs = build_pairs(
+        answers.questions,
+        answers.matrix(),
+        target,
+        is_train=is_train if is_train.any() else None,
+        scheme=weighting,
+        alpha=alpha,
+        beta=beta,
+        comparison=comparison,
+        random_third_pair=random_third_pair,
+        seed=seed,
+    )
+    if not is_train.any():
+        return {"train": pairs["train"].slice(0, 0), "test": pairs["train"]}
+    return pairs
+
+
+def check_arguments(config: str, given: Mapping[str, Any]) -> None:
+    """Check the names and types of the builder arguments that were given for a config.
+
+    Raises:
+        ValueError: an argument is unknown, does not apply to the config, or has a value that is not allowed.
+    """
+    applicable = ARGUMENTS[config]
+    for name, value in given.items():
+        if name in ("data_files", "data_dir"):
+            raise ValueError(
+                f"{name} must not be given to the builder of fairpp; got {value!r}. Pass answers=... instead."
+            )
+        homes = [other for other, arguments in ARGUMENTS.items() if name in arguments]
+        if not homes:
+            check_name("builder argument", name, ARGUMENTS["pairs"])
+        if name not in applicable:
+            raise ValueError(
+                f"{name} must only be given for config {' or '.join(map(repr, homes))}; got it for config {config!r}. "
+                "Leave it out."
+            )
+    for name in ("alpha", "beta"):
+        value = given.get(name, 1.0)
+        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}.")
+    for name, kind, words in (
+        ("target", str, "the id of a persona"),
+        ("random_third_pair", bool, "True or False"),
+        ("seed", int, "a whole number"),
+    ):
+        if name in given and (type(given[name]) is not kind):
+            raise ValueError(f"{name} must be {words}; got {given[name]!r}.")
+    comparison = given.get("comparison", ["-"])
+    if isinstance(comparison, str) or not all(isinstance(persona, str) for persona in comparison):
+        raise ValueError(f"comparison must be a list of persona ids; got {comparison!r}.")
+    check_name("weighting", given.get("weighting", "tier"), SCHEMES)
+
+
+@cache
+def _warn_simulated() -> None:
+    """Once in the log of a process."""
+    logger.warning(
+        "fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must not be "
+        "read as the views of real people."
+    )

@@ -1,0 +1,214 @@
+"""Sources of answers, and their compact form."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_runs import answer_of, make_run, some_questions
+
+from fairpp_hf.dataset.answers import answers_matrix, compact, load_answers, resolve_answers, source_personas
+from fairpp_hf.generation import load_run
+from fairpp_hf.personas import load_personas
+from fairpp_hf.questions import load_questions, split_of
+from fairpp_hf.respondents.survey import survey_answers
+from fairpp_hf.schema import PREFERENCE_FEATURES
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def records(rows: list[tuple[int, str, int]]) -> pa.Table:
+    """Preference records of (row of `load_questions`, persona, answer)."""
+    questions = load_questions().take(pa.array([row for row, _, _ in rows], pa.int64()))
+    columns = {name: questions[name] for name in questions.column_names}
+    columns["persona"] = pa.array([persona for _, persona, _ in rows], pa.string())
+    columns["respondent"] = pa.array(["r"] * len(rows), pa.string())
+    columns["answer"] = pa.array([answer for _, _, answer in rows], pa.int64())
+    columns["probabilities"] = pa.array([None] * len(rows), pa.list_(pa.float32()))
+    columns["status"] = pa.array(["ok"] * len(rows), pa.string())
+    return pa.table([columns[name] for name in PREFERENCE_FEATURES], schema=PREFERENCE_FEATURES.arrow_schema)
+
+
+def test_survey_answers_are_those_of_the_survey_respondent() -> None:
+    answers = load_answers()
+    assert answers.personas == load_personas().ids
+    assert answers.respondents == ("survey:britains_choice_2020 (simulated)",)
+    assert answers.questions.equals(load_questions())
+    np.testing.assert_array_equal(answers.is_test, split_of(load_questions()))
+    expected = survey_answers(load_questions(), load_personas(), "loyal_nationals")
+    table = answers.records["loyal_nationals"]
+    np.testing.assert_array_equal(table["answer"].to_numpy(), expected.answer)
+    np.testing.assert_array_equal(
+        table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, 3),
+        expected.probabilities.astype(np.float32),
+    )
+    np.testing.assert_array_equal(answers.matrix()["loyal_nationals"], expected.answer)
+
+
+def test_survey_answers_of_another_persona_set() -> None:
+    assert load_answers(personas="hidden_tribes_2018").personas == load_personas("hidden_tribes_2018").ids
+
+
+def test_a_run_becomes_one_record_for_each_reply(run: Path) -> None:
+    answers = load_answers(run)
+    assert answers.personas == load_personas().ids
+    assert answers.respondents == ("known (simulated)",)
+    # Questions come back in their own order, whatever the order of asking.
+    asked = set(some_questions()["question_id"].to_pylist())
+    ids = [i for i in load_questions()["question_id"].to_pylist() if i in asked]
+    assert answers.questions["question_id"].to_pylist() == ids
+    assert answers.is_test.sum() == 10
+    for persona, column in answers.matrix().items():
+        assert column.tolist() == [answer_of(question, persona) for question in ids]
+
+
+def test_wide_tables_hold_what_the_run_holds(run: Path) -> None:
+    answers = load_answers(run)
+    wide = pa.concat_tables([table for split in answers.splits() for table in answers.preferences(split)])
+    key = [("persona", "ascending"), ("question_id", "ascending")]
+    assert wide.schema.equals(PREFERENCE_FEATURES.arrow_schema, check_metadata=True)
+    assert wide.sort_by(key).equals(load_run(run).sort_by(key))
+    statuses = set(zip(wide["status"].to_pylist(), (answer < 0 for answer in wide["answer"].to_pylist()), strict=True))
+    assert statuses == {("ok", False), ("invalid", True)}
+    with_probabilities = [row is not None for row in wide["probabilities"].to_pylist()]
+    assert with_probabilities == [answer == 0 for answer in wide["answer"].to_pylist()]
+
+
+def test_a_run_over_one_split_has_one_split(tmp_path: Path) -> None:
+    answers = load_answers(make_run(tmp_path / "run", train=0, test=4))
+    assert answers.splits() == ("test",)
+    assert answers.personas_in("train") == []
+    assert list(answers.preferences("train")) == []
+
+
+def test_a_persona_set_chooses_among_the_personas_of_a_run(run: Path) -> None:
+    assert load_answers(run, "britains_choice_2020").personas == load_personas().ids
+    rule = f"persona must be one of {', '.join(map(repr, load_personas().ids))}"
+    with pytest.raises(ValueError, match=f"^{re.escape(rule)}; got 'traditional_liberals'. Did you mean '\\w+'\\?$"):
+        load_answers(run, "hidden_tribes_2018")
+    answers = load_answers(run).select(["loyal_nationals", "civic_pragmatists"])
+    assert answers.personas == ("loyal_nationals", "civic_pragmatists")
+
+
+def test_matrix_has_minus_one_where_a_persona_has_no_record() -> None:
+    """p answers rows 3 and 5, q answers rows 4 and 3; the questions are 3, 4, 5."""
+    questions, columns = answers_matrix(records([(5, "p", 0), (3, "p", 2), (4, "q", 1), (3, "q", -1)]))
+    assert questions.equals(load_questions().slice(3, 3))
+    assert {persona: column.tolist() for persona, column in columns.items()} == {"p": [2, -1, 0], "q": [-1, 1, -1]}
+    assert columns["p"].dtype == np.int8
+
+
+def test_questions_of_other_origin_come_last() -> None:
+    table = records([(5, "p", 0), (3, "p", 2)])
+    table = table.set_column(0, "question_id", pa.array(["foreign", table["question_id"][1].as_py()]))
+    answers = compact(table, np.array([True, False]))
+    assert answers.questions["question_id"].to_pylist() == [load_questions()["question_id"][3].as_py(), "foreign"]
+    assert answers.is_test.tolist() == [False, True]
+    assert answers.records["p"]["row"].to_pylist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_test", "message"),
+    [
+        (
+            [(0, "p", 1), (1, "p", 1), (0, "p", 2)],
+            [False] * 3,
+            "A persona must answer a question once; got two records of 'p' for '{0}' in here.",
+        ),
+        ([(0, "p", 1), (0, "q", 1)], [False, True], "A question must be in one split; got '{0}' in both in here."),
+        (
+            [(0, "p", 1), (1, "p", 3)],
+            [False] * 2,
+            "answer must be in -1..2 (-1 for no valid answer); got 3 at row 1 of here.",
+        ),
+    ],
+)
+def test_malformed_records_are_refused(rows: list[tuple[int, str, int]], is_test: list[bool], message: str) -> None:
+    message = message.format(load_questions()["question_id"][0])
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        compact(records(rows), np.array(is_test), where="here")
+
+
+def test_a_dataset_folder_from_elsewhere_needs_only_its_preferences(tmp_path: Path) -> None:
+    """Several files a split, further columns and no manifest are fine; splits come from the names of the files."""
+    folder = tmp_path / "folder"
+    (folder / "preferences").mkdir(parents=True)
+    table = records([(0, "p", 1), (1, "p", 2), (2, "p", 0)]).append_column("note", pa.array(["x", "y", "z"]))
+    pq.write_table(table.slice(0, 1), folder / "preferences" / "train-00000-of-00002.parquet")
+    pq.write_table(table.slice(1, 1), folder / "preferences" / "train-00001-of-00002.parquet")
+    pq.write_table(table.slice(2, 1), folder / "preferences" / "test-00000-of-00001.parquet")
+    source = resolve_answers(folder)
+    assert source == ("folder", folder)
+    answers = load_answers(folder)
+    assert answers.is_test.tolist() == [False, False, True]
+    assert answers.matrix()["p"].tolist() == [1, 2, 0]
+    assert source_personas(source) is None
+    before = source.fingerprint()
+    assert before == resolve_answers(folder).fingerprint()
+    # The same rows in the other split are other data.
+    (folder / "preferences" / "test-00000-of-00001.parquet").rename(folder / "preferences" / "train-00002.parquet")
+    assert resolve_answers(folder).fingerprint() != before
+
+    no_answer = table.set_column(table.column_names.index("answer"), "answer", pa.array([0, None, 1], pa.int64()))
+    pq.write_table(no_answer, folder / "preferences" / "train-00002.parquet")
+    message = (
+        f"Column 'answer' of preference records must have no missing values; got one at row 1 of a table in {folder}."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_answers(folder)
+    pq.write_table(table.drop_columns("status"), folder / "preferences" / "train-00002.parquet")
+    with pytest.raises(
+        ValueError, match=r"^Preference records must have the column 'status'; got \[.*\] in /.*/folder\.$"
+    ):
+        load_answers(folder)
+
+
+def test_the_persona_set_of_a_source(run: Path) -> None:
+    assert source_personas(resolve_answers("survey")) == load_personas()
+    assert source_personas(resolve_answers(run)) == load_personas()
+    assert source_personas(resolve_answers(run), "seven_segments_2025") == load_personas("seven_segments_2025")
+
+
+RULE = "answers must be 'survey', the path of a run or the path of a dataset folder"
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("surveyy", f"{RULE}; got 'surveyy', and there is nothing at {{cwd}}/surveyy. Did you mean 'survey'?"),
+        ("runs/none", f"{RULE}; got 'runs/none', and there is nothing at {{cwd}}/runs/none."),
+        (
+            "published",
+            f"{RULE}; got 'published'. This version does not import the published tables. Leave answers out for the survey "
+            "respondent's.",
+        ),
+        (
+            ".",
+            f"{RULE}; got '.', which is neither. A run holds manifest.json and journal.sqlite, a dataset folder holds "
+            "preferences/train-*.parquet or preferences/test-*.parquet. Make one with `fairpp generate` or `fairpp build`.",
+        ),
+    ],
+)
+def test_answers_that_are_neither_a_name_nor_a_source(
+    answers: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^{re.escape(message.format(cwd=tmp_path.resolve()))}$"):
+        load_answers(answers)
+
+
+def test_a_source_without_records_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "preferences").mkdir(parents=True)
+    pq.write_table(records([]), folder / "preferences" / "train-00000-of-00001.parquet")
+    message = (
+        f"answers must hold at least one record; got none in {folder}. Ask with `fairpp generate`, or use other "
+        "answers."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_answers(folder)

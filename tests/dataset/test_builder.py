@@ -1,0 +1,405 @@
+"""`load_dataset("fairpp", ...)`: the contract, values against plain oracles, the cache, and every error."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from datasets import load_dataset, load_dataset_builder
+from small_runs import answer_of, make_run, some_questions
+
+import fairpp_hf.personas
+from fairpp_hf.dataset import builder as builder_module
+from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.personas import load_personas
+from fairpp_hf.preferences import preference_weights
+from fairpp_hf.questions import load_questions
+from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+
+TARGET = "loyal_nationals"
+
+CONTRACT = """
+import json, logging, os, sys
+logging.basicConfig(stream=sys.stdout, format="LOG %(message)s")
+import fairpp_hf
+from datasets import load_dataset
+
+result = {}
+for directory in sys.argv[1:]:
+    os.chdir(directory)
+    counts = {}
+    for name, arguments, options in [
+        ("default", (), {}),
+        ("questions", ("questions",), {}),
+        ("pairs", ("pairs",), {"target": "loyal_nationals"}),
+        ("run", ("pairs",), {"target": "loyal_nationals", "answers": os.environ["RUN"]}),
+    ]:
+        loaded = load_dataset("fairpp", *arguments, **options)
+        counts[name] = {split: len(rows) for split, rows in loaded.items()}
+        streamed = load_dataset("fairpp", *arguments, streaming=True, **options)
+        assert {split: next(iter(rows)) for split, rows in streamed.items()} == {
+            split: rows[0] for split, rows in loaded.items()
+        }
+    result[directory] = counts
+print("RESULT", json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> str:
+    return str(tmp_path / "cache")
+
+
+def load(*arguments: Any, **options: Any) -> Any:
+    return load_dataset("fairpp", *arguments, **options)
+
+
+def test_the_contract_holds_in_a_fresh_process_from_any_directory(tmp_path: Path, run: Path) -> None:
+    """22,751 and 5,669 questions; 7 times as many preferences; 2 times as many pairs; 2 for each valid answer of a run."""
+    contents = {
+        "empty": {},
+        "junk": {"a.csv": "x\n1\n", "b.json": "{", "c.parquet": "no", "README.md": "---\nconfigs: no\n---"},
+        "named": {"fairpp/train.csv": "x\n1\n", "fairpp/README.md": "text"},
+    }
+    for directory, files in contents.items():
+        (tmp_path / directory).mkdir()
+        for name, text in files.items():
+            (tmp_path / directory / name).parent.mkdir(exist_ok=True)
+            (tmp_path / directory / name).write_text(text)
+    directories = [str(tmp_path / directory) for directory in contents]
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "RUN": str(run)}
+    done = subprocess.run(
+        [sys.executable, "-c", CONTRACT, *directories], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    log = [line for line in done.stdout.splitlines() if line.startswith("LOG")]
+    assert log == [
+        "LOG fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must not be "
+        "read as the views of real people."
+    ]
+    train, test = (
+        2 * sum(answer_of(i, TARGET) >= 0 for i in table["question_id"].to_pylist())
+        for table in (some_questions(test=0), some_questions(train=0))
+    )
+    expected = {
+        "default": {"train": 7 * 22_751, "test": 7 * 5_669},
+        "questions": {"train": 22_751, "test": 5_669},
+        "pairs": {"train": 2 * 22_751, "test": 2 * 5_669},
+        "run": {"train": train, "test": test},
+    }
+    result = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
+    assert result == dict.fromkeys(directories, expected)
+
+
+def test_preferences_of_the_survey() -> None:
+    loaded = load()
+    assert loaded["train"].features == loaded["test"].features == PREFERENCE_FEATURES
+    assert loaded["train"].features["answer"].names == ["A", "B", "C"]
+    answers = load_answers()
+    for split, rows in loaded.items():
+        questions = load_questions(split)
+        assert len(rows) == 7 * len(questions)
+        # Persona by persona in the order of the set, questions in their order.
+        assert rows["persona"][:] == [persona for persona in load_personas().ids for _ in range(len(questions))]
+        third = rows.with_format("arrow")[2 * len(questions) : 3 * len(questions)]
+        assert third.select(questions.column_names).equals(questions)
+        in_split = answers.is_test == (split == "test")
+        assert third["answer"].to_pylist() == answers.matrix()["disengaged_battlers"][in_split].tolist()
+    assert set(loaded["test"]["status"][:]) == {"ok"}
+    assert set(loaded["test"]["respondent"][:]) == {"survey:britains_choice_2020 (simulated)"}
+
+
+def test_questions() -> None:
+    loaded = load("questions")
+    assert loaded["train"].features == QUESTION_FEATURES
+    for split, rows in loaded.items():
+        assert rows.with_format("arrow")[:].equals(load_questions(split))
+
+
+def naive_pairs(run: Path, split: str, **options: Any) -> list[dict[str, Any]]:
+    """Pairs of a run, one by one; the weights come from `preference_weights`, which has an oracle of its own."""
+    answers = load_answers(run)
+    weights = preference_weights(answers.matrix(), TARGET, fit_rows=~answers.is_test, **options)
+    pairs = []
+    for row, question in enumerate(answers.questions.to_pylist()):
+        own = answer_of(question["question_id"], TARGET)
+        if own < 0 or bool(answers.is_test[row]) != (split == "test"):
+            continue
+        lines = [f"{letter}. {question[f'option_{letter.lower()}']}" for letter in OPTION_LETTERS]
+        pairs += [
+            {
+                "prompt": [{"role": "user", "content": question["prompt"]}],
+                "chosen": [{"role": "assistant", "content": lines[own]}],
+                "rejected": [{"role": "assistant", "content": lines[other]}],
+                "weight": weights.weight[row],
+                "tier": weights.tier[row],
+                "question_id": question["question_id"],
+                "persona": TARGET,
+            }
+            for other in range(3)
+            if other != own
+        ]
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({}, {}),
+        (
+            {"weighting": "tier_from_zero", "alpha": 2, "beta": 0.5, "comparison": ["backbone_conservatives"]},
+            {"scheme": "tier_from_zero", "alpha": 2.0, "beta": 0.5, "comparison": ["backbone_conservatives"]},
+        ),
+    ],
+)
+def test_pairs_are_those_of_a_plain_loop(given: dict[str, Any], meant: dict[str, Any], run: Path, cache: str) -> None:
+    loaded = load("pairs", target=TARGET, answers=run, cache_dir=cache, **given)
+    for split, rows in loaded.items():
+        assert rows.features == PAIR_FEATURES
+        assert rows.to_list() == naive_pairs(run, split, **meant)
+
+
+def test_the_third_pair_comes_when_asked_for_and_depends_on_the_seed(run: Path) -> None:
+    options = {"target": TARGET, "answers": run, "streaming": True, "split": "train"}
+    two = list(load("pairs", **options))
+    first, same, other = (list(load("pairs", random_third_pair=True, seed=seed, **options)) for seed in (0, 0, 1))
+    assert len(first) == len(two) * 3 // 2
+    assert [row for number, row in enumerate(first) if number % 3 < 2] == two
+    assert first == same
+    assert [row["chosen"] for row in first] != [row["chosen"] for row in other]
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [("questions", {}), ("preferences", {"answers": "run"}), ("pairs", {"answers": "run", "target": TARGET})],
+)
+def test_streaming_gives_the_same_rows(config: str, options: dict[str, Any], run: Path, cache: str) -> None:
+    options = {name: run if value == "run" else value for name, value in options.items()}
+    loaded = load(config, split="test", cache_dir=cache, **options)
+    streamed = load(config, split="test", streaming=True, **options)
+    assert streamed.features == loaded.features
+    assert list(streamed) == loaded.to_list()
+
+
+def test_personas_are_the_shards_of_preferences(run: Path, cache: str) -> None:
+    assert load(answers=run, streaming=True, split="train").num_shards == 7
+    one = load(answers=run, split="train", cache_dir=cache)
+    two = load(answers=run, split="train", cache_dir=cache + "2", num_proc=2)
+    assert one.to_list() == two.to_list()
+
+
+def test_a_run_over_the_test_split_alone_has_only_that(tmp_path: Path, cache: str) -> None:
+    """Its tiers are fitted on the test questions: there are no others."""
+    run = make_run(tmp_path / "run", train=0, test=12)
+    assert list(load(answers=run, cache_dir=cache)) == ["test"]
+    pairs = load("pairs", answers=run, target=TARGET, cache_dir=cache)
+    assert list(pairs) == ["test"]
+    weights = preference_weights(load_answers(run).matrix(), TARGET)
+    assert pairs["test"]["weight"][::2] == weights.weight[weights.tier > 0].tolist()
+
+
+def test_a_target_without_a_valid_answer_is_refused(tmp_path: Path) -> None:
+    """One question, answered -1 by the target: sum of bytes + 7 x 15 letters + version = 0 mod 4."""
+    question = some_questions(train=1, test=0)["question_id"][0].as_py()
+    version = next(version for version in range(4) if answer_of(question, TARGET, version) == -1)
+    run = make_run(tmp_path / "run", version=version, train=1, test=0)
+    message = (
+        f"target must have at least one valid answer; got none of 'loyal_nationals' in '{run}'. Choose another target or "
+        "other answers."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load("pairs", answers=str(run), target=TARGET)
+
+
+# The cache
+
+
+def test_a_second_load_comes_from_the_cache(run: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(answers=run, cache_dir=cache)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the answers were loaded again")
+
+    monkeypatch.setattr(builder_module, "load_answers", refuse)
+    second = load(answers=run, cache_dir=cache)
+    assert second["train"].cache_files == first["train"].cache_files
+    assert second["train"]._fingerprint == first["train"]._fingerprint
+
+
+def test_a_run_that_goes_on_gives_fresh_data(tmp_path: Path, cache: str) -> None:
+    path = make_run(tmp_path / "run", train=2, test=0)
+    before = load(answers=path, cache_dir=cache, split="train")
+    make_run(path, version=1, train=2, test=0)
+    after = load(answers=path, cache_dir=cache, split="train")
+    asked = zip(before["question_id"][:], before["persona"][:], strict=True)
+    assert before["answer"][:] != after["answer"][:]
+    assert after["answer"][:] == [answer_of(question, persona, 1) for question, persona in asked]
+
+
+def config_id(*arguments: Any, **options: Any) -> str:
+    identifier: str = load_dataset_builder("fairpp", *arguments, **options).config_id
+    return identifier
+
+
+def test_the_cache_key_is_the_same_for_the_same_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    assert config_id(answers="run") == config_id(answers=run) == config_id(answers=str(run.resolve()))
+    assert config_id() == config_id(answers="survey", personas="britains_choice_2020") == "preferences"
+    assert config_id("questions") == "questions"
+    pairs = {"target": TARGET}
+    both = ["backbone_conservatives", "civic_pragmatists"]
+    assert config_id("pairs", comparison=both, **pairs) == config_id("pairs", comparison=both[::-1] + both, **pairs)
+    assert config_id("pairs", **pairs) == config_id("pairs", alpha=1, beta=1.0, weighting="tier", seed=0, **pairs)
+    assert config_id("pairs", alpha=2, **pairs) == config_id("pairs", alpha=2.0, **pairs)
+
+
+def test_the_cache_key_differs_for_different_data(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    shipped = Path(fairpp_hf.personas.__file__).parent / "britains_choice_2020.json"
+    file.write_bytes(shipped.read_bytes())
+    keys = [
+        config_id(),
+        config_id(answers=run),
+        config_id(answers=run, personas="britains_choice_2020"),
+        config_id(personas="hidden_tribes_2018"),
+        config_id(personas=file),
+        config_id(features=datasets.Features({**PREFERENCE_FEATURES, "answer": datasets.Value("int64")})),
+        *(
+            config_id("pairs", **options)
+            for options in (
+                {"target": TARGET},
+                {"target": "backbone_conservatives"},
+                {"target": TARGET, "answers": run},
+                {"target": TARGET, "alpha": 0.5},
+                {"target": TARGET, "beta": 0.5},
+                {"target": TARGET, "weighting": "uniform"},
+                {"target": TARGET, "comparison": ["backbone_conservatives"]},
+                {"target": TARGET, "random_third_pair": True},
+                {"target": TARGET, "random_third_pair": True, "seed": 1},
+            )
+        ),
+    ]
+    assert len(set(keys)) == len(keys)
+    changed = json.loads(shipped.read_text("utf-8"))
+    changed["personas"][0]["choice"]["abstention"]["value"] = 0.5
+    file.write_text(json.dumps(changed), "utf-8")
+    assert config_id(personas=file) not in keys
+
+
+# The log and the errors
+
+
+@pytest.fixture
+def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    builder_module._warn_simulated.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        yield caplog
+
+
+def test_the_log_speaks_of_simulation_only_where_answers_are_simulated_here(
+    fresh_log: pytest.LogCaptureFixture, run: Path
+) -> None:
+    load("questions", streaming=True)
+    load(answers=run, streaming=True)
+    assert "simulated from survey figures" not in fresh_log.text
+    load(streaming=True)
+    load("pairs", target=TARGET, streaming=True)
+    assert fresh_log.text.count("simulated from survey figures") == 1
+
+
+PERSONAS = ", ".join(map(repr, load_personas().ids))
+ARGUMENTS = "'answers', 'personas', 'target', 'weighting', 'alpha', 'beta', 'comparison', 'random_third_pair', 'seed'"
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("pears", {}, "config must be one of 'questions', 'preferences', 'pairs'; got 'pears'. Did you mean 'pairs'?"),
+        (
+            "pairs",
+            {},
+            "target must be given for config 'pairs'; got none. Pairs are made for one persona. Add a persona's id, as in "
+            'load_dataset("fairpp", "pairs", target="loyal_nationals").',
+        ),
+        (
+            "pairs",
+            {"target": "loyal_nationalists"},
+            f"target must be one of {PERSONAS}; got 'loyal_nationalists'. Did you mean 'loyal_nationals'?",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "comparison": ["backbone"]},
+            f"comparison must be one of {PERSONAS}; got 'backbone'. Did you mean 'backbone_conservatives'?",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "comparison": [TARGET]},
+            "comparison must not contain the target; got 'loyal_nationals'. Remove it from the list.",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "comparison": "backbone"},
+            "comparison must be a list of persona ids; got 'backbone'.",
+        ),
+        (
+            "pairs",
+            {"targt": TARGET},
+            f"builder argument must be one of {ARGUMENTS}; got 'targt'. Did you mean 'target'?",
+        ),
+        ("pairs", {"target": 4}, "target must be the id of a persona; got 4."),
+        ("pairs", {"target": TARGET, "alpha": "1"}, "alpha must be a finite number of at least 0; got '1'."),
+        ("pairs", {"target": TARGET, "beta": -1}, "beta must be a finite number of at least 0; got -1."),
+        ("pairs", {"target": TARGET, "seed": 0.5}, "seed must be a whole number; got 0.5."),
+        ("pairs", {"target": TARGET, "random_third_pair": 1}, "random_third_pair must be True or False; got 1."),
+        (
+            "pairs",
+            {"target": TARGET, "weighting": "tiers"},
+            "weighting must be one of 'tier', 'tier_from_zero', 'uniform'; got 'tiers'. Did you mean 'tier'?",
+        ),
+        (
+            "questions",
+            {"target": TARGET},
+            "target must only be given for config 'pairs'; got it for config 'questions'. Leave it out.",
+        ),
+        (
+            "questions",
+            {"answers": "survey"},
+            "answers must only be given for config 'preferences' or 'pairs'; got it for config 'questions'. Leave it out.",
+        ),
+        (
+            None,
+            {"alpha": 1.0},
+            "alpha must only be given for config 'pairs'; got it for config 'preferences'. Leave it out.",
+        ),
+        (
+            None,
+            {"answers": "published"},
+            "answers must be 'survey', the path of a run or the path of a dataset folder; got 'published'. This version "
+            "does not import the published tables. Leave answers out for the survey respondent's.",
+        ),
+        (
+            None,
+            {"personas": "britain_choice"},
+            "personas (a shipped set, or the path of a JSON file) must be one of 'britains_choice_2020', "
+            "'seven_segments_2025', 'hidden_tribes_2018'; got 'britain_choice'. Did you mean 'britains_choice_2020'?",
+        ),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_errors_name_what_is_wrong_and_the_nearest(
+    config: str | None, options: dict[str, Any], message: str, streaming: bool
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load(config, streaming=streaming, **options)
