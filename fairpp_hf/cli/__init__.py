@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -15,11 +17,11 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that names the nearest command, and prints errors without the usage in front."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        if "invalid choice" in message and "argument COMMAND" in message:
-            wrong = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
-            close = nearest(wrong, COMMANDS)
+        wrong = re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from", message)
+        if wrong:
+            close = nearest(wrong[1], COMMANDS)
             hint = f" Did you mean {close!r}?" if close else ""
-            message = f"the command must be one of {', '.join(COMMANDS)}; got {wrong!r}.{hint}"
+            message = f"the command must be one of {', '.join(COMMANDS)}; got {wrong[1]!r}.{hint}"
         self.exit(2, f"{self.prog}: {message}\nSee `{self.prog} --help`.\n")
 
 
@@ -28,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="fairpp",
         description="Fair-PP: preferences of personas on social equity, from questions to aligned models.",
+        # Room for the longest command's name on the line of its summary.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16, width=100),
         epilog="Answers of simulated personas are called simulated wherever they appear.",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
@@ -45,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(arguments_list)
     try:
         return int(arguments.run(arguments))
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, RuntimeError) as error:
         # Bad input and a full disk are the user's to mend: a sentence helps, a traceback does not.
         print(f"fairpp {arguments.command}: {error}", file=sys.stderr)

@@ -21,7 +21,8 @@ class PairArguments:
             config `pairs-<target>` holds them.
         answers (`str`): whose answers: `"survey"`, or the path of a run or of a dataset folder. With "fairpp" only, as
             are the next five.
-        personas (`str`): name or file of the persona set.
+        personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
+            otherwise all that answered.
         comparison (`list[str]`, *optional*): personas to move away from; all others by default.
         weighting (`str`): weighting scheme; `"uniform"` makes this plain DPO.
         weight_alpha (`float`): exponent of a tier's number.
@@ -36,7 +37,10 @@ class PairArguments:
         metadata={"help": "'fairpp', or a Hub dataset or local folder with a config pairs-<target>."},
     )
     answers: str = field(default="survey", metadata={"help": "'survey', or the path of a run or of a dataset folder."})
-    personas: str = field(default="britains_choice_2020", metadata={"help": "Name or file of the persona set."})
+    personas: str | None = field(
+        default=None,
+        metadata={"help": "Name or file of the persona set; by default britains_choice_2020 for 'survey', else all."},
+    )
     comparison: list[str] | None = field(
         default=None, metadata={"help": "Personas to move away from; all others by default."}
     )

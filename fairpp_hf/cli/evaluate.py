@@ -1,0 +1,67 @@
+"""`fairpp evaluate`: where a model stands among the personas, plain, role-playing and with an adapter."""
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "score a model on held-out questions against all personas"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--model", required=True, help="name or path of a causal language model with a chat template")
+    parser.add_argument("--adapter", help="name or path of a PEFT adapter trained on it")
+    parser.add_argument("--target", required=True, help="persona that the model is meant to match")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--answers", default="survey", help="'survey' (default), or the path of a run or dataset folder"
+    )
+    parser.add_argument("--personas", help="name or file of the persona set")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
+    parser.add_argument("--limit", type=int, metavar="N", help="ask an evenly spread sample of N questions")
+    parser.add_argument("--no-role-play", action="store_true", help="leave out the model with the target's portrait")
+    parser.add_argument("--batch-size", type=int, default=8, help="questions a forward pass (default: 8)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything, then score each system, then write and print the results."""
+    import numpy as np
+    import pyarrow as pa
+
+    from fairpp_hf.dataset.answers import load_answers
+    from fairpp_hf.evaluation.evaluate import evaluate_systems, score_questions
+    from fairpp_hf.evaluation.figures import draw_evaluation
+    from fairpp_hf.naming import check_name
+    from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+    from fairpp_hf.questions import sample_questions
+    from fairpp_hf.scoring import OptionScorer
+
+    answers = load_answers(arguments.answers, arguments.personas)
+    check_name("target", arguments.target, answers.personas)
+    rows = np.flatnonzero(answers.is_test if arguments.split == "test" else ~answers.is_test)
+    if not len(rows):
+        raise ValueError(f"--answers must hold {arguments.split} questions; got none in {arguments.answers!r}.")
+    if arguments.limit is not None:
+        rows = rows[sample_questions(answers.questions.take(pa.array(rows)), arguments.limit)]
+    questions = answers.questions.take(pa.array(rows))
+    references = {persona: column[rows] for persona, column in answers.matrix().items()}
+
+    prompts: dict[str, str | None] = {"plain": None}
+    if not arguments.no_role_play:
+        prompts["role-play"] = load_personas(arguments.personas or DEFAULT_PERSONA_SET).get(arguments.target).portrait
+    scorer = OptionScorer.from_pretrained(arguments.model, batch_size=arguments.batch_size)
+    systems = {
+        name: score_questions(scorer, questions, system_prompt=prompt, progress=name)
+        for name, prompt in prompts.items()
+    }
+    if arguments.adapter:
+        del scorer  # one copy of the model in memory at a time
+        adapted = OptionScorer.from_pretrained(
+            arguments.model, adapter=arguments.adapter, batch_size=arguments.batch_size
+        )
+        systems["adapter"] = score_questions(adapted, questions, progress="adapter")
+
+    evaluation = evaluate_systems(systems, questions, references, arguments.target, ", ".join(answers.respondents))
+    files = [*evaluation.write(arguments.out), draw_evaluation(evaluation, arguments.out / "results.png")]
+    print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
+    print("Files:", *(f"  {file}" for file in files), sep="\n")
+    return 0

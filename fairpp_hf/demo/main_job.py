@@ -1,0 +1,217 @@
+"""The main job on a laptop: dataset folder, role-play answers, DPO and reweighted DPO, scores of four systems."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from fairpp_hf.dataset.answers import Answers
+    from fairpp_hf.evaluation.evaluate import Evaluation
+
+
+class DemoSettings(NamedTuple):
+    """How much of everything; the defaults take some six minutes on two cores."""
+
+    target: str = "loyal_nationals"
+    role_play_questions: int = 8
+    """questions that the model answers in the role of each persona"""
+    train_pairs: int = 40
+    evaluation_questions: int = 40
+    epochs: int = 1
+    seed: int = 0
+
+
+def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> list[Path]:
+    """Run the main job once, with a progress bar for each stage, and print a table.
+
+    Args:
+        out: folder for the run, the adapters and the results; made if need be.
+        dataset_folder: where the dataset folder goes.
+        settings: how much of everything.
+
+    Returns:
+        The files written, the dataset folder's first.
+
+    Raises:
+        RuntimeError: the package with the small model's weights is not installed.
+        ValueError: a folder that holds other things, or an unknown target.
+    """
+    from fairpp_hf.dataset.answers import load_answers
+    from fairpp_hf.demo.small_model import small_model_folder
+    from fairpp_hf.evaluation.figures import draw_evaluation
+
+    started = time.monotonic()
+    _say("Unpacking the small real model, SmolLM2-135M-Instruct", "0/5")
+    model = small_model_folder()
+    print(f"{model}")
+
+    files = _build_dataset(dataset_folder)
+    answers = load_answers()
+    run = _role_play(out / "role-play", model, answers, settings)
+    adapters = _train(out, model, settings)
+    evaluation = _evaluate(model, adapters, answers, settings)
+
+    _say("Results", "5/5")
+    results = evaluation.write(out)
+    picture = draw_evaluation(evaluation, out / "demo.png")
+    print(f"{evaluation.to_markdown()}\n{evaluation.notes()}")
+    print(
+        f"One seed, {settings.train_pairs} pairs, {len(evaluation.questions)} questions and a small model: this shows that "
+        "the line works,\nnot which method is better. The personas' answers are simulated from survey figures; nobody "
+        "was asked."
+    )
+    files += [
+        *run,
+        *(path for adapter in adapters.values() for path in sorted(adapter.glob("adapter_*"))),
+        *results,
+        picture,
+    ]
+    print(f"\nFiles ({time.monotonic() - started:.0f} s in all):", *(f"  {file}" for file in files), sep="\n")
+    return files
+
+
+def _say(title: str, step: str) -> None:
+    print(f"\n[{step}] {title}", flush=True)
+
+
+def _build_dataset(folder: Path) -> list[Path]:
+    from datasets import load_dataset
+
+    from fairpp_hf.hub import build_dataset_folder
+
+    _say(f"Building the dataset folder {folder} from simulated survey answers, and loading it back", "1/5")
+    written = build_dataset_folder(folder)
+    loaded = load_dataset(str(folder.resolve()), "preferences")
+    for split, rows in loaded.items():
+        print(f"load_dataset({str(folder)!r}, 'preferences')[{split!r}]: {len(rows):,} rows")
+    return [folder / file.path for file in written]
+
+
+def _role_play(run: Path, model: Path, answers: "Answers", settings: DemoSettings) -> list[Path]:
+    """Have the model answer as each persona, next to the survey respondent."""
+    from fairpp_hf.generation import generate, load_run
+    from fairpp_hf.personas import load_personas
+    from fairpp_hf.questions import load_questions, sample_questions
+    from fairpp_hf.respondents import TransformersRespondent
+
+    _say(f"The model answers {settings.role_play_questions} questions in the role of each persona", "2/5")
+    questions = load_questions("test")
+    questions = questions.take(pa.array(sample_questions(questions, settings.role_play_questions)))
+    respondent = TransformersRespondent(model, batch_size=4)
+    generate(run, respondent, load_personas(), questions, selection={"split": "test", "limit": len(questions)})
+
+    from fairpp_hf.dataset.answers import answers_matrix
+
+    records = load_run(run)
+    asked, role_play = answers_matrix(records)
+    rows = _rows_of(answers.questions, asked)
+    survey = {persona: column[rows] for persona, column in answers.matrix().items()}
+    print(f"\n{'persona (all answers simulated)':<32}  {'model A B C':>13}  {'survey A B C':>13}  {'same':>5}")
+    for persona, mine in role_play.items():
+        theirs = survey[persona]
+        counts = ["  ".join(f"{count:>2}" for count in np.bincount(part, minlength=3)) for part in (mine, theirs)]
+        print(f"{persona:<32}  {counts[0]:>13}  {counts[1]:>13}  {(mine == theirs).mean():>5.0%}")
+    return [run / "manifest.json", run / "journal.sqlite"]
+
+
+def _rows_of(questions: pa.Table, wanted: pa.Table) -> np.ndarray:
+    """Row numbers in `questions` of the questions in `wanted`."""
+    import pyarrow.compute as pc
+
+    ids = questions["question_id"].combine_chunks()
+    return pc.index_in(wanted["question_id"], value_set=ids).to_numpy()
+
+
+def _train(out: Path, model: Path, settings: DemoSettings) -> dict[str, Path]:
+    """Train both methods from the same start, on the same pairs, with the same budget; returns their adapters."""
+    from datasets import load_dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+
+    _say(f"Aligning the model with {settings.target}: stock DPO, then reweighted DPO", "3/5")
+    pairs = load_dataset("fairpp", "pairs", target=settings.target, split="train")
+    pairs = pairs.shuffle(seed=settings.seed).select(range(settings.train_pairs))
+    return {
+        "DPO": _train_one(DPOTrainer, DPOConfig, model, pairs, out / "dpo", settings),
+        "reweighted DPO": _train_one(
+            ReweightedDPOTrainer, ReweightedDPOConfig, model, pairs, out / "reweighted-dpo", settings
+        ),
+    }
+
+
+def _train_one(
+    trainer_class: Callable[..., Any],
+    config_class: Callable[..., Any],
+    model: Path,
+    pairs: "Dataset",
+    output: Path,
+    settings: DemoSettings,
+) -> Path:
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    print(f"\n{output.name}, {len(pairs)} pairs", flush=True)
+    args = config_class(
+        output_dir=str(output),
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        learning_rate=5e-4,
+        lr_scheduler_type="cosine",
+        num_train_epochs=settings.epochs,
+        bf16=False,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        seed=settings.seed,
+    )
+    trainer = trainer_class(
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=args,
+        train_dataset=pairs,
+        processing_class=AutoTokenizer.from_pretrained(model),
+        # The upper third of the layers: the backward pass then stops a third of the way down, which a laptop notices.
+        peft_config=LoraConfig(
+            r=16,
+            lora_alpha=32,
+            target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+            layers_to_transform=list(range(20, 30)),
+            layers_pattern="layers",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    trainer.train()
+    trainer.save_model()
+    return output
+
+
+def _evaluate(model: Path, adapters: dict[str, Path], answers: "Answers", settings: DemoSettings) -> "Evaluation":
+    from fairpp_hf.evaluation.evaluate import evaluate_systems, score_questions
+    from fairpp_hf.personas import load_personas
+    from fairpp_hf.questions import sample_questions
+    from fairpp_hf.scoring import OptionScorer
+
+    _say("Scoring four systems on held-out questions against all seven personas", "4/5")
+    rows = np.flatnonzero(answers.is_test)
+    rows = rows[sample_questions(answers.questions.take(pa.array(rows)), settings.evaluation_questions)]
+    questions = answers.questions.take(pa.array(rows))
+    portrait = load_personas().get(settings.target).portrait
+
+    plain = OptionScorer.from_pretrained(model, batch_size=4)
+    systems = {
+        "plain model": score_questions(plain, questions, progress="plain model"),
+        "role-play prompt": score_questions(plain, questions, system_prompt=portrait, progress="role-play prompt"),
+    }
+    for name, adapter in adapters.items():
+        scorer = OptionScorer.from_pretrained(model, adapter=adapter, batch_size=4)
+        systems[name] = score_questions(scorer, questions, progress=name)
+    references = {persona: column[rows] for persona, column in answers.matrix().items()}
+    return evaluate_systems(systems, questions, references, settings.target, ", ".join(answers.respondents))

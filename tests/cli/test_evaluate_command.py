@@ -1,0 +1,53 @@
+import json
+
+import pytest
+import torch
+
+from fairpp_hf.cli import main
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from tiny_models import tiny_model
+
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(tiny_model(), lora).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_scores_three_systems_against_all_personas(tiny_model_path, adapter, tmp_path, capsys):
+    out = tmp_path / "results"
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--adapter", str(adapter), "--target", "loyal_nationals"]
+    assert main([*arguments, "--out", str(out), "--limit", "12"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["questions"] == 12
+    assert results["reference"] == "survey:britains_choice_2020 (simulated)"
+    assert set(results["systems"]) == {"plain", "role-play", "adapter"}
+    plain = results["systems"]["plain"]
+    assert len([name for name in plain["probabilities"] if name.startswith("agreement/")]) == 7 + 1
+    low, high = plain["intervals_95"]["agreement/target"]
+    assert low < plain["probabilities"]["agreement/target"] < high
+    assert plain["probabilities"] != results["systems"]["role-play"]["probabilities"]
+    assert plain["probabilities"] != results["systems"]["adapter"]["probabilities"]
+    table = (out / "results.md").read_text()
+    assert "survey:britains_choice_2020 (simulated)" in table
+    assert (out / "results.png").stat().st_size > 10_000
+    assert str(out / "results.json") in capsys.readouterr().out
+
+
+def test_the_same_call_gives_the_same_results(tiny_model_path, tmp_path):
+    texts = []
+    for name in ("first", "second"):
+        arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--no-role-play"]
+        assert main([*arguments, "--out", str(tmp_path / name), "--limit", "6"]) == 0
+        texts.append((tmp_path / name / "results.json").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_an_unknown_target_is_refused_before_the_model_is_loaded(tmp_path, capsys):
+    arguments = ["evaluate", "--model", "no such model", "--target", "civic_pragmatist", "--out", str(tmp_path / "x")]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.endswith("got 'civic_pragmatist'. Did you mean 'civic_pragmatists'?\n")
+    assert not (tmp_path / "x").exists()

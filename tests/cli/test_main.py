@@ -1,0 +1,60 @@
+"""The command line as a whole: help, wrong commands, errors without tracebacks."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fairpp_hf.cli import COMMANDS, main
+
+
+def test_help_lists_every_command_with_what_it_does(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines() if line[:4] == "    " and line[4:5].strip()] == [*COMMANDS]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: fairpp {command}" in capsys.readouterr().out
+
+
+def test_a_wrong_command_names_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["evalute", "--model", "m"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "fairpp: the command must be one of questions, generate, build, weights, evaluate, demo; got 'evalute'. "
+        "Did you mean 'evaluate'?\nSee `fairpp --help`.\n"
+    )
+
+
+def test_bad_input_is_one_sentence_and_exit_status_1(capsys):
+    assert main(["weights", "--target", "loyal_national"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("fairpp weights: target must be one of 'progressive_activists', ")
+    assert error.endswith("got 'loyal_national'. Did you mean 'loyal_nationals'?\n")
+
+
+def test_runs_as_a_module():
+    finished = subprocess.run(
+        [sys.executable, "-m", "fairpp_hf", "questions"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "22,751 + 5,669" in finished.stdout
+
+
+def test_a_closed_pipe_is_no_error():
+    finished = subprocess.run(
+        f"{sys.executable} -m fairpp_hf questions --sample 2000 | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert finished.stderr == ""
