@@ -159,6 +159,8 @@ def _train_one(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     print(f"\n{output.name}, {len(pairs)} pairs", flush=True)
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    layers = policy.config.num_hidden_layers
     args = config_class(
         output_dir=str(output),
         per_device_train_batch_size=4,
@@ -174,16 +176,16 @@ def _train_one(
         seed=settings.seed,
     )
     trainer = trainer_class(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        model=policy,
         args=args,
         train_dataset=pairs,
         processing_class=AutoTokenizer.from_pretrained(model),
-        # The upper third of the layers: the backward pass then stops a third of the way down, which a laptop notices.
+        # The upper third of the layers only: the backward pass then stops there, which a laptop notices.
         peft_config=LoraConfig(
             r=16,
             lora_alpha=32,
             target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-            layers_to_transform=list(range(20, 30)),
+            layers_to_transform=list(range(layers - max(1, layers // 3), layers)),
             layers_pattern="layers",
             task_type="CAUSAL_LM",
         ),
