@@ -15,7 +15,7 @@ _CORPUS = (
     "A. Everyone keeps what they have earned.",
     "B. Everyone receives an equal share.",
     "C. Neither of the two.",
-    "Reply with one option and nothing else.",
+    "Reply with A or B or C, one option and nothing else, and not A and B and C.",
 )
 
 

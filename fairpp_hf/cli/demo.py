@@ -1,6 +1,7 @@
 """`fairpp demo`: the main job, end to end, with a small real model and without a hub, a key or a GPU."""
 
 import argparse
+import warnings
 from pathlib import Path
 
 SUMMARY = "run the main job once with a small real model, some minutes on two cores"
@@ -26,5 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.personas import load_personas
 
     load_personas().get(arguments.target)
+    # What the libraries below will rename in versions to come is news for developers, and not for whoever sees a demo.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     run_demo(arguments.out, arguments.dataset, DemoSettings(target=arguments.target, seed=arguments.seed))
     return 0

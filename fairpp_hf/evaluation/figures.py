@@ -26,9 +26,9 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.2), layout="constrained", dpi=150)
+    figure = Figure(figsize=(12, 5.4), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    distances, agreement = figure.subplots(1, 2, width_ratios=[1.7, 1])
+    distances, agreement = figure.subplots(1, 2, width_ratios=[1.6, 1])
     _draw_distances(distances, evaluation)
     _draw_agreement(agreement, evaluation)
     figure.suptitle(
@@ -90,7 +90,7 @@ def _draw_agreement(axes: "Axes", evaluation: Evaluation) -> None:
         axes.annotate(f"{value:.3f}", (value, row), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
     axes.set_yticks(range(count), [system.name for system in evaluation.systems][::-1])
     axes.set_ylim(-0.6, count - 0.3)
-    axes.set_xlabel("agreement with the target, 95% interval")
+    axes.set_xlabel("Agreement with the target (95% interval)")
     axes.grid(axis="x", color="#ddd", zorder=1)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

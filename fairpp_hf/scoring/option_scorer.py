@@ -2,10 +2,12 @@
 
 The probability of an option is the probability that the model, under its chat template, replies with that option's line
 ("B. ..."), renormalised over the question's options. The prompt runs through the model once a question; its key-value
-cache is shared by the options, which adds a few tokens each.
+cache is shared by the options, which adds a few tokens each. Models without such a cache get each prompt and option as a
+whole sequence.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -20,6 +22,8 @@ from fairpp_hf.naming import check_name
 from fairpp_hf.schema import OPTION_LETTERS
 
 Messages = Sequence[dict[str, str]]
+Encoded = tuple[list[int], list[list[int]]]
+"""Token ids of a question's prompt, and of each of its options."""
 SCORING_RULES = ("line", "letter")
 
 
@@ -72,6 +76,7 @@ class OptionScorer:
         self.tokenizer = tokenizer
         self.rule = rule
         self.batch_size = batch_size
+        self._shares_prompt = _can_repeat_cache(model)
 
     @classmethod
     def from_pretrained(
@@ -92,7 +97,8 @@ class OptionScorer:
             rule: see the class.
             batch_size: see the class.
             device: where to run; the accelerator where there is one, else the CPU.
-            **model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype` or `revision`.
+            **model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype`; `revision` and
+                `trust_remote_code` go to the tokenizer as well.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -101,7 +107,8 @@ class OptionScorer:
             device = str(accelerator or "cpu")
         # bfloat16, the dtype of most checkpoints, is several times slower than float32 on a CPU.
         model_kwargs.setdefault("dtype", torch.float32 if device == "cpu" else "auto")
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
+        shared = {key: model_kwargs[key] for key in ("revision", "trust_remote_code") if key in model_kwargs}
+        tokenizer = AutoTokenizer.from_pretrained(str(model), **shared)
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(model), **model_kwargs)
         loaded.to(device)
         if adapter is not None:
@@ -129,8 +136,8 @@ class OptionScorer:
             `OptionScores` in the order of the questions, whatever order they were batched in.
 
         Raises:
-            ValueError: unequal numbers of messages and options, or a chat template that renders the prompt alone
-                differently from the prompt with a reply.
+            ValueError: unequal numbers of messages and options, or a chat template that refuses these messages or whose
+                prompt merges with the reply's first token.
         """
         if len(messages) != len(options):
             raise ValueError(
@@ -150,47 +157,70 @@ class OptionScorer:
         shifted = np.exp(logprobs - logprobs.max(axis=1, keepdims=True, initial=-np.inf))
         return OptionScores(logprobs, shifted / shifted.sum(axis=1, keepdims=True))
 
-    def _encode(self, chat: Messages, texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    def _encode(self, chat: Messages, texts: Sequence[str]) -> Encoded:
         """Token ids of the prompt with the generation prompt, and of each option as the start of a reply."""
         prompt = self._render(chat, add_generation_prompt=True)
         prompt_ids = self._ids(prompt)
         reply_ids = []
         for letter, text in zip(OPTION_LETTERS, texts, strict=True):
-            reply = f"{letter}. {text}" if self.rule == "line" else letter
-            full = self._render([*chat, {"role": "assistant", "content": reply}])
-            # What a template adds after the reply (an end token) belongs to saying the line and nothing more; after a
-            # letter alone it would ask for a reply that ends there.
-            stop = None if self.rule == "line" else full.index(letter, len(prompt)) + len(letter)
-            full_ids = self._ids(full[:stop])
-            if not full.startswith(prompt) or full_ids[: len(prompt_ids)] != prompt_ids:
+            # The end of the turn belongs to saying the line and nothing more; after a letter alone it would ask for a
+            # reply that ends there.
+            reply = f"{letter}. {text}{self._end_of_turn}" if self.rule == "line" else letter
+            full_ids = self._ids(prompt + reply)
+            if full_ids[: len(prompt_ids)] != prompt_ids:
                 raise ValueError(
-                    "The chat template must give a prompt the same tokens with and without a reply; "
-                    f"got {prompt[-40:]!r} without and {full[len(prompt) - 40 : len(prompt) + 40]!r} with one. "
-                    "Use a template that renders both alike."
+                    "The chat template's prompt must end on a token boundary; "
+                    f"got {prompt[-40:]!r}, whose last token changes when {reply[:10]!r} follows. Use another template."
                 )
             reply_ids.append(full_ids[len(prompt_ids) :])
         return prompt_ids, reply_ids
 
+    @cached_property
+    def _end_of_turn(self) -> str:
+        """What the template writes after the assistant's text, such as an end token."""
+        mark = "the reply"
+        rendered = self._render([{"role": "user", "content": "a question"}, {"role": "assistant", "content": mark}])
+        return rendered[rendered.rindex(mark) + len(mark) :]
+
     def _render(self, chat: Messages, *, add_generation_prompt: bool = False) -> str:
-        rendered = self.tokenizer.apply_chat_template(
-            list(chat), add_generation_prompt=add_generation_prompt, tokenize=False
-        )
+        from jinja2 import TemplateError
+
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                list(chat), add_generation_prompt=add_generation_prompt, tokenize=False
+            )
+        except TemplateError as error:
+            speakers = ", ".join(message["role"] for message in chat)
+            raise ValueError(
+                f"The chat template must take messages of {speakers}; it says: {error}. "
+                "Use a model whose template does, or leave out what it does not take, such as a system message."
+            ) from error
         return cast(str, rendered)
 
     def _ids(self, text: str) -> list[int]:
         # The template has written the special tokens already.
         return cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _score_batch(self, batch: list[tuple[list[int], list[list[int]]]]) -> Tensor:
-        """Log-probabilities, (b, 3), of b questions' options: prompts in one pass, all options in a second."""
-        device = self.model.device
-        width = max(len(prompt) for prompt, _ in batch)
+    def _score_batch(self, batch: Sequence[Encoded]) -> Tensor:
+        """Log-probabilities of the options of b questions, (b, 3)."""
+        return self._score_shared(batch) if self._shares_prompt else self._score_whole(batch)
+
+    def _score_whole(self, batch: Sequence[Encoded]) -> Tensor:
+        """Each prompt with each option as a sequence of its own: the plain way, which every causal model allows."""
+        starts = [len(prompt) for prompt, replies in batch for _ in replies]
+        ids, mask = self._padded([prompt + reply for prompt, replies in batch for reply in replies])
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        # Prompt-learning adapters prepend virtual tokens; the last positions are the real ones.
+        logprobs = torch.log_softmax(logits[:, -ids.size(1) :][:, :-1].float(), dim=-1)
+        token_logprobs = logprobs.gather(2, ids[:, 1:, None]).squeeze(2).double()
+        position = torch.arange(1, ids.size(1), device=ids.device)
+        is_reply = (position >= torch.tensor(starts, device=ids.device).unsqueeze(1)) & (mask[:, 1:] == 1)
+        return (token_logprobs * is_reply).sum(dim=1).view(len(batch), len(OPTION_LETTERS))
+
+    def _score_shared(self, batch: Sequence[Encoded]) -> Tensor:
+        """Prompts in one pass, and all options in a second that shares the prompts' key-value cache."""
         # Padding on the left, so that every prompt ends at the same position and its options follow at once.
-        prompt_ids = torch.zeros(len(batch), width, dtype=torch.long, device=device)
-        prompt_mask = torch.zeros_like(prompt_ids)
-        for row, (prompt, _) in enumerate(batch):
-            prompt_ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-            prompt_mask[row, width - len(prompt) :] = 1
+        prompt_ids, prompt_mask = self._padded([prompt for prompt, _ in batch], left=True)
         positions = (prompt_mask.cumsum(dim=1) - 1).clamp(min=0)
         first = self.model(
             input_ids=prompt_ids,
@@ -202,25 +232,45 @@ class OptionScorer:
         last_logprobs = torch.log_softmax(first.logits[:, -1].float(), dim=-1)
 
         count = len(OPTION_LETTERS)
-        replies = [reply for _, options in batch for reply in options]
-        reply_width = max(len(reply) for reply in replies)
-        reply_ids = torch.zeros(len(replies), reply_width, dtype=torch.long, device=device)
-        reply_mask = torch.zeros_like(reply_ids)
-        for row, reply in enumerate(replies):
-            reply_ids[row, : len(reply)] = torch.tensor(reply, device=device)
-            reply_mask[row, : len(reply)] = 1
+        reply_ids, reply_mask = self._padded([reply for _, replies in batch for reply in replies])
         token_logprobs = last_logprobs.repeat_interleave(count, dim=0).gather(1, reply_ids[:, :1])
-        if reply_width > 1:
+        if reply_ids.size(1) > 1:
             cache = first.past_key_values
             cache.batch_repeat_interleave(count)
             start = prompt_mask.sum(dim=1).repeat_interleave(count).unsqueeze(1)
             second = self.model(
                 input_ids=reply_ids[:, :-1],
                 attention_mask=torch.cat([prompt_mask.repeat_interleave(count, dim=0), reply_mask[:, :-1]], dim=1),
-                position_ids=start + torch.arange(reply_width - 1, device=device),
+                position_ids=start + torch.arange(reply_ids.size(1) - 1, device=reply_ids.device),
                 past_key_values=cache,
                 use_cache=True,
             )
             rest = torch.log_softmax(second.logits.float(), dim=-1).gather(2, reply_ids[:, 1:, None]).squeeze(2)
             token_logprobs = torch.cat([token_logprobs, rest], dim=1)
         return (token_logprobs.double() * reply_mask).sum(dim=1).view(len(batch), count)
+
+    def _padded(self, sequences: Sequence[list[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask of sequences of unequal lengths, each (n, longest), on the model's device."""
+        width = max(len(sequence) for sequence in sequences)
+        ids = torch.zeros(len(sequences), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, sequence in enumerate(sequences):
+            place = slice(width - len(sequence), width) if left else slice(len(sequence))
+            ids[row, place] = torch.tensor(sequence)
+            mask[row, place] = 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+
+def _can_repeat_cache(model: PreTrainedModel) -> bool:
+    """Whether the cache of a prompt can be repeated for its options.
+
+    Recurrent and hybrid models keep a state instead of keys and values; prompt-learning adapters would put their virtual
+    tokens before the options once more.
+    """
+    adapters = getattr(model, "peft_config", {}).values()
+    base = cast(Any, model).get_base_model() if adapters else model
+    stateful = getattr(base, "_is_stateful", False) or any(
+        layer != "full_attention" and "sliding" not in layer and "chunked" not in layer
+        for layer in getattr(base.config.get_text_config(), "layer_types", None) or []
+    )
+    return not stateful and not any(getattr(adapter, "is_prompt_learning", False) for adapter in adapters)

@@ -1,7 +1,7 @@
 """What `train.py` does: read a configuration, load weighted pairs, train, save, and say what came of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,18 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
     from fairpp_hf.training.trainer import ReweightedDPOTrainer
+
+
+BUILDER = "fairpp"
+_BUILDER_ARGUMENTS = (
+    "answers",
+    "personas",
+    "comparison",
+    "weighting",
+    "weight_alpha",
+    "weight_beta",
+    "random_third_pair",
+)
 
 
 @dataclass
@@ -20,13 +32,14 @@ class PairArguments:
         dataset_name (`str`): `"fairpp"` builds the pairs; anything else is a Hub dataset or a local dataset folder whose
             config `pairs-<target>` holds them.
         answers (`str`): whose answers: `"survey"`, or the path of a run or of a dataset folder. With "fairpp" only, as
-            are the next five.
+            are the next six.
         personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
             otherwise all that answered.
         comparison (`list[str]`, *optional*): personas to move away from; all others by default.
         weighting (`str`): weighting scheme; `"uniform"` makes this plain DPO.
         weight_alpha (`float`): exponent of a tier's number.
         weight_beta (`float`): exponent of a tier's size.
+        random_third_pair (`bool`): adds the authors' third pair, which is noise by construction.
         max_train_pairs (`int`, *optional*): use that many training pairs, drawn with `data_seed` or `seed`.
         max_eval_pairs (`int`, *optional*): evaluate on that many test pairs, drawn likewise.
     """
@@ -47,10 +60,21 @@ class PairArguments:
     weighting: str = field(default="tier", metadata={"help": "Weighting scheme; 'uniform' makes this plain DPO."})
     weight_alpha: float = field(default=1.0, metadata={"help": "Exponent of a tier's number."})
     weight_beta: float = field(default=1.0, metadata={"help": "Exponent of a tier's size."})
+    random_third_pair: bool = field(
+        default=False, metadata={"help": "Add the authors' third pair, which is noise by construction."}
+    )
     max_train_pairs: int | None = field(default=None, metadata={"help": "Number of training pairs to draw."})
     max_eval_pairs: int | None = field(default=None, metadata={"help": "Number of test pairs to draw."})
 
     def __post_init__(self) -> None:
+        if self.dataset_name != BUILDER:
+            defaults = {item.name: item.default for item in fields(self)}
+            given = [name for name in _BUILDER_ARGUMENTS if getattr(self, name) != defaults[name]]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)} must be left out with dataset_name={self.dataset_name!r}; its pairs are as they "
+                    f"are. Remove them, or use dataset_name: {BUILDER}."
+                )
         for name in ("max_train_pairs", "max_eval_pairs"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -68,10 +92,10 @@ def load_pairs(arguments: PairArguments) -> "DatasetDict":
     from fairpp_hf.dataset.registration import register
 
     register()
-    if arguments.dataset_name != "fairpp":
+    if arguments.dataset_name != BUILDER:
         return load_dataset(arguments.dataset_name, f"pairs-{arguments.target}")
     return load_dataset(
-        "fairpp",
+        BUILDER,
         "pairs",
         target=arguments.target,
         answers=arguments.answers,
@@ -80,6 +104,7 @@ def load_pairs(arguments: PairArguments) -> "DatasetDict":
         weighting=arguments.weighting,
         alpha=arguments.weight_alpha,
         beta=arguments.weight_beta,
+        random_third_pair=arguments.random_third_pair,
     )
 
 
@@ -108,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer":
     }
     checkpoint: str | None = training_arguments.resume_from_checkpoint
     if checkpoint is not None and checkpoint.lower() in ("true", "last"):
-        checkpoint = get_last_checkpoint(training_arguments.output_dir)
+        output_dir = Path(training_arguments.output_dir)
+        checkpoint = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
         if checkpoint is None:
             raise ValueError(
                 f"resume_from_checkpoint must find a checkpoint; got none in {training_arguments.output_dir!r}. "
@@ -140,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer":
     trainer.save_state()
     trainer.save_metrics("all", metrics)
     if training_arguments.push_to_hub:
-        trainer.push_to_hub(dataset_name=pair_arguments.dataset_name)
+        # The card links the dataset, and only one on the Hub has a page to link.
+        on_hub = "/" in pair_arguments.dataset_name and not Path(pair_arguments.dataset_name).exists()
+        trainer.push_to_hub(**({"dataset_name": pair_arguments.dataset_name} if on_hub else {}))
     if trainer.is_world_process_zero():
         print(_summary(pair_arguments, metrics, training_arguments.output_dir))
     return trainer
@@ -163,7 +191,7 @@ def _summary(arguments: PairArguments, metrics: dict[str, Any], output_dir: str 
     rows = [
         ("target persona", arguments.target),
         ("training pairs", f"{metrics['train_pairs']:,}"),
-        ("weighting", arguments.weighting),
+        ("weighting", arguments.weighting if arguments.dataset_name == BUILDER else f"as in {arguments.dataset_name}"),
         ("train loss", f"{metrics['train_loss']:.4f}"),
     ]
     rows += [

@@ -37,8 +37,9 @@ class ReweightedDPOTrainer(DPOTrainer):
         (1 / P) sum_i w_i l_i,
 
     where l_i is the loss of the pair (`loss_type`, as in TRL) and w_i its weight, normalised to mean 1 over the dataset
-    unless `weight_normalization="none"`. The logged `loss` and `eval_loss` are this weighted objective. With equal
-    weights it trains as `DPOTrainer` does.
+    unless `weight_normalization="none"`. The logged `loss` and `eval_loss` are this weighted objective (on several
+    processes, the last batch of an evaluation counts the pairs that pad it, as with any Trainer). With equal weights it
+    trains as `DPOTrainer` does.
 
     Called like `trl.DPOTrainer`. Every dataset needs a `weight` column of finite numbers that are at least 0, and not
     all 0; `load_dataset("fairpp", "pairs", target=...)` has one. Text models only.
@@ -93,11 +94,9 @@ class ReweightedDPOTrainer(DPOTrainer):
                 "Score the trained model with fairpp_hf.OptionScorer instead."
             )
         self.weight_normalization: str = getattr(args, "weight_normalization", "dataset")
-        if isinstance(train_dataset, IterableDataset) and self.weight_normalization == "dataset":
-            problems.append(
-                "weight_normalization must be 'none' for a streaming train_dataset; got 'dataset'. The mean weight of a "
-                "stream is not known beforehand. Scale the weights yourself and set weight_normalization='none'."
-            )
+        if self.weight_normalization == "dataset":
+            problems += _streams_without_a_mean(train_dataset, "train_dataset")
+            problems += _streams_without_a_mean(eval_dataset, "eval_dataset")
         if problems:
             raise ValueError("\n".join(problems))
         check_weight_columns(train_dataset, "train_dataset")
@@ -130,6 +129,11 @@ class ReweightedDPOTrainer(DPOTrainer):
         self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str
     ) -> Dataset | IterableDataset:
         check_weight_columns(dataset, f"{dataset_name} dataset")
+        if self.weight_normalization == "dataset":
+            # Also for a stream that is handed to `evaluate`, which __init__ has not seen.
+            problems = _streams_without_a_mean(dataset, f"{dataset_name} dataset")
+            if problems:
+                raise ValueError(problems[0])
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             dropped = len(dataset) - len(prepared)
@@ -154,6 +158,11 @@ class ReweightedDPOTrainer(DPOTrainer):
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool) -> Any:
         mode = self._mode()
+        if WEIGHT_COLUMN not in inputs:
+            raise ValueError(
+                f"A batch must have {WEIGHT_COLUMN!r}; got {sorted(inputs)}. The data_collator left it out. "
+                "Use fairpp_hf.training.DataCollatorForWeightedPreference, or the default collator."
+            )
         weight = inputs[WEIGHT_COLUMN]
         # A model swallows unknown keyword arguments, so the weights must not reach it.
         inputs = {key: value for key, value in inputs.items() if key != WEIGHT_COLUMN}
@@ -221,8 +230,10 @@ class ReweightedDPOTrainer(DPOTrainer):
             rejected_rewards = self.beta * (pairs.rejected - pairs.ref_rejected)
             columns = [chosen_rewards, rejected_rewards, pairs.chosen, pairs.rejected, weight]
             per_pair = torch.stack([column.detach().float() for column in columns], dim=1)
-            # gather_for_metrics leaves out the rows that pad the last batch of an evaluation.
-            per_pair = self.accelerator.gather_for_metrics(per_pair).cpu()
+            # In evaluation, the rows that pad the last batch are left out. In training there are none, and
+            # gather_for_metrics would take the end of the accumulation window for the end of the data.
+            gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
+            per_pair = gather(per_pair).cpu()
             token_sums = self.accelerator.gather(self._token_sums(inputs, policy).unsqueeze(0)).sum(dim=0).tolist()
 
         tokens, completion, chosen_tokens, rejected_tokens, entropy, chosen_logits, rejected_logits, top1 = token_sums
@@ -303,3 +314,19 @@ class ReweightedDPOTrainer(DPOTrainer):
                 metrics["rewards/weighted_margins"] = [sums["margin"] / sums["weight"]]
         sums.clear()
         super().log(logs, start_time)
+
+
+def _streams_without_a_mean(datasets: Any, name: str) -> list[str]:
+    """One sentence for each streaming dataset, whose weights cannot be normalised."""
+    if isinstance(datasets, dict):
+        return [
+            problem
+            for key, dataset in datasets.items()
+            for problem in _streams_without_a_mean(dataset, f"{name}[{key!r}]")
+        ]
+    if not isinstance(datasets, IterableDataset):
+        return []
+    return [
+        f"weight_normalization must be 'none' for a streaming {name}; got 'dataset'. The mean weight of a stream is not "
+        "known beforehand. Scale the weights yourself and set weight_normalization='none'."
+    ]

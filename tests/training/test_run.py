@@ -75,17 +75,41 @@ def test_trains_saves_and_summarises(config, tmp_path, capsys):
     assert str(tmp_path / "out" / "all_results.json") in printed
 
 
-def test_a_dataset_folder_can_be_trained_on(config, tmp_path):
+@pytest.fixture(scope="module")
+def pairs():
     from datasets import load_dataset
 
-    pairs = load_dataset("fairpp", "pairs", target="loyal_nationals", split="train[:20]")
-    folder = tmp_path / "mine"
-    (folder / "pairs").mkdir(parents=True)
-    pairs.to_parquet(folder / "pairs" / "train.parquet")
-    card = {"configs": [{"config_name": "pairs-loyal_nationals", "data_files": "pairs/train.parquet"}]}
-    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n")
-    trainer = main(["--config", config(dataset_name=str(folder), max_train_pairs=None), "--max_steps", "1"])
+    return load_dataset("fairpp", "pairs", target="loyal_nationals", split="train[:20]")
+
+
+def _folder(path, train, test=None):
+    """A dataset folder with the config pairs-loyal_nationals."""
+    path.mkdir(parents=True)
+    files = [{"split": "train", "path": "train.parquet"}]
+    train.to_parquet(path / "train.parquet")
+    if test is not None:
+        test.to_parquet(path / "test.parquet")
+        files.append({"split": "test", "path": "test.parquet"})
+    card = {"configs": [{"config_name": "pairs-loyal_nationals", "data_files": files}]}
+    (path / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n")
+    return str(path)
+
+
+def test_a_dataset_folder_can_be_trained_on(config, pairs, tmp_path, capsys):
+    folder = _folder(tmp_path / "mine", pairs)
+    trainer = main(["--config", config(dataset_name=folder, max_train_pairs=None), "--max_steps", "1"])
     assert len(trainer.train_dataset) == 20
+    assert re.search(rf"weighting +as in {folder}\n", capsys.readouterr().out)
+
+
+def test_arguments_of_the_builder_are_refused_with_a_dataset_folder(config, pairs, tmp_path):
+    folder = _folder(tmp_path / "mine", pairs)
+    message = (
+        f"weighting, weight_alpha must be left out with dataset_name={folder!r}; its pairs are as they are. "
+        "Remove them, or use dataset_name: fairpp."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        main(["--config", config(dataset_name=folder, weighting="uniform", weight_alpha=2.0)])
 
 
 def test_resumes_where_it_stopped(config, tmp_path):
@@ -110,14 +134,14 @@ def test_resuming_without_a_checkpoint_is_refused(config, tmp_path):
         f"resume_from_checkpoint must find a checkpoint; got none in {str(tmp_path / 'out')!r}. "
         "Leave it out to start from the beginning."
     )
-    (tmp_path / "out").mkdir()
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        main(["--config", config(), "--resume_from_checkpoint", "last"])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            main(["--config", config(), "--resume_from_checkpoint", "last"])
+        (tmp_path / "out").mkdir(exist_ok=True)  # first there is no folder, then an empty one
 
 
 def test_logs_go_where_report_to_says(config, tmp_path):
-    pytest.importorskip("tensorboard")
-    main(["--config", config(report_to="tensorboard", logging_dir=str(tmp_path / "logs"), max_steps=1)])
+    main(["--config", config(report_to="tensorboard", max_steps=1)])
     assert list(tmp_path.rglob("events.out.tfevents.*"))
 
 
@@ -126,41 +150,44 @@ def test_an_unknown_target_is_refused_before_the_model_is_loaded(config):
         main(["--config", config(target="loyal_national", model_name_or_path="no such model")])
 
 
-TWO_PROCESSES = ["--config_file", str(ROOT / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
-ONE_PROCESS = [
-    "--cpu",
-    "--num_processes",
-    "1",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-]
-
-
-def _launch(launch_options, arguments):
+def _train_on_two_processes(arguments):
+    """As the README says; only the first process prints."""
+    launch = ["--config_file", str(ROOT / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(ROOT / "train.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launch_options, str(ROOT / "train.py"), *arguments]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    finished = subprocess.run(
+        [*command, "--use_cpu", "true"], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished.stdout
+    assert finished.stdout.count("target persona") == 1
 
 
-def test_two_processes_train_as_one(config, tmp_path):
-    """2 processes x 2 pairs take the same steps as 1 process x 4 pairs, and only one of them prints.
+def test_two_processes_train_as_one_and_weights_work_on_both(config, pairs, tmp_path):
+    """Raising a pair's weight raises its margin, on one process x 4 pairs and on 2 processes x 2 alike.
 
     All 4 pairs are one step, so that it does not matter in which order which process sees them.
     """
-    runs = {}
-    for processes, options, batch in ((1, ONE_PROCESS, 4), (2, TWO_PROCESSES, 2)):
-        output_dir = tmp_path / f"{processes}-processes"
-        path = config(output_dir=str(output_dir), per_device_train_batch_size=batch, max_train_pairs=4)
-        printed = _launch(options, ["--config", path, "--max_steps", "3", "--use_cpu", "true"])
-        assert printed.count("target persona") == 1
-        runs[processes] = _log(output_dir)
-    for one, two in zip(runs[1], runs[2], strict=True):
-        if "loss" in one:
-            for name in ("loss", "grad_norm", "rewards/margins", "weights/effective_sample_size"):
+    margins = {}
+    for weight in (0.1, 5.0):
+        four = pairs.select([0, 2, 4, 6]).remove_columns("weight").add_column("weight", [weight, 1.0, 1.0, 1.0])
+        folder = _folder(tmp_path / f"weight {weight}", four, test=four.select([0]))
+        logs = []
+        for processes, batch in ((1, 4), (2, 2)):
+            output_dir = tmp_path / f"{weight} on {processes}"
+            arguments = [
+                *("--config", config(dataset_name=folder, output_dir=str(output_dir), eval_strategy="epoch")),
+                *("--per_device_train_batch_size", str(batch), "--max_steps", "4"),
+            ]
+            if processes == 1:
+                main(arguments)
+            else:
+                _train_on_two_processes(arguments)
+            logs.append(_log(output_dir))
+            margins[weight, processes] = logs[-1][-1]["eval_rewards/margins"]
+        for one, two in zip(*logs, strict=True):
+            for name in {"loss", "grad_norm", "rewards/margins", "weights/effective_sample_size", "eval_loss"} & set(
+                one
+            ):
                 assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name
+    for processes in (1, 2):
+        assert margins[5.0, processes] > margins[0.1, processes] + 0.05

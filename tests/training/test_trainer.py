@@ -107,10 +107,13 @@ def test_equal_weights_train_as_trl_does_in_other_settings(tmp_path, settings):
     torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
 
 
-def test_equal_weights_log_what_trl_logs(tmp_path):
-    pairs = make_pairs([1.0] * 8)
-    ours = make_trainer(tmp_path, pairs)
-    theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig)
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_equal_weights_log_what_trl_logs(tmp_path, accumulation):
+    """10 pairs in batches of 4: the last batch is short, and with accumulation the window is."""
+    pairs = make_pairs([1.0] * 10)
+    settings = {"gradient_accumulation_steps": accumulation}
+    ours = make_trainer(tmp_path, pairs, **settings)
+    theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
     logs = []
     for trainer in (ours, theirs):
         trainer.train()
@@ -118,6 +121,7 @@ def test_equal_weights_log_what_trl_logs(tmp_path):
         logs.append({key: value for entry in trainer.state.log_history for key, value in entry.items()})
     untimed = {key for key in logs[1] if not re.search("runtime|per_second|flos", key)}
     assert untimed <= set(logs[0])
+    assert logs[0]["weights/effective_sample_size"] == pytest.approx(10 if accumulation == 4 else 2)
     for key in untimed:
         assert logs[0][key] == pytest.approx(logs[1][key], rel=1e-4, abs=1e-6), key
 
