@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--personas", metavar="SET_OR_FILE", help="name or file of a set (default: britains_choice_2020)"
     )
     parser.add_argument("--split", choices=("train", "test"), help="only this split's questions (default: both)")
-    parser.add_argument("--limit", type=int, metavar="N", help="an even sample of N questions, the same N every time")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="a fixed random sample of N questions, the same N every time"
+    )
     local = parser.add_argument_group("transformers")
     local.add_argument("--adapter", metavar="PATH", help="a PEFT adapter trained on the model")
     local.add_argument("--batch-size", type=int, metavar="N", help="questions a forward pass (default: 8)")

@@ -6,6 +6,7 @@ persona that points at them. The wide preference table, seven times as large, is
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,9 +22,12 @@ from numpy.typing import NDArray
 from fairpp_hf.generation.records import load_run, run_fingerprint
 from fairpp_hf.naming import check_name, nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
+from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.questions import load_questions, split_of
 from fairpp_hf.respondents.survey import SurveyRespondent, survey_answers
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES
+
+logger = logging.getLogger(__name__)
 
 NameOrPath: TypeAlias = str | Path
 
@@ -210,22 +214,49 @@ def load_answers(answers: NameOrPath = SURVEY, personas: NameOrPath | None = Non
 
 
 def source_personas(source: AnswerSource, personas: NameOrPath | None = None) -> PersonaSet | None:
-    """The persona set that the answers of a source belong to, or None where a run or folder names no shipped set.
+    """The persona set that the answers of a source belong to.
+
+    A run and a folder carry theirs whole, whatever is installed; a set of the same name is not it.
 
     Args:
         source: where the answers come from.
-        personas: name or file of a persona set, which then is the set.
+        personas: name or file of a persona set. It is the survey respondent's, and that of a run or folder without a
+            record of its own; beside a record it only chooses among the personas.
+
+    Returns:
+        The set; None where there is no record, or one that cannot be read, and `personas` is not given.
     """
-    if personas is not None:
-        return load_personas(personas)
     if source.path is None:
-        return load_personas(DEFAULT_PERSONA_SET)
-    if source.kind == "run":
-        name = json.loads((source.path / "manifest.json").read_bytes())["personas"]["set"]
-    else:
-        manifest = source.path / FOLDER_MANIFEST
-        name = json.loads(manifest.read_bytes()).get("persona_set") if manifest.is_file() else None
-    return load_personas(name) if name in PERSONA_SETS else None
+        return load_personas(DEFAULT_PERSONA_SET if personas is None else personas)
+    given = None if personas is None else load_personas(personas)
+    recorded = _recorded_personas(source.path / ("manifest.json" if source.kind == "run" else FOLDER_MANIFEST))
+    if recorded is None:
+        return given
+    if given is not None and given.digest != recorded.digest:
+        logger.warning(
+            "The answers of %s were given by the persona set %r as it is recorded there, which differs from %r: the record "
+            "counts.",
+            source.path,
+            recorded.id,
+            str(personas),
+        )
+    return recorded
+
+
+def _recorded_personas(manifest: Path) -> PersonaSet | None:
+    """The persona set in the manifest of a run or folder; None where there is none, or one that cannot be read."""
+    if not manifest.is_file():
+        return None
+    tree = json.loads(manifest.read_bytes())
+    record = tree["personas"].get("record") if manifest.name == "manifest.json" else tree.get("persona_set")
+    # Before sets were recorded whole, there was a name here, which may mean another set by now.
+    if not isinstance(record, dict):
+        return None
+    try:
+        return recorded_personas(record, str(manifest))
+    except ValueError as error:
+        logger.warning("The persona set of these answers is unknown: %s", error)
+        return None
 
 
 def answers_matrix(preferences: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:

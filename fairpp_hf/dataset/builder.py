@@ -24,7 +24,7 @@ from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.weights import SCHEMES
 from fairpp_hf.questions import load_questions
-from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -137,11 +137,14 @@ class FairPP(datasets.ArrowBasedBuilder):
         """Build the tables into the cache unless they are there."""
         self._before_rows()
         super().download_and_prepare(*args, **kwargs)
+        self._say_what_is_missing()
 
     def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
         """Stream the tables without writing them anywhere."""
         self._before_rows()
-        return super().as_streaming_dataset(*args, **kwargs)
+        streams = super().as_streaming_dataset(*args, **kwargs)
+        self._say_what_is_missing()
+        return streams
 
     def _before_rows(self) -> None:
         """Check and say what concerns rows only; names of splits can be had without a target."""
@@ -152,6 +155,11 @@ class FairPP(datasets.ArrowBasedBuilder):
             )
         if self.config.name != "questions" and self.config.answers == "survey":
             _warn_simulated()
+
+    def _say_what_is_missing(self) -> None:
+        """Once a load, also when it comes from the cache: the description there keeps what was counted."""
+        if missing := self.info.description.removeprefix(DESCRIPTION).strip():
+            logger.warning(missing)
 
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         name = self.config.name
@@ -168,6 +176,8 @@ class FairPP(datasets.ArrowBasedBuilder):
                     f"target must have at least one valid answer; got none of {self.config.target!r} in "
                     f"{self.config.answers!r}. Choose another target or other answers."
                 )
+            if self.config.target is not None and (missing := missing_pairs(self._answers, self.config.target)):
+                self.info.description = f"{DESCRIPTION} {missing}"
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
         return [
@@ -239,6 +249,15 @@ def answer_pairs(
     if not is_train.any():
         return {"train": pairs["train"].slice(0, 0), "test": pairs["train"]}
     return pairs
+
+
+def missing_pairs(answers: Answers, target: str) -> str:
+    """A sentence on the questions that `answer_pairs` leaves out, empty where there are none."""
+    column = answers.matrix()[target]
+    without = int((column == NO_ANSWER).sum())
+    if not without:
+        return ""
+    return f"{without:,} of {len(column):,} questions have no valid answer of {target} and give no pair."
 
 
 def check_arguments(config: str, given: Mapping[str, Any]) -> None:

@@ -6,8 +6,10 @@ alone. It is built beside its place and then moved there, so that an interruptio
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -31,12 +33,14 @@ from fairpp_hf.dataset.answers import (
     resolve_answers,
     source_personas,
 )
-from fairpp_hf.dataset.builder import answer_pairs
+from fairpp_hf.dataset.builder import answer_pairs, missing_pairs
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+
+logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 
@@ -66,7 +70,7 @@ class FolderFacts(NamedTuple):
     simulated: bool
     """Whether every respondent is a simulation."""
     persona_set: PersonaSet | None
-    """None where the personas of a run or folder belong to no known set."""
+    """None where a run or folder does not say which set its personas belong to."""
     personas: tuple[str, ...]
     targets: tuple[str, ...]
     answer_counts: dict[str, dict[str, int]]
@@ -111,20 +115,21 @@ def write_dataset_folder(
     else:
         targets = tuple(check_name("target", target, loaded.personas) for target in dict.fromkeys(targets))
 
-    # A name that no other build uses at the same time; beside `out`, so that the move is a rename.
+    # Beside `out`, so that the move is a rename.
     out.parent.mkdir(parents=True, exist_ok=True)
-    built = out.parent / f".{out.name}.building-{os.getpid()}"
-    built.mkdir()
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
     try:
-        files = _write_parquet(built, loaded, targets, progress)
+        # The scratch folder is for its owner alone; one inside of it has the usual permissions.
+        built = scratch / "folder"
+        built.mkdir()
+        files = _write_parquet(built, out.name, loaded, targets, progress)
         facts = _facts(source, loaded, source_personas(source, personas), targets, files)
         (built / CARD).write_text(card(facts), encoding="utf-8", newline="\n")
         files.append(_written(built, PurePosixPath(CARD)))
         _write_manifest(built, facts, source, files)
         _move_into_place(built, out, files, recorded)
     finally:
-        if built.exists():
-            shutil.rmtree(built)
+        shutil.rmtree(scratch)
     return files
 
 
@@ -135,10 +140,12 @@ def _possible_targets(answers: Answers) -> tuple[str, ...]:
     return tuple(persona for persona, column in answers.matrix().items() if (column != NO_ANSWER).any())
 
 
-def _write_parquet(built: Path, answers: Answers, targets: Sequence[str], progress: bool) -> list[WrittenFile]:
+def _write_parquet(
+    built: Path, name: str, answers: Answers, targets: Sequence[str], progress: bool
+) -> list[WrittenFile]:
     jobs = 2 * (2 + len(targets))
     files = []
-    with tqdm(total=jobs, desc=f"Writing {built.parent.name}", unit=" files", disable=not progress) as bar:
+    with tqdm(total=jobs, desc=f"Writing {name}", unit=" files", disable=not progress) as bar:
         for config, split, tables in _contents(answers, targets):
             bar.set_description(f"Writing {config}/{split}")
             first = next(tables, None)
@@ -159,6 +166,8 @@ def _contents(answers: Answers, targets: Sequence[str]) -> Iterator[tuple[str, s
         yield "preferences", split, answers.preferences(split)
     for target in targets:
         pairs = answer_pairs(answers, target)
+        if missing := missing_pairs(answers, target):
+            logger.warning(missing)
         if not any(map(len, pairs.values())):
             raise ValueError(f"target must have at least one valid answer; got none of {target!r}. Leave it out.")
         for split in SPLITS:
@@ -228,7 +237,7 @@ def _write_manifest(folder: Path, facts: FolderFacts, source: AnswerSource, file
         "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
         "respondents": facts.respondents,
         "simulated": facts.simulated,
-        "persona_set": facts.persona_set.id if facts.persona_set else None,
+        "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
         "personas": facts.personas,
         "targets": facts.targets,
         "answer_counts": facts.answer_counts,

@@ -16,7 +16,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -172,6 +172,13 @@ class Journal:
             counts.setdefault(persona, {})[status] = number
         return counts
 
+    def served_model(self) -> str | None:
+        """The model that the server named in the first reply to the run's requests that says so, or None."""
+        rows = self._connection.execute(
+            "SELECT detail FROM requests JOIN replies USING (key) WHERE detail IS NOT NULL ORDER BY position"
+        )
+        return next((model for (detail,) in rows if (model := served_model_in(json.loads(detail)))), None)
+
     def answers(self) -> tuple[list[tuple[Any, ...]], int]:
         """The replies to the run's requests, in order, and how many were left out because their records are damaged.
 
@@ -241,6 +248,12 @@ class Journal:
         if damaged:
             logger.warning("%d damaged records of %s are set aside and will be asked again.", len(damaged), self.path)
         return connection
+
+
+def served_model_in(detail: Mapping[str, Any] | None) -> str | None:
+    """The model that a server named in a reply: `model` in the reply's `detail`."""
+    model = detail.get("model") if detail else None
+    return model if isinstance(model, str) and model else None
 
 
 def _numbered(requests: Iterable[AskedRequest]) -> Iterator[tuple[int, str, str, str]]:

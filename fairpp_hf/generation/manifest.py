@@ -18,11 +18,13 @@ def new_manifest(
     respondent: str,
     settings: Mapping[str, Any],
     persona_set: str,
+    persona_record: Mapping[str, Any] | None,
     portraits: Mapping[str, str],
     question_count: int,
     question_digest: str,
     selection: Mapping[str, Any],
     requests_digest: str,
+    servers: Mapping[str, str],
 ) -> dict[str, Any]:
     """A manifest, without the time of its creation.
 
@@ -30,11 +32,15 @@ def new_manifest(
         respondent: its name.
         settings: its settings.
         persona_set: id of the set.
+        persona_record: the whole set, of `PersonaSet.as_dict`: a name alone may mean another set elsewhere, or later. None
+            where only ids and portraits are known.
         portraits: persona id to portrait; the manifest has their digests.
         question_count: how many questions.
         question_digest: of `questions_digest`.
         selection: how the questions were chosen, such as `{"split": "test", "limit": 100}`.
         requests_digest: over the keys of all requests.
+        servers: name of a respondent to the address that it last asked. It is no part of a reply's key, since several
+            addresses may serve one model.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -42,12 +48,14 @@ def new_manifest(
         "respondent": {"name": respondent, "settings": dict(settings)},
         "personas": {
             "set": persona_set,
+            "record": None if persona_record is None else dict(persona_record),
             "portraits": {
                 persona: hashlib.sha256(portrait.encode()).hexdigest() for persona, portrait in portraits.items()
             },
         },
         "questions": {"count": question_count, "digest": question_digest, "selection": dict(selection)},
         "requests": {"count": question_count * len(portraits), "digest": requests_digest},
+        "servers": dict(servers),
     }
 
 

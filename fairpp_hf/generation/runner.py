@@ -8,24 +8,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from tqdm.auto import tqdm
 
 from fairpp_hf.generation import journal as journal_module
 from fairpp_hf.generation import manifest as manifest_module
-from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock
+from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock, served_model_in
 from fairpp_hf.generation.manifest import differences, new_manifest, read_manifest, write_manifest
 from fairpp_hf.generation.plan import RequestPlan, Waiting, check_respondent, questions_digest
-from fairpp_hf.respondents.base import Reply, Respondent, RespondentStopped
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.respondents.base import HasAddress, Reply, Respondent, RespondentStopped
 from fairpp_hf.schema import STATUSES
-
-if TYPE_CHECKING:
-    from fairpp_hf.personas import PersonaSet
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ class RunInterrupted(KeyboardInterrupt):
 def generate(
     run: str | Path,
     respondent: Respondent,
-    personas: "PersonaSet",
+    personas: PersonaSet,
     questions: pa.Table,
     *,
     selection: Mapping[str, Any] | None = None,
@@ -88,6 +86,7 @@ def generate(
     Called again, with the same arguments, it continues: final replies are kept, `failed` ones are asked again. With
     another model, portrait or question, what has changed is asked anew and the log says what differs; the replies to
     the earlier requests stay in the journal, for when they are asked for again, but are no part of the run's answers.
+    The address of a server is no such change, since several may serve one model: the log then says that replies are kept.
 
     Ctrl-C or SIGTERM finishes the requests in flight and stops; a second one drops them.
 
@@ -119,8 +118,9 @@ def generate(
     run.mkdir(parents=True, exist_ok=True)
     with RunLock(run), Journal(run) as journal:
         _check_journal_filled(journal, previous)
-        keys = _set_up(run, journal, plan, respondent, personas.id, selection or {}, previous)
+        keys = _set_up(run, journal, plan, respondent, personas, selection or {}, previous)
         positions = journal.pending()
+        served = _ServedModel(run, journal.served_model())
         waiting = Waiting(plan, positions)
         asked = 0
         bar = tqdm(
@@ -139,6 +139,7 @@ def generate(
                 for place, (_, reply) in zip(places, replies, strict=True)
             ]
             journal.record(records)
+            served.compare(reply for _, reply in replies)
             bar.update(len(records))
             asked += len(records)
 
@@ -178,7 +179,7 @@ def _set_up(
     journal: Journal,
     plan: RequestPlan,
     respondent: Respondent,
-    persona_set: str,
+    personas: PersonaSet,
     selection: Mapping[str, Any],
     previous: dict[str, Any] | None,
 ) -> list[str]:
@@ -186,25 +187,77 @@ def _set_up(
     settings = respondent.settings
     keys = plan.keys(settings)
     digest = hashlib.sha256("".join(keys).encode()).hexdigest()
+    address = respondent.address if isinstance(respondent, HasAddress) else None
+    servers = (previous or {}).get("servers", {})
     manifest = new_manifest(
         respondent=respondent.name,
         settings=settings,
-        persona_set=persona_set,
+        persona_set=personas.id,
+        # Anything with ids and portraits can be asked; only a whole set can be recorded.
+        persona_record=personas.as_dict() if isinstance(personas, PersonaSet) else None,
         portraits=plan.portraits,
         question_count=len(plan.questions),
         question_digest=questions_digest(plan.questions),
         selection=selection,
         requests_digest=digest,
+        servers={**servers, respondent.name: address} if address else servers,
     )
     changes = differences(previous, manifest) if previous else []
     if changes:
         logger.warning("The run %s now asks for something else: %s.", run, "; ".join(changes))
     if journal.requests_digest() != digest:
         journal.set_requests((AskedRequest(key, *plan.ids_at(place)) for place, key in enumerate(keys)), digest)
+    if address and servers.get(respondent.name, address) != address:
+        _warn_of_another_server(run, journal, respondent.name, servers[respondent.name], address)
     # After the journal: a manifest whose digest the journal lacks is how a reader tells that this was cut short.
     if not previous or any(previous.get(name) != value for name, value in manifest.items()):
         write_manifest(run, manifest)
     return keys
+
+
+def _warn_of_another_server(run: Path, journal: Journal, name: str, before: str, now: str) -> None:
+    """Once a call; nothing where no reply of the earlier server is kept."""
+    kept = sum(
+        number for counts in journal.counts().values() for status, number in counts.items() if status != "failed"
+    )
+    if kept:
+        logger.warning(
+            "The run %s now asks %s at %s, and asked it at %s before. Replies are kept by the model's name, so the %s "
+            "that it has stay. If another model answers there, use another --run, or serve it under a name of its own.",
+            run,
+            name,
+            now,
+            before,
+            f"{kept:,}",
+        )
+
+
+class _ServedModel:
+    """Says once a call if the server names another model than in the run's first reply.
+
+    Args:
+        run: the run's directory.
+        model: the name in the first reply; None where it is still to come.
+    """
+
+    def __init__(self, run: Path, model: str | None) -> None:
+        self._run, self._model, self._said = run, model, False
+
+    def compare(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            model = served_model_in(reply.detail)
+            if model is None or self._said:
+                continue
+            self._model = self._model or model
+            if model != self._model:
+                self._said = True
+                logger.warning(
+                    "The server now names its model %r, and named it %r in the first reply of the run %s: its answers may "
+                    "come from two models. Use another --run for one of them.",
+                    model,
+                    self._model,
+                    self._run,
+                )
 
 
 async def _ask(

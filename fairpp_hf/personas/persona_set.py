@@ -97,6 +97,14 @@ class PersonaSet:
         """16 hex digits that change with anything in the set."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
+    def as_dict(self) -> dict[str, Any]:
+        """The set in the form of its file, with its id, as JSON gives it back; `recorded_personas` reads it."""
+        tree: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for persona in tree["personas"]:
+            if persona["choice"] is None:
+                del persona["choice"]
+        return tree
+
     def get(self, persona_id: str) -> Persona:
         """The persona with this id.
 
@@ -145,6 +153,22 @@ def load_personas(set_or_file: str | Path = DEFAULT_PERSONA_SET) -> PersonaSet:
                 f"no file. Check the path{hint}."
             )
     return _load_shipped(check_name("personas (a shipped set, or the path of a JSON file)", set_or_file, PERSONA_SETS))
+
+
+def recorded_personas(tree: Any, where: str) -> PersonaSet:
+    """The persona set that `PersonaSet.as_dict` recorded.
+
+    Args:
+        tree: what it gave.
+        where: origin of the record, for error messages.
+
+    Raises:
+        ValueError: the record is faulty; the message names the field.
+    """
+    checker = _Checker(where)
+    content = dict(tree) if isinstance(tree, dict) else {}
+    set_id = checker.text(content.pop("id", None), "id")
+    return checker.persona_set(content, set_id)
 
 
 @cache

@@ -8,7 +8,7 @@ from fairpp_hf.stable_hash import hash_strings
 
 
 def sample_questions(questions: pa.Table, count: int) -> NDArray[np.int64]:
-    """Choose questions by a hash of their ids, which spreads the sample over all labels.
+    """Choose a fixed random sample of questions, by a hash of their ids.
 
     Args:
         questions: a table with the column `question_id`, n rows.

@@ -37,7 +37,8 @@ class Reply(NamedTuple):
     """Tokens, as the server counts them."""
     latency_s: float
     detail: dict[str, Any] | None = None
-    """JSON-able facts for the record, such as `finish_reason` or `error`."""
+    """JSON-able facts for the record, such as `finish_reason` or `error`; `model` is the name that the server gives its
+    model, and a run says so when it changes."""
 
 
 class RespondentStopped(RuntimeError):
@@ -70,3 +71,12 @@ class Respondent(Protocol):
         only when it is ready to ask them: the runner builds them on the way, and ends the iteration when the user stops
         the run. What was taken is finished and yielded. A reply counts as kept once the next one is asked for.
         """
+
+
+@runtime_checkable
+class HasAddress(Protocol):
+    """A respondent that asks a server."""
+
+    @property
+    def address(self) -> str:
+        """Where, for the record: without user name, password or key."""

@@ -24,6 +24,11 @@ logger = logging.getLogger(__name__)
 TOP_LOGPROBS = 20
 """How many alternatives of the first token are asked for; the most that the API allows."""
 
+_OPENAI_ADDRESS = "https://api.openai.com/v1"
+_URL = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?((?:[^/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::\d+)?)(/[^?#]*)?(?:[?#].*)?",
+    re.IGNORECASE,
+)
 _PATIENCE_S = 600.0
 _LONGEST_BACKOFF_S = 30.0
 _FEWEST_FAILURES_TO_STOP = 10
@@ -118,6 +123,11 @@ class OpenAIRespondent:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
+
+    @property
+    def address(self) -> str:
+        """The server's address, without anything in it that could be a secret."""
+        return _public(self.base_url or _OPENAI_ADDRESS)
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Ask the requests, `concurrency` at a time.
@@ -218,7 +228,7 @@ class OpenAIRespondent:
                 message = f"{error.message} {error.__cause__ or ''}".strip()
                 if not self._reached and tries == min(_TRIES_TO_REACH, self.max_retries):
                     raise RespondentStopped(
-                        f"The server must be reachable; got {message!r} from {client.base_url}. "
+                        f"The server must be reachable; got {message!r} from {self.address}. "
                         f"Check --base-url, and that the server runs. {_KEEP_GOING}"
                     ) from error
             except (openai.APIError, ValueError) as error:
@@ -302,6 +312,21 @@ def _read_checked(completion: Any, request: Request, latency_s: float) -> Reply:
     if status == "ok" and first_token is not None and first_token.token.strip() == OPTION_LETTERS[answer]:
         probabilities = letter_probabilities(detail["top_logprobs"])
     return Reply(answer, probabilities, status, message.content, usage, latency_s, detail)
+
+
+def _public(url: str) -> str:
+    """A URL without user name, password, query and fragment; scheme and host in lower case.
+
+    Example:
+        >>> _public("https://me:secret@host:8000/v1/?key=secret")
+        'https://host:8000/v1'
+    """
+    found = _URL.fullmatch(url.strip())
+    # A URL with a slip in it, such as an unescaped # in the password, may have its secret anywhere.
+    if not found:
+        return "an address that is no URL"
+    scheme, server, path = found.groups(default="")
+    return f"{scheme.lower()}{server.lower()}{path.rstrip('/')}"
 
 
 def letter_probabilities(top_logprobs: dict[str, float]) -> tuple[float, float, float] | None:

@@ -19,7 +19,23 @@ def test_prints_tiers_and_writes_the_weights(tmp_path, capsys):
     assert table.num_rows == 28_420
 
 
-@pytest.mark.parametrize(("scheme", "expected"), [("uniform", "22,751 of 22,751"), ("tier_from_zero", "of 22,751")])
-def test_effective_sample_size(scheme, expected, capsys):
+@pytest.mark.parametrize(
+    ("scheme", "shares"),
+    [("tier", [i / 28 for i in range(1, 8)]), ("tier_from_zero", [i / 21 for i in range(7)]), ("uniform", None)],
+)
+def test_effective_sample_size(scheme, shares, capsys):
+    """Tier i has N_i rows of weight s_i / N_i, where s_i is its share of the mass: the sum of weights is 1 and that of
+    their squares is sum(s_i^2 / N_i). Tiers from zero: s_i = (i - 1) / (0 + 1 + ... + 6). Uniform: all rows count."""
     assert main(["weights", "--target", "loyal_nationals", "--scheme", scheme]) == 0
-    assert expected in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line[:4].strip().isdigit()]
+    sizes = [int(row[1].replace(",", "")) for row in rows]
+    assert sum(sizes) == 22_751
+    if shares is None:
+        shares = [size / 22_751 for size in sizes]
+    assert [row[3] for row in rows] == [f"{share:.1%}" for share in shares]
+    effective = 1 / sum(share**2 / size for share, size in zip(shares, sizes, strict=True))
+    assert lines[-1] == f"Effective sample size {effective:,.0f} of 22,751 questions ((sum w)^2 / sum w^2)."
+    if scheme == "tier_from_zero":
+        assert rows[0][2:] == ["0", "0.0%"]
+        assert effective < 22_751 / 1.5

@@ -1,16 +1,19 @@
 """Sources of answers, and their compact form."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_runs import answer_of, make_run, some_questions
+from small_runs import KnownRespondent, answer_of, make_run, some_questions
 
 from fairpp_hf.dataset.answers import answers_matrix, compact, load_answers, resolve_answers, source_personas
-from fairpp_hf.generation import load_run
+from fairpp_hf.generation import generate, load_run
+from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, split_of
 from fairpp_hf.respondents.survey import survey_answers
@@ -171,7 +174,84 @@ def test_a_dataset_folder_from_elsewhere_needs_only_its_preferences(tmp_path: Pa
 def test_the_persona_set_of_a_source(run: Path) -> None:
     assert source_personas(resolve_answers("survey")) == load_personas()
     assert source_personas(resolve_answers(run)) == load_personas()
-    assert source_personas(resolve_answers(run), "seven_segments_2025") == load_personas("seven_segments_2025")
+    assert source_personas(resolve_answers("survey"), "hidden_tribes_2018") == load_personas("hidden_tribes_2018")
+
+
+@pytest.fixture(scope="module")
+def look_alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own file that keeps the name of a shipped set, and its ids."""
+    folder = tmp_path_factory.mktemp("personas")
+    tree = load_personas().as_dict()
+    del tree["id"]
+    tree |= {"title": "My own survey", "sources": ["https://example.org/mine"]}
+    for persona in tree["personas"]:
+        persona |= {"share": 0.1, "portrait": f"You are my own {persona['name']}."}
+    path = folder / "britains_choice_2020.json"
+    path.write_text(json.dumps(tree))
+    return path
+
+
+@pytest.fixture(scope="module")
+def own_run(look_alike: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "own"
+    generate(path, KnownRespondent(), load_personas(look_alike), some_questions(8, 4), progress=False)
+    return path
+
+
+def test_a_run_says_itself_who_was_asked(own_run: Path, look_alike: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own, source = load_personas(look_alike), resolve_answers(own_run)
+    assert own.id == load_personas().id
+    assert source_personas(source) == source_personas(source, look_alike) == own
+    assert caplog.messages == []
+    # A set named beside the record chooses among the personas; it is not who was asked.
+    assert source_personas(source, "britains_choice_2020") == own
+    assert caplog.messages == [
+        f"The answers of {own_run} were given by the persona set 'britains_choice_2020' as it is recorded there, which "
+        "differs from 'britains_choice_2020': the record counts."
+    ]
+
+
+def test_a_folder_says_itself_who_was_asked(own_run: Path, look_alike: Path, tmp_path: Path) -> None:
+    own = load_personas(look_alike)
+    build_dataset_folder(tmp_path / "one", answers=own_run, targets=[], progress=False)
+    build_dataset_folder(tmp_path / "two", answers=tmp_path / "one", targets=[], progress=False)
+    for name in ("one", "two"):
+        assert source_personas(resolve_answers(tmp_path / name)) == own
+        card = (tmp_path / name / "README.md").read_text("utf-8")
+        assert "segments of *My own survey*" in card
+        assert "<https://example.org/mine>" in card
+        assert "| `loyal_nationals` | Loyal Nationals | 10% |" in card
+
+
+def test_a_name_alone_is_no_record(own_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs and folders of before sets were recorded whole have a name, which may mean another set."""
+    old = Path(shutil.copytree(own_run, tmp_path / "old"))
+    build_dataset_folder(tmp_path / "folder", answers=own_run, targets=[], progress=False)
+    for manifest, forget in (
+        (old / "manifest.json", lambda tree: tree["personas"].pop("record")),
+        (tmp_path / "folder" / "fairpp_build.json", lambda tree: tree.update(persona_set="britains_choice_2020")),
+    ):
+        tree = json.loads(manifest.read_text())
+        forget(tree)
+        manifest.write_text(json.dumps(tree))
+        source = resolve_answers(manifest.parent)
+        assert source_personas(source) is None
+        assert source_personas(source, "britains_choice_2020") == load_personas()
+    assert caplog.messages == []
+
+
+def test_a_record_that_cannot_be_read_is_no_record(
+    own_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Path(shutil.copytree(own_run, tmp_path / "broken"))
+    tree = json.loads((broken / "manifest.json").read_text())
+    tree["personas"]["record"]["year"] = "2020"
+    (broken / "manifest.json").write_text(json.dumps(tree))
+    assert source_personas(resolve_answers(broken)) is None
+    assert caplog.messages == [
+        'The persona set of these answers is unknown: year must be a whole number; got "2020" at '
+        f"{broken / 'manifest.json'}. Write a year such as 2020."
+    ]
 
 
 RULE = "answers must be 'survey', the path of a run or the path of a dataset folder"

@@ -85,10 +85,14 @@ def test_the_contract_holds_in_a_fresh_process_from_any_directory(tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     log = [line for line in done.stdout.splitlines() if line.startswith("LOG")]
-    assert log == [
+    simulated, *rest = log
+    assert simulated == (
         "LOG fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must not be "
         "read as the views of real people."
-    ]
+    )
+    # Of the run's pairs, in each directory: loaded and streamed.
+    missing = sum(answer_of(i, TARGET) < 0 for i in some_questions()["question_id"].to_pylist())
+    assert rest == [f"LOG {missing} of 40 questions have no valid answer of {TARGET} and give no pair."] * 6
     train, test = (
         2 * sum(answer_of(i, TARGET) >= 0 for i in table["question_id"].to_pylist())
         for table in (some_questions(test=0), some_questions(train=0))
@@ -317,6 +321,24 @@ def test_the_log_speaks_of_simulation_only_where_answers_are_simulated_here(
     load(streaming=True)
     load("pairs", target=TARGET, streaming=True)
     assert fresh_log.text.count("simulated from survey figures") == 1
+
+
+def test_the_log_says_how_many_questions_give_no_pair(
+    fresh_log: pytest.LogCaptureFixture, run: Path, cache: str
+) -> None:
+    """Once a load: a fresh one, one from the cache, by several processes, and streamed."""
+    missing = sum(answer_of(i, TARGET) < 0 for i in some_questions()["question_id"].to_pylist())
+    sentence = f"{missing} of 40 questions have no valid answer of {TARGET} and give no pair."
+    assert missing > 0
+    options = {"target": TARGET, "answers": run}
+    for number, more in enumerate(({}, {}, {"split": "test", "num_proc": 2}, {"streaming": True}), 1):
+        loaded = load("pairs", cache_dir=cache, **options, **more)
+        assert fresh_log.messages == [sentence] * number
+    assert loaded["train"].info.description == f"{builder_module.DESCRIPTION} {sentence}"
+    # Where there is nothing to say, nothing is said.
+    load("preferences", answers=run, cache_dir=cache)
+    load("pairs", target=TARGET, streaming=True)
+    assert [message for message in fresh_log.messages if "give no pair" in message] == [sentence] * 4
 
 
 PERSONAS = ", ".join(map(repr, load_personas().ids))

@@ -103,6 +103,27 @@ def test_a_new_folder_has_the_usual_permissions(run: Path, tmp_path: Path) -> No
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
+def test_what_a_killed_build_left_behind_is_not_in_the_way(run: Path, tmp_path: Path) -> None:
+    """In a container, the next build has the same process number."""
+    left = tmp_path / f".fairpp.building-{os.getpid()}"
+    left.mkdir()
+    (left / "half").write_text("half")
+    build(tmp_path / "fairpp", run, targets=[])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "fairpp"]
+    assert (left / "half").exists()
+
+
+def test_questions_without_an_answer_are_counted_in_the_log(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path / "fairpp", run, targets=TARGETS)
+    counts = json.loads((tmp_path / "fairpp" / "fairpp_build.json").read_text("utf-8"))["answer_counts"]
+    assert caplog.messages == [
+        f"{counts[target]['none']} of 40 questions have no valid answer of {target} and give no pair."
+        for target in TARGETS
+    ]
+
+
 def test_the_same_input_gives_the_same_bytes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path / "one", run, targets=TARGETS)
     monkeypatch.chdir(tmp_path)
@@ -118,7 +139,7 @@ def test_the_manifest_says_where_the_folder_comes_from(run: Path, tmp_path: Path
     assert manifest["answers"]["kind"] == "run"
     assert manifest["respondents"] == ["known (simulated)"]
     assert manifest["simulated"] is True
-    assert manifest["persona_set"] == "britains_choice_2020"
+    assert manifest["persona_set"] == load_personas().as_dict()
     assert manifest["personas"] == list(PERSONAS)
     assert manifest["targets"] == TARGETS
     assert [entry["path"] for entry in manifest["files"]] == [str(file.path) for file in files]

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,13 @@ def manifest(**changed: Any) -> dict[str, Any]:
             "respondent": "openai:m (simulated)",
             "settings": {"model": "m", "temperature": 0.0},
             "persona_set": "fakes",
+            "persona_record": None,
             "portraits": {"ann": "You are Ann.", "bob": "You are Bob."},
             "question_count": 10,
             "question_digest": "abc",
             "selection": {"split": "test", "limit": 10},
             "requests_digest": "def",
+            "servers": {"openai:m (simulated)": "http://localhost:8000/v1"},
             **changed,
         }
     )
@@ -39,10 +40,6 @@ def test_an_interrupted_write_leaves_the_old_one_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_manifest(tmp_path, {"a": 1, "unwritable": object()})
     assert (tmp_path / "manifest.json").read_bytes() == before
-
-
-def test_it_holds_no_portrait_text(tmp_path: Path) -> None:
-    assert "You are" not in json.dumps(manifest())
 
 
 def test_no_manifest_is_none(tmp_path: Path) -> None:
@@ -67,6 +64,7 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
     [
         ({}, []),
         ({"selection": {"split": None, "limit": None}}, []),
+        ({"servers": {}, "persona_record": {"id": "fakes"}}, []),
         (
             {"respondent": "openai:n (simulated)", "settings": {"model": "n", "temperature": 0.0}},
             ["respondent 'openai:m (simulated)' -> 'openai:n (simulated)'", "model 'm' -> 'n'"],

@@ -5,14 +5,17 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
 
-from fairpp_hf.generation import RunInterrupted, RunSummary, generate, load_run
+from fairpp_hf.generation import RunInterrupted, RunSummary, generate, load_run, run_fingerprint
 from fairpp_hf.generation.journal import Journal
+from fairpp_hf.personas import load_personas
+from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
 
 
@@ -314,3 +317,126 @@ def test_a_damaged_file_is_saved_from_and_completed(tmp_path: Path) -> None:
     summary = ask(tmp_path, respondent, who, what)
     assert 0 < len(respondent.asked) == summary.asked < 300
     assert load_run(tmp_path, what) == whole
+
+
+# --- Servers ---
+
+
+class Served(FakeRespondent):
+    """Asks a server at an address, which names its model."""
+
+    def __init__(self, address: str, served: str = "weights-1", model: str = "m", reply=by_number) -> None:
+        super().__init__(lambda request: reply(request)._replace(detail={"model": served}), model)
+        self.address = address
+
+
+HERE, THERE = "http://here:8000/v1", "http://there:8000/v1"
+
+
+def servers(run: Path) -> dict[str, str]:
+    recorded: dict[str, str] = json.loads((run / "manifest.json").read_text())["servers"]
+    return recorded
+
+
+def test_another_address_keeps_the_replies_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fails_for_bob(request: Request) -> Reply:
+        return not_ok("failed") if request.persona == "bob" else by_number(request)
+
+    ask(tmp_path, Served(HERE, reply=fails_for_bob))
+    assert servers(tmp_path) == {"fake:m (simulated)": HERE}
+    summary = ask(tmp_path, Served(THERE))
+    assert (summary.asked, summary.reused) == (5, 5)
+    assert servers(tmp_path) == {"fake:m (simulated)": THERE}
+    ask(tmp_path, Served(THERE))
+    assert caplog.messages == [
+        f"The run {tmp_path} now asks fake:m (simulated) at {THERE}, and asked it at {HERE} before. Replies are kept by the "
+        "model's name, so the 5 that it has stay. If another model answers there, use another --run, or serve it under a "
+        "name of its own."
+    ]
+
+
+def test_the_addresses_of_two_models_are_told_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(tmp_path, Served(HERE, model="m"))
+    ask(tmp_path, Served(THERE, model="n"))
+    assert "asked it at" not in caplog.text
+    # Between two calls at the same address, the first model has moved.
+    ask(tmp_path, Served(THERE, model="m"))
+    assert f"now asks fake:m (simulated) at {THERE}, and asked it at {HERE} before." in caplog.text
+
+
+def test_another_address_does_not_matter_where_nothing_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tmp_path, Served(HERE, reply=lambda request: not_ok("failed")))
+    ask(tmp_path, Served(THERE))
+    assert caplog.messages == []
+
+
+def test_a_run_of_before_addresses_were_recorded_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(tmp_path, Served(HERE))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["servers"], manifest["personas"]["record"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert ask(tmp_path, Served(HERE)).reused == 10
+    assert servers(tmp_path) == {"fake:m (simulated)": HERE}
+    assert caplog.messages == []
+
+
+def test_answers_do_not_depend_on_the_address(tmp_path: Path) -> None:
+    ask(tmp_path / "one", Served(HERE))
+    ask(tmp_path / "two", Served(THERE))
+    assert run_fingerprint(tmp_path / "one") == run_fingerprint(tmp_path / "two")
+
+
+MIXED = (
+    "The server now names its model 'weights-2', and named it 'weights-1' in the first reply of the run {run}: its answers "
+    "may come from two models. Use another --run for one of them."
+)
+
+
+def test_a_server_that_changes_its_model_within_a_call_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def swapped(request: Request) -> Reply:
+        number = 1 if request.persona == "ann" else 2
+        return by_number(request)._replace(detail={"model": f"weights-{number}"})
+
+    ask(tmp_path, FakeRespondent(swapped))
+    assert caplog.messages == [MIXED.format(run=tmp_path)]
+
+
+def test_a_server_that_changes_its_model_between_calls_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tmp_path, Served(HERE, "weights-1"), what=questions(3))
+    ask(tmp_path, Served(HERE, "weights-1"), what=questions(4))
+    assert "now names its model" not in caplog.text
+    ask(tmp_path, Served(HERE, "weights-2"), what=questions(9))
+    assert [message for message in caplog.messages if "names its model" in message] == [MIXED.format(run=tmp_path)]
+
+
+@pytest.mark.parametrize("detail", [None, {}, {"model": None}, {"model": 7}, {"finish_reason": "stop"}])
+def test_a_server_that_names_no_model_is_fine(
+    tmp_path: Path, detail: dict[str, object] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tmp_path, FakeRespondent(lambda request: by_number(request)._replace(detail=detail)), what=questions(3))
+    ask(tmp_path, FakeRespondent(lambda request: by_number(request)._replace(detail={"model": "m"})))
+    assert caplog.messages == []
+
+
+# --- The persona set ---
+
+
+def test_the_manifest_holds_the_persona_set_whole(tmp_path: Path) -> None:
+    own = load_personas("seven_segments_2025")
+    own = replace(own, id="mine", title="Mine", personas=(replace(own.personas[0], choice=None), *own.personas[1:]))
+    ask(tmp_path, FakeRespondent(lambda request: ok(0)), own)
+    written = (tmp_path / "manifest.json").read_bytes()
+    assert recorded_personas(json.loads(written)["personas"]["record"], "manifest") == own
+    ask(tmp_path, FakeRespondent(), own)
+    assert (tmp_path / "manifest.json").read_bytes() == written
+    # What changes no request is recorded as well, and asks nothing.
+    again = FakeRespondent()
+    ask(tmp_path, again, replace(own, title="Mine, corrected"))
+    assert again.asked == []
+    assert json.loads((tmp_path / "manifest.json").read_text())["personas"]["record"]["title"] == "Mine, corrected"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
+from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.taxonomy import load_taxonomy
 
 SHARES = {
@@ -391,3 +392,33 @@ def test_missing_file_and_unknown_name() -> None:
         "personas (a shipped set, or the path of a JSON file) must be one of 'britains_choice_2020', "
         "'seven_segments_2025', 'hidden_tribes_2018'; got 'hidden_tribes'. Did you mean 'hidden_tribes_2018'?"
     )
+
+
+@pytest.mark.parametrize("name", PERSONA_SETS)
+def test_a_recorded_set_is_the_set(name: str) -> None:
+    personas = load_personas(name)
+    record = personas.as_dict()
+    assert json.loads(json.dumps(record)) == record
+    assert recorded_personas(record, "record") == personas
+    assert recorded_personas(record, "record").digest == personas.digest
+
+
+def test_a_recorded_set_of_personas_without_choice_is_the_set(tmp_path: Path, tree: dict[str, Any]) -> None:
+    del tree["personas"][0]["choice"]
+    own = load_personas(write(tmp_path, tree))
+    assert own.as_dict() == {"id": "moods", **tree}
+    assert recorded_personas(own.as_dict(), "record") == own
+
+
+def test_a_faulty_record_names_the_field(tree: dict[str, Any]) -> None:
+    for record, message in (
+        (tree, "id must be a text that is not empty; got null at record. Write it out between double quotes."),
+        ([], "id must be a text that is not empty; got null at record. Write it out between double quotes."),
+        (
+            {"id": "moods", **tree, "year": "2020"},
+            'year must be a whole number; got "2020" at record. Write a year such as 2020.',
+        ),
+    ):
+        with pytest.raises(ValueError, match="must") as error:
+            recorded_personas(record, "record")
+        assert str(error.value) == message

@@ -317,7 +317,7 @@ def test_replies_in_flight_are_still_yielded_when_the_quota_runs_out() -> None:
 def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.001)
     respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:9/v1")
-    with pytest.raises(RespondentStopped, match=r"must be reachable; got .* from http://127\.0\.0\.1:9/v1/\. Check"):
+    with pytest.raises(RespondentStopped, match=r"must be reachable; got .* from http://127\.0\.0\.1:9/v1\. Check"):
         ask(respondent, requests(5))
 
 
@@ -367,3 +367,27 @@ def test_arguments_are_checked(options: dict[str, object], message: str) -> None
 def test_details_can_be_stored_as_json() -> None:
     (reply,) = serve_and_ask(lambda call: Served("A", first_token=alternatives(0.2, 0.3, 0.1))).values()
     assert json.loads(json.dumps([reply.detail, reply.usage])) == [reply.detail, reply.usage]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "address"),
+    [
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("HTTP://LocalHost:8000/V1/", "http://localhost:8000/V1"),
+        ("https://me:secret@host/v1?key=secret", "https://host/v1"),
+        ("https://secret@[::1]:80/v1#secret", "https://[::1]:80/v1"),
+        ("https://me:se:cr@et@host", "https://host"),
+        ("https://me:secret#@host/v1", "an address that is no URL"),
+        ("https://me:secret?@host/v1", "an address that is no URL"),
+        ("me:secret@host/v1", "an address that is no URL"),
+    ],
+)
+def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, address: str) -> None:
+    respondent = OpenAIRespondent("m", base_url=base_url, api_key="secret")
+    assert isinstance(respondent, base.HasAddress)
+    assert respondent.address == address
+    assert "secret" not in json.dumps(respondent.settings)
+
+
+def test_without_a_base_url_the_address_is_openais() -> None:
+    assert OpenAIRespondent("m", api_key="k").address == "https://api.openai.com/v1"
