@@ -164,7 +164,6 @@ def _train_one(
     args = config_class(
         output_dir=str(output),
         per_device_train_batch_size=4,
-        gradient_accumulation_steps=2,
         learning_rate=5e-4,
         lr_scheduler_type="cosine",
         num_train_epochs=settings.epochs,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest whole or not at all."""
     path = run / FILE_NAME
     scratch = path.with_suffix(".json.new")
-    stamped = {**manifest, "written": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    stamped = {**manifest, "written": datetime.now(UTC).isoformat(timespec="seconds")}
     with scratch.open("w", encoding="utf-8") as file:
         json.dump(stamped, file, indent=2)
         file.write("\n")

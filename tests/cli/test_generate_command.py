@@ -193,6 +193,26 @@ def test_a_429_is_waited_out(tmp_path: Path) -> None:
     assert server.total <= 35 + 4
 
 
+def test_another_server_for_the_same_model_is_said_and_no_secret_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with LoopbackServer() as first, LoopbackServer() as second:
+        for server, limit in ((first, 2), (second, 3), (second, 3)):
+            base_url = server.base_url.replace("http://", "http://me:secret@") + "/"
+            command = ["generate", "--run", str(tmp_path), "--respondent", "openai", "--model", "m"]
+            assert main([*command, "--base-url", base_url, "--limit", str(limit)]) == 0
+        assert (first.total, second.total) == (14, 7)
+        warned = [message for message in caplog.messages if "asked it at" in message]
+        assert warned == [
+            f"The run {tmp_path} now asks openai:m (simulated) at {second.base_url}, and asked it at {first.base_url} "
+            "before. Replies are kept by the model's name, so the 14 that it has stay. If another model answers there, "
+            "use another --run, or serve it under a name of its own."
+        ]
+    for file in tmp_path.iterdir():
+        assert b"secret" not in file.read_bytes()
+
+
 def test_the_survey_answers_and_a_larger_limit_contains_the_smaller(tmp_path: Path, capsys) -> None:
     command = ["generate", "--run", str(tmp_path), "--respondent", "survey", "--limit"]
     assert main([*command, "20"]) == 0
