@@ -99,9 +99,23 @@ class OptionScorer:
             device: where to run; the accelerator where there is one, else the CPU.
             **model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype`; `revision` and
                 `trust_remote_code` go to the tokenizer as well.
+
+        Raises:
+            FileNotFoundError: a path that does not exist.
+            OSError: a model that is not on the Hub, or that cannot be reached.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        for what, name in (("model", model), ("adapter", adapter)):
+            # Transformers would take a mistyped path for a Hub name and complain about its characters.
+            if (
+                name is not None
+                and str(name).startswith(("/", "./", "../", "~"))
+                and not Path(name).expanduser().is_dir()
+            ):
+                raise FileNotFoundError(
+                    f"{what} must be a Hub name or an existing folder; got {str(name)!r}. Check the path."
+                )
         if device is None:
             accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
             device = str(accelerator or "cpu")

@@ -179,3 +179,11 @@ def test_recurrent_models_are_scored_too():
             for letter, text in zip("ABC", OPTIONS[row], strict=True)
         ]
         np.testing.assert_allclose(scores.logprobs[row], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path, tiny_model_path):
+    path = tmp_path / "nothing"
+    for what, arguments in {"model": {"model": path}, "adapter": {"model": tiny_model_path, "adapter": path}}.items():
+        message = f"{what} must be a Hub name or an existing folder; got {str(path)!r}. Check the path."
+        with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+            OptionScorer.from_pretrained(**arguments)
