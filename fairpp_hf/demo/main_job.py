@@ -63,8 +63,8 @@ def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> list[Pa
     print(f"{evaluation.to_markdown()}\n{evaluation.notes()}")
     print(
         f"One seed, {settings.train_pairs} pairs, {len(evaluation.questions)} questions and a small model: this shows that "
-        "the line works,\nnot which method is better. The personas' answers are simulated from survey figures; nobody "
-        "was asked."
+        "the line works, not\nwhich method is better. Reweighting stresses the questions on which the target differs from "
+        "the others, so look at\nthe margin as well as at agreement. The personas' answers are simulated; nobody was asked."
     )
     files += [
         *run,
