@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -82,7 +82,10 @@ class ReweightedDPOTrainer(DPOTrainer):
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
         compute_metrics: Any = None,
-        **kwargs: Any,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        quantization_config: Any = None,
+        peft_config: Any = None,
     ) -> None:
         if args is None:
             name = model if isinstance(model, str) else model.config._name_or_path
@@ -97,6 +100,11 @@ class ReweightedDPOTrainer(DPOTrainer):
         if self.weight_normalization == "dataset":
             problems += _streams_without_a_mean(train_dataset, "train_dataset")
             problems += _streams_without_a_mean(eval_dataset, "eval_dataset")
+        images = {"image", "images"} & set(getattr(train_dataset, "column_names", None) or [])
+        if images:
+            problems.append(
+                f"train_dataset must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images."
+            )
         if problems:
             raise ValueError("\n".join(problems))
         check_weight_columns(train_dataset, "train_dataset")
@@ -110,7 +118,10 @@ class ReweightedDPOTrainer(DPOTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
-            **kwargs,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
         )
         if data_collator is None:
             plain = cast(DataCollatorForPreference, self.data_collator)

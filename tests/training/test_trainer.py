@@ -1,5 +1,6 @@
 """`ReweightedDPOTrainer` against `trl.DPOTrainer`, against the plainest oracle, and against bad input."""
 
+import inspect
 import math
 import re
 
@@ -323,6 +324,20 @@ def test_prompts_that_fill_max_length_are_counted(tmp_path):
         UserWarning, match=rf"1 of 4 pairs of the train dataset are left out: .*max_length={lengths[-1]}"
     ):
         make_trainer(tmp_path, pairs, max_length=lengths[-1])
+
+
+def test_the_call_is_that_of_dpo_trainer():
+    ours, theirs = (inspect.signature(trainer.__init__).parameters for trainer in (ReweightedDPOTrainer, DPOTrainer))
+    assert [(name, item.kind, item.default) for name, item in ours.items()] == [
+        (name, item.kind, item.default) for name, item in theirs.items()
+    ]
+
+
+def test_images_are_refused(tmp_path):
+    pairs = make_pairs([1.0]).add_column("images", [["picture"]])
+    message = "train_dataset must hold text only; got column 'images'. Use trl.DPOTrainer for images."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_trainer(tmp_path, pairs)
 
 
 def test_plain_dpo_config_is_accepted(tmp_path):
