@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 0 on success, 1 on bad input that the command found, 2 on bad arguments."""
+    """Run a command; the exit status is 0 on success, 1 on bad input, 2 on bad arguments, 130 after Ctrl-C."""
     parser = _Parser(
         prog="fairpp",
         description="Fair-PP: preferences of personas on social equity, from questions to aligned models.",
@@ -49,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(arguments_list)
     try:
         return int(arguments.run(arguments))
+    except KeyboardInterrupt as interruption:
+        # A run says what it kept and how to go on; other commands have nothing to say.
+        print(f"fairpp {arguments.command}: {str(interruption) or 'stopped'}", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,29 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then score each system, then write and print the results."""
-    import numpy as np
-    import pyarrow as pa
-
     from fairpp_hf.dataset.answers import load_answers
-    from fairpp_hf.evaluation.evaluate import evaluate_systems, score_questions
+    from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score, score_questions
     from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.naming import check_name
-    from fairpp_hf.questions import sample_questions
     from fairpp_hf.schema import NO_ANSWER
     from fairpp_hf.scoring import OptionScorer
 
     answers = load_answers(arguments.answers, arguments.personas)
     check_name("target", arguments.target, answers.personas)
-    rows = np.flatnonzero(answers.is_test if arguments.split == "test" else ~answers.is_test)
-    if not len(rows):
-        raise ValueError(f"--answers must hold {arguments.split} questions; got none in {arguments.answers!r}.")
-    if arguments.limit is not None:
-        rows = rows[sample_questions(answers.questions.take(pa.array(rows)), arguments.limit)]
-    questions = answers.questions.take(pa.array(rows))
-    references = {persona: column[rows] for persona, column in answers.matrix().items()}
+    questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     if (references[arguments.target] == NO_ANSWER).all():
         raise ValueError(
-            f"--target must have answered some of the {len(rows)} questions; {arguments.target!r} has no valid answer. "
+            f"--target must have answered some of the {len(questions)} questions; {arguments.target!r} has no valid answer. "
             "Ask it again with `fairpp generate`, or raise --limit."
         )
     prompts: dict[str, str | None] = {"plain": None}

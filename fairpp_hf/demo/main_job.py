@@ -23,7 +23,6 @@ class DemoSettings(NamedTuple):
     """questions that the model answers in the role of each persona"""
     train_pairs: int = 40
     evaluation_questions: int = 40
-    epochs: int = 1
     seed: int = 0
 
 
@@ -87,18 +86,22 @@ def _build_dataset(folder: Path) -> list[Path]:
 
     _say(f"Building the dataset folder {folder} from simulated survey answers, and loading it back", "1/5")
     written = build_dataset_folder(folder)
-    loaded = load_dataset(str(folder.resolve()), "preferences")
+    # With a slash: the bare name is that of the builder, not of the folder.
+    path = str(folder) if folder.is_absolute() else f"./{folder.as_posix()}"
+    loaded = load_dataset(path, "preferences")
     for split, rows in loaded.items():
-        print(f"load_dataset({str(folder)!r}, 'preferences')[{split!r}]: {len(rows):,} rows")
+        print(f'load_dataset("{path}", "preferences")["{split}"]: {len(rows):,} rows')
     return [folder / file.path for file in written]
 
 
 def _role_play(run: Path, model: Path, answers: "Answers", settings: DemoSettings) -> list[Path]:
     """Have the model answer as each persona, next to the survey respondent."""
+    from fairpp_hf.dataset.answers import answers_matrix
     from fairpp_hf.generation import generate, load_run
     from fairpp_hf.personas import load_personas
     from fairpp_hf.questions import load_questions, sample_questions
     from fairpp_hf.respondents import TransformersRespondent
+    from fairpp_hf.schema import NO_ANSWER
 
     _say(f"The model answers {settings.role_play_questions} questions in the role of each persona", "2/5")
     questions = load_questions("test")
@@ -106,16 +109,15 @@ def _role_play(run: Path, model: Path, answers: "Answers", settings: DemoSetting
     respondent = TransformersRespondent(model, batch_size=4)
     generate(run, respondent, load_personas(), questions, selection={"split": "test", "limit": len(questions)})
 
-    from fairpp_hf.dataset.answers import answers_matrix
-
-    records = load_run(run)
-    asked, role_play = answers_matrix(records)
+    asked, role_play = answers_matrix(load_run(run))
     rows = _rows_of(answers.questions, asked)
     survey = {persona: column[rows] for persona, column in answers.matrix().items()}
     print(f"\n{'persona (all answers simulated)':<32}  {'model A B C':>13}  {'survey A B C':>13}  {'same':>5}")
     for persona, mine in role_play.items():
         theirs = survey[persona]
-        counts = ["  ".join(f"{count:>2}" for count in np.bincount(part, minlength=3)) for part in (mine, theirs)]
+        # A failed answer is no letter, and agrees with none.
+        tallies = (np.bincount(part[part != NO_ANSWER], minlength=3) for part in (mine, theirs))
+        counts = ["  ".join(f"{count:>2}" for count in tally) for tally in tallies]
         print(f"{persona:<32}  {counts[0]:>13}  {counts[1]:>13}  {(mine == theirs).mean():>5.0%}")
     return [run / "manifest.json", run / "journal.sqlite"]
 
@@ -166,7 +168,7 @@ def _train_one(
         per_device_train_batch_size=4,
         learning_rate=5e-4,
         lr_scheduler_type="cosine",
-        num_train_epochs=settings.epochs,
+        num_train_epochs=1,
         bf16=False,
         gradient_checkpointing=False,
         save_strategy="no",
@@ -196,15 +198,12 @@ def _train_one(
 
 
 def _evaluate(model: Path, adapters: dict[str, Path], answers: "Answers", settings: DemoSettings) -> "Evaluation":
-    from fairpp_hf.evaluation.evaluate import evaluate_systems, score_questions
+    from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score, score_questions
     from fairpp_hf.personas import load_personas
-    from fairpp_hf.questions import sample_questions
     from fairpp_hf.scoring import OptionScorer
 
     _say("Scoring four systems on held-out questions against all seven personas", "4/5")
-    rows = np.flatnonzero(answers.is_test)
-    rows = rows[sample_questions(answers.questions.take(pa.array(rows)), settings.evaluation_questions)]
-    questions = answers.questions.take(pa.array(rows))
+    questions, references = questions_to_score(answers, "test", settings.evaluation_questions)
     portrait = load_personas().get(settings.target).portrait
 
     plain = OptionScorer.from_pretrained(model, batch_size=4)
@@ -215,5 +214,4 @@ def _evaluate(model: Path, adapters: dict[str, Path], answers: "Answers", settin
     for name, adapter in adapters.items():
         scorer = OptionScorer.from_pretrained(model, adapter=adapter, batch_size=4)
         systems[name] = score_questions(scorer, questions, progress=name)
-    references = {persona: column[rows] for persona, column in answers.matrix().items()}
     return evaluate_systems(systems, questions, references, settings.target, ", ".join(answers.respondents))

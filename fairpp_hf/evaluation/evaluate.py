@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.evaluation.intervals import Interval, bootstrap_intervals, clusters_of
 from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.questions import sample_questions
 from fairpp_hf.schema import NO_ANSWER
 from fairpp_hf.scoring import OptionScorer
 
@@ -149,6 +151,31 @@ def evaluate_systems(
         for name, probabilities in systems.items()
     ]
     return Evaluation(target, tuple(references), questions, reference, tuple(results))
+
+
+def questions_to_score(
+    answers: Answers, split: str, limit: int | None = None
+) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:
+    """The questions of a split that were answered, and the answers to them.
+
+    Args:
+        answers: whose answers systems are to be compared with.
+        split: `"train"` or `"test"`.
+        limit: a fixed random sample of that many questions; all by default.
+
+    Returns:
+        n questions, and persona id to answers, (n,).
+
+    Raises:
+        ValueError: the split has no answered question.
+    """
+    rows = np.flatnonzero(answers.is_test if split == "test" else ~answers.is_test)
+    if not len(rows):
+        raise ValueError(f"The answers must hold {split} questions; got none. Use other answers, or the other split.")
+    if limit is not None:
+        rows = rows[sample_questions(answers.questions.take(pa.array(rows)), limit)]
+    references = {persona: column[rows] for persona, column in answers.matrix().items()}
+    return answers.questions.take(pa.array(rows)), references
 
 
 def _first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -5,9 +5,10 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from fairpp_hf import __version__
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -44,7 +45,7 @@ def new_manifest(
     """
     return {
         "format_version": FORMAT_VERSION,
-        "package_version": version("fairpp_hf"),
+        "package_version": __version__,
         "respondent": {"name": respondent, "settings": dict(settings)},
         "personas": {
             "set": persona_set,

@@ -89,9 +89,6 @@ def load_pairs(arguments: PairArguments) -> "DatasetDict":
     """
     from datasets import load_dataset
 
-    from fairpp_hf.dataset.registration import register
-
-    register()
     if arguments.dataset_name != BUILDER:
         return load_dataset(arguments.dataset_name, f"pairs-{arguments.target}")
     return load_dataset(

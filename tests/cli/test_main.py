@@ -58,3 +58,12 @@ def test_a_closed_pipe_is_no_error():
         timeout=60,
     )
     assert finished.stderr == ""
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fairpp_hf.cli.weights.run", interrupted)
+    assert main(["weights", "--target", "loyal_nationals"]) == 130
+    assert capsys.readouterr().err == "fairpp weights: stopped\n"

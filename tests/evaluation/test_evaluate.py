@@ -1,11 +1,13 @@
+import dataclasses
 import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fairpp_hf.evaluation.evaluate import evaluate_systems
-from fairpp_hf.questions import load_questions
+from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
+from fairpp_hf.questions import load_questions, split_of
 
 
 @pytest.fixture
@@ -41,3 +43,15 @@ def test_written_files_hold_what_was_computed(evaluation, tmp_path):
     assert rows.column_names == ["system", "question_id", "probabilities"]
     assert rows.num_rows == 8
     assert rows["probabilities"][0].as_py() == [1.0, 0.0, 0.0]
+
+
+def test_questions_to_score_are_those_of_the_split_with_their_answers():
+    answers = load_answers()
+    questions, references = questions_to_score(answers, "test", limit=30)
+    assert len(questions) == 30
+    assert split_of(questions).all()
+    whole = dict(zip(answers.questions["question_id"].to_pylist(), answers.matrix()["loyal_nationals"], strict=True))
+    assert references["loyal_nationals"].tolist() == [whole[name] for name in questions["question_id"].to_pylist()]
+    training_only = dataclasses.replace(answers, is_test=np.zeros(len(answers.questions), dtype=bool))
+    with pytest.raises(ValueError, match=r"^The answers must hold test questions; got none\."):
+        questions_to_score(training_only, "test")
