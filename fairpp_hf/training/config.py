@@ -1,5 +1,6 @@
 """Configuration of `ReweightedDPOTrainer`: `trl.DPOConfig` and how weights enter."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,8 +8,10 @@ import torch
 from trl import DPOConfig
 
 from fairpp_hf.training.losses import LOSSES
+from fairpp_hf.training.weighted_step import WEIGHT_NORMALIZATIONS
 
-WEIGHT_NORMALIZATIONS = ("dataset", "none")
+WEIGHT_APPLICATIONS = ("loss", "sampling")
+SHARE_PREFIX = ("auto", True, False)
 
 
 @dataclass
@@ -17,9 +20,27 @@ class ReweightedDPOConfig(DPOConfig):
 
     Args:
         weight_normalization (`str`, defaults to `"dataset"`):
-            `"dataset"` divides the weights of each dataset by their mean over it, so that the scale of the weights has no
-            effect and the learning rate means what it means without weights. `"none"` takes them as they are; a
-            streaming dataset, whose mean nobody knows beforehand, needs it.
+            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`: the number of pairs, after the weights
+            of each dataset have been divided by their mean over it; the scale of the weights has no effect and the
+            learning rate means what it means without weights. `"batch"`: the sum of the step's weights, over all
+            accumulated micro-batches and all processes. `"none"`: the number of pairs, the weights as they are. A
+            streaming dataset, whose mean nobody knows beforehand, needs one of the last two.
+        weight_application (`str`, defaults to `"loss"`):
+            `"loss"` multiplies the losses of the training pairs by their weights; `"sampling"` draws the pairs in
+            proportion to them instead, so that compute is spent where the mass is. The expected gradient is the same.
+            Evaluation weighs the losses either way.
+        share_prefix (`str` or `bool`, defaults to `"auto"`):
+            Whether the pairs of a batch that have a prompt in common compute it once. `"auto"`: where a check against
+            the plain forward on the first rows passes; `True`: an error where it does not; `False`: never. Unless it is
+            `False`, pairs that share a prompt are also drawn one after the other.
+        soft_labels (`bool`, defaults to `False`):
+            Takes the probability that the first completion is the preferred one from the column `label_probability`,
+            instead of 1.
+        group_column (`str`, *optional*):
+            Column that names each pair's group. Trains for the worst-off groups instead of the average, by Group Robust
+            Preference Optimization.
+        group_step_size (`float`, defaults to `0.01`):
+            Step size of the group weights' exponentiated gradient ascent; larger ones turn to the worst group faster.
         bf16 (`bool`, *optional*):
             As in TRL, on unless set; but off where there is no accelerator.
 
@@ -30,15 +51,41 @@ class ReweightedDPOConfig(DPOConfig):
     weight_normalization: str = field(
         default="dataset",
         metadata={
-            "help": "How sample weights are scaled: 'dataset' (to a mean of 1 over each dataset) or 'none' (as they are).",
+            "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
+            "'batch' (the sum of the step's weights) or 'none' (weights as they are).",
             "choices": list(WEIGHT_NORMALIZATIONS),
         },
     )
+    weight_application: str = field(
+        default="loss",
+        metadata={
+            "help": "'loss' multiplies the training losses by the weights; 'sampling' draws pairs in proportion to them.",
+            "choices": list(WEIGHT_APPLICATIONS),
+        },
+    )
+    share_prefix: str = field(
+        default="auto",
+        metadata={
+            "help": "Compute a prompt that pairs have in common once: 'auto' (where it is exact), true or false."
+        },
+    )
+    soft_labels: bool = field(
+        default=False,
+        metadata={"help": "Take each pair's label probability from the column 'label_probability' instead of 1."},
+    )
+    group_column: str | None = field(
+        default=None,
+        metadata={"help": "Column with each pair's group; trains for the worst-off groups (Ramesh et al. 2024)."},
+    )
+    group_step_size: float = field(default=0.01, metadata={"help": "Step size of the group weights' ascent."})
 
     def __post_init__(self) -> None:
         if self.bf16 is None and not torch.accelerator.is_available():
             # TRL turns bf16 on by default and then stops on a machine without an accelerator; on a CPU it is also slower.
             self.bf16 = False
+        # A command line says true and false in words.
+        words: dict[Any, Any] = {"true": True, "false": False}
+        self.share_prefix = words.get(str(self.share_prefix).lower(), self.share_prefix)
         super().__post_init__()
         problems = unsupported_settings(self)
         if problems:
@@ -48,10 +95,22 @@ class ReweightedDPOConfig(DPOConfig):
 def unsupported_settings(config: DPOConfig) -> list[str]:
     """One sentence for each setting of `config` that `ReweightedDPOTrainer` does not support; none is ignored."""
     problems = []
-    normalization: Any = getattr(config, "weight_normalization", WEIGHT_NORMALIZATIONS[0])
-    if normalization not in WEIGHT_NORMALIZATIONS:
-        known = ", ".join(map(repr, WEIGHT_NORMALIZATIONS))
-        problems.append(f"weight_normalization must be one of {known}; got {normalization!r}.")
+    for name, known in (
+        ("weight_normalization", WEIGHT_NORMALIZATIONS),
+        ("weight_application", WEIGHT_APPLICATIONS),
+        ("share_prefix", SHARE_PREFIX),
+    ):
+        value = getattr(config, name, known[0])
+        if value not in known:
+            problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
+    step_size = getattr(config, "group_step_size", 0.01)
+    if not (math.isfinite(step_size) and step_size > 0):
+        problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
+    if getattr(config, "weight_application", "loss") == "sampling" and config.train_sampling_strategy != "random":
+        problems.append(
+            "train_sampling_strategy must be 'random' with weight_application='sampling'; got "
+            f"{config.train_sampling_strategy!r}. The weights decide what is drawn. Remove one of the two."
+        )
     for loss_type in config.loss_type:
         if loss_type in ("aot", "aot_unpaired"):
             problems.append(

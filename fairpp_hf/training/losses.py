@@ -1,7 +1,7 @@
 """Per-pair preference losses as pure functions of log-probabilities, apart from the model and apart from the mean.
 
 TRL's `DPOTrainer` computes a loss and its mean over the batch in one place. Weights go between the two, so here a loss
-returns one value per pair, and `weighted_mean` reduces. Every loss is checked against TRL's own in the tests.
+returns one value per pair. Every loss is checked against TRL's own in the tests.
 """
 
 import math
@@ -28,6 +28,12 @@ class PairLogps(NamedTuple):
     chosen_length: Tensor
     """tokens of the chosen completion."""
     rejected_length: Tensor
+
+    def swapped(self) -> "PairLogps":
+        """The same pairs with chosen and rejected exchanged."""
+        return PairLogps(
+            self.rejected, self.chosen, self.ref_rejected, self.ref_chosen, self.rejected_length, self.chosen_length
+        )
 
 
 @dataclass(frozen=True)
@@ -219,16 +225,3 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
         check_name("loss_type", name, LOSSES)
         total = total + coefficient * LOSSES[name](pairs, scores, settings)
     return total
-
-
-def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """sum_i w_i l_i / P, a scalar; with weights of mean 1 over the dataset, an unbiased estimate of the weighted objective.
-
-    The divisor is the number of pairs and not the sum of this batch's weights: that would make a pair's influence depend
-    on which others it fell together with, and at one pair per batch cancel the weights altogether.
-
-    Args:
-        losses: (P,).
-        weights: (P,), not negative.
-    """
-    return (weights * losses).mean()

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses, weighted_mean
+from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
 
 
 def _pairs(chosen=-3.0, rejected=-5.0, ref_chosen=-4.0, ref_rejected=-4.0):
@@ -54,13 +54,6 @@ def test_a_pair_does_not_see_its_neighbours(loss_type):
         pair_losses(PairLogps(*(field[i : i + 1] for field in batch)), [loss_type], [1.0], settings) for i in range(5)
     ]
     torch.testing.assert_close(together, torch.cat(apart))
-
-
-def test_weighted_mean_divides_by_the_number_of_pairs():
-    """(2 * 1 + 0 * 5 + 1 * 3) / 3 = 5/3; dividing by the weights' sum would give the same only by chance of scale."""
-    losses, weights = torch.tensor([1.0, 5.0, 3.0]), torch.tensor([2.0, 0.0, 1.0])
-    assert weighted_mean(losses, weights).item() == pytest.approx(5 / 3)
-    assert weighted_mean(losses, 2 * weights).item() == pytest.approx(10 / 3)
 
 
 def test_an_unknown_divergence_is_refused():

@@ -108,10 +108,10 @@ def test_equal_weights_train_as_trl_does_in_other_settings(tmp_path, settings):
     torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
-def test_equal_weights_log_what_trl_logs(tmp_path, accumulation):
-    """10 pairs in batches of 4: the last batch is short, and with accumulation the window is."""
-    pairs = make_pairs([1.0] * 10)
+@pytest.mark.parametrize(("accumulation", "count"), [(1, 10), (4, 12)])
+def test_equal_weights_log_what_trl_logs(tmp_path, accumulation, count):
+    """Batches of 4: of 10 pairs the last batch is short, and of 12 the last window of 4 batches is."""
+    pairs = make_pairs([1.0] * count)
     settings = {"gradient_accumulation_steps": accumulation}
     ours = make_trainer(tmp_path, pairs, **settings)
     theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
@@ -122,7 +122,7 @@ def test_equal_weights_log_what_trl_logs(tmp_path, accumulation):
         logs.append({key: value for entry in trainer.state.log_history for key, value in entry.items()})
     untimed = {key for key in logs[1] if not re.search("runtime|per_second|flos", key)}
     assert untimed <= set(logs[0])
-    assert logs[0]["weights/effective_sample_size"] == pytest.approx(10 if accumulation == 4 else 2)
+    assert logs[0]["weights/effective_sample_size"] == pytest.approx(12 if accumulation == 4 else 2)
     for key in untimed:
         assert logs[0][key] == pytest.approx(logs[1][key], rel=1e-4, abs=1e-6), key
 
@@ -301,7 +301,7 @@ def test_a_stream_needs_its_own_normalization(tmp_path):
     stream = make_pairs([1.0, 2.0]).to_iterable_dataset()
     args = ReweightedDPOConfig(str(tmp_path), report_to="none", bf16=False, max_steps=1)
     with pytest.raises(
-        ValueError, match="weight_normalization must be 'none' for a streaming train_dataset; got 'dataset'"
+        ValueError, match="weight_normalization must be 'batch' or 'none' for a streaming train_dataset; got 'dataset'"
     ):
         ReweightedDPOTrainer(model=tiny_model(), args=args, train_dataset=stream, processing_class=tiny_tokenizer())
 

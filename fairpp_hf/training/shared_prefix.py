@@ -1,0 +1,206 @@
+"""Completions of one prompt in one row, the prompt computed once.
+
+Stock DPO runs [prompt, chosen] and [prompt, rejected] for every pair: a question with three options, in three pairs, has
+its prompt computed six times. Here it is one row
+
+    p1 ... p(n-1) | pn a1 ... a(k-1) | pn b1 ... b(l-1) | pn c1 ... c(m-1)
+
+for a prompt p and completions a, b, c. Every part after the first sees the first and itself, and its position ids go on
+from where the first part ends, so that each token has the context and the position that it has in a sequence of its own.
+A part starts with the prompt's last token, which predicts the completion's first, and leaves out the completion's last
+token, which predicts nothing: of every position exactly one token is predicted, or none.
+
+Equal to separate sequences up to rounding where attention takes a mask of its own for each row and nothing is carried
+from token to token outside attention; `sharing_obstacle` and `trainer.ReweightedDPOTrainer` see to that.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+PADDING = -1
+SHARED = 0
+
+
+class Completion(NamedTuple):
+    """Token ids of a completion and of the prompt that it completes."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+
+def lay_out(
+    completions: Sequence[Completion],
+    *,
+    share_prefix: bool,
+    pad_token_id: int,
+    pad_to_multiple_of: int | None = None,
+) -> dict[str, Tensor]:
+    """Lay C completions out in R rows of S tokens, padded on the right.
+
+    Args:
+        completions: all different.
+        share_prefix: completions of the same prompt in one row; otherwise a row each.
+        pad_token_id: token that fills the rows up.
+        pad_to_multiple_of: rounds S up.
+
+    Returns:
+        - `input_ids`, `position_ids` (R, S).
+        - `segment` (R, S): `SHARED` for the prompt, k >= 1 for the row's k-th completion, `PADDING`.
+        - `place` (C, 2): row and segment of each completion.
+        - `completion_mask` (C, L), bool: which of its L places a completion has a predicted token at.
+        - `predicted_by` (N,): for each predicted token, completion by completion, the position that predicts it, in the
+          rows end to end.
+        - `target_ids` (N,): the predicted tokens.
+        - `completion_length`, `sequence_length` (C,): tokens of the completion, and with its prompt.
+    """
+    of_row: dict[Any, list[int]] = {}
+    for number, (prompt, _) in enumerate(completions):
+        of_row.setdefault(prompt if share_prefix else number, []).append(number)
+
+    rows: list[tuple[list[int], list[int], list[int]]] = []
+    place = [(0, 0)] * len(completions)
+    start = [0] * len(completions)
+    for numbers in of_row.values():
+        shared = completions[numbers[0]].prompt[:-1]
+        ids, positions, segments = list(shared), list(range(len(shared))), [SHARED] * len(shared)
+        for segment, number in enumerate(numbers, start=1):
+            prompt, completion = completions[number]
+            own = (prompt[-1:] + completion)[:-1]
+            place[number], start[number] = (len(rows), segment), len(ids)
+            ids += own
+            positions += range(len(shared), len(shared) + len(own))
+            segments += [segment] * len(own)
+        rows.append((ids, positions, segments))
+
+    width = max(len(ids) for ids, _, _ in rows)
+    if pad_to_multiple_of:
+        width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
+    # Without a prompt, a completion's first token has nothing to be predicted from.
+    targets = [completion if prompt else completion[1:] for prompt, completion in completions]
+    predicted_by = [
+        place[number][0] * width + start[number] + offset
+        for number, predicted in enumerate(targets)
+        for offset in range(len(predicted))
+    ]
+    counts = torch.tensor([len(predicted) for predicted in targets])
+    return {
+        "input_ids": _padded([ids for ids, _, _ in rows], width, pad_token_id),
+        "position_ids": _padded([positions for _, positions, _ in rows], width, 0),
+        "segment": _padded([segments for _, _, segments in rows], width, PADDING),
+        "place": torch.tensor(place),
+        "completion_mask": torch.arange(int(counts.max())) < counts.unsqueeze(1),
+        "predicted_by": torch.tensor(predicted_by, dtype=torch.long),
+        "target_ids": torch.tensor([token for predicted in targets for token in predicted], dtype=torch.long),
+        "completion_length": torch.tensor([len(completion) for _, completion in completions]),
+        "sequence_length": torch.tensor([len(prompt) + len(completion) for prompt, completion in completions]),
+    }
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, filler: int) -> Tensor:
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows], dtype=torch.long)
+
+
+def separate_rows(batch: dict[str, Tensor], pad_token_id: int) -> dict[str, Tensor]:
+    """The same batch with a row for each completion: the plain layout, which every causal model allows.
+
+    Args:
+        batch: from `lay_out`, and whatever else a batch holds, which stays as it is.
+        pad_token_id: as in `lay_out`.
+    """
+    counts = batch["completion_mask"].sum(dim=1).tolist()
+    last_tokens = [predicted[-1:] for predicted in batch["target_ids"].split(counts)]
+    completions = []
+    for number, (row, segment) in enumerate(batch["place"].tolist()):
+        ids, segments = batch["input_ids"][row], batch["segment"][row]
+        sequence = torch.cat([ids[segments == SHARED], ids[segments == segment], last_tokens[number]]).tolist()
+        prompt_length = int(batch["sequence_length"][number] - batch["completion_length"][number])
+        completions.append(Completion(tuple(sequence[:prompt_length]), tuple(sequence[prompt_length:])))
+    device = batch["input_ids"].device
+    plain = lay_out(completions, share_prefix=False, pad_token_id=pad_token_id)
+    return {**batch, **{name: tensor.to(device) for name, tensor in plain.items()}}
+
+
+def attention_mask(segment: Tensor) -> Tensor:
+    """Which positions see which: those before them of their own segment and of the shared one.
+
+    Args:
+        segment: (R, S), see `lay_out`.
+
+    Returns:
+        (R, 1, S, S), bool; padding sees something too, since a softmax over nothing has no value.
+    """
+    of_query, of_key = segment.unsqueeze(2), segment.unsqueeze(1)
+    before = torch.ones(segment.size(1), segment.size(1), dtype=torch.bool, device=segment.device).tril()
+    return (before & ((of_key == of_query) | (of_key == SHARED))).unsqueeze(1)
+
+
+def model_inputs(batch: dict[str, Tensor], *, shared: bool, eager: bool, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Keyword arguments of the model for rows of a batch.
+
+    Args:
+        batch: from `lay_out`.
+        shared: whether rows hold several completions.
+        eager: attention adds the mask to the scores instead of taking it as a boolean.
+        dtype: of the scores.
+    """
+    if not shared:
+        return {"input_ids": batch["input_ids"], "attention_mask": (batch["segment"] != PADDING).long()}
+    mask = attention_mask(batch["segment"])
+    if eager:
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+    return {"input_ids": batch["input_ids"], "attention_mask": mask, "position_ids": batch["position_ids"]}
+
+
+@contextmanager
+def only_positions(backbone: nn.Module, positions: Tensor, width: int) -> Iterator[None]:
+    """Within this context, the backbone returns the hidden states of some positions only.
+
+    The LM head of a small model is a good part of its work, and most positions, those of the prompt above all, predict
+    nothing that is asked for. TRL's fused head skips them on GPUs alone.
+
+    Args:
+        backbone: the model without its head.
+        positions: (N,), in the rows end to end.
+        width: S, tokens of a row; prompt-learning adapters put virtual tokens before them.
+    """
+
+    def select(module: nn.Module, arguments: Any, output: Any) -> Any:
+        hidden = output.last_hidden_state[:, -width:]
+        output.last_hidden_state = hidden.reshape(-1, hidden.size(-1))[positions].unsqueeze(0)
+        return output
+
+    handle = backbone.register_forward_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def sharing_obstacle(config: PreTrainedConfig, max_length: int | None) -> str | None:
+    """Why a model of this configuration cannot share prompts; None where nothing is known to stand in the way.
+
+    Args:
+        config: the model's.
+        max_length: longest sequence of a pair, in tokens; None where unknown.
+    """
+    text_config = config.get_text_config()
+    attention = text_config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        return f"attention {attention!r} takes no mask of its own for each row"
+    layers = set(getattr(text_config, "layer_types", None) or [])
+    carried = {
+        layer for layer in layers if layer != "full_attention" and "sliding" not in layer and "chunked" not in layer
+    }
+    if carried:
+        return f"layers of type {', '.join(sorted(carried))} carry a state from token to token"
+    windows = [getattr(text_config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    window = min((size for size in windows if size), default=None)
+    windowed = layers != {"full_attention"} and getattr(text_config, "use_sliding_window", True)
+    if window is not None and windowed and (max_length is None or max_length > window):
+        return f"attention reaches back {window} tokens, and sequences may be longer (max_length={max_length})"
+    return None

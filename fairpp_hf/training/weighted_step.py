@@ -1,0 +1,48 @@
+"""One optimiser step as one weighted sum: the divisor is known before the first micro-batch is computed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WEIGHT_NORMALIZATIONS = ("dataset", "batch", "none")
+
+
+class WeightedStep:
+    """Mixin for a `Trainer` whose loss is sum_i w_i l_i / D over *all* rows i of an optimiser step.
+
+    `Trainer` averages the means of micro-batches and of processes. That is the mean over the step's rows only where all
+    are equally long, and no mean of ratios equals sum(w l) / sum(w) over the step. So D is added up beforehand, over all
+    accumulated micro-batches and all processes, and every micro-batch divides its own sum by it: 8 x 1 accumulated, 1 x 8
+    and 2 processes x 4 give the same gradient.
+
+    A subclass says what a micro-batch adds to D (`step_share`), and multiplies its local sum by `self.step_scale / D`.
+    """
+
+    # Trainer would divide by the number of micro-batches once more.
+    loss_is_scaled_for_ga = True
+
+    accelerator: Any
+
+    def step_share(self, batch: dict[str, Any]) -> Tensor:
+        """What one micro-batch adds to the divisor of its step: a scalar."""
+        raise NotImplementedError
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
+        """The micro-batches of one optimiser step, and its divisor D over all processes, a scalar tensor."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
+        share = torch.zeros((), device=device)
+        for batch in batches:
+            share = share + self.step_share(batch).to(device=device, dtype=share.dtype)
+        # An epoch that ends within the window leaves it empty on every process alike.
+        divisor = self.accelerator.gather(share.unsqueeze(0)).sum() if batches else share
+        # All weights of a step may be 0: its sum is then 0, and so must the loss be.
+        return batches, torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+
+    @property
+    def step_scale(self) -> int:
+        """Undoes the mean that data-parallel training takes over the gradients of its processes."""
+        return int(self.accelerator.num_processes)
