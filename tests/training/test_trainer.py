@@ -7,69 +7,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from tiny_models import tiny_model, tiny_tokenizer
+from tiny_trainers import make_pairs, make_trainer, parameters
 from trl import DPOConfig, DPOTrainer
 
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
 from fairpp_hf.training.losses import LOSSES
-
-
-def _message(speaker, content):
-    return [{"role": speaker, "content": content}]
-
-
-def make_pairs(weights, seed=0):
-    """One conversational pair per weight, with completions of unequal lengths."""
-    rng = np.random.default_rng(seed)
-    words = ["fair", "share", "rule", "energy", "people", "custom", "law", "equal"]
-    rows = []
-    for weight in weights:
-        question = " ".join(rng.choice(words, rng.integers(3, 8)))
-        chosen, rejected = (" ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(2))
-        rows.append(
-            {
-                "prompt": _message("user", question),
-                "chosen": _message("assistant", f"A. {chosen}"),
-                "rejected": _message("assistant", f"B. {rejected}"),
-                "weight": weight,
-            }
-        )
-    return Dataset.from_list(rows)
-
-
-def make_trainer(tmp_path, pairs, *, trainer=ReweightedDPOTrainer, config=ReweightedDPOConfig, peft=None, **settings):
-    args = config(
-        **{
-            "output_dir": str(tmp_path / "out"),
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-2,
-            "num_train_epochs": 1,
-            "report_to": "none",
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "disable_tqdm": True,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "optim": "sgd",
-            "lr_scheduler_type": "constant",
-            **settings,
-        }
-    )
-    return trainer(
-        model=tiny_model(),
-        ref_model=None if peft else tiny_model(seed=1),
-        args=args,
-        train_dataset=pairs,
-        eval_dataset=pairs,
-        processing_class=tiny_tokenizer(),
-        peft_config=peft,
-    )
-
-
-def parameters(trainer):
-    return torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters() if p.requires_grad])
 
 
 @pytest.mark.parametrize("loss_type", sorted(set(LOSSES) - {"sft"}))
@@ -135,63 +79,6 @@ def test_lora_trains_as_trl_does(tmp_path):
     ours.train()
     theirs.train()
     torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
-
-
-def sequence_logp(model, tokenizer, prompt, completion):
-    """Plainest log-probability of a completion: one sequence, full softmax, one token at a time."""
-    context = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-    full = tokenizer.apply_chat_template(prompt + completion, return_dict=True)["input_ids"]
-    logp = torch.log_softmax(model(torch.tensor([full])).logits[0].double(), dim=-1)
-    return sum(logp[position - 1, full[position]] for position in range(len(context), len(full)))
-
-
-def test_gradient_is_the_weighted_sum_over_pairs(tmp_path):
-    """Oracle: one pair at a time, -log sigmoid(beta * margin) times w / mean(w), summed and divided by the pairs."""
-    weights = [0.1, 2.0, 0.0, 0.7]
-    pairs = make_pairs(weights)
-    trainer = make_trainer(tmp_path, pairs, beta=0.3)
-    start = parameters(trainer)
-    trainer.train()
-    step = (start - parameters(trainer)) / 1e-2
-
-    model, ref_model, tokenizer = tiny_model(), tiny_model(seed=1), tiny_tokenizer()
-    for pair in pairs:
-        margin = 0.0
-        for side, sign in (("chosen", 1), ("rejected", -1)):
-            with torch.no_grad():
-                reference = sequence_logp(ref_model, tokenizer, pair["prompt"], pair[side])
-            margin = margin + sign * (sequence_logp(model, tokenizer, pair["prompt"], pair[side]) - reference)
-        loss = -torch.nn.functional.logsigmoid(0.3 * margin)
-        (pair["weight"] / np.mean(weights) * loss / len(weights)).backward()
-    gradient = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
-    # Trainer clips at norm 1.
-    gradient = gradient * min(1.0, 1.0 / gradient.norm().item())
-    torch.testing.assert_close(step, gradient, rtol=2e-3, atol=2e-4)
-
-
-def test_scaling_all_weights_changes_nothing(tmp_path):
-    weights = np.array([0.1, 0.4, 0.0, 0.9, 0.3, 0.3, 0.2, 0.8])
-    runs = []
-    for scale in (1.0, 1000.0):
-        trainer = make_trainer(tmp_path, make_pairs((weights * scale).tolist()))
-        trainer.train()
-        runs.append(parameters(trainer))
-    torch.testing.assert_close(*runs, rtol=1e-6, atol=1e-8)
-
-
-def test_accumulated_micro_batches_equal_one_batch(tmp_path):
-    weights = [0.1, 0.4, 0.0, 0.9, 0.3, 0.3, 0.2, 0.8]
-    runs = []
-    for micro_batch in (8, 1):
-        trainer = make_trainer(
-            tmp_path,
-            make_pairs(weights),
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=8 // micro_batch,
-        )
-        trainer.train()
-        runs.append(parameters(trainer))
-    torch.testing.assert_close(*runs, rtol=1e-4, atol=1e-6)
 
 
 def test_raising_a_weight_raises_that_pairs_margin(tmp_path):

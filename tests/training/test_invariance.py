@@ -1,0 +1,213 @@
+"""What must not change the gradient, and what must: against one pair at a time, and against stock TRL."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import concatenate_datasets
+from peft import LoraConfig, get_peft_model
+from tiny_models import tiny_model
+from tiny_trainers import make_trainer, oracle_gradient, parameters, question_pairs, step_gradient
+from trl import DPOConfig, DPOTrainer
+
+from fairpp_hf.training import ReweightedDPOTrainer
+
+# Four questions with 3, 2, 2 and 1 pairs.
+WEIGHTS = [[0.1, 0.4, 0.7], [0.0, 0.9], [0.3, 0.3], [2.0]]
+PAIRS = question_pairs(WEIGHTS)
+FLAT = np.array([weight for weights in WEIGHTS for weight in weights])
+
+
+def assert_same(ours, theirs, tolerance=1e-4):
+    """Relative to the size of the whole gradient."""
+    assert theirs.norm() > 1e-3
+    assert ((ours - theirs).norm() / theirs.norm()).item() < tolerance
+
+
+COEFFICIENTS = {
+    "dataset": FLAT / FLAT.mean() / len(FLAT),
+    "batch": FLAT / FLAT.sum(),
+    "none": FLAT / len(FLAT),
+}
+
+
+@pytest.mark.parametrize("normalization", COEFFICIENTS)
+@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("micro_batch", [8, 3, 1])
+def test_gradient_is_that_of_one_pair_at_a_time(tmp_path, normalization, share_prefix, micro_batch):
+    """Whatever way 8 pairs are cut into micro-batches, 3 + 3 + 2 among them, and whether or not prompts are shared."""
+    ours = step_gradient(
+        tmp_path,
+        PAIRS,
+        weight_normalization=normalization,
+        share_prefix=share_prefix,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=-(-8 // micro_batch),
+    )
+    assert_same(ours, oracle_gradient(PAIRS, COEFFICIENTS[normalization]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"loss_type": ["ipo"]},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
+        {"loss_type": ["exo_pair"], "label_smoothing": 0.1},
+        {"f_divergence_type": "js_divergence"},
+        {"ld_alpha": 0.4},
+        {"gradient_checkpointing": True},
+        {"max_length": 24, "truncation_mode": "keep_start"},
+        {"max_length": 24, "truncation_mode": "keep_end"},
+        {"precompute_ref_log_probs": True},
+        {"precompute_ref_log_probs": True, "ld_alpha": 0.4},
+    ],
+    ids=str,
+)
+def test_equal_weights_on_shared_prompts_are_stock_dpo(tmp_path, monkeypatch, settings):
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path / "home"))
+    pairs = question_pairs([[1.0] * 3, [1.0] * 2, [1.0]])
+    if "sft" in settings.get("loss_type", []):
+        # TRL's sft loss is a mean over tokens; with chosen completions of one length it is a mean over sequences too.
+        pairs = pairs.map(lambda row: {"chosen": [{"role": "assistant", "content": "A. fair rule"}]})
+    theirs = step_gradient(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
+    assert_same(step_gradient(tmp_path, pairs, share_prefix=True, **settings), theirs)
+
+
+def test_weight_2_is_the_pair_twice(tmp_path):
+    pairs = PAIRS.remove_columns("weight")
+    twice = concatenate_datasets([pairs, pairs.select([1, 4])]).add_column("weight", [1.0] * 10)
+    doubled = pairs.add_column("weight", [1.0, 2.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0])
+    of_twice = step_gradient(tmp_path, twice, weight_normalization="none")
+    of_doubled = step_gradient(tmp_path, doubled, weight_normalization="none")
+    # the divisor is the number of pairs: 10 and 8
+    assert_same(of_doubled * 8, of_twice * 10)
+
+
+@pytest.mark.parametrize("normalization", ["dataset", "batch"])
+def test_scaling_all_weights_changes_nothing(tmp_path, normalization):
+    scaled = PAIRS.remove_columns("weight").add_column("weight", 1000 * FLAT)
+    ours = [step_gradient(tmp_path, pairs, weight_normalization=normalization) for pairs in (PAIRS, scaled)]
+    assert_same(*ours, tolerance=1e-6)
+
+
+def test_batch_normalization_over_a_step_of_zero_weights_is_no_step(tmp_path):
+    pairs = question_pairs([[0.0, 0.0], [1.0, 1.0]])
+    settings = {"weight_normalization": "batch", "per_device_train_batch_size": 2}
+    gradient = step_gradient(tmp_path, pairs, train_sampling_strategy="sequential", **settings)
+    assert gradient.abs().max() == 0
+
+
+def test_precomputed_reference_is_the_live_one_and_is_computed_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    live = step_gradient(tmp_path, PAIRS)
+    assert_same(step_gradient(tmp_path, PAIRS, precompute_ref_log_probs=True), live, tolerance=1e-6)
+
+    # Another persona: other pairs of the same options, chosen and rejected exchanged. Nothing is left to compute.
+    swapped = PAIRS.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+
+    def refuse(*args):
+        raise AssertionError("the reference was run again")
+
+    monkeypatch.setattr(ReweightedDPOTrainer, "compute_ref_log_probs", refuse)
+    trainer = make_trainer(tmp_path, swapped, precompute_ref_log_probs=True)
+    assert trainer.evaluate()["eval_rewards/margins"] != 0
+
+
+def test_an_interrupted_precomputation_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    run, seen = ReweightedDPOTrainer.compute_ref_log_probs, []
+
+    def stop_at_the_third(self, model, inputs):
+        seen.append(len(inputs["chosen"]))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return run(self, model, inputs)
+
+    monkeypatch.setattr(ReweightedDPOTrainer, "compute_ref_log_probs", stop_at_the_third)
+    settings = {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 1, "eval_dataset": None}
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, PAIRS, **settings)
+    make_trainer(tmp_path, PAIRS, **settings)
+    # 8 pairs: two were kept, and the second of the first question's three needs nothing new once both sides are known
+    assert len(seen) == 3 + 5
+
+
+def test_lora_without_its_adapter_is_a_separate_reference(tmp_path):
+    """The reference of a fresh adapter is the base model; given explicitly, it must give the same gradient."""
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    implicit = step_gradient(tmp_path, PAIRS, peft=lora)
+    explicit = step_gradient(tmp_path, PAIRS, peft=lora, ref_model=tiny_model())
+    assert_same(implicit, explicit, tolerance=1e-5)
+
+
+def test_a_trained_adapter_is_its_own_reference(tmp_path):
+    """As after a first stage: the adapter that training starts from, and not the bare base, is the reference."""
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    trainer = make_trainer(tmp_path, PAIRS, model=get_peft_model(tiny_model(), lora), ref_model=None)
+    assert trainer.evaluate()["eval_rewards/chosen"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"weight_application": "sampling"},
+        {"group_column": "group", "group_step_size": 0.5},
+        {"precompute_ref_log_probs": True},
+    ],
+    ids=str,
+)
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, settings):
+    """12 pairs in steps of 2 x 2, three epochs of 3 steps, stopped after step 4, in the middle of the second epoch."""
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    pairs = question_pairs([[0.1, 0.4], [0.0, 0.9], [2.0, 2.0], [0.5, 0.5], [1.0, 1.0], [0.2, 0.2]])
+    settings = {
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "optim": "adamw_torch",
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "eval_dataset": None,
+        **settings,
+    }
+    whole = make_trainer(tmp_path, pairs, **settings)
+    whole.train()
+    resumed = make_trainer(tmp_path, pairs, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
+    torch.testing.assert_close(parameters(resumed), parameters(whole), rtol=1e-6, atol=1e-7)
+    if whole.groups is not None:
+        assert not torch.allclose(whole.groups.alpha, torch.tensor([0.5, 0.5], dtype=torch.float64), atol=1e-3)
+        torch.testing.assert_close(resumed.groups.alpha, whole.groups.alpha)
+
+
+def test_two_processes_are_one(tmp_path):
+    """2 processes x 4 pairs against 1 x 8, for each way of weighing, and eval_loss over 7 pairs, which do not divide."""
+    cases = {
+        "dataset": {},
+        "batch": {"weight_normalization": "batch"},
+        "groups": {"group_column": "group", "group_step_size": 0.5},
+        "precomputed": {"precompute_ref_log_probs": True},
+    }
+    root = Path(__file__).parents[2]
+    out = tmp_path / "two.pt"
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", str(root / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
+    command += [str(Path(__file__).parent / "two_processes.py"), str(out), json.dumps(cases)]
+    environment = {**os.environ, "FAIRPP_HOME": str(tmp_path), "PYTHONPATH": f"{root}:{root / 'tests'}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = torch.load(out)
+    for name, settings in cases.items():
+        assert_same(two[name]["gradient"], step_gradient(tmp_path, PAIRS, **settings), tolerance=1e-5)
+    one = make_trainer(tmp_path, PAIRS, eval_dataset=PAIRS.select(range(7)), weight_normalization="batch")
+    assert two["batch"]["eval_loss"] == pytest.approx(one.evaluate()["eval_loss"], rel=1e-5)
+    trained = make_trainer(tmp_path, PAIRS, **cases["groups"], per_device_train_batch_size=8, max_steps=1)
+    trained.train()
+    torch.testing.assert_close(two["groups"]["alpha"], trained.groups.alpha)

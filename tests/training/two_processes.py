@@ -1,0 +1,36 @@
+"""Run by `test_two_processes_are_one` in two processes: the gradient of one step for each case."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from test_invariance import PAIRS
+from tiny_trainers import make_trainer, parameters
+
+out, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
+results = {}
+for name, settings in cases.items():
+    trainer = make_trainer(
+        Path(tempfile.mkdtemp()),
+        PAIRS,
+        **settings,
+        eval_dataset=PAIRS.select(range(7)),
+        use_cpu=True,
+        learning_rate=1.0,
+        max_grad_norm=0.0,
+        max_steps=1,
+        per_device_train_batch_size=4,
+        per_device_eval_batch_size=2,
+    )
+    if trainer.accelerator.num_processes != 2:
+        raise RuntimeError(f"Two processes are wanted; got {trainer.accelerator.num_processes}.")
+    loss = trainer.evaluate()["eval_loss"]
+    start = parameters(trainer)
+    trainer.train()
+    results[name] = {"gradient": start - parameters(trainer), "eval_loss": loss}
+    if trainer.groups is not None:
+        results[name]["alpha"] = trainer.groups.alpha
+if trainer.accelerator.is_main_process:
+    torch.save(results, out)
