@@ -7,15 +7,13 @@ time and the ratio of the medians; a result is kept in benchmarks/results/ with 
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
-from pathlib import Path
+
+from _record import environment, keep
 
 OURS = """
 import fairpp_hf
@@ -48,9 +46,9 @@ print(time.perf_counter() - started, count)
 def seconds(setup: str) -> float:
     """Time one build from an empty cache; imports are not counted."""
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "HF_HOME": cache, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        variables = {**os.environ, "HF_HOME": cache, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
         printed = subprocess.run(
-            [sys.executable, "-c", setup + TIMED], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", setup + TIMED], env=variables, capture_output=True, text=True, check=True
         ).stdout
     elapsed, count = printed.split()
     if int(count) != 198_940:
@@ -72,20 +70,8 @@ def main() -> None:
     ratio = statistics.median(times["from_generator"]) / statistics.median(times["load_dataset"])
     print(f"load_dataset is {ratio:.1f} times as fast")
 
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-    result = {
-        "seconds": times,
-        "ratio_of_medians": ratio,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("datasets", "pyarrow", "numpy")}
-        | {"python": platform.python_version()},
-        "commit": commit.stdout.strip(),
-    }
-    kept = here / "results" / "load_dataset.json"
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"Kept in {kept}")
+    result = {"seconds": times, "ratio_of_medians": ratio}
+    keep("load_dataset", result | environment("datasets", "pyarrow", "numpy"))
 
 
 if __name__ == "__main__":

@@ -60,3 +60,7 @@ PAIR_FEATURES = Features(
     }
 )
 """A row is a preference pair, conversational, ready for TRL. `weight` is not normalised; the trainer does that."""
+
+SOFT_PAIR_FEATURES = Features({**PAIR_FEATURES, "label_probability": Value("float64")})
+"""Pairs with soft labels: `label_probability`, in [0, 1], is p(chosen) / (p(chosen) + p(rejected)) by the target's option
+probabilities."""

@@ -8,48 +8,76 @@ SUMMARY = "show or write the tier and weight of every question for a target pers
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    from fairpp_hf.preferences import SCHEMES
+
+    exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
     parser.add_argument("--target", required=True, help="persona to align with")
     parser.add_argument(
         "--answers", default="survey", help="'survey' (default), or the path of a run or dataset folder"
     )
     parser.add_argument("--personas", help="name or file of the persona set")
-    parser.add_argument("--comparison", nargs="+", metavar="PERSONA", help="personas to move away from (default: all)")
-    parser.add_argument("--scheme", default="tier", help="weighting scheme: tier (default), tier_from_zero, uniform")
-    parser.add_argument("--alpha", type=float, default=1.0, help="exponent of a tier's number (default: 1)")
-    parser.add_argument("--beta", type=float, default=1.0, help="exponent of a tier's size (default: 1)")
+    parser.add_argument(
+        "--comparison",
+        nargs="+",
+        metavar="PERSONA",
+        help="personas to move away from (default: all), or 'nearest' for the one that agrees with the target most often",
+    )
+    parser.add_argument("--scheme", default="tier", help=f"weighting scheme: {', '.join(SCHEMES)} (default: tier)")
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
+    )
+    parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
     parser.add_argument("--out", type=Path, metavar="FILE.parquet", help="write question_id, tier and weight")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compute the weights on all answered questions, tier masses fitted on the training split; print them by tier."""
+    """Compute the weights on all answered questions, fitted on the training split; print them by tier."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fairpp_hf.dataset.answers import load_answers
-    from fairpp_hf.preferences import preference_weights
+    from fairpp_hf.dataset.answers import load_answers, resolve_answers, source_personas
+    from fairpp_hf.dataset.builder import fit_rows, known_shares, shares_unknown
+    from fairpp_hf.preferences import nearest_persona, preference_weights
+    from fairpp_hf.preferences.schemes import check_scheme, uses_shares
 
+    target, scheme, comparison = arguments.target, arguments.scheme, arguments.comparison
+    check_scheme("scheme", scheme, arguments.alpha, arguments.beta)
     answers = load_answers(arguments.answers, arguments.personas)
-    # Without a training split (a run over test questions) the masses come from what there is.
-    train = ~answers.is_test
+    matrix = answers.matrix()
+    # Without a training split (a run over test questions) the weights come from what there is.
+    fitted = fit_rows(answers)
+    if comparison == ["nearest"]:
+        comparison = [nearest_persona(matrix, target, fit_rows=fitted)]
+        print(f"Comparison: {comparison[0]}, the persona that agrees with {target} most often.")
+    shares = None
+    if uses_shares(scheme):
+        persona_set = source_personas(resolve_answers(arguments.answers), arguments.personas)
+        shares = known_shares(persona_set, answers, target, comparison)
+        if shares is None:
+            print(shares_unknown(scheme))
     tier, weight = preference_weights(
-        answers.matrix(),
-        arguments.target,
-        comparison=arguments.comparison,
-        scheme=arguments.scheme,
+        matrix,
+        target,
+        comparison=comparison,
+        scheme=scheme,
         alpha=arguments.alpha,
         beta=arguments.beta,
-        fit_rows=train if train.any() else None,
+        shares=shares,
+        fit_rows=fitted,
     )
-    rows = train & (tier > 0) if train.any() else tier > 0
+    rows = tier > 0 if fitted is None else fitted & (tier > 0)
     total = weight[rows].sum()
-    print(f"Target {arguments.target}; answers: {', '.join(answers.respondents)}; scheme {arguments.scheme}.")
-    print(f"{'tier':>4}  {'questions':>9}  {'weight':>10}  {'share of mass':>13}")
-    for number in range(1, tier.max() + 1):
-        mine = rows & (tier == number)
-        if mine.any():
-            mass = weight[mine].sum() / total if total else 0.0
-            print(f"{number:>4}  {mine.sum():>9,}  {weight[mine][0]:>10.3g}  {mass:>13.1%}")
+    print(f"Target {target}; answers: {', '.join(answers.respondents)}; scheme {scheme}.")
+    by_tier = {number: weight[rows & (tier == number)] for number in range(1, tier.max() + 1)}
+    varies = any(len(weights) and weights.min() < weights.max() for weights in by_tier.values())
+    print(f"{'tier':>4}  {'questions':>9}  {'mean weight' if varies else 'weight':>11}  {'share of mass':>13}")
+    for number, weights in by_tier.items():
+        if len(weights):
+            mass = weights.sum() / total if total else 0.0
+            # The mean of equal numbers may differ from them in the last digit.
+            weight_shown = weights.mean() if varies else weights[0]
+            print(f"{number:>4}  {len(weights):>9,}  {weight_shown:>11.3g}  {mass:>13.1%}")
     effective = total**2 / np.square(weight[rows]).sum() if total else 0.0
     unanswered = int((tier == 0).sum())
     print(f"Effective sample size {effective:,.0f} of {rows.sum():,} questions ((sum w)^2 / sum w^2).")

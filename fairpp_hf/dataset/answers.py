@@ -103,6 +103,29 @@ class Answers:
             columns[persona] = answers
         return columns
 
+    def probabilities(self, persona: str) -> NDArray[np.float64]:
+        """A persona's option probabilities, (n, 3) over A, B, C; NaN where a question has none.
+
+        Raises:
+            ValueError: the persona has no answers here, or a record has another number of probabilities.
+        """
+        table = self.records[check_name("persona", persona, self.records)]
+        lists = table["probabilities"].combine_chunks()
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        given = lists.is_valid().to_numpy(zero_copy_only=False)
+        rows = table["row"].to_numpy()
+        wrong = np.flatnonzero(given & (lengths != len(OPTION_LETTERS)))
+        if len(wrong):
+            raise ValueError(
+                f"probabilities must have one value for each of {', '.join(OPTION_LETTERS)}; got {lengths[wrong[0]]} for "
+                f"question {self.questions['question_id'][rows[wrong[0]]].as_py()!r} and persona {persona!r}."
+            )
+        probabilities = np.full((len(self.questions), len(OPTION_LETTERS)), np.nan)
+        # Flattening skips the records without a list.
+        values = lists.flatten().to_numpy(zero_copy_only=False)
+        probabilities[rows[given]] = values.reshape(-1, len(OPTION_LETTERS))
+        return probabilities
+
     def personas_in(self, split: str) -> list[str]:
         """Ids of the personas with at least one record in a split."""
         in_split = self._in_split(split)

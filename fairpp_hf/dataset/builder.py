@@ -7,24 +7,25 @@ a whole column at a time.
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from datasets.builder import Key
+from numpy.typing import NDArray
 
-from fairpp_hf.dataset.answers import SPLITS, Answers, NameOrPath, load_answers, resolve_answers
+from fairpp_hf.dataset.answers import SPLITS, Answers, NameOrPath, load_answers, resolve_answers, source_personas
 from fairpp_hf.naming import check_name
-from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.preferences.pairs import build_pairs
-from fairpp_hf.preferences.weights import SCHEMES
+from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, scheme_name, uses_shares
+from fairpp_hf.preferences.weights import check_comparison, preference_weights
 from fairpp_hf.questions import load_questions
-from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,16 @@ CITATION = """\
 }"""
 
 _ANSWER_ARGUMENTS = ("answers", "personas")
-_PAIR_ARGUMENTS = ("target", "weighting", "alpha", "beta", "comparison", "random_third_pair", "seed")
+_PAIR_ARGUMENTS = (
+    "target",
+    "weighting",
+    "alpha",
+    "beta",
+    "comparison",
+    "random_third_pair",
+    "soft_labels",
+    "seed",
+)
 ARGUMENTS = {"questions": (), "preferences": _ANSWER_ARGUMENTS, "pairs": _ANSWER_ARGUMENTS + _PAIR_ARGUMENTS}
 """Builder arguments that apply to each config."""
 
@@ -58,35 +68,52 @@ class FairPPConfig(datasets.BuilderConfig):
         personas: name or file of a persona set; by default `britains_choice_2020` for the survey respondent, and all
             personas of a run or folder.
         target: persona whose answers are chosen; pairs need it.
-        weighting: weighting scheme, see `preference_weights`.
+        weighting: weighting scheme, see `preference_weights`: a name, or a function of `WeightingFacts`. The shares of a
+            scheme that uses them are those of the persona set; where it is not known, or has no share of a comparison
+            persona, all count alike and the log says so.
         alpha: see `preference_weights`.
         beta: see `preference_weights`.
-        comparison: personas to move away from, see `preference_weights`; all others by default.
+        comparison: personas to move away from, see `preference_weights`; all others by default, `"nearest"` for the one
+            that agrees with the target most often on the training questions.
         random_third_pair: adds the paper's third pair to each question, see `build_pairs`.
+        soft_labels: adds the column `label_probability`, see `build_pairs`. The target's answers must have option
+            probabilities.
         seed: of the order within the third pair.
     """
 
     answers: NameOrPath = "survey"
     personas: NameOrPath | None = None
     target: str | None = None
-    weighting: str = "tier"
+    weighting: str | WeightingFunction = "tier"
     alpha: float = 1.0
     beta: float = 1.0
-    comparison: Sequence[str] | None = None
+    comparison: Sequence[str] | Literal["nearest"] | None = None
     random_third_pair: bool = False
+    soft_labels: bool = False
     seed: int = 0
+
+    @cached_property
+    def persona_set(self) -> PersonaSet | None:
+        """The persona set that the answers belong to; None where it is not known."""
+        return source_personas(resolve_answers(self.answers), self.personas)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: the same for the same rows, however the arguments were written.
 
         Paths count by what lies there, so that the same data is found again under another path and changed data is
-        built anew.
+        built anew. A weighting function counts by the weights it gives: `datasets.fingerprint.Hasher` sees no more than
+        the name of a function in a module, and so would take changed code for the same.
         """
         identity: dict[str, Any] = {
             field.name: value
             for field in fields(self)
             if field.name in _PAIR_ARGUMENTS and (value := getattr(self, field.name)) != field.default
         }
+        if callable(self.weighting):
+            identity["weighting"] = self._weights_digest()
+        elif self.target is not None and uses_shares(self.weighting) and self.persona_set is not None:
+            # A folder's record of its personas may change without its answers.
+            identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
         source = resolve_answers(self.answers)
         if source.path is not None:
             identity["answers"] = [source.kind, source.fingerprint()]
@@ -98,6 +125,21 @@ class FairPPConfig(datasets.BuilderConfig):
             return self.name
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:16]}"
+
+    def _weights_digest(self) -> str:
+        """Changes with what the weighting function gives; of no use, and empty, without a target."""
+        if self.target is None:
+            return ""
+        answers = load_answers(self.answers, self.personas)
+        weights = preference_weights(
+            answers.matrix(),
+            self.target,
+            comparison=self.comparison,
+            scheme=self.weighting,
+            shares=known_shares(self.persona_set, answers, self.target, self.comparison),
+            fit_rows=fit_rows(answers),
+        )
+        return hashlib.sha256(weights.weight.tobytes()).hexdigest()
 
 
 class FairPP(datasets.ArrowBasedBuilder):
@@ -124,14 +166,13 @@ class FairPP(datasets.ArrowBasedBuilder):
         if given.get("personas") == DEFAULT_PERSONA_SET and given.get("answers", "survey") == "survey":
             del given["personas"]
         given |= {argument: float(given[argument]) for argument in ("alpha", "beta") if argument in given}
-        if "comparison" in given:
+        if "comparison" in given and not isinstance(given["comparison"], str):
             given["comparison"] = tuple(sorted(set(given["comparison"])))
         return super()._create_builder_config(name, custom_features, config_id, **given)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=DESCRIPTION, features=FEATURES[self.config.name].copy(), citation=CITATION
-        )
+        features = SOFT_PAIR_FEATURES if self.config.soft_labels else FEATURES[self.config.name]
+        return datasets.DatasetInfo(description=DESCRIPTION, features=features.copy(), citation=CITATION)
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Build the tables into the cache unless they are there."""
@@ -176,8 +217,9 @@ class FairPP(datasets.ArrowBasedBuilder):
                     f"target must have at least one valid answer; got none of {self.config.target!r} in "
                     f"{self.config.answers!r}. Choose another target or other answers."
                 )
-            if self.config.target is not None and (missing := missing_pairs(self._answers, self.config.target)):
-                self.info.description = f"{DESCRIPTION} {missing}"
+            if self.config.target is not None:
+                missing = missing_pairs(self._answers, self.config.target), self._missing_shares()
+                self.info.description = " ".join(filter(None, (DESCRIPTION, *missing)))
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
         return [
@@ -199,6 +241,19 @@ class FairPP(datasets.ArrowBasedBuilder):
         return load_answers(self.config.answers, self.config.personas)
 
     @cached_property
+    def _shares(self) -> Mapping[str, float] | None:
+        config = self.config
+        if not uses_shares(config.weighting):
+            return None
+        return known_shares(config.persona_set, self._answers, config.target, config.comparison)
+
+    def _missing_shares(self) -> str:
+        """A sentence where the weighting would use shares that are not known, otherwise empty."""
+        if self._shares is not None or not uses_shares(self.config.weighting):
+            return ""
+        return shares_unknown(self.config.weighting)
+
+    @cached_property
     def _pairs(self) -> Mapping[str, pa.Table]:
         config = self.config
         return answer_pairs(
@@ -207,48 +262,79 @@ class FairPP(datasets.ArrowBasedBuilder):
             weighting=config.weighting,
             alpha=config.alpha,
             beta=config.beta,
+            shares=self._shares,
             comparison=config.comparison,
             random_third_pair=config.random_third_pair,
+            soft_labels=config.soft_labels,
             seed=config.seed,
         )
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers of num_proc load the tables themselves: cheaper than sending them.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs", "_shares")}
 
 
 def answer_pairs(
     answers: Answers,
     target: str,
     *,
-    weighting: str = "tier",
+    weighting: str | WeightingFunction = "tier",
     alpha: float = 1.0,
     beta: float = 1.0,
-    comparison: Sequence[str] | None = None,
+    shares: Mapping[str, float] | None = None,
+    comparison: Sequence[str] | Literal["nearest"] | None = None,
     random_third_pair: bool = False,
+    soft_labels: bool = False,
     seed: int = 0,
 ) -> Mapping[str, pa.Table]:
     """Preference pairs by split, `"train"` and `"test"`; the arguments are those of `FairPPConfig`.
 
-    The tiers' masses are fitted on the training questions and applied to both splits. Where no training question was
-    answered, as in a run over the test split alone, they are fitted on the test questions.
+    Tiers' masses and the nearest persona are fitted on the training questions and applied to both splits. Where no
+    training question was answered, as in a run over the test split alone, they are fitted on the test questions.
     """
-    is_train = ~answers.is_test
+    check_name("target", target, answers.personas)
+    is_train = fit_rows(answers)
     pairs = build_pairs(
         answers.questions,
         answers.matrix(),
         target,
-        is_train=is_train if is_train.any() else None,
+        is_train=is_train,
         scheme=weighting,
         alpha=alpha,
         beta=beta,
+        shares=shares,
         comparison=comparison,
         random_third_pair=random_third_pair,
+        probabilities=answers.probabilities(target) if soft_labels else None,
         seed=seed,
     )
-    if not is_train.any():
+    if is_train is None:
         return {"train": pairs["train"].slice(0, 0), "test": pairs["train"]}
     return pairs
+
+
+def fit_rows(answers: Answers) -> NDArray[np.bool_] | None:
+    """The rows to fit weights on, (n,): the training questions; None, which is all, where there are none."""
+    is_train = ~answers.is_test
+    return is_train if is_train.any() else None
+
+
+def known_shares(
+    persona_set: PersonaSet | None, answers: Answers, target: str, comparison: Sequence[str] | None = None
+) -> dict[str, float] | None:
+    """Population shares of a set's personas; None where the set is not known or lacks one of the comparison personas."""
+    if persona_set is None:
+        return None
+    shares = {persona.id: persona.share for persona in persona_set}
+    if comparison is None or isinstance(comparison, str):
+        comparison = [persona for persona in answers.personas if persona != target]
+    return shares if set(comparison) <= set(shares) else None
+
+
+def shares_unknown(weighting: str | WeightingFunction) -> str:
+    """A sentence on what follows where `known_shares` gives None."""
+    name = scheme_name(weighting)
+    return f"The population shares of these personas are not known: weighting {name!r} counts them all alike."
 
 
 def missing_pairs(answers: Answers, target: str) -> str:
@@ -280,21 +366,16 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
                 f"{name} must only be given for config {' or '.join(map(repr, homes))}; got it for config {config!r}. "
                 "Leave it out."
             )
-    for name in ("alpha", "beta"):
-        value = given.get(name, 1.0)
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}.")
+    check_scheme("weighting", given.get("weighting", "tier"), given.get("alpha", 1.0), given.get("beta", 1.0))
     for name, kind, words in (
         ("target", str, "the id of a persona"),
         ("random_third_pair", bool, "True or False"),
+        ("soft_labels", bool, "True or False"),
         ("seed", int, "a whole number"),
     ):
         if name in given and (type(given[name]) is not kind):
             raise ValueError(f"{name} must be {words}; got {given[name]!r}.")
-    comparison = given.get("comparison", ["-"])
-    if isinstance(comparison, str) or not all(isinstance(persona, str) for persona in comparison):
-        raise ValueError(f"comparison must be a list of persona ids; got {comparison!r}.")
-    check_name("weighting", given.get("weighting", "tier"), SCHEMES)
+    check_comparison(given.get("comparison", []))
 
 
 @cache

@@ -1,14 +1,16 @@
 """Preference pairs: the target's option line against each of the two others, ready for TRL."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.preferences.weights import preference_weights
+from fairpp_hf.preferences.schemes import WeightingFunction
+from fairpp_hf.preferences.weights import PreferenceWeights, preference_weights
 from fairpp_hf.questions import option_lines
-from fairpp_hf.schema import PAIR_FEATURES
+from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, SOFT_PAIR_FEATURES
 from fairpp_hf.stable_hash import uniforms
 
 
@@ -18,11 +20,13 @@ def build_pairs(
     target: str,
     *,
     is_train: NDArray[np.bool_] | None = None,
-    scheme: str = "tier",
+    scheme: str | WeightingFunction = "tier",
     alpha: float = 1.0,
     beta: float = 1.0,
-    comparison: Sequence[str] | None = None,
+    shares: Mapping[str, float] | None = None,
+    comparison: Sequence[str] | Literal["nearest"] | None = None,
     random_third_pair: bool = False,
+    probabilities: NDArray[np.floating] | None = None,
     seed: int = 0,
 ) -> dict[str, pa.Table]:
     """Turn answers into weighted preference pairs for one target persona.
@@ -38,23 +42,32 @@ def build_pairs(
         scheme: weighting scheme, see `preference_weights`.
         alpha: see `preference_weights`.
         beta: see `preference_weights`.
+        shares: see `preference_weights`.
         comparison: see `preference_weights`.
         random_third_pair: adds the authors' third pair, the two options that were not chosen in random order. It is
             noise by construction; it is there to reproduce the paper.
+        probabilities: (n, 3), the target's probabilities of A, B and C, NaN where there are none. They give each pair a
+            soft label, label_probability = p(chosen) / (p(chosen) + p(rejected)): how often the target, asked to choose
+            between these two options, would choose as it did (Luce 1959, the choice axiom). Where both are 0 it is 0.5,
+            the limit as both go to 0 alike: the target prefers neither.
         seed: of the order within the third pair.
 
     Returns:
-        Tables with the columns of `PAIR_FEATURES` under `"train"` and `"test"`, or all rows under `"train"` where
-        `is_train` is None. Pairs of a question stand together, in the order of the questions.
+        Tables with the columns of `PAIR_FEATURES`, or of `SOFT_PAIR_FEATURES` where `probabilities` are given, under
+        `"train"` and `"test"`, or all rows under `"train"` where `is_train` is None. Pairs of a question stand together,
+        in the order of the questions.
 
     Raises:
-        ValueError: as `preference_weights` does.
+        ValueError: as `preference_weights` does; or `probabilities` are of another shape, are missing for a question that
+            the target answered, or negative or infinite there.
     """
     weights = preference_weights(
-        answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, fit_rows=is_train
+        answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, shares=shares, fit_rows=is_train
     )
     own = np.asarray(answers[target], dtype=np.int64)
     valid = weights.tier > 0
+    if probabilities is not None:
+        probabilities = _checked_probabilities(probabilities, valid, target)
     parts = {"train": valid} if is_train is None else {"train": valid & is_train, "test": valid & ~is_train}
     lines = option_lines(questions)
     tables = {}
@@ -64,28 +77,35 @@ def build_pairs(
         # The other two options in the order of their letters: A -> B, C; B -> A, C; C -> A, B.
         first_other = np.where(chosen == 0, 1, 0)
         second_other = np.where(chosen == 2, 1, 2)
-        picks = [(chosen, first_other), (chosen, second_other)]
+        picks = [_Pick(chosen, first_other), _Pick(chosen, second_other)]
         if random_third_pair and len(rows):
             ids = questions["question_id"].to_numpy(zero_copy_only=False)[rows].astype(np.str_)
             swap = uniforms(ids, f"third pair/{target}/{seed}") < 0.5
-            picks.append((np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
-        tables[split] = _pair_table(questions, lines, rows, picks, weights.weight, weights.tier, target)
+            picks.append(_Pick(np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
+        tables[split] = _pair_table(questions, lines, rows, picks, weights, probabilities, target)
     return tables
+
+
+class _Pick(NamedTuple):
+    """One pair for each of some rows: option numbers, 0..2."""
+
+    chosen: NDArray[np.int64]
+    rejected: NDArray[np.int64]
 
 
 def _pair_table(
     questions: pa.Table,
     lines: Sequence[pa.Array],
     rows: NDArray[np.int64],
-    picks: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    weight: NDArray[np.float64],
-    tier: NDArray[np.int64],
+    picks: Sequence[_Pick],
+    weights: PreferenceWeights,
+    probabilities: NDArray[np.float64] | None,
     target: str,
 ) -> pa.Table:
-    """Lay out the pairs of the given rows; `picks` has (chosen, rejected) option numbers per kind of pair."""
+    """Lay out the pairs of the given rows; `picks` has one entry per kind of pair."""
     row = np.repeat(rows, len(picks))
-    chosen = np.stack([pick[0] for pick in picks], axis=1).reshape(-1)
-    rejected = np.stack([pick[1] for pick in picks], axis=1).reshape(-1)
+    chosen = np.stack([pick.chosen for pick in picks], axis=1).reshape(-1)
+    rejected = np.stack([pick.rejected for pick in picks], axis=1).reshape(-1)
     # All option lines end to end, so that one take by (option, row) fetches any mixture of options.
     all_lines = pa.concat_arrays([_contiguous(line) for line in lines])
     total = len(questions)
@@ -93,12 +113,40 @@ def _pair_table(
         _messages("user", _contiguous(questions["prompt"]).take(pa.array(row))),
         _messages("assistant", all_lines.take(pa.array(chosen * total + row))),
         _messages("assistant", all_lines.take(pa.array(rejected * total + row))),
-        pa.array(weight[row], pa.float64()),
-        pa.array(tier[row], pa.int64()),
+        pa.array(weights.weight[row], pa.float64()),
+        pa.array(weights.tier[row], pa.int64()),
         questions["question_id"].take(pa.array(row)),
         pa.repeat(pa.scalar(target, pa.string()), len(row)),
     ]
-    return pa.Table.from_arrays(columns, schema=PAIR_FEATURES.arrow_schema)
+    if probabilities is None:
+        return pa.Table.from_arrays(columns, schema=PAIR_FEATURES.arrow_schema)
+    of_chosen, of_rejected = probabilities[row, chosen], probabilities[row, rejected]
+    both = of_chosen + of_rejected
+    columns.append(pa.array(np.divide(of_chosen, both, out=np.full(len(row), 0.5), where=both > 0), pa.float64()))
+    return pa.Table.from_arrays(columns, schema=SOFT_PAIR_FEATURES.arrow_schema)
+
+
+def _checked_probabilities(
+    probabilities: NDArray[np.floating], answered: NDArray[np.bool_], target: str
+) -> NDArray[np.float64]:
+    """Probabilities as float64 (n, 3), there on every answered row."""
+    array = np.asarray(probabilities, dtype=np.float64)
+    shape = (len(answered), len(OPTION_LETTERS))
+    if array.shape != shape:
+        raise ValueError(f"probabilities must have the shape {shape}, a row for each question; got {array.shape}.")
+    missing = answered & np.isnan(array).any(axis=1)
+    if missing.any():
+        raise ValueError(
+            f"Soft labels must have option probabilities for every question that {target!r} answered; got none for "
+            f"{missing.sum():,} of {answered.sum():,}. Use answers of a respondent that gives them, such as 'survey' or "
+            "'transformers', or make the pairs without soft labels (soft_labels=False)."
+        )
+    wrong = np.flatnonzero(answered & ~((array >= 0) & np.isfinite(array)).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"probabilities must be finite and at least 0; got {array[wrong[0]].tolist()} at row {wrong[0]}."
+        )
+    return array
 
 
 def _contiguous(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -1,7 +1,19 @@
+import re
+
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from fairpp_hf.cli import main
+from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.personas import load_personas
+from fairpp_hf.preferences import SCHEMES, preference_weights
+
+TARGET = "loyal_nationals"
+
+
+def tier_rows(printed: str) -> list[list[str]]:
+    return [line.split() for line in printed.splitlines() if line[:4].strip().isdigit()]
 
 
 def test_prints_tiers_and_writes_the_weights(tmp_path, capsys):
@@ -39,3 +51,74 @@ def test_effective_sample_size(scheme, shares, capsys):
     if scheme == "tier_from_zero":
         assert rows[0][2:] == ["0", "0.0%"]
         assert effective < 22_751 / 1.5
+
+
+def test_surprisal_prints_the_mean_weight_of_each_tier(tmp_path, capsys):
+    """With the survey shares of the persona set, against a recount on the training questions."""
+    out = tmp_path / "weights.parquet"
+    assert main(["weights", "--target", TARGET, "--scheme", "surprisal", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "tier  questions  mean weight  share of mass" in printed
+    answers = load_answers()
+    shares = {persona.id: persona.share for persona in load_personas()}
+    expected = preference_weights(answers.matrix(), TARGET, scheme="surprisal", shares=shares)
+    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
+    train = ~answers.is_test
+    total = expected.weight[train].sum()
+    rows = []
+    for tier in range(1, 8):
+        mine = expected.weight[train & (expected.tier == tier)]
+        rows.append([str(tier), f"{len(mine):,}", f"{mine.mean():.3g}", f"{mine.sum() / total:.1%}"])
+    assert tier_rows(printed) == rows
+
+
+def test_nearest_is_named_and_compared_with(capsys):
+    assert main(["weights", "--target", TARGET, "--comparison", "nearest"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"Comparison: backbone_conservatives, the persona that agrees with {TARGET} most often."
+    # One weight throughout a tier is not called a mean.
+    assert re.split(r"\s{2,}", rest[1]) == ["tier", "questions", "weight", "share of mass"]
+    assert main(["weights", "--target", TARGET, "--comparison", "backbone_conservatives"]) == 0
+    assert capsys.readouterr().out.splitlines() == rest
+    assert [row[3] for row in tier_rows("\n".join(rest))] == ["33.3%", "66.7%"]
+
+
+def test_unknown_shares_are_said(tmp_path, capsys):
+    """A folder with Parquet files alone does not say which persona set its answers belong to."""
+    answers = load_answers()
+    (tmp_path / "preferences").mkdir()
+    for number, table in enumerate(answers.preferences("test")):
+        pq.write_table(table, tmp_path / "preferences" / f"test-{number}.parquet")
+    command = ["weights", "--target", TARGET, "--answers", str(tmp_path), "--scheme"]
+    sentence = "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
+    assert main([*command, "surprisal"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == sentence
+    assert main([*command, "surprisal", "--personas", "britains_choice_2020"]) == 0
+    assert main([*command, "tier"]) == 0
+    assert sentence not in capsys.readouterr().out
+
+
+def test_the_help_names_every_scheme(capsys):
+    with pytest.raises(SystemExit):
+        main(["weights", "--help"])
+    assert f"weighting scheme: {', '.join(SCHEMES)} (default: tier)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--scheme", "surprise"],
+            "scheme must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'surprise'. Did you mean "
+            "'surprisal'?",
+        ),
+        (
+            ["--scheme", "uniform", "--alpha", "2"],
+            "alpha must be left at 1.0 with scheme 'uniform', which has no exponents; got 2.0. Leave it out, or use scheme "
+            "'tier' or 'tier_from_zero'.",
+        ),
+    ],
+)
+def test_errors_are_one_line(arguments, message, capsys):
+    assert main(["weights", "--target", TARGET, *arguments]) == 1
+    assert capsys.readouterr().err == f"fairpp weights: {message}\n"

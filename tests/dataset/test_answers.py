@@ -106,6 +106,37 @@ def test_matrix_has_minus_one_where_a_persona_has_no_record() -> None:
     assert columns["p"].dtype == np.int8
 
 
+def test_probabilities_are_nan_where_there_are_none(run: Path) -> None:
+    """The known respondent gives (0.5, 0.25, 0.25) with the answer A, and otherwise none; c answers one question only."""
+    answers = load_answers(run)
+    expected = [
+        (0.5, 0.25, 0.25) if answer_of(question, "loyal_nationals") == 0 else (np.nan,) * 3
+        for question in answers.questions["question_id"].to_pylist()
+    ]
+    assert answers.probabilities("loyal_nationals").dtype == np.float64
+    np.testing.assert_array_equal(answers.probabilities("loyal_nationals"), expected)
+
+    table = records([(0, "a", 1), (3, "a", 1), (3, "c", 0)])
+    lists = pa.array([None, [0.25, 0.5, 0.25], [1.0, 0.0, None]], pa.list_(pa.float32()))
+    table = table.set_column(table.column_names.index("probabilities"), table.schema.field("probabilities"), lists)
+    sparse = compact(table, np.zeros(3, dtype=np.bool_))
+    np.testing.assert_array_equal(sparse.probabilities("a"), [[np.nan] * 3, [0.25, 0.5, 0.25]])
+    np.testing.assert_array_equal(sparse.probabilities("c"), [[np.nan] * 3, [1.0, 0.0, np.nan]])
+
+
+def test_probabilities_of_another_number_are_refused() -> None:
+    table = records([(0, "a", 1), (3, "a", 1)])
+    lists = pa.array([None, [0.5, 0.5]], pa.list_(pa.float32()))
+    table = table.set_column(table.column_names.index("probabilities"), table.schema.field("probabilities"), lists)
+    answers = compact(table, np.zeros(2, dtype=np.bool_))
+    question = load_questions()["question_id"][3].as_py()
+    message = f"probabilities must have one value for each of A, B, C; got 2 for question {question!r} and persona 'a'."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        answers.probabilities("a")
+    with pytest.raises(ValueError, match=r"^persona must be one of 'a'; got 'b'\.$"):
+        answers.probabilities("b")
+
+
 def test_questions_of_other_origin_come_last() -> None:
     table = records([(5, "p", 0), (3, "p", 2)])
     table = table.set_column(0, "question_id", pa.array(["foreign", table["question_id"][1].as_py()]))

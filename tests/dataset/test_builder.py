@@ -1,5 +1,6 @@
 """`load_dataset("fairpp", ...)`: the contract, values against plain oracles, the cache, and every error."""
 
+import importlib
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset, load_dataset_builder
 from small_runs import answer_of, make_run, some_questions
@@ -19,9 +22,15 @@ import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answers import load_answers
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences import SCHEMES, WeightingFacts, nearest_persona, preference_weights
 from fairpp_hf.questions import load_questions
-from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+from fairpp_hf.schema import (
+    OPTION_LETTERS,
+    PAIR_FEATURES,
+    PREFERENCE_FEATURES,
+    QUESTION_FEATURES,
+    SOFT_PAIR_FEATURES,
+)
 
 TARGET = "loyal_nationals"
 
@@ -158,6 +167,13 @@ def naive_pairs(run: Path, split: str, **options: Any) -> list[dict[str, Any]]:
     return pairs
 
 
+SHARES = {persona.id: persona.share for persona in load_personas()}
+
+
+def distinguishing(facts: WeightingFacts) -> np.ndarray:
+    return (facts.tier - 1) / facts.tier_count * facts.shares[0]
+
+
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
@@ -166,6 +182,10 @@ def naive_pairs(run: Path, split: str, **options: Any) -> list[dict[str, Any]]:
             {"weighting": "tier_from_zero", "alpha": 2, "beta": 0.5, "comparison": ["backbone_conservatives"]},
             {"scheme": "tier_from_zero", "alpha": 2.0, "beta": 0.5, "comparison": ["backbone_conservatives"]},
         ),
+        *(({"weighting": scheme}, {"scheme": scheme}) for scheme in SCHEMES if scheme != "surprisal"),
+        ({"weighting": "surprisal"}, {"scheme": "surprisal", "shares": SHARES}),
+        ({"weighting": distinguishing}, {"scheme": distinguishing, "shares": SHARES}),
+        ({"comparison": "nearest"}, {"comparison": "nearest"}),
     ],
 )
 def test_pairs_are_those_of_a_plain_loop(given: dict[str, Any], meant: dict[str, Any], run: Path, cache: str) -> None:
@@ -183,6 +203,53 @@ def test_the_third_pair_comes_when_asked_for_and_depends_on_the_seed(run: Path) 
     assert [row for number, row in enumerate(first) if number % 3 < 2] == two
     assert first == same
     assert [row["chosen"] for row in first] != [row["chosen"] for row in other]
+
+
+@pytest.mark.parametrize("weighting", [*SCHEMES, distinguishing])
+def test_pairs_of_every_scheme(weighting: Any) -> None:
+    """Of the survey: all rows there, in the columns of the contract, with a weight that is not the same throughout."""
+    loaded = load("pairs", target=TARGET, weighting=weighting, streaming=True)
+    for split, questions in (("train", 22_751), ("test", 5_669)):
+        rows = datasets.Dataset.from_list(list(loaded[split].select_columns(["weight", "tier"])))
+        assert loaded[split].features == PAIR_FEATURES
+        assert len(rows) == 2 * questions
+        assert (len(set(rows["weight"][:])) == 1) == (weighting == "uniform")
+
+
+def test_nearest_is_found_on_the_training_questions(cache: str) -> None:
+    answers = load_answers()
+    name = nearest_persona(answers.matrix(), TARGET, fit_rows=~answers.is_test)
+    nearest = load("pairs", target=TARGET, comparison="nearest", cache_dir=cache)
+    named = load("pairs", target=TARGET, comparison=[name], cache_dir=cache)
+    for split in ("train", "test"):
+        assert nearest[split].with_format("arrow")[:].equals(named[split].with_format("arrow")[:])
+        assert set(nearest[split]["tier"][:]) == {1, 2}
+
+
+def test_soft_labels_of_the_survey_are_those_of_a_plain_loop(cache: str) -> None:
+    options = {"target": TARGET, "split": "test", "random_third_pair": True, "cache_dir": cache}
+    soft = load("pairs", soft_labels=True, **options)
+    assert soft.features == SOFT_PAIR_FEATURES
+    assert soft.remove_columns("label_probability").to_list() == load("pairs", **options).to_list()
+    preferences = load(split="test").filter(lambda persona: persona == TARGET, input_columns="persona")
+    of_question = dict(zip(preferences["question_id"][:], preferences["probabilities"][:], strict=True))
+    for pair in soft.select(range(0, len(soft), 7)):
+        letters = pair["chosen"][0]["content"][0], pair["rejected"][0]["content"][0]
+        chosen, rejected = (of_question[pair["question_id"]]["ABC".index(letter)] for letter in letters)
+        assert pair["label_probability"] == chosen / (chosen + rejected)
+
+
+def test_soft_labels_need_probabilities(run: Path) -> None:
+    """The known respondent gives probabilities with the answer A alone."""
+    own = [answer_of(i, TARGET) for i in some_questions()["question_id"].to_pylist()]
+    without, answered = sum(answer > 0 for answer in own), sum(answer >= 0 for answer in own)
+    message = (
+        "Soft labels must have option probabilities for every question that 'loyal_nationals' answered; got none for "
+        f"{without} of {answered}. Use answers of a respondent that gives them, such as 'survey' or 'transformers', or make "
+        "the pairs without soft labels (soft_labels=False)."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load("pairs", target=TARGET, answers=run, soft_labels=True, streaming=True)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +359,10 @@ def test_the_cache_key_differs_for_different_data(run: Path, tmp_path: Path) -> 
                 {"target": TARGET, "comparison": ["backbone_conservatives"]},
                 {"target": TARGET, "random_third_pair": True},
                 {"target": TARGET, "random_third_pair": True, "seed": 1},
+                {"target": TARGET, "weighting": "surprisal"},
+                {"target": TARGET, "weighting": distinguishing},
+                {"target": TARGET, "comparison": "nearest"},
+                {"target": TARGET, "soft_labels": True},
             )
         ),
     ]
@@ -302,7 +373,73 @@ def test_the_cache_key_differs_for_different_data(run: Path, tmp_path: Path) -> 
     assert config_id(personas=file) not in keys
 
 
+def test_a_changed_function_gives_fresh_data(
+    tmp_path: Path, run: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function in a module, where it is known by its name: its own text changes, then what it calls."""
+    monkeypatch.syspath_prepend(tmp_path)
+    function = "from my_help import factor\n\ndef mine(facts):\n    return facts.tier * factor() + {}\n"
+    weights = []
+    for factor, added in ((2, 0), (2, 0), (2, 1), (3, 1)):
+        (tmp_path / "my_help.py").write_text(f"def factor():\n    return {factor}\n")
+        (tmp_path / "my_weighting.py").write_text(function.format(added))
+        # As a new process would: what was compiled within the same second must not be taken for the new text.
+        for name in ("my_help", "my_weighting"):
+            sys.modules.pop(name, None)
+            (tmp_path / "__pycache__" / f"{name}.{sys.implementation.cache_tag}.pyc").unlink(missing_ok=True)
+        importlib.invalidate_caches()
+        mine = importlib.import_module("my_weighting").mine
+        rows = load("pairs", target=TARGET, answers=run, weighting=mine, split="train", cache_dir=cache)
+        assert rows["weight"][:] == [tier * factor + added for tier in rows["tier"][:]]
+        weights.append((rows.cache_files, rows["weight"][:]))
+    assert weights[0] == weights[1]
+    assert len({str(files) for files, _ in weights}) == 3
+
+
+def test_a_function_without_a_target_is_not_asked(run: Path) -> None:
+    def refuse(facts: WeightingFacts) -> np.ndarray:
+        raise AssertionError("the function was called")
+
+    assert datasets.get_dataset_split_names("fairpp", "pairs", answers=run, weighting=refuse) == ["train", "test"]
+
+
 # The log and the errors
+
+
+def plain_folder(run: Path, folder: Path) -> Path:
+    """The answers of a run as Parquet files alone, without a record of the persona set."""
+    (folder / "preferences").mkdir(parents=True)
+    answers = load_answers(run)
+    for split in ("train", "test"):
+        for number, table in enumerate(answers.preferences(split)):
+            pq.write_table(table, folder / "preferences" / f"{split}-{number}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("weighting", ["surprisal", distinguishing])
+def test_the_log_says_where_shares_are_not_known(
+    weighting: Any, fresh_log: pytest.LogCaptureFixture, run: Path, tmp_path: Path, cache: str
+) -> None:
+    folder = plain_folder(run, tmp_path / "folder")
+    options = {"target": TARGET, "answers": folder, "cache_dir": cache}
+    missing = sum(answer_of(i, TARGET) < 0 for i in some_questions()["question_id"].to_pylist())
+    name = "surprisal" if weighting == "surprisal" else "distinguishing"
+    sentence = (
+        f"{missing} of 40 questions have no valid answer of {TARGET} and give no pair. The population shares of these "
+        f"personas are not known: weighting {name!r} counts them all alike."
+    )
+    # From the rows and from the cache.
+    for number in (1, 2):
+        unknown = load("pairs", weighting=weighting, **options)
+        assert fresh_log.messages == [sentence] * number
+    expected = naive_pairs(run, "train", scheme=weighting)
+    assert unknown["train"].to_list() == expected
+    # A set that is named is known, and a scheme without shares does not need them.
+    fresh_log.clear()
+    known = load("pairs", weighting=weighting, personas="britains_choice_2020", **options)
+    assert known["train"]["weight"][:] != unknown["train"]["weight"][:]
+    load("pairs", weighting="tier", **options)
+    assert "population shares" not in fresh_log.text
 
 
 @pytest.fixture
@@ -342,7 +479,7 @@ def test_the_log_says_how_many_questions_give_no_pair(
 
 
 PERSONAS = ", ".join(map(repr, load_personas().ids))
-ARGUMENTS = "'answers', 'personas', 'target', 'weighting', 'alpha', 'beta', 'comparison', 'random_third_pair', 'seed'"
+ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
 
 
 @pytest.mark.parametrize(
@@ -373,7 +510,7 @@ ARGUMENTS = "'answers', 'personas', 'target', 'weighting', 'alpha', 'beta', 'com
         (
             "pairs",
             {"target": TARGET, "comparison": "backbone"},
-            "comparison must be a list of persona ids; got 'backbone'.",
+            "comparison must be a list of persona ids, or 'nearest'; got 'backbone'. Write ['backbone'] for one persona.",
         ),
         (
             "pairs",
@@ -388,7 +525,20 @@ ARGUMENTS = "'answers', 'personas', 'target', 'weighting', 'alpha', 'beta', 'com
         (
             "pairs",
             {"target": TARGET, "weighting": "tiers"},
-            "weighting must be one of 'tier', 'tier_from_zero', 'uniform'; got 'tiers'. Did you mean 'tier'?",
+            "weighting must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'tiers'. Did you mean 'tier'?",
+        ),
+        ("pairs", {"target": TARGET, "soft_labels": 1}, "soft_labels must be True or False; got 1."),
+        (
+            "pairs",
+            {"target": TARGET, "weighting": "surprisal", "alpha": 2},
+            "alpha must be left at 1.0 with weighting 'surprisal', which has no exponents; got 2. Leave it out, or use "
+            "weighting 'tier' or 'tier_from_zero'.",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "weighting": distinguishing, "beta": 0.5},
+            "beta must be left at 1.0 with weighting 'distinguishing', which has no exponents; got 0.5. Leave it out, or "
+            "use weighting 'tier' or 'tier_from_zero'.",
         ),
         (
             "questions",

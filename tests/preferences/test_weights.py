@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences import nearest_persona, preference_weights
 
 
 def test_tier_weights_by_hand():
@@ -85,6 +85,52 @@ def test_uniform_weighs_every_valid_row_alike():
     np.testing.assert_array_equal(preference_weights(answers, "t", scheme="uniform").weight, [1, 1, 0])
 
 
+@pytest.mark.parametrize("fit", [None, np.arange(500) % 3 > 0])
+def test_nearest_matches_a_plain_recount(fit):
+    rng = np.random.default_rng(2)
+    answers = {name: rng.integers(-1, 3, 500) for name in "abcdefg"}
+    agreement = {}
+    for name in "abdefg":
+        both = [
+            row
+            for row in range(500)
+            if answers["c"][row] != -1 and answers[name][row] != -1 and (fit is None or fit[row])
+        ]
+        agreement[name] = sum(answers[name][row] == answers["c"][row] for row in both) / len(both)
+    expected = max(agreement, key=agreement.get)
+    assert nearest_persona(answers, "c", fit_rows=fit) == expected
+    by_name = preference_weights(answers, "c", comparison=[expected], fit_rows=fit)
+    nearest = preference_weights(answers, "c", comparison="nearest", fit_rows=fit)
+    np.testing.assert_array_equal(nearest.tier, by_name.tier)
+    np.testing.assert_array_equal(nearest.weight, by_name.weight)
+    assert set(nearest.tier) == {0, 1, 2}
+
+
+def test_nearest_of_several_is_the_first():
+    """x agrees on 1 of 2, y on 2 of 4, z on 1 of 4: x and y tie at 1/2, whatever the number of rows."""
+    answers = {"z": [0, 1, 1, 1], "y": [0, 0, 1, 1], "t": [0, 0, 0, 0], "x": [-1, -1, 0, 1]}
+    assert nearest_persona(answers, "t") == "y"
+    x_first = {name: answers[name] for name in ("z", "x", "t", "y")}
+    assert nearest_persona(x_first, "t") == "x"
+    np.testing.assert_array_equal(preference_weights(answers, "t", comparison="nearest").tier, [1, 1, 2, 2])
+    np.testing.assert_array_equal(preference_weights(x_first, "t", comparison="nearest").tier, [1, 1, 1, 2])
+
+
+def test_nearest_counts_the_rows_to_fit():
+    """On the first two rows x agrees throughout; on all four y agrees on three and x on two."""
+    answers = {"t": [0, 0, 0, 0], "y": [0, 1, 0, 0], "x": [0, 0, 1, 1]}
+    assert nearest_persona(answers, "t") == "y"
+    assert nearest_persona(answers, "t", fit_rows=np.array([True, True, False, False])) == "x"
+
+
+def test_the_answers_are_left_as_they_are():
+    """Also where they are int8 already and so are not converted."""
+    answers = {name: np.array([0, -1, 2], dtype=np.int8) for name in "tx"}
+    preference_weights(answers, "t")
+    for column in answers.values():
+        np.testing.assert_array_equal(column, [0, -1, 2])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -105,8 +151,34 @@ def test_uniform_weighs_every_valid_row_alike():
         ({"beta": float("nan")}, "beta must be a finite number of at least 0; got nan."),
         (
             {"scheme": "tiers"},
-            "scheme must be one of 'tier', 'tier_from_zero', 'uniform'; got 'tiers'. Did you mean 'tier'?",
+            "scheme must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'tiers'. Did you mean 'tier'?",
         ),
+        ({"scheme": 3}, "scheme must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 3."),
+        ({"alpha": "1"}, "alpha must be a finite number of at least 0; got '1'."),
+        (
+            {"comparison": "x"},
+            "comparison must be a list of persona ids, or 'nearest'; got 'x'. Write ['x'] for one persona.",
+        ),
+        ({"comparison": 3}, "comparison must be a list of persona ids, or 'nearest'; got 3."),
+        (
+            {"comparison": "nearest", "fit_rows": np.array([False, False])},
+            "The nearest persona must be found on rows that it and the target both answered; got none of "
+            "'loyal_nationals' and another persona. Name the comparison personas, or fit on other rows.",
+        ),
+        (
+            {"fit_rows": np.array([0])},
+            "fit_rows must be a boolean array of shape (2,), one for each row; got int64 of shape (1,). Leave it out to "
+            "fit on all rows.",
+        ),
+        (
+            {"scheme": "surprisal", "shares": {"loyal_nationals": 0.17}},
+            "shares must cover every comparison persona; got none for 'x'. Add it, or leave shares out to count all "
+            "personas alike.",
+        ),
+        ({"shares": {"x": 0}}, "shares['x'] must be a finite number above 0; got 0."),
+        ({"shares": {"x": float("nan")}}, "shares['x'] must be a finite number above 0; got nan."),
+        ({"shares": {"x": float("inf")}}, "shares['x'] must be a finite number above 0; got inf."),
+        ({"shares": {"x": "10%"}}, "shares['x'] must be a finite number above 0; got '10%'."),
         (
             {"answers": {"loyal_nationals": np.array([0, 3]), "x": np.array([0, 0])}},
             "answers['loyal_nationals'] must be in -1..2 (-1 for no valid answer); got 3 at row 1.",

@@ -1,0 +1,98 @@
+"""Pairs and their soft labels against a plain loop over the rows."""
+
+import re
+
+import numpy as np
+import pytest
+from datasets import Features
+from small_runs import some_questions
+
+from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences.pairs import build_pairs
+from fairpp_hf.schema import PAIR_FEATURES, SOFT_PAIR_FEATURES
+
+
+@pytest.fixture(scope="module")
+def questions():
+    return some_questions(12, 6)
+
+
+@pytest.fixture(scope="module")
+def answers():
+    rng = np.random.default_rng(0)
+    answers = {name: rng.integers(-1, 3, 18) for name in "abc"}
+    answers["a"][:4] = [0, 0, 1, -1]
+    return answers
+
+
+@pytest.fixture(scope="module")
+def probabilities(answers):
+    """No probabilities where there is no answer; on row 0 the answer has all of it, on row 1 another option has."""
+    table = np.random.default_rng(1).dirichlet(np.ones(3), 18)
+    table[answers["a"] == -1] = np.nan
+    table[:2] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    return table
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_soft_labels_are_those_of_a_plain_loop(third, questions, answers, probabilities):
+    is_train = np.arange(18) < 12
+    options = {"is_train": is_train, "random_third_pair": third, "seed": 5}
+    soft = build_pairs(questions, answers, "a", probabilities=probabilities, **options)
+    hard = build_pairs(questions, answers, "a", **options)
+    ids = questions["question_id"].to_pylist()
+    for split in ("train", "test"):
+        assert Features.from_arrow_schema(soft[split].schema) == SOFT_PAIR_FEATURES
+        assert Features.from_arrow_schema(hard[split].schema) == PAIR_FEATURES
+        assert soft[split].drop_columns("label_probability").equals(hard[split])
+        assert len(hard[split]) == (3 if third else 2) * (answers["a"][is_train == (split == "train")] >= 0).sum()
+        for pair in soft[split].to_pylist():
+            of_option = dict(zip("ABC", probabilities[ids.index(pair["question_id"])], strict=True))
+            chosen = of_option[pair["chosen"][0]["content"][0]]
+            rejected = of_option[pair["rejected"][0]["content"][0]]
+            expected = 0.5 if chosen == rejected == 0 else chosen / (chosen + rejected)
+            assert pair["label_probability"] == expected
+
+
+def test_soft_labels_where_an_option_has_no_probability(questions, answers, probabilities):
+    """Row 0: 1 / (1 + 0) twice, and 0 / (0 + 0), set to 0.5, between the other two. Row 1, where the answer has none of
+    the probability: 0 / (0 + 1) against B, and 0.5 against C, which has none either."""
+    pairs = build_pairs(questions, answers, "a", probabilities=probabilities, random_third_pair=True)["train"]
+    labels = pairs["label_probability"].to_pylist()
+    assert labels[:3] == [1.0, 1.0, 0.5]
+    assert labels[3:5] == [0.0, 0.5]
+    assert not np.isnan(labels).any()
+
+
+def test_shares_and_nearest_reach_the_weights(questions, answers):
+    options = {"scheme": "surprisal", "shares": {"b": 0.1, "c": 0.4}}
+    for comparison in (None, "nearest"):
+        expected = preference_weights(answers, "a", comparison=comparison, **options)
+        pairs = build_pairs(questions, answers, "a", comparison=comparison, **options)["train"]
+        assert pairs["weight"].to_pylist()[::2] == expected.weight[expected.tier > 0].tolist()
+        assert pairs["tier"].to_pylist()[::2] == expected.tier[expected.tier > 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda table: table[:, :2],
+            "probabilities must have the shape (18, 3), a row for each question; got (18, 2).",
+        ),
+        (
+            lambda table: np.where(np.arange(18)[:, None] < 2, np.nan, table),
+            "Soft labels must have option probabilities for every question that 'a' answered; got none for 2 of {answered}. "
+            "Use answers of a respondent that gives them, such as 'survey' or 'transformers', or make the pairs without "
+            "soft labels (soft_labels=False).",
+        ),
+        (
+            lambda table: np.where(np.arange(18)[:, None] == 1, [0.5, 0.75, -0.25], table),
+            "probabilities must be finite and at least 0; got [0.5, 0.75, -0.25] at row 1.",
+        ),
+    ],
+)
+def test_bad_probabilities_are_refused(change, message, questions, answers, probabilities):
+    message = message.format(answered=(answers["a"] >= 0).sum())
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build_pairs(questions, answers, "a", probabilities=change(probabilities))
