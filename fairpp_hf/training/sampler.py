@@ -22,9 +22,10 @@ def prompt_groups(dataset: Dataset, column: str = "prompt_ids") -> NDArray[np.in
 class PairSampler(Sampler[int]):
     """Prompts in random order, the pairs of each one after the other; each pair once an epoch, or by weight.
 
-    With weights, an epoch holds a pair as often as its share of them: N w_i / sum(w) times on average, which each epoch
-    rounds up or down at random (systematic resampling), alike for the pairs of a prompt. A pair's copies within an epoch
-    stand at unrelated places. Equal weights give each pair once.
+    With weights, an epoch holds a pair as often as its share of them: N w_i / sum(w) times on average, rounded up or down
+    by systematic resampling, alike for the pairs of a prompt. A pair's copies within an epoch stand at unrelated places.
+    Equal weights give each pair once. The average is exact where all prompts have as many pairs as each other and a
+    prompt's pairs weigh the same, as in Fair-PP, and within some 1 / N of it otherwise.
 
     The order depends on seed and epoch alone, so that every process draws the same, and a resumed run goes on with it.
 
@@ -53,25 +54,42 @@ class PairSampler(Sampler[int]):
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Row numbers of an epoch, (N,)."""
         rng = np.random.default_rng((self.seed, epoch))
-        # The roundings of one sweep may fall short of N rows or exceed it by a few. All places of a sweep are alike, so
-        # that neither cutting its end nor beginning another favours any pair.
         order = np.empty(0, dtype=np.int64)
         while len(order) < len(self):
-            order = np.concatenate([order, self._sweep(rng)])
-        return order[: len(self)]
+            sweep = self._sweep(rng)
+            # Prompts with unequal numbers of pairs can make a sweep a few rows longer or shorter than N. Which rows are
+            # left out, or taken from another sweep, is drawn at random, so that no pair is favoured.
+            missing = len(self) - len(order)
+            if len(sweep) > missing:
+                sweep = sweep[np.sort(rng.choice(len(sweep), missing, replace=False))]
+            order = np.concatenate([order, sweep])
+        return order
 
     def _sweep(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        group_count = int(self.groups.max()) + 1
+        """Every row once, or some N w_i / sum(w) times; the rows of a visit to a prompt together."""
         if self.expected is None:
             rows, visit = np.arange(len(self)), self.groups
         else:
-            times = np.floor(self.expected + rng.random(group_count)[self.groups]).astype(np.int64)
+            times = np.floor(self.expected + self._roundings(rng)[self.groups]).astype(np.int64)
             rows = np.repeat(np.arange(len(self)), times)
             # The first copies of a prompt's pairs make one visit to it, the second ones another.
             copy = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
-            _, visit = np.unique(copy * group_count + self.groups[rows], return_inverse=True)
-        when = rng.permutation(visit.max() + 1 if len(visit) else 0)
+            _, visit = np.unique(copy * len(self) + self.groups[rows], return_inverse=True)
+        when = rng.permutation(visit.max() + 1)
         return rows[np.lexsort((rows, when[visit]))]
+
+    def _roundings(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """For each prompt a number in [0, 1), uniform by itself, that is added before rounding down.
+
+        In random order, each is the fractional part of a common start and of what was expected of the prompts before: what
+        one rounds down is made up for by the next, and with equal numbers of pairs a sweep has N rows exactly.
+        """
+        mean = np.bincount(self.groups, weights=self.expected) / np.bincount(self.groups)
+        shuffled = rng.permutation(len(mean))
+        before = np.cumsum(mean[shuffled]) - mean[shuffled]
+        roundings = np.empty_like(mean)
+        roundings[shuffled] = (before + rng.random()) % 1.0
+        return roundings
 
 
 class InOrder(Sampler[int]):

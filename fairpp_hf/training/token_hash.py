@@ -40,7 +40,7 @@ def _hashes(rows: pa.Array, seed: np.uint64) -> NDArray[np.uint64]:
         mixed = _mix(_mix(tokens * _GAMMA + seed) + place * _GAMMA)
         # Differences of running sums, modulo 2^64, also serve rows without tokens.
         sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-        return _mix(sums[ends] - sums[ends - lengths] + lengths.astype(np.uint64) * seed)
+        return _mix(sums[ends] - sums[ends - lengths] + (lengths.astype(np.uint64) + np.uint64(1)) * seed)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -1,0 +1,130 @@
+"""The order of pairs: prompts together, every pair once or by weight, the same for a seed and an epoch."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from datasets import Dataset
+from tiny_trainers import make_trainer, oracle_gradient, question_pairs
+
+from fairpp_hf.training.sampler import PairSampler, cut_prompts, prompt_groups
+from fairpp_hf.training.token_hash import token_hashes
+
+GROUPS = np.array([0, 0, 0, 1, 1, 2, 2, 3])
+
+
+def test_each_pair_once_and_those_of_a_prompt_together():
+    order = PairSampler(GROUPS, seed=0).order(epoch=0)
+    assert sorted(order) == list(range(8))
+    visited = GROUPS[order]
+    assert (visited[1:] != visited[:-1]).sum() == 3
+    assert [row for row in order if row < 3] == [0, 1, 2]
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    sampler = PairSampler(GROUPS, seed=0)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert second != first
+    assert list(PairSampler(GROUPS, seed=1)) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first == list(PairSampler(GROUPS, seed=0))
+
+
+@pytest.mark.parametrize(
+    "weights", [[1.0] * 8, [3.0, 3.0, 3.0, 0.0, 0.0, 0.5, 0.5, 7.0], [0.1, 2.0, 0.4, 5, 5, 0, 1, 1]]
+)
+def test_pairs_are_drawn_in_proportion_to_their_weights(weights):
+    """Over many epochs, N w / sum(w) times an epoch, also with 3, 2, 2 and 1 pairs of unequal weights to a prompt."""
+    copies, epochs = 20, 1000
+    groups = (GROUPS + 4 * np.arange(copies)[:, None]).ravel()
+    weights = np.tile(weights, copies)
+    sampler = PairSampler(groups, seed=0, weights=weights)
+    counts = np.stack([np.bincount(sampler.order(epoch), minlength=len(groups)) for epoch in range(epochs)])
+    assert (counts.sum(axis=1) == len(groups)).all()
+    assert counts[:, weights == 0].sum() == 0
+    # the same place in each copy of the four prompts
+    counts = counts.reshape(epochs, copies, 8).mean(axis=1)
+    expected = (len(groups) * weights / weights.sum())[:8]
+    error = counts.std(axis=0) / np.sqrt(epochs)
+    assert (np.abs(counts.mean(axis=0) - expected) <= 4 * error + 0.005).all(), (counts.mean(axis=0), expected)
+
+
+def test_equal_numbers_of_pairs_round_to_the_neighbours_and_keep_prompts_whole():
+    groups = np.repeat(np.arange(50), 2)
+    weights = np.random.default_rng(0).random(50)[groups]
+    sampler = PairSampler(groups, seed=0, weights=weights)
+    expected = 100 * weights / weights.sum()
+    counts = np.stack([np.bincount(sampler.order(epoch), minlength=100) for epoch in range(2000)])
+    assert (np.abs(counts - expected) < 1).all()
+    assert (counts[:, ::2] == counts[:, 1::2]).all()
+    assert np.abs(counts.mean(axis=0) - expected).max() < 0.05
+
+
+def test_equal_weights_draw_each_pair_once():
+    order = PairSampler(GROUPS, seed=3, weights=np.full(8, 0.25)).order(2)
+    assert sorted(order) == list(range(8))
+
+
+def test_a_large_sample_stays_in_proportion_within_one_epoch():
+    """20,000 prompts of 2 pairs: each weight class gets its share of an epoch to half a percent of it."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(20_000), 2)
+    weights = rng.choice([0.1, 1.0, 8.0], 20_000)[group]
+    order = PairSampler(group, seed=0, weights=weights).order(0)
+    assert len(order) == 40_000
+    for value in (0.1, 1.0, 8.0):
+        share = (weights[order] == value).mean()
+        assert share == pytest.approx(weights[weights == value].sum() / weights.sum(), rel=0.05)
+    visited = group[order]
+    assert (visited[1::2] == visited[::2]).all(), "the pairs of a prompt are drawn together"
+
+
+def test_prompts_are_numbered_by_their_tokens():
+    dataset = Dataset.from_dict({"prompt_ids": [[5, 6], [1], [5, 6], [6, 5], [1], []]})
+    assert prompt_groups(dataset).tolist() == [0, 1, 0, 2, 1, 3]
+
+
+def test_token_hashes_do_not_collide_or_depend_on_chunks():
+    rng = np.random.default_rng(0)
+    rows = [tuple(rng.integers(0, 4, rng.integers(0, 8))) for _ in range(5000)]
+    column = pa.array([list(row) for row in rows], pa.list_(pa.int64()))
+    hashes = token_hashes(column)
+    assert len(set(hashes.tolist())) == len(set(rows))
+    assert all((hashes[i] == hashes[j]) == (rows[i] == rows[j]) for i in range(40) for j in range(40))
+    chunked = pa.chunked_array([column.slice(0, 17), column.slice(17, 3000), column.slice(3017)])
+    assert (token_hashes(chunked) == hashes).all()
+    assert not (token_hashes(column, seed=1) == hashes).any()
+
+
+def test_cut_prompts():
+    """8 pairs of 4 prompts in batches of 3, 2, 2 and 1: in order, borders after 2 and 4 cut; none does in whole batches."""
+    sampler = PairSampler(np.repeat(np.arange(100), 2), seed=0)
+    assert cut_prompts(sampler, 4) == 0
+    assert cut_prompts(sampler, 1) == 1
+    assert cut_prompts(sampler, 3) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_sampling_has_the_gradient_of_the_weighted_loss_on_average(tmp_path):
+    """Gradients of 300 epochs of drawn pairs average to the oracle's gradient of the weighted loss."""
+    pairs = question_pairs([[0.2, 0.2], [4.0, 4.0], [1.0, 1.0]])
+    trainer = make_trainer(tmp_path, pairs, weight_application="sampling", eval_dataset=None)
+    sampler = trainer._get_train_sampler()
+    weights = np.array([0.2, 0.2, 4.0, 4.0, 1.0, 1.0])
+    gradients = []
+    for row in range(6):
+        trainer.model.zero_grad()
+        batch = trainer.data_collator([trainer.train_dataset[row]])
+        trainer.compute_loss(trainer.model.train(), batch).backward()
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in trainer.model.parameters()]))
+    counts = sum(np.bincount(sampler.order(epoch), minlength=6) for epoch in range(300)) / 300
+    average = sum(count * gradient for count, gradient in zip(counts, gradients, strict=True)) / 6
+    expected = oracle_gradient(pairs, weights / weights.sum())
+    assert (average - expected).norm() < 0.02 * expected.norm()
+
+
+def test_batches_that_cut_prompts_are_mentioned(tmp_path, caplog):
+    trainer = make_trainer(tmp_path, question_pairs([[1.0, 1.0]] * 6), per_device_train_batch_size=3)
+    trainer._get_train_sampler()
+    assert "per_device_train_batch_size=3 separates the pairs of" in caplog.text
