@@ -119,3 +119,9 @@ def oracle_gradient(pairs, coefficients, *, beta=0.1, label_probability=None):
         loss = -probability * log_sigmoid(margin) - (1 - probability) * log_sigmoid(-margin)
         (coefficient * loss).backward()
     return torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+
+
+def assert_same(ours, theirs, tolerance=1e-4):
+    """Relative to the size of the whole gradient."""
+    assert theirs.norm() > 1e-3
+    assert ((ours - theirs).norm() / theirs.norm()).item() < tolerance

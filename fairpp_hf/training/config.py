@@ -124,6 +124,12 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
             "would change what the sample weights mean. Use trl.DPOTrainer for WPO."
         )
+    parallelism: Any = config.parallelism_config
+    if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
+        problems.append(
+            "parallelism_config must not divide sequences (cp_size, sp_size); got some. A row holds a prompt with all its "
+            "completions, and a part of it is no sequence. Use data or tensor parallelism."
+        )
     if config.padding_free:
         problems.append("padding_free must be False; got True. TRL 1.16 does not implement it. Remove the setting.")
     return problems

@@ -93,6 +93,8 @@ def model_digest(model: nn.Module | str, settings: Mapping[str, Any]) -> str:
         of_adapter = tuner in name or ".modules_to_save." in name
         if of_adapter and ".ref" not in name:
             continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # A layer that an adapter wraps has another name than the same layer without one.
+        plain_name = name.replace(".base_layer.", ".").replace(".original_module.", ".")
+        digest.update(f"{plain_name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -12,7 +12,7 @@ import torch
 from datasets import concatenate_datasets
 from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_model
-from tiny_trainers import make_trainer, oracle_gradient, parameters, question_pairs, step_gradient
+from tiny_trainers import assert_same, make_trainer, oracle_gradient, parameters, question_pairs, step_gradient
 from trl import DPOConfig, DPOTrainer
 
 from fairpp_hf.training import ReweightedDPOTrainer
@@ -21,12 +21,6 @@ from fairpp_hf.training import ReweightedDPOTrainer
 WEIGHTS = [[0.1, 0.4, 0.7], [0.0, 0.9], [0.3, 0.3], [2.0]]
 PAIRS = question_pairs(WEIGHTS)
 FLAT = np.array([weight for weights in WEIGHTS for weight in weights])
-
-
-def assert_same(ours, theirs, tolerance=1e-4):
-    """Relative to the size of the whole gradient."""
-    assert theirs.norm() > 1e-3
-    assert ((ours - theirs).norm() / theirs.norm()).item() < tolerance
 
 
 COEFFICIENTS = {

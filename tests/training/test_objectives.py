@@ -1,0 +1,290 @@
+"""Soft labels, groups, metrics and warnings of `ReweightedDPOTrainer`, and bad columns."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model
+from tiny_trainers import assert_same, make_pairs, make_trainer, oracle_gradient, question_pairs, step_gradient
+
+from fairpp_hf.training.group_weights import GroupWeights, group_shares
+from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics
+from fairpp_hf.training.reference_cache import model_digest, pair_keys
+
+WEIGHTS = [[0.1, 0.4], [0.3, 0.3], [2.0, 2.0]]
+PAIRS = question_pairs(WEIGHTS)
+FLAT = np.array(WEIGHTS).ravel()
+
+
+# -- soft labels -------------------------------------------------------------------------------------------------------
+
+
+def test_soft_labels_are_a_label_probability_for_each_pair(tmp_path):
+    """Oracle: -q log sigmoid(m) - (1 - q) log sigmoid(-m), one pair at a time."""
+    ours = step_gradient(tmp_path, PAIRS, soft_labels=True)
+    coefficients = FLAT / FLAT.sum()
+    assert_same(ours, oracle_gradient(PAIRS, coefficients, label_probability=PAIRS["label_probability"]))
+    assert (ours - step_gradient(tmp_path, PAIRS)).norm() > 0.05 * ours.norm()
+
+
+def test_a_label_probability_of_one_is_a_hard_label(tmp_path):
+    hard = PAIRS.remove_columns("label_probability").add_column("label_probability", [1.0] * 6)
+    assert_same(step_gradient(tmp_path, hard, soft_labels=True), step_gradient(tmp_path, PAIRS), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("loss_type", sorted(LOSSES))
+def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
+    first = torch.tensor
+    pairs = PairLogps(first([-3.0]), first([-5.0]), first([-4.0]), first([-4.5]), first([2.0]), first([6.0]))
+    other = PairLogps(first([-5.0]), first([-3.0]), first([-4.5]), first([-4.0]), first([6.0]), first([2.0]))
+    settings = LossSettings(label_smoothing=0.1)
+    assert pair_losses(pairs.swapped(), [loss_type], [1.0], settings) == pair_losses(
+        other, [loss_type], [1.0], settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (
+            None,
+            "train dataset must have a 'label_probability' column with soft_labels=True; got columns ['prompt', 'chosen', "
+            "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with soft_labels=True, or leave "
+            "soft_labels out.",
+        ),
+        (
+            [0.5, 1.2, 0.5, -0.1, 0.5, 0.5],
+            "train dataset must have label probabilities between 0 and 1; got 1.2 at row 1 (2 such of 6 rows). Drop or mend "
+            "these rows.",
+        ),
+        (
+            [0.5, 0.5, None, 0.5, 0.5, 0.5],
+            "train dataset must have label probabilities between 0 and 1; got nan at row 2 (1 such of 6 rows). Drop or mend "
+            "these rows.",
+        ),
+    ],
+)
+def test_bad_label_probabilities(tmp_path, probabilities, message):
+    pairs = PAIRS.remove_columns("label_probability")
+    if probabilities is not None:
+        pairs = pairs.add_column("label_probability", probabilities)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_trainer(tmp_path, pairs, soft_labels=True)
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+
+def test_group_weights_by_hand():
+    """Shares 1/4 and 3/4, alpha 1/2 each: factors 2 and 2/3. A step in which only north has a loss, 0.3 of the whole sum,
+
+    has the estimates 0.3 / 0.25 = 1.2 and 0, so that alpha becomes exp(0.6) to 1 at a step size of 0.5."""
+    groups = GroupWeights(["north", "south"], np.array([0.25, 0.75]), step_size=0.5)
+    assert groups.factor(torch.tensor([0, 1, 1])).tolist() == pytest.approx([2, 2 / 3, 2 / 3])
+    groups.add(torch.tensor([0, 0]), torch.tensor([0.1, 0.2]))
+    groups.step()
+    assert groups.alpha.tolist() == pytest.approx([np.exp(0.6) / (np.exp(0.6) + 1), 1 / (np.exp(0.6) + 1)])
+    before = groups.alpha.clone()
+    groups.step()
+    assert groups.alpha.tolist() == pytest.approx(before.tolist()), "a step without losses moves nothing"
+
+
+def test_group_shares():
+    assert group_shares(np.array([0, 1, 0]), np.array([1.0, 2.0, 1.0]), 3).tolist() == [0.5, 0.5, 0]
+
+
+def test_the_first_step_counts_groups_alike(tmp_path):
+    """alpha is 1/2 each: the gradient of the plain mean of the two groups' weighted mean losses."""
+    north = np.array(PAIRS["group"]) == "north"
+    coefficients = np.where(north, FLAT / FLAT[north].sum(), FLAT / FLAT[~north].sum()) / 2
+    assert_same(step_gradient(tmp_path, PAIRS, group_column="group"), oracle_gradient(PAIRS, coefficients))
+
+
+def test_the_worst_group_gains_weight_and_is_logged(tmp_path):
+    """South's preferences contradict north's on the same prompts, and are many times heavier: without groups north loses."""
+    north = question_pairs([[1.0]] * 3)
+    south = north.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+    rows = [{**row, "group": "north"} for row in north] + [{**row, "group": "south", "weight": 8.0} for row in south]
+    pairs = make_pairs([1.0]).from_list(rows)
+    settings = {"num_train_epochs": 20, "learning_rate": 0.1, "per_device_train_batch_size": 6, "max_grad_norm": 0.0}
+    worst = {}
+    for column in (None, "group"):
+        trainer = make_trainer(tmp_path, pairs, group_column=column, group_step_size=0.5, **settings)
+        trainer.train()
+        if column:
+            logged = [entry for entry in trainer.state.log_history if "groups/north/weight" in entry]
+            assert logged[0]["groups/north/weight"] + logged[0]["groups/south/weight"] == pytest.approx(1)
+            assert {"groups/north/loss", "groups/south/loss"} <= set(logged[0])
+        worst[column] = make_trainer(
+            tmp_path, pairs, group_column="group", model=trainer.model, ref_model=tiny_model(seed=1)
+        ).evaluate()
+    assert worst["group"]["eval_groups/north/loss"] < worst[None]["eval_groups/north/loss"] - 0.05
+
+
+def test_groups_that_only_evaluation_has_are_logged(tmp_path):
+    other = PAIRS.remove_columns("group").add_column("group", ["east"] * 6)
+    metrics = make_trainer(tmp_path, PAIRS, group_column="group", eval_dataset=other).evaluate()
+    assert metrics["eval_groups/east/loss"] == pytest.approx(metrics["eval_loss"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"group_column": "grupo"},
+            "group_column of train dataset must be one of 'prompt', 'chosen', 'rejected', 'weight', 'tier', 'question_id', "
+            "'label_probability', 'group'; got 'grupo'. Did you mean 'group'?",
+        ),
+        (
+            {"group_column": "group", "missing": True},
+            "train dataset must have a group in every row of 'group'; got none at row 1 (1 such of 6 rows). Drop or mend "
+            "these rows.",
+        ),
+    ],
+)
+def test_bad_groups(tmp_path, change, message):
+    pairs = PAIRS
+    if change.pop("missing", False):
+        pairs = pairs.remove_columns("group").add_column("group", ["a", None, "b", "b", "b", "b"])
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_trainer(tmp_path, pairs, **change)
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_by_hand():
+    """Weights 1, 3, 0: loss (1*2 + 3*4) / 3 by pairs and 14 / 4 by weight; margins 1, -1, 5; (1 + 3)^2 / (1 + 9) = 1.6."""
+    metrics = PairMetrics()
+    metrics.add(
+        weight=torch.tensor([1.0, 3.0, 0.0]),
+        loss=torch.tensor([2.0, 4.0, 9.0]),
+        chosen_reward=torch.tensor([1.0, 0.0, 2.0]),
+        rejected_reward=torch.tensor([0.0, 1.0, -3.0]),
+        tier=torch.tensor([1, 7, 7]),
+        group=torch.tensor([0, 0, 1]),
+    )
+    assert metrics.loss(by_weight=False) == pytest.approx(14 / 3)
+    assert metrics.loss(by_weight=True) == pytest.approx(14 / 4)
+    assert metrics.mean_chosen_reward() == pytest.approx(1)
+    assert metrics.summary(["north", "south"]) == pytest.approx(
+        {
+            "weights/mean": 4 / 3,
+            "weights/max": 3,
+            "weights/effective_sample_size": 1.6,
+            "rewards/weighted_accuracies": 1 / 4,
+            "rewards/weighted_margins": (1 - 3) / 4,
+            "tiers/1/loss": 2,
+            "tiers/7/loss": 4,
+            # south has weight 0, and so no weighted loss
+            "groups/north/loss": 14 / 4,
+        }
+    )
+    metrics.clear()
+    assert metrics.pairs == 0
+
+
+def test_losses_are_logged_by_tier(tmp_path):
+    """Over uneven batches, the weighted mean of a tier's pairs, from each pair alone."""
+    trainer = make_trainer(tmp_path, PAIRS, per_device_eval_batch_size=4)
+    logged = trainer.evaluate()
+    alone = [trainer.evaluate(PAIRS.select([row]))["eval_loss"] for row in range(6)]
+    for tier in (1, 2, 3):
+        mine = np.array(PAIRS["tier"]) == tier
+        expected = np.average(np.array(alone)[mine], weights=FLAT[mine])
+        assert logged[f"eval_tiers/{tier}/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_column_named_tier_that_is_not_ours_is_left_alone(tmp_path):
+    pairs = PAIRS.remove_columns("tier").add_column("tier", ["gold"] * 6)
+    assert not [name for name in make_trainer(tmp_path, pairs).evaluate() if "tier" in name]
+
+
+@pytest.mark.parametrize("normalization", ["dataset", "batch", "none"])
+def test_eval_loss_is_exact_over_uneven_batches(tmp_path, normalization):
+    trainer = make_trainer(tmp_path, PAIRS, per_device_eval_batch_size=4, weight_normalization=normalization)
+    metrics = trainer.evaluate()
+    ones = PAIRS.remove_columns("weight").add_column("weight", [1.0] * 6)
+    alone = np.array([trainer.evaluate(ones.select([row]))["eval_loss"] for row in range(6)])
+    divisor = 6 if normalization == "none" else FLAT.sum()
+    assert metrics["eval_loss"] == pytest.approx((FLAT * alone).sum() / divisor, rel=1e-5)
+
+
+def test_computed_tokens_are_fewer_than_those_of_the_pairs(tmp_path):
+    trainer = make_trainer(tmp_path, PAIRS)
+    trainer.train()
+    last = [entry for entry in trainer.state.log_history if "num_tokens" in entry][-1]
+    whole = sum(
+        2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in trainer.train_dataset
+    )
+    assert last["num_tokens"] == whole
+    assert 0 < last["num_computed_tokens"] < 0.5 * whole
+
+
+def test_displacement_is_said_once(caplog):
+    watch = DisplacementWatch()
+    for reward in (0.1, -0.1, -0.2, -0.3, -0.25, -0.3, -0.4, -0.5, -0.6):
+        watch.see(reward, beta=0.1)
+    assert not caplog.records, "four falls, a rise, four falls"
+    watch.see(-0.7, beta=0.1)
+    watch.see(-0.8, beta=0.1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Likelihood displacement: the log-probability of the chosen completions fell in 5 logs in a row, and is now 7.00 "
+        "below the reference. The model moves away from both completions of a pair. A larger beta, a lower learning rate, "
+        "or adding 'sft' to loss_type counters it."
+    ]
+
+
+def test_displacement_is_noticed_in_training(tmp_path, caplog):
+    """A learning rate against the gradient of the chosen completions alone: they fall at every log."""
+    pairs = question_pairs([[1.0, 1.0]])
+    # Chosen and rejected the other way round under bco_pair push the chosen reward down once labels say so.
+    wrong = pairs.remove_columns("label_probability").add_column("label_probability", [0.0, 0.0])
+    settings = {"loss_type": ["bco_pair"], "soft_labels": True, "num_train_epochs": 12, "learning_rate": 0.05}
+    with caplog.at_level(logging.WARNING, logger="fairpp_hf"):
+        make_trainer(tmp_path, wrong, **settings).train()
+    assert caplog.text.count("Likelihood displacement") == 1
+
+
+# -- reference ---------------------------------------------------------------------------------------------------------
+
+
+def test_reference_keys_tell_completions_apart_and_not_pairs():
+    dataset = PAIRS.from_dict(
+        {
+            "prompt_ids": [[1, 2], [1, 2], [1], [1, 2]],
+            "chosen_ids": [[3], [3], [2, 3], [3]],
+            "rejected_ids": [[4, 5], [6], [4, 5], [4, 5]],
+        }
+    )
+    chosen, rejected = (pair_keys(dataset, side, by_pair=False) for side in ("chosen", "rejected"))
+    assert chosen[0] == chosen[1] == chosen[3]
+    # the same tokens end to end, cut elsewhere, are another completion
+    assert chosen[2] != chosen[0]
+    assert rejected[0] == rejected[3]
+    assert len({*chosen, *rejected}) == 5
+    # with ld_alpha, the length that both reach counts: 1 in the first pair and 2 in the third
+    assert len(set(pair_keys(dataset, "rejected", by_pair=True))) == 3
+    assert {len(key) for key in chosen} == {16}
+
+
+def test_a_reference_is_known_by_its_base_weights_and_settings():
+    from peft import LoraConfig, get_peft_model
+
+    def adapted(seed, rank=2):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=rank, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+        return get_peft_model(tiny_model(), config)
+
+    digest = model_digest(adapted(0), {"bf16": False})
+    assert digest == model_digest(adapted(1, rank=4), {"bf16": False}), "adapters are switched off in the reference"
+    assert digest != model_digest(adapted(0), {"bf16": True})
+    changed = adapted(0)
+    changed.get_base_model().model.embed_tokens.weight.data[0, 0] += 1
+    assert digest != model_digest(changed, {"bf16": False})
+    with_reference = adapted(0)
+    with_reference.add_adapter("ref", with_reference.peft_config["default"])
+    assert digest != model_digest(with_reference, {"bf16": False})
