@@ -1,13 +1,16 @@
 """Configuration of `ReweightedDPOTrainer`: `trl.DPOConfig` and how weights enter."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from datasets import IterableDataset
 from trl import DPOConfig
 
+from fairpp_hf.training.collator import DataCollatorForWeightedPreference
 from fairpp_hf.training.losses import LOSSES
+from fairpp_hf.training.precision import default_bf16
 from fairpp_hf.training.weighted_step import WEIGHT_NORMALIZATIONS
 
 WEIGHT_APPLICATIONS = ("loss", "sampling")
@@ -80,9 +83,7 @@ class ReweightedDPOConfig(DPOConfig):
     group_step_size: float = field(default=0.01, metadata={"help": "Step size of the group weights' ascent."})
 
     def __post_init__(self) -> None:
-        if self.bf16 is None and not torch.accelerator.is_available():
-            # TRL turns bf16 on by default and then stops on a machine without an accelerator; on a CPU it is also slower.
-            self.bf16 = False
+        self.bf16 = default_bf16(self.bf16)
         # A command line says true and false in words.
         words: dict[Any, Any] = {"true": True, "false": False}
         self.share_prefix = words.get(str(self.share_prefix).lower(), self.share_prefix)
@@ -132,4 +133,60 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         )
     if config.padding_free:
         problems.append("padding_free must be False; got True. TRL 1.16 does not implement it. Remove the setting.")
+    return problems
+
+
+def unsupported_arguments(compute_metrics: Any, data_collator: Any, train_dataset: Any) -> list[str]:
+    """One sentence for each argument of the trainer that it does not support."""
+    problems = []
+    if compute_metrics is not None:
+        problems.append(
+            "compute_metrics must be None; got a function. The trainer does not keep the logits that it would need. "
+            "Score the trained model with fairpp_hf.OptionScorer instead."
+        )
+    if data_collator is not None and not isinstance(data_collator, DataCollatorForWeightedPreference):
+        problems.append(
+            "data_collator must be None or a fairpp_hf.training.DataCollatorForWeightedPreference; got "
+            f"{type(data_collator).__name__}. Batches hold completions and pairs that refer to them."
+        )
+    images = {"image", "images"} & set(getattr(train_dataset, "column_names", None) or [])
+    if images:
+        problems.append(
+            f"train_dataset must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images."
+        )
+    return problems
+
+
+def stream_problems(settings: Mapping[str, Any], datasets: Any, name: str) -> list[str]:
+    """One sentence for each thing that is asked of a streaming dataset and needs it whole.
+
+    Args:
+        settings: `weight_normalization`, `weight_application` and `group_column`.
+        datasets: a dataset, a mapping of datasets, or None.
+        name: how messages call it.
+    """
+    if isinstance(datasets, dict):
+        return [
+            problem
+            for key, dataset in datasets.items()
+            for problem in stream_problems(settings, dataset, f"{name}[{key!r}]")
+        ]
+    if not isinstance(datasets, IterableDataset):
+        return []
+    problems = []
+    if settings["weight_normalization"] == "dataset":
+        problems.append(
+            f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of a "
+            "stream is not known beforehand. Set weight_normalization='batch', or scale the weights yourself and set 'none'."
+        )
+    if settings["weight_application"] == "sampling":
+        problems.append(
+            f"weight_application must be 'loss' for a streaming {name}; got 'sampling'. A stream has an order of "
+            "its own."
+        )
+    if settings["group_column"] is not None:
+        problems.append(
+            f"group_column must be None for a streaming {name}; got {settings['group_column']!r}. The groups' shares of a "
+            "stream are not known beforehand."
+        )
     return problems

@@ -8,8 +8,6 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from fairpp_hf.naming import check_name
-
 LABEL_PROBABILITY = "label_probability"
 TIER = "tier"
 GROUP_NUMBER = "group_number"
@@ -56,9 +54,8 @@ def number_groups(dataset: Dataset, group_column: str, names: list[str], name: s
     """Add the column `group_number`, an index into `names`, which new groups are appended to.
 
     Raises:
-        ValueError: no such column, or a row without a group.
+        ValueError: a row without a group.
     """
-    check_name(f"group_column of {name}", group_column, dataset.column_names)
     labels = pc.dictionary_encode(column_of(dataset, group_column).cast(pa.string()))
     if labels.null_count:
         row = int(np.flatnonzero(labels.is_null().to_numpy(zero_copy_only=False))[0])

@@ -3,9 +3,13 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
+
+from fairpp_hf.training.completion_forward import CompletionTokens
+from fairpp_hf.training.shared_prefix import PADDING
 
 logger = logging.getLogger(__name__)
 
@@ -115,3 +119,26 @@ class DisplacementWatch:
                 self._falls,
                 -chosen_reward / beta,
             )
+
+
+def token_sums(batch: dict[str, Tensor], policy: CompletionTokens) -> Tensor:
+    """This process's token counts and per-token sums, (9,), in the order in which the trainer names them.
+
+    A completion counts as often as pairs have it, as in TRL, where each pair has its own copy.
+    """
+    sides = [batch["chosen"], batch["rejected"]]
+    both = torch.cat(sides)
+    length = batch["completion_mask"].sum(dim=1)
+    entropy, logits, top1 = (
+        cast(Tensor, values).sum(dim=1) for values in (policy.entropy, policy.mean_logits, policy.is_top1)
+    )
+    sums = [
+        batch["sequence_length"][both].sum(),
+        (batch["segment"] != PADDING).sum(),
+        length[both].sum(),
+        *(length[side].sum() for side in sides),
+        entropy[both].sum(),
+        *(logits[side].sum() for side in sides),
+        top1[batch["chosen"]].sum(),
+    ]
+    return torch.stack([value.detach().double() for value in sums])

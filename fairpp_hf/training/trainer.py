@@ -9,26 +9,31 @@ import contextlib
 import dataclasses
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list, is_peft_model
+from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
-from tqdm.auto import tqdm
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
-from trl import DPOConfig, DPOTrainer
-from trl.models import prepare_deepspeed
+from trl import DPOConfig
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
+from fairpp_hf.naming import check_name
 from fairpp_hf.training.collator import PAIR_COLUMNS, DataCollatorForWeightedPreference
 from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
-from fairpp_hf.training.config import ReweightedDPOConfig, unsupported_settings
+from fairpp_hf.training.config import (
+    ReweightedDPOConfig,
+    stream_problems,
+    unsupported_arguments,
+    unsupported_settings,
+)
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
 from fairpp_hf.training.pair_columns import (
@@ -38,17 +43,16 @@ from fairpp_hf.training.pair_columns import (
     has_tiers,
     number_groups,
 )
-from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics
-from fairpp_hf.training.reference_cache import ReferenceCache, model_digest, pair_keys
+from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_sums
+from fairpp_hf.training.precomputed_reference import PrecomputedReference
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
-from fairpp_hf.training.shared_prefix import PADDING
 from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights, weights_of
 from fairpp_hf.training.weighted_step import WeightedStep
 
 logger = logging.getLogger(__name__)
 
 
-class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
+class ReweightedDPOTrainer(WeightedStep, PrecomputedReference):  # type: ignore[misc]
     """Direct preference optimisation with a weight for each pair.
 
     Minimises, over the pairs i of an optimiser step,
@@ -122,24 +126,25 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
             name = model if isinstance(model, str) else model.config._name_or_path
             args = ReweightedDPOConfig(f"{name.split('/')[-1]}-Reweighted-DPO")
         # A plain DPOConfig will do: these settings then have their defaults.
-        own_settings: dict[str, Any] = {
+        self._own_settings: dict[str, Any] = {
             field.name: getattr(args, field.name, field.default) for field in dataclasses.fields(ReweightedDPOConfig)
         }
-        self.weight_normalization: str = own_settings["weight_normalization"]
-        self.weight_application: str = own_settings["weight_application"]
-        self.share_prefix: str | bool = own_settings["share_prefix"]
-        self.soft_labels: bool = own_settings["soft_labels"]
-        self.group_column: str | None = own_settings["group_column"]
+        self.weight_normalization: str = self._own_settings["weight_normalization"]
+        self.weight_application: str = self._own_settings["weight_application"]
+        self.share_prefix: str | bool = self._own_settings["share_prefix"]
+        self.soft_labels: bool = self._own_settings["soft_labels"]
+        self.group_column: str | None = self._own_settings["group_column"]
         problems = [
             *unsupported_settings(args),
-            *_unsupported_arguments(compute_metrics, data_collator, train_dataset),
-            *self._stream_problems(train_dataset, "train_dataset"),
-            *self._stream_problems(eval_dataset, "eval_dataset"),
+            *unsupported_arguments(compute_metrics, data_collator, train_dataset),
+            *stream_problems(self._own_settings, train_dataset, "train_dataset"),
+            *stream_problems(self._own_settings, eval_dataset, "eval_dataset"),
         ]
         if problems:
             raise ValueError("\n".join(problems))
-        check_weight_columns(train_dataset, "train_dataset")
-        check_weight_columns(eval_dataset, "eval_dataset")
+        # All that can be known to be wrong is said before a model is loaded.
+        for name, dataset in _named({"train_dataset": train_dataset, "eval_dataset": eval_dataset}):
+            self._check_columns(dataset, name)
 
         self.loss_settings = LossSettings(
             beta=args.beta,
@@ -155,7 +160,6 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
         self._computed_tokens = 0
         self._pair_sampler: PairSampler | None = None
         self._forward: CompletionForward | None = None
-        self._reference_digest: str | None = None
         super().__init__(
             model=model,
             ref_model=ref_model,
@@ -173,7 +177,7 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
         if self.group_column is not None:
             train = cast(Dataset, self.train_dataset)
             shares = group_shares(group_numbers(train), weights_of(train, "train_dataset"), len(self._group_names))
-            self.groups = GroupWeights(list(self._group_names), shares, own_settings["group_step_size"])
+            self.groups = GroupWeights(list(self._group_names), shares, self._own_settings["group_step_size"])
             self.add_callback(self.groups)
 
     def _set_up_forward(self) -> None:
@@ -208,13 +212,11 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
         self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str
     ) -> Dataset | IterableDataset:
         name = f"{dataset_name} dataset"
-        check_weight_columns(dataset, name)
-        # Also for a stream that is handed to `evaluate`, which __init__ has not seen.
-        problems = self._stream_problems(dataset, name)
+        # Again, for a dataset that is handed to `evaluate`, which __init__ has not seen.
+        self._check_columns(dataset, name)
+        problems = stream_problems(self._own_settings, dataset, name)
         if problems:
             raise ValueError(problems[0])
-        if self.soft_labels:
-            check_label_probabilities(dataset, name)
         if self.group_column is not None:
             dataset = number_groups(dataset, self.group_column, self._group_names, name)
         if dataset.column_names and TIER in dataset.column_names and not has_tiers(dataset):
@@ -231,6 +233,13 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
             if self.weight_normalization == "dataset":
                 prepared = normalize_weights(prepared, name)
         return prepared
+
+    def _check_columns(self, dataset: Any, name: str) -> None:
+        check_weight_columns(dataset, name)
+        if self.soft_labels:
+            check_label_probabilities(dataset, name)
+        if self.group_column is not None:
+            check_name(f"group_column of {name}", self.group_column, dataset.column_names)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -351,7 +360,8 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
         if self.precompute_ref_logps:
             ref_chosen, ref_rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         else:
-            ref_chosen, ref_rejected = self.compute_ref_log_probs(cast(nn.Module, self.ref_model or self.model), inputs)
+            reference = self.model if self.ref_model is None else self.ref_model
+            ref_chosen, ref_rejected = self.compute_ref_log_probs(cast(nn.Module, reference), inputs)
         length = inputs["completion_length"].to(chosen.dtype)
         pairs = PairLogps(
             chosen, rejected, ref_chosen, ref_rejected, length[inputs["chosen"]], length[inputs["rejected"]]
@@ -425,7 +435,7 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
             chosen_rewards, rejected_rewards, chosen, rejected, weight, losses, *labels = (
                 gather(per_pair).cpu().unbind(dim=1)
             )
-            sums = self.accelerator.gather(_token_sums(batch, policy).unsqueeze(0)).sum(dim=0).tolist()
+            sums = self.accelerator.gather(token_sums(batch, policy).unsqueeze(0)).sum(dim=0).tolist()
 
         tokens, computed, completion, chosen_tokens, rejected_tokens, entropy, chosen_logits, rejected_logits, top1 = (
             sums
@@ -484,148 +494,11 @@ class ReweightedDPOTrainer(WeightedStep, DPOTrainer):  # type: ignore[misc]
         pairs.clear()
         super().log(logs, start_time)
 
-    # -- reference, computed beforehand --------------------------------------------------------------------------------
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """Add `ref_chosen_logps` and `ref_rejected_logps`, from disk where the reference has scored a completion before."""
-        if isinstance(dataset, IterableDataset):
-            return super()._precompute_ref_logps(dataset, name, batch_size)  # has the error for it
-        self._set_up_forward()
-        keys = {side: pair_keys(dataset, side, by_pair=self.ld_alpha is not None) for side in ("chosen", "rejected")}
-        cache = ReferenceCache(self._digest_of_reference())
-        main = self.accelerator.is_main_process
-        known = broadcast_object_list([cache.read() if main else None], from_process=0)[0]
-        unknown = np.array(
-            [
-                pair[0] not in known or pair[1] not in known
-                for pair in zip(keys["chosen"], keys["rejected"], strict=True)
-            ]
-        )
-        rows = np.flatnonzero(unknown)
-        # Pairs of a prompt one after the other, so that a batch has them together.
-        rows = rows[np.argsort(prompt_groups(dataset)[rows], kind="stable")]
-        if len(rows):
-            loader = DataLoader(
-                dataset.select(rows),
-                batch_size=batch_size,
-                collate_fn=self.data_collator,
-                num_workers=self.args.dataloader_num_workers,
-                pin_memory=self.args.dataloader_pin_memory,
-            )
-            model = self._reference_before_training()
-            done = 0
-            title = f"Reference log-probabilities, {name} pairs"
-            for batch in tqdm(self.accelerator.prepare(loader), desc=title, disable=self.args.disable_tqdm or not main):
-                chosen, rejected = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(model, batch))
-                of_batch = rows[done : done + len(chosen)].tolist()
-                done += len(chosen)
-                found: dict[bytes, float] = {}
-                for side, logps in (("chosen", chosen), ("rejected", rejected)):
-                    found |= {keys[side][row]: logp for row, logp in zip(of_batch, logps.tolist(), strict=True)}
-                known |= found
-                if main:
-                    cache.write(found)
-        taken = len(dataset) - len(rows)
-        logger.info("Reference log-probabilities: %d pairs computed, %d taken from %s.", len(rows), taken, cache.path)
-        for side, of_side in keys.items():
-            dataset = dataset.add_column(
-                f"ref_{side}_logps", np.array([known[key] for key in of_side], dtype=np.float32)
-            )
-        return dataset
-
-    def _reference_before_training(self) -> nn.Module:
-        """The reference model while the policy is not yet prepared for training; placed by DeepSpeed where it is used."""
-        if self.ref_model is None and self.is_deepspeed_enabled:
-            if self._precompute_engine is None:
-                self._precompute_engine = prepare_deepspeed(cast(nn.Module, self.model), self.accelerator)
-            return cast(nn.Module, self._precompute_engine)
-        return cast(nn.Module, self.ref_model or self.model)
-
-    def _digest_of_reference(self) -> str:
-        if self._reference_digest is None:
-            settings = {
-                name: getattr(self.args, name) for name in ("bf16", "fp16", "max_length", "truncation_mode", "ld_alpha")
-            }
-            # TRL hashes a reference of its own before that is sharded; a policy whose adapters are switched off is hashed
-            # without them, so that every persona's training finds the same reference.
-            if self.ref_model is None and is_peft_model(self.model):
-                digest = model_digest(cast(nn.Module, self.model), settings)
-            else:
-                digest = model_digest(cast(str, self._precompute_model_hash), settings)
-            self._reference_digest = broadcast_object_list([digest], from_process=0)[0]
-        return self._reference_digest
-
-    # -- checks --------------------------------------------------------------------------------------------------------
-
-    def _stream_problems(self, datasets: Any, name: str) -> list[str]:
-        """One sentence for each thing that a streaming dataset cannot do, since it must be known whole."""
-        if isinstance(datasets, dict):
-            return [
-                problem
-                for key, dataset in datasets.items()
-                for problem in self._stream_problems(dataset, f"{name}[{key!r}]")
-            ]
-        if not isinstance(datasets, IterableDataset):
-            return []
-        problems = []
-        if self.weight_normalization == "dataset":
-            problems.append(
-                f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of "
-                "a stream is not known beforehand. Set weight_normalization='batch', or scale the weights yourself and set "
-                "'none'."
-            )
-        if self.weight_application == "sampling":
-            problems.append(
-                f"weight_application must be 'loss' for a streaming {name}; got 'sampling'. A stream cannot be drawn from "
-                "at will."
-            )
-        if self.group_column is not None:
-            problems.append(
-                f"group_column must be None for a streaming {name}; got {self.group_column!r}. The groups' shares of a "
-                "stream are not known beforehand."
-            )
-        return problems
-
-
-def _unsupported_arguments(compute_metrics: Any, data_collator: Any, train_dataset: Any) -> list[str]:
-    """One sentence for each argument of the trainer that is not supported."""
-    problems = []
-    if compute_metrics is not None:
-        problems.append(
-            "compute_metrics must be None; got a function. The trainer does not keep the logits that it would need. "
-            "Score the trained model with fairpp_hf.OptionScorer instead."
-        )
-    if data_collator is not None and not isinstance(data_collator, DataCollatorForWeightedPreference):
-        problems.append(
-            "data_collator must be None or a fairpp_hf.training.DataCollatorForWeightedPreference; got "
-            f"{type(data_collator).__name__}. Batches hold completions and pairs that refer to them."
-        )
-    images = {"image", "images"} & set(getattr(train_dataset, "column_names", None) or [])
-    if images:
-        problems.append(
-            f"train_dataset must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images."
-        )
-    return problems
-
-
-def _token_sums(batch: dict[str, Tensor], policy: CompletionTokens) -> Tensor:
-    """This process's token counts and per-token sums, (9,), in the order in which `_record_metrics` names them.
-
-    A completion counts as often as pairs have it, as in TRL, where each pair has its own copy.
-    """
-    sides = [batch["chosen"], batch["rejected"]]
-    both = torch.cat(sides)
-    length = batch["completion_mask"].sum(dim=1)
-    entropy, logits, top1 = (
-        cast(Tensor, values).sum(dim=1) for values in (policy.entropy, policy.mean_logits, policy.is_top1)
-    )
-    sums = [
-        batch["sequence_length"][both].sum(),
-        (batch["segment"] != PADDING).sum(),
-        length[both].sum(),
-        *(length[side].sum() for side in sides),
-        entropy[both].sum(),
-        *(logits[side].sum() for side in sides),
-        top1[batch["chosen"]].sum(),
-    ]
-    return torch.stack([value.detach().double() for value in sums])
+def _named(datasets: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each dataset with what messages call it, those of mappings one by one."""
+    for name, dataset in datasets.items():
+        if isinstance(dataset, dict):
+            yield from _named({f"{name}[{key!r}]": part for key, part in dataset.items()})
+        elif dataset is not None:
+            yield name, dataset

@@ -51,18 +51,18 @@ def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
     [
         (
             None,
-            "train dataset must have a 'label_probability' column with soft_labels=True; got columns ['prompt', 'chosen', "
+            "train_dataset must have a 'label_probability' column with soft_labels=True; got columns ['prompt', 'chosen', "
             "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with soft_labels=True, or leave "
             "soft_labels out.",
         ),
         (
             [0.5, 1.2, 0.5, -0.1, 0.5, 0.5],
-            "train dataset must have label probabilities between 0 and 1; got 1.2 at row 1 (2 such of 6 rows). Drop or mend "
+            "train_dataset must have label probabilities between 0 and 1; got 1.2 at row 1 (2 such of 6 rows). Drop or mend "
             "these rows.",
         ),
         (
             [0.5, 0.5, None, 0.5, 0.5, 0.5],
-            "train dataset must have label probabilities between 0 and 1; got nan at row 2 (1 such of 6 rows). Drop or mend "
+            "train_dataset must have label probabilities between 0 and 1; got nan at row 2 (1 such of 6 rows). Drop or mend "
             "these rows.",
         ),
     ],
@@ -135,7 +135,7 @@ def test_groups_that_only_evaluation_has_are_logged(tmp_path):
     [
         (
             {"group_column": "grupo"},
-            "group_column of train dataset must be one of 'prompt', 'chosen', 'rejected', 'weight', 'tier', 'question_id', "
+            "group_column of train_dataset must be one of 'prompt', 'chosen', 'rejected', 'weight', 'tier', 'question_id', "
             "'label_probability', 'group'; got 'grupo'. Did you mean 'group'?",
         ),
         (

@@ -162,8 +162,8 @@ def test_bad_weights_are_refused_before_anything_is_loaded(tmp_path, weights, me
 def test_a_missing_weight_column_is_refused(tmp_path):
     pairs = make_pairs([1.0])
     message = (
-        "eval_dataset['heldout'] must have a 'weight' column; got columns ['prompt', 'chosen', 'rejected']. "
-        + _NEXT_STEP
+        "eval_dataset['heldout'] must have a 'weight' column; got columns ['prompt', 'chosen', 'rejected', 'tier', "
+        "'question_id', 'label_probability', 'group']. " + _NEXT_STEP
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ReweightedDPOTrainer(
