@@ -25,6 +25,7 @@ from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, scheme_name, uses_shares
 from fairpp_hf.preferences.weights import check_comparison, preference_weights
 from fairpp_hf.questions import load_questions
+from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ CITATION = """\
   journal = {arXiv preprint arXiv:2505.11861},
   year    = {2025}
 }"""
+
+_PARAGRAPH = "\n\n"
 
 _ANSWER_ARGUMENTS = ("answers", "personas")
 _PAIR_ARGUMENTS = (
@@ -199,8 +202,9 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     def _say_what_is_missing(self) -> None:
         """Once a load, also when it comes from the cache: the description there keeps what was counted."""
-        if missing := self.info.description.removeprefix(DESCRIPTION).strip():
-            logger.warning(missing)
+        _, *rest = self.info.description.split(_PARAGRAPH)
+        if len(rest) > 1:
+            logger.warning(rest[1])
 
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         name = self.config.name
@@ -218,8 +222,10 @@ class FairPP(datasets.ArrowBasedBuilder):
                     f"{self.config.answers!r}. Choose another target or other answers."
                 )
             if self.config.target is not None:
-                missing = missing_pairs(self._answers, self.config.target), self._missing_shares()
-                self.info.description = " ".join(filter(None, (DESCRIPTION, *missing)))
+                missing = " ".join(
+                    filter(None, (missing_pairs(self._answers, self.config.target), self._missing_shares()))
+                )
+                self.info.description = _PARAGRAPH.join(filter(None, (DESCRIPTION, self._provenance(), missing)))
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
         return [
@@ -246,6 +252,16 @@ class FairPP(datasets.ArrowBasedBuilder):
         if not uses_shares(config.weighting):
             return None
         return known_shares(config.persona_set, self._answers, config.target, config.comparison)
+
+    def _provenance(self) -> str:
+        """A sentence on where these pairs come from, for whoever finds only the dataset, such as a model's card."""
+        config = self.config
+        respondents = self._answers.respondents
+        simulated = all(name.endswith(SIMULATED) for name in respondents)
+        return (
+            f"Pairs for {config.target}, answers by {', '.join(respondents)}"
+            f"{' (simulated: nobody was asked)' if simulated else ''}, weighting {scheme_name(config.weighting)}."
+        )
 
     def _missing_shares(self) -> str:
         """A sentence where the weighting would use shares that are not known, otherwise empty."""

@@ -136,10 +136,11 @@ def _train(out: Path, model: Path, settings: DemoSettings) -> dict[str, Path]:
     from trl import DPOConfig, DPOTrainer
 
     from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+    from fairpp_hf.training.run import draw_pairs
 
     _say(f"Aligning the model with {settings.target}: stock DPO, then reweighted DPO", "3/5")
     pairs = load_dataset("fairpp", "pairs", target=settings.target, split="train")
-    pairs = pairs.shuffle(seed=settings.seed).select(range(settings.train_pairs))
+    pairs = draw_pairs(pairs, settings.train_pairs, settings.seed)
     return {
         "DPO": _train_one(DPOTrainer, DPOConfig, model, pairs, out / "dpo", settings),
         "reweighted DPO": _train_one(

@@ -36,6 +36,7 @@ from fairpp_hf.training.config import (
 )
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
     TIER,
     check_label_probabilities,
@@ -52,7 +53,7 @@ from fairpp_hf.training.weighted_step import WeightedStep
 logger = logging.getLogger(__name__)
 
 
-class ReweightedDPOTrainer(WeightedStep, PrecomputedReference):  # type: ignore[misc]
+class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference):  # type: ignore[misc]
     """Direct preference optimisation with a weight for each pair.
 
     Minimises, over the pairs i of an optimiser step,

@@ -1,10 +1,12 @@
 """One optimiser step as one weighted sum: the divisor is known before the first micro-batch is computed."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 WEIGHT_NORMALIZATIONS = ("dataset", "batch", "none")
 
@@ -41,6 +43,18 @@ class WeightedStep:
         divisor = self.accelerator.gather(share.unsqueeze(0)).sum() if batches else share
         # All weights of a step may be 0: its sum is then 0, and so must the loss be.
         return batches, torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in `Trainer`; but log-probabilities leave a model that FSDP2 shards in float32.
+
+        Accelerate has FSDP2 cast all outputs to the 16 bits of mixed precision, in which a completion's log-probability of
+        -80 is known to half a nat, and a margin to no better.
+        """
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
+        plugin: Any = getattr(self.accelerator.state, "fsdp_plugin", None)
+        policy = getattr(plugin, "mixed_precision_policy", None)
+        if isinstance(policy, MixedPrecisionPolicy):
+            plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=torch.float32)
 
     @property
     def step_scale(self) -> int:

@@ -471,7 +471,9 @@ def test_the_log_says_how_many_questions_give_no_pair(
     for number, more in enumerate(({}, {}, {"split": "test", "num_proc": 2}, {"streaming": True}), 1):
         loaded = load("pairs", cache_dir=cache, **options, **more)
         assert fresh_log.messages == [sentence] * number
-    assert loaded["train"].info.description == f"{builder_module.DESCRIPTION} {sentence}"
+    description, provenance, missing = loaded["train"].info.description.split("\n\n")
+    assert (description, missing) == (builder_module.DESCRIPTION, sentence)
+    assert provenance.startswith("Pairs for ")
     # Where there is nothing to say, nothing is said.
     load("preferences", answers=run, cache_dir=cache)
     load("pairs", target=TARGET, streaming=True)

@@ -1,0 +1,325 @@
+"""What a trained model's card says, as far as its trainer, its data and whoever started it know."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from accelerate.utils import is_peft_model
+from datasets import Dataset
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers import is_wandb_available
+from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
+
+from fairpp_hf import __version__
+from fairpp_hf.naming import check_name
+from fairpp_hf.training.weight_column import weights_of
+
+CARD_FACTS = {
+    "target": "id of the persona to align with",
+    "persona_set": "a PersonaSet, or the name of one",
+    "answers": "whose answers: 'survey', or the name or path of a run or dataset folder",
+    "simulated": "bool: whether all answers were given in the personas' place, and none by a person",
+    "comparison": "ids of the personas to move away from, 'nearest', or None for all others",
+    "weighting": "the weighting scheme: a name, or a function",
+    "alpha": "the scheme's exponent of a tier's number",
+    "beta": "the scheme's exponent of a tier's size",
+    "dataset_name": "'fairpp', a dataset of the Hub, or the path of a folder",
+    "base_model": "Hub name or path of the model that all began with, where the trainer was given a later one",
+    "after_sft": "bool: whether the trainer was given a model from a stage of weighted supervised fine-tuning",
+}
+"""What a trainer cannot know: the keys of its `card_facts`. Of what is left out, the card says that it is not recorded."""
+
+
+_SETTINGS = (
+    *("loss_type", "loss_weights", "beta", "label_smoothing", "f_divergence_type", "ld_alpha", "soft_labels"),
+    *("group_column", "group_step_size", "precompute_ref_log_probs", "max_length", "truncation_mode"),
+    *("optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16", "seed", "data_seed"),
+)
+"""Fields of the configurations that decide what comes of training."""
+
+
+class TierWeight(NamedTuple):
+    """A tier of the training data."""
+
+    tier: int
+    rows: int
+    weight: float
+    """Sum over its rows."""
+
+
+class WeightFacts(NamedTuple):
+    """The weights of the training data, as the loss gets them."""
+
+    rows: int
+    total: float
+    largest: float
+    effective_sample_size: float
+    """(sum w)^2 / sum w^2, in rows."""
+    tiers: tuple[TierWeight, ...]
+    """In ascending order; empty where there is no column `tier`."""
+
+
+class LoggedMetrics(NamedTuple):
+    """The metrics of one optimiser step, under TRL's names without `eval_`."""
+
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ModelCardFacts:
+    """Everything that a model's card says."""
+
+    model_name: str
+    model_id: str | None
+    """Name on the Hub, where it has one."""
+    base_model: str | None
+    """Hub name; the last part only of a local path, since the rest is the business of whoever trained."""
+    base_on_hub: bool
+    base_revision: str | None
+    stage: str
+    """`dpo` or `sft`."""
+    tags: Sequence[str]
+    adapter: str | None
+    """Kind and size of the PEFT adapter; None for a whole model."""
+    given: Mapping[str, Any]
+    """`card_facts` of the trainer."""
+    target: str | None
+    dataset_name: str | None
+    """Shortened as `base_model` is."""
+    dataset_on_hub: bool
+    dataset_description: str
+    """What the dataset says of itself, in one line; may be empty."""
+    weights: WeightFacts | None
+    """None where the training data is a stream."""
+    weight_normalization: str
+    weight_application: str
+    group_column: str | None
+    settings: Mapping[str, str]
+    step: int
+    max_steps: int
+    train: LoggedMetrics | None
+    evaluation: LoggedMetrics | None
+    versions: Mapping[str, str]
+    run_links: Sequence[str]
+    method_citation: str | None
+    """BibTeX of the paper that TRL names for its trainer."""
+
+
+def collect_facts(
+    trainer: Any,
+    model_name: str | None = None,
+    dataset_name: str | None = None,
+    tags: str | Iterable[str] | None = None,
+) -> ModelCardFacts:
+    """Ask a trainer for the facts of its model's card.
+
+    Args:
+        trainer: a `ReweightedDPOTrainer` or `ReweightedSFTTrainer`. Its `card_facts`, with keys of `CARD_FACTS`, say what
+            it cannot know.
+        model_name: title of the card; by default the last part of the Hub name or of the output folder.
+        dataset_name: Hub name of the dataset; by default that of `card_facts`.
+        tags: further tags.
+
+    Raises:
+        ValueError: `card_facts` has a key that is not in `CARD_FACTS`, or a flag that is neither True nor False.
+    """
+    given = _checked(trainer.card_facts)
+    args, model, state = trainer.args, trainer.model, trainer.state
+    data = trainer.train_dataset if isinstance(trainer.train_dataset, Dataset) else None
+    stage = "sft" if "sft" in trainer._tag_names else "dpo"
+    base = given.get("base_model") or get_config_model_id(model.config)
+    base_on_hub = _may_be_on_hub(base)
+    adapter = model.active_peft_config if is_peft_model(model) else None
+    group_column = getattr(trainer, "group_column", None)
+    dataset_name = dataset_name or given.get("dataset_name")
+    all_tags = [
+        "generated_from_trainer",
+        *([tags] if isinstance(tags, str) else tags or ()),
+        *trainer._tag_names,
+        *("fair-pp", "alignment"),
+        *(["simulated"] if given.get("simulated") else []),
+        "arxiv:2505.11861",
+        *(["arxiv:2305.18290"] if stage == "dpo" else []),
+        *(["arxiv:2405.20304"] if group_column else []),
+        *(_adapter_tags(adapter, base if base_on_hub else None) if adapter else []),
+        *_tags_of_surroundings(model),
+    ]
+    return ModelCardFacts(
+        model_name=model_name or (trainer.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
+        model_id=trainer.hub_model_id,
+        base_model=_public_name(base),
+        base_on_hub=base_on_hub,
+        base_revision=(args.model_init_kwargs or {}).get("revision"),
+        stage=stage,
+        tags=tuple(dict.fromkeys(all_tags)),
+        adapter=_adapter_in_words(adapter) if adapter else None,
+        given=given,
+        target=given.get("target") or _only_persona(data),
+        dataset_name=_public_name(dataset_name),
+        # What has no owner is no dataset of the Hub, but ours.
+        dataset_on_hub="/" in (dataset_name or "") and _may_be_on_hub(dataset_name),
+        dataset_description=" ".join((data.info.description or "").split()) if data is not None else "",
+        weights=_weight_facts(data),
+        weight_normalization=trainer.weight_normalization,
+        weight_application=getattr(trainer, "weight_application", "loss"),
+        group_column=group_column,
+        settings=_settings(trainer, group_column),
+        step=state.global_step,
+        max_steps=state.max_steps,
+        train=_last_metrics([entry for entry in state.log_history if "loss" in entry]),
+        evaluation=_last_metrics([_of_evaluation(entry) for entry in state.log_history]),
+        versions=_versions(adapter is not None, _quantization(model) is not None),
+        run_links=_run_links(),
+        method_citation=trainer._paper.get("citation"),
+    )
+
+
+def _checked(card_facts: Mapping[str, Any]) -> dict[str, Any]:
+    for name in card_facts:
+        check_name("A key of card_facts", name, CARD_FACTS)
+    for name in ("simulated", "after_sft"):
+        if not isinstance(card_facts.get(name, False), bool):
+            raise ValueError(
+                f"{name} of card_facts must be True or False; got {card_facts[name]!r}. Leave it out where nobody knows."
+            )
+    return dict(card_facts)
+
+
+def _may_be_on_hub(name: str | None) -> bool:
+    if not name or os.path.isdir(name):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _public_name(name: str | None) -> str | None:
+    if not name:
+        return None
+    return name if _may_be_on_hub(name) else Path(name).name
+
+
+def _only_persona(data: Dataset | None) -> str | None:
+    if data is None or "persona" not in data.column_names:
+        return None
+    personas = data.unique("persona")
+    return personas[0] if len(personas) == 1 else None
+
+
+def _weight_facts(data: Dataset | None) -> WeightFacts | None:
+    if data is None:
+        return None
+    weights = weights_of(data, "train dataset")
+    tiers: tuple[TierWeight, ...] = ()
+    if "tier" in data.column_names:
+        column = data.select_columns("tier").with_format("arrow")[:]["tier"].to_numpy()
+        numbers, tier_of = np.unique(column, return_inverse=True)
+        rows, sums = np.bincount(tier_of), np.bincount(tier_of, weights=weights)
+        tiers = tuple(map(TierWeight, numbers.tolist(), rows.tolist(), sums.tolist()))
+    total, squares = float(weights.sum()), float((weights**2).sum())
+    return WeightFacts(len(weights), total, float(weights.max()), total**2 / squares, tiers)
+
+
+def _of_evaluation(entry: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+    return {"step": entry["step"], **found} if found else {}
+
+
+def _last_metrics(entries: Sequence[Mapping[str, Any]]) -> LoggedMetrics | None:
+    """The metrics of the last step among logs; each of several evaluation datasets makes a log of its own."""
+    entries = [entry for entry in entries if entry]
+    if not entries:
+        return None
+    step = entries[-1]["step"]
+    return LoggedMetrics(
+        step, {name: value for entry in entries if entry["step"] == step for name, value in entry.items()}
+    )
+
+
+def _settings(trainer: Any, group_column: str | None) -> dict[str, str]:
+    """What somebody needs who wants to train the same again, by name; a setting that is off is left out."""
+    args, model = trainer.args, trainer.model
+    values = {name: getattr(args, name, None) for name in _SETTINGS if group_column or name != "group_step_size"}
+    values |= {
+        "share_prefix": getattr(trainer, "share_prefix", None),
+        "processes": trainer.accelerator.num_processes,
+        "dtype of the model": str(model.dtype).removeprefix("torch."),
+        "quantization": _quantization(model),
+        "adapter": _adapter_in_words(model.active_peft_config) if is_peft_model(model) else None,
+        "epochs": round(trainer.state.epoch or 0, 3),
+        "optimiser steps": trainer.state.global_step,
+    }
+    return {name: _setting(value) for name, value in values.items() if value}
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value))
+    return f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
+
+
+def _peft_type(config: Any) -> str:
+    return str(getattr(config.peft_type, "value", config.peft_type))
+
+
+def _adapter_in_words(config: Any) -> str:
+    kind = _peft_type(config)
+    if kind != "LORA":
+        return kind
+    modules = config.target_modules or ()
+    where = modules if isinstance(modules, str) else ", ".join(sorted(modules))
+    return f"LoRA, r = {config.r}, alpha = {config.lora_alpha}, dropout {config.lora_dropout:g}, on {where}"
+
+
+def _adapter_tags(config: Any, base: str | None) -> list[str]:
+    """As PEFT sets them in its card, which this one takes the place of."""
+    return ["transformers", _peft_type(config).lower(), *([f"base_model:adapter:{base}"] if base else [])]
+
+
+def _quantization(model: Any) -> str | None:
+    config = getattr(model.config, "quantization_config", None)
+    if config is None:
+        return None
+    settings = config if isinstance(config, dict) else config.to_dict()
+    if settings.get("load_in_4bit"):
+        return f"4 bits ({settings['bnb_4bit_quant_type']})"
+    return "8 bits" if settings.get("load_in_8bit") else str(settings["quant_method"])
+
+
+def _tags_of_surroundings(model: Any) -> list[str]:
+    """As TRL adds them."""
+    trackio = get_trackio_space_url()
+    return [
+        *(["unsloth"] if hasattr(model.config, "unsloth_version") else []),
+        *(["hf_jobs"] if "JOB_ID" in os.environ else []),
+        *([f"trackio:{trackio}"] if trackio else []),
+    ]
+
+
+def _run_links() -> tuple[str, ...]:
+    """Pages with the run's logs, of those trackers that TRL's card links."""
+    links = [get_trackio_space_url(), get_comet_experiment_url()]
+    if is_wandb_available():
+        import wandb
+
+        links.append(wandb.run.url if wandb.run is not None else None)
+    return tuple(link for link in links if link)
+
+
+def _versions(adapter: bool, quantized: bool) -> dict[str, str]:
+    packages = {
+        **{"TRL": "trl", "Transformers": "transformers", "PyTorch": "torch", "Datasets": "datasets"},
+        **{"Accelerate": "accelerate", "Tokenizers": "tokenizers"},
+        **({"PEFT": "peft"} if adapter else {}),
+        **({"bitsandbytes": "bitsandbytes"} if quantized else {}),
+    }
+    return {"fairpp_hf": __version__, **{name: version(package) for name, package in packages.items()}}
