@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from fairpp_hf.personas import load_personas
     from fairpp_hf.preferences import preference_weights
     from fairpp_hf.scoring import OptionScorer
-    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+    from fairpp_hf.training import (
+        ReweightedDPOConfig,
+        ReweightedDPOTrainer,
+        ReweightedSFTConfig,
+        ReweightedSFTTrainer,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ReweightedDPOTrainer": "fairpp_hf.training",
     "ReweightedDPOConfig": "fairpp_hf.training",
+    "ReweightedSFTTrainer": "fairpp_hf.training",
+    "ReweightedSFTConfig": "fairpp_hf.training",
     "preference_weights": "fairpp_hf.preferences",
     "load_personas": "fairpp_hf.personas",
     "OptionScorer": "fairpp_hf.scoring",
@@ -30,6 +37,8 @@ __all__ = [
     "OptionScorer",
     "ReweightedDPOConfig",
     "ReweightedDPOTrainer",
+    "ReweightedSFTConfig",
+    "ReweightedSFTTrainer",
     "alignment_metrics",
     "load_personas",
     "preference_weights",

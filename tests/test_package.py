@@ -11,6 +11,8 @@ def test_the_names_of_the_contract_are_there():
         "OptionScorer",
         "ReweightedDPOConfig",
         "ReweightedDPOTrainer",
+        "ReweightedSFTConfig",
+        "ReweightedSFTTrainer",
         "alignment_metrics",
         "load_personas",
         "preference_weights",

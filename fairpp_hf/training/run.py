@@ -1,17 +1,40 @@
 """What `train.py` does: read a configuration, load weighted pairs, train, save, and say what came of it."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow.compute as pc
+
+from fairpp_hf.dataset.answers import load_answers, resolve_answers, source_personas
+from fairpp_hf.naming import check_name
+from fairpp_hf.questions import load_questions
+from fairpp_hf.respondents.base import SIMULATED
+from fairpp_hf.training.pair_columns import column_of
+from fairpp_hf.training.stages import (
+    RESULTS,
+    StageArguments,
+    finished_metrics,
+    run_stage,
+    sft_arguments,
+    start_of_dpo,
+    starts,
+)
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
+    from fairpp_hf.training.config import ReweightedDPOConfig
+    from fairpp_hf.training.sft import ReweightedSFTTrainer
     from fairpp_hf.training.trainer import ReweightedDPOTrainer
 
 
 BUILDER = "fairpp"
+GROUP_COLUMNS = ("topic", "category", "problem", "group_type", "group", "dimension", "form")
+"""Columns of the questions that pairs can be grouped by."""
 _BUILDER_ARGUMENTS = (
     "answers",
     "personas",
@@ -35,12 +58,14 @@ class PairArguments:
             are the next six.
         personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
             otherwise all that answered.
-        comparison (`list[str]`, *optional*): personas to move away from; all others by default.
-        weighting (`str`): weighting scheme; `"uniform"` makes this plain DPO.
+        comparison (`list[str]`, *optional*): personas to move away from; all others by default, `"nearest"` for the one
+            that agrees with the target most often.
+        weighting (`str`): weighting scheme, see `preference_weights`; `"uniform"` makes this plain DPO.
         weight_alpha (`float`): exponent of a tier's number.
         weight_beta (`float`): exponent of a tier's size.
         random_third_pair (`bool`): adds the authors' third pair, which is noise by construction.
-        max_train_pairs (`int`, *optional*): use that many training pairs, drawn with `data_seed` or `seed`.
+        max_train_pairs (`int`, *optional*): use that many training pairs, drawn with `data_seed` or `seed`: those of one
+            question after the other, and of the last one as many as are still wanted.
         max_eval_pairs (`int`, *optional*): evaluate on that many test pairs, drawn likewise.
     """
 
@@ -55,7 +80,7 @@ class PairArguments:
         metadata={"help": "Name or file of the persona set; by default britains_choice_2020 for 'survey', else all."},
     )
     comparison: list[str] | None = field(
-        default=None, metadata={"help": "Personas to move away from; all others by default."}
+        default=None, metadata={"help": "Personas to move away from, or 'nearest'; all others by default."}
     )
     weighting: str = field(default="tier", metadata={"help": "Weighting scheme; 'uniform' makes this plain DPO."})
     weight_alpha: float = field(default=1.0, metadata={"help": "Exponent of a tier's number."})
@@ -67,6 +92,9 @@ class PairArguments:
     max_eval_pairs: int | None = field(default=None, metadata={"help": "Number of test pairs to draw."})
 
     def __post_init__(self) -> None:
+        # A configuration file gives one name as a text, a command line as a list of one.
+        given = [self.comparison] if isinstance(self.comparison, str) else self.comparison
+        self.comparison = cast(Any, "nearest") if given == ["nearest"] else given
         if self.dataset_name != BUILDER:
             defaults = {item.name: item.default for item in fields(self)}
             given = [name for name in _BUILDER_ARGUMENTS if getattr(self, name) != defaults[name]]
@@ -81,16 +109,29 @@ class PairArguments:
                 raise ValueError(f"{name} must be at least 1; got {value}. Leave it out to use all pairs.")
 
 
-def load_pairs(arguments: PairArguments) -> "DatasetDict":
+def load_pairs(arguments: PairArguments, *, soft_labels: bool = False) -> "DatasetDict":
     """The weighted pairs that the arguments ask for, by split.
+
+    Args:
+        arguments: which pairs.
+        soft_labels: with the column `label_probability`. Pairs that are not built here have it or do not; the trainer
+            looks.
 
     Raises:
         ValueError: an unknown persona, scheme or source of answers.
     """
-    from datasets import load_dataset
+    from datasets import load_dataset, load_dataset_builder
 
     if arguments.dataset_name != BUILDER:
-        return load_dataset(arguments.dataset_name, f"pairs-{arguments.target}")
+        config = f"pairs-{arguments.target}"
+        if not Path(arguments.dataset_name).is_dir():
+            return load_dataset(arguments.dataset_name, config)
+        # By its name, a folder is found in the cache as it was when it was first loaded, or as another of the same name
+        # was: datasets 5.2 looks at the folder's last name and its card alone. By its files, it is found as it is.
+        builder = load_dataset_builder(arguments.dataset_name, config)
+        return load_dataset(
+            builder.name, data_files={split: list(files) for split, files in builder.config.data_files.items()}
+        )
     return load_dataset(
         BUILDER,
         "pairs",
@@ -102,108 +143,186 @@ def load_pairs(arguments: PairArguments) -> "DatasetDict":
         alpha=arguments.weight_alpha,
         beta=arguments.weight_beta,
         random_third_pair=arguments.random_third_pair,
+        soft_labels=soft_labels,
     )
 
 
-def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer":
+def with_group_column(pairs: "Dataset", name: str) -> "Dataset":
+    """Pairs with the column `name`, looked up by `question_id` among the questions' unless it is there.
+
+    Raises:
+        ValueError: no such column, or a question that is not ours.
+    """
+    if name in pairs.column_names:
+        return pairs
+    own = [column for column in pairs.column_names if column not in ("prompt", "chosen", "rejected", "weight")]
+    check_name("group_column", name, [*own, *(GROUP_COLUMNS if "question_id" in own else ())])
+    questions = load_questions()
+    asked = column_of(pairs, "question_id")
+    row = pc.index_in(asked, value_set=questions["question_id"].combine_chunks())
+    if row.null_count:
+        first = int(np.flatnonzero(row.is_null().to_numpy(zero_copy_only=False))[0])
+        raise ValueError(
+            f"question_id must be that of one of the {len(questions):,} questions to look up group_column={name!r}; got "
+            f"{asked[first].as_py()!r} at row {first} ({row.null_count} such of {len(row)} rows). Add the column "
+            f"{name!r} to the pairs."
+        )
+    return pairs.add_column(name, questions[name].take(row).combine_chunks())
+
+
+def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
+    """All pairs; or `count` of them, of questions in random order, the pairs of each one after the other.
+
+    The pairs of a question stay together, since the trainer computes a prompt once for those that are in one batch. The
+    last question may be cut. Pairs without `question_id` are drawn one by one.
+    """
+    if count is None or count >= len(pairs):
+        return pairs
+    if "question_id" not in pairs.column_names:
+        return pairs.shuffle(seed=seed).select(range(count))
+    # Counting a missing id as a question of its own keeps such pairs in the draw.
+    question = column_of(pairs, "question_id").dictionary_encode(null_encoding="encode")
+    place = np.random.default_rng(seed).permutation(len(question.dictionary))
+    return pairs.select(np.argsort(place[question.indices.to_numpy()], kind="stable")[:count])
+
+
+def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | ReweightedSFTTrainer":
     """Train as the command line and its `--config` file say.
 
     Args:
         argv: arguments without the program's name; `sys.argv` by default.
 
     Returns:
-        The trainer, after training and saving.
+        The trainer of the last stage, after training and saving.
+
+    Raises:
+        ValueError: settings that do not go together, pairs that cannot be had, or nothing to go on from.
     """
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTTrainer
 
-    argument_types: Any = (PairArguments, ReweightedDPOConfig, ModelConfig)
+    argument_types: Any = (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)
     parser = TrlParser(argument_types, prog="train.py")
-    pair_arguments, training_arguments, model_arguments = parser.parse_args_and_config(argv)
-    training_arguments.model_init_kwargs = {
+    pair_arguments, stages, training_arguments, model_arguments = parser.parse_args_and_config(argv)
+    if model_arguments.model_name_or_path is None:
+        raise ValueError("model_name_or_path must be given; got none. Add it to the configuration file.")
+    quantization_config = get_quantization_config(model_arguments)
+    if quantization_config is not None and not model_arguments.use_peft:
+        raise ValueError(
+            "use_peft must be true with load_in_4bit or load_in_8bit; got false. Quantised weights cannot be trained, only "
+            "an adapter on them. Add use_peft: true."
+        )
+    init_kwargs = training_arguments.model_init_kwargs = {
         "revision": model_arguments.model_revision,
         "attn_implementation": model_arguments.attn_implementation,
         "dtype": model_arguments.dtype,
         **(training_arguments.model_init_kwargs or {}),
     }
-    checkpoint: str | None = training_arguments.resume_from_checkpoint
-    if checkpoint is not None and checkpoint.lower() in ("true", "last"):
-        output_dir = Path(training_arguments.output_dir)
-        checkpoint = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
-        if checkpoint is None:
-            raise ValueError(
-                f"resume_from_checkpoint must find a checkpoint; got none in {training_arguments.output_dir!r}. "
-                "Leave it out to start from the beginning."
-            )
+    # Both before anything is loaded: they may refuse.
+    plan = starts(training_arguments, stages)
+    sft_settings = sft_arguments(training_arguments, stages) if "sft" in plan else None
 
-    # One process builds the dataset; the others then read it from the cache.
-    with training_arguments.main_process_first(desc="loading pairs"):
-        pairs = load_pairs(pair_arguments)
-    seed = training_arguments.data_seed if training_arguments.data_seed is not None else training_arguments.seed
-    train_pairs = _draw(pairs, "train", pair_arguments.max_train_pairs, seed)
-    eval_pairs = None
-    if training_arguments.eval_strategy != "no":
-        eval_pairs = _draw(pairs, "test", pair_arguments.max_eval_pairs, seed)
+    train_pairs, eval_pairs = _load_splits(pair_arguments, training_arguments)
+    data = {"train_dataset": train_pairs, "eval_dataset": eval_pairs}
+    model = {
+        "model": model_arguments.model_name_or_path,
+        "quantization_config": quantization_config,
+        "peft_config": get_peft_config(model_arguments),
+    }
+    facts = card_facts(pair_arguments) if training_arguments.process_index == 0 else {}
+    trainer: Any = None
+    results: dict[str, dict[str, Any]] = {}
+    if sft_settings is not None:
+        if plan["sft"].finished:
+            results["sft"] = finished_metrics(training_arguments)
+        else:
+            trainer = ReweightedSFTTrainer(args=sft_settings, **model, **data)
+            trainer.card_facts = facts
+            results["sft"] = run_stage(trainer, plan["sft"], {"train_texts": len(trainer.train_dataset)})
+    if "dpo" in plan:
+        if sft_settings is not None:
+            trainer = None
+            gc.collect()  # the next model takes the last one's place
+            model = start_of_dpo(training_arguments, model_arguments, quantization_config)
+            facts = {**facts, "base_model": model_arguments.model_name_or_path, "after_sft": True}
+        trainer = ReweightedDPOTrainer(args=training_arguments, **model, **data)
+        training_arguments.model_init_kwargs = init_kwargs  # where the card finds the revision
+        trainer.card_facts = facts
+        results["dpo"] = run_stage(trainer, plan["dpo"], {"train_pairs": len(trainer.train_dataset)})
 
-    trainer = ReweightedDPOTrainer(
-        model=model_arguments.model_name_or_path,
-        args=training_arguments,
-        train_dataset=train_pairs,
-        eval_dataset=eval_pairs,
-        quantization_config=get_quantization_config(model_arguments),
-        peft_config=get_peft_config(model_arguments),
-    )
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = {**result.metrics, "train_pairs": len(train_pairs)}
-    if eval_pairs is not None:
-        metrics |= trainer.evaluate()
-    trainer.save_model()
-    trainer.save_state()
-    trainer.save_metrics("all", metrics)
     if training_arguments.push_to_hub:
-        # The card links the dataset, and only one on the Hub has a page to link.
-        on_hub = "/" in pair_arguments.dataset_name and not Path(pair_arguments.dataset_name).exists()
-        trainer.push_to_hub(**({"dataset_name": pair_arguments.dataset_name} if on_hub else {}))
+        trainer.push_to_hub()
     if trainer.is_world_process_zero():
-        print(_summary(pair_arguments, metrics, training_arguments.output_dir))
+        print(_summary(pair_arguments, len(train_pairs), results, training_arguments.output_dir))
     return trainer
 
 
-def _draw(pairs: "DatasetDict", split: str, count: int | None, seed: int) -> Any:
-    """All pairs of a split, or `count` of them in random order."""
-    if split not in pairs:
-        raise ValueError(
-            f"The pairs must have a {split} split; got {', '.join(pairs)}. Answer questions of that split first"
-            + (", or set eval_strategy: 'no'." if split == "test" else ".")
-        )
-    if count is None or count >= len(pairs[split]):
-        return pairs[split]
-    return pairs[split].shuffle(seed=seed).select(range(count))
+def card_facts(arguments: PairArguments) -> dict[str, Any]:
+    """What the model's card says of the pairs, and no trainer knows: `card_facts` of `WeightedModelCard`."""
+    facts = {"target": arguments.target, "dataset_name": arguments.dataset_name}
+    if arguments.dataset_name != BUILDER:
+        return facts
+    respondents = load_answers(arguments.answers, arguments.personas).respondents
+    return {
+        **facts,
+        "persona_set": source_personas(resolve_answers(arguments.answers), arguments.personas),
+        "answers": arguments.answers,
+        "simulated": all(name.endswith(SIMULATED) for name in respondents),
+        "comparison": arguments.comparison,
+        "weighting": arguments.weighting,
+        "alpha": arguments.weight_alpha,
+        "beta": arguments.weight_beta,
+    }
 
 
-def _summary(arguments: PairArguments, metrics: dict[str, Any], output_dir: str | None) -> str:
-    """A short table of how training went and where the files are."""
+def _load_splits(arguments: PairArguments, training: "ReweightedDPOConfig") -> tuple["Dataset", "Dataset | None"]:
+    """The training pairs, and the test pairs where there is evaluation."""
+    # One process builds the dataset; the others then read it from the cache.
+    with training.main_process_first(desc="loading pairs"):
+        pairs = load_pairs(arguments, soft_labels=training.soft_labels)
+    seed = training.data_seed if training.data_seed is not None else training.seed
+    wanted = {"train": arguments.max_train_pairs}
+    if training.eval_strategy != "no":
+        wanted["test"] = arguments.max_eval_pairs
+    drawn = {}
+    for split, count in wanted.items():
+        if split not in pairs:
+            raise ValueError(
+                f"The pairs must have a {split} split; got {', '.join(pairs)}. Answer questions of that split first"
+                + (", or set eval_strategy: 'no'." if split == "test" else ".")
+            )
+        dataset = pairs[split]
+        if training.group_column is not None:
+            dataset = with_group_column(dataset, training.group_column)
+        drawn[split] = draw_pairs(dataset, count, seed)
+    return drawn["train"], drawn.get("test")
+
+
+def _summary(
+    arguments: PairArguments, train_pairs: int, results: dict[str, dict[str, Any]], output_dir: str | None
+) -> str:
+    """A short table of how each stage went and where the files are."""
     rows = [
         ("target persona", arguments.target),
-        ("training pairs", f"{metrics['train_pairs']:,}"),
+        ("training pairs", f"{train_pairs:,}"),
         ("weighting", arguments.weighting if arguments.dataset_name == BUILDER else f"as in {arguments.dataset_name}"),
-        ("train loss", f"{metrics['train_loss']:.4f}"),
     ]
-    rows += [
-        (label, f"{metrics[name]:.4f}")
-        for name, label in (
-            ("eval_loss", "eval loss (weighted)"),
-            ("eval_rewards/accuracies", "eval reward accuracy"),
-            ("eval_rewards/weighted_accuracies", "the same, weighted"),
-        )
-        if name in metrics
-    ]
-    rows += [
-        ("time", f"{metrics['train_runtime']:.0f} s"),
-        ("model", str(output_dir)),
-        ("metrics", str(Path(output_dir or ".") / "all_results.json")),
-    ]
+    for stage, metrics in results.items():
+        prefix = f"{stage}: " if len(results) > 1 else ""
+        if "train_texts" in metrics:
+            rows.append((f"{prefix}texts", f"{metrics['train_texts']:,}"))
+        rows += [
+            (prefix + label, f"{metrics[name]:.4f}")
+            for name, label in (
+                ("train_loss", "train loss"),
+                ("eval_loss", "eval loss (weighted)"),
+                ("eval_rewards/accuracies", "eval reward accuracy"),
+                ("eval_rewards/weighted_accuracies", "the same, weighted"),
+            )
+            if name in metrics
+        ]
+        rows.append((f"{prefix}time", f"{metrics['train_runtime']:.0f} s"))
+    rows += [("model", str(output_dir)), ("metrics", str(Path(output_dir or ".") / RESULTS))]
     width = max(len(label) for label, _ in rows)
     return "\n" + "\n".join(f"{label:<{width}}  {value}" for label, value in rows)

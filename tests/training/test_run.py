@@ -1,19 +1,38 @@
-"""`train.py`, as a user starts it: one process and two, YAML and overrides, resume, and weights at work."""
+"""`train.py`, as a user starts it: one process and two, one stage and two, YAML and overrides, resume, weights at work."""
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from datasets import Dataset, load_dataset
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fairpp_hf.training.run import PairArguments, main
+from fairpp_hf.questions import load_questions
+from fairpp_hf.training.run import (
+    GROUP_COLUMNS,
+    PairArguments,
+    card_facts,
+    draw_pairs,
+    load_pairs,
+    main,
+    with_group_column,
+)
+from fairpp_hf.training.stages import StageArguments, sft_arguments
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "trainer_configs").glob("*.yaml"))
+TWO_STAGES = ("llama32_3b_paper", "smollm2_135m_sft_then_dpo")
+LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.0}
 
 
 @pytest.fixture
@@ -56,9 +75,14 @@ def test_every_shipped_config_parses(path, tmp_path):
 
     from fairpp_hf.training import ReweightedDPOConfig
 
-    parser = TrlParser((PairArguments, ReweightedDPOConfig, ModelConfig))
-    pairs, training, model = parser.parse_args_and_config(["--config", str(path), "--output_dir", str(tmp_path)])
+    parser = TrlParser((PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig))
+    arguments = ["--config", str(path), "--output_dir", str(tmp_path)]
+    pairs, stages, training, model = parser.parse_args_and_config(arguments)
     assert pairs.target
+    assert stages.stage == ("sft_then_dpo" if path.stem in TWO_STAGES else "dpo")
+    assert sft_arguments(training, StageArguments("sft_then_dpo")).output_dir == str(tmp_path / "sft")
+    # The pairs of a question, whose prompt is computed once, stay in one batch.
+    assert training.per_device_train_batch_size % 2 == 0
     assert training.output_dir == str(tmp_path)
     assert model.model_name_or_path
 
@@ -77,8 +101,6 @@ def test_trains_saves_and_summarises(config, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def pairs():
-    from datasets import load_dataset
-
     return load_dataset("fairpp", "pairs", target="loyal_nationals", split="train[:20]")
 
 
@@ -100,6 +122,16 @@ def test_a_dataset_folder_can_be_trained_on(config, pairs, tmp_path, capsys):
     trainer = main(["--config", config(dataset_name=folder, max_train_pairs=None), "--max_steps", "1"])
     assert len(trainer.train_dataset) == 20
     assert re.search(rf"weighting +as in {folder}\n", capsys.readouterr().out)
+
+
+def test_a_folder_is_read_as_it_is(pairs, tmp_path):
+    """Not as it was before it was written anew, nor as another of the same name."""
+    for folder, rows in (("here", 3), ("there", 4), ("here", 5)):
+        path = tmp_path / folder / "mine"
+        shutil.rmtree(path, ignore_errors=True)
+        written = pairs.select(range(rows))
+        arguments = PairArguments("loyal_nationals", dataset_name=_folder(path, written))
+        assert load_pairs(arguments)["train"].to_list() == written.to_list()
 
 
 def test_arguments_of_the_builder_are_refused_with_a_dataset_folder(config, pairs, tmp_path):
@@ -150,6 +182,324 @@ def test_an_unknown_target_is_refused_before_the_model_is_loaded(config):
         main(["--config", config(target="loyal_national", model_name_or_path="no such model")])
 
 
+# -- which pairs -------------------------------------------------------------------------------------------------------
+
+
+def test_whole_questions_are_drawn(pairs):
+    """7 of 20 pairs of 10 questions: 3 questions whole and one of a fourth, in an order that the seed decides."""
+    drawn = draw_pairs(pairs, 7, seed=1)
+    ids = drawn["question_id"]
+    assert [ids.count(question) for question in dict.fromkeys(ids)] == [2, 2, 2, 1]
+    assert ids[0::2][:3] == ids[1::2]  # those of a question stand together
+    of_question = pairs.filter(lambda row: row["question_id"] == ids[0])
+    assert drawn.select([0, 1]).to_list() == of_question.to_list()
+    assert draw_pairs(pairs, 7, seed=1).to_list() == drawn.to_list()
+    assert draw_pairs(pairs, 7, seed=2)["question_id"] != ids
+    assert draw_pairs(pairs, 9, seed=1).select(range(7)).to_list() == drawn.to_list()
+    for count in (None, 20, 21):
+        assert draw_pairs(pairs, count, seed=1) is pairs
+
+
+def test_questions_are_drawn_fairly(pairs):
+    """Each of 10 questions is among the first 2 in a fifth of 500 draws, give or take 5 standard deviations of 0.018."""
+    first = [draw_pairs(pairs, 4, seed=seed)["question_id"][::2] for seed in range(500)]
+    _, times = np.unique(np.array(first), return_counts=True)
+    assert len(times) == 10
+    assert np.abs(times / 500 - 0.2).max() < 0.09
+
+
+def test_pairs_without_question_ids_are_drawn_one_by_one(pairs):
+    drawn = draw_pairs(pairs.remove_columns("question_id"), 7, seed=1)
+    assert len(drawn) == 7
+    assert drawn.to_list() == pairs.remove_columns("question_id").shuffle(seed=1).select(range(7)).to_list()
+
+
+@pytest.mark.parametrize("name", GROUP_COLUMNS)
+def test_a_group_column_is_looked_up_among_the_questions(pairs, name):
+    questions = {row["question_id"]: row[name] for row in load_questions().to_pylist()}
+    shuffled = pairs.shuffle(seed=0)
+    joined = with_group_column(shuffled, name)
+    assert joined[name] == [questions[question] for question in shuffled["question_id"]]
+    assert joined.remove_columns(name).to_list() == shuffled.to_list()
+
+
+def test_a_group_column_of_ones_own_is_kept(pairs):
+    own = pairs.add_column("topic", ["mine"] * 20)
+    assert with_group_column(own, "topic") is own
+
+
+def test_a_group_column_that_cannot_be_had_is_refused(pairs):
+    known = (
+        "'tier', 'question_id', 'persona', 'topic', 'category', 'problem', 'group_type', 'group', 'dimension', 'form'"
+    )
+    message = f"group_column must be one of {known}; got 'topics'. Did you mean 'topic'?"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        with_group_column(pairs, "topics")
+    message = "group_column must be one of 'tier', 'persona'; got 'topic'."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        with_group_column(pairs.remove_columns("question_id"), "topic")
+    other = Dataset.from_dict({"question_id": [pairs["question_id"][0], "mine", "yours"], "weight": [1.0, 1.0, 1.0]})
+    message = (
+        "question_id must be that of one of the 28,420 questions to look up group_column='topic'; got 'mine' at row 1 "
+        "(2 such of 3 rows). Add the column 'topic' to the pairs."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        with_group_column(other, "topic")
+
+
+@pytest.mark.parametrize("comparison", ["nearest", ["nearest"]])
+def test_the_nearest_persona_can_be_the_one_to_move_away_from(comparison):
+    """A file gives a text, a command line a list. One comparison persona makes tiers 1 and 2."""
+    arguments = PairArguments(target="loyal_nationals", comparison=comparison)
+    assert arguments.comparison == "nearest"
+    assert set(load_pairs(arguments)["test"]["tier"]) == {1, 2}
+    assert PairArguments(target="loyal_nationals", comparison="civic_pragmatists").comparison == ["civic_pragmatists"]
+
+
+def test_surprisal_soft_labels_and_groups_reach_the_trainer(config):
+    trainer = main(
+        [
+            *("--config", config(weighting="surprisal", soft_labels=True, group_column="topic", max_steps=2)),
+            *("--comparison", "nearest"),
+        ]
+    )
+    columns = trainer.train_dataset.column_names
+    assert {"label_probability", "topic"} <= set(columns)
+    logged = trainer.state.log_history[0]
+    assert any(re.fullmatch(r"groups/.*/weight", name) for name in logged)
+    assert set(trainer.train_dataset["tier"]) <= {1, 2}
+
+
+def test_soft_labels_must_be_in_a_dataset_of_ones_own(config, pairs, tmp_path):
+    folder = _folder(tmp_path / "mine", pairs)
+    with pytest.raises(ValueError, match="must have a 'label_probability' column with soft_labels=True"):
+        main(["--config", config(dataset_name=folder, soft_labels=True)])
+
+
+# -- two stages --------------------------------------------------------------------------------------------------------
+
+
+def plain_logps(model, tokenizer, rows):
+    """Log-probability of each row's chosen text, (n,): one sequence, full softmax, one token at a time."""
+    logps = []
+    for row in rows:
+        context = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+        full = tokenizer.apply_chat_template(row["prompt"] + row["chosen"], return_dict=True)["input_ids"]
+        with torch.no_grad():
+            logp = torch.log_softmax(model(torch.tensor([full])).logits[0].double(), dim=-1)
+        logps.append(sum(logp[at - 1, full[at]].item() for at in range(len(context), len(full))))
+    return np.array(logps)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, LORA, {**LORA, "precompute_ref_log_probs": True}], ids=["whole", "lora", "kept"]
+)
+def test_dpo_starts_from_the_sft_model_which_is_its_reference(config, pairs, tiny_model_path, tmp_path, settings):
+    """All 4 pairs are one step, so that the first log is over all of them, by the model before any training with them."""
+    out = tmp_path / "out"
+    four = pairs.select([0, 1, 2, 3])
+    trainer = main(
+        [
+            *("--config", config(dataset_name=_folder(tmp_path / "mine", four, test=four), stage="sft_then_dpo")),
+            *("--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "4", "--eval_strategy", "epoch"),
+            *("--max_steps", "3", "--sft_learning_rate", "0.1"),
+            *(f"--{name}={value}" for name, value in settings.items() if name != "lora_target_modules"),
+            *(("--lora_target_modules", *LORA["lora_target_modules"]) if settings else ()),
+        ]
+    )
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    before = plain_logps(base, tokenizer, four)
+
+    def saved(folder):
+        if not settings:
+            return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        fresh = AutoModelForCausalLM.from_pretrained(tiny_model_path, dtype=torch.float32)
+        return PeftModel.from_pretrained(fresh, folder)
+
+    after_sft = plain_logps(saved(out / "sft"), tokenizer, four)
+    after_dpo = plain_logps(saved(out), tokenizer, four)
+    assert after_sft.mean() > before.mean() + 1
+    # At the start, policy = reference = SFT model, so there are no rewards.
+    first = trainer.state.log_history[0]
+    assert first["logps/chosen"] == pytest.approx(after_sft.mean(), rel=1e-5)
+    assert (first["rewards/chosen"], first["rewards/margins"]) == pytest.approx((0.0, 0.0), abs=1e-4)
+    # In the end, the policy has moved on and the reference has not; what was saved is one adapter over the base model.
+    last = trainer.evaluate()
+    assert last["eval_logps/chosen"] == pytest.approx(after_dpo.mean(), rel=1e-5)
+    reference = last["eval_logps/chosen"] - last["eval_rewards/chosen"] / trainer.args.beta
+    assert reference == pytest.approx(after_sft.mean(), rel=1e-4)
+    assert abs(after_dpo.mean() - after_sft.mean()) > 0.1
+
+
+def test_the_summary_tells_of_both_stages(config, tmp_path, capsys):
+    main(["--config", config(stage="sft_then_dpo", eval_strategy="epoch", max_steps=1)])
+    number, time = r"\d+\.\d{4}", r"\d+ s"
+    expected = (
+        rf"target persona +loyal_nationals\ntraining pairs +16\nweighting +tier\n"
+        rf"sft: texts +8\nsft: train loss +{number}\nsft: eval loss \(weighted\) +{number}\nsft: time +{time}\n"
+        rf"dpo: train loss +{number}\ndpo: eval loss \(weighted\) +{number}\n"
+        rf"dpo: eval reward accuracy +{number}\ndpo: the same, weighted +{number}\ndpo: time +{time}\n"
+        rf"model +{tmp_path / 'out'}\nmetrics +{tmp_path / 'out' / 'all_results.json'}\n"
+    )
+    assert re.search(expected, capsys.readouterr().out)
+    sft = json.loads((tmp_path / "out" / "sft" / "all_results.json").read_text())
+    dpo = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    assert (sft["train_texts"], dpo["train_pairs"]) == (8, 16)
+    assert {"eval_loss", "eval_weights/mean"} <= set(sft)
+
+
+@pytest.mark.parametrize("settings", [{}, LORA], ids=["whole", "lora"])
+def test_the_cards_say_what_the_pairs_were_and_what_came_before(config, tiny_model_path, tmp_path, settings):
+    main(
+        ["--config", config(stage="sft_then_dpo", max_steps=1, weighting="surprisal", comparison="nearest", **settings)]
+    )
+    sft, dpo = ((tmp_path / folder / "README.md").read_text() for folder in ("out/sft", "out"))
+    for card in (sft, dpo):
+        assert "**Simulated answers.**" in card
+        assert "Target persona: `loyal_nationals`" in card
+        assert "Compared with: the persona whose answers are nearest to the target's" in card
+        assert "Weighting scheme: `surprisal`." in card
+        assert f"the local model `{tiny_model_path.name}`" in card
+    before = "Before it came a stage of weighted supervised fine-tuning"
+    assert before in dpo
+    assert before not in sft
+    assert "trained by weighted supervised fine-tuning" in sft
+
+
+def test_a_card_says_no_more_of_pairs_that_were_not_built_here(tmp_path):
+    arguments = PairArguments("loyal_nationals", dataset_name="someone/pairs")
+    assert card_facts(arguments) == {"target": "loyal_nationals", "dataset_name": "someone/pairs"}
+
+
+def test_sft_can_be_the_only_stage(config, tmp_path, capsys):
+    trainer = main(["--config", config(stage="sft"), "--sft_num_train_epochs", "2"])
+    assert type(trainer).__name__ == "ReweightedSFTTrainer"
+    assert trainer.state.global_step == 8  # 2 epochs of 8 texts, 2 at a time, whatever max_steps says
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert not (tmp_path / "out" / "sft").exists()
+    assert re.search(r"weighting +tier\ntexts +8\ntrain loss +\d", capsys.readouterr().out)
+
+
+def test_what_sft_does_not_support_is_refused_before_the_model_is_loaded(config):
+    with pytest.raises(ValueError, match=r"^label_smoothing_factor must be 0; got 0.1. "):
+        main(["--config", config(stage="sft", label_smoothing_factor=0.1, model_name_or_path="no such model")])
+
+
+@pytest.mark.parametrize("settings", [{}, LORA], ids=["whole", "lora"])
+def test_a_stopped_training_goes_on_in_its_stage(config, tmp_path, settings):
+    """Stopped within sft, between the stages, and within dpo, it comes to the losses of one that was not."""
+    out = tmp_path / "out"
+    arguments = ["--config", config(stage="sft_then_dpo", save_strategy="steps", save_steps=2, **settings)]
+    whole = main(arguments)
+
+    def losses(folder):
+        return [entry["loss"] for entry in _log(folder) if "loss" in entry]
+
+    expected = {"sft": losses(out / "sft"), "dpo": losses(out)}
+    sft_result = (out / "sft" / "all_results.json").read_text()
+
+    def go_on():
+        resumed = main([*arguments, "--resume_from_checkpoint", "last"])
+        assert losses(out) == pytest.approx(expected["dpo"], rel=1e-5)
+        for name, value in whole.model.state_dict().items():
+            assert value.allclose(resumed.model.state_dict()[name], atol=1e-6), name
+
+    (out / "checkpoint-4").rename(tmp_path / "last of dpo")
+    go_on()
+    for checkpoint in out.glob("checkpoint-*"):
+        checkpoint.rename(tmp_path / f"of dpo {checkpoint.name}")
+    go_on()
+    assert (out / "sft" / "all_results.json").read_text() == sft_result  # not run again
+    (out / "sft" / "all_results.json").unlink()
+    (out / "sft" / "checkpoint-4").rename(tmp_path / "last of sft")
+    go_on()
+    assert losses(out / "sft") == pytest.approx(expected["sft"], rel=1e-5)
+
+
+def test_a_new_training_is_unfinished_whatever_was_in_its_folder(config, tmp_path):
+    arguments = ["--config", config(stage="sft_then_dpo", max_steps=1)]
+    main(arguments)
+    assert (tmp_path / "out" / "sft" / "all_results.json").is_file()
+    with pytest.raises(RuntimeError, match="stopped here"):
+        _main_stopped_at_the_first_step(arguments)
+    assert not (tmp_path / "out" / "sft" / "all_results.json").exists()
+
+
+def _main_stopped_at_the_first_step(arguments):
+    from transformers import Trainer
+
+    def stop(*_, **__):
+        raise RuntimeError("stopped here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "training_step", stop)
+        main(arguments)
+
+
+# -- precision and memory, without a GPU -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra 'quantized'")
+@pytest.mark.parametrize("stage", ["dpo", "sft_then_dpo"])
+def test_a_model_in_4_bits_trains_without_a_gpu(config, tmp_path, stage):
+    """The base model's linear layers are quantised, only the adapter is trained, and only it is saved."""
+    trainer = main(["--config", config(stage=stage, load_in_4bit=True, **LORA)])
+    weights = dict(trainer.model.named_parameters())
+    assert {type(value).__name__ for name, value in weights.items() if "mlp" in name} == {"Params4bit"}
+    trained = {name for name, value in weights.items() if value.requires_grad}
+    assert trained
+    assert all(".default." in name for name in trained)
+    first, *_, last = (entry for entry in trainer.state.log_history if "rewards/margins" in entry)
+    # The policy's adapter is in bfloat16, TRL's copy of it for the reference in float32.
+    assert first["rewards/chosen"] == pytest.approx(0.0, abs=0.0 if stage == "dpo" else 0.01)
+    assert abs(last["rewards/chosen"]) > abs(first["rewards/chosen"])
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_quantised_model_without_an_adapter_is_refused(config):
+    message = (
+        "use_peft must be true with load_in_4bit or load_in_8bit; got false. Quantised weights cannot be trained, only an "
+        "adapter on them. Add use_peft: true."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        main(["--config", config(load_in_4bit=True, model_name_or_path="no such model")])
+
+
+@pytest.mark.parametrize("settings", [{}, LORA], ids=["whole", "lora"])
+def test_gradient_checkpointing_changes_nothing(config, tmp_path, settings):
+    runs = []
+    for checkpointing in (False, True):
+        fields = {"stage": "sft_then_dpo", "output_dir": str(tmp_path / str(checkpointing)), "max_steps": 2, **settings}
+        runs.append(main(["--config", config(gradient_checkpointing=checkpointing, **fields)]))
+        assert runs[-1].model.is_gradient_checkpointing == checkpointing
+    for name, value in runs[0].model.state_dict().items():
+        assert value.allclose(runs[1].model.state_dict()[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("settings", [{"bf16": True, "use_cpu": True}, {"dtype": "bfloat16"}], ids=["mixed", "whole"])
+def test_bfloat16_trains_without_a_gpu(config, tmp_path, settings):
+    """Mixed precision keeps the weights in float32; a whole model in bfloat16 has them in it."""
+    trainer = main(["--config", config(stage="sft_then_dpo", max_steps=2, **settings)])
+    expected = torch.bfloat16 if "dtype" in settings else torch.float32
+    assert {value.dtype for value in trainer.model.parameters()} == {expected}
+    first, last = (entry for entry in trainer.state.log_history if "rewards/margins" in entry)
+    assert first["rewards/chosen"] == pytest.approx(0.0, abs=1e-6)
+    assert last["rewards/chosen"] != 0
+
+
+def test_a_model_must_be_named(tmp_path):
+    message = "model_name_or_path must be given; got none. Add it to the configuration file."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        main(["--target", "loyal_nationals", "--output_dir", str(tmp_path)])
+
+
+# -- two processes -----------------------------------------------------------------------------------------------------
+
+
 def _train_on_two_processes(arguments):
     """As the README says; only the first process prints."""
     launch = ["--config_file", str(ROOT / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
@@ -191,3 +541,32 @@ def test_two_processes_train_as_one_and_weights_work_on_both(config, pairs, tmp_
                 assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name
     for processes in (1, 2):
         assert margins[5.0, processes] > margins[0.1, processes] + 0.05
+
+
+def test_two_processes_run_both_stages_as_one_does(config, pairs, tmp_path):
+    """4 texts and then 4 pairs a step, on one process and on 2 x 2; 3 texts and 6 pairs to evaluate, in batches of 2.
+
+    On two processes one text pads the last evaluation batch, which must not count.
+    """
+    eight = pairs.select(range(8)).remove_columns("weight")
+    eight = eight.add_column("weight", np.repeat([0.2, 3.0, 1.0, 0.5], 2))
+    folder = _folder(tmp_path / "mine", eight, test=pairs.select(range(8, 14)))
+    logs = []
+    for processes, batch in ((1, 4), (2, 2)):
+        out = tmp_path / f"on {processes}"
+        fields = {"stage": "sft_then_dpo", "eval_strategy": "epoch", "max_steps": 2, "sft_learning_rate": 0.1, **LORA}
+        arguments = [
+            *("--config", config(dataset_name=folder, output_dir=str(out), **fields)),
+            *("--per_device_train_batch_size", str(batch)),
+        ]
+        if processes == 1:
+            main(arguments)
+        else:
+            _train_on_two_processes(arguments)
+        logs.append((_log(out / "sft"), _log(out)))
+    compared = {"loss", "grad_norm", "eval_loss", "rewards/margins", "logps/chosen", "weights/effective_sample_size"}
+    for one_stage, two_stage in zip(*logs, strict=True):
+        assert {"loss", "eval_loss"} <= {name for entry in one_stage for name in entry}
+        for one, two in zip(one_stage, two_stage, strict=True):
+            for name in compared & set(one):
+                assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name

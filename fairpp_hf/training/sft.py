@@ -1,0 +1,362 @@
+"""`ReweightedSFTTrainer`: TRL's `SFTTrainer` in which every text has a weight; the stage before preference optimisation."""
+
+import dataclasses
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from fairpp_hf.training.chosen_texts import chosen_texts
+from fairpp_hf.training.model_card import WeightedModelCard
+from fairpp_hf.training.sft_config import ReweightedSFTConfig, unsupported_sft_settings
+from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights
+from fairpp_hf.training.weighted_step import WeightedStep
+
+IGNORED = -100
+"""Label of a token that is not learnt."""
+
+
+@dataclass
+class DataCollatorForWeightedLanguageModeling(DataCollatorForLanguageModeling):
+    """TRL's collator for language modelling, plus the weights.
+
+    Each example holds `input_ids`, `labels` (-100 where a token is not learnt) and `weight`. For B examples the batch
+    holds `input_ids`, `attention_mask` and `labels` of shape (B, T), and `weight`, float32 of shape (B,).
+
+    Example:
+        >>> collator = DataCollatorForWeightedLanguageModeling(pad_token_id=0)
+        >>> batch = collator([
+        ...     {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "weight": 0.5},
+        ...     {"input_ids": [4, 5], "labels": [-100, 5], "weight": 1.5},
+        ... ])
+        >>> batch["labels"].tolist()
+        [[-100, 2, 3], [-100, 5, -100]]
+        >>> batch["weight"]
+        tensor([0.5000, 1.5000])
+    """
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        weight = torch.tensor([example[WEIGHT_COLUMN] for example in examples], dtype=torch.float32)
+        # Map-style datasets are checked whole before training; a stream can only be checked as it passes.
+        if not (torch.isfinite(weight).all() and (weight >= 0).all()):
+            raise ValueError(f"weight must be finite and at least 0; got {weight.tolist()} in one batch.")
+        return {**batch, WEIGHT_COLUMN: weight}
+
+
+class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type: ignore[misc]
+    """Supervised fine-tuning with a weight for each text: the stage from which the paper starts preference optimisation.
+
+    Minimises, over the rows i of an optimiser step, with n_i completion tokens each,
+
+        sum_i w_i sum_t -log p(y_it | x_i, y_i<t) / D,
+
+    where D = sum_i n_i and the weights are normalised to mean 1 over the dataset; or D = sum_i w_i n_i, or weights as they
+    are, as `weight_normalization` says. D is that of the whole step, over all accumulated micro-batches and all processes.
+    The logged `eval_loss` is the same sum over the whole evaluation set, each row counted once. With equal weights it
+    trains as `SFTTrainer` does.
+
+    Called like `trl.SFTTrainer`. Datasets have the columns `prompt` and `completion`, or are preference pairs, as
+    `load_dataset("fairpp", "pairs", target=...)` gives them: their chosen texts are learnt, see `chosen_texts`. Every
+    dataset needs a `weight` column of finite numbers that are at least 0, and not all 0. Text models only; the loss is on
+    completions only.
+
+    Source: the weighted SFT stage of Zhou et al. 2025, "Fair-PP" (arXiv:2505.11861). Their code divides by the sum of
+    weights of one device's micro-batch, so that at one row a micro-batch the weights cancel; here they do not.
+
+    Logged besides TRL's metrics, over the rows since the last log: `weights/mean`, `weights/max` and
+    `weights/effective_sample_size` ((sum w)^2 / sum w^2, in rows).
+
+    Raises:
+        ValueError: a dataset without usable columns or weights, or a setting that the weighted objective does not support.
+        TypeError: `args` of another class.
+
+    Example:
+        ```python
+        from datasets import load_dataset
+        from fairpp_hf import ReweightedSFTConfig, ReweightedSFTTrainer
+
+        pairs = load_dataset("fairpp", "pairs", target="loyal_nationals")
+        trainer = ReweightedSFTTrainer(
+            model="Qwen/Qwen2.5-0.5B-Instruct",
+            args=ReweightedSFTConfig(output_dir="outputs/loyal_nationals/sft"),
+            train_dataset=pairs["train"],
+        )
+        trainer.train()
+        ```
+    """
+
+    _tag_names = ["trl", "sft", "fairpp_hf", "reweighted-sft"]  # noqa: RUF012 (TRL's own form)
+    _name = "Reweighted SFT"
+
+    def __init__(
+        self,
+        model: Any,
+        args: SFTConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        compute_loss_func: Any = None,
+        compute_metrics: Any = None,
+        callbacks: Any = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: Any = None,
+        preprocess_logits_for_metrics: Any = None,
+        quantization_config: Any = None,
+        peft_config: Any = None,
+        formatting_func: Any = None,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else model.config._name_or_path
+            args = ReweightedSFTConfig(f"{name.split('/')[-1]}-Reweighted-SFT")
+        elif not isinstance(args, SFTConfig):
+            raise TypeError(
+                f"args must be a ReweightedSFTConfig or a trl.SFTConfig; got {type(args).__name__}. Pass one of the two."
+            )
+        self.weight_normalization: str = getattr(args, "weight_normalization", "dataset")
+        problems = unsupported_sft_settings(args)
+        for function, given, reason in (
+            ("compute_loss_func", compute_loss_func, "The weighted loss is the trainer's own."),
+            ("compute_metrics", compute_metrics, "The trainer does not keep the logits that it would need."),
+            ("preprocess_logits_for_metrics", preprocess_logits_for_metrics, "The trainer does not keep the logits."),
+            ("formatting_func", formatting_func, "It makes one text of prompt and completion."),
+        ):
+            if given is not None:
+                problems.append(f"{function} must be None; got a function. {reason} Leave it out.")
+        for name, dataset in (*_named(train_dataset, "train_dataset"), *_named(eval_dataset, "eval_dataset")):
+            problems += self._unsupported_dataset(dataset, name)
+        if problems:
+            raise ValueError("\n".join(problems))
+        check_weight_columns(train_dataset, "train_dataset")
+        check_weight_columns(eval_dataset, "eval_dataset")
+        self._weighted_sums: dict[str, dict[str, float]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
+        parallelism = self.accelerator.parallelism_config
+        if parallelism is not None and parallelism.non_data_parallel_size > 1:
+            raise ValueError(
+                f"parallelism_config must divide the data only; got tp_size={parallelism.tp_size}, "
+                f"cp_size={parallelism.cp_size}, sp_size={parallelism.sp_size}. Tokens would be counted more than once. Use "
+                "FSDP for a model that one device cannot hold."
+            )
+        if data_collator is None:
+            plain = cast(DataCollatorForLanguageModeling, self.data_collator)
+            self.data_collator = DataCollatorForWeightedLanguageModeling(**dataclasses.asdict(plain))
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def _unsupported_dataset(self, dataset: Dataset | IterableDataset, name: str) -> list[str]:
+        """Sentences on what keeps a dataset from being trained with, its weights apart."""
+        streams = isinstance(dataset, IterableDataset)
+        # A stream from a generator may not know its columns before its first row; TRL meets them then.
+        columns = set(dataset.column_names or ["prompt", "completion"])
+        problems = []
+        if streams and self.weight_normalization == "dataset":
+            problems.append(
+                f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of "
+                "a stream is not known beforehand. Set weight_normalization='batch', or scale the weights yourself and set "
+                "'none'."
+            )
+        if images := {"image", "images"} & columns:
+            problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.SFTTrainer for images.")
+        elif "labels" not in columns and not {"prompt", "completion"} <= columns:
+            if not {"prompt", "chosen"} <= columns:
+                problems.append(
+                    f"{name} must have the columns 'prompt' and 'completion', or 'prompt' and 'chosen'; got columns "
+                    f"{dataset.column_names}. Rename yours, or load pairs that have them: "
+                    'load_dataset("fairpp", "pairs", target=...).'
+                )
+            elif streams:
+                problems.append(
+                    f"{name} must have the columns 'prompt' and 'completion' to be streamed; got preference pairs, whose "
+                    "repeated chosen texts are only known once all are read. Load it without streaming=True."
+                )
+        return problems
+
+    def _prepare_dataset(
+        self,
+        dataset: Any,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Dataset | IterableDataset:
+        # Also for a dataset that is handed to `evaluate`, which __init__ has not seen.
+        name = f"{dataset_name} dataset"
+        problems = self._unsupported_dataset(dataset, name)
+        if problems:
+            raise ValueError("\n".join(problems))
+        check_weight_columns(dataset, name)
+        # TRL decides by the first row of the training set, which may still be a pair.
+        self.completion_only_loss = True
+        if "chosen" in (dataset.column_names or []) and "completion" not in dataset.column_names:
+            dataset = chosen_texts(dataset)
+        prepared = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        if isinstance(prepared, Dataset):
+            dropped = len(dataset) - len(prepared)
+            if dropped:
+                warnings.warn(
+                    f"{dropped} of {len(dataset)} rows of the {name} are left out: their prompts alone fill "
+                    f"max_length={args.max_length} tokens. Raise max_length to keep them.",
+                    stacklevel=2,
+                )
+            if self.weight_normalization == "dataset":
+                prepared = normalize_weights(prepared, name)
+        return prepared
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        # Without this, `Trainer` drops the column in silence before the collator sees it.
+        columns = cast(list[str], self._signature_columns)
+        if WEIGHT_COLUMN not in columns:
+            columns.append(WEIGHT_COLUMN)
+
+    # -- loss ----------------------------------------------------------------------------------------------------------
+
+    def step_share(self, batch: dict[str, Any]) -> Tensor:
+        """The micro-batch's completion tokens, times their rows' weights for `"batch"`: a scalar."""
+        tokens = _completion_tokens(batch["labels"])
+        return (_weight_of(batch) * tokens).sum() if self.weight_normalization == "batch" else tokens.sum()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """This process's part of the step's loss, times the number of processes; see the class.
+
+        In evaluation it is that of the batch alone, over its completion tokens; `eval_loss` is put together from sums.
+        """
+        weight = _weight_of(inputs)
+        tokens = _completion_tokens(inputs["labels"])
+        # A model swallows unknown keyword arguments, so the weights must not reach it.
+        inputs = {key: value for key, value in inputs.items() if key != WEIGHT_COLUMN}
+        factor = weight
+        if num_items_in_batch is not None:
+            # TRL divides by 1 where the divisor is less, which a sum of weights may be.
+            divisor = torch.as_tensor(num_items_in_batch)
+            factor = weight * (divisor.clamp(min=1) / divisor)
+        rows = _WeightedRows(model, factor)
+        loss = super().compute_loss(cast(nn.Module, rows), inputs, return_outputs, num_items_in_batch)
+        self._record(weight, rows.nll, tokens)
+        return loss
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As `Trainer`'s, with the loss over the whole set in place of the mean over its batches."""
+        sums = self._weighted_sums["eval"]
+        sums.clear()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        divisor = sums["weighted tokens" if self.weight_normalization == "batch" else "tokens"]
+        loss = {f"{metric_key_prefix}_loss": sums["weighted nll"] / divisor if divisor else 0.0}
+        return output._replace(metrics={**(output.metrics or {}), **loss})
+
+    # -- metrics -------------------------------------------------------------------------------------------------------
+
+    def _record(self, weight: Tensor, nll: Tensor, tokens: Tensor) -> None:
+        """Add up the rows of all processes: their weights, negative log-likelihoods and token counts, each (B,)."""
+        mode = self._mode()
+        columns = torch.stack([weight.float(), nll.float().to(weight.device), tokens.float()], dim=1)
+        # In evaluation, the rows that pad the last batch are left out. In training there are none, and gather_for_metrics
+        # would take the end of the accumulation window for the end of the data.
+        gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
+        weight, nll, tokens = gather(columns).cpu().double().unbind(dim=1)
+        sums = self._weighted_sums[mode]
+        for name, values in {
+            "rows": torch.ones_like(weight),
+            "weight": weight,
+            "squared weight": weight**2,
+            "tokens": tokens,
+            "weighted tokens": weight * tokens,
+            "weighted nll": weight * nll,
+        }.items():
+            sums[name] += values.sum().item()
+        sums["largest weight"] = max(sums["largest weight"], weight.max().item())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics of the weights of all rows since the last log, then log as TRL does."""
+        mode = self._mode()
+        sums = self._weighted_sums[mode]
+        if sums["rows"]:
+            metrics = self._metrics[mode]
+            metrics["weights/mean"] = [sums["weight"] / sums["rows"]]
+            metrics["weights/max"] = [sums["largest weight"]]
+            # A few rows may all have weight 0; a ratio to the sum of their weights then has no value.
+            if sums["weight"]:
+                metrics["weights/effective_sample_size"] = [sums["weight"] ** 2 / sums["squared weight"]]
+        sums.clear()
+        super().log(logs, start_time)
+
+    def _mode(self) -> str:
+        return "train" if cast(nn.Module, self.model).training else "eval"
+
+
+class _WeightedRows:
+    """A model whose rows' log-probabilities are multiplied by their weights, so that TRL's sum over them is weighted."""
+
+    def __init__(self, model: nn.Module, factor: Tensor) -> None:
+        self.model = model
+        self.factor = factor
+        self.nll = factor.new_zeros(len(factor))
+        """(B,): negative log-likelihood of each completion, unweighted, without gradient."""
+
+    def __call__(self, **inputs: Any) -> Any:
+        outputs = self.model(**inputs)
+        # TRL also asks for logits, to return them; those have no weights.
+        if inputs.get("fused_lm_head"):
+            self.nll = -outputs.log_probs.detach().sum(dim=1)
+            outputs.log_probs = outputs.log_probs * self.factor.to(outputs.log_probs.device).unsqueeze(1)
+        return outputs
+
+
+def _named(datasets: Any, name: str) -> Iterator[tuple[str, Dataset | IterableDataset]]:
+    """A dataset, or each of a mapping, with the name that messages call it by."""
+    if isinstance(datasets, dict):
+        for key, dataset in datasets.items():
+            yield f"{name}[{key!r}]", dataset
+    elif datasets is not None:
+        yield name, datasets
+
+
+def _completion_tokens(labels: Tensor) -> Tensor:
+    """Tokens of each row that are learnt, (B,), of labels (B, T); the first token of a row is never predicted."""
+    return (labels[:, 1:] != IGNORED).sum(dim=1)
+
+
+def _weight_of(batch: dict[str, Any]) -> Tensor:
+    if WEIGHT_COLUMN not in batch:
+        raise ValueError(
+            f"A batch must have {WEIGHT_COLUMN!r}; got {sorted(batch)}. The data_collator left it out. Use "
+            "fairpp_hf.training.DataCollatorForWeightedLanguageModeling, or the default collator."
+        )
+    return batch[WEIGHT_COLUMN]

@@ -1,0 +1,212 @@
+"""The stages of a training: settings of the first, where each starts from, and what running one comes to."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from peft import PeftModel
+from transformers import AutoProcessor, Trainer
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig
+from trl.trainer.utils import create_model_from_path
+
+from fairpp_hf.naming import check_name
+from fairpp_hf.training.config import ReweightedDPOConfig
+from fairpp_hf.training.sft_config import ReweightedSFTConfig
+
+STAGES = {"dpo": ("dpo",), "sft": ("sft",), "sft_then_dpo": ("sft", "dpo")}
+"""What each value of `stage` runs, in order."""
+
+RESULTS = "all_results.json"
+"""Written last of all, so that it marks a stage as finished."""
+
+
+@dataclass
+class StageArguments:
+    """Which stages to train.
+
+    Everything else that the two stages both have is shared: model, pairs, batch sizes, schedule, checkpoints. Settings
+    that only preference optimisation has, such as `beta`, concern it alone.
+
+    Args:
+        stage (`str`): `"dpo"`; `"sft"`, supervised fine-tuning on the chosen texts; or `"sft_then_dpo"`, the paper's way:
+            the result of "sft" goes to `<output_dir>/sft`, and "dpo" starts from it and has it as its reference.
+        sft_learning_rate (`float`, *optional*): learning rate of "sft"; `learning_rate` by default, since the paper has
+            one for both stages.
+        sft_num_train_epochs (`float`, *optional*): epochs of "sft", whatever `max_steps` says; by default it is as long
+            as `num_train_epochs` and `max_steps` say.
+    """
+
+    stage: str = field(
+        default="dpo",
+        metadata={
+            "help": "'dpo', 'sft' (on the chosen texts), or 'sft_then_dpo' (sft's result is dpo's start and reference).",
+            "choices": list(STAGES),
+        },
+    )
+    sft_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the sft stage; learning_rate by default."}
+    )
+    sft_num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Epochs of the sft stage; num_train_epochs and max_steps by default."}
+    )
+
+    def __post_init__(self) -> None:
+        check_name("stage", self.stage, STAGES)
+        for name in ("sft_learning_rate", "sft_num_train_epochs"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if "sft" not in self.names:
+                raise ValueError(
+                    f"{name} must be left out with stage='dpo'; got {value}. There is no sft stage. Remove it, or set "
+                    "stage: sft_then_dpo."
+                )
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0; got {value}.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stages to run, in order."""
+        return STAGES[self.stage]
+
+
+def sft_arguments(training: ReweightedDPOConfig, stages: StageArguments) -> ReweightedSFTConfig:
+    """The settings of the sft stage: those that both stages have, from preference optimisation's, and its own.
+
+    Before another stage, it is not pushed to the Hub, and its best checkpoint is that of the lowest loss, as it has no
+    rewards.
+
+    Raises:
+        ValueError: a setting that `ReweightedSFTTrainer` does not support.
+    """
+    names = {item.name for item in dataclasses.fields(ReweightedSFTConfig) if item.init}
+    settings = {name: value for name, value in training.to_dict().items() if name in names}
+    # `to_dict` hides what may be a secret, by its name; that of padding is none.
+    settings |= {name: getattr(training, name) for name in settings if name.endswith("_token")}
+    del settings["loss_type"]  # of the same name, and nothing else in common
+    if stages.sft_learning_rate is not None:
+        settings["learning_rate"] = stages.sft_learning_rate
+    if stages.sft_num_train_epochs is not None:
+        settings |= {"num_train_epochs": stages.sft_num_train_epochs, "max_steps": -1}
+    if "dpo" in stages.names:
+        settings |= {"output_dir": str(sft_folder(training)), "push_to_hub": False, "hub_model_id": None}
+        if settings["metric_for_best_model"] is not None:
+            settings |= {"metric_for_best_model": "loss", "greater_is_better": False}
+        if settings["run_name"] is not None:
+            settings["run_name"] += "-sft"
+    return ReweightedSFTConfig(**settings)
+
+
+def sft_folder(training: ReweightedDPOConfig) -> Path:
+    """Where the result of an sft stage goes that another stage follows."""
+    return Path(str(training.output_dir)) / "sft"
+
+
+class Start(NamedTuple):
+    """Where a stage starts from."""
+
+    finished: bool = False
+    """nothing is left to do."""
+    checkpoint: str | None = None
+    """folder of the checkpoint to go on from; None for the beginning."""
+
+
+def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, Start]:
+    """Where each stage starts from, by `resume_from_checkpoint`: unset, `true` or `last`, or a checkpoint's folder.
+
+    Raises:
+        ValueError: there is nothing to go on from.
+    """
+    # A configuration file gives truth values, a command line their names.
+    asked = str(training.resume_from_checkpoint)
+    if asked.lower() in ("none", "false"):
+        return {name: Start() for name in stages.names}
+    last = asked.lower() in ("true", "last")
+    if len(stages.names) == 1:
+        (name,) = stages.names
+        return {name: Start(checkpoint=_last_checkpoint(str(training.output_dir)) if last else asked)}
+
+    folder = sft_folder(training)
+    finished = (folder / RESULTS).is_file()
+    if last:
+        if not finished:
+            return {"sft": Start(checkpoint=_last_checkpoint(str(folder))), "dpo": Start()}
+        # Between the two stages there is no checkpoint yet.
+        return {"sft": Start(finished=True), "dpo": Start(checkpoint=get_last_checkpoint(str(training.output_dir)))}
+    if Path(asked).resolve().is_relative_to(folder.resolve()):
+        return {"sft": Start(checkpoint=asked), "dpo": Start()}
+    if not finished:
+        raise ValueError(
+            f"resume_from_checkpoint must lie in {str(folder)!r} until the sft stage is finished; got {asked!r}. Set it to "
+            "'last', or to a checkpoint there."
+        )
+    return {"sft": Start(finished=True), "dpo": Start(checkpoint=asked)}
+
+
+def _last_checkpoint(folder: str) -> str:
+    checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    if checkpoint is None:
+        raise ValueError(
+            f"resume_from_checkpoint must find a checkpoint; got none in {folder!r}. Leave it out to start from the "
+            "beginning."
+        )
+    return checkpoint
+
+
+def run_stage(trainer: Trainer, start: Start, rows: dict[str, int]) -> dict[str, Any]:
+    """Train, evaluate where there is an evaluation set, save, and return the metrics.
+
+    Args:
+        trainer: of the stage.
+        start: where it starts from.
+        rows: further metrics, by name: what was trained on.
+    """
+    results = Path(str(trainer.args.output_dir)) / RESULTS
+    if trainer.is_world_process_zero():
+        # Of an earlier run into the same folder: it would mark this one as finished.
+        results.unlink(missing_ok=True)
+    outcome = trainer.train(resume_from_checkpoint=start.checkpoint)
+    metrics = {**outcome.metrics, **rows}
+    if trainer.eval_dataset is not None:
+        metrics |= trainer.evaluate()
+    trainer.save_model()
+    trainer.save_state()
+    trainer.save_metrics("all", metrics)
+    # One process saves; the others must not read what follows from the folder before.
+    trainer.accelerator.wait_for_everyone()
+    return metrics
+
+
+def finished_metrics(training: ReweightedDPOConfig) -> dict[str, Any]:
+    """Metrics of an sft stage that is finished."""
+    return json.loads((sft_folder(training) / RESULTS).read_text("utf-8"))
+
+
+def start_of_dpo(training: ReweightedDPOConfig, model: ModelConfig, quantization_config: Any) -> dict[str, Any]:
+    """The result of the sft stage, as arguments of `ReweightedDPOTrainer`.
+
+    A model that was trained whole is loaded from the stage's folder, for policy and reference alike. An adapter is
+    loaded, trainable, over the base model (quantised, where that is asked for); TRL copies it into a frozen one named
+    "ref", which the reference's log-probabilities come from, so that the outcome is one adapter over the base model.
+    """
+    folder = str(sft_folder(training))
+    if not model.use_peft:
+        return {"model": folder, "quantization_config": quantization_config}
+    settings = {
+        **cast(dict[str, Any], training.model_init_kwargs or {}),
+        "trust_remote_code": training.trust_remote_code,
+    }
+    if quantization_config is not None:
+        settings["quantization_config"] = quantization_config
+    # As TRL loads a model for training on several devices.
+    if training.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+        settings["device_map"] = None
+    base = create_model_from_path(str(model.model_name_or_path), **settings)
+    training.model_init_kwargs = None  # they have been used
+    return {
+        "model": PeftModel.from_pretrained(base, folder, is_trainable=True),
+        "processing_class": AutoProcessor.from_pretrained(folder, trust_remote_code=training.trust_remote_code),
+    }
