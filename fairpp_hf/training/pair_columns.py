@@ -19,6 +19,17 @@ def column_of(dataset: Dataset, name: str) -> pa.Array:
     return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
 
 
+def without_selection(dataset: Dataset) -> Dataset:
+    """The same rows, without the list of row numbers that `filter` leaves behind even where it keeps all rows.
+
+    On account of that list, `datasets` would write all rows anew to add a column.
+    """
+    selection = dataset._indices
+    if selection is None or not np.array_equal(selection.column(0).to_numpy(), np.arange(len(dataset.data))):
+        return dataset
+    return Dataset(dataset.data, info=dataset.info, split=dataset.split, fingerprint=dataset._fingerprint)
+
+
 def check_label_probabilities(dataset: Any, name: str) -> None:
     """Refuse a dataset whose soft labels cannot be trained with.
 

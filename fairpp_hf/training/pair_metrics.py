@@ -2,14 +2,13 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from fairpp_hf.training.completion_forward import CompletionTokens
-from fairpp_hf.training.shared_prefix import PADDING
 
 logger = logging.getLogger(__name__)
 
@@ -23,36 +22,32 @@ class PairMetrics:
         self._sums: dict[str, float] = defaultdict(float)
         self._by_label: dict[str, dict[int, list[float]]] = {"tier": {}, "group": {}}
 
-    def add(
-        self,
-        *,
-        weight: Tensor,
-        loss: Tensor,
-        chosen_reward: Tensor,
-        rejected_reward: Tensor,
-        tier: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> None:
-        """Take in P pairs; each tensor is (P,), on the CPU."""
-        weight, loss = weight.double(), loss.double()
-        margin = (chosen_reward - rejected_reward).double()
+    def add(self, columns: Mapping[str, Tensor]) -> None:
+        """Take in P pairs.
+
+        Args:
+            columns: (P,) each, on the CPU: `weight`, `loss`, `chosen_reward`, `rejected_reward`, `chosen_logp`,
+                `rejected_logp`, those of `token_columns`, and where there are such `tier` and `group_number`.
+        """
+        columns = {name: column.double() for name, column in columns.items()}
+        weight, loss = columns["weight"], columns["loss"]
+        margin = columns["chosen_reward"] - columns["rejected_reward"]
+        labels = {kind: columns.pop(name, None) for kind, name in (("tier", "tier"), ("group", "group_number"))}
         for name, values in {
+            **columns,
             "pairs": torch.ones_like(weight),
-            "weight": weight,
+            "accuracy": (margin > 0).double(),
             "squared weight": weight**2,
             "weighted loss": weight * loss,
             "weighted accuracy": weight * (margin > 0),
             "weighted margin": weight * margin,
-            "chosen reward": chosen_reward.double(),
         }.items():
             self._sums[name] += values.sum().item()
         self._sums["largest weight"] = max(self._sums["largest weight"], weight.max().item())
-        for kind, labels in (("tier", tier), ("group", group)):
-            if labels is None:
-                continue
-            for label in labels.unique().tolist():
-                mine = labels == label
-                entry = self._by_label[kind].setdefault(label, [0.0, 0.0])
+        for kind, of_pairs in labels.items():
+            for label in () if of_pairs is None else of_pairs.unique().tolist():
+                mine = of_pairs == label
+                entry = self._by_label[kind].setdefault(int(label), [0.0, 0.0])
                 entry[0] += (weight[mine] * loss[mine]).sum().item()
                 entry[1] += weight[mine].sum().item()
 
@@ -66,14 +61,24 @@ class PairMetrics:
         divisor = self._sums["weight"] if by_weight else self._sums["pairs"]
         return self._sums["weighted loss"] / divisor if divisor else 0.0
 
-    def mean_chosen_reward(self) -> float:
-        """Mean reward of the chosen completions."""
-        return self._sums["chosen reward"] / self._sums["pairs"]
-
     def summary(self, group_names: Sequence[str] = ()) -> dict[str, float]:
-        """The metrics by name."""
+        """The metrics by name, TRL's first."""
         sums = self._sums
-        metrics = {"weights/mean": sums["weight"] / sums["pairs"], "weights/max": sums["largest weight"]}
+        completion_tokens = sums["chosen_tokens"] + sums["rejected_tokens"]
+        metrics = {
+            "entropy": sums["entropy"] / max(completion_tokens, 1),
+            "logits/chosen": sums["chosen_logits"] / max(sums["chosen_tokens"], 1),
+            "logits/rejected": sums["rejected_logits"] / max(sums["rejected_tokens"], 1),
+            "mean_token_accuracy": sums["chosen_top1"] / max(sums["chosen_tokens"], 1),
+            "rewards/chosen": sums["chosen_reward"] / sums["pairs"],
+            "rewards/rejected": sums["rejected_reward"] / sums["pairs"],
+            "rewards/accuracies": sums["accuracy"] / sums["pairs"],
+            "rewards/margins": (sums["chosen_reward"] - sums["rejected_reward"]) / sums["pairs"],
+            "logps/chosen": sums["chosen_logp"] / sums["pairs"],
+            "logps/rejected": sums["rejected_logp"] / sums["pairs"],
+            "weights/mean": sums["weight"] / sums["pairs"],
+            "weights/max": sums["largest weight"],
+        }
         # A few pairs may all have weight 0; a ratio to the sum of their weights then has no value.
         if sums["weight"]:
             metrics["weights/effective_sample_size"] = sums["weight"] ** 2 / sums["squared weight"]
@@ -121,24 +126,22 @@ class DisplacementWatch:
             )
 
 
-def token_sums(batch: dict[str, Tensor], policy: CompletionTokens) -> Tensor:
-    """This process's token counts and per-token sums, (9,), in the order in which the trainer names them.
+def token_columns(batch: dict[str, Tensor], policy: CompletionTokens) -> dict[str, Tensor]:
+    """Sums over the tokens of each pair's completions, (P,) each.
 
-    A completion counts as often as pairs have it, as in TRL, where each pair has its own copy.
+    A completion counts in every pair that has it, as in TRL, where each pair has its own copy.
     """
-    sides = [batch["chosen"], batch["rejected"]]
-    both = torch.cat(sides)
-    length = batch["completion_mask"].sum(dim=1)
+    chosen, rejected = batch["chosen"], batch["rejected"]
+    tokens = batch["completion_mask"].sum(dim=1)
     entropy, logits, top1 = (
         cast(Tensor, values).sum(dim=1) for values in (policy.entropy, policy.mean_logits, policy.is_top1)
     )
-    sums = [
-        batch["sequence_length"][both].sum(),
-        (batch["segment"] != PADDING).sum(),
-        length[both].sum(),
-        *(length[side].sum() for side in sides),
-        entropy[both].sum(),
-        *(logits[side].sum() for side in sides),
-        top1[batch["chosen"]].sum(),
-    ]
-    return torch.stack([value.detach().double() for value in sums])
+    return {
+        "sequence_tokens": batch["sequence_length"][chosen] + batch["sequence_length"][rejected],
+        "chosen_tokens": tokens[chosen],
+        "rejected_tokens": tokens[rejected],
+        "entropy": entropy[chosen] + entropy[rejected],
+        "chosen_logits": logits[chosen],
+        "rejected_logits": logits[rejected],
+        "chosen_top1": top1[chosen],
+    }

@@ -17,6 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from fairpp_hf.training.chosen_texts import chosen_texts
 from fairpp_hf.training.model_card import WeightedModelCard
+from fairpp_hf.training.pair_columns import without_selection
 from fairpp_hf.training.sft_config import ReweightedSFTConfig, unsupported_sft_settings
 from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights
 from fairpp_hf.training.weighted_step import WeightedStep
@@ -222,6 +223,8 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
                     f"max_length={args.max_length} tokens. Raise max_length to keep them.",
                     stacklevel=2,
                 )
+            else:
+                prepared = without_selection(prepared)
             if self.weight_normalization == "dataset":
                 prepared = normalize_weights(prepared, name)
         return prepared

@@ -38,15 +38,18 @@ from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
+    GROUP_NUMBER,
     TIER,
     check_label_probabilities,
     group_numbers,
     has_tiers,
     number_groups,
+    without_selection,
 )
-from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_sums
+from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.precomputed_reference import PrecomputedReference
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
+from fairpp_hf.training.shared_prefix import PADDING
 from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights, weights_of
 from fairpp_hf.training.weighted_step import WeightedStep
 
@@ -218,8 +221,6 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         problems = stream_problems(self._own_settings, dataset, name)
         if problems:
             raise ValueError(problems[0])
-        if self.group_column is not None:
-            dataset = number_groups(dataset, self.group_column, self._group_names, name)
         if dataset.column_names and TIER in dataset.column_names and not has_tiers(dataset):
             dataset = dataset.remove_columns(TIER)
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -231,8 +232,12 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
                     f"fill max_length={args.max_length} tokens. Raise max_length to keep them.",
                     stacklevel=2,
                 )
+            else:
+                prepared = without_selection(prepared)
             if self.weight_normalization == "dataset":
                 prepared = normalize_weights(prepared, name)
+            if self.group_column is not None:
+                prepared = number_groups(prepared, self.group_column, self._group_names, name)
         return prepared
 
     def _check_columns(self, dataset: Any, name: str) -> None:
@@ -381,7 +386,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
             divisor, scale = share.clamp(min=torch.finfo(share.dtype).tiny), 1
         factor = weight.to(losses.dtype)
         if self.groups is not None and mode == "train":
-            factor = factor * self.groups.factor(inputs["group_number"]).to(losses.dtype)
+            factor = factor * self.groups.factor(inputs[GROUP_NUMBER]).to(losses.dtype)
         loss = scale * (factor * losses).sum() / divisor
         if self.aux_loss_enabled:
             # The router's balance concerns the batch as a whole, so weights have no part in it.
@@ -422,59 +427,36 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         weight: Tensor,
         divisor: Tensor | int,
     ) -> None:
-        """Record TRL's metrics under TRL's names, and those of `PairMetrics`, from two gathers over all processes."""
+        """Take in what is logged of the pairs of a micro-batch, those of all processes."""
         metrics = self._metrics[mode]
         with torch.no_grad():
-            chosen_rewards = self.beta * (pairs.chosen - pairs.ref_chosen)
-            rejected_rewards = self.beta * (pairs.rejected - pairs.ref_rejected)
-            columns = [chosen_rewards, rejected_rewards, pairs.chosen, pairs.rejected, weight, losses]
-            labels = [batch[name] for name in ("tier", "group_number") if name in batch]
-            per_pair = torch.stack([column.detach().double() for column in [*columns, *labels]], dim=1)
+            columns = {
+                "weight": weight,
+                "loss": losses,
+                "chosen_reward": self.beta * (pairs.chosen - pairs.ref_chosen),
+                "rejected_reward": self.beta * (pairs.rejected - pairs.ref_rejected),
+                "chosen_logp": pairs.chosen,
+                "rejected_logp": pairs.rejected,
+                **token_columns(batch, policy),
+                **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
+            }
+            per_pair = torch.stack([column.detach().double() for column in columns.values()], dim=1)
             # In evaluation, the rows that pad the last batch are left out. In training there are none, and
             # gather_for_metrics would take the end of the accumulation window for the end of the data.
             gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
-            chosen_rewards, rejected_rewards, chosen, rejected, weight, losses, *labels = (
-                gather(per_pair).cpu().unbind(dim=1)
-            )
-            sums = self.accelerator.gather(token_sums(batch, policy).unsqueeze(0)).sum(dim=0).tolist()
-
-        tokens, computed, completion, chosen_tokens, rejected_tokens, entropy, chosen_logits, rejected_logits, top1 = (
-            sums
-        )
+            gathered = dict(zip(columns, gather(per_pair).cpu().unbind(dim=1), strict=True))
+        self._pair_metrics[mode].add(gathered)
         if mode == "train":
-            self._total_train_tokens += int(tokens) // self._tp_size
+            computed = self.accelerator.gather((batch["segment"] != PADDING).sum().unsqueeze(0)).sum().item()
+            self._total_train_tokens += int(gathered["sequence_tokens"].sum().item()) // self._tp_size
             self._computed_tokens += int(computed) // self._tp_size
+            if self.groups is not None:
+                self.groups.add(gathered[GROUP_NUMBER].long(), gathered["weight"] * gathered["loss"] / float(divisor))
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["num_computed_tokens"] = [self._computed_tokens]
-        metrics["entropy"].append(entropy / max(completion, 1))
-        metrics["logits/chosen"].append(chosen_logits / max(chosen_tokens, 1))
-        metrics["logits/rejected"].append(rejected_logits / max(rejected_tokens, 1))
-        metrics["mean_token_accuracy"].append(top1 / max(chosen_tokens, 1))
-        for name, values in {
-            "rewards/chosen": chosen_rewards,
-            "rewards/rejected": rejected_rewards,
-            "rewards/accuracies": (chosen_rewards > rejected_rewards).double(),
-            "rewards/margins": chosen_rewards - rejected_rewards,
-            "logps/chosen": chosen,
-            "logps/rejected": rejected,
-        }.items():
-            metrics[name].append(values.mean().item())
         if self.aux_loss_enabled:
             aux_loss = self.accelerator.gather_for_metrics(cast(Tensor, policy.aux_loss).detach())
             metrics["aux_loss"].append(aux_loss.mean().item())
-
-        by_name = dict(zip([name for name in ("tier", "group_number") if name in batch], labels, strict=True))
-        group = by_name["group_number"].long() if "group_number" in by_name else None
-        self._pair_metrics[mode].add(
-            weight=weight,
-            loss=losses,
-            chosen_reward=chosen_rewards,
-            rejected_reward=rejected_rewards,
-            tier=by_name["tier"].long() if "tier" in by_name else None,
-            group=group,
-        )
-        if mode == "train" and self.groups is not None and group is not None:
-            self.groups.add(group, weight * losses / float(divisor))
 
     def _mode(self) -> str:
         return "train" if cast(nn.Module, self.model).training else "eval"
@@ -485,10 +467,11 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         pairs = self._pair_metrics[mode]
         if pairs.pairs:
             metrics = self._metrics[mode]
-            for name, value in pairs.summary(self._group_names).items():
+            summary = pairs.summary(self._group_names)
+            for name, value in summary.items():
                 metrics[name] = [value]
             if mode == "train":
-                self._displacement.see(pairs.mean_chosen_reward(), self.beta)
+                self._displacement.see(summary["rewards/chosen"], self.beta)
                 if self.groups is not None:
                     for name, alpha in zip(self.groups.names, self.groups.alpha.tolist(), strict=True):
                         metrics[f"groups/{name}/weight"] = [alpha]

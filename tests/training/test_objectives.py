@@ -11,6 +11,7 @@ from tiny_trainers import assert_same, make_pairs, make_trainer, oracle_gradient
 
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.pair_columns import without_selection
 from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics
 from fairpp_hf.training.reference_cache import model_digest, pair_keys
 
@@ -157,21 +158,44 @@ def test_bad_groups(tmp_path, change, message):
 
 
 def test_metrics_by_hand():
-    """Weights 1, 3, 0: loss (1*2 + 3*4) / 3 by pairs and 14 / 4 by weight; margins 1, -1, 5; (1 + 3)^2 / (1 + 9) = 1.6."""
+    """Weights 1, 3, 0: loss (1*2 + 3*4) / 3 by pairs and 14 / 4 by weight; margins 1, -1, 5; (1 + 3)^2 / (1 + 9) = 1.6.
+
+    Tokens are counted together: chosen completions of 1, 2 and 3 tokens with 3 of them most likely are an accuracy of 1/2.
+    """
     metrics = PairMetrics()
-    metrics.add(
-        weight=torch.tensor([1.0, 3.0, 0.0]),
-        loss=torch.tensor([2.0, 4.0, 9.0]),
-        chosen_reward=torch.tensor([1.0, 0.0, 2.0]),
-        rejected_reward=torch.tensor([0.0, 1.0, -3.0]),
-        tier=torch.tensor([1, 7, 7]),
-        group=torch.tensor([0, 0, 1]),
-    )
+    columns = {
+        "weight": [1.0, 3.0, 0.0],
+        "loss": [2.0, 4.0, 9.0],
+        "chosen_reward": [1.0, 0.0, 2.0],
+        "rejected_reward": [0.0, 1.0, -3.0],
+        "chosen_logp": [-10.0, -20.0, -30.0],
+        "rejected_logp": [-11.0, -19.0, -36.0],
+        "sequence_tokens": [10, 10, 10],
+        "chosen_tokens": [1, 2, 3],
+        "rejected_tokens": [2, 2, 2],
+        "entropy": [6.0, 12.0, 6.0],
+        "chosen_logits": [0.6, 0.6, 0.0],
+        "rejected_logits": [0.0, 0.3, 0.3],
+        "chosen_top1": [1, 2, 0],
+        "tier": [1, 7, 7],
+        "group_number": [0, 0, 1],
+    }
+    for rows in ([0, 1], [2]):
+        metrics.add({name: torch.tensor(values)[rows] for name, values in columns.items()})
     assert metrics.loss(by_weight=False) == pytest.approx(14 / 3)
     assert metrics.loss(by_weight=True) == pytest.approx(14 / 4)
-    assert metrics.mean_chosen_reward() == pytest.approx(1)
     assert metrics.summary(["north", "south"]) == pytest.approx(
         {
+            "entropy": 24 / 12,
+            "logits/chosen": 1.2 / 6,
+            "logits/rejected": 0.6 / 6,
+            "mean_token_accuracy": 3 / 6,
+            "rewards/chosen": 1,
+            "rewards/rejected": -2 / 3,
+            "rewards/accuracies": 2 / 3,
+            "rewards/margins": 5 / 3,
+            "logps/chosen": -20,
+            "logps/rejected": -22,
             "weights/mean": 4 / 3,
             "weights/max": 3,
             "weights/effective_sample_size": 1.6,
@@ -247,6 +271,15 @@ def test_displacement_is_noticed_in_training(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="fairpp_hf"):
         make_trainer(tmp_path, wrong, **settings).train()
     assert caplog.text.count("Likelihood displacement") == 1
+
+
+def test_only_a_selection_of_all_rows_in_order_is_dropped():
+    everything = PAIRS.filter(lambda row: True)
+    assert everything._indices is not None
+    assert without_selection(everything)._indices is None
+    assert without_selection(everything).to_list() == PAIRS.to_list()
+    for selection in (PAIRS.select([5, 4, 3, 2, 1, 0]), PAIRS.select([0, 2])):
+        assert without_selection(selection).to_list() == selection.to_list()
 
 
 # -- reference ---------------------------------------------------------------------------------------------------------

