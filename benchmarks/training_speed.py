@@ -1,6 +1,6 @@
 """How fast is ReweightedDPOTrainer against trl.DPOTrainer, on the pairs of Fair-PP, and are the gradients the same?
 
-    python benchmarks/training_speed.py [--model PATH] [--questions 8] [--repeats 5] [--full] [--bf16]
+    python benchmarks/training_speed.py [--model PATH] [--questions 8] [--repeats 3] [--full] [--bf16]
 
 For 3, 2 and 1 pairs a question, both trainers take the same model, LoRA weights, pairs and settings, and compute the
 gradient of one batch each in turn (collation, policy, reference with the adapter off, loss, metrics, backward). Prints
@@ -130,7 +130,7 @@ def compare(count: int, model: Path, arguments: argparse.Namespace) -> dict[str,
 
 
 def peak_memory(side: str, count: int, model: Path, arguments: argparse.Namespace) -> float:
-    """MiB that two steps take beyond the loaded model, in a process of its own."""
+    """MiB that a step takes beyond the loaded model, in a process of its own."""
     command = [sys.executable, __file__, "--memory-of", side, str(count), "--model", str(model)]
     command += ["--questions", str(arguments.questions)]
     command += [flag for flag, given in (("--full", arguments.full), ("--bf16", arguments.bf16)) if given]
@@ -148,8 +148,7 @@ def print_memory(side: str, count: int, model: Path, arguments: argparse.Namespa
         # Loading has had its own peak: the kernel begins to count anew, where it is Linux.
         Path("/proc/self/clear_refs").write_text("5")
         start = resident("VmRSS")
-    for _ in range(2):
-        step(trainer, range(of_batch))
+    step(trainer, range(of_batch))
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident("VmHWM")
     print((peak - start) / 2**20)
 
@@ -201,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="folder of the model (default: the small real one)")
     parser.add_argument("--questions", type=int, default=8, help="questions a batch")
-    parser.add_argument("--repeats", type=int, default=5, help="timed batches a case")
+    parser.add_argument("--repeats", type=int, default=3, help="timed batches a case")
     parser.add_argument("--full", action="store_true", help="all weights instead of LoRA")
     parser.add_argument("--bf16", action="store_true", help="mixed precision")
     parser.add_argument("--memory-of", nargs=2, metavar=("SIDE", "PAIRS"), help=argparse.SUPPRESS)

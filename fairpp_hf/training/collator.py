@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from fairpp_hf.training.pair_columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER
 from fairpp_hf.training.shared_prefix import Completion, lay_out
 
-PAIR_COLUMNS = ("weight", "label_probability", "tier", "group_number", "ref_chosen_logps", "ref_rejected_logps")
+PAIR_COLUMNS = ("weight", LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
 """Columns of one number a pair that a batch carries where the examples have them."""
 
 
@@ -56,12 +57,15 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
         batch |= {side: torch.tensor(of_pairs) for side, of_pairs in sides.items()}
         for name in PAIR_COLUMNS:
             if name in examples[0]:
-                whole = name in ("tier", "group_number")
+                whole = name in (TIER, GROUP_NUMBER)
                 values = [example[name] for example in examples]
                 batch[name] = torch.tensor(values, dtype=torch.long if whole else torch.float32)
         # Map-style datasets are checked whole before training; a stream can only be checked as it passes.
         if "weight" in batch and not (torch.isfinite(batch["weight"]).all() and (batch["weight"] >= 0).all()):
             raise ValueError(f"weight must be finite and at least 0; got {batch['weight'].tolist()} in one batch.")
+        probability = batch.get(LABEL_PROBABILITY, torch.zeros(1))
+        if not ((probability >= 0) & (probability <= 1)).all():
+            raise ValueError(f"{LABEL_PROBABILITY} must be between 0 and 1; got {probability.tolist()} in one batch.")
         return batch
 
     def _truncated(self, prompt: Sequence[int], completion: Sequence[int]) -> Completion:

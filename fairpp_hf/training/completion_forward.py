@@ -9,7 +9,7 @@ from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fairpp_hf.training.shared_prefix import model_inputs, only_positions, separate_rows, sharing_obstacle
+from fairpp_hf.training.shared_prefix import PADDING, model_inputs, only_positions, separate_rows, sharing_obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ class CompletionTokens(NamedTuple):
     """whether the token is the most likely one."""
     aux_loss: Tensor | None
     """of a mixture of experts, a scalar."""
+    computed: Tensor
+    """tokens that went through the model, a whole number."""
 
 
 class CompletionForward:
@@ -74,11 +76,13 @@ class CompletionForward:
             ValueError: prompts must be shared and cannot be.
         """
         # As many rows as completions: no prompt is shared, and the plain layout it is.
-        if len(batch["input_ids"]) == len(batch["place"]):
-            return self._run(model, batch, shared=False, **model_kwargs)
-        if self._shares(model, batch):
+        has_shared = len(batch["input_ids"]) != len(batch["place"])
+        can_share = self._shares(model, batch, has_shared)
+        if has_shared and can_share:
             return self._run(model, batch, shared=True, **model_kwargs)
-        return self._run(model, separate_rows(batch, self.pad_token_id), shared=False, **model_kwargs)
+        if has_shared:
+            batch = separate_rows(batch, self.pad_token_id)
+        return self._run(model, batch, shared=False, **model_kwargs)
 
     def obstacle(self, model: nn.Module) -> str | None:
         """Why this model cannot share prompts, as far as its configuration tells."""
@@ -89,14 +93,24 @@ class CompletionForward:
         if getattr(causal_lm, "_is_stateful", False):
             return "the model carries a state from token to token"
         if self.router_loss:
-            return "the balance of a mixture of experts would count a shared prompt once"
+            return "the balance of a mixture of experts counts all tokens, and would count a shared prompt once"
         return sharing_obstacle(causal_lm.config, self.max_length)
 
-    def _shares(self, model: nn.Module, batch: dict[str, Tensor]) -> bool:
+    @property
+    def fell_back(self) -> bool:
+        """Whether some model was found not to share prompts."""
+        return not all(self._can_share.values())
+
+    def _shares(self, model: nn.Module, batch: dict[str, Tensor], has_shared: bool) -> bool:
         key = id(self._causal_lm(model))
         if key not in self._can_share:
-            reason = "it was not asked for" if self.share_prefix is False else self.obstacle(model)
-            self._can_share[key] = reason is None and self._agrees(model, batch)
+            if self.share_prefix is False or self.obstacle(model) is not None:
+                self._can_share[key] = False
+                return False
+            # Processes have batches of their own, and must come to the check together.
+            if not self.accelerator.gather(torch.tensor([has_shared], device=batch["input_ids"].device)).any():
+                return False
+            self._can_share[key] = self._agrees(model, batch)
         return self._can_share[key]
 
     def _agrees(self, model: nn.Module, batch: dict[str, Tensor]) -> bool:
@@ -154,6 +168,7 @@ class CompletionForward:
             mean_logits=by_completion(outputs.mean_logits),
             is_top1=by_completion(outputs.is_top1),
             aux_loss=outputs.aux_loss,
+            computed=(batch["segment"] != PADDING).sum(),
         )
 
     def _causal_lm(self, model: nn.Module) -> PreTrainedModel:

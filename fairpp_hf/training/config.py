@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from datasets import IterableDataset
+from transformers.trainer_pt_utils import AcceleratorConfig
 from trl import DPOConfig
 
 from fairpp_hf.training.collator import DataCollatorForWeightedPreference
@@ -125,6 +126,27 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
             "would change what the sample weights mean. Use trl.DPOTrainer for WPO."
         )
+    if config.truncation_mode not in ("keep_start", "keep_end"):
+        problems.append(
+            f"truncation_mode must be 'keep_start' or 'keep_end'; got {config.truncation_mode!r}. Set one of the "
+            "two, or max_length=None."
+        )
+    if config.label_smoothing_factor:
+        problems.append(
+            f"label_smoothing_factor must be 0; got {config.label_smoothing_factor}. It smooths the tokens of a language "
+            "model's loss, which preference losses do not have. For noisy preferences use soft_labels, or label_smoothing "
+            "with loss_type 'robust'."
+        )
+    if cast(AcceleratorConfig, config.accelerator_config).dispatch_batches:
+        problems.append(
+            "dispatch_batches of accelerator_config must be False; got True. The tensors of a batch have lengths of their "
+            "own and cannot be cut alike. Remove the setting."
+        )
+    if getattr(config, "group_column", None) and config.restore_callback_states_from_checkpoint:
+        problems.append(
+            "restore_callback_states_from_checkpoint must be False with group_column; got True. The groups' weights are "
+            "taken up from the checkpoint without it. Remove the setting."
+        )
     parallelism: Any = config.parallelism_config
     if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
         problems.append(
@@ -136,7 +158,7 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
     return problems
 
 
-def unsupported_arguments(compute_metrics: Any, data_collator: Any, train_dataset: Any) -> list[str]:
+def unsupported_arguments(compute_metrics: Any, data_collator: Any) -> list[str]:
     """One sentence for each argument of the trainer that it does not support."""
     problems = []
     if compute_metrics is not None:
@@ -148,11 +170,6 @@ def unsupported_arguments(compute_metrics: Any, data_collator: Any, train_datase
         problems.append(
             "data_collator must be None or a fairpp_hf.training.DataCollatorForWeightedPreference; got "
             f"{type(data_collator).__name__}. Batches hold completions and pairs that refer to them."
-        )
-    images = {"image", "images"} & set(getattr(train_dataset, "column_names", None) or [])
-    if images:
-        problems.append(
-            f"train_dataset must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images."
         )
     return problems
 

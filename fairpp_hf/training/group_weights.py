@@ -38,6 +38,9 @@ class GroupWeights(TrainerCallback, ExportableState):
         self.names = names
         self.share = torch.tensor(share, dtype=torch.float64)
         self.step_size = step_size
+        self._begin()
+
+    def _begin(self) -> None:
         trained = (self.share > 0).double()
         self.alpha = trained / trained.sum()
         self._sums = torch.zeros_like(self.share)
@@ -54,10 +57,13 @@ class GroupWeights(TrainerCallback, ExportableState):
     def step(self) -> None:
         """Move alpha by the losses of one optimiser step."""
         losses = torch.where(self.share > 0, self._sums / self.share.clamp(min=1e-300), 0.0)
+        self._sums.zero_()
+        if not torch.isfinite(losses).all():
+            logger.warning("The groups' weights stay as they are: a loss of this step is not finite.")
+            return
         # Shifted by the largest, which the normalisation takes out again, so that exp cannot overflow.
         self.alpha = self.alpha * torch.exp(self.step_size * (losses - losses.max()))
         self.alpha /= self.alpha.sum()
-        self._sums.zero_()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -67,18 +73,19 @@ class GroupWeights(TrainerCallback, ExportableState):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take up the weights of the checkpoint that the run is resumed from."""
-        saved = cast(dict[str, Any], state.stateful_callbacks or {}).get(type(self).__name__)
-        if not state.global_step or not isinstance(saved, dict):
+        """Begin with equal weights, or with those of the checkpoint that the run is resumed from."""
+        self._begin()
+        if not state.global_step:
             return
-        weights = saved["attributes"]["weights"]
+        saved = cast(dict[str, Any], state.stateful_callbacks or {}).get(type(self).__name__)
+        weights = saved["attributes"]["weights"] if isinstance(saved, dict) else {}
         unknown = [
             name for name, share in zip(self.names, self.share, strict=True) if share > 0 and name not in weights
         ]
         if unknown:
             raise ValueError(
                 f"A checkpoint must have a weight for every group; got none for {unknown[0]!r} ({len(unknown)} such). "
-                "Resume with the data that the run began with."
+                "Resume with the data and the group_column that the run began with."
             )
         self.alpha = torch.tensor([weights.get(name, 0.0) for name in self.names], dtype=torch.float64)
         logger.info("Group weights taken up from the checkpoint: %s", weights)

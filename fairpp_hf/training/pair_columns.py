@@ -1,6 +1,7 @@
 """Columns of a preference dataset besides its texts and weights: soft labels, tiers and groups."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,22 @@ from numpy.typing import NDArray
 
 LABEL_PROBABILITY = "label_probability"
 TIER = "tier"
-GROUP_NUMBER = "group_number"
+GROUP_NUMBER = "_group_number"
+"""The trainer's own column: an index of `group_column`."""
+
+_ROWS_AT_ONCE = 100_000
 
 
 def column_of(dataset: Dataset, name: str) -> pa.Array:
     """One column of a dataset, contiguous."""
     column = dataset.select_columns(name).with_format("arrow")[:][name]
     return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+
+
+def column_parts(dataset: Dataset, name: str) -> Iterator[pa.ChunkedArray]:
+    """One column of a dataset in parts of some rows, for what is too long to be held whole, such as tokens."""
+    for part in dataset.select_columns(name).with_format("arrow").iter(batch_size=_ROWS_AT_ONCE):
+        yield cast(Any, part)[name]
 
 
 def without_selection(dataset: Dataset) -> Dataset:
@@ -62,7 +72,7 @@ def has_tiers(dataset: Any) -> bool:
 
 
 def number_groups(dataset: Dataset, group_column: str, names: list[str], name: str) -> Dataset:
-    """Add the column `group_number`, an index into `names`, which new groups are appended to.
+    """Add the column `GROUP_NUMBER`, an index into `names`, which new groups are appended to.
 
     Raises:
         ValueError: a row without a group.
@@ -74,10 +84,11 @@ def number_groups(dataset: Dataset, group_column: str, names: list[str], name: s
             f"{name} must have a group in every row of {group_column!r}; got none at row {row} ({labels.null_count} such of "
             f"{len(labels)} rows). Drop or mend these rows."
         )
-    for label in labels.dictionary.to_pylist():
-        if label not in names:
-            names.append(label)
-    numbers = np.array([names.index(label) for label in labels.dictionary.to_pylist()], dtype=np.int64)
+    known = {label: number for number, label in enumerate(names)}
+    numbers = np.array([known.setdefault(label, len(known)) for label in labels.dictionary.to_pylist()], dtype=np.int64)
+    names[:] = known
+    if GROUP_NUMBER in dataset.column_names:
+        dataset = dataset.remove_columns(GROUP_NUMBER)
     return dataset.add_column(GROUP_NUMBER, numbers[labels.indices.to_numpy()])
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fairpp_hf.training.completion_forward import CompletionTokens
+from fairpp_hf.training.pair_columns import GROUP_NUMBER, TIER
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,12 @@ class PairMetrics:
 
         Args:
             columns: (P,) each, on the CPU: `weight`, `loss`, `chosen_reward`, `rejected_reward`, `chosen_logp`,
-                `rejected_logp`, those of `token_columns`, and where there are such `tier` and `group_number`.
+                `rejected_logp`, those of `token_columns`, and where there are such `TIER` and `GROUP_NUMBER`.
         """
         columns = {name: column.double() for name, column in columns.items()}
         weight, loss = columns["weight"], columns["loss"]
         margin = columns["chosen_reward"] - columns["rejected_reward"]
-        labels = {kind: columns.pop(name, None) for kind, name in (("tier", "tier"), ("group", "group_number"))}
+        labels = {kind: columns.pop(name, None) for kind, name in (("tier", TIER), ("group", GROUP_NUMBER))}
         for name, values in {
             **columns,
             "pairs": torch.ones_like(weight),

@@ -1,7 +1,7 @@
 """The reference's log-probabilities computed before training, from disk where they are known."""
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from accelerate.utils import broadcast_object_list, is_peft_model
@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from trl import DPOTrainer
 from trl.models import prepare_deepspeed
 
+from fairpp_hf.training.collator import DataCollatorForWeightedPreference
 from fairpp_hf.training.reference_cache import ReferenceCache, model_digest, pair_keys
 from fairpp_hf.training.sampler import prompt_groups
 
@@ -36,9 +37,9 @@ class PrecomputedReference(DPOTrainer):
             return super()._precompute_ref_logps(dataset, name, batch_size)  # has the error for it
         self._set_up_forward()
         keys = {side: pair_keys(dataset, side, by_pair=self.ld_alpha is not None) for side in ("chosen", "rejected")}
-        cache = ReferenceCache(self._digest_of_reference())
         main = self.accelerator.is_main_process
-        known = broadcast_object_list([cache.read() if main else None], from_process=0)[0]
+        cache = ReferenceCache(self._digest_of_reference()) if main and self._can_be_known_again() else None
+        known = broadcast_object_list([cache.read() if cache else {}], from_process=0)[0]
         unknown = np.array(
             [
                 pair[0] not in known or pair[1] not in known
@@ -67,10 +68,17 @@ class PrecomputedReference(DPOTrainer):
                 for side, logps in (("chosen", chosen), ("rejected", rejected)):
                     found |= {keys[side][row]: logp for row, logp in zip(of_batch, logps.tolist(), strict=True)}
                 known |= found
-                if main:
+                if cache is not None:
                     cache.write(found)
-        taken = len(dataset) - len(rows)
-        logger.info("Reference log-probabilities: %d pairs computed, %d taken from %s.", len(rows), taken, cache.path)
+        if main:
+            where = "nowhere" if cache is None else str(cache.path)
+            taken = len(dataset) - len(rows)
+            logger.info(
+                "Reference log-probabilities: %d pairs computed, %d taken; kept in %s.", len(rows), taken, where
+            )
+        # A dataset that comes here again, as through `evaluate`, has them already.
+        columns = [f"ref_{side}_logps" for side in keys]
+        dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
         for side, of_side in keys.items():
             dataset = dataset.add_column(
                 f"ref_{side}_logps", np.array([known[key] for key in of_side], dtype=np.float32)
@@ -85,16 +93,26 @@ class PrecomputedReference(DPOTrainer):
             return cast(nn.Module, self._precompute_engine)
         return cast(nn.Module, self.model if self.ref_model is None else self.ref_model)
 
+    def _can_be_known_again(self) -> bool:
+        """Whether the model can be told from others: of what ZeRO-3 divides, a process sees nothing."""
+        plugin = self.args.deepspeed_plugin
+        return plugin is None or plugin.zero_stage != 3
+
     def _digest_of_reference(self) -> str:
         if self._reference_digest is None:
+            # Truncation is the collator's, which may be a user's.
+            collator = cast(DataCollatorForWeightedPreference, self.data_collator)
             settings = {
-                name: getattr(self.args, name) for name in ("bf16", "fp16", "max_length", "truncation_mode", "ld_alpha")
+                "bf16": self.args.bf16,
+                "fp16": self.args.fp16,
+                "max_length": collator.max_length,
+                "truncation_mode": collator.truncation_mode,
+                "ld_alpha": self.ld_alpha,
             }
-            # TRL hashes a reference of its own before that is sharded; a policy whose adapters are switched off is hashed
-            # without them, so that every persona's training finds the same reference.
-            if self.ref_model is None and is_peft_model(self.model):
-                digest = model_digest(cast(nn.Module, self.model), settings)
-            else:
-                digest = model_digest(cast(str, self._precompute_model_hash), settings)
-            self._reference_digest = broadcast_object_list([digest], from_process=0)[0]
+            # A reference of its own may be sharded by now, and TRL has hashed its weights before; a policy whose adapters
+            # are switched off is hashed without them, so that every persona's training finds the same reference.
+            own = self.ref_model is None and is_peft_model(self.model)
+            model = self.model if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
+            weights = None if own else cast(str, self._precompute_model_hash)
+            self._reference_digest = model_digest(cast(Any, model), settings, weights)
         return self._reference_digest

@@ -60,7 +60,8 @@ def lay_out(
     """
     of_row: dict[Any, list[int]] = {}
     for number, (prompt, _) in enumerate(completions):
-        of_row.setdefault(prompt if share_prefix else number, []).append(number)
+        # Of a prompt of one token nothing is left to share.
+        of_row.setdefault(prompt if share_prefix and len(prompt) > 1 else number, []).append(number)
 
     rows: list[tuple[list[int], list[int], list[int]]] = []
     place = [(0, 0)] * len(completions)
@@ -171,7 +172,7 @@ def only_positions(backbone: nn.Module, positions: Tensor, width: int) -> Iterat
 
     def select(module: nn.Module, arguments: Any, output: Any) -> Any:
         hidden = output.last_hidden_state[:, -width:]
-        output.last_hidden_state = hidden.reshape(-1, hidden.size(-1))[positions].unsqueeze(0)
+        output.last_hidden_state = hidden.reshape(-1, hidden.size(-1))[positions.to(hidden.device)].unsqueeze(0)
         return output
 
     handle = backbone.register_forward_hook(select)

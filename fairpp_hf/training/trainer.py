@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import EvalLoopOutput
 from trl import DPOConfig
 from trl.models.utils import disable_gradient_checkpointing
@@ -39,6 +41,7 @@ from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
     GROUP_NUMBER,
+    LABEL_PROBABILITY,
     TIER,
     check_label_probabilities,
     group_numbers,
@@ -49,7 +52,6 @@ from fairpp_hf.training.pair_columns import (
 from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.precomputed_reference import PrecomputedReference
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
-from fairpp_hf.training.shared_prefix import PADDING
 from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights, weights_of
 from fairpp_hf.training.weighted_step import WeightedStep
 
@@ -66,7 +68,8 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
     where l_i is the loss of the pair (`loss_type`, as in TRL), w_i its weight, and D the number of the step's pairs, in
     all accumulated micro-batches and on all processes (`weight_normalization` has other ways). Weights are scaled to mean
     1 over the dataset, so that with equal weights it trains as `DPOTrainer` does. The logged `loss` and `eval_loss` are
-    this objective; `eval_loss` is exact over the evaluation set and fit for `load_best_model_at_end`.
+    this objective; `eval_loss` is exact over the evaluation set and fit for `load_best_model_at_end`. With a mixture of
+    experts whose balance is part of the loss, that part counts each completion once, however many pairs have it.
 
     Called like `trl.DPOTrainer`. Every dataset needs a `weight` column of finite numbers that are at least 0, and not
     all 0; `load_dataset("fairpp", "pairs", target=...)` has one. Text models only.
@@ -108,6 +111,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         ```
     """
 
+    full_precision_columns = PAIR_COLUMNS
     _tag_names = ["trl", "dpo", "fairpp_hf", "reweighted-dpo"]  # noqa: RUF012 (TRL's own form)
     _name = "Reweighted DPO"
 
@@ -140,7 +144,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         self.group_column: str | None = self._own_settings["group_column"]
         problems = [
             *unsupported_settings(args),
-            *unsupported_arguments(compute_metrics, data_collator, train_dataset),
+            *unsupported_arguments(compute_metrics, data_collator),
             *stream_problems(self._own_settings, train_dataset, "train_dataset"),
             *stream_problems(self._own_settings, eval_dataset, "eval_dataset"),
         ]
@@ -149,6 +153,16 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         # All that can be known to be wrong is said before a model is loaded.
         for name, dataset in _named({"train_dataset": train_dataset, "eval_dataset": eval_dataset}):
             self._check_columns(dataset, name)
+
+        # A stream, also one to evaluate on, must not be dispatched: the tensors of a batch have lengths of their own.
+        cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
+        if args.label_smoothing and not {"exo_pair", "robust"} & set(args.loss_type):
+            logger.warning(
+                "label_smoothing=%s has no effect on loss_type %s, as in TRL; it is for 'exo_pair' and 'robust'. See "
+                "soft_labels for noisy preferences.",
+                args.label_smoothing,
+                args.loss_type,
+            )
 
         self.loss_settings = LossSettings(
             beta=args.beta,
@@ -188,13 +202,16 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         """Choose the collator and the way of computing completions; before the first forward, which TRL may do in init."""
         if self._forward is not None:
             return
-        half = self.args.bf16 or self.args.fp16 or cast(Any, self.model).dtype != torch.float32
+        collator = self.data_collator
+        max_length = getattr(collator, "max_length", None)
+        model = cast(Any, self.model)
+        quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
         self._forward = CompletionForward(
             self.accelerator,
             share_prefix=self.share_prefix,
-            max_length=cast(DPOConfig, self.args).max_length,
+            max_length=max_length,
             pad_token_id=self._tokenizer.pad_token_id,
-            half_precision=half or getattr(self.model, "is_loaded_in_4bit", False),
+            half_precision=self.args.bf16 or self.args.fp16 or model.dtype != torch.float32 or quantised,
             router_loss=self.aux_loss_enabled,
         )
         if self.share_prefix is not False:
@@ -221,8 +238,9 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         problems = stream_problems(self._own_settings, dataset, name)
         if problems:
             raise ValueError(problems[0])
-        if dataset.column_names and TIER in dataset.column_names and not has_tiers(dataset):
-            dataset = dataset.remove_columns(TIER)
+        # Columns of these names that are not asked for, or not ours, must not reach the collator.
+        unwanted = {LABEL_PROBABILITY: not self.soft_labels, TIER: not has_tiers(dataset), GROUP_NUMBER: True}
+        dataset = dataset.remove_columns([column for column in dataset.column_names or [] if unwanted.get(column)])
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(prepared, Dataset):
             dropped = len(dataset) - len(prepared)
@@ -241,6 +259,9 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         return prepared
 
     def _check_columns(self, dataset: Any, name: str) -> None:
+        images = {"image", "images"} & set(dataset.column_names or [])
+        if images:
+            raise ValueError(f"{name} must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images.")
         check_weight_columns(dataset, name)
         if self.soft_labels:
             check_label_probabilities(dataset, name)
@@ -293,7 +314,11 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
 
     def _policy_tokens(self, model: nn.Module, batch: dict[str, Tensor]) -> CompletionTokens:
         forward = cast(CompletionForward, self._forward)
-        return forward(model, batch, **({"output_router_logits": True} if self.aux_loss_enabled else {}))
+        tokens = forward(model, batch, **({"output_router_logits": True} if self.aux_loss_enabled else {}))
+        if forward.fell_back:
+            # Batches to come need not be taken apart.
+            cast(DataCollatorForWeightedPreference, self.data_collator).share_prefix = False
+        return tokens
 
     def compute_ref_log_probs(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities of chosen and rejected completions under the reference model, each (P,)."""
@@ -337,9 +362,14 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         return self.weight_normalization == "batch"
 
     def _loss_weights(self, batch: dict[str, Tensor], mode: str) -> Tensor:
-        """w_i, (P,): 1 in training where the sampler has taken account of the weights."""
+        """w_i, (P,): in training their mean for all, where the sampler has taken account of the differences."""
+        weight = batch[WEIGHT_COLUMN]
         drawn = mode == "train" and self.weight_application == "sampling"
-        return torch.ones_like(batch[WEIGHT_COLUMN]) if drawn else batch[WEIGHT_COLUMN]
+        return torch.full_like(weight, self._mean_weight) if drawn else weight
+
+    @cached_property
+    def _mean_weight(self) -> float:
+        return float(weights_of(cast(Dataset, self.train_dataset), "train dataset").mean())
 
     def compute_loss(
         self,
@@ -402,6 +432,14 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
             self.groups.step()
         return loss
 
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        """The loss of a batch; there are no logits to give, since the head runs on few positions."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs), None, None
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As in `Trainer`, with the loss exact over all pairs instead of a mean of batches."""
         metrics = self._pair_metrics["eval"]
@@ -447,7 +485,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
             gathered = dict(zip(columns, gather(per_pair).cpu().unbind(dim=1), strict=True))
         self._pair_metrics[mode].add(gathered)
         if mode == "train":
-            computed = self.accelerator.gather((batch["segment"] != PADDING).sum().unsqueeze(0)).sum().item()
+            computed = self.accelerator.gather(policy.computed.unsqueeze(0)).sum().item()
             self._total_train_tokens += int(gathered["sequence_tokens"].sum().item()) // self._tp_size
             self._computed_tokens += int(computed) // self._tp_size
             if self.groups is not None:

@@ -26,6 +26,9 @@ class WeightedStep:
     loss_is_scaled_for_ga = True
 
     accelerator: Any
+    args: Any
+    full_precision_columns: tuple[str, ...] = ("weight",)
+    """Columns of a batch that keep their precision."""
 
     def step_share(self, batch: dict[str, Any]) -> Tensor:
         """What one micro-batch adds to the divisor of its step: a scalar."""
@@ -55,6 +58,12 @@ class WeightedStep:
         policy = getattr(plugin, "mixed_precision_policy", None)
         if isinstance(policy, MixedPrecisionPolicy):
             plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=torch.float32)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As in `Trainer`; but DeepSpeed's 16 bits are for the model, not for weights and log-probabilities."""
+        prepared = super()._prepare_inputs(inputs)  # type: ignore[misc]
+        kept = {name: inputs[name].to(self.args.device) for name in self.full_precision_columns if name in inputs}
+        return {**prepared, **kept}
 
     @property
     def step_scale(self) -> int:

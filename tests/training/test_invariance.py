@@ -202,6 +202,7 @@ def test_two_processes_are_one(tmp_path):
         assert_same(two[name]["gradient"], step_gradient(tmp_path, PAIRS, **settings), tolerance=1e-5)
     one = make_trainer(tmp_path, PAIRS, eval_dataset=PAIRS.select(range(7)), weight_normalization="batch")
     assert two["batch"]["eval_loss"] == pytest.approx(one.evaluate()["eval_loss"], rel=1e-5)
+    assert two["unequal"]["loss"] > 0
     trained = make_trainer(tmp_path, PAIRS, **cases["groups"], per_device_train_batch_size=8, max_steps=1)
     trained.train()
     torch.testing.assert_close(two["groups"]["alpha"], trained.groups.alpha)

@@ -1,11 +1,13 @@
 """Soft labels, groups, metrics and warnings of `ReweightedDPOTrainer`, and bad columns."""
 
 import logging
+import math
 import re
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny_models import tiny_model
 from tiny_trainers import assert_same, make_pairs, make_trainer, oracle_gradient, question_pairs, step_gradient
 
@@ -13,7 +15,7 @@ from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
 from fairpp_hf.training.pair_columns import without_selection
 from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics
-from fairpp_hf.training.reference_cache import model_digest, pair_keys
+from fairpp_hf.training.reference_cache import ReferenceCache, model_digest, pair_keys
 
 WEIGHTS = [[0.1, 0.4], [0.3, 0.3], [2.0, 2.0]]
 PAIRS = question_pairs(WEIGHTS)
@@ -178,7 +180,7 @@ def test_metrics_by_hand():
         "rejected_logits": [0.0, 0.3, 0.3],
         "chosen_top1": [1, 2, 0],
         "tier": [1, 7, 7],
-        "group_number": [0, 0, 1],
+        "_group_number": [0, 0, 1],
     }
     for rows in ([0, 1], [2]):
         metrics.add({name: torch.tensor(values)[rows] for name, values in columns.items()})
@@ -304,20 +306,79 @@ def test_reference_keys_tell_completions_apart_and_not_pairs():
     assert {len(key) for key in chosen} == {16}
 
 
-def test_a_reference_is_known_by_its_base_weights_and_settings():
-    from peft import LoraConfig, get_peft_model
+def adapted(seed=0, rank=2, alpha=8, ref=False):
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False
+    )
+    model = get_peft_model(tiny_model(), config)
+    if ref:
+        model.add_adapter("ref", config)
+    return model
 
-    def adapted(seed, rank=2):
-        torch.manual_seed(seed)
-        config = LoraConfig(r=rank, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
-        return get_peft_model(tiny_model(), config)
 
-    digest = model_digest(adapted(0), {"bf16": False})
-    assert digest == model_digest(adapted(1, rank=4), {"bf16": False}), "adapters are switched off in the reference"
-    assert digest != model_digest(adapted(0), {"bf16": True})
-    changed = adapted(0)
-    changed.get_base_model().model.embed_tokens.weight.data[0, 0] += 1
-    assert digest != model_digest(changed, {"bf16": False})
-    with_reference = adapted(0)
-    with_reference.add_adapter("ref", with_reference.peft_config["default"])
-    assert digest != model_digest(with_reference, {"bf16": False})
+def test_a_reference_is_known_by_what_it_computes_with():
+    digest = model_digest(adapted(), {"bf16": False})
+    assert digest == model_digest(adapted(seed=1, rank=4), {"bf16": False}), (
+        "adapters are switched off in the reference"
+    )
+    assert digest != model_digest(adapted(), {"bf16": True})
+    weights = adapted()
+    weights.get_base_model().model.embed_tokens.weight.data[0, 0] += 1
+    rotary = adapted()
+    rotary.get_base_model().config.rope_parameters["rope_theta"] = 100.0
+    attention = adapted()
+    attention.get_base_model().set_attn_implementation("eager")
+    others = [model_digest(model, {"bf16": False}) for model in (weights, rotary, attention, adapted(ref=True))]
+    # the scale of an adapter that is switched on in the reference
+    others.append(model_digest(adapted(ref=True, alpha=32), {"bf16": False}))
+    assert len({digest, *others}) == 6
+
+
+def test_a_prompt_learning_adapter_can_have_its_reference_computed_beforehand(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    before, live = (
+        make_trainer(tmp_path, PAIRS, peft=prompts, precompute_ref_log_probs=precomputed).evaluate()
+        for precomputed in (True, False)
+    )
+    assert before["eval_loss"] == pytest.approx(live["eval_loss"], rel=1e-5)
+
+
+def test_a_cache_that_cannot_be_used_is_named_before_anything_is_computed(tmp_path):
+    (tmp_path / ("a" * 32 + ".sqlite")).write_text("this is no database, and longer than a header of one would be" * 40)
+    file = f"{tmp_path}/{'a' * 32}.sqlite"
+    message = (
+        f"The cache of reference log-probabilities must be a database that can be written to; got {file}: "
+        "file is not a database. Set FAIRPP_HOME to a folder of yours, or delete a file that is damaged."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ReferenceCache("a" * 64, tmp_path)
+    with pytest.raises(ValueError, match=r"must be a database that can be written to; got .*Set FAIRPP_HOME"):
+        ReferenceCache("b" * 64, tmp_path / ("a" * 32 + ".sqlite"))
+
+
+def test_a_log_probability_that_is_none_is_not_kept(tmp_path):
+    cache = ReferenceCache("a" * 64, tmp_path)
+    with pytest.raises(ValueError, match=r"^Reference log-probabilities must be finite; got nan \(1 such of 2\)\."):
+        cache.write({b"1": -1.0, b"2": math.nan})
+    assert cache.read() == {}
+    cache.write({b"1": -1.0})
+    cache.write({b"1": -2.0, b"3": -3.0})
+    assert cache.read() == {b"1": -1.0, b"3": -3.0}
+
+
+def test_a_step_whose_loss_is_not_finite_leaves_the_groups_as_they_are(caplog):
+    groups = GroupWeights(["north", "south"], np.array([0.5, 0.5]), step_size=0.5)
+    groups.add(torch.tensor([0, 1]), torch.tensor([math.inf, 0.2]))
+    groups.step()
+    assert groups.alpha.tolist() == [0.5, 0.5]
+    assert "a loss of this step is not finite" in caplog.text
+
+
+def test_groups_are_not_resumed_from_a_checkpoint_without_them(tmp_path):
+    settings = {"max_steps": 2, "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1}
+    make_trainer(tmp_path, PAIRS, **settings).train()
+    trainer = make_trainer(tmp_path, PAIRS, group_column="group", **settings)
+    with pytest.raises(ValueError, match=r"^A checkpoint must have a weight for every group; got none for 'north'"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))

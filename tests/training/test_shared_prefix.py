@@ -165,11 +165,11 @@ CANNOT = {
     ),
     "recurrent": (
         lambda: tiny("Mamba", state_size=4, num_heads=2),
-        "",
+        "the model carries a state from token to token",
     ),
     "positions by distance in the row": (
         lambda: tiny("Bloom", n_head=2, n_layer=2),
-        "",
+        "the model does not take such rows",
     ),
 }
 
@@ -197,6 +197,28 @@ def test_others_fall_back_with_one_line(tmp_path, caplog, kind):
     settings = {"eval_dataset": None, "model": make(), "ref_model": make()}
     with pytest.raises(ValueError, match=r"^share_prefix must be 'auto' or False for .*; got True\. "):
         make_trainer(tmp_path, pairs, share_prefix=True, **settings).train()
+
+
+def test_prompts_of_one_token_share_nothing():
+    """There is nothing to save, and many in one row would cost a mask of their length squared."""
+    rows = lay_out([Completion((7,), (1, 2)), Completion((7,), (3, 4))], share_prefix=True, pad_token_id=0)
+    assert rows["input_ids"].tolist() == [[7, 1], [7, 3]]
+
+
+def test_after_a_fallback_batches_come_apart(tmp_path):
+    """Tokens that were computed are counted as they were computed, and the collator is told."""
+    pairs = question_pairs([[1.0, 1.0]] * 2)
+    bloom = CANNOT["positions by distance in the row"][0]
+    trainer = make_trainer(tmp_path, pairs, model=bloom(), ref_model=bloom(), eval_dataset=None)
+    trainer.train()
+    assert trainer.data_collator.share_prefix is False
+    options = {
+        (tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"]))
+        for row in trainer.train_dataset
+        for side in ("chosen", "rejected")
+    }
+    logged = [entry for entry in trainer.state.log_history if "num_computed_tokens" in entry][-1]
+    assert logged["num_computed_tokens"] == sum(len(prompt) + len(option) - 1 for prompt, option in options)
 
 
 def test_prompt_tuning_falls_back(tmp_path, caplog):

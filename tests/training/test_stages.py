@@ -70,7 +70,8 @@ def test_a_first_stage_keeps_to_its_folder_and_off_the_hub(tmp_path):
 
 
 def test_settings_that_sft_does_not_support_are_refused(tmp_path):
-    dpo = training(tmp_path, label_smoothing_factor=0.1)
+    dpo = training(tmp_path)
+    dpo.label_smoothing_factor = 0.1  # which the config of the second stage refuses itself
     with pytest.raises(ValueError, match=r"^label_smoothing_factor must be 0; got 0.1. "):
         sft_arguments(dpo, StageArguments(stage="sft"))
 

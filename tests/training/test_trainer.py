@@ -190,6 +190,91 @@ def test_unsupported_settings_are_refused_all_at_once(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"truncation_mode": "keep_middle"},
+            "truncation_mode must be 'keep_start' or 'keep_end'; got 'keep_middle'. Set one of the two, or max_length=None.",
+        ),
+        (
+            {"label_smoothing_factor": 0.3},
+            "label_smoothing_factor must be 0; got 0.3. It smooths the tokens of a language model's loss, which preference "
+            "losses do not have. For noisy preferences use soft_labels, or label_smoothing with loss_type 'robust'.",
+        ),
+        (
+            {"accelerator_config": {"dispatch_batches": True}},
+            "dispatch_batches of accelerator_config must be False; got True. The tensors of a batch have lengths of their "
+            "own and cannot be cut alike. Remove the setting.",
+        ),
+        (
+            {"group_column": "group", "restore_callback_states_from_checkpoint": True},
+            "restore_callback_states_from_checkpoint must be False with group_column; got True. The groups' weights are "
+            "taken up from the checkpoint without it. Remove the setting.",
+        ),
+        (
+            {"weight_application": "sampling", "train_sampling_strategy": "sequential"},
+            "train_sampling_strategy must be 'random' with weight_application='sampling'; got 'sequential'. The weights "
+            "decide what is drawn. Remove one of the two.",
+        ),
+        ({"group_step_size": 0.0}, "group_step_size must be a finite number above 0; got 0.0."),
+    ],
+)
+def test_what_would_be_ignored_is_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ReweightedDPOConfig(str(tmp_path), **settings)
+
+
+def test_label_smoothing_that_does_nothing_is_mentioned(tmp_path, caplog):
+    make_trainer(tmp_path, make_pairs([1.0]), label_smoothing=0.2)
+    assert "label_smoothing=0.2 has no effect on loss_type ['sigmoid'], as in TRL" in caplog.text
+
+
+def test_a_stream_can_be_evaluated_on(tmp_path):
+    pairs = make_pairs([0.5, 1.5, 2.0])
+    stream = pairs.to_iterable_dataset()
+    settings = {"weight_normalization": "batch", "per_device_eval_batch_size": 2}
+    streamed = make_trainer(tmp_path, pairs, eval_dataset=stream, **settings).evaluate()
+    mapped = make_trainer(tmp_path, pairs, **settings).evaluate()
+    assert streamed["eval_loss"] == pytest.approx(mapped["eval_loss"], rel=1e-6)
+
+
+def test_predict_gives_the_loss(tmp_path):
+    pairs = make_pairs([0.5, 1.5, 2.0])
+    trainer = make_trainer(tmp_path, pairs)
+    predicted = trainer.predict(trainer.eval_dataset)
+    assert predicted.metrics["test_loss"] == pytest.approx(trainer.evaluate()["eval_loss"])
+
+
+def test_a_dataset_that_was_prepared_before_can_be_evaluated_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    trainer = make_trainer(tmp_path, make_pairs([0.5, 1.5, 2.0]), group_column="group", precompute_ref_log_probs=True)
+    assert trainer.evaluate(trainer.eval_dataset)["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"])
+
+
+def test_columns_that_nobody_asked_for_do_not_reach_the_model(tmp_path):
+    pairs = make_pairs([0.5, 1.5]).remove_columns("label_probability")
+    pairs = pairs.add_column("label_probability", ["high", None]).add_column("group_number", [7, 8])
+    assert make_trainer(tmp_path, pairs).train().training_loss > 0
+
+
+def test_deepspeed_leaves_weights_and_log_probabilities_in_float32(tmp_path, monkeypatch):
+    """`Trainer` casts all floats of a batch to DeepSpeed's 16 bits: -130.483 would become -130."""
+    trainer = make_trainer(tmp_path, make_pairs([0.1234567]), weight_normalization="none")
+    batch = trainer.data_collator(
+        [{**trainer.train_dataset[0], "ref_chosen_logps": -130.483, "ref_rejected_logps": -1.0}]
+    )
+
+    def in_16_bits(self, inputs):
+        return {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
+
+    monkeypatch.setattr(DPOTrainer, "_prepare_inputs", in_16_bits)
+    prepared = trainer._prepare_inputs(batch)
+    for name, value in (("weight", 0.1234567), ("ref_chosen_logps", -130.483)):
+        assert prepared[name].dtype == torch.float32
+        assert prepared[name].item() == pytest.approx(value, rel=1e-6)
+
+
 def test_a_stream_needs_its_own_normalization(tmp_path):
     stream = make_pairs([1.0, 2.0]).to_iterable_dataset()
     args = ReweightedDPOConfig(str(tmp_path), report_to="none", bf16=False, max_steps=1)

@@ -32,5 +32,18 @@ for name, settings in cases.items():
     results[name] = {"gradient": start - parameters(trainer), "eval_loss": loss}
     if trainer.groups is not None:
         results[name]["alpha"] = trainer.groups.alpha
+# A pair whose completions are equal has one row, shared with nothing; the other process has a prompt to share.
+unequal = [PAIRS[0], {**PAIRS[3], "rejected": PAIRS[3]["chosen"]}]
+trainer = make_trainer(
+    Path(tempfile.mkdtemp()),
+    PAIRS.from_list(unequal),
+    use_cpu=True,
+    max_steps=1,
+    per_device_train_batch_size=1,
+    train_sampling_strategy="sequential",
+    eval_dataset=None,
+)
+trainer.train()
+results["unequal"] = {"loss": trainer.state.log_history[0]["loss"]}
 if trainer.accelerator.is_main_process:
     torch.save(results, out)
