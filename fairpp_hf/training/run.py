@@ -16,6 +16,7 @@ from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.training.pair_columns import column_of
 from fairpp_hf.training.stages import (
     RESULTS,
+    STAGES,
     StageArguments,
     finished_metrics,
     run_stage,
@@ -219,6 +220,11 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
         "dtype": model_arguments.dtype,
         **(training_arguments.model_init_kwargs or {}),
     }
+    if len(STAGES[stages.stage]) > 1 and training_arguments.deepspeed_plugin is not None:
+        raise ValueError(
+            f"stage must be one stage under DeepSpeed, which a process starts once; got {stages.stage!r}. Run --stage sft with "
+            "an output_dir of its own, then --stage dpo with that folder as model_name_or_path."
+        )
     # Both before anything is loaded: they may refuse.
     plan = starts(training_arguments, stages)
     sft_settings = sft_arguments(training_arguments, stages) if "sft" in plan else None
