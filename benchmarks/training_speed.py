@@ -187,14 +187,12 @@ def where_time_goes(trainer: Any, rows: range) -> dict[str, float]:
     trainer.compute_ref_log_probs = wrap(trainer.compute_ref_log_probs, "reference, forward")
     trainer.accelerator.backward = wrap(trainer.accelerator.backward, "backward")
     total = step(trainer, rows)
+    shares = {name: seconds / total for name, seconds in spent.items()}
+    shares["collation, loss and metrics"] = 1 - sum(shares.values())
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         step(trainer, rows)
     operations = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
     products = sum(operations.get(name, 0) for name in ("aten::mm", "aten::addmm", "aten::bmm"))
-    shares = {name: seconds / 2 / total for name, seconds in spent.items()}
-    shares = {name: seconds / sum(spent.values()) for name, seconds in spent.items()} | {
-        "all else": max(0.0, 1 - sum(shares.values()))
-    }
     if not torch.cuda.is_available():
         shares["of all: matrix products"] = products / sum(operations.values())
     return shares

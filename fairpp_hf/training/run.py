@@ -222,8 +222,8 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
     }
     if len(STAGES[stages.stage]) > 1 and training_arguments.deepspeed_plugin is not None:
         raise ValueError(
-            f"stage must be one stage under DeepSpeed, which a process starts once; got {stages.stage!r}. Run --stage sft with "
-            "an output_dir of its own, then --stage dpo with that folder as model_name_or_path."
+            f"stage must be one stage under DeepSpeed, which a process starts once; got {stages.stage!r}. Run --stage sft "
+            "with an output_dir of its own, then --stage dpo with that folder as model_name_or_path."
         )
     # Both before anything is loaded: they may refuse.
     plan = starts(training_arguments, stages)
