@@ -174,21 +174,15 @@ def unsupported_arguments(compute_metrics: Any, data_collator: Any) -> list[str]
     return problems
 
 
-def stream_problems(settings: Mapping[str, Any], datasets: Any, name: str) -> list[str]:
-    """One sentence for each thing that is asked of a streaming dataset and needs it whole.
+def stream_problems(settings: Mapping[str, Any], dataset: Any, name: str) -> list[str]:
+    """One sentence for each thing that is asked of a dataset and needs it whole, where it is a stream.
 
     Args:
         settings: `weight_normalization`, `weight_application` and `group_column`.
-        datasets: a dataset, a mapping of datasets, or None.
+        dataset: streaming or not.
         name: how messages call it.
     """
-    if isinstance(datasets, dict):
-        return [
-            problem
-            for key, dataset in datasets.items()
-            for problem in stream_problems(settings, dataset, f"{name}[{key!r}]")
-        ]
-    if not isinstance(datasets, IterableDataset):
+    if not isinstance(dataset, IterableDataset):
         return []
     problems = []
     if settings["weight_normalization"] == "dataset":

@@ -3,7 +3,6 @@
 import dataclasses
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from fairpp_hf.training.chosen_texts import chosen_texts
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import without_selection
 from fairpp_hf.training.sft_config import ReweightedSFTConfig, unsupported_sft_settings
-from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights
+from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, named_datasets, normalize_weights
 from fairpp_hf.training.weighted_step import WeightedStep
 
 IGNORED = -100
@@ -134,7 +133,10 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
         ):
             if given is not None:
                 problems.append(f"{function} must be None; got a function. {reason} Leave it out.")
-        for name, dataset in (*_named(train_dataset, "train_dataset"), *_named(eval_dataset, "eval_dataset")):
+        for name, dataset in (
+            *named_datasets(train_dataset, "train_dataset"),
+            *named_datasets(eval_dataset, "eval_dataset"),
+        ):
             problems += self._unsupported_dataset(dataset, name)
         if problems:
             raise ValueError("\n".join(problems))
@@ -340,15 +342,6 @@ class _WeightedRows:
             self.nll = -outputs.log_probs.detach().sum(dim=1)
             outputs.log_probs = outputs.log_probs * self.factor.to(outputs.log_probs.device).unsqueeze(1)
         return outputs
-
-
-def _named(datasets: Any, name: str) -> Iterator[tuple[str, Dataset | IterableDataset]]:
-    """A dataset, or each of a mapping, with the name that messages call it by."""
-    if isinstance(datasets, dict):
-        for key, dataset in datasets.items():
-            yield f"{name}[{key!r}]", dataset
-    elif datasets is not None:
-        yield name, datasets
 
 
 def _completion_tokens(labels: Tensor) -> Tensor:

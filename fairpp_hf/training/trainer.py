@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import logging
 import warnings
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, cast
 
@@ -52,7 +51,13 @@ from fairpp_hf.training.pair_columns import (
 from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.precomputed_reference import PrecomputedReference
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
-from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, normalize_weights, weights_of
+from fairpp_hf.training.weight_column import (
+    WEIGHT_COLUMN,
+    check_weight_columns,
+    named_datasets,
+    normalize_weights,
+    weights_of,
+)
 from fairpp_hf.training.weighted_step import WeightedStep
 
 logger = logging.getLogger(__name__)
@@ -142,16 +147,16 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         self.share_prefix: str | bool = self._own_settings["share_prefix"]
         self.soft_labels: bool = self._own_settings["soft_labels"]
         self.group_column: str | None = self._own_settings["group_column"]
+        given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
         problems = [
             *unsupported_settings(args),
             *unsupported_arguments(compute_metrics, data_collator),
-            *stream_problems(self._own_settings, train_dataset, "train_dataset"),
-            *stream_problems(self._own_settings, eval_dataset, "eval_dataset"),
+            *(problem for name, dataset in given for problem in stream_problems(self._own_settings, dataset, name)),
         ]
         if problems:
             raise ValueError("\n".join(problems))
         # All that can be known to be wrong is said before a model is loaded.
-        for name, dataset in _named({"train_dataset": train_dataset, "eval_dataset": eval_dataset}):
+        for name, dataset in given:
             self._check_columns(dataset, name)
 
         # A stream, also one to evaluate on, must not be dispatched: the tensors of a batch have lengths of their own.
@@ -515,12 +520,3 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
                         metrics[f"groups/{name}/weight"] = [alpha]
         pairs.clear()
         super().log(logs, start_time)
-
-
-def _named(datasets: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each dataset with what messages call it, those of mappings one by one."""
-    for name, dataset in datasets.items():
-        if isinstance(dataset, dict):
-            yield from _named({f"{name}[{key!r}]": part for key, part in dataset.items()})
-        elif dataset is not None:
-            yield name, dataset

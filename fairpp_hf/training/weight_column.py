@@ -1,5 +1,6 @@
 """The `weight` column of a preference dataset: checked and normalised once, before training."""
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +17,15 @@ _MAKE_WEIGHTS = (
 )
 
 
+def named_datasets(datasets: TextDatasets | None, name: str) -> Iterator[tuple[str, TextDataset]]:
+    """A dataset, or each of a mapping, with the name that messages call it by."""
+    if isinstance(datasets, dict):
+        for key, dataset in datasets.items():
+            yield f"{name}[{key!r}]", dataset
+    elif datasets is not None:
+        yield name, datasets
+
+
 def check_weight_columns(datasets: TextDatasets | None, name: str) -> None:
     """Refuse a dataset whose weights cannot be trained with, before any model is loaded.
 
@@ -26,18 +36,13 @@ def check_weight_columns(datasets: TextDatasets | None, name: str) -> None:
     Raises:
         ValueError: the column is missing, not numeric, or has a missing, non-finite or negative value, or only zeros.
     """
-    if datasets is None:
-        return
-    if isinstance(datasets, dict):
-        for key, dataset in datasets.items():
-            check_weight_columns(dataset, f"{name}[{key!r}]")
-        return
-    columns = datasets.column_names
-    # A stream from a generator may not know its columns before its first row; the collator meets them then.
-    if columns is not None and WEIGHT_COLUMN not in columns:
-        raise ValueError(f"{name} must have a {WEIGHT_COLUMN!r} column; got columns {columns}. {_MAKE_WEIGHTS}")
-    if isinstance(datasets, Dataset):
-        _check_values(weights_of(datasets, name), name)
+    for of_one, dataset in named_datasets(datasets, name):
+        columns = dataset.column_names
+        # A stream from a generator may not know its columns before its first row; the collator meets them then.
+        if columns is not None and WEIGHT_COLUMN not in columns:
+            raise ValueError(f"{of_one} must have a {WEIGHT_COLUMN!r} column; got columns {columns}. {_MAKE_WEIGHTS}")
+        if isinstance(dataset, Dataset):
+            _check_values(weights_of(dataset, of_one), of_one)
 
 
 def weights_of(dataset: Dataset, name: str) -> NDArray[np.float64]:
