@@ -47,6 +47,9 @@ CITATION = """\
 
 _PARAGRAPH = "\n\n"
 
+NOBODY_ASKED = "All of them are simulated; nobody was asked."
+"""In the description of pairs that are made of simulated answers alone."""
+
 _ANSWER_ARGUMENTS = ("answers", "personas")
 _PAIR_ARGUMENTS = (
     "target",
@@ -257,11 +260,8 @@ class FairPP(datasets.ArrowBasedBuilder):
         """A sentence on where these pairs come from, for whoever finds only the dataset, such as a model's card."""
         config = self.config
         respondents = self._answers.respondents
-        simulated = all(name.endswith(SIMULATED) for name in respondents)
-        return (
-            f"Pairs for {config.target}, answers by {', '.join(respondents)}"
-            f"{' (simulated: nobody was asked)' if simulated else ''}, weighting {scheme_name(config.weighting)}."
-        )
+        pairs = f"Pairs for {config.target}, weighting {scheme_name(config.weighting)}, answers by {', '.join(respondents)}."
+        return f"{pairs} {NOBODY_ASKED}" if all(name.endswith(SIMULATED) for name in respondents) else pairs
 
     def _missing_shares(self) -> str:
         """A sentence where the weighting would use shares that are not known, otherwise empty."""

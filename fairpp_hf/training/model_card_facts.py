@@ -16,6 +16,7 @@ from transformers import is_wandb_available
 from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
 
 from fairpp_hf import __version__
+from fairpp_hf.dataset.builder import NOBODY_ASKED
 from fairpp_hf.naming import check_name
 from fairpp_hf.training.weight_column import weights_of
 
@@ -133,6 +134,9 @@ def collect_facts(
     given = _checked(trainer.card_facts)
     args, model, state = trainer.args, trainer.model, trainer.state
     data = trainer.train_dataset if isinstance(trainer.train_dataset, Dataset) else None
+    description = " ".join((data.info.description or "").split()) if data is not None else ""
+    if NOBODY_ASKED in description:
+        given.setdefault("simulated", True)
     stage = "sft" if "sft" in trainer._tag_names else "dpo"
     base = given.get("base_model") or get_config_model_id(model.config)
     base_on_hub = _may_be_on_hub(base)
@@ -165,7 +169,7 @@ def collect_facts(
         dataset_name=_public_name(dataset_name),
         # What has no owner is no dataset of the Hub, but ours.
         dataset_on_hub="/" in (dataset_name or "") and _may_be_on_hub(dataset_name),
-        dataset_description=" ".join((data.info.description or "").split()) if data is not None else "",
+        dataset_description=description,
         weights=_weight_facts(data),
         weight_normalization=trainer.weight_normalization,
         weight_application=getattr(trainer, "weight_application", "loss"),

@@ -473,7 +473,8 @@ def test_the_log_says_how_many_questions_give_no_pair(
         assert fresh_log.messages == [sentence] * number
     description, provenance, missing = loaded["train"].info.description.split("\n\n")
     assert (description, missing) == (builder_module.DESCRIPTION, sentence)
-    assert provenance.startswith("Pairs for ")
+    assert provenance.startswith(f"Pairs for {TARGET}, weighting tier, answers by ")
+    assert provenance.endswith(" (simulated). All of them are simulated; nobody was asked.")
     # Where there is nothing to say, nothing is said.
     load("preferences", answers=run, cache_dir=cache)
     load("pairs", target=TARGET, streaming=True)

@@ -15,6 +15,7 @@ from tiny_models import tiny_model
 from transformers import TrainerState
 
 import fairpp_hf
+from fairpp_hf.dataset.builder import NOBODY_ASKED
 from fairpp_hf.personas import load_personas
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
 from fairpp_hf.training.model_card import WeightedModelCard, model_metadata, render_model_card
@@ -447,3 +448,17 @@ def test_a_push_uploads_the_card(tiny_model_path, tmp_path, monkeypatch) -> None
     assert {"mine", "simulated", "trl"} <= set(card.data.tags)
     assert 'pipeline("text-generation", model="us/our-model")' in card.text
     assert "[us/fairpp](https://huggingface.co/datasets/us/fairpp)" in card.text
+
+
+def test_data_that_says_it_is_simulated_is_believed() -> None:
+    """Pairs of the builder say so in their description, and whoever trains from Python need not repeat it."""
+    data = Dataset.from_dict({"weight": [1.0, 3.0], "persona": ["a", "a"]})
+    data.info.description = f"Pairs for a, answers by survey (simulated). {NOBODY_ASKED}"
+    described = collect_facts(trainer(train_dataset=data, card_facts={}))
+    assert described.given["simulated"] is True
+    assert "simulated" in described.tags
+    # what somebody says outright counts before it
+    denied = collect_facts(trainer(train_dataset=data, card_facts={"simulated": False}))
+    assert denied.given["simulated"] is False
+    data.info.description = "Pairs of whoever."
+    assert "simulated" not in collect_facts(trainer(train_dataset=data, card_facts={})).given
