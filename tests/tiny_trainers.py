@@ -10,6 +10,22 @@ from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
 WORDS = ["fair", "share", "rule", "energy", "people", "custom", "law", "equal"]
 
 
+QUICK = {
+    "per_device_train_batch_size": 4,
+    "learning_rate": 1e-2,
+    "num_train_epochs": 1,
+    "report_to": "none",
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "optim": "sgd",
+    "lr_scheduler_type": "constant",
+}
+"""Settings of a training that takes no time, logs every step, and takes plain steps along the gradient."""
+
+
 def message(speaker, content):
     return [{"role": speaker, "content": content}]
 
@@ -50,17 +66,7 @@ def make_trainer(tmp_path, pairs, *, trainer=ReweightedDPOTrainer, config=Reweig
     args = config(
         **{
             "output_dir": str(tmp_path / "out"),
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-2,
-            "num_train_epochs": 1,
-            "report_to": "none",
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "disable_tqdm": True,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "optim": "sgd",
-            "lr_scheduler_type": "constant",
+            **QUICK,
             **settings,
         }
     )

@@ -87,8 +87,6 @@ def number_groups(dataset: Dataset, group_column: str, names: list[str], name: s
     known = {label: number for number, label in enumerate(names)}
     numbers = np.array([known.setdefault(label, len(known)) for label in labels.dictionary.to_pylist()], dtype=np.int64)
     names[:] = known
-    if GROUP_NUMBER in dataset.column_names:
-        dataset = dataset.remove_columns(GROUP_NUMBER)
     return dataset.add_column(GROUP_NUMBER, numbers[labels.indices.to_numpy()])
 
 

@@ -322,9 +322,6 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
         sums.clear()
         super().log(logs, start_time)
 
-    def _mode(self) -> str:
-        return "train" if cast(nn.Module, self.model).training else "eval"
-
 
 class _WeightedRows:
     """A model whose rows' log-probabilities are multiplied by their weights, so that TRL's sum over them is weighted."""

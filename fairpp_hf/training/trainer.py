@@ -72,9 +72,10 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
 
     where l_i is the loss of the pair (`loss_type`, as in TRL), w_i its weight, and D the number of the step's pairs, in
     all accumulated micro-batches and on all processes (`weight_normalization` has other ways). Weights are scaled to mean
-    1 over the dataset, so that with equal weights it trains as `DPOTrainer` does. The logged `loss` and `eval_loss` are
-    this objective; `eval_loss` is exact over the evaluation set and fit for `load_best_model_at_end`. With a mixture of
-    experts whose balance is part of the loss, that part counts each completion once, however many pairs have it.
+    1 over the dataset, so that with equal weights a batch has the gradient that `DPOTrainer` gives it. The logged `loss`
+    and `eval_loss` are this objective; `eval_loss` is exact over the evaluation set and fit for `load_best_model_at_end`.
+    With a mixture of experts whose balance is part of the loss, that part counts each completion once, however many pairs
+    have it.
 
     Called like `trl.DPOTrainer`. Every dataset needs a `weight` column of finite numbers that are at least 0, and not
     all 0; `load_dataset("fairpp", "pairs", target=...)` has one. Text models only.
@@ -500,9 +501,6 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         if self.aux_loss_enabled:
             aux_loss = self.accelerator.gather_for_metrics(cast(Tensor, policy.aux_loss).detach())
             metrics["aux_loss"].append(aux_loss.mean().item())
-
-    def _mode(self) -> str:
-        return "train" if cast(nn.Module, self.model).training else "eval"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of all pairs since the last log, then log as TRL does."""

@@ -27,6 +27,7 @@ class WeightedStep:
 
     accelerator: Any
     args: Any
+    model: Any
     full_precision_columns: tuple[str, ...] = ("weight",)
     """Columns of a batch that keep their precision."""
 
@@ -46,6 +47,9 @@ class WeightedStep:
         divisor = self.accelerator.gather(share.unsqueeze(0)).sum() if batches else share
         # All weights of a step may be 0: its sum is then 0, and so must the loss be.
         return batches, torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; but log-probabilities leave a model that FSDP2 shards in float32.

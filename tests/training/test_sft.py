@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset, load_dataset
 from peft import LoraConfig
 from tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from tiny_trainers import QUICK
 from trl import SFTConfig, SFTTrainer
 
 from fairpp_hf.training import (
@@ -44,17 +45,7 @@ def make_trainer(tmp_path, rows, *, trainer=ReweightedSFTTrainer, config=Reweigh
     args = config(
         **{
             "output_dir": str(tmp_path / "out"),
-            "per_device_train_batch_size": 4,
-            "learning_rate": 1e-2,
-            "num_train_epochs": 1,
-            "report_to": "none",
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "disable_tqdm": True,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "optim": "sgd",
-            "lr_scheduler_type": "constant",
+            **QUICK,
             "max_grad_norm": 0.0,
             **settings,
         }
