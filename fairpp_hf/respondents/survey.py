@@ -44,7 +44,7 @@ from fairpp_hf.naming import check_name, nearest
 from fairpp_hf.personas import ChoiceParameters, PersonaSet
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request
-from fairpp_hf.stable_hash import hash_strings, uniforms
+from fairpp_hf.stable_hash import as_uniforms, hash_words, utf8_words
 
 KAPPA = 3.0
 """Log-odds of B against A per unit of position: 0.75 gives 2.25, which is 88% of A and B after the noise, about as clear
@@ -96,26 +96,80 @@ def survey_answers(questions: pa.Table, personas: PersonaSet, persona_id: str) -
     Raises:
         ValueError: the persona is unknown or has no `choice`, or a group type or dimension is not in the taxonomy.
     """
-    choice = _choice_of(personas, persona_id)
-    if not questions.num_rows:
-        return SurveyAnswers(np.empty(0, np.int8), np.empty((0, 3)))
-    position = _look_up(questions["dimension"], {key: item.value for key, item in choice.positions.items()})
-    sympathy = _look_up(questions["group_type"], {key: item.value for key, item in choice.sympathies.items()})
-    standing = _look_up(questions["group"], STANDING, default=1.0)
-    generous = _look_up(questions["dimension"], GENEROUS)
-    explains = pc.equal(questions["form"], "explanation").to_numpy(zero_copy_only=False)
+    return _answers(_Columns.of(questions), personas, persona_id)
 
-    seed = f"{personas.id}/{persona_id}"
-    noise, form_noise, draw = _random_numbers(questions, seed)
+
+def all_survey_answers(questions: pa.Table, personas: PersonaSet) -> dict[str, SurveyAnswers]:
+    """`survey_answers` of every persona of a set, by id; what they share is computed once."""
+    columns = _Columns.of(questions)
+    return {persona.id: _answers(columns, personas, persona.id) for persona in personas}
+
+
+class _Codes(NamedTuple):
+    """A column as indices into its different values."""
+
+    of_row: NDArray[np.int32]
+    values: pa.Array
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> "_Codes":
+        encoded = column.combine_chunks().dictionary_encode()
+        return cls(encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary)
+
+    def look_up(self, values: dict[Any, float], default: float | None = None) -> NDArray[np.float64]:
+        """The value of each row's key, float64 (n,); a key that is not there is an error unless there is a default."""
+        keys = self.values.to_pylist()
+        for key in keys:
+            if default is None and key not in values:
+                check_name("a question's group_type or dimension", key, values)
+        return np.array([values.get(key, default) for key in keys], dtype=np.float64)[self.of_row]
+
+
+class _Columns(NamedTuple):
+    """What the model reads of n questions, whoever answers."""
+
+    dimension: _Codes
+    group_type: _Codes
+    group: _Codes
+    explains: NDArray[np.bool_]
+    unit: NDArray[np.int32]
+    """(n,): which (problem, group, dimension)."""
+    unit_words: NDArray[np.uint64]
+    question_words: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, questions: pa.Table) -> "_Columns":
+        dimension = pc.cast(questions["dimension"], pa.string())
+        units = _Codes.of(pc.binary_join_element_wise(questions["problem"], questions["group"], dimension, "|"))
+        return cls(
+            dimension=_Codes.of(questions["dimension"]),
+            group_type=_Codes.of(questions["group_type"]),
+            group=_Codes.of(questions["group"]),
+            explains=pc.equal(questions["form"], "explanation").to_numpy(zero_copy_only=False),
+            unit=units.of_row,
+            unit_words=utf8_words(units.values),
+            question_words=utf8_words(questions["question_id"]),
+        )
+
+
+def _answers(columns: _Columns, personas: PersonaSet, persona_id: str) -> SurveyAnswers:
+    choice = _choice_of(personas, persona_id)
+    if not len(columns.unit):
+        return SurveyAnswers(np.empty(0, np.int8), np.empty((0, 3)))
+    position = columns.dimension.look_up({key: item.value for key, item in choice.positions.items()})
+    sympathy = columns.group_type.look_up({key: item.value for key, item in choice.sympathies.items()})
+    standing = columns.group.look_up(STANDING, default=1.0)
+    generous = columns.dimension.look_up(GENEROUS)
+
+    noise, form_noise, draw = _random_numbers(columns, f"{personas.id}/{persona_id}")
     s = KAPPA * position + GAMMA * sympathy * standing * generous + SIGMA * noise + SIGMA_FORM * form_noise
     abstention = choice.abstention.value
     with np.errstate(divide="ignore"):  # an abstention of 0 is u_C = -inf, and P(C) = 0 exactly
-        u_c = np.log(2 * abstention / (1 - abstention)) + RHO * np.maximum(0.0, -sympathy * standing) * explains
+        u_c = np.log(2 * abstention / (1 - abstention)) + RHO * np.maximum(0.0, -sympathy * standing) * columns.explains
     probabilities = softmax(np.column_stack([-s / 2, s / 2, u_c]), axis=1)
     is_not_a = draw >= probabilities[:, 0]
-    is_c = (
-        draw >= 1 - probabilities[:, 2]
-    )  # not P(A) + P(B), whose rounding could let through a C that has probability 0
+    # Not P(A) + P(B), whose rounding could let through a C that has probability 0.
+    is_c = draw >= 1 - probabilities[:, 2]
     return SurveyAnswers(is_not_a.astype(np.int8) + is_c.astype(np.int8), probabilities)
 
 
@@ -195,32 +249,13 @@ def _choice_of(personas: PersonaSet, persona_id: str) -> ChoiceParameters:
     return choice
 
 
-def _look_up(column: pa.ChunkedArray, values: dict[Any, float], default: float | None = None) -> NDArray[np.float64]:
-    """The value of each row's key, float64 (n,); a key that is not there is an error unless there is a default."""
-    encoded = column.combine_chunks().dictionary_encode()
-    keys = encoded.dictionary.to_pylist()
-    for key in keys:
-        if default is None and key not in values:
-            check_name("a question's group_type or dimension", key, values)
-    table = np.array([values.get(key, default) for key in keys], dtype=np.float64)
-    return table[encoded.indices.to_numpy(zero_copy_only=False)]
-
-
-def _random_numbers(questions: pa.Table, seed: str) -> tuple[NDArray, NDArray, NDArray]:
+def _random_numbers(columns: _Columns, seed: str) -> tuple[NDArray, NDArray, NDArray]:
     """Normal per (problem, group, dimension), normal per question, uniform per question; each float64 (n,)."""
-    units = pc.binary_join_element_wise(
-        questions["problem"], questions["group"], pc.cast(questions["dimension"], pa.string()), "|"
-    )
-    encoded = units.combine_chunks().dictionary_encode()
-    per_unit = ndtri(uniforms(_as_numpy(encoded.dictionary), f"survey/unit/{seed}"))
-    # Hashing is most of the cost, so that the two halves of one hash serve as two numbers of 32 bits.
-    hashes = hash_strings(_as_numpy(questions["question_id"]), f"survey/question/{seed}")
+    per_unit = ndtri(as_uniforms(hash_words(columns.unit_words, f"survey/unit/{seed}")))
+    # Hashing is much of the cost, so that the two halves of one hash serve as two numbers of 32 bits.
+    hashes = hash_words(columns.question_words, f"survey/question/{seed}")
     upper, lower = ((half.astype(np.float64) + 0.5) / 2.0**32 for half in (hashes >> np.uint64(32), hashes & _LOWER))
-    return per_unit[encoded.indices.to_numpy(zero_copy_only=False)], ndtri(lower), upper
+    return per_unit[columns.unit], ndtri(lower), upper
 
 
 _LOWER = np.uint64(2**32 - 1)
-
-
-def _as_numpy(strings: pa.Array | pa.ChunkedArray) -> NDArray[np.str_]:
-    return strings.to_numpy(zero_copy_only=False).astype(np.str_)

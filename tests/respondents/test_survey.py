@@ -16,7 +16,7 @@ from fairpp_hf.personas import PERSONA_SETS, Parameter, Persona, PersonaSet, loa
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import survey
 from fairpp_hf.respondents.base import Reply, Request, Respondent
-from fairpp_hf.respondents.survey import SurveyRespondent, survey_answers
+from fairpp_hf.respondents.survey import SurveyRespondent, all_survey_answers, survey_answers
 from fairpp_hf.stable_hash import hash_strings, uniforms
 
 
@@ -200,6 +200,15 @@ def test_the_two_forms_of_a_unit_are_alike(questions: pa.Table, personas: Person
     assert np.corrcoef(criterion, explanation)[0, 1] == pytest.approx(0.8, abs=0.03)
     assert np.std(criterion) == pytest.approx(math.sqrt(0.8), abs=0.03)
     assert np.mean(criterion) == pytest.approx(3 * 0.1, abs=0.05)
+
+
+def test_all_personas_at_once_are_each_alone(questions: pa.Table, personas: PersonaSet) -> None:
+    together = all_survey_answers(questions, personas)
+    assert list(together) == list(personas.ids)
+    for persona, (answer, probabilities) in together.items():
+        alone = survey_answers(questions, personas, persona)
+        np.testing.assert_array_equal(answer, alone.answer)
+        np.testing.assert_array_equal(probabilities, alone.probabilities)
 
 
 def test_personas_and_sets_draw_apart(questions: pa.Table, personas: PersonaSet) -> None:
