@@ -10,6 +10,7 @@ from fairpp_hf.dataset.registration import register
 
 if TYPE_CHECKING:
     from fairpp_hf.evaluation.metrics import alignment_metrics
+    from fairpp_hf.hub.push import push_dataset
     from fairpp_hf.personas import load_personas
     from fairpp_hf.preferences import preference_weights
     from fairpp_hf.scoring import OptionScorer
@@ -31,6 +32,7 @@ _HOMES = {
     "load_personas": "fairpp_hf.personas",
     "OptionScorer": "fairpp_hf.scoring",
     "alignment_metrics": "fairpp_hf.evaluation.metrics",
+    "push_dataset": "fairpp_hf.hub.push",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "alignment_metrics",
     "load_personas",
     "preference_weights",
+    "push_dataset",
 ]
 
 

@@ -16,6 +16,7 @@ def test_the_names_of_the_contract_are_there():
         "alignment_metrics",
         "load_personas",
         "preference_weights",
+        "push_dataset",
     ]
     for name in fairpp_hf.__all__:
         assert getattr(fairpp_hf, name).__name__ == name

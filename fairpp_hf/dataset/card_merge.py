@@ -55,7 +55,8 @@ def merge_cards(generated: str, existing: str, record: Mapping[str, Any] | None,
     Metadata are kept alike: foreign keys, values that were edited, and entries that were added to a list or, by name, to
     `configs` and `dataset_info`. What was deleted from a generated card comes back.
 
-    Merging the result again, with the record of the same generated card, changes nothing.
+    Merging the result again, with the record of the same generated card, changes nothing; nor does merging a card that says
+    all of this already, in whatever order and layout.
 
     Args:
         generated: the card as made from the data.
@@ -85,6 +86,10 @@ def merge_cards(generated: str, existing: str, record: Mapping[str, Any] | None,
         sections[title] = text
         kept.append("the introduction" if title == INTRODUCTION else f"section {title!r}")
     ordered = _in_order(sections, list(new.sections), list(old.sections))
+    if _is_alike(metadata, old.metadata) and [(title, _digest(sections[title])) for title in ordered] == [
+        (title, _digest(text)) for title, text in old.sections.items()
+    ]:
+        return MergedCard(existing, tuple(kept))
     body = "\n\n".join(sections[title].strip("\n") for title in ordered if sections[title].strip())
     header = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=100)
     return MergedCard(f"---\n{header}---\n\n{body}\n", tuple(kept))
@@ -195,6 +200,15 @@ def _merge_by_name(new: Any, old: Any, before: Any) -> tuple[list[dict[str, Any]
     names = {entry.get("config_name") for entry in (*ours, *earlier)}
     foreign = [entry for entry in theirs if entry.get("config_name") not in names]
     return [*ours, *foreign], [str(entry.get("config_name")) for entry in foreign]
+
+
+def _is_alike(first: Any, second: Any) -> bool:
+    """Whether two metadata say the same; the order of keys and of list entries does not matter."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_is_alike(first[key], second[key]) for key in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(any(_is_alike(mine, other) for other in second) for mine in first)
+    return first == second
 
 
 def _as_list(entries: Any) -> list[dict[str, Any]]:

@@ -173,7 +173,7 @@ def test_dataset_info_may_stand_alone_and_without_a_name():
 
 
 def test_line_ends_and_blank_lines_of_an_editor_are_no_edit():
-    edited = "\ufeff" + FIRST.replace("\n", "\r\n").replace("Some.", "Some.  \r\n\r\n")
+    edited = "\ufeff" + FIRST.replace("10 rows.", "10 rows.  ").replace("\n", "\r\n").replace("Some.", "Some.  \r\n\r\n")
     assert merged(SECOND, edited, card_record(FIRST)) == (SECOND, ())
 
 
@@ -182,6 +182,12 @@ def test_sections_of_one_title_are_told_apart():
     text, kept = merged(SECOND, edited, card_record(FIRST))
     assert text.count("## Limits") == 2
     assert kept == ("section 'Limits #2'",)
+
+
+def test_a_card_that_says_it_all_is_left_to_the_letter():
+    edited = "---\nmine: 1\n" + SECOND.removeprefix("---\n").replace("- dpo\n- trl", "- trl\n- mine\n- dpo")
+    edited = edited.replace("\n", "\r\n")
+    assert merged(SECOND, edited, card_record(SECOND)) == (edited, ("mine: 1", "'mine' in tags"))
 
 
 def test_a_broken_header_is_an_error_that_says_where():
