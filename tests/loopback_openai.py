@@ -10,8 +10,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
+
+from loopback_server import Loopback, send
 
 
 class Served(NamedTuple):
@@ -49,43 +51,19 @@ def letter_by_hash(call: Call) -> Served:
     return Served(content="ABC"[digest[0] % 3])
 
 
-class LoopbackServer:
+class LoopbackServer(Loopback):
     """Serves until the `with` block ends; `calls` counts by (system, user)."""
 
     def __init__(self, answer: Callable[[Call], Served] = letter_by_hash) -> None:
+        super().__init__()
         self.answer = answer
         self.calls: Counter[tuple[str, str]] = Counter()
         self.bodies: list[Mapping[str, Any]] = []
         self.completed = 0
         self.in_flight = 0
         self.most_in_flight = 0
+        self.base_url = f"http://127.0.0.1:{self.port}/v1"
         self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                server._serve(self)
-
-            def log_message(self, *_: object) -> None:
-                """Keep the tests' output clean."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 256
-
-        self._http = Server(("127.0.0.1", 0), Handler)
-        self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    def __enter__(self) -> "LoopbackServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
 
     @property
     def total(self) -> int:
@@ -97,7 +75,7 @@ class LoopbackServer:
             self.bodies.clear()
             self.completed = self.most_in_flight = 0
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         if handler.path != "/v1/chat/completions":
             handler.send_error(404)
@@ -120,16 +98,7 @@ class LoopbackServer:
             handler.close_connection = True
             return
         payload = served.body if served.body is not None else json.dumps(_payload(served, body)).encode()
-        handler.send_response(served.status)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(payload)))
-        for header, value in served.headers.items():
-            handler.send_header(header, value)
-        try:
-            handler.end_headers()
-            handler.wfile.write(payload)
-        except (BrokenPipeError, ConnectionResetError):
-            handler.close_connection = True  # the client was killed, as some tests mean it to be
+        if not send(handler, served.status, payload, {"Content-Type": "application/json", **served.headers}):
             return
         with self._lock:
             self.completed += 1
