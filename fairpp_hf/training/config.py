@@ -10,6 +10,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from trl import DPOConfig
 
 from fairpp_hf.training.collator import DataCollatorForWeightedPreference
+from fairpp_hf.training.hub_token import TokenStaysHere
 from fairpp_hf.training.losses import LOSSES
 from fairpp_hf.training.precision import default_bf16
 from fairpp_hf.training.weighted_step import WEIGHT_NORMALIZATIONS
@@ -19,7 +20,7 @@ SHARE_PREFIX = ("auto", True, False)
 
 
 @dataclass
-class ReweightedDPOConfig(DPOConfig):
+class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
     """Arguments of `ReweightedDPOTrainer`; all of `trl.DPOConfig`'s, and the following.
 
     Args:

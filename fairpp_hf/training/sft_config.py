@@ -5,12 +5,13 @@ from typing import cast
 
 from trl import SFTConfig
 
+from fairpp_hf.training.hub_token import TokenStaysHere
 from fairpp_hf.training.precision import default_bf16
 from fairpp_hf.training.weighted_step import WEIGHT_NORMALIZATIONS
 
 
 @dataclass
-class ReweightedSFTConfig(SFTConfig):
+class ReweightedSFTConfig(TokenStaysHere, SFTConfig):
     """Arguments of `ReweightedSFTTrainer`; all of `trl.SFTConfig`'s, and the following.
 
     Args:

@@ -105,6 +105,18 @@ def sft_folder(training: ReweightedDPOConfig) -> Path:
     return Path(str(training.output_dir)) / "sft"
 
 
+def keep_sft_off_the_hub(training: ReweightedDPOConfig) -> None:
+    """Have pushes of the output folder leave out what the sft stage keeps in it, checkpoints with optimisers included.
+
+    `Trainer` pushes all folders but its own checkpoints. Hub clients heed the .gitignore of what they upload.
+    """
+    path, rule = Path(str(training.output_dir)) / ".gitignore", f"/{sft_folder(training).name}/"
+    rules = path.read_text("utf-8").splitlines() if path.is_file() else []
+    if rule not in rules:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in [*rules, rule]), "utf-8")
+
+
 class Start(NamedTuple):
     """Where a stage starts from."""
 
@@ -172,7 +184,9 @@ def run_stage(trainer: Trainer, start: Start, rows: dict[str, int]) -> dict[str,
     metrics = {**outcome.metrics, **rows}
     if trainer.eval_dataset is not None:
         metrics |= trainer.evaluate()
-    trainer.save_model()
+    # Saved otherwise, it would be pushed, without the results below; and if that failed, they would be lost.
+    trainer.save_model(_internal_call=True)
+    trainer.create_model_card()
     trainer.save_state()
     trainer.save_metrics("all", metrics)
     # One process saves; the others must not read what follows from the folder before.
