@@ -46,6 +46,11 @@ PREFERENCE_FEATURES = Features(
 )
 """A row is a persona's answer to a question. `probabilities` are over A, B, C and sum to 1, or null."""
 
+RAW_REPLY = "raw_reply"
+
+REPLIED_PREFERENCE_FEATURES = Features({**PREFERENCE_FEATURES, RAW_REPLY: Value("string")})
+"""Preferences whose source keeps the replies that the answers were read from; `raw_reply` is null where there is none."""
+
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 PAIR_FEATURES = Features(

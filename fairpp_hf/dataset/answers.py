@@ -1,38 +1,59 @@
-"""Where the answers of a dataset come from: the survey respondent, a run, or a dataset folder.
+"""Where the answers of a dataset come from: the survey respondent, a run, a dataset folder, or the published tables.
 
 Every source ends in the same compact form, `Answers`: each question's texts once, and a narrow table of records for each
 persona that points at them. The wide preference table, seven times as large, is laid out a persona at a time.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, UNKNOWN_ORIGIN, Origin, read_origin
+from fairpp_hf.dataset.published import has_raw_replies, has_scenarios, import_tables
+from fairpp_hf.dataset.published_files import (
+    PUBLISHED_REPO,
+    SCENARIOS_REPO,
+    download_tables,
+    is_table_source,
+    tables_fingerprint,
+)
+from fairpp_hf.generation.database import connect
+from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
+from fairpp_hf.generation.manifest import FILE_NAME as RUN_MANIFEST
 from fairpp_hf.generation.records import load_run, run_fingerprint
 from fairpp_hf.naming import check_name, nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
-from fairpp_hf.questions import load_questions, split_of
-from fairpp_hf.respondents.survey import SurveyRespondent, survey_answers
-from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES
+from fairpp_hf.questions import SPLITS, is_held_out, load_questions, split_of
+from fairpp_hf.respondents.survey import SurveyRespondent, all_survey_answers
+from fairpp_hf.schema import (
+    NO_ANSWER,
+    OPTION_LETTERS,
+    PREFERENCE_FEATURES,
+    QUESTION_FEATURES,
+    RAW_REPLY,
+    REPLIED_PREFERENCE_FEATURES,
+)
 
 logger = logging.getLogger(__name__)
 
 NameOrPath: TypeAlias = str | Path
 
-SPLITS = ("train", "test")
 SURVEY = "survey"
+PUBLISHED = "published"
 FOLDER_MANIFEST = "fairpp_build.json"
 """A dataset folder's record of how it was built; folders from elsewhere need none."""
 
@@ -43,18 +64,26 @@ _RECORD_COLUMNS = [name for name in PREFERENCE_FEATURES if name not in QUESTION_
 class AnswerSource(NamedTuple):
     """What the `answers` argument points at."""
 
-    kind: Literal["survey", "run", "folder"]
+    kind: Literal["survey", "run", "folder", "published"]
     path: Path | None
-    """Absolute; None for the survey respondent."""
+    """Absolute; None for the survey respondent. Published tables lie in the cache of the Hub, or where the user has them."""
+    repo: str | None = None
+    """Hub dataset of published tables; None for those that were on this machine before."""
+    commit: str | None = None
+    """Of that dataset, 40 hexadecimal digits."""
 
     def fingerprint(self) -> str:
         """Changes whenever the answers change; empty for the survey respondent, whose answers are part of the code."""
         if self.path is None:
             return ""
+        if self.commit is not None:
+            return self.commit
         if self.kind == "run":
             return run_fingerprint(self.path)
+        if self.kind == "published":
+            return tables_fingerprint(self.path)
         digest = hashlib.sha256()
-        for split, files in _preference_files(self.path).items():
+        for split, files in (_parquet_files(self.path) | _parquet_files(self.path, "scenarios")).items():
             for file in files:
                 digest.update(f"{split}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
         return digest.hexdigest()
@@ -70,7 +99,10 @@ class Answers:
     """(n,): which questions are in the test split."""
     records: dict[str, pa.Table]
     """Persona id to a table with `row` (int64, into `questions`) and the columns `respondent`, `answer`,
-    `probabilities` and `status` of `PREFERENCE_FEATURES`, in the order of the questions."""
+    `probabilities` and `status` of `PREFERENCE_FEATURES`, in the order of the questions; where the source keeps the
+    replies that answers were read from, also `raw_reply`."""
+    origin: Origin = UNKNOWN_ORIGIN
+    """Where the answers were first given, and on what terms."""
 
     @property
     def personas(self) -> tuple[str, ...]:
@@ -84,6 +116,20 @@ class Answers:
             sorted({name for table in self.records.values() for name in pc.unique(table["respondent"]).to_pylist()})
         )
 
+    @property
+    def features(self) -> datasets.Features:
+        """`PREFERENCE_FEATURES`, or `REPLIED_PREFERENCE_FEATURES` where the source keeps raw replies."""
+        replied = any(RAW_REPLY in table.column_names for table in self.records.values())
+        return REPLIED_PREFERENCE_FEATURES if replied else PREFERENCE_FEATURES
+
+    def held_out(self, kind: str) -> "Answers":
+        """The same answers, divided so that whole labels are kept out of training, see `is_held_out`.
+
+        Raises:
+            ValueError: `kind` is not one of `HELDOUT`.
+        """
+        return replace(self, is_test=is_held_out(self.questions, kind))
+
     def select(self, personas: Sequence[str]) -> "Answers":
         """The answers of these personas only, in this order.
 
@@ -92,7 +138,7 @@ class Answers:
         """
         for persona in personas:
             check_name("persona", persona, self.records)
-        return Answers(self.questions, self.is_test, {persona: self.records[persona] for persona in personas})
+        return replace(self, records={persona: self.records[persona] for persona in personas})
 
     def matrix(self) -> dict[str, NDArray[np.int8]]:
         """Persona id to its answers to the n questions, int8 (n,): 0..2, or -1 where it has no valid answer."""
@@ -140,14 +186,15 @@ class Answers:
         return self.is_test if split == "test" else ~self.is_test
 
     def preferences(self, split: str, personas: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The preference records of a split: one table for each persona, with the columns of `PREFERENCE_FEATURES`.
+        """The preference records of a split: one table for each persona, with the columns of `features`.
 
         Args:
             split: `"train"` or `"test"`.
             personas: ids, all by default. A persona without records in the split gives no table.
         """
         in_split = self._in_split(split)
-        schema = PREFERENCE_FEATURES.arrow_schema
+        schema = self.features.arrow_schema
+        record_columns = [name for name in schema.names if name in (*_RECORD_COLUMNS, RAW_REPLY)]
         texts_of: tuple[NDArray[np.int64], pa.Table] | None = None
         for persona in self.personas if personas is None else personas:
             table = self.records[persona]
@@ -160,86 +207,171 @@ class Answers:
                 texts_of = rows, self.questions.take(pa.array(rows))
             columns = {name: texts_of[1][name] for name in _QUESTION_COLUMNS}
             columns["persona"] = pa.repeat(pa.scalar(persona), len(table))
-            columns |= {name: table[name] for name in _RECORD_COLUMNS}
+            columns |= {name: table[name] for name in record_columns}
             yield pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def resolve_answers(answers: NameOrPath) -> AnswerSource:
+def resolve_answers(answers: NameOrPath, published_revision: str | None = None) -> AnswerSource:
     """Find out what the `answers` argument of the dataset means.
 
     Args:
-        answers: `"survey"`, the path of a run, or the path of a dataset folder.
+        answers: `"survey"`, `"published"`, the path of a run, of a dataset folder, or of CSV or Parquet files in the shape
+            of the published tables. `"published"` is downloaded from the Hub unless it is in its cache.
+        published_revision: branch, tag or commit of the published tables, `main` by default.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or `published_revision` is given for other answers or is unknown.
+        OSError: the published tables can neither be downloaded nor found in the cache.
     """
+    return _resolve(answers, published_revision, PUBLISHED_REPO)
+
+
+def resolve_scenarios(answers: NameOrPath, published_revision: str | None = None) -> AnswerSource:
+    """As `resolve_answers`, for the answers to scenarios: `"published"` is another dataset then, with its own revisions."""
+    return _resolve(answers, published_revision, SCENARIOS_REPO)
+
+
+def _resolve(answers: NameOrPath, published_revision: str | None, repo: str) -> AnswerSource:
+    if answers == PUBLISHED:
+        folder = download_tables(repo, published_revision)
+        return AnswerSource("published", folder, repo, folder.name)
+    if published_revision is not None:
+        raise ValueError(
+            f"published_revision must only be given with answers='published'; got {published_revision!r} with "
+            f"answers={str(answers)!r}. Leave it out."
+        )
     if answers == SURVEY:
         return AnswerSource("survey", None)
-    rule = "answers must be 'survey', the path of a run or the path of a dataset folder"
-    if answers == "published":
-        raise ValueError(
-            f"{rule}; got 'published'. This version does not import the published tables. Leave answers out for the "
-            "survey respondent's."
-        )
+    rule = "answers must be 'survey', 'published', or the path of a run, a dataset folder or published tables"
     path = Path(answers).expanduser().resolve()
     if not path.exists():
-        hint = " Did you mean 'survey'?" if nearest(str(answers), [SURVEY]) else ""
+        close = nearest(str(answers), [SURVEY, PUBLISHED])
+        hint = f" Did you mean {close!r}?" if close else ""
         raise ValueError(f"{rule}; got {str(answers)!r}, and there is nothing at {path}.{hint}")
-    if (path / "manifest.json").is_file() and (path / "journal.sqlite").is_file():
+    if (path / RUN_MANIFEST).is_file() and (path / JOURNAL).is_file():
         return AnswerSource("run", path)
-    if _preference_files(path):
+    if _parquet_files(path):
         return AnswerSource("folder", path)
+    if is_table_source(path):
+        return AnswerSource("published", path)
     raise ValueError(
-        f"{rule}; got {str(answers)!r}, which is neither. A run holds manifest.json and journal.sqlite, a dataset folder "
-        "holds preferences/train-*.parquet or preferences/test-*.parquet. Make one with `fairpp generate` or "
-        "`fairpp build`."
+        f"{rule}; got {str(answers)!r}, which is none of them. A run holds {RUN_MANIFEST} and {JOURNAL}, a dataset folder "
+        "holds preferences/train-*.parquet or preferences/test-*.parquet, and published tables are CSV or Parquet files. "
+        "Make one with `fairpp generate` or `fairpp build`."
     )
 
 
-def load_answers(answers: NameOrPath = SURVEY, personas: NameOrPath | None = None) -> Answers:
-    """Load the answers of the survey respondent, of a run or of a dataset folder.
+def load_answers(
+    answers: NameOrPath = SURVEY, personas: NameOrPath | None = None, published_revision: str | None = None
+) -> Answers:
+    """Load the answers of the survey respondent, of a run, of a dataset folder, or of the published tables.
 
     Args:
-        answers: `"survey"`, the path of a run, or the path of a dataset folder.
+        answers: see `resolve_answers`.
         personas: name or file of a persona set. The survey respondent answers for `britains_choice_2020` by default;
-            a run or a folder gives all its personas by default, otherwise those of the set.
+            other sources give all their personas by default, otherwise those of the set.
+        published_revision: see `resolve_answers`.
 
     Returns:
         At least one record.
 
     Raises:
-        ValueError: `answers` is none of these, there are no records, a record is malformed, or a persona of the set is
+        ValueError: as `resolve_answers` does; or there are no records, a record is malformed, or a persona of the set is
             not among the answers.
+        OSError: as `resolve_answers` does.
     """
-    source = resolve_answers(answers)
+    return load_source(resolve_answers(answers, published_revision), personas)
+
+
+def load_source(source: AnswerSource, personas: NameOrPath | None = None) -> Answers:
+    """As `load_answers`, for answers that were resolved before."""
     if source.path is None:
         personas = DEFAULT_PERSONA_SET if personas is None else personas
         return _shipped_survey(str(personas)) if personas in PERSONA_SETS else _survey(load_personas(personas))
     if source.kind == "run":
         preferences = load_run(source.path)
-        is_test = split_of(preferences)
+        origin = source_origin(source)._replace(answered_on=_answered_on(source.path))
+        loaded = _checked(preferences, split_of(preferences), source.path, origin)
+    elif source.kind == "folder":
+        loaded = _folder(source.path, "preferences")
     else:
-        tables = {
-            split: [pq.read_table(file, partitioning=None) for file in files]
-            for split, files in _preference_files(source.path).items()
-        }
-        parts = [_checked_columns(table, source.path) for split in tables for table in tables[split]]
-        lengths = {split: sum(map(len, tables[split])) for split in tables}
-        preferences = pa.concat_tables(parts)
-        is_test = np.repeat([split == "test" for split in lengths], list(lengths.values()))
-    if not len(preferences):
-        raise ValueError(
-            f"answers must hold at least one record; got none in {source.path}. Ask with `fairpp generate`, or use other "
-            "answers."
-        )
-    loaded = compact(preferences, is_test, where=str(source.path))
+        loaded = _published(source, source.path)
     return loaded if personas is None else loaded.select(load_personas(personas).ids)
+
+
+def load_scenarios(
+    answers: NameOrPath = SURVEY, personas: NameOrPath | None = None, published_revision: str | None = None
+) -> Answers | None:
+    """Load the answers to scenarios: questions told as vignettes, one an option.
+
+    The columns are those of preferences. `question` is the scenario's closing question, the options are its vignettes,
+    `prompt` is the whole. All are test questions, since only these exist as scenarios.
+
+    Args:
+        answers: see `resolve_answers`. `"published"` means the dataset `tools-o/Fair-PP-simulation`.
+        personas: see `load_answers`.
+        published_revision: branch, tag or commit of that dataset, `main` by default.
+
+    Returns:
+        None where the source has no scenarios: the survey respondent and runs have none.
+
+    Raises:
+        ValueError: as `load_answers` does.
+        OSError: as `resolve_answers` does.
+    """
+    return load_source_scenarios(resolve_scenarios(answers, published_revision), personas)
+
+
+def load_source_scenarios(source: AnswerSource, personas: NameOrPath | None = None) -> Answers | None:
+    """As `load_scenarios`, for answers that were resolved by `resolve_scenarios` before."""
+    if source.path is None or not source_has_scenarios(source):
+        return None
+    loaded = (
+        _folder(source.path, "scenarios")
+        if source.kind == "folder"
+        else _published(source, source.path, scenarios=True)
+    )
+    return loaded if personas is None else loaded.select(load_personas(personas).ids)
+
+
+def source_has_scenarios(source: AnswerSource) -> bool:
+    """Whether `load_source_scenarios` gives some; read off the names of files and columns."""
+    if source.path is None or source.kind == "run":
+        return False
+    if source.kind == "folder":
+        return bool(_parquet_files(source.path, "scenarios"))
+    return has_scenarios(source.path)
+
+
+def source_features(source: AnswerSource, *, scenarios: bool = False) -> datasets.Features:
+    """What `Answers.features` of a source will be; read off the names of columns, without the answers."""
+    if source.path is None or source.kind == "run":
+        return PREFERENCE_FEATURES
+    if source.kind == "folder":
+        files = _parquet_files(source.path, "scenarios" if scenarios else "preferences")
+        replied = any(RAW_REPLY in pq.read_schema(file).names for split in files for file in files[split])
+    else:
+        replied = not scenarios and has_raw_replies(source.path)
+    return REPLIED_PREFERENCE_FEATURES if replied else PREFERENCE_FEATURES
+
+
+def source_origin(source: AnswerSource) -> Origin:
+    """Where a source's answers were first given; without the dates and notes that only `load_source` knows."""
+    if source.path is None:
+        return Origin("survey", OUR_LICENCE)
+    if source.kind == "run":
+        return Origin("run", OUR_LICENCE)
+    if source.kind == "folder":
+        return read_origin(source.path / FOLDER_MANIFEST)
+    # A local file in this shape may come from anybody, our own wide export included: what it says is what is known.
+    return Origin("published", PUBLISHED_LICENCE, source.repo or source.path.name, source.commit)
 
 
 def source_personas(source: AnswerSource, personas: NameOrPath | None = None) -> PersonaSet | None:
     """The persona set that the answers of a source belong to.
 
-    A run and a folder carry theirs whole, whatever is installed; a set of the same name is not it.
+    A run and a folder carry theirs whole, whatever is installed; a set of the same name is not it. The published tables
+    are of the seven personas of `britains_choice_2020`.
 
     Args:
         source: where the answers come from.
@@ -252,7 +384,10 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
     if source.path is None:
         return load_personas(DEFAULT_PERSONA_SET if personas is None else personas)
     given = None if personas is None else load_personas(personas)
-    recorded = _recorded_personas(source.path / ("manifest.json" if source.kind == "run" else FOLDER_MANIFEST))
+    if source.kind == "published":
+        recorded: PersonaSet | None = load_personas(DEFAULT_PERSONA_SET)
+    else:
+        recorded = _recorded_personas(source.path / (RUN_MANIFEST if source.kind == "run" else FOLDER_MANIFEST))
     if recorded is None:
         return given
     if given is not None and given.digest != recorded.digest:
@@ -271,7 +406,7 @@ def _recorded_personas(manifest: Path) -> PersonaSet | None:
     if not manifest.is_file():
         return None
     tree = json.loads(manifest.read_bytes())
-    record = tree["personas"].get("record") if manifest.name == "manifest.json" else tree.get("persona_set")
+    record = tree["personas"].get("record") if manifest.name == RUN_MANIFEST else tree.get("persona_set")
     # Before sets were recorded whole, there was a name here, which may mean another set by now.
     if not isinstance(record, dict):
         return None
@@ -303,7 +438,8 @@ def compact(preferences: pa.Table, is_test: NDArray[np.bool_], where: str = "pre
     """Bring preference records into the compact form; questions in their own order, unknown ones at the end.
 
     Args:
-        preferences: m rows with the columns and types of `PREFERENCE_FEATURES`, in any order.
+        preferences: m rows with the columns and types of `PREFERENCE_FEATURES` or `REPLIED_PREFERENCE_FEATURES`, in any
+            order.
         is_test: boolean (m,).
         where: origin of the rows, for error messages.
 
@@ -333,7 +469,8 @@ def compact(preferences: pa.Table, is_test: NDArray[np.bool_], where: str = "pre
 
     personas = pc.dictionary_encode(preferences["persona"].combine_chunks())
     persona_of = personas.indices.to_numpy()
-    narrow = preferences.select(_RECORD_COLUMNS).append_column("row", pa.array(row, pa.int64()))
+    kept = [name for name in preferences.column_names if name in (*_RECORD_COLUMNS, RAW_REPLY)]
+    narrow = preferences.select(kept).append_column("row", pa.array(row, pa.int64()))
     records = {}
     for number, persona in enumerate(personas.dictionary.to_pylist()):
         mine = np.flatnonzero(persona_of == number)
@@ -361,8 +498,7 @@ def _survey(personas: PersonaSet) -> Answers:
     respondent = SurveyRespondent(personas).name
     offsets = pa.array(np.arange(0, 3 * count + 1, 3, dtype=np.int32))
     records = {}
-    for persona in personas.ids:
-        answer, probabilities = survey_answers(questions, personas, persona)
+    for persona, (answer, probabilities) in all_survey_answers(questions, personas).items():
         records[persona] = pa.table(
             {
                 "row": pa.array(np.arange(count)),
@@ -372,17 +508,67 @@ def _survey(personas: PersonaSet) -> Answers:
                 "status": pa.repeat(pa.scalar("ok"), count),
             }
         )
-    return Answers(questions, split_of(questions), records)
+    return Answers(questions, split_of(questions), records, Origin("survey", OUR_LICENCE))
 
 
-def _preference_files(folder: Path) -> dict[str, list[Path]]:
-    """Parquet files of a dataset folder's config `preferences`, by split; splits without files are left out."""
-    files = {split: sorted(folder.glob(f"preferences/{split}-*.parquet")) for split in SPLITS}
+def _checked(preferences: pa.Table, is_test: NDArray[np.bool_], path: Path, origin: Origin) -> Answers:
+    """Records of a run or folder in the compact form."""
+    if not len(preferences):
+        raise ValueError(
+            f"answers must hold at least one record; got none in {path}. Ask with `fairpp generate`, or use other answers."
+        )
+    return replace(compact(preferences, is_test, where=str(path)), origin=origin)
+
+
+def _answered_on(run: Path) -> str | None:
+    """UTC dates of a run's first and last reply, joined by a slash where they differ."""
+    with contextlib.closing(connect(run / JOURNAL, "ro")) as journal:
+        dates = journal.execute(
+            "SELECT date(min(created_at), 'unixepoch'), date(max(created_at), 'unixepoch') "
+            "FROM requests JOIN replies USING (key)"
+        ).fetchone()
+    return "/".join(dict.fromkeys(dates))
+
+
+def _folder(folder: Path, config: str) -> Answers:
+    """The records of a dataset folder's config; scenarios are all of them test questions."""
+    tables = {
+        split: [_checked_columns(pq.read_table(file, partitioning=None), folder) for file in files]
+        for split, files in _parquet_files(folder, config).items()
+    }
+    lengths = {split: sum(map(len, tables[split])) for split in tables}
+    # Files without raw replies get nulls beside files that have some.
+    preferences = pa.concat_tables([table for split in tables for table in tables[split]], promote_options="default")
+    is_test = np.repeat([split == "test" for split in lengths], list(lengths.values()))
+    return _checked(preferences, is_test, folder, read_origin(folder / FOLDER_MANIFEST))
+
+
+def _published(source: AnswerSource, path: Path, *, scenarios: bool = False) -> Answers:
+    """The published tables as answers; what was counted at import is told in the log."""
+    show_licence()
+    imported = import_tables(path, scenarios=scenarios)
+    origin = source_origin(source)._replace(notes=imported.notes)
+    return Answers(imported.questions, imported.is_test, imported.records, origin)
+
+
+@cache
+def show_licence() -> None:
+    """The licence of the published tables, once in the log of a process."""
+    logger.warning(
+        "fairpp: the published tables of Fair-PP are licensed under CC BY-NC-SA 4.0, and so is what is derived from them: "
+        "name the authors, no commercial use, share alike."
+    )
+
+
+def _parquet_files(folder: Path, config: str = "preferences") -> dict[str, list[Path]]:
+    """Parquet files of a config of a dataset folder, by split; splits without files are left out."""
+    splits = ("test",) if config == "scenarios" else SPLITS
+    files = {split: sorted(folder.glob(f"{config}/{split}-*.parquet")) for split in splits}
     return {split: found for split, found in files.items() if found}
 
 
 def _checked_columns(preferences: pa.Table, where: str | Path) -> pa.Table:
-    """The columns of `PREFERENCE_FEATURES` with their types, complete; further columns are left out."""
+    """The columns of `PREFERENCE_FEATURES` with their types, complete, and `raw_reply`; others are left out."""
     missing = [name for name in PREFERENCE_FEATURES if name not in preferences.column_names]
     if missing:
         raise ValueError(
@@ -395,4 +581,5 @@ def _checked_columns(preferences: pa.Table, where: str | Path) -> pa.Table:
                 f"Column {name!r} of preference records must have no missing values; got one at row {row} of a table in "
                 f"{where}."
             )
-    return preferences.select(list(PREFERENCE_FEATURES)).cast(PREFERENCE_FEATURES.arrow_schema)
+    features = REPLIED_PREFERENCE_FEATURES if RAW_REPLY in preferences.column_names else PREFERENCE_FEATURES
+    return preferences.select(list(features)).cast(features.arrow_schema)

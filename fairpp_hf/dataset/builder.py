@@ -1,7 +1,7 @@
 """The builder behind `load_dataset("fairpp")`: questions, preferences and pairs as Arrow tables.
 
-Nothing is downloaded: tables are made from the package's own data, or from the run or dataset folder that `answers` names,
-a whole column at a time.
+Tables are made from the package's own data, or from the run, dataset folder or published tables that `answers` names, a
+whole column at a time. Nothing is downloaded but the published tables, and those when `answers="published"` asks for them.
 """
 
 import hashlib
@@ -18,19 +18,39 @@ import pyarrow as pa
 from datasets.builder import Key
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.answers import SPLITS, Answers, NameOrPath, load_answers, resolve_answers, source_personas
+from fairpp_hf.dataset.answers import (
+    Answers,
+    AnswerSource,
+    NameOrPath,
+    load_source,
+    load_source_scenarios,
+    resolve_answers,
+    resolve_scenarios,
+    show_licence,
+    source_features,
+    source_has_scenarios,
+    source_origin,
+    source_personas,
+)
+from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, Origin
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, scheme_name, uses_shares
 from fairpp_hf.preferences.weights import check_comparison, preference_weights
-from fairpp_hf.questions import load_questions
+from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
 
-FEATURES = {"questions": QUESTION_FEATURES, "preferences": PREFERENCE_FEATURES, "pairs": PAIR_FEATURES}
+FEATURES = {
+    "questions": QUESTION_FEATURES,
+    "preferences": PREFERENCE_FEATURES,
+    "pairs": PAIR_FEATURES,
+    "scenarios": PREFERENCE_FEATURES,
+}
+"""Columns of each config; preferences whose source keeps raw replies have one more."""
 
 DESCRIPTION = (
     "What personas taken from opinion surveys hold to be fair: 28,420 questions about who should receive what, a "
@@ -40,7 +60,8 @@ DESCRIPTION = (
 CITATION = """\
 @article{zhou2025fairpp,
   title   = {Fair-PP: A Synthetic Dataset for Aligning LLM with Personalized Preferences of Social Equity},
-  author  = {Zhou and others},
+  author  = {Zhou, Qi and Zhang, Jie and Wang, Dongxia and Liu, Qiang and Li, Tianlin and Dong, Jin Song
+             and Wang, Wenhai and Guo, Qing},
   journal = {arXiv preprint arXiv:2505.11861},
   year    = {2025}
 }"""
@@ -50,7 +71,7 @@ _PARAGRAPH = "\n\n"
 NOBODY_ASKED = "All of them are simulated; nobody was asked."
 """In the description of pairs that are made of simulated answers alone."""
 
-_ANSWER_ARGUMENTS = ("answers", "personas")
+_ANSWER_ARGUMENTS = ("answers", "published_revision", "personas")
 _PAIR_ARGUMENTS = (
     "target",
     "weighting",
@@ -61,7 +82,12 @@ _PAIR_ARGUMENTS = (
     "soft_labels",
     "seed",
 )
-ARGUMENTS = {"questions": (), "preferences": _ANSWER_ARGUMENTS, "pairs": _ANSWER_ARGUMENTS + _PAIR_ARGUMENTS}
+ARGUMENTS = {
+    "questions": ("heldout",),
+    "preferences": (*_ANSWER_ARGUMENTS, "heldout"),
+    "pairs": (*_ANSWER_ARGUMENTS, "heldout", *_PAIR_ARGUMENTS),
+    "scenarios": _ANSWER_ARGUMENTS,
+}
 """Builder arguments that apply to each config."""
 
 
@@ -70,9 +96,15 @@ class FairPPConfig(datasets.BuilderConfig):
     """Arguments of `load_dataset("fairpp", config, ...)`.
 
     Args:
-        answers: `"survey"` (simulated, from survey figures), or the path of a run or of a dataset folder.
+        answers: `"survey"` (simulated, from survey figures), `"published"` (the tables of the paper, from the Hub or its
+            cache), or the path of a run, of a dataset folder, or of CSV or Parquet files in the shape of those tables.
+        published_revision: with `"published"`, a branch, tag or commit of `tools-o/Fair-PP`, or, for config `scenarios`,
+            of `tools-o/Fair-PP-simulation`; `main` by default.
         personas: name or file of a persona set; by default `britains_choice_2020` for the survey respondent, and all
-            personas of a run or folder.
+            personas of other answers.
+        heldout: `"topics"`, `"groups"` or `"dimensions"`: questions with a held-out label are the test split and all
+            others the training split, whatever the source's own splits, see `heldout_labels`. Weights are fitted on the
+            training split.
         target: persona whose answers are chosen; pairs need it.
         weighting: weighting scheme, see `preference_weights`: a name, or a function of `WeightingFacts`. The shares of a
             scheme that uses them are those of the persona set; where it is not known, or has no share of a comparison
@@ -88,7 +120,9 @@ class FairPPConfig(datasets.BuilderConfig):
     """
 
     answers: NameOrPath = "survey"
+    published_revision: str | None = None
     personas: NameOrPath | None = None
+    heldout: Literal["topics", "groups", "dimensions"] | None = None
     target: str | None = None
     weighting: str | WeightingFunction = "tier"
     alpha: float = 1.0
@@ -99,9 +133,29 @@ class FairPPConfig(datasets.BuilderConfig):
     seed: int = 0
 
     @cached_property
+    def source(self) -> AnswerSource:
+        """What `answers` points at, found out once, so that a branch on the Hub means one commit throughout."""
+        resolve = resolve_scenarios if self.name == "scenarios" else resolve_answers
+        return resolve(self.answers, self.published_revision)
+
+    @cached_property
     def persona_set(self) -> PersonaSet | None:
         """The persona set that the answers belong to; None where it is not known."""
-        return source_personas(resolve_answers(self.answers), self.personas)
+        return source_personas(self.source, self.personas)
+
+    def load(self) -> Answers:
+        """The answers, divided as `heldout` says.
+
+        Raises:
+            ValueError: as `load_answers` does, or the source has no scenarios, which this config wants.
+        """
+        if self.name == "scenarios":
+            scenarios = load_source_scenarios(self.source, self.personas)
+            if scenarios is None:
+                raise _no_scenarios(self.answers)
+            return scenarios
+        answers = load_source(self.source, self.personas)
+        return answers if self.heldout is None else answers.held_out(self.heldout)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: the same for the same rows, however the arguments were written.
@@ -110,19 +164,21 @@ class FairPPConfig(datasets.BuilderConfig):
         built anew. A weighting function counts by the weights it gives: `datasets.fingerprint.Hasher` sees no more than
         the name of a function in a module, and so would take changed code for the same.
         """
+        # Made by copying the default config and setting what was given: what that one found out does not hold here.
+        for found_out in ("source", "persona_set"):
+            self.__dict__.pop(found_out, None)
         identity: dict[str, Any] = {
             field.name: value
             for field in fields(self)
-            if field.name in _PAIR_ARGUMENTS and (value := getattr(self, field.name)) != field.default
+            if field.name in ("heldout", *_PAIR_ARGUMENTS) and (value := getattr(self, field.name)) != field.default
         }
         if callable(self.weighting):
             identity["weighting"] = self._weights_digest()
         elif self.target is not None and uses_shares(self.weighting) and self.persona_set is not None:
             # A folder's record of its personas may change without its answers.
             identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
-        source = resolve_answers(self.answers)
-        if source.path is not None:
-            identity["answers"] = [source.kind, source.fingerprint()]
+        if self.name != "questions" and self.source.path is not None:
+            identity["answers"] = [self.source.kind, self.source.fingerprint()]
         if self.personas is not None:
             identity["personas"] = load_personas(self.personas).digest
         if custom_features is not None:
@@ -136,7 +192,7 @@ class FairPPConfig(datasets.BuilderConfig):
         """Changes with what the weighting function gives; of no use, and empty, without a target."""
         if self.target is None:
             return ""
-        answers = load_answers(self.answers, self.personas)
+        answers = self.load()
         weights = preference_weights(
             answers.matrix(),
             self.target,
@@ -149,7 +205,7 @@ class FairPPConfig(datasets.BuilderConfig):
 
 
 class FairPP(datasets.ArrowBasedBuilder):
-    """Questions, preferences (the default) and pairs, each with the splits train and test."""
+    """Questions, preferences (the default) and pairs, with the splits train and test, and scenarios, with test alone."""
 
     BUILDER_CONFIG_CLASS = FairPPConfig
     BUILDER_CONFIGS = [FairPPConfig(name=name) for name in FEATURES]  # noqa: RUF012 (the base class's own form)
@@ -177,8 +233,19 @@ class FairPP(datasets.ArrowBasedBuilder):
         return super()._create_builder_config(name, custom_features, config_id, **given)
 
     def _info(self) -> datasets.DatasetInfo:
-        features = SOFT_PAIR_FEATURES if self.config.soft_labels else FEATURES[self.config.name]
-        return datasets.DatasetInfo(description=DESCRIPTION, features=features.copy(), citation=CITATION)
+        config = self.config
+        features = SOFT_PAIR_FEATURES if config.soft_labels else FEATURES[config.name]
+        if config.name in ("preferences", "scenarios"):
+            features = source_features(config.source, scenarios=config.name == "scenarios")
+        # What is asked in `questions` is our own wording.
+        origin = Origin("survey", OUR_LICENCE) if config.name == "questions" else source_origin(config.source)
+        return datasets.DatasetInfo(
+            description=DESCRIPTION,
+            features=features.copy(),
+            citation=CITATION,
+            license=origin.licence or "",
+            homepage=f"https://huggingface.co/datasets/{origin.repo}" if origin.commit else "",
+        )
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """Build the tables into the cache unless they are there."""
@@ -200,8 +267,14 @@ class FairPP(datasets.ArrowBasedBuilder):
                 "target must be given for config 'pairs'; got none. Pairs are made for one persona. Add a persona's id, as "
                 'in load_dataset("fairpp", "pairs", target="loyal_nationals").'
             )
-        if self.config.name != "questions" and self.config.answers == "survey":
+        if self.config.name == "questions":
+            return
+        if self.config.name == "scenarios" and not source_has_scenarios(self.config.source):
+            raise _no_scenarios(self.config.answers)
+        if self.config.source.kind == "survey":
             _warn_simulated()
+        if source_origin(self.config.source).licence == PUBLISHED_LICENCE:
+            show_licence()
 
     def _say_what_is_missing(self) -> None:
         """Once a load, also when it comes from the cache: the description there keeps what was counted."""
@@ -230,6 +303,11 @@ class FairPP(datasets.ArrowBasedBuilder):
                 )
                 self.info.description = _PARAGRAPH.join(filter(None, (DESCRIPTION, self._provenance(), missing)))
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
+        if name == "scenarios" and not source_has_scenarios(self.config.source):
+            # Only the names of the splits are asked for.
+            return [datasets.SplitGenerator("test", gen_kwargs={"split": "test"})]
+        if self._answers.origin.kind == "published":
+            self.info.description = _PARAGRAPH.join((DESCRIPTION, imported(self._answers.origin)))
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
         return [
             datasets.SplitGenerator(split, gen_kwargs={"split": split, "personas": self._answers.personas_in(split)})
@@ -238,7 +316,7 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     def _generate_tables(self, split: str, personas: list[str] | None = None) -> Iterator[tuple[Key, pa.Table]]:
         if self.config.name == "questions":
-            yield Key(0, 0), load_questions(split)
+            yield Key(0, 0), divided_questions(split, self.config.heldout)
         elif self.config.name == "pairs":
             yield Key(0, 0), self._pairs[split]
         else:
@@ -247,7 +325,7 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     @cached_property
     def _answers(self) -> Answers:
-        return load_answers(self.config.answers, self.config.personas)
+        return self.config.load()
 
     @cached_property
     def _shares(self) -> Mapping[str, float] | None:
@@ -261,7 +339,11 @@ class FairPP(datasets.ArrowBasedBuilder):
         config = self.config
         respondents = self._answers.respondents
         pairs = f"Pairs for {config.target}, weighting {scheme_name(config.weighting)}, answers by {', '.join(respondents)}."
-        return f"{pairs} {NOBODY_ASKED}" if all(name.endswith(SIMULATED) for name in respondents) else pairs
+        if config.heldout is not None:
+            pairs += f" Held out of training: {config.heldout} ({', '.join(map(str, heldout_labels(config.heldout)))})."
+        if all(name.endswith(SIMULATED) for name in respondents):
+            pairs += f" {NOBODY_ASKED}"
+        return f"{pairs} {imported(origin)}" if (origin := self._answers.origin).kind == "published" else pairs
 
     def _missing_shares(self) -> str:
         """A sentence where the weighting would use shares that are not known, otherwise empty."""
@@ -288,6 +370,21 @@ class FairPP(datasets.ArrowBasedBuilder):
     def __getstate__(self) -> dict[str, Any]:
         # Workers of num_proc load the tables themselves: cheaper than sending them.
         return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs", "_shares")}
+
+
+def imported(origin: Origin) -> str:
+    """Sentences on what published tables these answers are, on what terms, and what was counted at import."""
+    version = f", commit {origin.commit}" if origin.commit else ""
+    return " ".join((f"Imported from {origin.repo}{version}, licence {origin.licence}.", *origin.notes))
+
+
+def divided_questions(split: str, heldout: str | None = None) -> pa.Table:
+    """The questions of a split, `"train"` or `"test"`, in the default division or in one that holds labels out."""
+    if heldout is None:
+        return load_questions(split)
+    questions = load_questions()
+    is_test = is_held_out(questions, heldout)
+    return questions.filter(pa.array(is_test if split == "test" else ~is_test))
 
 
 def answer_pairs(
@@ -385,6 +482,7 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
     check_scheme("weighting", given.get("weighting", "tier"), given.get("alpha", 1.0), given.get("beta", 1.0))
     for name, kind, words in (
         ("target", str, "the id of a persona"),
+        ("published_revision", str, "a branch, tag or commit"),
         ("random_third_pair", bool, "True or False"),
         ("soft_labels", bool, "True or False"),
         ("seed", int, "a whole number"),
@@ -392,6 +490,16 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
         if name in given and (type(given[name]) is not kind):
             raise ValueError(f"{name} must be {words}; got {given[name]!r}.")
     check_comparison(given.get("comparison", []))
+    if "heldout" in given:
+        check_name("heldout", given["heldout"], HELDOUT)
+
+
+def _no_scenarios(answers: NameOrPath) -> ValueError:
+    return ValueError(
+        f"answers must hold scenarios for config 'scenarios'; got {str(answers)!r}, which holds none. Use "
+        "answers='published', a dataset folder with scenarios/test-*.parquet, or a table with the column "
+        "'simulation_question'."
+    )
 
 
 @cache

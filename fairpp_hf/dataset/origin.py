@@ -1,6 +1,13 @@
 """Where answers were first given, and on what terms: it travels with them from folder to folder."""
 
-from typing import Literal, NamedTuple
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+logger = logging.getLogger(__name__)
+
+OriginKind = Literal["survey", "run", "published", "folder"]
 
 OUR_LICENCE = "cc-by-4.0"
 """Hub id of the licence of answers made with this package."""
@@ -12,7 +19,7 @@ PUBLISHED_LICENCE = "cc-by-nc-sa-4.0"
 class Origin(NamedTuple):
     """Where answers were first given: building a folder from them does not change it."""
 
-    kind: Literal["survey", "run", "published", "folder"]
+    kind: OriginKind
     """`folder` where a folder does not say where its answers come from."""
     licence: str | None
     """Hub id of a licence; None where it is not known."""
@@ -24,3 +31,44 @@ class Origin(NamedTuple):
     """ISO date, or first and last date with a slash between; None where answers are computed, or nobody wrote it down."""
     notes: tuple[str, ...] = ()
     """Sentences on what was counted or left out at import."""
+
+
+UNKNOWN_ORIGIN = Origin("folder", None)
+
+
+def read_origin(manifest: Path) -> Origin:
+    """The origin in a dataset folder's manifest, under the key `origin`.
+
+    Args:
+        manifest: JSON file; it need not exist.
+
+    Returns:
+        Kind `folder` without a licence where the manifest says nothing, or nothing that can be read, which is logged.
+    """
+    if not manifest.is_file():
+        return UNKNOWN_ORIGIN
+    try:
+        tree = json.loads(manifest.read_bytes())
+        record = tree.get("origin") if isinstance(tree, dict) else None
+        return UNKNOWN_ORIGIN if record is None else _checked_origin(record)
+    except ValueError as error:
+        logger.warning("Where these answers were first given is unknown: %s Got it at %s.", error, manifest)
+        return UNKNOWN_ORIGIN
+
+
+def _checked_origin(record: Any) -> Origin:
+    rule = (
+        f"An origin must be an object with the keys {', '.join(Origin._fields)}, texts or null, notes a list of texts"
+    )
+    if not isinstance(record, dict) or not {"kind", "licence"} <= set(record) <= set(Origin._fields):
+        raise ValueError(f"{rule}; got {json.dumps(record)}.")
+    texts = {name: record.get(name) for name in ("licence", "repo", "commit", "answered_on")}
+    notes = record.get("notes", [])
+    if (
+        record["kind"] not in get_args(OriginKind)
+        or any(not isinstance(text, str | None) for text in texts.values())
+        or not isinstance(notes, list)
+        or any(not isinstance(note, str) for note in notes)
+    ):
+        raise ValueError(f"{rule}; got {json.dumps(record)}.")
+    return Origin(kind=record["kind"], notes=tuple(notes), **texts)

@@ -27,6 +27,7 @@ _ROW_SOURCES = (
     "taxonomy",
     "questions",
     "personas",
+    "respondents/parsing.py",
     "respondents/survey.py",
     "generation",
     "preferences",

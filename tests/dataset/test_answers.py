@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import KnownRespondent, answer_of, make_run, some_questions
 
-from fairpp_hf.dataset.answers import answers_matrix, compact, load_answers, resolve_answers, source_personas
+from fairpp_hf.dataset.answers import (
+    answers_matrix,
+    compact,
+    load_answers,
+    load_scenarios,
+    resolve_answers,
+    source_features,
+    source_origin,
+    source_personas,
+)
+from fairpp_hf.dataset.origin import Origin, read_origin
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
-from fairpp_hf.questions import load_questions, split_of
+from fairpp_hf.questions import is_held_out, load_questions, split_of
 from fairpp_hf.respondents.survey import survey_answers
-from fairpp_hf.schema import PREFERENCE_FEATURES
+from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +190,7 @@ def test_a_dataset_folder_from_elsewhere_needs_only_its_preferences(tmp_path: Pa
     pq.write_table(table.slice(1, 1), folder / "preferences" / "train-00001-of-00002.parquet")
     pq.write_table(table.slice(2, 1), folder / "preferences" / "test-00000-of-00001.parquet")
     source = resolve_answers(folder)
-    assert source == ("folder", folder)
+    assert source == ("folder", folder, None, None)
     answers = load_answers(folder)
     assert answers.is_test.tolist() == [False, False, True]
     assert answers.matrix()["p"].tolist() == [1, 2, 0]
@@ -285,7 +298,7 @@ def test_a_record_that_cannot_be_read_is_no_record(
     ]
 
 
-RULE = "answers must be 'survey', the path of a run or the path of a dataset folder"
+RULE = "answers must be 'survey', 'published', or the path of a run, a dataset folder or published tables"
 
 
 @pytest.mark.parametrize(
@@ -293,15 +306,12 @@ RULE = "answers must be 'survey', the path of a run or the path of a dataset fol
     [
         ("surveyy", f"{RULE}; got 'surveyy', and there is nothing at {{cwd}}/surveyy. Did you mean 'survey'?"),
         ("runs/none", f"{RULE}; got 'runs/none', and there is nothing at {{cwd}}/runs/none."),
-        (
-            "published",
-            f"{RULE}; got 'published'. This version does not import the published tables. Leave answers out for the survey "
-            "respondent's.",
-        ),
+        ("publish", f"{RULE}; got 'publish', and there is nothing at {{cwd}}/publish. Did you mean 'published'?"),
         (
             ".",
-            f"{RULE}; got '.', which is neither. A run holds manifest.json and journal.sqlite, a dataset folder holds "
-            "preferences/train-*.parquet or preferences/test-*.parquet. Make one with `fairpp generate` or `fairpp build`.",
+            f"{RULE}; got '.', which is none of them. A run holds manifest.json and journal.sqlite, a dataset folder holds "
+            "preferences/train-*.parquet or preferences/test-*.parquet, and published tables are CSV or Parquet files. Make "
+            "one with `fairpp generate` or `fairpp build`.",
         ),
     ],
 )
@@ -323,3 +333,115 @@ def test_a_source_without_records_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_answers(folder)
+
+
+def test_published_revision_is_for_published_answers(run: Path) -> None:
+    for answers in ("survey", str(run)):
+        message = (
+            f"published_revision must only be given with answers='published'; got 'v1' with answers='{answers}'. Leave it "
+            "out."
+        )
+        for load in (load_answers, load_scenarios):
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+                load(answers, published_revision="v1")
+
+
+def test_answers_know_where_they_come_from(run: Path, tmp_path: Path) -> None:
+    today = datetime.now(UTC).date().isoformat()
+    assert load_answers().origin == Origin("survey", "cc-by-4.0")
+    origin = load_answers(run).origin
+    assert origin == Origin("run", "cc-by-4.0", answered_on=origin.answered_on)
+    # A day may end between the run and this line.
+    assert origin.answered_on is not None
+    assert origin.answered_on[:10] <= today
+    folder = tmp_path / "folder"
+    (folder / "preferences").mkdir(parents=True)
+    pq.write_table(records([(0, "p", 1)]), folder / "preferences" / "train-0.parquet")
+    assert load_answers(folder).origin == Origin("folder", None)
+    told = Origin("published", "cc-by-nc-sa-4.0", "a/b", "c" * 40, "2025-01-01/2025-02-01", ("One.", "Two."))
+    (folder / "fairpp_build.json").write_text(json.dumps({"origin": told._asdict()}))
+    assert load_answers(folder).origin == source_origin(resolve_answers(folder)) == told
+    assert load_answers(folder).select(["p"]).held_out("topics").origin == told
+
+
+def test_dates_of_a_run_that_took_days(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", train=2, test=0)
+    with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
+        journal.execute("UPDATE replies SET created_at = 1735689600")  # 2025-01-01, 00:00 UTC
+        assert journal.execute("SELECT count(*) FROM replies").fetchone() == (14,)
+    assert load_answers(run).origin.answered_on == "2025-01-01"
+    with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
+        journal.execute("UPDATE replies SET created_at = created_at + 86399 * 2 WHERE rowid % 2")
+    assert load_answers(run).origin.answered_on == "2025-01-01/2025-01-02"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "survey",
+        {"kind": "survey"},
+        {"kind": "poll", "licence": None},
+        {"kind": "survey", "licence": 4},
+        {"kind": "survey", "licence": None, "notes": "one"},
+        {"kind": "survey", "licence": None, "place": "x"},
+    ],
+)
+def test_an_origin_that_cannot_be_read_is_unknown(
+    record: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = tmp_path / "fairpp_build.json"
+    manifest.write_text(json.dumps({"origin": record}))
+    assert read_origin(manifest) == Origin("folder", None)
+    assert caplog.messages == [
+        "Where these answers were first given is unknown: An origin must be an object with the keys kind, licence, repo, "
+        f"commit, answered_on, notes, texts or null, notes a list of texts; got {json.dumps(record)}. Got it at {manifest}."
+    ]
+
+
+def test_held_out_labels_override_the_splits_of_a_source(run: Path) -> None:
+    answers = load_answers(run)
+    for kind in ("topics", "groups", "dimensions"):
+        divided = answers.held_out(kind)
+        np.testing.assert_array_equal(divided.is_test, is_held_out(answers.questions, kind))
+        assert divided.records is answers.records
+        (rows,) = {len(table) for table in divided.preferences("test")}
+        assert rows == is_held_out(answers.questions, kind).sum()
+
+
+def with_replies(table: pa.Table) -> pa.Table:
+    replies = [None, *(f"reply {row}" for row in range(1, len(table)))]
+    return table.append_column("raw_reply", pa.array(replies, pa.string()))
+
+
+def test_a_folder_keeps_raw_replies_and_scenarios(tmp_path: Path) -> None:
+    """The second file has no raw replies: null there. A scenario is a question with other texts."""
+    folder = tmp_path / "folder"
+    (folder / "preferences").mkdir(parents=True)
+    table = records([(0, "p", 1), (1, "p", 2), (2, "p", 0)])
+    pq.write_table(with_replies(table.slice(0, 2)), folder / "preferences" / "train-0.parquet")
+    pq.write_table(table.slice(2, 1), folder / "preferences" / "test-0.parquet")
+    source = resolve_answers(folder)
+    assert load_scenarios(folder) is None
+    without = source.fingerprint()
+    answers = load_answers(folder)
+    assert answers.features == source_features(source) == REPLIED_PREFERENCE_FEATURES
+    assert answers.records["p"]["raw_reply"].to_pylist() == [None, "reply 1", None]
+    (train,) = answers.preferences("train")
+    assert train.schema.equals(REPLIED_PREFERENCE_FEATURES.arrow_schema, check_metadata=True)
+    assert train["raw_reply"].to_pylist() == [None, "reply 1"]
+
+    (folder / "scenarios").mkdir()
+    told = table.set_column(table.column_names.index("question"), "question", pa.array(["Which story?"] * 3))
+    pq.write_table(told, folder / "scenarios" / "test-0.parquet")
+    scenarios = load_scenarios(folder)
+    assert scenarios is not None
+    assert scenarios.is_test.tolist() == [True] * 3
+    assert set(scenarios.questions["question"].to_pylist()) == {"Which story?"}
+    assert scenarios.features == source_features(source, scenarios=True) == PREFERENCE_FEATURES
+    assert scenarios.origin == answers.origin
+    assert source.fingerprint() != without
+
+
+def test_the_survey_and_runs_have_no_scenarios(run: Path) -> None:
+    assert load_scenarios() is None
+    assert load_scenarios(run) is None

@@ -13,22 +13,26 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset, load_dataset_builder
+from published_tables import write_published, write_scenarios
 from small_runs import answer_of, make_run, some_questions
 
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
-from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset.answers import load_answers, load_scenarios
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, WeightingFacts, nearest_persona, preference_weights
-from fairpp_hf.questions import load_questions
+from fairpp_hf.questions import HELDOUT, is_held_out, load_questions
 from fairpp_hf.schema import (
     OPTION_LETTERS,
     PAIR_FEATURES,
     PREFERENCE_FEATURES,
     QUESTION_FEATURES,
+    REPLIED_PREFERENCE_FEATURES,
     SOFT_PAIR_FEATURES,
 )
 
@@ -303,7 +307,7 @@ def test_a_second_load_comes_from_the_cache(run: Path, cache: str, monkeypatch: 
     def refuse(*_: Any) -> None:
         raise AssertionError("the answers were loaded again")
 
-    monkeypatch.setattr(builder_module, "load_answers", refuse)
+    monkeypatch.setattr(builder_module, "load_source", refuse)
     second = load(answers=run, cache_dir=cache)
     assert second["train"].cache_files == first["train"].cache_files
     assert second["train"]._fingerprint == first["train"]._fingerprint
@@ -363,8 +367,16 @@ def test_the_cache_key_differs_for_different_data(run: Path, tmp_path: Path) -> 
                 {"target": TARGET, "weighting": distinguishing},
                 {"target": TARGET, "comparison": "nearest"},
                 {"target": TARGET, "soft_labels": True},
+                {"target": TARGET, "heldout": "topics"},
+                {"target": TARGET, "heldout": "groups"},
             )
         ),
+        config_id("questions"),
+        config_id("questions", heldout="dimensions"),
+        config_id(heldout="dimensions"),
+        config_id(answers=write_published(tmp_path / "tables")),
+        config_id(answers=write_scenarios(tmp_path / "told")),
+        config_id("scenarios", answers=tmp_path / "told"),
     ]
     assert len(set(keys)) == len(keys)
     changed = json.loads(shipped.read_text("utf-8"))
@@ -401,6 +413,124 @@ def test_a_function_without_a_target_is_not_asked(run: Path) -> None:
         raise AssertionError("the function was called")
 
     assert datasets.get_dataset_split_names("fairpp", "pairs", answers=run, weighting=refuse) == ["train", "test"]
+
+
+def test_a_config_does_not_take_over_what_another_found_out(run: Path) -> None:
+    """`datasets` makes a config by copying the default one, which may have been used before."""
+    for options in ({}, {"answers": run}, {}):
+        builder = load_dataset_builder("fairpp", **options)
+        assert builder.config.source.kind == ("run" if options else "survey")
+        assert builder.config_id.startswith("preferences-" if options else "preferences")
+
+
+# Held-out labels
+
+
+@pytest.mark.parametrize("kind", HELDOUT)
+def test_held_out_questions(kind: str) -> None:
+    loaded = load("questions", heldout=kind)
+    held_out = pa.array(is_held_out(load_questions(), kind))
+    assert loaded["test"].with_format("arrow")[:].equals(load_questions().filter(held_out))
+    assert loaded["train"].with_format("arrow")[:].equals(load_questions().filter(pc.invert(held_out)))
+
+
+@pytest.mark.parametrize("source", ["run", "folder", "published"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_held_out_labels_override_the_splits_of_every_source(
+    source: str, streaming: bool, run: Path, tmp_path: Path, cache: str
+) -> None:
+    """No topic is on both sides, and weights are those that the training side alone gives."""
+    path = run if source == "run" else tmp_path / "answers"
+    if source == "folder":
+        plain_folder(run, path)
+    elif source == "published":
+        write_published(path)
+    options = {"answers": path, "heldout": "topics", "cache_dir": cache, "streaming": streaming}
+    topics = {split: {row["topic"] for row in rows} for split, rows in load(**options).items()}
+    assert topics["test"] == {"fair treatment"}
+    assert topics["train"] == {"fair essentials", "fair opportunities", "fair rewards", "fair exchange"}
+    matrix = load_answers(path)
+    fitted = preference_weights(matrix.matrix(), TARGET, fit_rows=~is_held_out(matrix.questions, "topics"))
+    of_id = dict(zip(matrix.questions["question_id"].to_pylist(), fitted.weight, strict=True))
+    topic_of = dict(
+        zip(matrix.questions["question_id"].to_pylist(), matrix.questions["topic"].to_pylist(), strict=True)
+    )
+    pairs = load("pairs", target=TARGET, **options)
+    for split in ("train", "test"):
+        rows = list(pairs[split])
+        assert [row["weight"] for row in rows] == [of_id[row["question_id"]] for row in rows]
+        assert {topic_of[row["question_id"]] == "fair treatment" for row in rows} == {split == "test"}
+    if not streaming:
+        assert " Held out of training: topics (fair treatment)." in pairs["train"].info.description
+
+
+# The published tables
+
+
+def test_published_answers_as_preferences(tmp_path: Path, cache: str) -> None:
+    """From files of this machine; from a Hub: test_published_hub. The same rows streamed, and by two processes."""
+    path = write_published(tmp_path / "tables", suffix=".csv")
+    loaded = load(answers=path, cache_dir=cache)
+    answers = load_answers(path)
+    assert loaded["train"].features == REPLIED_PREFERENCE_FEATURES
+    assert (len(loaded["train"]), len(loaded["test"])) == (7 * 30, 7 * 10)
+    for split in ("train", "test"):
+        table = pa.concat_tables(answers.preferences(split))
+        assert loaded[split].with_format("arrow")[:].equals(table)
+    assert list(load(answers=path, streaming=True, split="test")) == loaded["test"].to_list()
+    two = load(answers=path, split="train", cache_dir=cache + "2", num_proc=2)
+    assert two.to_list() == loaded["train"].to_list()
+    info = loaded["test"].info
+    assert info.license == "cc-by-nc-sa-4.0"
+    assert info.description.split("\n\n")[1:] == [
+        " ".join(("Imported from tables, licence cc-by-nc-sa-4.0.", *answers.origin.notes))
+    ]
+
+
+def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytest.LogCaptureFixture) -> None:
+    """With the texts of the table, not ours; the shares are those of the default set."""
+    path = write_published(tmp_path / "tables")
+    answers = load_answers(path)
+    pairs = load("pairs", target=TARGET, answers=path, weighting="surprisal", cache_dir=cache)
+    assert "population shares" not in fresh_log.text
+    expected = builder_module.answer_pairs(answers, TARGET, weighting="surprisal", shares=SHARES)
+    for split in ("train", "test"):
+        assert pairs[split].with_format("arrow")[:].equals(expected[split])
+    assert "C. N/A" in {row["rejected"][0]["content"] for row in pairs["train"]}
+    _, provenance, missing = pairs["train"].info.description.split("\n\n")
+    assert provenance == (
+        f"Pairs for {TARGET}, weighting surprisal, answers by gpt-4o-mini (simulated). All of them are simulated; nobody "
+        f"was asked. Imported from tables, licence cc-by-nc-sa-4.0. {' '.join(answers.origin.notes)}"
+    )
+    assert missing.endswith(" of 40 questions have no valid answer of loyal_nationals and give no pair.")
+
+
+def test_scenarios(tmp_path: Path, cache: str) -> None:
+    path = write_scenarios(tmp_path / "told")
+    loaded = load("scenarios", answers=path, cache_dir=cache)
+    scenarios = load_scenarios(path)
+    assert scenarios is not None
+    assert list(loaded) == ["test"]
+    assert loaded["test"].features == PREFERENCE_FEATURES
+    assert loaded["test"].with_format("arrow")[:].equals(pa.concat_tables(scenarios.preferences("test")))
+    assert list(load("scenarios", answers=path, streaming=True, split="test")) == loaded["test"].to_list()
+
+
+def test_names_are_there_without_a_network_and_without_answers() -> None:
+    assert datasets.get_dataset_config_names("fairpp") == ["questions", "preferences", "pairs", "scenarios"]
+    splits = {name: datasets.get_dataset_split_names("fairpp", name) for name in builder_module.FEATURES}
+    assert splits == {name: ["test"] if name == "scenarios" else ["train", "test"] for name in splits}
+
+
+@pytest.mark.parametrize("config", ["preferences", "pairs", "scenarios"])
+def test_published_answers_that_nobody_has(config: str) -> None:
+    repo = "tools-o/Fair-PP-simulation" if config == "scenarios" else "tools-o/Fair-PP"
+    options = {"target": TARGET} if config == "pairs" else {}
+    message = (
+        f"answers='published' must find the dataset {repo} at revision 'v0' on the Hub or whole in its cache; got "
+    )
+    with pytest.raises(ConnectionError, match=f"^{re.escape(message)}"):
+        load(config, answers="published", published_revision="v0", **options)
 
 
 # The log and the errors
@@ -488,7 +618,11 @@ ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        ("pears", {}, "config must be one of 'questions', 'preferences', 'pairs'; got 'pears'. Did you mean 'pairs'?"),
+        (
+            "pears",
+            {},
+            "config must be one of 'questions', 'preferences', 'pairs', 'scenarios'; got 'pears'. Did you mean 'pairs'?",
+        ),
         (
             "pairs",
             {},
@@ -551,7 +685,8 @@ ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
         (
             "questions",
             {"answers": "survey"},
-            "answers must only be given for config 'preferences' or 'pairs'; got it for config 'questions'. Leave it out.",
+            "answers must only be given for config 'preferences' or 'pairs' or 'scenarios'; got it for config 'questions'. "
+            "Leave it out.",
         ),
         (
             None,
@@ -560,9 +695,30 @@ ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
         ),
         (
             None,
-            {"answers": "published"},
-            "answers must be 'survey', the path of a run or the path of a dataset folder; got 'published'. This version "
-            "does not import the published tables. Leave answers out for the survey respondent's.",
+            {"published_revision": "v1"},
+            "published_revision must only be given with answers='published'; got 'v1' with answers='survey'. Leave it out.",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "published_revision": 1},
+            "published_revision must be a branch, tag or commit; got 1.",
+        ),
+        (
+            "questions",
+            {"heldout": "topic"},
+            "heldout must be one of 'topics', 'groups', 'dimensions'; got 'topic'. Did you mean 'topics'?",
+        ),
+        (
+            "scenarios",
+            {"heldout": "topics"},
+            "heldout must only be given for config 'questions' or 'preferences' or 'pairs'; got it for config 'scenarios'. "
+            "Leave it out.",
+        ),
+        (
+            "scenarios",
+            {},
+            "answers must hold scenarios for config 'scenarios'; got 'survey', which holds none. Use answers='published', a "
+            "dataset folder with scenarios/test-*.parquet, or a table with the column 'simulation_question'.",
         ),
         (
             None,
