@@ -2,21 +2,33 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairpp_hf.personas import PersonaSet
 
 SUMMARY = "score a model on held-out questions against all personas"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    from fairpp_hf.questions.heldout import HELDOUT
+
     parser.add_argument("--model", required=True, help="name or path of a causal language model with a chat template")
     parser.add_argument("--adapter", help="name or path of a PEFT adapter trained on it")
     parser.add_argument("--target", required=True, help="persona that the model is meant to match")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--answers", default="survey", help="'survey' (default), or the path of a run or dataset folder"
+        "--answers",
+        default="survey",
+        help="'survey' (default), 'published', or the path of a run, dataset folder or published table",
     )
+    parser.add_argument("--published-revision", metavar="REVISION", help="of --answers published (default: main)")
     parser.add_argument("--personas", help="name or file of the persona set")
     parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
+    parser.add_argument(
+        "--heldout", choices=HELDOUT, help="divide so that test questions are those on what was held out of training"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
     parser.add_argument("--no-role-play", action="store_true", help="leave out the model with the target's portrait")
     parser.add_argument("--batch-size", type=int, default=8, help="questions a forward pass (default: 8)")
@@ -24,14 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then score each system, then write and print the results."""
-    from fairpp_hf.dataset.answers import load_answers
+    from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
     from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score, score_questions
     from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.naming import check_name
+    from fairpp_hf.questions.heldout import heldout_labels
     from fairpp_hf.schema import NO_ANSWER
     from fairpp_hf.scoring import OptionScorer
 
-    answers = load_answers(arguments.answers, arguments.personas)
+    source = resolve_answers(arguments.answers, arguments.published_revision)
+    answers = load_source(source, arguments.personas)
+    if arguments.heldout is not None:
+        answers = answers.held_out(arguments.heldout)
     check_name("target", arguments.target, answers.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     if (references[arguments.target] == NO_ANSWER).all():
@@ -41,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     prompts: dict[str, str | None] = {"plain": None}
     if not arguments.no_role_play:
-        prompts["role-play"] = _portrait(arguments)
+        prompts["role-play"] = _portrait(arguments, source_personas(source, arguments.personas))
     if arguments.adapter:
         _check_adapter(arguments.adapter)
 
@@ -57,18 +73,21 @@ def run(arguments: argparse.Namespace) -> int:
         )
         systems["adapter"] = score_questions(adapted, questions, progress="adapter")
 
-    evaluation = evaluate_systems(systems, questions, references, arguments.target, ", ".join(answers.respondents))
+    division = f"{arguments.split} split"
+    if arguments.heldout is not None:
+        labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
+        division += f" with {arguments.heldout} held out of training: {labels}"
+    evaluation = evaluate_systems(
+        systems, questions, references, arguments.target, ", ".join(answers.respondents), division
+    )
     files = [*evaluation.write(arguments.out), draw_evaluation(evaluation, arguments.out / "results.png")]
     print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
     print("Files:", *(f"  {file}" for file in files), sep="\n")
     return 0
 
 
-def _portrait(arguments: argparse.Namespace) -> str:
+def _portrait(arguments: argparse.Namespace, personas: "PersonaSet | None") -> str:
     """The target's portrait, from the set whose personas answered."""
-    from fairpp_hf.dataset.answers import resolve_answers, source_personas
-
-    personas = source_personas(resolve_answers(arguments.answers), arguments.personas)
     if personas is None:
         raise ValueError(
             f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "

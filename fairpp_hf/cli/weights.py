@@ -9,12 +9,16 @@ SUMMARY = "show or write the tier and weight of every question for a target pers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     from fairpp_hf.preferences import SCHEMES
+    from fairpp_hf.questions.heldout import HELDOUT
 
     exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
     parser.add_argument("--target", required=True, help="persona to align with")
     parser.add_argument(
-        "--answers", default="survey", help="'survey' (default), or the path of a run or dataset folder"
+        "--answers",
+        default="survey",
+        help="'survey' (default), 'published', or the path of a run, dataset folder or published table",
     )
+    parser.add_argument("--published-revision", metavar="REVISION", help="of --answers published (default: main)")
     parser.add_argument("--personas", help="name or file of the persona set")
     parser.add_argument(
         "--comparison",
@@ -27,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
     )
     parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
+    parser.add_argument(
+        "--heldout", choices=HELDOUT, help="fit on the questions without the held-out topic, groups or dimension"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.parquet", help="write question_id, tier and weight")
 
 
@@ -36,14 +43,17 @@ def run(arguments: argparse.Namespace) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fairpp_hf.dataset.answers import load_answers, resolve_answers, source_personas
+    from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
     from fairpp_hf.dataset.builder import fit_rows, known_shares, shares_unknown
     from fairpp_hf.preferences import nearest_persona, preference_weights
     from fairpp_hf.preferences.schemes import check_scheme, uses_shares
 
     target, scheme, comparison = arguments.target, arguments.scheme, arguments.comparison
     check_scheme("scheme", scheme, arguments.alpha, arguments.beta)
-    answers = load_answers(arguments.answers, arguments.personas)
+    source = resolve_answers(arguments.answers, arguments.published_revision)
+    answers = load_source(source, arguments.personas)
+    if arguments.heldout is not None:
+        answers = answers.held_out(arguments.heldout)
     matrix = answers.matrix()
     # Without a training split (a run over test questions) the weights come from what there is.
     fitted = fit_rows(answers)
@@ -52,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Comparison: {comparison[0]}, the persona that agrees with {target} most often.")
     shares = None
     if uses_shares(scheme):
-        persona_set = source_personas(resolve_answers(arguments.answers), arguments.personas)
+        persona_set = source_personas(source, arguments.personas)
         shares = known_shares(persona_set, answers, target, comparison)
         if shares is None:
             print(shares_unknown(scheme))

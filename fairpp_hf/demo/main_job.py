@@ -215,4 +215,6 @@ def _evaluate(model: Path, adapters: dict[str, Path], answers: "Answers", settin
     for name, adapter in adapters.items():
         scorer = OptionScorer.from_pretrained(model, adapter=adapter, batch_size=4)
         systems[name] = score_questions(scorer, questions, progress=name)
-    return evaluate_systems(systems, questions, references, settings.target, ", ".join(answers.respondents))
+    return evaluate_systems(
+        systems, questions, references, settings.target, ", ".join(answers.respondents), "test split"
+    )

@@ -44,6 +44,8 @@ class Evaluation:
     reference: str
     """Whose answers the systems are compared with, such as `"survey:britains_choice_2020 (simulated)"`."""
     systems: tuple[SystemResult, ...]
+    division: str
+    """Where the questions come from, such as `"test split"`."""
 
     def to_markdown(self) -> str:
         """A table of the systems, best agreement first, and below it what the columns mean."""
@@ -66,7 +68,7 @@ class Evaluation:
     def notes(self) -> str:
         """What the numbers are, in plain words."""
         return (
-            f"Target: {self.target}; {len(self.questions)} questions; answers of the personas: {self.reference}.\n"
+            f"Target: {self.target}; {len(self.questions)} questions ({self.division}); answers of the personas: {self.reference}.\n"
             "JS distance: between shares of A, B, C, natural logarithm, 0 to 0.833; lower is closer. Agreement: mean\n"
             "probability given to the persona's own answer. Margin: distance to the nearest other persona minus distance\n"
             "to the target. In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; it does not\n"
@@ -79,6 +81,7 @@ class Evaluation:
             "target": self.target,
             "personas": list(self.personas),
             "questions": len(self.questions),
+            "division": self.division,
             "reference": self.reference,
             "systems": {
                 system.name: {
@@ -129,6 +132,7 @@ def evaluate_systems(
     references: Mapping[str, NDArray[np.integer]],
     target: str,
     reference: str,
+    division: str,
 ) -> Evaluation:
     """Compare the option probabilities of several systems with the personas' answers.
 
@@ -138,6 +142,7 @@ def evaluate_systems(
         references: persona id to answers, (n,), 0..2 or -1.
         target: the persona that the systems are meant to match.
         reference: name of the respondent behind `references`.
+        division: where the questions come from, in words, such as `"test split"`.
     """
     clusters = clusters_of(questions)
     results = [
@@ -150,7 +155,7 @@ def evaluate_systems(
         )
         for name, probabilities in systems.items()
     ]
-    return Evaluation(target, tuple(references), questions, reference, tuple(results))
+    return Evaluation(target, tuple(references), questions, reference, tuple(results), division)
 
 
 def questions_to_score(

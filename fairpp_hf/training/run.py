@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow.compute as pc
 
-from fairpp_hf.dataset.answers import load_answers, resolve_answers, source_personas
+from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions import load_questions
+from fairpp_hf.questions.heldout import HELDOUT, heldout_labels
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.training.pair_columns import column_of
 from fairpp_hf.training.stages import (
@@ -19,6 +20,7 @@ from fairpp_hf.training.stages import (
     STAGES,
     StageArguments,
     finished_metrics,
+    keep_sft_off_the_hub,
     run_stage,
     sft_arguments,
     start_of_dpo,
@@ -38,7 +40,9 @@ GROUP_COLUMNS = ("topic", "category", "problem", "group_type", "group", "dimensi
 """Columns of the questions that pairs can be grouped by."""
 _BUILDER_ARGUMENTS = (
     "answers",
+    "published_revision",
     "personas",
+    "heldout",
     "comparison",
     "weighting",
     "weight_alpha",
@@ -55,10 +59,15 @@ class PairArguments:
         target (`str`): persona to align with.
         dataset_name (`str`): `"fairpp"` builds the pairs; anything else is a Hub dataset or a local dataset folder whose
             config `pairs-<target>` holds them.
-        answers (`str`): whose answers: `"survey"`, or the path of a run or of a dataset folder. With "fairpp" only, as
-            are the next six.
+        answers (`str`): whose answers: `"survey"`, `"published"`, or the path of a run, of a dataset folder or of a
+            published table. With "fairpp" only, as are the next eight.
+        published_revision (`str`, *optional*): branch, tag or commit of the published tables, with `answers="published"`;
+            `main` by default.
         personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
             otherwise all that answered.
+        heldout (`str`, *optional*): what to keep out of training and evaluate on, see `heldout_labels`: `"topics"`,
+            `"groups"` or `"dimensions"`. By default the questions are divided as they always are, all labels on both
+            sides.
         comparison (`list[str]`, *optional*): personas to move away from; all others by default, `"nearest"` for the one
             that agrees with the target most often.
         weighting (`str`): weighting scheme, see `preference_weights`; `"uniform"` makes this plain DPO.
@@ -75,10 +84,23 @@ class PairArguments:
         default="fairpp",
         metadata={"help": "'fairpp', or a Hub dataset or local folder with a config pairs-<target>."},
     )
-    answers: str = field(default="survey", metadata={"help": "'survey', or the path of a run or of a dataset folder."})
+    answers: str = field(
+        default="survey",
+        metadata={"help": "'survey', 'published', or the path of a run, dataset folder or published table."},
+    )
+    published_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the published tables; main by default."}
+    )
     personas: str | None = field(
         default=None,
         metadata={"help": "Name or file of the persona set; by default britains_choice_2020 for 'survey', else all."},
+    )
+    heldout: str | None = field(
+        default=None,
+        metadata={
+            "help": "Keep one topic, one group of each type or one dimension out of training, and evaluate on it.",
+            "choices": list(HELDOUT),
+        },
     )
     comparison: list[str] | None = field(
         default=None, metadata={"help": "Personas to move away from, or 'nearest'; all others by default."}
@@ -104,6 +126,8 @@ class PairArguments:
                     f"{', '.join(given)} must be left out with dataset_name={self.dataset_name!r}; its pairs are as they "
                     f"are. Remove them, or use dataset_name: {BUILDER}."
                 )
+        if self.heldout is not None:
+            check_name("heldout", self.heldout, HELDOUT)
         for name in ("max_train_pairs", "max_eval_pairs"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -138,7 +162,9 @@ def load_pairs(arguments: PairArguments, *, soft_labels: bool = False) -> "Datas
         "pairs",
         target=arguments.target,
         answers=arguments.answers,
+        published_revision=arguments.published_revision,
         personas=arguments.personas,
+        heldout=arguments.heldout,
         comparison=arguments.comparison,
         weighting=arguments.weighting,
         alpha=arguments.weight_alpha,
@@ -198,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
 
     Raises:
         ValueError: settings that do not go together, pairs that cannot be had, or nothing to go on from.
+        RuntimeError: the model was trained and saved, and could not be pushed to the Hub.
     """
     from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
@@ -240,6 +267,8 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
     trainer: Any = None
     results: dict[str, dict[str, Any]] = {}
     if sft_settings is not None:
+        if len(plan) > 1 and training_arguments.process_index == 0:
+            keep_sft_off_the_hub(training_arguments)
         if plan["sft"].finished:
             results["sft"] = finished_metrics(training_arguments)
         else:
@@ -257,11 +286,27 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
         trainer.card_facts = facts
         results["dpo"] = run_stage(trainer, plan["dpo"], {"train_pairs": len(trainer.train_dataset)})
 
-    if training_arguments.push_to_hub:
-        trainer.push_to_hub()
     if trainer.is_world_process_zero():
         print(_summary(pair_arguments, len(train_pairs), results, training_arguments.output_dir))
+    if training_arguments.push_to_hub:
+        _push(trainer)
     return trainer
+
+
+def _push(trainer: "ReweightedDPOTrainer | ReweightedSFTTrainer") -> None:
+    """Push, and say what to do where that fails: the training that came before is not lost.
+
+    Raises:
+        RuntimeError: the push failed.
+    """
+    folder = trainer.args.output_dir
+    try:
+        trainer.push_to_hub()
+    except Exception as error:
+        raise RuntimeError(
+            f"The push to {trainer.hub_model_id} must reach the Hub; got {type(error).__name__}: {error}. The model is "
+            f'saved in {folder!r}. Push it with: hf upload {trainer.hub_model_id} {folder} . --exclude "checkpoint-*".'
+        ) from error
 
 
 def card_facts(arguments: PairArguments) -> dict[str, Any]:
@@ -269,10 +314,11 @@ def card_facts(arguments: PairArguments) -> dict[str, Any]:
     facts = {"target": arguments.target, "dataset_name": arguments.dataset_name}
     if arguments.dataset_name != BUILDER:
         return facts
-    respondents = load_answers(arguments.answers, arguments.personas).respondents
+    source = resolve_answers(arguments.answers, arguments.published_revision)
+    respondents = load_source(source, arguments.personas).respondents
     return {
         **facts,
-        "persona_set": source_personas(resolve_answers(arguments.answers), arguments.personas),
+        "persona_set": source_personas(source, arguments.personas),
         "answers": arguments.answers,
         "simulated": all(name.endswith(SIMULATED) for name in respondents),
         "comparison": arguments.comparison,
@@ -314,6 +360,9 @@ def _summary(
         ("training pairs", f"{train_pairs:,}"),
         ("weighting", arguments.weighting if arguments.dataset_name == BUILDER else f"as in {arguments.dataset_name}"),
     ]
+    if arguments.heldout is not None:
+        labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
+        rows.append(("held out", f"{arguments.heldout}: {labels}"))
     for stage, metrics in results.items():
         prefix = f"{stage}: " if len(results) > 1 else ""
         if "train_texts" in metrics:

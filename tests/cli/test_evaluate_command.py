@@ -1,9 +1,12 @@
 import json
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from fairpp_hf.cli import main
+from fairpp_hf.questions import load_questions
+from fairpp_hf.questions.heldout import heldout_labels
 
 
 @pytest.fixture
@@ -44,6 +47,24 @@ def test_the_same_call_gives_the_same_results(tiny_model_path, tmp_path):
         assert main([*arguments, "--out", str(tmp_path / name), "--limit", "6"]) == 0
         texts.append((tmp_path / name / "results.json").read_text())
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_only_what_was_held_out_of_training_is_asked(split, tiny_model_path, tmp_path, capsys):
+    """Test questions are those on the one dimension of five that was held out, training questions the others."""
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--no-role-play"]
+    arguments += ["--out", str(tmp_path / "results"), "--limit", "12", "--heldout", "dimensions", "--split", split]
+    assert main(arguments) == 0
+    (held_out,) = heldout_labels("dimensions")
+    dimension = {row["question_id"]: row["dimension"] for row in load_questions().to_pylist()}
+    asked = {
+        dimension[question]
+        for question in pq.read_table(tmp_path / "results" / "rows.parquet")["question_id"].to_pylist()
+    }
+    assert asked == {held_out} if split == "test" else asked <= set(range(1, 6)) - {held_out}
+    division = f"{split} split with dimensions held out of training: {held_out}"
+    assert f"12 questions ({division}); answers of" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results" / "results.json").read_text())["division"] == division
 
 
 def test_a_mistyped_adapter_is_refused_before_the_model_is_loaded(tmp_path, capsys):

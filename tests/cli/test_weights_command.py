@@ -8,6 +8,7 @@ from fairpp_hf.cli import main
 from fairpp_hf.dataset.answers import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, preference_weights
+from fairpp_hf.questions.heldout import HELDOUT, is_held_out
 
 TARGET = "loyal_nationals"
 
@@ -81,6 +82,18 @@ def test_nearest_is_named_and_compared_with(capsys):
     assert main(["weights", "--target", TARGET, "--comparison", "backbone_conservatives"]) == 0
     assert capsys.readouterr().out.splitlines() == rest
     assert [row[3] for row in tier_rows("\n".join(rest))] == ["33.3%", "66.7%"]
+
+
+@pytest.mark.parametrize("kind", HELDOUT)
+def test_weights_are_fitted_without_what_is_held_out(kind, tmp_path, capsys):
+    out = tmp_path / "weights.parquet"
+    assert main(["weights", "--target", TARGET, "--heldout", kind, "--out", str(out)]) == 0
+    answers = load_answers()
+    fit = ~is_held_out(answers.questions, kind)
+    rows = tier_rows(capsys.readouterr().out)
+    assert sum(int(row[1].replace(",", "")) for row in rows) == fit.sum() < 28_420
+    expected = preference_weights(answers.matrix(), TARGET, fit_rows=fit)
+    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
 
 
 def test_unknown_shares_are_said(tmp_path, capsys):

@@ -18,7 +18,7 @@ def evaluation():
         "unsure": np.full((4, 3), 1 / 3),
     }
     references = {"t": np.array([0, 0, 1, 0]), "x": np.array([1, 1, 1, 1])}
-    return evaluate_systems(systems, questions, references, "t", "somebody (simulated)")
+    return evaluate_systems(systems, questions, references, "t", "somebody (simulated)", "test split")
 
 
 def test_a_question_without_probabilities_has_no_first_choice(evaluation):

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import transformers.trainer
 from datasets import Dataset, load_dataset
 from huggingface_hub import ModelCard
 from peft import LoraConfig
@@ -425,29 +424,6 @@ def test_the_card_of_supervised_fine_tuning(tiny_model_path, tmp_path) -> None:
     assert "trained by weighted supervised fine-tuning" in card.text
     assert "rafailov" not in card.text
     assert "| 4 | 1 | " in card.text
-
-
-def test_a_push_uploads_the_card(tiny_model_path, tmp_path, monkeypatch) -> None:
-    uploaded = {}
-
-    class Hub:
-        """As much of `HfApi` as a push needs."""
-
-        def create_repo(self, repo_id, **kwargs):
-            return SimpleNamespace(repo_id=repo_id)
-
-        def upload_folder(self, *, repo_id, folder_path, **kwargs):
-            uploaded[repo_id] = (Path(folder_path) / "README.md").read_text()
-
-    monkeypatch.setattr(transformers.trainer, "hf_api", Hub)
-    trained = train(tiny_model_path, tmp_path / "trained", hub_model_id="us/our-model")
-    trained.push_to_hub(dataset_name="us/fairpp", tags="mine")
-    card = ModelCard(uploaded["us/our-model"])
-    assert card.data.datasets == ["us/fairpp"]
-    assert card.data.model_name == "our-model"
-    assert {"mine", "simulated", "trl"} <= set(card.data.tags)
-    assert 'pipeline("text-generation", model="us/our-model")' in card.text
-    assert "[us/fairpp](https://huggingface.co/datasets/us/fairpp)" in card.text
 
 
 def test_data_that_says_it_is_simulated_is_believed() -> None:

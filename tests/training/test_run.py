@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fairpp_hf.questions import load_questions
+from fairpp_hf.questions.heldout import heldout_labels
 from fairpp_hf.training.run import (
     GROUP_COLUMNS,
     PairArguments,
@@ -254,6 +255,42 @@ def test_the_nearest_persona_can_be_the_one_to_move_away_from(comparison):
     assert arguments.comparison == "nearest"
     assert set(load_pairs(arguments)["test"]["tier"]) == {1, 2}
     assert PairArguments(target="loyal_nationals", comparison="civic_pragmatists").comparison == ["civic_pragmatists"]
+
+
+def test_what_is_held_out_is_evaluated_on_alone(config, tmp_path, capsys):
+    """One dimension of five: that of the test questions, and of none in training."""
+    trainer = main(["--config", config(heldout="dimensions", eval_strategy="epoch", max_steps=1)])
+    dimension = {row["question_id"]: row["dimension"] for row in load_questions().to_pylist()}
+    (held_out,) = heldout_labels("dimensions")
+    pairs = load_pairs(PairArguments("loyal_nationals", heldout="dimensions"))
+    assert {dimension[question] for question in pairs["test"].unique("question_id")} == {held_out}
+    assert {dimension[question] for question in pairs["train"].unique("question_id")} == set(range(1, 6)) - {held_out}
+    assert {dimension[question] for question in trainer.eval_dataset["question_id"]} == {held_out}
+    assert f"Held out of training: dimensions ({held_out})." in (tmp_path / "out" / "README.md").read_text()
+    assert re.search(rf"weighting +tier\nheld out +dimensions: {held_out}\n", capsys.readouterr().out)
+
+
+def test_what_can_be_held_out_is_checked(pairs, tmp_path):
+    message = "heldout must be one of 'topics', 'groups', 'dimensions'; got 'topic'. Did you mean 'topics'?"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        PairArguments("loyal_nationals", heldout="topic")
+    folder = _folder(tmp_path / "mine", pairs)
+    message = (
+        f"published_revision, heldout must be left out with dataset_name={folder!r}; its pairs are as they are. Remove "
+        "them, or use dataset_name: fairpp."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        PairArguments("loyal_nationals", dataset_name=folder, heldout="topics", published_revision="main")
+
+
+def test_a_revision_is_that_of_published_answers():
+    message = (
+        "published_revision must only be given with answers='published'; got 'v1' with answers='survey'. Leave it out."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        card_facts(PairArguments("loyal_nationals", published_revision="v1"))
+    with pytest.raises(ValueError, match="published_revision must only be given"):
+        load_pairs(PairArguments("loyal_nationals", published_revision="v1"))
 
 
 def test_surprisal_soft_labels_and_groups_reach_the_trainer(config):

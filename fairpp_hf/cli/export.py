@@ -1,0 +1,220 @@
+"""`fairpp export`: answers as training data for TRL's trainers, or as the paper's wide table."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from fairpp_hf.dataset.answers import Answers
+    from fairpp_hf.personas import PersonaSet
+    from fairpp_hf.preferences.exports import ExportedFile
+
+SUMMARY = "write pairs, unpaired rows, margins, demonstrations or the paper's wide table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    from fairpp_hf.preferences import SCHEMES
+    from fairpp_hf.preferences.exports import FORMATS
+    from fairpp_hf.questions.heldout import HELDOUT
+
+    exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
+    rows = "; ".join(f"{name}: {known.rows}" for name, known in FORMATS.items())
+    parser.add_argument("--format", required=True, choices=list(FORMATS), help=f"what a row is. {rows}")
+    parser.add_argument("--target", help="persona to align with; with wide, it adds the columns Tier and weight")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder for train.parquet and test.parquet"
+    )
+    parser.add_argument(
+        "--answers",
+        default="survey",
+        help="'survey' (default), 'published', or the path of a run, dataset folder or published table",
+    )
+    parser.add_argument("--published-revision", metavar="REVISION", help="of --answers published (default: main)")
+    parser.add_argument("--personas", metavar="SET_OR_FILE", help="name or file of the persona set")
+    parser.add_argument("--weighting", default="tier", help=f"weighting scheme: {', '.join(SCHEMES)} (default: tier)")
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
+    )
+    parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
+    parser.add_argument(
+        "--comparison",
+        nargs="+",
+        metavar="PERSONA",
+        help="personas to move away from (default: all), or 'nearest' for the one that agrees with the target most often",
+    )
+    parser.add_argument(
+        "--soft-labels", action="store_true", help="with dpo: add the column label_probability, for soft_labels=True"
+    )
+    parser.add_argument(
+        "--heldout",
+        choices=HELDOUT,
+        help="train.parquet without, and test.parquet with, the held-out topic, groups or dimension",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder, and say what is in it, what it is made of and what to do with it.
+
+    Raises:
+        ValueError: arguments that do not go together, answers that cannot be had, or a folder with other files.
+    """
+    from fairpp_hf import __version__
+    from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
+    from fairpp_hf.dataset.builder import NOBODY_ASKED, missing_pairs
+    from fairpp_hf.naming import check_name
+    from fairpp_hf.preferences.exports import FORMATS, write_export
+    from fairpp_hf.respondents.base import SIMULATED
+
+    _check(arguments)
+    source = resolve_answers(arguments.answers, arguments.published_revision)
+    answers = load_source(source, arguments.personas)
+    if arguments.heldout is not None:
+        answers = answers.held_out(arguments.heldout)
+    weighting = {}
+    if arguments.target is not None:
+        check_name("target", arguments.target, answers.personas)
+        weighting = _weighting(answers, source_personas(source, arguments.personas), arguments)
+    tables = (_wide if arguments.format == "wide" else _rows)(answers, arguments, weighting)
+    simulated = all(name.endswith(SIMULATED) for name in answers.respondents)
+    about = {
+        "version": __version__,
+        "format": arguments.format,
+        "target": arguments.target,
+        **({name: arguments.__dict__[name] for name in _WEIGHTING} if arguments.target is not None else {}),
+        "heldout": arguments.heldout,
+        "personas": answers.personas,
+        "respondents": answers.respondents,
+        "simulated": simulated,
+        "origin": answers.origin._asdict(),
+    }
+    files = write_export(arguments.out, tables, about)
+
+    print(_table(arguments.out, files))
+    print(f"Answers: {', '.join(answers.respondents)}.{f' {NOBODY_ASKED}' if simulated else ''}")
+    print(f"Licence of the answers: {answers.origin.licence or 'not recorded'}.")
+    if arguments.format != "wide" and (missing := missing_pairs(answers, arguments.target)):
+        print(missing)
+    folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
+    print(f'Load it with: load_dataset("{folder}")')
+    print(FORMATS[arguments.format].use)
+    return 0
+
+
+_WEIGHTING = ("weighting", "alpha", "beta", "comparison")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse arguments that would have no effect; bring `comparison` into the form that the builder has it in."""
+    from fairpp_hf.preferences.schemes import check_scheme
+
+    if arguments.target is None:
+        if arguments.format != "wide":
+            raise ValueError(
+                f"--target must be given with --format {arguments.format}; got none. Its rows are made for one persona. "
+                "Add a persona's id, such as --target loyal_nationals."
+            )
+        defaults = {"weighting": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None}
+        given = [name for name in _WEIGHTING if getattr(arguments, name) != defaults[name]]
+        if given:
+            raise ValueError(
+                f"--{given[0]} must be left out without --target; got {getattr(arguments, given[0])!r}. Weights are those "
+                "of a target. Remove it, or add --target PERSONA."
+            )
+    if arguments.soft_labels and arguments.format != "dpo":
+        raise ValueError(
+            f"--soft-labels must be left out with --format {arguments.format}; only pairs have soft labels. Remove it, or "
+            "use --format dpo."
+        )
+    check_scheme("weighting", arguments.weighting, arguments.alpha, arguments.beta)
+    if arguments.comparison == ["nearest"]:
+        arguments.comparison = "nearest"
+
+
+def _weighting(answers: "Answers", persona_set: "PersonaSet | None", arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that `answer_pairs` and `preference_weights` have in common."""
+    from fairpp_hf.dataset.builder import known_shares, shares_unknown
+    from fairpp_hf.preferences.schemes import uses_shares
+
+    shares = None
+    if uses_shares(arguments.weighting):
+        shares = known_shares(persona_set, answers, arguments.target, arguments.comparison)
+        if shares is None:
+            print(shares_unknown(arguments.weighting))
+    return {"shares": shares, **{name: getattr(arguments, name) for name in ("alpha", "beta", "comparison")}}
+
+
+def _rows(answers: "Answers", arguments: argparse.Namespace, weighting: dict[str, Any]) -> "Mapping[str, pa.Table]":
+    """Training rows by split."""
+    from fairpp_hf.dataset.builder import answer_pairs
+    from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
+
+    pairs = answer_pairs(
+        answers, arguments.target, weighting=arguments.weighting, soft_labels=arguments.soft_labels, **weighting
+    )
+    if arguments.format == "dpo":
+        return pairs
+    if arguments.format == "reward":
+        comparison = weighting["comparison"]
+        count = (
+            len(answers.personas) - 1 if comparison is None else 1 if comparison == "nearest" else len({*comparison})
+        )
+        return {split: reward_rows(table, count) for split, table in pairs.items()}
+    rows = {"kto": kto_rows, "sft": sft_rows}[arguments.format]
+    return {split: rows(table) for split, table in pairs.items()}
+
+
+def _wide(answers: "Answers", arguments: argparse.Namespace, weighting: dict[str, Any]) -> "Mapping[str, pa.Table]":
+    """The wide table by split."""
+    import pyarrow as pa
+
+    from fairpp_hf.dataset.builder import fit_rows
+    from fairpp_hf.preferences import preference_weights
+    from fairpp_hf.preferences.exports import wide_rows
+    from fairpp_hf.respondents.base import SIMULATED
+    from fairpp_hf.schema import RAW_REPLY
+
+    if len(answers.respondents) != 1:
+        raise ValueError(
+            f"The answers must be of one respondent with --format wide; got {', '.join(map(repr, answers.respondents))}. "
+            "The columns have its name. Export each respondent's run on its own."
+        )
+    matrix = answers.matrix()
+    weights = None
+    if arguments.target is not None:
+        weights = preference_weights(
+            matrix, arguments.target, scheme=arguments.weighting, fit_rows=fit_rows(answers), **weighting
+        )
+    raw_replies = None
+    if RAW_REPLY in answers.features:
+        raw_replies = {persona: _by_question(answers, persona, RAW_REPLY) for persona in answers.personas}
+    model = answers.respondents[0].removesuffix(SIMULATED)
+    table = wide_rows(answers.questions, matrix, model, raw_replies=raw_replies, weights=weights)
+    parts = {"train": ~answers.is_test, "test": answers.is_test}
+    return {split: table.filter(pa.array(rows)) for split, rows in parts.items()}
+
+
+def _by_question(answers: "Answers", persona: str, column: str) -> "pa.ChunkedArray":
+    """A column of a persona's records, one value a question, null where it has no record; (n,)."""
+    import numpy as np
+    import pyarrow as pa
+
+    records = answers.records[persona]
+    place = np.full(len(answers.questions), -1)
+    place[records["row"].to_numpy()] = np.arange(len(records))
+    return records[column].take(pa.array(place, mask=place < 0))
+
+
+def _table(out: Path, files: "Sequence[ExportedFile]") -> str:
+    """Split, rows, file and size of each file, in columns."""
+    rows = [("split", "rows", "file", "size")]
+    rows += [(file.split, f"{file.rows:,}", str(out / file.path), f"{file.size / 1e6:.2f} MB") for file in files]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{split:<{widths[0]}}  {count:>{widths[1]}}  {file:<{widths[2]}}  {size:>{widths[3]}}"
+        for split, count, file, size in rows
+    )
