@@ -1,4 +1,4 @@
-"""`fairpp build`: a dataset folder in Hub layout from a run, another folder, or the survey respondent."""
+"""`fairpp build`: a dataset folder in Hub layout from a run, another folder, published tables, or the survey respondent."""
 
 import argparse
 from pathlib import Path
@@ -14,10 +14,20 @@ SUMMARY = "write a dataset folder: a card and Parquet files that load_dataset re
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fairpp build`."""
+    from fairpp_hf.preferences import SCHEMES
+
+    exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
     parser.description = "Without --run and --answers, the answers are the survey respondent's, which are simulated."
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", type=Path, metavar="RUN", dest="run_path", help="a run made by `fairpp generate`")
-    source.add_argument("--answers", metavar="SOURCE", help="'survey', or the path of a run or of a dataset folder")
+    source.add_argument(
+        "--answers",
+        metavar="SOURCE",
+        help="'survey', 'published' (downloaded), or the path of a run, a dataset folder or published tables",
+    )
+    parser.add_argument(
+        "--published-revision", metavar="REVISION", help="of --answers published: branch, tag or commit (default: main)"
+    )
     parser.add_argument("--out", type=Path, default=Path("fairpp"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--personas", metavar="SET_OR_FILE", help="default: britains_choice_2020 for 'survey', else all that answered"
@@ -27,6 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="PERSONA",
         help="personas that get a config of pairs (default: all that answered)",
+    )
+    parser.add_argument(
+        "--weighting", default="tier", help=f"of the pairs: {', '.join(SCHEMES)} (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
+    )
+    parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
+    parser.add_argument(
+        "--comparison",
+        nargs="+",
+        metavar="PERSONA",
+        help="personas to move away from (default: all others), or 'nearest' for the one that agrees with a target most",
     )
 
 
@@ -41,13 +64,31 @@ def run(arguments: argparse.Namespace) -> int:
     answers = arguments.run_path or arguments.answers or "survey"
     if arguments.run_path is not None:
         _check_run(arguments.run_path)
-    files = build_dataset_folder(arguments.out, answers=answers, personas=arguments.personas, targets=arguments.targets)
+    files = build_dataset_folder(
+        arguments.out,
+        answers=answers,
+        personas=arguments.personas,
+        published_revision=arguments.published_revision,
+        targets=arguments.targets,
+        weighting=arguments.weighting,
+        alpha=arguments.alpha,
+        beta=arguments.beta,
+        comparison="nearest" if arguments.comparison == ["nearest"] else arguments.comparison,
+    )
     print(_table(arguments.out, files))
     folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
     if answers == "survey":
         print("The answers are simulated from survey figures; nobody was asked.")
+    print(f"Licence: {_licence(arguments.out)}.")
     print(f'Load it with: load_dataset("{folder}", "preferences")')
     return 0
+
+
+def _licence(folder: Path) -> str:
+    from fairpp_hf.dataset.answers import FOLDER_MANIFEST
+    from fairpp_hf.dataset.origin import read_origin
+
+    return read_origin(folder / FOLDER_MANIFEST).licence or "not known; ask whoever made the answers"
 
 
 def _check_run(path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Writes a dataset folder in Hub layout: README.md with YAML configs, and a Parquet file for each config and split.
+"""Writes a dataset folder in Hub layout: README.md with YAML configs, its figures, and a Parquet file for each config and
+split.
 
 The folder loads with `load_dataset("./folder", "preferences")`, without this package, and its bytes depend on the input
 alone. It is built beside its place and then moved there, so that an interruption leaves the old folder or none.
@@ -8,17 +9,18 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets import Features
 from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
@@ -30,15 +32,32 @@ from fairpp_hf.dataset.answers import (
     AnswerSource,
     NameOrPath,
     load_answers,
+    load_scenarios,
     resolve_answers,
     source_personas,
 )
-from fairpp_hf.dataset.builder import answer_pairs, missing_pairs
+from fairpp_hf.dataset.builder import answer_pairs, missing_pairs, shares_unknown
+from fairpp_hf.dataset.card_merge import card_record
+from fairpp_hf.dataset.folder_facts import (
+    FolderFacts,
+    PairWeighting,
+    SplitFacts,
+    agreement_matrix,
+    answers_are_ours,
+    count_answers,
+    count_statuses,
+    dimensions_of,
+    over_dimensions,
+    pair_shares,
+    target_facts,
+)
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
+from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, uses_shares
+from fairpp_hf.preferences.weights import check_comparison
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.base import SIMULATED
-from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, QUESTION_FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +70,7 @@ class WrittenFile(NamedTuple):
     path: PurePosixPath
     """Relative to the folder."""
     config: str | None
-    """None for the card."""
+    """None for the card and its figures."""
     split: str | None
     rows: int | None
     size: int
@@ -59,34 +78,18 @@ class WrittenFile(NamedTuple):
     sha256: str
 
 
-class FolderFacts(NamedTuple):
-    """What a card says about a dataset folder, all counted from the data."""
-
-    version: str
-    """Of this package."""
-    kind: str
-    """`survey`, `run` or `folder`: where the answers come from."""
-    respondents: tuple[str, ...]
-    simulated: bool
-    """Whether every respondent is a simulation."""
-    persona_set: PersonaSet | None
-    """None where a run or folder does not say which set its personas belong to."""
-    personas: tuple[str, ...]
-    targets: tuple[str, ...]
-    answer_counts: dict[str, dict[str, int]]
-    """Persona id to counts under "A", "B", "C" and "none" (no valid answer)."""
-    status_counts: dict[str, int]
-    rows: dict[str, dict[str, int]]
-    """Config to split to number of rows."""
-
-
 def write_dataset_folder(
     out: NameOrPath,
     *,
-    card: Callable[[FolderFacts], str],
+    card: Callable[[FolderFacts], Mapping[str, bytes]],
     answers: NameOrPath = SURVEY,
     personas: NameOrPath | None = None,
+    published_revision: str | None = None,
     targets: Sequence[str] | None = None,
+    weighting: str | WeightingFunction = "tier",
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    comparison: Sequence[str] | Literal["nearest"] | None = None,
     progress: bool = True,
 ) -> list[WrittenFile]:
     """Write a dataset folder with its card; `fairpp_hf.hub.build_dataset_folder` is this with our own card.
@@ -94,26 +97,49 @@ def write_dataset_folder(
     Args:
         out: the folder: new, empty, or written by an earlier call, whose files are then replaced. Files that an earlier
             call did not write are left alone.
-        card: makes the text of README.md, YAML header included.
-        answers: `"survey"`, the path of a run, or the path of a dataset folder.
+        card: makes README.md, YAML header included, and the figures that it shows: path relative to the folder to content.
+        answers: `"survey"`, `"published"`, or the path of a run, a dataset folder or a published table.
         personas: see `load_answers`.
-        targets: personas that get a config `pairs-<persona>`; by default all that have a valid answer.
+        published_revision: see `load_answers`.
+        targets: personas that get a config `pairs-<persona>`; by default all that have a valid answer and are not named
+            in `comparison`.
+        weighting: weighting scheme of the pairs, see `preference_weights`. Shares are those of the persona set.
+        alpha: see `preference_weights`.
+        beta: see `preference_weights`.
+        comparison: personas to move away from, see `preference_weights`; all others of each target by default.
         progress: show a progress bar.
 
     Returns:
-        The files, in the order of the configs, the card last. The build's manifest is not among them.
+        The files, in the order of the configs, then the figures, the card last. The build's manifest is not among them.
 
     Raises:
-        ValueError: `out` holds files of other origin, or as `load_answers` and `preference_weights` do.
+        ValueError: `out` holds files of other origin, a text is not valid UTF-8, a target cannot name a config, or as
+            `load_answers` and `preference_weights` do.
     """
     out = Path(out).expanduser().absolute()
     recorded = _check_out(out)
-    source = resolve_answers(answers)
-    loaded = load_answers(answers, personas)
+    check_scheme("weighting", weighting, alpha, beta)
+    if comparison is not None:
+        check_comparison(comparison)
+        comparison = "nearest" if isinstance(comparison, str) else tuple(dict.fromkeys(comparison))
+    chosen = PairWeighting(weighting, alpha, beta, comparison)
+    source = resolve_answers(answers, published_revision)
+    loaded = load_answers(answers, personas, published_revision)
+    for persona in chosen.named:
+        check_name("comparison", persona, loaded.personas)
     if targets is None:
-        targets = _possible_targets(loaded)
+        targets = _possible_targets(loaded, chosen)
     else:
         targets = tuple(check_name("target", target, loaded.personas) for target in dict.fromkeys(targets))
+    for target in targets:
+        _check_config_name(target)
+    contents = _Contents(
+        loaded,
+        load_scenarios(answers, personas, published_revision),
+        source_personas(source, personas),
+        targets,
+        chosen,
+    )
 
     # Beside `out`, so that the move is a rename.
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,10 +148,9 @@ def write_dataset_folder(
         # The scratch folder is for its owner alone; one inside of it has the usual permissions.
         built = scratch / "folder"
         built.mkdir()
-        files = _write_parquet(built, out.name, loaded, targets, progress)
-        facts = _facts(source, loaded, source_personas(source, personas), targets, files)
-        (built / CARD).write_text(card(facts), encoding="utf-8", newline="\n")
-        files.append(_written(built, PurePosixPath(CARD)))
+        files, splits = _write_parquet(built, out.name, contents, progress)
+        facts = _facts(contents, splits)
+        files += _write_card(built, card(facts))
         _write_manifest(built, facts, source, files)
         _move_into_place(built, out, files, recorded)
     finally:
@@ -133,58 +158,171 @@ def write_dataset_folder(
     return files
 
 
-def _possible_targets(answers: Answers) -> tuple[str, ...]:
-    """Personas with a valid answer; none where there is nobody to compare with."""
-    if len(answers.personas) < 2:
-        return ()
-    return tuple(persona for persona, column in answers.matrix().items() if (column != NO_ANSWER).any())
+class _Contents(NamedTuple):
+    """What goes into a folder, in compact form: its tables are laid out one at a time."""
 
+    answers: Answers
+    scenarios: Answers | None
+    persona_set: PersonaSet | None
+    targets: Sequence[str]
+    weighting: PairWeighting
 
-def _write_parquet(
-    built: Path, name: str, answers: Answers, targets: Sequence[str], progress: bool
-) -> list[WrittenFile]:
-    jobs = 2 * (2 + len(targets))
-    files = []
-    with tqdm(total=jobs, desc=f"Writing {name}", unit=" files", disable=not progress) as bar:
-        for config, split, tables in _contents(answers, targets):
-            bar.set_description(f"Writing {config}/{split}")
-            first = next(tables, None)
-            # A split without rows, as in a run over the test split alone, is left out.
-            if first is not None and len(first):
-                path = PurePosixPath(config, f"{split}-00000-of-00001.parquet")
-                (built / config).mkdir(exist_ok=True)
-                rows = _write_tables(built / path, first, tables)
-                files.append(_written(built, path, config, split, rows))
-            bar.update()
-    return files
+    def features(self) -> dict[str, Features]:
+        """Config to its columns, in the order of the configs."""
+        features = {"questions": QUESTION_FEATURES, "preferences": self.answers.features}
+        if self.scenarios is not None:
+            features["scenarios"] = self.scenarios.features
+        return features | {f"pairs-{target}": PAIR_FEATURES for target in self.targets}
 
+    def tables(self) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
+        """Config, split and the tables of its file; a split without rows, as in a run over the test split, has none."""
+        answers = self.answers
+        if answers_are_ours(answers.questions):
+            for split in SPLITS:
+                yield "questions", split, iter([load_questions(split)])
+        else:
+            # Others' questions: ours would go by the same ids, under another licence and with other words.
+            for split, rows in (("train", ~answers.is_test), ("test", answers.is_test)):
+                yield "questions", split, iter([answers.questions.filter(pa.array(rows))])
+        for split in SPLITS:
+            yield "preferences", split, answers.preferences(split)
+        if self.scenarios is not None:
+            for split in SPLITS:
+                yield "scenarios", split, self.scenarios.preferences(split)
+        for target in self.targets:
+            yield from self._pair_tables(target)
 
-def _contents(answers: Answers, targets: Sequence[str]) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
-    for split in SPLITS:
-        yield "questions", split, iter([load_questions(split)])
-    for split in SPLITS:
-        yield "preferences", split, answers.preferences(split)
-    for target in targets:
-        pairs = answer_pairs(answers, target)
-        if missing := missing_pairs(answers, target):
-            logger.warning(missing)
-        if not any(map(len, pairs.values())):
-            raise ValueError(f"target must have at least one valid answer; got none of {target!r}. Leave it out.")
+    def _pair_tables(self, target: str) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
+        pairs = self._pairs(target)
         for split in SPLITS:
             yield f"pairs-{target}", split, iter([pairs[split]])
 
+    def _pairs(self, target: str) -> Mapping[str, pa.Table]:
+        weighting = self.weighting
+        if missing := missing_pairs(self.answers, target):
+            logger.warning(missing)
+        shares = pair_shares(self.answers, target, weighting, self.persona_set)
+        if shares is None and uses_shares(weighting.scheme):
+            logger.warning(shares_unknown(weighting.scheme))
+        pairs = answer_pairs(
+            self.answers,
+            target,
+            weighting=weighting.scheme,
+            alpha=weighting.alpha,
+            beta=weighting.beta,
+            shares=shares,
+            comparison=weighting.comparison,
+        )
+        if not any(map(len, pairs.values())):
+            raise ValueError(f"target must have at least one valid answer; got none of {target!r}. Leave it out.")
+        return pairs
 
-def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> int:
-    """Write tables of one schema as a row group each, so that one can be read without the others."""
-    rows = 0
+
+def _possible_targets(answers: Answers, weighting: PairWeighting) -> tuple[str, ...]:
+    """Personas with a valid answer that are not compared with; none where there is nobody to compare with."""
+    if len(answers.personas) < 2:
+        return ()
+    return tuple(
+        persona
+        for persona, column in answers.matrix().items()
+        if persona not in weighting.named and (column != NO_ANSWER).any()
+    )
+
+
+def _check_config_name(target: str) -> None:
+    """A target names a config and with it a folder; a persona of a folder from elsewhere may be called anything."""
+    if not re.fullmatch(r"\w[\w.-]*", target, re.ASCII):
+        raise ValueError(
+            f"target must be made of letters, digits, '_', '-' and '.' to name a config; got {target!r}. Leave it out of "
+            "targets."
+        )
+
+
+def _write_parquet(
+    built: Path, name: str, contents: _Contents, progress: bool
+) -> tuple[list[WrittenFile], dict[str, dict[str, SplitFacts]]]:
+    files = []
+    splits: dict[str, dict[str, SplitFacts]] = {}
+    jobs = len(SPLITS) * len(contents.features())
+    with tqdm(total=jobs, desc=f"Writing {name}", unit=" files", disable=not progress) as bar:
+        for config, split, tables in contents.tables():
+            bar.set_description(f"Writing {config}/{split}")
+            first = next(tables, None)
+            if first is not None and len(first):
+                path = PurePosixPath(config, f"{split}-00000-of-00001.parquet")
+                (built / config).mkdir(exist_ok=True)
+                rows, num_bytes, prompts_sha256 = _write_tables(built / path, first, tables)
+                file = _written(built, path, config, split, rows)
+                files.append(file)
+                facts = SplitFacts(rows, num_bytes, file.size, file.sha256, prompts_sha256)
+                splits.setdefault(config, {})[split] = facts
+            bar.update()
+    return files, splits
+
+
+def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tuple[int, int, str | None]:
+    """Write tables of one schema as a row group each, so that one can be read without the others.
+
+    Returns:
+        Rows, bytes in memory, and the digest of the prompts as in `SplitFacts`.
+    """
+    rows = num_bytes = 0
+    prompts = hashlib.sha256() if pa.types.is_string(first.schema.field("prompt").type) else None
     # Chunk borders that follow the content let the Hub store only what a new version changes.
     with pq.ParquetWriter(
         path, first.schema, compression="zstd", use_content_defined_chunking=True, write_page_index=True
     ) as writer:
-        for table in (first, *rest):
+        for table in chain([first], rest):
+            check_texts(table, path.parent.name)
             writer.write_table(table, row_group_size=len(table))
             rows += len(table)
-    return rows
+            num_bytes += table.nbytes
+            if prompts is not None:
+                _add_texts(prompts, table["prompt"])
+    return rows, num_bytes, None if prompts is None else prompts.hexdigest()
+
+
+def check_texts(table: pa.Table, config: str) -> None:
+    """Check that all texts of a table are valid UTF-8, which Arrow leaves to whoever reads them.
+
+    Raises:
+        ValueError: one is not; the message names its row and column.
+    """
+    if _is_valid(table):
+        return
+    # The first faulty row, by halving: [low, high) holds a fault, and what is before low does not.
+    low, high = 0, len(table)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _is_valid(table.slice(low, middle - low)) else (low, middle)
+    row = table.slice(low, 1)
+    column = next(name for name in table.column_names if not _is_valid(row.select([name])))
+    names = [
+        repr(row[name].cast(pa.binary())[0].as_py().decode("utf-8", "backslashreplace"))
+        for name in ("question_id", "persona")
+        if name in table.column_names
+    ]
+    raise ValueError(
+        f"Column {column!r} must be valid UTF-8; got a text that is not, such as half of a surrogate pair, at "
+        f"{' of '.join(names)} of {config}. Other tools cannot read it. Correct the text where the answers come from."
+    )
+
+
+def _is_valid(table: pa.Table) -> bool:
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _add_texts(digest: "hashlib._Hash", column: pa.ChunkedArray) -> None:
+    """Add each text and a line feed to a digest, without making Python strings of them."""
+    for chunk in column.chunks:
+        if len(chunk):
+            together = pa.ListArray.from_arrays(pa.array([0, len(chunk)], pa.int32()), chunk)
+            digest.update(pc.binary_join(together, "\n")[0].as_buffer())
+            digest.update(b"\n")
 
 
 def _written(
@@ -194,40 +332,50 @@ def _written(
     return WrittenFile(path, config, split, rows, file.stat().st_size, _digest(file))
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _facts(
-    source: AnswerSource,
-    answers: Answers,
-    persona_set: PersonaSet | None,
-    targets: Sequence[str],
-    files: Sequence[WrittenFile],
-) -> FolderFacts:
-    answer_counts = {}
-    status_counts: Counter[str] = Counter()
-    for persona, table in answers.records.items():
-        counts = np.bincount(table["answer"].to_numpy() - NO_ANSWER, minlength=1 + len(OPTION_LETTERS)).tolist()
-        answer_counts[persona] = dict(zip(("none", *OPTION_LETTERS), counts, strict=True))
-        for entry in pc.value_counts(table["status"]).to_pylist():
-            status_counts[entry["values"]] += entry["counts"]
-    rows: dict[str, dict[str, int]] = {}
-    for file in files:
-        if file.config is not None and file.split is not None and file.rows is not None:
-            rows.setdefault(file.config, {})[file.split] = file.rows
+def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> FolderFacts:
+    answers, scenarios = contents.answers, contents.scenarios
+    respondents = sorted({*answers.respondents, *(scenarios.respondents if scenarios else ())})
     return FolderFacts(
         version=__version__,
-        kind=source.kind,
-        respondents=answers.respondents,
-        simulated=all(name.endswith(SIMULATED) for name in answers.respondents),
-        persona_set=persona_set,
+        origin=answers.origin,
+        respondents=tuple(respondents),
+        simulated=all(name.endswith(SIMULATED) for name in respondents),
+        persona_set=contents.persona_set,
         personas=answers.personas,
-        targets=tuple(targets),
-        answer_counts=answer_counts,
-        status_counts=dict(sorted(status_counts.items())),
-        rows=rows,
+        dimensions=dimensions_of(answers.questions),
+        own_questions=answers_are_ours(answers.questions),
+        question_count=len(answers.questions),
+        answer_counts=count_answers(answers),
+        status_counts=count_statuses(answers),
+        agreement=agreement_matrix(answers.matrix()),
+        scenario_counts={
+            persona: over_dimensions(counts)
+            for persona, counts in (count_answers(scenarios) if scenarios else {}).items()
+        },
+        scenario_origin=scenarios.origin if scenarios else None,
+        weighting=contents.weighting,
+        targets={
+            target: target_facts(answers, target, contents.weighting, contents.persona_set)
+            for target in contents.targets
+        },
+        splits=splits,
+        features={config: features for config, features in contents.features().items() if config in splits},
     )
+
+
+def _write_card(built: Path, files: Mapping[str, bytes]) -> list[WrittenFile]:
+    """Write the figures and, last, the card."""
+    written = []
+    for name in sorted(files, key=lambda name: (name == CARD, name)):
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        (built / name).write_bytes(files[name])
+        written.append(_written(built, PurePosixPath(name)))
+    return written
 
 
 def _write_manifest(folder: Path, facts: FolderFacts, source: AnswerSource, files: Sequence[WrittenFile]) -> None:
@@ -235,14 +383,19 @@ def _write_manifest(folder: Path, facts: FolderFacts, source: AnswerSource, file
         "about": "Written by `fairpp build`. It replaces only files listed here, and only if they are unchanged.",
         "version": facts.version,
         "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
+        "origin": facts.origin._asdict(),
+        "scenario_origin": facts.scenario_origin._asdict() if facts.scenario_origin else None,
         "respondents": facts.respondents,
         "simulated": facts.simulated,
         "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
         "personas": facts.personas,
-        "targets": facts.targets,
-        "answer_counts": facts.answer_counts,
+        "targets": tuple(facts.targets),
+        "weighting": facts.weighting._asdict() | {"scheme": facts.weighting.name},
+        "answer_counts": {persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()},
         "status_counts": facts.status_counts,
         "files": [file._asdict() | {"path": str(file.path)} for file in files],
+        # Tells what people write on the card later from what was generated.
+        "card": card_record((folder / CARD).read_text("utf-8")),
     }
     _save_json(folder / FOLDER_MANIFEST, content)
 

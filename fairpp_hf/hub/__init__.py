@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from fairpp_hf.dataset.folder import WrittenFile, write_dataset_folder
-from fairpp_hf.hub.cards import render_dataset_card
+from fairpp_hf.hub.cards import draw_dataset_card, render_dataset_card
+from fairpp_hf.preferences.schemes import WeightingFunction
 
-__all__ = ["build_dataset_folder", "render_dataset_card"]
+__all__ = ["build_dataset_folder", "draw_dataset_card", "render_dataset_card"]
 
 
 def build_dataset_folder(
@@ -14,10 +16,25 @@ def build_dataset_folder(
     *,
     answers: str | Path = "survey",
     personas: str | Path | None = None,
+    published_revision: str | None = None,
     targets: Sequence[str] | None = None,
+    weighting: str | WeightingFunction = "tier",
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    comparison: Sequence[str] | Literal["nearest"] | None = None,
     progress: bool = True,
 ) -> list[WrittenFile]:
-    """Write a dataset folder in Hub layout, card included; the arguments are those of `write_dataset_folder`."""
+    """Write a dataset folder in Hub layout, card and figures included; arguments are those of `write_dataset_folder`."""
     return write_dataset_folder(
-        out, card=render_dataset_card, answers=answers, personas=personas, targets=targets, progress=progress
+        out,
+        card=draw_dataset_card,
+        answers=answers,
+        personas=personas,
+        published_revision=published_revision,
+        targets=targets,
+        weighting=weighting,
+        alpha=alpha,
+        beta=beta,
+        comparison=comparison,
+        progress=progress,
     )

@@ -1,6 +1,7 @@
 """`fairpp build`."""
 
 import argparse
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from datasets import load_dataset
 from small_runs import make_run
 
+from fairpp_hf import hub
 from fairpp_hf.cli import build
 
 
@@ -27,12 +29,16 @@ def test_it_ends_with_a_table_and_the_line_that_loads_the_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert command("--run", str(run_path), "--out", "data/fairpp", "--targets", "loyal_nationals") == 0
-    *table, last = capsys.readouterr().out.splitlines()
+    *table, licence, last = capsys.readouterr().out.splitlines()
     cells = [re.split(r" {2,}", line.strip()) for line in table]
     assert cells[0] == ["config", "split", "rows", "file", "size"]
     assert cells[3][:4] == ["preferences", "train", "210", "data/fairpp/preferences/train-00000-of-00001.parquet"]
     assert [row[:2] for row in cells[5:7]] == [["pairs-loyal_nationals", split] for split in ("train", "test")]
-    assert cells[7][0] == "data/fairpp/README.md"
+    assert [row[0] for row in cells[7:]] == [
+        *(f"data/fairpp/figures/{name}.png" for name in ("agreement", "answer_shares", "tiers")),
+        "data/fairpp/README.md",
+    ]
+    assert licence == "Licence: cc-by-4.0."
     assert last == 'Load it with: load_dataset("./data/fairpp", "preferences")'
     loaded = eval(last.removeprefix("Load it with: "), {"load_dataset": load_dataset})
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 210, "test": 70}
@@ -43,11 +49,49 @@ def test_without_a_source_the_survey_answers_and_that_is_said(
 ) -> None:
     out = tmp_path / "fairpp"
     assert command("--out", str(out), "--personas", "hidden_tribes_2018", "--targets") == 0
-    *_, simulated, last = capsys.readouterr().out.splitlines()
+    *_, simulated, licence, last = capsys.readouterr().out.splitlines()
     assert simulated == "The answers are simulated from survey figures; nobody was asked."
+    assert licence == "Licence: cc-by-4.0."
     assert last == f'Load it with: load_dataset("{out}", "preferences")'
     assert "survey:hidden_tribes_2018 (simulated)" in (out / "README.md").read_text("utf-8")
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "fairpp_build.json", "preferences", "questions"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("README.md", "fairpp_build.json", "figures", "preferences", "questions")
+    ]
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take a second to draw."""
+    monkeypatch.setattr(hub, "draw_dataset_card", lambda facts: {"README.md": hub.render_dataset_card(facts).encode()})
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_pairs_are_weighted_as_asked(run_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fairpp"
+    options = ["--weighting", "tier_from_zero", "--alpha", "2", "--beta", "0.5", "--comparison", "nearest"]
+    assert command("--run", str(run_path), "--out", str(out), "--targets", "loyal_nationals", *options) == 0
+    weighting = json.loads((out / "fairpp_build.json").read_bytes())["weighting"]
+    assert weighting == {"scheme": "tier_from_zero", "alpha": 2.0, "beta": 0.5, "comparison": "nearest"}
+    compared = ["--comparison", "civic_pragmatists", "disengaged_battlers", "--targets", "loyal_nationals"]
+    assert command("--run", str(run_path), "--out", str(out), *compared) == 0
+    weighting = json.loads((out / "fairpp_build.json").read_bytes())["weighting"]
+    assert weighting["comparison"] == ["civic_pragmatists", "disengaged_battlers"]
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_licence_that_nobody_wrote_down(run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "source"
+    assert command("--run", str(run_path), "--out", str(source), "--targets") == 0
+    (source / "fairpp_build.json").unlink()
+    assert command("--answers", str(source), "--out", str(tmp_path / "fairpp"), "--targets") == 0
+    assert "Licence: not known; ask whoever made the answers." in capsys.readouterr().out.splitlines()
+
+
+def test_a_revision_is_for_published_answers(run_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^published_revision must only be given with answers='published'; got 'v1' with"
+    ):
+        command("--run", str(run_path), "--published-revision", "v1", "--out", str(tmp_path / "fairpp"))
 
 
 def test_run_must_be_a_run(tmp_path: Path) -> None:

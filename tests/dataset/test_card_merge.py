@@ -173,7 +173,9 @@ def test_dataset_info_may_stand_alone_and_without_a_name():
 
 
 def test_line_ends_and_blank_lines_of_an_editor_are_no_edit():
-    edited = "\ufeff" + FIRST.replace("10 rows.", "10 rows.  ").replace("\n", "\r\n").replace("Some.", "Some.  \r\n\r\n")
+    edited = "\ufeff" + FIRST.replace("10 rows.", "10 rows.  ").replace("\n", "\r\n").replace(
+        "Some.", "Some.  \r\n\r\n"
+    )
     assert merged(SECOND, edited, card_record(FIRST)) == (SECOND, ())
 
 

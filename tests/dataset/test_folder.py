@@ -4,20 +4,29 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, get_dataset_default_config_name, load_dataset
 from small_runs import make_run
 
 from fairpp_hf.dataset import folder as folder_module
-from fairpp_hf.dataset.folder import FolderFacts, WrittenFile, write_dataset_folder
-from fairpp_hf.hub import build_dataset_folder
+from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset.folder import WrittenFile, check_texts, write_dataset_folder
+from fairpp_hf.dataset.folder_facts import FolderFacts, agreement_matrix, answers_are_ours, count_answers, share_of
+from fairpp_hf.hub import build_dataset_folder, render_dataset_card
 from fairpp_hf.personas import load_personas
-from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+from fairpp_hf.preferences import preference_weights
+from fairpp_hf.questions import load_questions
+from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 TARGETS = ["loyal_nationals", "backbone_conservatives"]
 PERSONAS = load_personas().ids
@@ -29,7 +38,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(out: Path, answers: str | Path, **options: Any) -> list[WrittenFile]:
-    return build_dataset_folder(out, answers=answers, progress=False, **options)
+    """With our card, but without its figures, which take a second to draw."""
+    return write_dataset_folder(out, card=text_card, answers=answers, progress=False, **options)
+
+
+def text_card(facts: FolderFacts) -> dict[str, bytes]:
+    return {"README.md": render_dataset_card(facts).encode()}
+
+
+def load(folder: Path, cache: Path, config: str = "preferences", **options: Any) -> Any:
+    return load_dataset(str(folder), config, cache_dir=str(cache), **options)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -80,14 +98,18 @@ def test_the_folder_is_a_source_of_answers(run: Path, tmp_path: Path) -> None:
 
 def test_layout_and_configs(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "fairpp"
-    files = build(folder, run)
+    files = build_dataset_folder(folder, answers=run, progress=False)
     configs = ["questions", "preferences", *(f"pairs-{persona}" for persona in PERSONAS)]
     assert get_dataset_config_names(str(folder)) == configs
     assert get_dataset_default_config_name(str(folder)) == "preferences"
     assert [str(file.path) for file in files] == [
         *(f"{config}/{split}-00000-of-00001.parquet" for config in configs for split in ("train", "test")),
+        *(f"figures/{name}.png" for name in ("agreement", "answer_shares", "tiers")),
         "README.md",
     ]
+    assert all((file.config, file.split, file.rows) == (None, None, None) for file in files[-4:])
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (folder / "README.md").read_text("utf-8"))
+    assert sorted(shown) == [str(file.path) for file in files[-4:-1]]
     for file in files:
         assert file.size == (folder / file.path).stat().st_size
         if file.rows is not None:
@@ -133,10 +155,26 @@ def test_the_same_input_gives_the_same_bytes(run: Path, tmp_path: Path, monkeypa
     assert contents(tmp_path / "one") == contents(tmp_path / "elsewhere" / "two")
 
 
+def test_another_process_writes_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    """All of them: Parquet, figures, card and manifest; whatever the hash seed, the time zone and the current folder."""
+    code = (
+        "import sys; from fairpp_hf.hub import build_dataset_folder\n"
+        "build_dataset_folder('theirs', answers=sys.argv[1], targets=['loyal_nationals'], progress=False)"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, str(run)], check=True, cwd=tmp_path, env=environment)
+    build_dataset_folder(tmp_path / "ours", answers=run, targets=TARGETS[:1], progress=False)
+    assert len(contents(tmp_path / "ours")) == 6 + 3 + 2
+    assert contents(tmp_path / "ours") == contents(tmp_path / "theirs")
+
+
 def test_the_manifest_says_where_the_folder_comes_from(run: Path, tmp_path: Path) -> None:
     files = build(tmp_path / "fairpp", run, targets=TARGETS)
     manifest = json.loads((tmp_path / "fairpp" / "fairpp_build.json").read_text("utf-8"))
     assert manifest["answers"]["kind"] == "run"
+    assert manifest["origin"] == load_answers(run).origin._asdict() | {"notes": []}
+    assert (manifest["origin"]["kind"], manifest["origin"]["licence"]) == ("run", "cc-by-4.0")
+    assert manifest["weighting"] == {"scheme": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None}
     assert manifest["respondents"] == ["known (simulated)"]
     assert manifest["simulated"] is True
     assert manifest["persona_set"] == load_personas().as_dict()
@@ -155,8 +193,10 @@ def test_the_manifest_says_where_the_folder_comes_from(run: Path, tmp_path: Path
         for persona in PERSONAS
     }
     assert manifest["answer_counts"] == counted
-    statuses = preferences["status"].to_pylist()
-    assert manifest["status_counts"] == {status: statuses.count(status) for status in ("invalid", "ok")}
+    assert manifest["status_counts"] == {
+        persona: {"invalid": counts["none"], "ok": counts["A"] + counts["B"] + counts["C"]}
+        for persona, counts in counted.items()
+    }
 
 
 def test_a_run_over_one_split_gives_files_for_that_split(tmp_path: Path) -> None:
@@ -192,7 +232,7 @@ def test_building_again_replaces_what_it_wrote_and_nothing_else(run: Path, tmp_p
 
 
 def test_an_interruption_leaves_no_half_folder(run: Path, tmp_path: Path) -> None:
-    def interrupt(facts: FolderFacts) -> str:
+    def interrupt(facts: FolderFacts) -> dict[str, bytes]:
         raise KeyboardInterrupt
 
     def write(out: Path) -> None:
@@ -288,3 +328,300 @@ def test_an_unknown_target_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         build(tmp_path / "fairpp", run, targets=["loyal"])
     assert list(tmp_path.iterdir()) == []
+
+
+# Rows that are found again
+
+
+def records(*answers: int, texts: dict[str, str] | None = None, **columns: Any) -> pa.Table:
+    """Preference records of personas p and q, by turns, on questions of our own; more than one a question each."""
+    count = len(answers)
+    questions = load_questions("test").slice(0, count // 2).to_pylist()
+    rows = [
+        questions[row // 2]
+        | {"persona": "pq"[row % 2], "respondent": "known (simulated)", "answer": answer, "probabilities": None}
+        | {"status": "ok"}
+        | (texts or {})
+        for row, answer in enumerate(answers)
+    ]
+    return pa.Table.from_pylist(rows, schema=PREFERENCE_FEATURES.arrow_schema)
+
+
+def save(folder: Path, table: pa.Table, config: str = "preferences", split: str = "test") -> Path:
+    (folder / config).mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / config / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_folder_that_was_built_again_gives_its_new_rows(tmp_path: Path) -> None:
+    """`datasets` caches a local folder by its last name and the hash of its YAML, not of its files."""
+    out, cache = tmp_path / "fairpp", tmp_path / "cache"
+    infos = []
+    for answers in ([0, 1, 2, 1], [1, 0, 1, 2]):
+        table = records(*answers)
+        build(out, save(tmp_path / str(answers), table), targets=[])
+        infos.append(
+            re.search(r"^dataset_info:.*?^---", (out / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)[0]
+        )
+        for options in ({}, {"streaming": True}):
+            loaded = load(out, cache, split="test", **options)
+            assert sorted(map(_answer, loaded)) == sorted(map(_answer, table.to_pylist()))
+    # Nothing else in the header tells one from the other.
+    assert infos[0] == infos[1]
+    build(out, tmp_path / "[0, 1, 2, 1]", targets=["p"])
+    assert load(out, cache, "pairs-p", split="test")["chosen"][0][0]["content"].startswith("A. ")
+    build(out, tmp_path / "[1, 0, 1, 2]", targets=["p"])
+    assert load(out, cache, "pairs-p", split="test")["chosen"][0][0]["content"].startswith("B. ")
+
+
+def _answer(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["question_id"], row["persona"], row["answer"]
+
+
+def test_every_config_loads_and_streams_with_the_counts_of_its_header(run: Path, tmp_path: Path) -> None:
+    folder = save(tmp_path / "source", load_answers_table(run))
+    save(folder, records(0, 1, 2, 1, 0, -1, texts={"prompt": "A scene. Another. What now?"}), "scenarios")
+    out = tmp_path / "fairpp"
+    files = build(out, folder, targets=["loyal_nationals"])
+    configs = get_dataset_config_names(str(out))
+    assert configs == ["questions", "preferences", "scenarios", "pairs-loyal_nationals"]
+    assert [str(file.path) for file in files if file.config == "scenarios"] == ["scenarios/test-00000-of-00001.parquet"]
+    for config in configs:
+        loaded = load(out, tmp_path / "cache", config)
+        for split, rows in loaded.items():
+            # What `push_to_hub` would write: the size of the Arrow table, here with a bit a row for nulls or without.
+            assert rows.info.splits[split].num_examples == len(rows)
+            assert rows.info.splits[split].num_bytes == pytest.approx(rows.data.nbytes, rel=1e-2)
+            streamed = load(out, tmp_path / "cache", config, split=split, streaming=True)
+            assert streamed.features == rows.features
+            assert list(streamed) == rows.to_list()
+    text = (out / "README.md").read_text("utf-8")
+    assert "| `p` | 3 | 66.7% | 0.0% | 33.3% | 0.0% |" in text
+    assert "| `q` | 3 | 0.0% | 66.7% | 0.0% | 33.3% |" in text
+
+
+def load_answers_table(run: Path) -> pa.Table:
+    answers = load_answers(run)
+    return pa.concat_tables(answers.preferences("test"))
+
+
+# Texts
+
+
+ODD = (
+    "emoji \U0001f9d1\u200d\U0001f33e, \u202eright to left\u202c \u05d0\u05d1, CRLF\r\nLF\nCR\r, NUL\x00, e\u0301, "
+    "\ufeff, \uffff, `|$\\"
+)
+
+
+def test_odd_texts_come_back_byte_for_byte(tmp_path: Path) -> None:
+    kept = ("question_id", "persona", "status")
+    strings = [field.name for field in PREFERENCE_FEATURES.arrow_schema if field.type == pa.string()]
+    texts = {name: f"{name} {ODD}" for name in strings if name not in kept}
+    table = records(0, 1, 2, 1, texts=texts)
+    out = tmp_path / "fairpp"
+    build(out, save(tmp_path / "source", table), targets=["p"])
+    loaded = load(out, tmp_path / "cache", split="test")
+    for name in PREFERENCE_FEATURES:
+        assert sorted(map(repr, loaded[name])) == sorted(map(repr, table[name].to_pylist()))
+    questions = load(out, tmp_path / "cache", "questions", split="test")
+    assert questions["prompt"][:] == [texts["prompt"]] * 2
+    pairs = load(out, tmp_path / "cache", "pairs-p", split="test")
+    assert pairs[0]["prompt"] == [{"role": "user", "content": texts["prompt"]}]
+    assert pairs[0]["chosen"] == [{"role": "assistant", "content": f"A. {texts['option_a']}"}]
+    # A folder of the folder has the same rows.
+    build(tmp_path / "again", out, targets=[])
+    again = load(tmp_path / "again", tmp_path / "cache", split="test")
+    assert again.to_list() == loaded.to_list()
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_half_of_a_surrogate_pair_is_refused_with_its_row(row: int, tmp_path: Path) -> None:
+    table = records(0, 1, 2, 1)
+    texts = [text.encode() for text in table["option_b"].to_pylist()]
+    texts[row] += b"\xed\xa0\x80"
+    column = pa.Array.from_buffers(pa.string(), 4, pa.array(texts, pa.binary()).buffers())
+    broken = table.set_column(table.schema.get_field_index("option_b"), "option_b", column)
+    message = (
+        "Column 'option_b' must be valid UTF-8; got a text that is not, such as half of a surrogate pair, at "
+        f"{table['question_id'][row].as_py()!r} of '{'pq'[row % 2]}' of preferences. Other tools cannot read it. Correct "
+        "the text where the answers come from."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_texts(broken, "preferences")
+    if row == 0:
+        with pytest.raises(ValueError, match=r"^Column 'option_b' must be valid UTF-8; .* of questions\. "):
+            build(tmp_path / "fairpp", save(tmp_path / "source", broken))
+        assert not (tmp_path / "fairpp").exists()
+
+
+# Weighting
+
+
+def weights_of(folder: Path, target: str = "loyal_nationals") -> dict[str, float]:
+    tables = [pq.read_table(file) for file in sorted(folder.glob(f"pairs-{target}/*.parquet"))]
+    pairs = pa.concat_tables(tables)
+    return dict(zip(pairs["question_id"].to_pylist(), pairs["weight"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weighting": "tier", "alpha": 2.0, "beta": 0.5},
+        {"weighting": "uniform"},
+        {"weighting": "surprisal", "comparison": ["civic_pragmatists", "disengaged_battlers"]},
+        {"weighting": lambda facts: facts.tier + 0.5, "comparison": "nearest"},
+    ],
+)
+def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1], **options)
+    answers = load_answers(run)
+    arguments = options | {"scheme": options["weighting"]}
+    del arguments["weighting"]
+    expected = preference_weights(
+        answers.matrix(),
+        TARGETS[0],
+        shares={persona.id: persona.share for persona in load_personas()},
+        fit_rows=~answers.is_test,
+        **arguments,
+    )
+    ids = answers.questions["question_id"].to_pylist()
+    assert weights_of(tmp_path / "fairpp") == {
+        name: weight for name, weight, tier in zip(ids, expected.weight.tolist(), expected.tier, strict=True) if tier
+    }
+
+
+def test_personas_that_are_compared_with_are_no_targets_unless_asked_for(run: Path, tmp_path: Path) -> None:
+    files = build(tmp_path / "fairpp", run, comparison=PERSONAS[:5])
+    assert sorted({file.config for file in files if file.config and file.config.startswith("pairs")}) == [
+        f"pairs-{persona}" for persona in sorted(PERSONAS[5:])
+    ]
+    with pytest.raises(ValueError, match=r"^comparison must not contain the target; got 'civic_pragmatists'\."):
+        build(tmp_path / "other", run, targets=["civic_pragmatists"], comparison=PERSONAS[:5])
+    with pytest.raises(
+        ValueError, match=r"^comparison must be one of .*; got 'loyal'\. Did you mean 'loyal_nationals'\?$"
+    ):
+        build(tmp_path / "other", run, comparison=["loyal"])
+
+
+def test_shares_that_are_not_known_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build(tmp_path / "fairpp", save(tmp_path / "source", records(0, 1, 2, 1)), weighting="surprisal", targets=["p"])
+    assert caplog.messages == [
+        "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
+    ]
+    card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
+    assert "with personas counted all alike, since their shares of a population are not known" in card
+
+
+def test_a_persona_whose_name_is_a_path_names_no_config(tmp_path: Path) -> None:
+    table = records(0, 1, 2, 1)
+    personas = pc.replace_substring(table["persona"], "p", "../p")
+    table = table.set_column(table.schema.get_field_index("persona"), "persona", personas)
+    source = save(tmp_path / "source", table)
+    message = (
+        "target must be made of letters, digits, '_', '-' and '.' to name a config; got '../p'. Leave it out of "
+        "targets."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build(tmp_path / "fairpp", source)
+    build(tmp_path / "fairpp", source, targets=["q"])
+
+
+# What a folder says about itself
+
+
+def test_answers_are_counted_by_persona_and_dimension(run: Path) -> None:
+    """Against a plain count."""
+    answers = load_answers(run)
+    table = pa.concat_tables([*answers.preferences("train"), *answers.preferences("test")])
+    plain: dict[str, dict[int, dict[str, int]]] = {}
+    for row in table.select(["persona", "dimension", "answer"]).to_pylist():
+        cells = plain.setdefault(row["persona"], {}).setdefault(row["dimension"], dict.fromkeys(("none", *"ABC"), 0))
+        cells[("none", *"ABC")[row["answer"] + 1]] += 1
+    assert count_answers(answers) == plain
+
+
+def test_agreement_is_over_the_questions_that_both_answered() -> None:
+    """a and b share questions 0 and 1 and agree on one of them: 0.5. c answered nothing."""
+    matrix = {
+        "a": np.array([0, 1, 2, -1], dtype=np.int8),
+        "b": np.array([0, 2, -1, 1], dtype=np.int8),
+        "c": np.full(4, -1, dtype=np.int8),
+    }
+    nan = float("nan")
+    np.testing.assert_array_equal(agreement_matrix(matrix), [[1, 0.5, nan], [0.5, 1, nan], [nan, nan, nan]])
+
+
+def test_a_share_of_nothing_is_not_a_number() -> None:
+    assert share_of({"A": 1, "B": 3}, "A") == 0.25
+    assert np.isnan(share_of({"A": 0}, "A"))
+
+
+def test_questions_of_others_are_written_as_they_were_answered(tmp_path: Path) -> None:
+    """With our ids and other words, as the published tables have them; ours are under another licence."""
+    table = records(0, 1, 2, 1, texts={"question": "In other words?"})
+    assert not answers_are_ours(table.select(list(QUESTION_FEATURES)))
+    assert answers_are_ours(records(0, 1, 2, 1).select(list(QUESTION_FEATURES)))
+    build(tmp_path / "fairpp", save(tmp_path / "source", table), targets=[])
+    questions = load(tmp_path / "fairpp", tmp_path / "cache", "questions")
+    assert list(questions) == ["test"]
+    assert questions["test"]["question"][:] == ["In other words?"] * 2
+    card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
+    assert "license: unknown" in card
+    assert "Their texts are not those that this project wrote" in card
+
+
+def test_the_hashes_of_prompts_are_those_of_the_recipe_on_the_card(run: Path, tmp_path: Path) -> None:
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1])
+    card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
+    recipe = re.search(r"`(sha256\(.*\.hexdigest\(\))`", card)[1]
+    listed = re.findall(r"^\| `(\w+)` \| (train|test) \| `([0-9a-f]{64})` \|$", card, re.M)
+    assert [name for name, *_ in listed] == ["questions", "questions", "preferences", "preferences"]
+    for config, split, digest in listed:
+        rows = load(tmp_path / "fairpp", tmp_path / "cache", config, split=split)
+        assert eval(recipe, {"sha256": hashlib.sha256, "rows": rows}) == digest
+
+
+def test_raw_replies_are_kept(tmp_path: Path) -> None:
+    table = records(0, 1, 2, 1).append_column("raw_reply", pa.array(["A.", "B", None, "b"]))
+    build(tmp_path / "fairpp", save(tmp_path / "source", table), targets=[])
+    loaded = load(tmp_path / "fairpp", tmp_path / "cache", split="test")
+    assert loaded.features == REPLIED_PREFERENCE_FEATURES
+    assert sorted(map(str, loaded["raw_reply"])) == ["A.", "B", "None", "b"]
+    assert "| `raw_reply` | string |" in (tmp_path / "fairpp" / "README.md").read_text("utf-8")
+
+
+def test_the_licence_travels_from_folder_to_folder(tmp_path: Path) -> None:
+    source = save(tmp_path / "source", records(0, 1, 2, 1))
+    origin = {
+        "kind": "published",
+        "licence": "cc-by-nc-sa-4.0",
+        "repo": "tools-o/Fair-PP",
+        "commit": "0" * 40,
+        "answered_on": None,
+        "notes": ["2 replies hold no option."],
+    }
+    (source / "fairpp_build.json").write_text(json.dumps({"origin": origin}))
+    build(tmp_path / "one", source, targets=[])
+    build(tmp_path / "two", tmp_path / "one", targets=[])
+    for folder in ("one", "two"):
+        assert json.loads((tmp_path / folder / "fairpp_build.json").read_bytes())["origin"] == origin
+        card = (tmp_path / folder / "README.md").read_text("utf-8")
+        assert "license: cc-by-nc-sa-4.0" in card
+        assert "- 2 replies hold no option." in card
+
+
+def test_tables_are_laid_out_one_at_a_time(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most the one that is written, the one before it, and the pairs of a target's two splits are in memory."""
+    seen: list[weakref.ref[pa.Table]] = []
+    most = 0
+
+    def watch(table: pa.Table, config: str) -> None:
+        nonlocal most
+        seen.append(weakref.ref(table))
+        most = max(most, sum(found() is not None for found in seen))
+
+    monkeypatch.setattr(folder_module, "check_texts", watch)
+    build(tmp_path / "fairpp", run)
+    assert len(seen) == 2 + 7 * 2 + 7 * 2
+    assert 1 <= most <= 5

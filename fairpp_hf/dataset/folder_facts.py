@@ -1,0 +1,216 @@
+"""What a dataset folder says about itself: counted from its answers and files, for its card, figures and manifest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Features
+from numpy.typing import NDArray
+
+from fairpp_hf.dataset.answers import Answers
+from fairpp_hf.dataset.builder import fit_rows, known_shares
+from fairpp_hf.dataset.origin import Origin
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.preferences import nearest_persona, preference_weights
+from fairpp_hf.preferences.schemes import WeightingFunction, scheme_name, uses_shares
+from fairpp_hf.questions import load_questions
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+
+NONE = "none"
+"""Key of the records without a valid answer, beside the letters of the options."""
+
+
+class SplitFacts(NamedTuple):
+    """What one Parquet file of a folder holds."""
+
+    rows: int
+    num_bytes: int
+    """As Arrow tables, in memory and in the cache of `datasets`."""
+    size: int
+    """Of the file, bytes."""
+    sha256: str
+    """Of the file."""
+    prompts_sha256: str | None
+    """Over the column `prompt` in order, each followed by a line feed, as UTF-8; None where it holds chat messages."""
+
+
+class DimensionFacts(NamedTuple):
+    """A preference dimension."""
+
+    pole_a: str
+    pole_b: str
+
+
+class PairWeighting(NamedTuple):
+    """How the pairs of a folder were weighted."""
+
+    scheme: str | WeightingFunction = "tier"
+    alpha: float = 1.0
+    beta: float = 1.0
+    comparison: tuple[str, ...] | Literal["nearest"] | None = None
+    """As it was asked for: ids, `"nearest"`, or None for all others."""
+
+    @property
+    def name(self) -> str:
+        """Of the scheme, or of the function."""
+        return scheme_name(self.scheme)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The personas that `comparison` names; none where it does not."""
+        return () if self.comparison is None or self.comparison == "nearest" else self.comparison
+
+
+class TargetFacts(NamedTuple):
+    """The pairs of one target."""
+
+    comparison: tuple[str, ...]
+    """The personas that its answers were compared with."""
+    disagreements: tuple[int, ...]
+    """Number of questions by how many of them disagree, from 0 to all."""
+    shares_known: bool
+    """Whether the population shares of all of them are known."""
+
+
+class FolderFacts(NamedTuple):
+    """What a card says about a dataset folder, all counted from the data."""
+
+    version: str
+    """Of this package."""
+    origin: Origin
+    respondents: tuple[str, ...]
+    simulated: bool
+    """Whether every respondent is a simulation."""
+    persona_set: PersonaSet | None
+    """None where a run or folder does not say which set its personas belong to."""
+    personas: tuple[str, ...]
+    dimensions: dict[int, DimensionFacts]
+    own_questions: bool
+    """Whether the questions that were answered are this project's, to the letter."""
+    question_count: int
+    """How many questions at least one persona was asked."""
+    answer_counts: dict[str, dict[int, dict[str, int]]]
+    """Persona id and dimension to counts under "A", "B", "C" and "none" (no valid answer)."""
+    status_counts: dict[str, dict[str, int]]
+    """Persona id and status to number of records."""
+    agreement: NDArray[np.float64]
+    """(personas, personas): share of the questions validly answered by both on which they agree; NaN without any."""
+    scenario_counts: dict[str, dict[str, int]]
+    """As `answer_counts`, over all dimensions, of the scenarios; empty where there are none."""
+    scenario_origin: Origin | None
+    """Of the scenarios, which are another dataset than the questions; None where there are none."""
+    weighting: PairWeighting
+    targets: dict[str, TargetFacts]
+    splits: dict[str, dict[str, SplitFacts]]
+    """Config and split to what was written."""
+    features: dict[str, Features]
+    """Config to its columns."""
+
+
+def answers_are_ours(questions: pa.Table) -> bool:
+    """Whether questions with the columns of `QUESTION_FEATURES` are ones of `load_questions`, to the letter."""
+    ours = load_questions()
+    rows = pc.index_in(questions["question_id"].combine_chunks(), value_set=ours["question_id"].combine_chunks())
+    return not rows.null_count and questions.equals(ours.select(questions.column_names).take(rows))
+
+
+def dimensions_of(questions: pa.Table) -> dict[int, DimensionFacts]:
+    """The dimensions that occur among questions, in ascending order, with their poles."""
+    numbers, first = np.unique(questions["dimension"].to_numpy(), return_index=True)
+    poles = questions.select(["pole_a", "pole_b"]).take(pa.array(first)).to_pylist()
+    return {int(number): DimensionFacts(**row) for number, row in zip(numbers, poles, strict=True)}
+
+
+def count_answers(answers: Answers) -> dict[str, dict[int, dict[str, int]]]:
+    """Persona id and dimension to counts under "A", "B", "C" and "none"."""
+    numbers, index = np.unique(answers.questions["dimension"].to_numpy(), return_inverse=True)
+    kinds = (NONE, *OPTION_LETTERS)
+    counts = {}
+    for persona, table in answers.records.items():
+        cell = index[table["row"].to_numpy()] * len(kinds) + table["answer"].to_numpy() - NO_ANSWER
+        grid = np.bincount(cell, minlength=len(numbers) * len(kinds)).reshape(len(numbers), len(kinds))
+        counts[persona] = {
+            int(number): dict(zip(kinds, row, strict=True)) for number, row in zip(numbers, grid.tolist(), strict=True)
+        }
+    return counts
+
+
+def over_dimensions(counts: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
+    """A persona's counts, summed over its dimensions."""
+    return {key: sum(row[key] for row in counts.values()) for key in (NONE, *OPTION_LETTERS)}
+
+
+def count_statuses(answers: Answers) -> dict[str, dict[str, int]]:
+    """Persona id and status to number of records, statuses sorted by name."""
+    counts = {}
+    for persona, table in answers.records.items():
+        found = pc.value_counts(table["status"]).to_pylist()
+        counts[persona] = dict(sorted((entry["values"], entry["counts"]) for entry in found))
+    return counts
+
+
+def agreement_matrix(matrix: Mapping[str, NDArray[np.int8]]) -> NDArray[np.float64]:
+    """Share of the questions validly answered by both on which two personas agree; NaN without any.
+
+    Args:
+        matrix: m persona ids to answers (n,), 0..2 or -1.
+
+    Returns:
+        (m, m), symmetric, in the order of the personas.
+    """
+    columns = list(matrix.values())
+    agreement = np.full((len(columns), len(columns)), np.nan)
+    for row, mine in enumerate(columns):
+        for column, theirs in enumerate(columns[: row + 1]):
+            both = (mine != NO_ANSWER) & (theirs != NO_ANSWER)
+            if both.any():
+                agreement[row, column] = agreement[column, row] = (mine == theirs)[both].mean()
+    return agreement
+
+
+def target_facts(
+    answers: Answers, target: str, weighting: PairWeighting, persona_set: PersonaSet | None
+) -> TargetFacts:
+    """Whom a target is compared with, and how many of them disagree with it on how many questions."""
+    matrix = answers.matrix()
+    if weighting.comparison == "nearest":
+        comparison: tuple[str, ...] = (nearest_persona(matrix, target, fit_rows=fit_rows(answers)),)
+    else:
+        comparison = tuple(
+            persona
+            for persona in answers.personas
+            if persona != target and (weighting.comparison is None or persona in weighting.comparison)
+        )
+    tier = preference_weights(matrix, target, comparison=comparison, scheme="uniform").tier
+    disagreements = np.bincount(tier, minlength=2 + len(comparison))[1:]
+    shares = known_shares(persona_set, answers, target, weighting.comparison)
+    return TargetFacts(comparison, tuple(disagreements.tolist()), shares is not None)
+
+
+def pair_shares(
+    answers: Answers, target: str, weighting: PairWeighting, persona_set: PersonaSet | None
+) -> dict[str, float] | None:
+    """The population shares that a target's weights use; None where they use none, or not all are known."""
+    if not uses_shares(weighting.scheme):
+        return None
+    return known_shares(persona_set, answers, target, weighting.comparison)
+
+
+def over_personas(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Counts of all personas, added up by key and sorted by it."""
+    keys = sorted({key for row in counts.values() for key in row})
+    return {key: sum(row.get(key, 0) for row in counts.values()) for key in keys}
+
+
+def share_of(counts: Mapping[str, int], key: str) -> float:
+    """A key's share of counts, in [0, 1]; NaN where all are 0."""
+    total = sum(counts.values())
+    return counts[key] / total if total else float("nan")
+
+
+def statuses_in(counts: Mapping[str, Mapping[str, int]], order: Sequence[str]) -> list[str]:
+    """The statuses that occur, known ones in their order, others behind."""
+    found = list(over_personas(counts))
+    return [status for status in order if status in found] + [status for status in found if status not in order]

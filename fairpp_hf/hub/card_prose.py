@@ -1,0 +1,251 @@
+"""What a dataset card says in words that depend on where the answers come from: how it was made, limits, licence."""
+
+from collections.abc import Iterable
+
+from fairpp_hf.dataset.folder_facts import FolderFacts
+from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE
+from fairpp_hf.hub.markdown import code
+from fairpp_hf.respondents.base import SIMULATED
+
+
+def by_survey(facts: FolderFacts) -> bool:
+    """Whether all answers are the survey respondent's."""
+    return all(name.startswith("survey:") for name in facts.respondents)
+
+
+def published(facts: FolderFacts) -> bool:
+    """Whether the answers are the published ones."""
+    return facts.origin.kind == "published"
+
+
+def names(facts: FolderFacts) -> str:
+    """The respondents, listed."""
+    return ", ".join(code(name) for name in facts.respondents)
+
+
+def where(facts: FolderFacts) -> str:
+    """The published tables that were imported."""
+    origin = facts.origin
+    name = code(origin.repo or "the published tables")
+    return f"{name} at commit {code(origin.commit[:12])}" if origin.commit else name
+
+
+def banner(facts: FolderFacts) -> tuple[str, str]:
+    """The words at the top on what is simulated: the first ones, and the rest."""
+    if by_survey(facts):
+        return (
+            "Simulated answers.",
+            "Nobody was asked these questions, neither a person nor a language model. A choice model with parameters set "
+            "from published survey figures, and from stated guesses where there are none, drew every answer. Use it to "
+            "build and test methods; draw no conclusion from it on what any group of people wants.",
+        )
+    if facts.simulated:
+        whose = " These are the answers that the authors of Fair-PP published." if published(facts) else ""
+        return (
+            "Simulated answers.",
+            f"No person was asked these questions. {names(facts)} answered them in the role of each persona.{whose} What a "
+            "model says in a role is not what the people behind the persona think.",
+        )
+    return (
+        "Mixed or unmarked answers.",
+        f"Answers come from {names(facts)}. Those whose name ends in (simulated) were given by a machine in the role of a "
+        "persona.",
+    )
+
+
+def questions_made(facts: FolderFacts) -> str:
+    """Where the questions come from."""
+    if facts.own_questions:
+        return (
+            "Rendered from 50 templates (5 topics x 5 dimensions x 2 forms), written for this project, for 98 problems and "
+            "29 groups. A question's options are of similar length, and C always declines both poles. The test split has "
+            "5,669 questions, stratified over topic, dimension and type of group; the two forms of a problem, group and "
+            "dimension stay on the same side (but for one, as the sizes are odd)."
+        )
+    if published(facts):
+        return (
+            f"The authors' own, word for word as they stand in {where(facts)}, split as there; none was written for this "
+            "project. Labels were mapped to the columns above: dimension and form from `Perspective` and `Option`, "
+            "`question_id` from problem, group, dimension and form. That id joins them with this project's own wording, "
+            '`load_dataset("fairpp", "questions")` with the package `fairpp_hf`, where wanted.'
+        )
+    return (
+        "Taken over with the answers. Their texts are not those that this project wrote, and where they come from is not "
+        "recorded."
+    )
+
+
+def answers_made(facts: FolderFacts) -> str:
+    """How the answers came about."""
+    if by_survey(facts):
+        return (
+            "A documented choice model gives each persona a position on every dimension and a leaning towards types of "
+            "group, from the figures of a survey where it has some and from a stated prior where it has none; a softmax "
+            "over A, B and C gives `probabilities`, and a draw seeded by persona and question gives `answer`. The same "
+            "version draws the same answers on every machine."
+        )
+    if published(facts):
+        return (
+            f"Imported from {where(facts)}, personas by their number there. By the paper, gpt-4o-mini got the authors' "
+            "description of a segment as system message and each question as user message. Those descriptions are not in "
+            "here, and they are not this project's portraits of the same segments."
+        )
+    if facts.origin.kind == "folder":
+        return f"By {names(facts)}. The folder that they were taken from does not say how they were asked."
+    return (
+        f"{names(facts)} got each persona's portrait as system message and the question's prompt as user message. Replies "
+        "that are not one of the options are kept as such."
+    )
+
+
+def scenarios_made(facts: FolderFacts) -> str:
+    """What scenarios are."""
+    text = (
+        "**Scenarios.** Questions of the test split told as scenes: each option is a short story with people in it, and the "
+        "persona picks one of the stories."
+    )
+    if published(facts):
+        text += " By the paper, gpt-4o told them; they are taken as published in `tools-o/Fair-PP-simulation`."
+    return text
+
+
+def pairs_made(facts: FolderFacts) -> str:
+    """How pairs were made and weighted."""
+    return (
+        "**Pairs** set the target's option line against each of the other two, two pairs a question. A question's `tier` is "
+        f"1 plus the number of comparison personas that answered it differently. {_compared_with(facts)} "
+        f"{_weighted_by(facts)} `weight` is not normalised over rows. Questions without a valid answer of the target give "
+        "no pair."
+    )
+
+
+def _compared_with(facts: FolderFacts) -> str:
+    comparison = facts.weighting.comparison
+    if comparison is None:
+        return "A target is compared with all other personas."
+    if comparison == "nearest":
+        return "A target is compared with the one persona that agrees with it most often, see the table above."
+    return f"A target is compared with {', '.join(map(code, comparison))}."
+
+
+def _weighted_by(facts: FolderFacts) -> str:
+    weighting = facts.weighting
+    if callable(weighting.scheme):
+        return f"Weights come from {code(weighting.name)}, a function of whoever built this folder."
+    said = f"Weighting: {code(weighting.name)}."
+    if weighting.scheme == "uniform":
+        return f"{said} Every pair weighs 1."
+    if weighting.scheme == "surprisal":
+        shares = (
+            "with personas counted by their share of the survey's population"
+            if all(target.shares_known for target in facts.targets.values())
+            else "with personas counted all alike, since their shares of a population are not known"
+        )
+        return (
+            f"{said} A pair weighs -log p, where p is the smoothed share of the comparison personas that answer like the "
+            f"target, {shares}: surprising answers count most."
+        )
+    rows = "training questions" if "train" in facts.splits["preferences"] else "questions"
+    first = "i" if weighting.scheme == "tier" else "(i - 1)"
+    why = (
+        "as in the paper"
+        if weighting.scheme == "tier"
+        else "as in the published tables, so that questions on which all agree weigh 0"
+    )
+    return (
+        f"{said} Tier i of K weighs in proportion to ({first} / K){_power(weighting.alpha)} x (1 / N_i)"
+        f"{_power(weighting.beta)}, where N_i is the number of {rows} in it, {why}: rare questions that set the target "
+        "apart count most."
+    )
+
+
+def _power(exponent: float) -> str:
+    return "" if exponent == 1 else f"^{exponent:g}"
+
+
+def simulated(facts: FolderFacts) -> Iterable[str]:
+    """What is simulated, one sentence after another."""
+    if by_survey(facts):
+        yield "The answers: drawn from a model of survey figures. `probabilities` are the model's, not shares of people."
+    elif facts.simulated:
+        yield (
+            "The answers: a language model played each persona. Where there are `probabilities`, they are the model's, not "
+            "shares of people."
+        )
+    else:
+        machines = [code(name) for name in facts.respondents if name.endswith(SIMULATED)]
+        yield f"The answers of {', '.join(machines) or 'nobody, as far as their names say'}."
+    if facts.persona_set is not None:
+        yield (
+            "The personas: the segments, their shares and the figures on them come from a survey of people; each portrait "
+            "condenses a segment to one character, whom nobody has met."
+        )
+    else:
+        yield "The personas: characters, of whom this folder keeps no more than their names."
+    yield "The questions: made from templates. Nobody is known to have faced any of them in these words."
+    if facts.scenario_counts:
+        yield "The scenarios: invented by a language model, people and all."
+
+
+def limits(facts: FolderFacts) -> Iterable[str]:
+    """What the data cannot tell."""
+    yield "Segments are averages. People within one differ, often more than segments do."
+    ours = ", with British public life in mind" if facts.own_questions else ""
+    yield (
+        f"The questions put 98 problems and 29 groups into fixed wording, in English{ours}. Some combinations are "
+        "far-fetched."
+    )
+    yield "A question forces one of two poles or neither. Real views are mixtures, and depend on facts that it leaves out."
+    if by_survey(facts):
+        yield (
+            "Survey figures bear on the questions indirectly, and on some dimensions and groups not at all; there the "
+            "model's parameter is a guess. Agreement with these answers says nothing about agreement with people."
+        )
+        yield (
+            "The choice model knows the dimension, the form and the group of a question. What is particular to a problem is "
+            "noise to it."
+        )
+        return
+    yield (
+        "A language model in a role exaggerates, flattens and stereotypes; the same model with another prompt may answer "
+        "otherwise."
+    )
+    if published(facts):
+        yield (
+            "The authors' code counts replies that it cannot read, and calls that failed, as C. Where no raw reply was "
+            "published, such a C cannot be told from one that was chosen."
+        )
+
+
+def licence(facts: FolderFacts) -> str:
+    """On what terms the folder may be used."""
+    licence = facts.origin.licence
+    ours = "The code that made this folder is under Apache-2.0."
+    if licence == PUBLISHED_LICENCE:
+        return (
+            "All of this folder, from the questions to the pairs and the figures, is under [CC BY-NC-SA 4.0]"
+            "(https://creativecommons.org/licenses/by-nc-sa/4.0/), the licence of the published Fair-PP tables that it is "
+            "derived from: name the authors, no commercial use, and pass on what you derive from it under the same terms. "
+            f"{ours}"
+        )
+    if licence == OUR_LICENCE and facts.own_questions:
+        note = (
+            "The survey figures behind the answers are cited as facts."
+            if by_survey(facts)
+            else "The terms of the language models that answered may add conditions."
+        )
+        return (
+            f"The question texts, the answers and the pairs of this folder are offered under CC BY 4.0. {ours} The labels "
+            "of topics, problems, groups and dimensions are taken over from the published Fair-PP tables as facts, so that "
+            f"the two can be joined; none of the published prompts, portraits or replies is in here. {note} The published "
+            "tables themselves are under CC BY-NC-SA 4.0: whatever is derived from them, such as a folder built from "
+            "imported answers or a join with their text, inherits that licence and may not be passed on under this one."
+        )
+    texts = "The question texts are offered under CC BY 4.0. " if facts.own_questions else ""
+    if licence is None:
+        return (
+            f"The licence of these answers is not known: the folder that they were taken from does not say. Ask whoever "
+            f"made it before you pass them on. {texts}{ours}"
+        )
+    said = f"The answers and pairs are offered under {code(licence)}, as the folder that they were taken from says."
+    return f"{said} {texts}{ours}"

@@ -1,0 +1,36 @@
+"""Bits of Markdown that hold whatever a persona, a respondent or a file is called."""
+
+from collections.abc import Iterable, Sequence
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """A table whose first `left` columns are flush left, and the others, with numbers, flush right."""
+    rule = ["---"] * left + ["---:"] * (len(heads) - left)
+    return "\n".join([row(*heads), f"|{'|'.join(rule)}|", *(row(*cells) for cells in rows)])
+
+
+def row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    # A bar would end the cell, also within code.
+    escaped = [one_line(cell).replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def bullets(texts: Iterable[str]) -> str:
+    """A list."""
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def code(text: str) -> str:
+    """Code in Markdown, whatever backticks are in the text."""
+    return f"`{text}`" if "`" not in text else f"`` {text} ``"
+
+
+def one_line(text: str) -> str:
+    """The text with a space for each stretch of white space."""
+    return " ".join(text.split())
+
+
+def counted(count: int, what: str) -> str:
+    """Such as `1 persona` or `28,420 questions`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,62 @@
+"""Facts of a small dataset folder, made by hand, for the tests of its card and figures."""
+
+from typing import Any
+
+import numpy as np
+
+from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, PairWeighting, SplitFacts, TargetFacts
+from fairpp_hf.dataset.origin import Origin
+from fairpp_hf.personas import load_personas
+from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
+
+
+def split(rows: int, digest: str = "0" * 64, prompts: str | None = "1" * 64) -> SplitFacts:
+    return SplitFacts(rows, num_bytes=100 * rows, size=10 * rows, sha256=digest, prompts_sha256=prompts)
+
+
+def facts(**changes: Any) -> FolderFacts:
+    """Two personas, 4 questions, 8 records: p answers A, A, B and once nothing; q answers C four times.
+
+    The first two questions are of dimension 1, the others of dimension 3. p's valid answers are never q's.
+    """
+    base = FolderFacts(
+        version="1.2.3",
+        origin=Origin("run", "cc-by-4.0", answered_on="2026-01-02"),
+        respondents=("openai:some-model (simulated)",),
+        simulated=True,
+        persona_set=load_personas(),
+        personas=("progressive_activists", "loyal_nationals"),
+        dimensions={
+            1: DimensionFacts("libertarianism", "egalitarianism"),
+            3: DimensionFacts("individualism", "collectivism"),
+        },
+        own_questions=True,
+        question_count=4,
+        answer_counts={
+            "progressive_activists": {
+                1: {"none": 0, "A": 2, "B": 0, "C": 0},
+                3: {"none": 1, "A": 0, "B": 1, "C": 0},
+            },
+            "loyal_nationals": {
+                1: {"none": 0, "A": 0, "B": 0, "C": 2},
+                3: {"none": 0, "A": 0, "B": 0, "C": 2},
+            },
+        },
+        status_counts={"progressive_activists": {"ok": 3, "refusal": 1}, "loyal_nationals": {"ok": 4}},
+        agreement=np.array([[1.0, 0.0], [0.0, 1.0]]),
+        scenario_counts={},
+        scenario_origin=None,
+        weighting=PairWeighting(),
+        targets={"loyal_nationals": TargetFacts(("progressive_activists",), (1, 3), shares_known=True)},
+        splits={
+            "questions": {"train": split(22_751), "test": split(5_669)},
+            "preferences": {"test": split(8)},
+            "pairs-loyal_nationals": {"test": split(8, prompts=None)},
+        },
+        features={
+            "questions": QUESTION_FEATURES,
+            "preferences": PREFERENCE_FEATURES,
+            "pairs-loyal_nationals": PAIR_FEATURES,
+        },
+    )
+    return base._replace(**changes)

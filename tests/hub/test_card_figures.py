@@ -1,0 +1,128 @@
+"""The figures of a dataset card: the same bytes every time, for one persona and for many, whatever their names."""
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from card_facts import facts
+from PIL import Image
+
+from fairpp_hf.dataset.folder_facts import FolderFacts, TargetFacts
+from fairpp_hf.hub.card_figures import CardFigure, _short, draw_figures
+
+
+def of_personas(*personas: str, **changes: Any) -> FolderFacts:
+    """All give the answers of the first persona of `facts`; no two share a question."""
+    counts = facts().answer_counts["progressive_activists"]
+    count = len(personas)
+    return facts(
+        personas=personas,
+        answer_counts=dict.fromkeys(personas, counts),
+        agreement=np.full((count, count), np.nan),
+        targets={name: TargetFacts(personas[1:], tuple(range(count)), True) for name in personas if count > 1},
+        **changes,
+    )
+
+
+def image(figure: CardFigure) -> Image.Image:
+    opened = Image.open(io.BytesIO(figure.png))
+    opened.load()
+    return opened
+
+
+def test_the_figures_are_named_and_told_in_words() -> None:
+    figures = draw_figures(facts())
+    assert [(figure.path, figure.alt) for figure in figures] == [
+        (
+            "figures/answer_shares.png",
+            "Stacked bars: shares of the answers A, B, C of 2 personas on each of 2 dimensions. The table below has the "
+            "numbers. The answers are simulated.",
+        ),
+        (
+            "figures/agreement.png",
+            "Heat map: how often 2 personas give the same answer, pair by pair. 0%. The answers are simulated.",
+        ),
+        (
+            "figures/tiers.png",
+            "Bars for 1 target persona: number of questions by how many comparison personas answered differently. The "
+            "table below has the numbers. The answers are simulated.",
+        ),
+    ]
+    unmarked = draw_figures(facts(simulated=False))
+    assert not any("simulated" in figure.alt for figure in unmarked)
+    assert all(ours.png != theirs.png for ours, theirs in zip(figures, unmarked, strict=True))
+
+
+def test_the_alternative_text_names_the_pairs_that_agree_most_and_least() -> None:
+    """Pairs: a and b 0.5, a and c 0.25, b and c 0.75."""
+    agreement = np.array([[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]])
+    _, figure, _ = draw_figures(of_personas("a", "b", "c")._replace(agreement=agreement))
+    assert figure.alt == (
+        "Heat map: how often 3 personas give the same answer, pair by pair. Most: b and c, 75%. Least: a and c, 25% of the "
+        "questions that both answered. The answers are simulated."
+    )
+
+
+def test_the_background_is_opaque() -> None:
+    """On a dark page, black text on no background would not be seen."""
+    for figure in draw_figures(facts()):
+        pixels = np.asarray(image(figure).convert("RGBA"))
+        assert pixels[..., 3].min() == 255
+        # A white frame: nothing is cut off at an edge.
+        assert all((edge == 255).all() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
+def test_one_persona_has_nobody_to_agree_with() -> None:
+    assert [figure.path for figure in draw_figures(of_personas("alone"))] == ["figures/answer_shares.png"]
+
+
+@pytest.mark.parametrize(
+    "names", [[f"a_persona_with_quite_a_long_name_{number}" for number in range(12)], ["$x$", "$y_"]]
+)
+def test_many_personas_and_odd_names(names: list[str]) -> None:
+    with warnings.catch_warnings():
+        # Such as a layout that does not fit.
+        warnings.simplefilter("error")
+        figures = draw_figures(of_personas(*names))
+    small = draw_figures(of_personas("a", "b"))
+    assert len(figures) == 3
+    if len(names) == 12:
+        assert all(image(big).height > image(little).height for big, little in zip(figures, small, strict=True))
+
+
+def test_a_dimension_that_a_persona_was_not_asked_about() -> None:
+    counts = {persona: dict(rows) for persona, rows in facts().answer_counts.items()}
+    counts["loyal_nationals"][3] = {"none": 0, "A": 0, "B": 0, "C": 0}
+    drawn = draw_figures(facts(answer_counts=counts))[0]
+    assert drawn.png != draw_figures(facts())[0].png
+
+
+def test_the_bytes_depend_on_the_data_alone(tmp_path: Path) -> None:
+    """Not on the time, the process, or the settings of whoever draws."""
+    here = [figure.png for figure in draw_figures(facts())]
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "savefig.dpi": 50}):
+        assert [figure.png for figure in draw_figures(facts())] == here
+    code = (
+        "import sys; from card_facts import facts; from fairpp_hf.hub.card_figures import draw_figures\n"
+        "for n, f in enumerate(draw_figures(facts())): open(f'{sys.argv[1]}/{n}', 'wb').write(f.png)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    assert [(tmp_path / str(number)).read_bytes() for number in range(3)] == here
+    for png in here:
+        assert b"Software" not in png
+        assert b"matplotlib" not in png.lower()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (999, "999"), (1_000, "1.0k"), (9_949, "9.9k"), (9_950, "10k"), (28_420, "28k")]
+)
+def test_short_counts(count: int, text: str) -> None:
+    assert _short(count) == text
