@@ -27,7 +27,7 @@ rows = lambda: load_dataset("fairpp", split="train+test")
 GENERATOR = """
 import fairpp_hf
 from datasets import Dataset
-from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.schema import PREFERENCE_FEATURES
 def generate():
     answers = load_answers()

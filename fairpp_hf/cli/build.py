@@ -85,14 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _licence(folder: Path) -> str:
-    from fairpp_hf.dataset.answers import FOLDER_MANIFEST
+    from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
     from fairpp_hf.dataset.origin import read_origin
 
     return read_origin(folder / FOLDER_MANIFEST).licence or "not known; ask whoever made the answers"
 
 
 def _check_run(path: Path) -> None:
-    from fairpp_hf.dataset.answers import resolve_answers
+    from fairpp_hf.dataset.sources import resolve_answers
 
     if not path.exists() or resolve_answers(path).kind != "run":
         raise ValueError(

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then score each system, then write and print the results."""
-    from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
+    from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
     from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score, score_questions
     from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.naming import check_name

@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: arguments that do not go together, answers that cannot be had, or a folder with other files.
     """
     from fairpp_hf import __version__
-    from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
     from fairpp_hf.dataset.builder import NOBODY_ASKED, missing_pairs
+    from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
     from fairpp_hf.naming import check_name
     from fairpp_hf.preferences.exports import FORMATS, write_export
     from fairpp_hf.respondents.base import SIMULATED

@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
     from fairpp_hf.dataset.builder import fit_rows, known_shares, shares_unknown
+    from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
     from fairpp_hf.preferences import nearest_persona, preference_weights
     from fairpp_hf.preferences.schemes import check_scheme, uses_shares
 

@@ -18,8 +18,9 @@ import pyarrow as pa
 from datasets.builder import Key
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.answers import (
-    Answers,
+from fairpp_hf.dataset.answers import Answers
+from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, Origin
+from fairpp_hf.dataset.sources import (
     AnswerSource,
     NameOrPath,
     load_source,
@@ -32,7 +33,6 @@ from fairpp_hf.dataset.answers import (
     source_origin,
     source_personas,
 )
-from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, Origin
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.preferences.pairs import build_pairs

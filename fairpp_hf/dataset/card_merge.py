@@ -7,7 +7,7 @@ written from one that somebody has edited since.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -90,9 +90,18 @@ def merge_cards(generated: str, existing: str, record: Mapping[str, Any] | None,
         (title, _digest(text)) for title, text in old.sections.items()
     ]:
         return MergedCard(existing, tuple(kept))
-    body = "\n\n".join(sections[title].strip("\n") for title in ordered if sections[title].strip())
     header = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=100)
-    return MergedCard(f"---\n{header}---\n\n{body}\n", tuple(kept))
+    return MergedCard(f"---\n{header}---\n\n{_body(sections[title] for title in ordered)}", tuple(kept))
+
+
+def _body(sections: Iterable[str]) -> str:
+    """Sections one after the other, with at least one blank line between them."""
+    body = ""
+    for text in sections:
+        if body and not body.endswith("\n\n"):
+            body = f"{body.rstrip()}\n\n"
+        body += text.lstrip("\n")
+    return f"{body.rstrip()}\n"
 
 
 def _parse(text: str, where: str) -> _Card:

@@ -6,9 +6,7 @@ alone. It is built beside its place and then moved there, so that an interruptio
 """
 
 import hashlib
-import json
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -24,20 +22,9 @@ from datasets import Features
 from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
-from fairpp_hf.dataset.answers import (
-    FOLDER_MANIFEST,
-    SPLITS,
-    SURVEY,
-    Answers,
-    AnswerSource,
-    NameOrPath,
-    load_answers,
-    load_scenarios,
-    resolve_answers,
-    source_personas,
-)
+from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.dataset.builder import answer_pairs, missing_pairs, shares_unknown
-from fairpp_hf.dataset.card_merge import card_record
+from fairpp_hf.dataset.card_merge import card_record, merge_cards
 from fairpp_hf.dataset.folder_facts import (
     FolderFacts,
     PairWeighting,
@@ -51,17 +38,33 @@ from fairpp_hf.dataset.folder_facts import (
     pair_shares,
     target_facts,
 )
+from fairpp_hf.dataset.folder_manifest import (
+    CARD,
+    FOLDER_MANIFEST,
+    Recorded,
+    check_place,
+    file_digest,
+    manifest_bytes,
+    move_into_place,
+)
+from fairpp_hf.dataset.sources import (
+    SURVEY,
+    AnswerSource,
+    NameOrPath,
+    load_answers,
+    load_scenarios,
+    resolve_answers,
+    source_personas,
+)
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, uses_shares
 from fairpp_hf.preferences.weights import check_comparison
-from fairpp_hf.questions import load_questions
+from fairpp_hf.questions import SPLITS, load_questions
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, QUESTION_FEATURES
 
 logger = logging.getLogger(__name__)
-
-CARD = "README.md"
 
 
 class WrittenFile(NamedTuple):
@@ -96,11 +99,11 @@ def write_dataset_folder(
 
     Args:
         out: the folder: new, empty, or written by an earlier call, whose files are then replaced. Files that an earlier
-            call did not write are left alone.
+            call did not write are left alone, and what people wrote on the card is kept, see `merge_cards`.
         card: makes README.md, YAML header included, and the figures that it shows: path relative to the folder to content.
         answers: `"survey"`, `"published"`, or the path of a run, a dataset folder or a published table.
         personas: see `load_answers`.
-        published_revision: see `load_answers`.
+        published_revision: see `load_answers`; of the answers, not of the scenarios.
         targets: personas that get a config `pairs-<persona>`; by default all that have a valid answer and are not named
             in `comparison`.
         weighting: weighting scheme of the pairs, see `preference_weights`. Shares are those of the persona set.
@@ -117,7 +120,7 @@ def write_dataset_folder(
             `load_answers` and `preference_weights` do.
     """
     out = Path(out).expanduser().absolute()
-    recorded = _check_out(out)
+    recorded = check_place(out)
     check_scheme("weighting", weighting, alpha, beta)
     if comparison is not None:
         check_comparison(comparison)
@@ -135,7 +138,8 @@ def write_dataset_folder(
         _check_config_name(target)
     contents = _Contents(
         loaded,
-        load_scenarios(answers, personas, published_revision),
+        # The published scenarios are a dataset of their own, which does not have the revisions of the answers'.
+        load_scenarios(answers, personas),
         source_personas(source, personas),
         targets,
         chosen,
@@ -150,9 +154,13 @@ def write_dataset_folder(
         built.mkdir()
         files, splits = _write_parquet(built, out.name, contents, progress)
         facts = _facts(contents, splits)
-        files += _write_card(built, card(facts))
-        _write_manifest(built, facts, source, files)
-        _move_into_place(built, out, files, recorded)
+        generated = card(facts)
+        record = card_record(generated[CARD].decode())
+        if (out / CARD).is_file():
+            generated = {**generated, CARD: _merged_card(generated[CARD], out / CARD, recorded)}
+        files += _write_card(built, generated)
+        (built / FOLDER_MANIFEST).write_bytes(manifest_bytes(_manifest(facts, source, files, record)))
+        move_into_place(built, out, {str(file.path): file.sha256 for file in files}, recorded)
     finally:
         shutil.rmtree(scratch)
     return files
@@ -329,12 +337,7 @@ def _written(
     built: Path, path: PurePosixPath, config: str | None = None, split: str | None = None, rows: int | None = None
 ) -> WrittenFile:
     file = built / path
-    return WrittenFile(path, config, split, rows, file.stat().st_size, _digest(file))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return WrittenFile(path, config, split, rows, file.stat().st_size, file_digest(file))
 
 
 def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> FolderFacts:
@@ -378,8 +381,18 @@ def _write_card(built: Path, files: Mapping[str, bytes]) -> list[WrittenFile]:
     return written
 
 
-def _write_manifest(folder: Path, facts: FolderFacts, source: AnswerSource, files: Sequence[WrittenFile]) -> None:
-    content = {
+def _merged_card(generated: bytes, existing: Path, recorded: Recorded) -> bytes:
+    """The new card with what people wrote into the old one."""
+    merged = merge_cards(generated.decode(), existing.read_text("utf-8"), recorded.card, str(existing))
+    if merged.kept:
+        logger.warning("Kept in %s, as people wrote it: %s.", existing, "; ".join(merged.kept))
+    return merged.text.encode()
+
+
+def _manifest(
+    facts: FolderFacts, source: AnswerSource, files: Sequence[WrittenFile], card: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
         "about": "Written by `fairpp build`. It replaces only files listed here, and only if they are unchanged.",
         "version": facts.version,
         "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
@@ -395,65 +408,5 @@ def _write_manifest(folder: Path, facts: FolderFacts, source: AnswerSource, file
         "status_counts": facts.status_counts,
         "files": [file._asdict() | {"path": str(file.path)} for file in files],
         # Tells what people write on the card later from what was generated.
-        "card": card_record((folder / CARD).read_text("utf-8")),
+        "card": card,
     }
-    _save_json(folder / FOLDER_MANIFEST, content)
-
-
-def _save_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-
-
-def _check_out(out: Path) -> dict[str, set[str]]:
-    """Digests of the files that an earlier build wrote to `out`, by relative path; checks that they are unchanged."""
-    rule = f"The output folder must be new, empty, or written by `fairpp build`; got {out}"
-    advice = "Nothing was changed there. Choose another folder, or move the file away."
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{rule}, which is a file. {advice}")
-    manifest = out / FOLDER_MANIFEST
-    if not manifest.is_file():
-        other = min((entry.name for entry in out.iterdir()), default=None) if out.is_dir() else None
-        if other is not None:
-            raise ValueError(f"{rule}, which holds {other!r} and no {FOLDER_MANIFEST}. {advice}")
-        return {}
-    try:
-        entries = [(str(entry["path"]), str(entry["sha256"])) for entry in json.loads(manifest.read_bytes())["files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{rule}, whose {FOLDER_MANIFEST} cannot be read ({error!r}). {advice}") from error
-    recorded: dict[str, set[str]] = {}
-    for name, digest in entries:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{rule}, whose {FOLDER_MANIFEST} lists {name!r}, a path outside of it. {advice}")
-        recorded.setdefault(name, set()).add(digest)
-    for name, digests in recorded.items():
-        if (out / name).is_file() and _digest(out / name) not in digests:
-            raise ValueError(f"{rule}, where {name!r} was edited since. {advice}")
-    return recorded
-
-
-def _move_into_place(built: Path, out: Path, files: Sequence[WrittenFile], recorded: dict[str, set[str]]) -> None:
-    if not out.exists():
-        built.rename(out)
-        return
-    names = [str(file.path) for file in files]
-    for name in names:
-        if name not in recorded and (out / name).exists():
-            raise ValueError(
-                f"The output folder must leave room for {name!r}; got a file of other origin there in {out}. Nothing was "
-                "changed. Choose another folder, or move the file away."
-            )
-    # Until all files are moved, the manifest lists old and new ones: an interrupted move can be repeated.
-    both = [{"path": name, "sha256": digest} for name, digests in recorded.items() for digest in sorted(digests)]
-    both += [{"path": str(file.path), "sha256": file.sha256} for file in files]
-    _save_json(built / "moving.json", {"files": both})
-    os.replace(built / "moving.json", out / FOLDER_MANIFEST)
-    for name in names:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(built / name, out / name)
-    for name in set(recorded) - set(names):
-        (out / name).unlink(missing_ok=True)
-        parent = (out / name).parent
-        if parent != out and parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
-    os.replace(built / FOLDER_MANIFEST, out / FOLDER_MANIFEST)

@@ -36,11 +36,12 @@ class Origin(NamedTuple):
 UNKNOWN_ORIGIN = Origin("folder", None)
 
 
-def read_origin(manifest: Path) -> Origin:
-    """The origin in a dataset folder's manifest, under the key `origin`.
+def read_origin(manifest: Path, key: str = "origin") -> Origin:
+    """The origin in a dataset folder's or an export's manifest.
 
     Args:
         manifest: JSON file; it need not exist.
+        key: where in it the origin is.
 
     Returns:
         Kind `folder` without a licence where the manifest says nothing, or nothing that can be read, which is logged.
@@ -49,7 +50,7 @@ def read_origin(manifest: Path) -> Origin:
         return UNKNOWN_ORIGIN
     try:
         tree = json.loads(manifest.read_bytes())
-        record = tree.get("origin") if isinstance(tree, dict) else None
+        record = tree.get(key) if isinstance(tree, dict) else None
         return UNKNOWN_ORIGIN if record is None else _checked_origin(record)
     except ValueError as error:
         logger.warning("Where these answers were first given is unknown: %s Got it at %s.", error, manifest)

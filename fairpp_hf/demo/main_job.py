@@ -41,7 +41,7 @@ def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> list[Pa
         RuntimeError: the package with the small model's weights is not installed.
         ValueError: a folder that holds other things, or an unknown target.
     """
-    from fairpp_hf.dataset.answers import load_answers
+    from fairpp_hf.dataset.sources import load_answers
     from fairpp_hf.demo.small_model import small_model_folder
     from fairpp_hf.evaluation.figures import draw_evaluation
 

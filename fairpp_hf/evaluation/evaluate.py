@@ -68,7 +68,8 @@ class Evaluation:
     def notes(self) -> str:
         """What the numbers are, in plain words."""
         return (
-            f"Target: {self.target}; {len(self.questions)} questions ({self.division}); answers of the personas: {self.reference}.\n"
+            f"Target: {self.target}; {len(self.questions)} questions ({self.division}); answers of the personas: "
+            f"{self.reference}.\n"
             "JS distance: between shares of A, B, C, natural logarithm, 0 to 0.833; lower is closer. Agreement: mean\n"
             "probability given to the persona's own answer. Margin: distance to the nearest other persona minus distance\n"
             "to the target. In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; it does not\n"

@@ -11,8 +11,8 @@ from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from fairpp_hf.dataset.folder import CARD
 from fairpp_hf.dataset.folder_facts import FolderFacts, SplitFacts
+from fairpp_hf.dataset.folder_manifest import CARD
 from fairpp_hf.hub.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.card_text import DEFAULT_CONFIG, TITLE, card_fields, row_of
 

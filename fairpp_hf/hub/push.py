@@ -22,10 +22,15 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 
-from fairpp_hf.dataset.answers import FOLDER_MANIFEST
-from fairpp_hf.dataset.card_merge import merge_cards
-from fairpp_hf.dataset.folder import CARD
-from fairpp_hf.dataset.folder_manifest import recorded_files
+from fairpp_hf.dataset.card_merge import card_record, merge_cards
+from fairpp_hf.dataset.folder_manifest import (
+    CARD,
+    FOLDER_MANIFEST,
+    Recorded,
+    file_digest,
+    manifest_bytes,
+    read_manifest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +77,12 @@ class PushInterrupted(KeyboardInterrupt):
 class _Folder(NamedTuple):
     """A dataset folder on disk: every file that was built, by its relative path, the card and the manifest included."""
 
-    root: Path
     paths: dict[str, Path]
     digests: dict[str, str]
     """SHA-256 of each, in hexadecimal."""
+    card: str
+    manifest: bytes
+    """With the record of the card as it is now, which may have been edited since it was built."""
     configs: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -83,7 +90,8 @@ class _Folder(NamedTuple):
 class _Plan(NamedTuple):
     head: str | None
     files: tuple[PlannedFile, ...]
-    card: bytes
+    contents: dict[str, bytes | Path]
+    """Of the files to send, by path."""
     kept_on_card: tuple[str, ...]
 
     @property
@@ -161,7 +169,7 @@ def _push(api: HfApi, local: _Folder, repo_id: str, private: bool | None, dry_ru
                 api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
                 plan = _compare(api, local, repo_id, private)
             sent = plan
-            _commit(api, local, repo_id, plan)
+            _commit(api, repo_id, plan)
         except (HTTPError, ConnectionError, RuntimeError) as error:
             _wait_or_give_up(error, attempt, repo_id)
     names = ", ".join(repr(file.path) for file in plan.changes[:5])
@@ -178,32 +186,44 @@ def _read_folder(root: Path) -> _Folder:
         raise ValueError(
             f"{rule}; got {root}, which has no {FOLDER_MANIFEST}. Run `fairpp build --out {root.name}` first."
         )
-    content = manifest.read_bytes()
+    recorded = read_manifest(manifest.read_bytes(), f"{rule}; got {root}")
+    tree = json.loads(manifest.read_bytes())
     paths, digests = {}, {}
-    for name, recorded in recorded_files(content, f"{rule}; got {root}").items():
+    for name, known in recorded.files.items():
         paths[name] = root / name
         if not paths[name].is_file():
             raise ValueError(f"{rule}; got {root} without {name!r}. Build it again.")
-        digests[name] = hashlib.sha256(paths[name].read_bytes()).hexdigest()
-        if name != CARD and digests[name] not in recorded:
+        digests[name] = file_digest(paths[name])
+        if name != CARD and digests[name] not in known:
             raise ValueError(f"{rule}; got {root}, where {name!r} was changed since. Build it again.")
     if CARD not in paths:
         raise ValueError(f"{rule}; got {root}, whose {FOLDER_MANIFEST} lists no {CARD}. Build it again.")
-    paths[FOLDER_MANIFEST] = manifest
-    digests[FOLDER_MANIFEST] = hashlib.sha256(content).hexdigest()
-    configs = dict.fromkeys(file["config"] for file in json.loads(content)["files"] if file.get("config"))
-    others = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    return _Folder(root, paths, digests, tuple(configs), tuple(sorted(set(others) - set(paths))))
+    card = paths[CARD].read_text("utf-8")
+    configs = dict.fromkeys(file["config"] for file in tree["files"] if file.get("config"))
+    others = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {
+        *paths,
+        FOLDER_MANIFEST,
+    }
+    return _Folder(
+        paths=paths,
+        digests=digests,
+        card=card,
+        # What the user wrote into the card here is what this push generates, as far as the Hub is concerned: what differs
+        # from it there later was written there.
+        manifest=manifest_bytes({**tree, "card": card_record(card)}),
+        configs=tuple(configs),
+        left_out=tuple(sorted(others)),
+    )
 
 
 def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> _Plan:
     """What to add, replace and delete for the repo to hold the folder; `head` is None where there is no repo."""
-    card = local.paths[CARD].read_bytes()
+    contents: dict[str, bytes | Path] = {**local.paths, CARD: local.card.encode(), FOLDER_MANIFEST: local.manifest}
     try:
         info = api.dataset_info(repo_id)
     except RepositoryNotFoundError:
-        files = [PlannedFile(name, "add", path.stat().st_size) for name, path in sorted(local.paths.items())]
-        return _Plan(None, tuple(files), card, ())
+        new = (PlannedFile(name, "add", _size(content)) for name, content in sorted(contents.items()))
+        return _Plan(None, tuple(new), contents, ())
     if private and info.private is False:
         raise ValueError(
             f"--private must be left out for a repo that is public; got it for {repo_id}. Make the repo private in its "
@@ -211,31 +231,28 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
         )
     head = str(info.sha)
     there = _tree(api, repo_id, head)
-    theirs: Mapping[str, Any] = {}
-    recorded: Mapping[str, set[str]] = {}
+    recorded = Recorded({}, None)
     if FOLDER_MANIFEST in there:
-        where = f"{FOLDER_MANIFEST} of {repo_id} must be as it was pushed"
         content = _download(api, repo_id, FOLDER_MANIFEST, head)
-        recorded = recorded_files(content, f"{where}; got one")
-        theirs = json.loads(content)
+        recorded = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
     kept: tuple[str, ...] = ()
     if CARD in there:
         existing = _download(api, repo_id, CARD, head).decode("utf-8", errors="replace")
-        merged = merge_cards(card.decode("utf-8"), existing, theirs.get("card"), f"the card of {repo_id}")
-        card, kept = merged.text.encode(), merged.kept
+        merged = merge_cards(local.card, existing, recorded.card, f"the card of {repo_id}")
+        contents[CARD], kept = merged.text.encode(), merged.kept
 
-    files, foreign = [], []
-    for name, path in sorted(local.paths.items()):
-        size = len(card) if name == CARD else path.stat().st_size
+    files: list[PlannedFile] = []
+    foreign: list[str] = []
+    for name, ours in sorted(contents.items()):
         if name not in there:
-            files.append(PlannedFile(name, "add", size))
-        elif _is_same(there[name], card if name == CARD else path, local.digests[name]):
-            files.append(PlannedFile(name, "keep", size))
+            files.append(PlannedFile(name, "add", _size(ours)))
+        elif _is_same(there[name], ours, local.digests[name] if isinstance(ours, Path) else None):
+            files.append(PlannedFile(name, "keep", _size(ours)))
         else:
-            files.append(PlannedFile(name, "replace", size))
-            if name not in (CARD, FOLDER_MANIFEST) and not _is_ours(api, repo_id, head, there[name], recorded):
+            files.append(PlannedFile(name, "replace", _size(ours)))
+            if isinstance(ours, Path) and not _is_ours(api, repo_id, head, there[name], recorded):
                 foreign.append(name)
-    for name in sorted(set(recorded) - set(local.paths)):
+    for name in sorted(set(recorded.files) - set(contents)):
         # What was changed there since is no longer what we wrote.
         if name in there and _is_ours(api, repo_id, head, there[name], recorded):
             files.append(PlannedFile(name, "delete", 0))
@@ -245,7 +262,11 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
             f"A push must not replace files of other origin; got {names} in {repo_id}, which `fairpp push` did not write, "
             "or which were changed since. Nothing was sent. Move them away there, or push to another repo."
         )
-    return _Plan(head, tuple(sorted(files)), card, kept)
+    return _Plan(head, tuple(sorted(files)), contents, kept)
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _tree(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
@@ -260,40 +281,37 @@ def _download(api: HfApi, repo_id: str, name: str, revision: str) -> bytes:
     return Path(api.hf_hub_download(repo_id, name, repo_type="dataset", revision=revision)).read_bytes()
 
 
-def _is_same(there: RepoFile, ours: Path | bytes, sha256: str) -> bool:
+def _is_same(there: RepoFile, ours: bytes | Path, sha256: str | None) -> bool:
     """Whether a file on the Hub has the bytes of ours; large files go by SHA-256, others by the id of their git blob."""
-    if isinstance(ours, bytes):
-        sha256 = hashlib.sha256(ours).hexdigest()
-    if there.lfs is not None:
+    if there.lfs is not None and sha256 is not None:
         return there.lfs.sha256 == sha256
     content = ours if isinstance(ours, bytes) else ours.read_bytes()
+    if there.lfs is not None:
+        return there.lfs.sha256 == hashlib.sha256(content).hexdigest()
     return there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _is_ours(api: HfApi, repo_id: str, head: str, there: RepoFile, recorded: Mapping[str, set[str]]) -> bool:
+def _is_ours(api: HfApi, repo_id: str, head: str, there: RepoFile, recorded: Recorded) -> bool:
     """Whether a file on the Hub is as an earlier push wrote it."""
-    if there.path not in recorded:
-        return False
-    if there.lfs is not None:
-        return there.lfs.sha256 in recorded[there.path]
-    return hashlib.sha256(_download(api, repo_id, there.path, head)).hexdigest() in recorded[there.path]
+    known = recorded.files.get(there.path, set())
+    if there.lfs is not None or not known:
+        return there.lfs is not None and there.lfs.sha256 in known
+    return hashlib.sha256(_download(api, repo_id, there.path, head)).hexdigest() in known
 
 
-def _commit(api: HfApi, local: _Folder, repo_id: str, plan: _Plan) -> None:
-    operations: list[Any] = []
-    for file in plan.changes:
-        if file.action == "delete":
-            operations.append(CommitOperationDelete(file.path, is_folder=False))
-        else:
-            content = plan.card if file.path == CARD else local.paths[file.path]
-            operations.append(CommitOperationAdd(file.path, content))
+def _commit(api: HfApi, repo_id: str, plan: _Plan) -> None:
+    operations = [
+        CommitOperationDelete(file.path, is_folder=False)
+        if file.action == "delete"
+        else CommitOperationAdd(file.path, plan.contents[file.path])
+        for file in plan.changes
+    ]
+    is_first = all(file.action == "add" for file in plan.files)
     # With the parent named, the Hub refuses (412) where somebody has committed since we looked.
     api.create_commit(
         repo_id,
         operations,
-        commit_message="Update with fairpp push"
-        if any(f.action != "add" for f in plan.files)
-        else "Add with fairpp push",
+        commit_message=f"{'Add' if is_first else 'Update'} the dataset with fairpp push",
         repo_type="dataset",
         parent_commit=plan.head,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow.compute as pc
 
-from fairpp_hf.dataset.answers import load_source, resolve_answers, source_personas
+from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import HELDOUT, heldout_labels

@@ -13,7 +13,7 @@ from published_tables import MODEL, write_published
 from small_runs import make_run
 
 from fairpp_hf.cli import export
-from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import preference_weights
 from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fairpp_hf.cli import main
-from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, preference_weights
 from fairpp_hf.questions.heldout import HELDOUT, is_held_out

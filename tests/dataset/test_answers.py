@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import KnownRespondent, answer_of, make_run, some_questions
 
-from fairpp_hf.dataset.answers import (
-    answers_matrix,
-    compact,
+from fairpp_hf.dataset.answers import answers_matrix, compact
+from fairpp_hf.dataset.origin import Origin, read_origin
+from fairpp_hf.dataset.sources import (
     load_answers,
     load_scenarios,
     resolve_answers,
@@ -24,7 +24,6 @@ from fairpp_hf.dataset.answers import (
     source_origin,
     source_personas,
 )
-from fairpp_hf.dataset.origin import Origin, read_origin
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas

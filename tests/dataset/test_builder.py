@@ -23,7 +23,7 @@ from small_runs import answer_of, make_run, some_questions
 
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
-from fairpp_hf.dataset.answers import load_answers, load_scenarios
+from fairpp_hf.dataset.sources import load_answers, load_scenarios
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, WeightingFacts, nearest_persona, preference_weights
 from fairpp_hf.questions import HELDOUT, is_held_out, load_questions

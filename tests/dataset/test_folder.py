@@ -19,9 +19,10 @@ from datasets import get_dataset_config_names, get_dataset_default_config_name, 
 from small_runs import make_run
 
 from fairpp_hf.dataset import folder as folder_module
-from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset import folder_manifest
 from fairpp_hf.dataset.folder import WrittenFile, check_texts, write_dataset_folder
 from fairpp_hf.dataset.folder_facts import FolderFacts, agreement_matrix, answers_are_ours, count_answers, share_of
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.hub import build_dataset_folder, render_dataset_card
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import preference_weights
@@ -264,7 +265,7 @@ def test_an_interrupted_move_can_be_repeated(
         replace(source, destination)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module.os, "replace", break_off)
+        patch.setattr(folder_manifest.os, "replace", break_off)
         with pytest.raises(KeyboardInterrupt):
             build(folder, other, targets=[])
     build(folder, other, targets=[])
@@ -292,9 +293,28 @@ def test_a_folder_of_other_origin_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_was_edited_since_is_not_overwritten(run: Path, tmp_path: Path) -> None:
     build(tmp_path / "fairpp", run, targets=[])
-    with (tmp_path / "fairpp" / "README.md").open("a") as card:
-        card.write("My own section.\n")
-    refuse(tmp_path / "fairpp", f"{RULE}, where 'README.md' was edited since. {ADVICE}")
+    with (tmp_path / "fairpp" / "preferences" / "test-00000-of-00001.parquet").open("a") as file:
+        file.write("mine")
+    refuse(tmp_path / "fairpp", f"{RULE}, where 'preferences/test-00000-of-00001.parquet' was edited since. {ADVICE}")
+
+
+def test_what_people_wrote_on_the_card_survives_a_rebuild(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "fairpp"
+    build(folder, run, targets=[])
+    card = folder / "README.md"
+    card.write_text(
+        card.read_text("utf-8").replace("## Limits", "## Our study\n\nWe found that.\n\n## Limits"), "utf-8"
+    )
+    for version in (1, 1, 2):
+        caplog.clear()
+        build(folder, make_run(tmp_path / f"run-{version}", version=version), targets=[])
+        assert f"Kept in {card}, as people wrote it: section 'Our study'." in caplog.messages
+        written = card.read_text("utf-8")
+        build(tmp_path / f"whole-{version}", tmp_path / f"run-{version}", targets=[])
+        whole = (tmp_path / f"whole-{version}" / "README.md").read_text("utf-8")
+        assert written == whole.replace("## Limits", "## Our study\n\nWe found that.\n\n## Limits")
 
 
 def test_a_file_of_other_origin_in_the_way_is_not_overwritten(run: Path, tmp_path: Path) -> None:

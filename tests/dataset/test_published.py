@@ -24,9 +24,10 @@ from published_tables import (
 )
 from small_runs import some_questions
 
-from fairpp_hf.dataset import answers as answers_module
-from fairpp_hf.dataset import published_files
-from fairpp_hf.dataset.answers import (
+from fairpp_hf.dataset import published_files, sources
+from fairpp_hf.dataset.origin import Origin
+from fairpp_hf.dataset.published_files import TableFile, table_files
+from fairpp_hf.dataset.sources import (
     load_answers,
     load_scenarios,
     resolve_answers,
@@ -34,8 +35,6 @@ from fairpp_hf.dataset.answers import (
     source_has_scenarios,
     source_personas,
 )
-from fairpp_hf.dataset.origin import Origin
-from fairpp_hf.dataset.published_files import TableFile, table_files
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences.exports import wide_rows
 from fairpp_hf.questions import load_questions, render_prompt, split_of
@@ -49,7 +48,7 @@ NO_REPLIES = "There are no raw replies in these tables: an answer C may stand fo
 @pytest.fixture(autouse=True)
 def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     published_files.say_once.cache_clear()
-    answers_module.show_licence()
+    sources.show_licence()
     with caplog.at_level(logging.WARNING):
         caplog.clear()
         yield caplog
@@ -332,7 +331,7 @@ def test_what_is_counted_is_said_once(tmp_path: Path, fresh_log: pytest.LogCaptu
 
 
 def test_the_licence_is_shown_once(tmp_path: Path, fresh_log: pytest.LogCaptureFixture) -> None:
-    answers_module.show_licence.cache_clear()
+    sources.show_licence.cache_clear()
     write_published(tmp_path / "tables")
     write_scenarios(tmp_path / "told")
     load_answers(tmp_path / "tables")

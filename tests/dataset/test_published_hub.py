@@ -16,8 +16,8 @@ from published_tables import published_row, scenario_row, write_published, write
 from small_runs import some_questions
 
 from fairpp_hf.dataset import published_files
-from fairpp_hf.dataset.answers import load_answers, load_scenarios, resolve_answers, resolve_scenarios
 from fairpp_hf.dataset.published_files import PUBLISHED_REPO, SCENARIOS_REPO
+from fairpp_hf.dataset.sources import load_answers, load_scenarios, resolve_answers, resolve_scenarios
 
 TARGET = "loyal_nationals"
 LOCAL = "or download its files by other means and give their folder as answers."

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fairpp_hf.dataset.answers import load_answers
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
 from fairpp_hf.questions import load_questions, split_of
 

@@ -17,7 +17,7 @@ from loopback_hub import LoopbackHub, Repo, loopback_hub
 from small_runs import make_run
 
 from fairpp_hf import push_dataset
-from fairpp_hf.dataset.answers import FOLDER_MANIFEST
+from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
 from fairpp_hf.hub import build_dataset_folder, push
 
 REPO = "us/fairpp"
@@ -246,6 +246,22 @@ def test_what_people_wrote_on_the_card_is_kept(hub: LoopbackHub, built: Path, re
     assert load_dataset(REPO, "pairs-civic_pragmatists", split="train").num_rows
 
 
+def test_what_the_user_writes_on_the_card_at_home_goes_along(hub: LoopbackHub, built: Path, tmp_path: Path) -> None:
+    """An edit at home replaces the earlier one; one on the Hub in the meantime is kept."""
+    folder = Path(shutil.copytree(built, tmp_path / "fairpp"))
+    card = (folder / "README.md").read_text("utf-8")
+    (folder / "README.md").write_text(card + "\n## Our study\n\nFirst words.\n\n## Contact\n\nA.\n", "utf-8")
+    push_dataset(folder, REPO)
+    edit_card(hub, "## Contact\n\nA.", "## Contact\n\nB.")
+    (folder / "README.md").write_text(card + "\n## Our study\n\nSecond words.\n\n## Contact\n\nA.\n", "utf-8")
+    pushed = push_dataset(folder, REPO)
+    assert pushed.kept_on_card == ("section 'Contact'",)
+    there = hub.files(REPO)["README.md"].decode()
+    assert there.endswith("## Our study\n\nSecond words.\n\n## Contact\n\nB.\n")
+    assert "First words" not in there
+    assert actions(push_dataset(folder, REPO))["replace"] == []
+
+
 def test_a_repo_with_a_card_of_its_own_keeps_it(hub: LoopbackHub, built: Path) -> None:
     hub.commit(
         REPO, {"README.md": b"---\nlicense: mit\ntags:\n- mine\n---\n# My data\n\nBy hand.\n", "data.csv": b"a\n1\n"}
@@ -294,7 +310,7 @@ def test_a_file_of_ours_that_was_changed_there_is_neither_replaced_nor_deleted(
 def test_a_manifest_on_the_hub_that_cannot_be_read_is_an_error(hub: LoopbackHub, built: Path) -> None:
     hub.commit(REPO, {FOLDER_MANIFEST: b"{"})
     with pytest.raises(
-        ValueError, match=r"^fairpp_build.json of us/fairpp must be as it was pushed; got one, whose manifest"
+        ValueError, match=r"^The manifest on the Hub must be as it was pushed; got us/fairpp, whose fairpp_build"
     ):
         push_dataset(built, REPO)
 
