@@ -9,12 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from loopback_hub import LoopbackHub
 from loopback_openai import LoopbackServer
+from published_tables import write_published, write_scenarios
 from tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+_PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+HUB_SNIPPETS = [snippet for snippet in _PYTHON if "USER/" in snippet or '"published"' in snippet]
+SNIPPETS = [snippet for snippet in _PYTHON if snippet not in HUB_SNIPPETS]
 COMMANDS = [
     command
     for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
@@ -53,18 +57,38 @@ def test_snippets_run(desk, number):
     assert finished.returncode == 0, finished.stderr[-3000:]
 
 
-def test_commands_run_in_order(desk):
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A Hub with tables of the published shape, for the user `us`."""
+    tables = tmp_path_factory.mktemp("published")
+    with LoopbackHub() as running:
+        for repo, write in (("tools-o/Fair-PP", write_published), ("tools-o/Fair-PP-simulation", write_scenarios)):
+            folder = write(tables / repo)
+            files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.parquet")}
+            running.commit(repo, files)
+        yield running
+        assert running.outside == []
+
+
+def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub):
     folder, environment = desk
     ran = []
+    with_hub = environment | hub.environment(folder / "hub-home")
     with LoopbackServer() as server:
         for command in COMMANDS:
             program = shlex.split(command)[0]
             if program == "make":
                 continue
             assert program in ("fairpp", "accelerate"), command
-            here = command.replace("http://localhost:8000/v1", server.base_url)
+            here = command.replace("http://localhost:8000/v1", server.base_url).replace("USER/", "us/")
             finished = subprocess.run(
-                here, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+                here,
+                shell=True,
+                cwd=folder,
+                env=with_hub if "fairpp push" in here else environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert finished.returncode == 0, f"{here}\n{finished.stdout[-1000:]}\n{finished.stderr[-3000:]}"
             ran.append(program)
@@ -75,6 +99,17 @@ def test_commands_run_in_order(desk):
         "outputs/taste-results/results.png",
     ):
         assert (folder / written).is_file()
+    assert "pairs-loyal_nationals/train-00000-of-00001.parquet" in hub.files("us/fairpp")
+    for snippet in HUB_SNIPPETS:
+        finished = subprocess.run(
+            [sys.executable, "-c", snippet.replace("USER/", "us/")],
+            cwd=folder,
+            env=with_hub,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
 
 
 def test_make_targets_exist():

@@ -17,6 +17,8 @@ from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, QUESTION_FEATURES, S
 
 DEFAULT_CONFIG = "preferences"
 TITLE = "Fair-PP: whose idea of fairness?"
+REPO_ID = "USER/fairpp"
+"""Stands on a card for the name of its repo, which `push_dataset` puts in its place."""
 
 _COLUMNS = {
     "question_id": "readable name of the question, `problem.group.dimension.form`",
@@ -130,9 +132,9 @@ def _config_rows(facts: FolderFacts) -> str:
 
 
 def _load_lines(facts: FolderFacts) -> str:
-    lines = ['preferences = load_dataset("./fairpp", "preferences")  # or "USER/fairpp" once it is on the Hub']
+    lines = [f'preferences = load_dataset("{REPO_ID}", "preferences")  # or the path of the folder, such as "./fairpp"']
     if facts.targets:
-        lines.append(f'pairs = load_dataset("./fairpp", "pairs-{list(facts.targets)[-1]}")')
+        lines.append(f'pairs = load_dataset("{REPO_ID}", "pairs-{list(facts.targets)[-1]}")')
     return "\n".join(lines)
 
 

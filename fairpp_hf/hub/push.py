@@ -31,6 +31,7 @@ from fairpp_hf.dataset.folder_manifest import (
     manifest_bytes,
     read_manifest,
 )
+from fairpp_hf.hub.card_text import REPO_ID
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ def push_dataset(
             f"'me/{repo_id.strip('/').split('/')[-1] or 'fairpp'}'."
         )
     validate_repo_id(repo_id)
-    local = _read_folder(Path(folder).expanduser().absolute())
+    local = _read_folder(Path(folder).expanduser().absolute(), repo_id)
     api = HfApi(token=token)
     try:
         plan = _push(api, local, repo_id, private, dry_run)
@@ -179,7 +180,7 @@ def _push(api: HfApi, local: _Folder, repo_id: str, private: bool | None, dry_ru
     )
 
 
-def _read_folder(root: Path) -> _Folder:
+def _read_folder(root: Path, repo_id: str) -> _Folder:
     manifest = root / FOLDER_MANIFEST
     rule = "The folder must be one that `fairpp build` has written, whole"
     if not manifest.is_file():
@@ -198,7 +199,7 @@ def _read_folder(root: Path) -> _Folder:
             raise ValueError(f"{rule}; got {root}, where {name!r} was changed since. Build it again.")
     if CARD not in paths:
         raise ValueError(f"{rule}; got {root}, whose {FOLDER_MANIFEST} lists no {CARD}. Build it again.")
-    card = paths[CARD].read_text("utf-8")
+    card = paths[CARD].read_text("utf-8").replace(f'"{REPO_ID}"', f'"{repo_id}"')
     configs = dict.fromkeys(file["config"] for file in tree["files"] if file.get("config"))
     others = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {
         *paths,
@@ -208,8 +209,8 @@ def _read_folder(root: Path) -> _Folder:
         paths=paths,
         digests=digests,
         card=card,
-        # What the user wrote into the card here is what this push generates, as far as the Hub is concerned: what differs
-        # from it there later was written there.
+        # Records the card as it goes out, with what the user wrote into it here: what differs from that on the Hub later was
+        # written there.
         manifest=manifest_bytes({**tree, "card": card_record(card)}),
         configs=tuple(configs),
         left_out=tuple(sorted(others)),

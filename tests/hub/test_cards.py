@@ -114,7 +114,7 @@ def test_counts_and_shares_come_from_the_data() -> None:
     assert "| `questions` | a question | 22,751 | 5,669 |" in text
     assert "| `preferences` | a persona's answer to a question (default) | none | 8 |" in text
     assert "2 personas answer 4 of them." in text
-    assert 'load_dataset("./fairpp", "pairs-loyal_nationals")' in text
+    assert 'load_dataset("USER/fairpp", "pairs-loyal_nationals")' in text
     assert "| built with | `fairpp_hf` 1.2.3 |" in text
     assert "| `loyal_nationals` | Loyal Nationals | 17% |" in text
     assert "Respondent: `openai:some-model (simulated)`. Answered on 2026-01-02." in text

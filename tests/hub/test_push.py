@@ -17,7 +17,8 @@ from loopback_hub import LoopbackHub, Repo, loopback_hub
 from small_runs import make_run
 
 from fairpp_hf import push_dataset
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
+from fairpp_hf.dataset.card_merge import card_record
+from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST, manifest_bytes
 from fairpp_hf.hub import build_dataset_folder, push
 
 REPO = "us/fairpp"
@@ -60,9 +61,17 @@ def actions(pushed: push.Push) -> dict[str, list[str]]:
     }
 
 
+def as_pushed(folder: Path) -> dict[str, bytes]:
+    """The folder's files as they go out: with the repo's name on the card, and the card's record in the manifest."""
+    files = contents(folder)
+    card = files["README.md"].decode().replace('"USER/fairpp"', f'"{REPO}"')
+    manifest = json.loads(files[FOLDER_MANIFEST]) | {"card": card_record(card)}
+    return files | {"README.md": card.encode(), FOLDER_MANIFEST: manifest_bytes(manifest)}
+
+
 def assert_holds(hub: LoopbackHub, folder: Path, *, commits: int, but: tuple[str, ...] = ()) -> None:
-    """The repo holds the folder, its card apart if named in `but`, after so many commits of ours or others'."""
-    there, here = hub.files(REPO), contents(folder)
+    """The repo holds the folder, but for the files named, after so many commits of ours or others'."""
+    there, here = hub.files(REPO), as_pushed(folder)
     for name in but:
         there.pop(name), here.pop(name, None)
     assert there == here
@@ -91,6 +100,7 @@ def test_a_new_repo_is_private_if_asked(hub: LoopbackHub, built: Path) -> None:
 
 def test_what_is_loaded_back_equals_the_folder_to_the_byte(hub: LoopbackHub, built: Path) -> None:
     push_dataset(built, REPO)
+    assert f'load_dataset("{REPO}", "pairs-loyal_nationals")' in hub.files(REPO)["README.md"].decode()
     configs = get_dataset_config_names(REPO)
     assert configs == ["questions", "preferences", "pairs-loyal_nationals"]
     for config in configs:
@@ -184,7 +194,7 @@ def test_a_rebuilt_folder_replaces_what_changed_and_deletes_what_is_gone(
     files = hub.files(REPO)
     assert files.pop("notes.txt") == b"mine"
     assert files.pop("preferences/extra.parquet") == b"mine too"
-    assert files == contents(rebuilt)
+    assert files == as_pushed(rebuilt)
     done = actions(pushed)
     assert [name for name in done["delete"] if name.endswith(".parquet")] == [
         "pairs-loyal_nationals/test-00000-of-00001.parquet",
