@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairpp_hf.cli.arguments import add_answers, add_weighting, comparison_of, in_columns
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,43 +16,18 @@ SUMMARY = "write a dataset folder: a card and Parquet files that load_dataset re
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fairpp build`."""
-    from fairpp_hf.preferences import SCHEMES
-
-    exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
     parser.description = "Without --run and --answers, the answers are the survey respondent's, which are simulated."
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", type=Path, metavar="RUN", dest="run_path", help="a run made by `fairpp generate`")
-    source.add_argument(
-        "--answers",
-        metavar="SOURCE",
-        help="'survey', 'published' (downloaded), or the path of a run, a dataset folder or published tables",
-    )
-    parser.add_argument(
-        "--published-revision", metavar="REVISION", help="of --answers published: branch, tag or commit (default: main)"
-    )
+    add_answers(parser, source)
     parser.add_argument("--out", type=Path, default=Path("fairpp"), metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument(
-        "--personas", metavar="SET_OR_FILE", help="default: britains_choice_2020 for 'survey', else all that answered"
-    )
     parser.add_argument(
         "--targets",
         nargs="*",
         metavar="PERSONA",
         help="personas that get a config of pairs (default: all that answered)",
     )
-    parser.add_argument(
-        "--weighting", default="tier", help=f"of the pairs: {', '.join(SCHEMES)} (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
-    )
-    parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
-    parser.add_argument(
-        "--comparison",
-        nargs="+",
-        metavar="PERSONA",
-        help="personas to move away from (default: all others), or 'nearest' for the one that agrees with a target most",
-    )
+    add_weighting(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         weighting=arguments.weighting,
         alpha=arguments.alpha,
         beta=arguments.beta,
-        comparison="nearest" if arguments.comparison == ["nearest"] else arguments.comparison,
+        comparison=comparison_of(arguments),
     )
     print(_table(arguments.out, files))
     folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
@@ -107,12 +84,4 @@ def _table(out: Path, files: "Sequence[WrittenFile]") -> str:
     for file in files:
         count = "" if file.rows is None else f"{file.rows:,}"
         rows.append((file.config or "", file.split or "", count, str(out / file.path), f"{file.size / 1e6:.2f} MB"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = (False, False, True, False, True)
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at_right else cell.ljust(width)
-            for cell, width, at_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    return in_columns(rows, right=(False, False, True, False, True))

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairpp_hf.cli.arguments import add_answers, add_heldout, load_answers_of
+
 if TYPE_CHECKING:
     from fairpp_hf.personas import PersonaSet
 
@@ -12,23 +14,13 @@ SUMMARY = "score a model on held-out questions against all personas"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from fairpp_hf.questions.heldout import HELDOUT
-
     parser.add_argument("--model", required=True, help="name or path of a causal language model with a chat template")
     parser.add_argument("--adapter", help="name or path of a PEFT adapter trained on it")
     parser.add_argument("--target", required=True, help="persona that the model is meant to match")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "--answers",
-        default="survey",
-        help="'survey' (default), 'published', or the path of a run, dataset folder or published table",
-    )
-    parser.add_argument("--published-revision", metavar="REVISION", help="of --answers published (default: main)")
-    parser.add_argument("--personas", help="name or file of the persona set")
+    add_answers(parser)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
-    parser.add_argument(
-        "--heldout", choices=HELDOUT, help="divide so that test questions are those on what was held out of training"
-    )
+    add_heldout(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
     parser.add_argument("--no-role-play", action="store_true", help="leave out the model with the target's portrait")
     parser.add_argument("--batch-size", type=int, default=8, help="questions a forward pass (default: 8)")
@@ -36,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then score each system, then write and print the results."""
-    from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
+    from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score, score_questions
     from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.naming import check_name
@@ -44,10 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.schema import NO_ANSWER
     from fairpp_hf.scoring import OptionScorer
 
-    source = resolve_answers(arguments.answers, arguments.published_revision)
-    answers = load_source(source, arguments.personas)
-    if arguments.heldout is not None:
-        answers = answers.held_out(arguments.heldout)
+    source, answers = load_answers_of(arguments)
     check_name("target", arguments.target, answers.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     if (references[arguments.target] == NO_ANSWER).all():

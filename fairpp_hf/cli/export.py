@@ -4,6 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairpp_hf.cli.arguments import (
+    add_answers,
+    add_heldout,
+    add_weighting,
+    comparison_of,
+    in_columns,
+    load_answers_of,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,42 +27,19 @@ SUMMARY = "write pairs, unpaired rows, margins, demonstrations or the paper's wi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from fairpp_hf.preferences import SCHEMES
     from fairpp_hf.preferences.exports import FORMATS
-    from fairpp_hf.questions.heldout import HELDOUT
 
-    exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
     rows = "; ".join(f"{name}: {known.rows}" for name, known in FORMATS.items())
     parser.add_argument("--format", required=True, choices=list(FORMATS), help=f"what a row is. {rows}")
     parser.add_argument("--target", help="persona to align with; with wide, it adds the columns Tier and weight")
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="folder for train.parquet and test.parquet"
     )
-    parser.add_argument(
-        "--answers",
-        default="survey",
-        help="'survey' (default), 'published', or the path of a run, dataset folder or published table",
-    )
-    parser.add_argument("--published-revision", metavar="REVISION", help="of --answers published (default: main)")
-    parser.add_argument("--personas", metavar="SET_OR_FILE", help="name or file of the persona set")
-    parser.add_argument("--weighting", default="tier", help=f"weighting scheme: {', '.join(SCHEMES)} (default: tier)")
-    parser.add_argument(
-        "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
-    )
-    parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
-    parser.add_argument(
-        "--comparison",
-        nargs="+",
-        metavar="PERSONA",
-        help="personas to move away from (default: all), or 'nearest' for the one that agrees with the target most often",
-    )
+    add_answers(parser)
+    add_heldout(parser)
+    add_weighting(parser)
     parser.add_argument(
         "--soft-labels", action="store_true", help="with dpo: add the column label_probability, for soft_labels=True"
-    )
-    parser.add_argument(
-        "--heldout",
-        choices=HELDOUT,
-        help="train.parquet without, and test.parquet with, the held-out topic, groups or dimension",
     )
 
 
@@ -65,16 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from fairpp_hf import __version__
     from fairpp_hf.dataset.builder import NOBODY_ASKED, missing_pairs
-    from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
+    from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.naming import check_name
     from fairpp_hf.preferences.exports import FORMATS, write_export
     from fairpp_hf.respondents.base import SIMULATED
 
     _check(arguments)
-    source = resolve_answers(arguments.answers, arguments.published_revision)
-    answers = load_source(source, arguments.personas)
-    if arguments.heldout is not None:
-        answers = answers.held_out(arguments.heldout)
+    source, answers = load_answers_of(arguments)
     weighting = {}
     if arguments.target is not None:
         check_name("target", arguments.target, answers.personas)
@@ -131,8 +114,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "use --format dpo."
         )
     check_scheme("weighting", arguments.weighting, arguments.alpha, arguments.beta)
-    if arguments.comparison == ["nearest"]:
-        arguments.comparison = "nearest"
+    arguments.comparison = comparison_of(arguments)
 
 
 def _weighting(answers: "Answers", persona_set: "PersonaSet | None", arguments: argparse.Namespace) -> dict[str, Any]:
@@ -213,8 +195,4 @@ def _table(out: Path, files: "Sequence[ExportedFile]") -> str:
     """Split, rows, file and size of each file, in columns."""
     rows = [("split", "rows", "file", "size")]
     rows += [(file.split, f"{file.rows:,}", str(out / file.path), f"{file.size / 1e6:.2f} MB") for file in files]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        f"{split:<{widths[0]}}  {count:>{widths[1]}}  {file:<{widths[2]}}  {size:>{widths[3]}}"
-        for split, count, file, size in rows
-    )
+    return in_columns(rows, right=(False, True, False, True))

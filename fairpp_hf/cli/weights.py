@@ -3,37 +3,17 @@
 import argparse
 from pathlib import Path
 
+from fairpp_hf.cli.arguments import add_answers, add_heldout, add_weighting, comparison_of, load_answers_of
+
 SUMMARY = "show or write the tier and weight of every question for a target persona"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from fairpp_hf.preferences import SCHEMES
-    from fairpp_hf.questions.heldout import HELDOUT
-
-    exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
     parser.add_argument("--target", required=True, help="persona to align with")
-    parser.add_argument(
-        "--answers",
-        default="survey",
-        help="'survey' (default), 'published', or the path of a run, dataset folder or published table",
-    )
-    parser.add_argument("--published-revision", metavar="REVISION", help="of --answers published (default: main)")
-    parser.add_argument("--personas", help="name or file of the persona set")
-    parser.add_argument(
-        "--comparison",
-        nargs="+",
-        metavar="PERSONA",
-        help="personas to move away from (default: all), or 'nearest' for the one that agrees with the target most often",
-    )
-    parser.add_argument("--scheme", default="tier", help=f"weighting scheme: {', '.join(SCHEMES)} (default: tier)")
-    parser.add_argument(
-        "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
-    )
-    parser.add_argument("--beta", type=float, default=1.0, help=f"exponent of a tier's size, {exponents} (default: 1)")
-    parser.add_argument(
-        "--heldout", choices=HELDOUT, help="fit on the questions without the held-out topic, groups or dimension"
-    )
+    add_answers(parser)
+    add_heldout(parser)
+    add_weighting(parser)
     parser.add_argument("--out", type=Path, metavar="FILE.parquet", help="write question_id, tier and weight")
 
 
@@ -44,20 +24,17 @@ def run(arguments: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
     from fairpp_hf.dataset.builder import fit_rows, known_shares, shares_unknown
-    from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
+    from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.preferences import nearest_persona, preference_weights
     from fairpp_hf.preferences.schemes import check_scheme, uses_shares
 
-    target, scheme, comparison = arguments.target, arguments.scheme, arguments.comparison
-    check_scheme("scheme", scheme, arguments.alpha, arguments.beta)
-    source = resolve_answers(arguments.answers, arguments.published_revision)
-    answers = load_source(source, arguments.personas)
-    if arguments.heldout is not None:
-        answers = answers.held_out(arguments.heldout)
+    target, scheme, comparison = arguments.target, arguments.weighting, comparison_of(arguments)
+    check_scheme("weighting", scheme, arguments.alpha, arguments.beta)
+    source, answers = load_answers_of(arguments)
     matrix = answers.matrix()
     # Without a training split (a run over test questions) the weights come from what there is.
     fitted = fit_rows(answers)
-    if comparison == ["nearest"]:
+    if comparison == "nearest":
         comparison = [nearest_persona(matrix, target, fit_rows=fitted)]
         print(f"Comparison: {comparison[0]}, the persona that agrees with {target} most often.")
     shares = None
@@ -78,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     rows = tier > 0 if fitted is None else fitted & (tier > 0)
     total = weight[rows].sum()
-    print(f"Target {target}; answers: {', '.join(answers.respondents)}; scheme {scheme}.")
+    print(f"Target {target}; answers: {', '.join(answers.respondents)}; weighting {scheme}.")
     by_tier = {number: weight[rows & (tier == number)] for number in range(1, tier.max() + 1)}
     varies = any(len(weights) and weights.min() < weights.max() for weights in by_tier.values())
     print(f"{'tier':>4}  {'questions':>9}  {'mean weight' if varies else 'weight':>11}  {'share of mass':>13}")

@@ -39,7 +39,7 @@ def test_prints_tiers_and_writes_the_weights(tmp_path, capsys):
 def test_effective_sample_size(scheme, shares, capsys):
     """Tier i has N_i rows of weight s_i / N_i, where s_i is its share of the mass: the sum of weights is 1 and that of
     their squares is sum(s_i^2 / N_i). Tiers from zero: s_i = (i - 1) / (0 + 1 + ... + 6). Uniform: all rows count."""
-    assert main(["weights", "--target", "loyal_nationals", "--scheme", scheme]) == 0
+    assert main(["weights", "--target", "loyal_nationals", "--weighting", scheme]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line[:4].strip().isdigit()]
     sizes = [int(row[1].replace(",", "")) for row in rows]
@@ -57,7 +57,7 @@ def test_effective_sample_size(scheme, shares, capsys):
 def test_surprisal_prints_the_mean_weight_of_each_tier(tmp_path, capsys):
     """With the survey shares of the persona set, against a recount on the training questions."""
     out = tmp_path / "weights.parquet"
-    assert main(["weights", "--target", TARGET, "--scheme", "surprisal", "--out", str(out)]) == 0
+    assert main(["weights", "--target", TARGET, "--weighting", "surprisal", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "tier  questions  mean weight  share of mass" in printed
     answers = load_answers()
@@ -102,7 +102,7 @@ def test_unknown_shares_are_said(tmp_path, capsys):
     (tmp_path / "preferences").mkdir()
     for number, table in enumerate(answers.preferences("test")):
         pq.write_table(table, tmp_path / "preferences" / f"test-{number}.parquet")
-    command = ["weights", "--target", TARGET, "--answers", str(tmp_path), "--scheme"]
+    command = ["weights", "--target", TARGET, "--answers", str(tmp_path), "--weighting"]
     sentence = "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
     assert main([*command, "surprisal"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == sentence
@@ -114,21 +114,21 @@ def test_unknown_shares_are_said(tmp_path, capsys):
 def test_the_help_names_every_scheme(capsys):
     with pytest.raises(SystemExit):
         main(["weights", "--help"])
-    assert f"weighting scheme: {', '.join(SCHEMES)} (default: tier)" in " ".join(capsys.readouterr().out.split())
+    assert f"{', '.join(SCHEMES)} (default: tier)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
-            ["--scheme", "surprise"],
-            "scheme must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'surprise'. Did you mean "
+            ["--weighting", "surprise"],
+            "weighting must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'surprise'. Did you mean "
             "'surprisal'?",
         ),
         (
-            ["--scheme", "uniform", "--alpha", "2"],
-            "alpha must be left at 1.0 with scheme 'uniform', which has no exponents; got 2.0. Leave it out, or use scheme "
-            "'tier' or 'tier_from_zero'.",
+            ["--weighting", "uniform", "--alpha", "2"],
+            "alpha must be left at 1.0 with weighting 'uniform', which has no exponents; got 2.0. Leave it out, or use "
+            "weighting 'tier' or 'tier_from_zero'.",
         ),
     ],
 )
