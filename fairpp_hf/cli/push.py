@@ -50,8 +50,11 @@ def _report(push: "Push", dry_run: bool) -> str:
     )
     if push.kept_on_card:
         lines.append("Kept on the card, as people wrote it there: " + "; ".join(push.kept_on_card) + ".")
+    if push.renewed_on_card:
+        lines.append("Made anew on the card, although it was edited there: " + "; ".join(push.renewed_on_card) + ".")
     if push.left_out:
-        lines.append("Not sent, since `fairpp build` did not write them: " + ", ".join(push.left_out) + ".")
+        more = f" and {len(push.left_out) - 5} more" if len(push.left_out) > 5 else ""
+        lines.append(f"Not sent, since `fairpp build` did not write them: {', '.join(push.left_out[:5])}{more}.")
     if dry_run:
         new = "" if push.commit else " (it would be made)"
         lines.append(f"A dry run: nothing was done at {push.url}{new}")

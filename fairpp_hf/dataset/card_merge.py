@@ -1,13 +1,14 @@
 """Merges a card made anew with one that people may have edited: what they wrote is kept, what was generated is renewed.
 
 A card is a YAML header and sections, each from a heading of the second level to the next; the text before the first heading
-is the introduction. A record of the generated card, kept in the folder's manifest, tells a section that is as it was
-written from one that somebody has edited since.
+is the introduction. Records of earlier cards, kept in the folder's manifest, tell a section that is as it was generated from
+one that somebody wrote or edited.
 """
 
+import datetime
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -15,20 +16,31 @@ import yaml
 INTRODUCTION = ""
 """Title of what stands before the first heading."""
 
-_COMPUTED = ("configs", "dataset_info", "size_categories")
-"""Metadata that describe the data files: never taken over from an edited card, or they would be wrong."""
+NOTICE = "<!-- fairpp:notice -->"
+"""Stands above the block quote of the introduction that says what is simulated."""
 
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-_NOTICE = re.compile(r"^>[^\n]*(?:\n>[^\n]*)*", re.MULTILINE)
-"""The block quote at the top, which says what is simulated."""
+_NAMED = ("configs", "dataset_info")
+"""Metadata with an entry for each config: ours describe the data files, and are always as made from the data."""
+_COMPUTED = "size_categories"
+
+_BACKTICKS = re.compile(r" {0,3}(`{3,})[^`]*$")
+_TILDES = re.compile(r" {0,3}(~{3,})")
+_NOTICE_BLOCK = re.compile(re.escape(NOTICE) + r"[ \t]*(?:\n>[^\n]*)*")
+_LOAD_LINE = re.compile(r'load_dataset\("[^"/\s]+/[^"\s]+"')
+
+
+_ABSENT = object()
+"""For a value that is not there, where None is a value."""
 
 
 class MergedCard(NamedTuple):
-    """A merged card and what is in it that was not generated."""
+    """A merged card."""
 
     text: str
     kept: tuple[str, ...]
-    """Sections and metadata that people wrote, in words, such as `section 'Our study'`."""
+    """What people wrote and what stays, in words, such as `section 'Our study'`."""
+    renewed: tuple[str, ...]
+    """What people changed and what was renewed all the same."""
 
 
 class _Card(NamedTuple):
@@ -37,61 +49,228 @@ class _Card(NamedTuple):
     """Title to text, heading included; a title that occurs again gets a number, as in `Notes #2`."""
 
 
-def card_record(text: str) -> dict[str, Any]:
-    """What a generated card was like: its metadata, and a digest of each section. JSON, for the folder's manifest.
+def card_record(text: str, where: str = "the generated card") -> dict[str, Any]:
+    """What a card is like: its metadata, and digests of its sections and its notice. JSON, for the folder's manifest.
+
+    Args:
+        text: of the card.
+        where: its place, for error messages.
 
     Raises:
         ValueError: the YAML header cannot be read.
     """
-    card = _parse(text, "the generated card")
-    return {"metadata": card.metadata, "sections": {title: _digest(text) for title, text in card.sections.items()}}
+    return _record(_parse(text, where))
 
 
-def merge_cards(generated: str, existing: str, record: Mapping[str, Any] | None, where: str = "the card") -> MergedCard:
+def merge_cards(
+    new: str,
+    existing: str,
+    before: Mapping[str, Any] | None,
+    *,
+    generated: Mapping[str, Any] | None = None,
+    sent: Mapping[str, Any] | None = None,
+    where: str = "the card",
+) -> MergedCard:
     """Renew an existing card, and keep what people wrote.
 
-    A section of the existing card is kept in its place if nothing generated bears its title, or if it differs from what was
-    generated under it before. The block quote of the introduction, which says what is simulated, is renewed in any case.
-    Metadata are kept alike: foreign keys, values that were edited, and entries that were added to a list or, by name, to
-    `configs` and `dataset_info`. What was deleted from a generated card comes back.
+    A section of the existing card is written by people if it is neither as it was generated before nor as it is generated
+    now. It is kept, in its place; unless the new card has one of the same title that people wrote as well, and the existing
+    one is still as it was sent from there. Metadata are kept alike: foreign keys, values that were edited, and entries that
+    were added to a list or, by name, to `configs` and `dataset_info`. The block quote of the introduction that says what is
+    simulated is renewed in any case. What people
+    deleted from the existing card comes back, and comments in the YAML header are lost.
 
-    Merging the result again, with the record of the same generated card, changes nothing; nor does merging a card that says
-    all of this already, in whatever order and layout.
+    Merging the result again changes nothing; nor does merging a card that says all of this already, in whatever order and
+    layout.
 
     Args:
-        generated: the card as made from the data.
+        new: the card to bring in.
         existing: the card as it is.
-        record: `card_record` of the generated card that `existing` began as; None where it is not known, and then all of
+        before: `card_record` of the generated card that `existing` began as; None where it is not known, and then all of
             `existing` counts as written by people.
+        generated: `card_record` of the generated card that `new` began as; None where all of it is generated.
+        sent: `card_record` of the card that was last brought in here as `new`, with what people had written into it; None
+            where there was none.
         where: place of the existing card, for error messages.
 
     Raises:
         ValueError: a YAML header cannot be read.
     """
-    new, old = _parse(generated, "the generated card"), _parse(existing, where)
-    before: Mapping[str, Any] = record or {"metadata": {}, "sections": {}}
-    metadata, kept = _merge_metadata(new.metadata, old.metadata, before["metadata"])
-    sections = dict(new.sections)
-    written = [
-        title
-        for title, text in old.sections.items()
-        if text.strip() and _digest(text) not in (before["sections"].get(title), _digest(new.sections.get(title, "")))
-    ]
-    for title in written:
-        text = old.sections[title]
-        if title == INTRODUCTION:
-            text = _with_notice(text, new.sections[INTRODUCTION])
-            if _digest(text) == _digest(new.sections[INTRODUCTION]):
-                continue
-        sections[title] = text
-        kept.append("the introduction" if title == INTRODUCTION else f"section {title!r}")
-    ordered = _in_order(sections, list(new.sections), list(old.sections))
-    if _is_alike(metadata, old.metadata) and [(title, _digest(sections[title])) for title in ordered] == [
-        (title, _digest(text)) for title, text in old.sections.items()
+    mine, theirs = _parse(new, "the new card"), _parse(existing, where)
+    side = _Sides(generated or _record(mine), before or {}, sent or {})
+    metadata, kept = _merge_metadata(mine.metadata, theirs.metadata, side, where)
+    sections, renewed = dict(mine.sections), []
+    for title, text in theirs.sections.items():
+        own = _digest(mine.sections[title]) if title in mine.sections else _ABSENT
+        if not text.strip() or side.brings("sections", title, own, _digest(text)):
+            continue
+        if title != INTRODUCTION:
+            sections[title] = text
+            kept.append(f"section {title!r}")
+            continue
+        sections[title], was_edited = _with_notice(text, mine.sections[title], side)
+        if was_edited:
+            renewed.append("the notice on what is simulated")
+        if _digest(sections[title]) != _digest(mine.sections[title]):
+            kept.append("the introduction")
+    ordered = _in_order(sections, list(mine.sections), list(theirs.sections))
+    if _is_alike(metadata, theirs.metadata) and [(title, _digest(sections[title])) for title in ordered] == [
+        (title, _digest(text)) for title, text in theirs.sections.items()
     ]:
-        return MergedCard(existing, tuple(kept))
+        return MergedCard(existing, tuple(kept), tuple(renewed))
     header = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=100)
-    return MergedCard(f"---\n{header}---\n\n{_body(sections[title] for title in ordered)}", tuple(kept))
+    body = _body(sections[title] for title in ordered)
+    return MergedCard(f"---\n{header}---\n\n{body}", tuple(kept), tuple(renewed))
+
+
+def config_patterns(text: str) -> list[tuple[str, list[str]]]:
+    """The configs of a card, and the patterns of their data files; empty for a config that has none of its own.
+
+    Args:
+        text: of a card whose YAML header can be read.
+    """
+    configs = _as_list(_parse(text, "the card").metadata.get("configs"))
+    return [(str(config["config_name"]), list(_patterns(config.get("data_files")))) for config in configs]
+
+
+def _patterns(files: Any) -> Iterator[str]:
+    """The texts in `data_files`: a pattern, a list of them, a mapping by split, or a list of splits with their paths."""
+    if isinstance(files, str):
+        yield files
+    elif isinstance(files, Mapping):
+        for key, value in files.items():
+            if key != "split":
+                yield from _patterns(value)
+    elif isinstance(files, list):
+        for value in files:
+            yield from _patterns(value)
+
+
+class _Sides(NamedTuple):
+    """Records of what a new card began as, what the existing one began as, and what was last brought in."""
+
+    generated: Mapping[str, Any]
+    before: Mapping[str, Any]
+    sent: Mapping[str, Any]
+
+    def brings(self, part: str, name: str, new: Any, old: Any) -> bool:
+        """Whether the new card's value, or that it has none (`_ABSENT`), stands in place of the existing one's."""
+        generated, before, sent = (record.get(part, {}).get(name, _ABSENT) for record in self)
+        if old in (new, generated, before):
+            return True
+        return new is not _ABSENT and new != generated and old == sent
+
+
+def _record(card: _Card) -> dict[str, Any]:
+    return {
+        "metadata": _plain(card.metadata),
+        "sections": {title: _digest(text) for title, text in card.sections.items()},
+        "notice": _digest(_notice(card.sections[INTRODUCTION])),
+    }
+
+
+def _parse(text: str, where: str) -> _Card:
+    # An editor in a browser may end lines with CRLF, and put a byte order mark first.
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    header, body = "", text
+    if match := re.match(r"\s*---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", text, flags=re.DOTALL | re.MULTILINE):
+        header, body = match[1], text[match.end() :]
+    rule = "The YAML header of a card must be"
+    try:
+        metadata = yaml.safe_load(header) or {}
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{rule} valid; got an error in {where}: {problem}. Mend it there.") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{rule} a mapping; got {type(metadata).__name__} in {where}. Mend it there.")
+    for key in _NAMED:
+        entries = metadata.get(key) or []
+        if not all(isinstance(entry, dict) for entry in (entries if isinstance(entries, list) else [entries])):
+            raise ValueError(
+                f"{key} of a card must be a list of mappings with a config_name; got {entries!r} in {where}. Mend it there."
+            )
+    return _Card(metadata, _sections(body))
+
+
+def _sections(body: str) -> dict[str, str]:
+    sections = {INTRODUCTION: ""}
+    title = INTRODUCTION
+    lines = body.splitlines(keepends=True)
+    end = -1
+    for number, line in enumerate(lines):
+        if number > end:
+            end = _block_end(lines, number)
+            if end == number and line.startswith("## "):
+                title = name = line[3:].strip().rstrip("#").strip()
+                occurrence = 2
+                while title in sections:
+                    title = f"{name} #{occurrence}"
+                    occurrence += 1
+                sections[title] = ""
+        sections[title] += line
+    return sections
+
+
+def _block_end(lines: Sequence[str], start: int) -> int:
+    """Number of the last line of the code block or comment that begins at a line; of the line itself if none does.
+
+    What begins and never ends is taken for text, so that a slip does not swallow the rest of the card.
+    """
+    line = lines[start]
+    if fence := _BACKTICKS.match(line) or _TILDES.match(line):
+        closing = re.compile(rf" {{0,3}}{re.escape(fence[1][0])}{{{len(fence[1])},}}[ \t]*$")
+        return next((end for end in range(start + 1, len(lines)) if closing.match(lines[end])), start)
+    if "<!--" in line and "-->" not in line.rpartition("<!--")[2]:
+        return next((end for end in range(start + 1, len(lines)) if "-->" in lines[end]), start)
+    return start
+
+
+def _digest(text: str) -> str:
+    """Of the text without blank lines around it and spaces at line ends, which editors change unasked, and without the name
+    of the repo or folder that a line loads, which depends on where the card stands.
+    """
+    lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+    return hashlib.sha256(_LOAD_LINE.sub('load_dataset("', lines).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Metadata as JSON has them, so that a date is the same here and in a record."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _notice(introduction: str) -> str:
+    block = _NOTICE_BLOCK.search(introduction)
+    return block[0] if block else ""
+
+
+def _with_notice(edited: str, generated: str, side: _Sides) -> tuple[str, bool]:
+    """The edited introduction with the generated one's notice, and whether its own notice had been edited."""
+    notice, old = _notice(generated), _notice(edited)
+    known = [_digest(notice), *(record.get("notice") for record in side)]
+    if old:
+        return edited.replace(old, notice), _digest(old) not in known
+    if not notice:
+        return edited, False
+    heading, _, rest = edited.lstrip("\n").partition("\n")
+    if heading.startswith("# "):
+        return f"{heading}\n\n{notice}\n\n{rest.lstrip(chr(10))}", False
+    return f"{notice}\n\n{edited.lstrip(chr(10))}", False
+
+
+def _in_order(sections: Mapping[str, str], new: list[str], old: list[str]) -> list[str]:
+    """Titles in the order of the new card; a foreign one behind that which it stood behind."""
+    ordered = [title for title in new if title in sections]
+    for place, title in enumerate(old):
+        if title in sections and title not in ordered:
+            before = next((other for other in reversed(old[:place]) if other in ordered), INTRODUCTION)
+            ordered.insert(ordered.index(before) + 1, title)
+    return ordered
 
 
 def _body(sections: Iterable[str]) -> str:
@@ -104,111 +283,59 @@ def _body(sections: Iterable[str]) -> str:
     return f"{body.rstrip()}\n"
 
 
-def _parse(text: str, where: str) -> _Card:
-    # An editor in a browser may end lines with CRLF, and put a byte order mark first.
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    header, body = "", text
-    if match := re.match(r"---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", text, flags=re.DOTALL | re.MULTILINE):
-        header, body = match[1], text[match.end() :]
-    try:
-        metadata = yaml.safe_load(header) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"The YAML header of a card must be valid; got {error} in {where}. Mend it there.") from error
-    if not isinstance(metadata, dict):
-        raise ValueError(
-            f"The YAML header of a card must be a mapping; got {type(metadata).__name__} in {where}. Mend it there."
-        )
-    return _Card(metadata, _sections(body))
-
-
-def _sections(body: str) -> dict[str, str]:
-    sections = {INTRODUCTION: ""}
-    title, fence = INTRODUCTION, ""
-    for line in body.splitlines(keepends=True):
-        marker = _FENCE.match(line)
-        if marker and not fence:
-            fence = marker[1]
-        elif fence and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
-            fence = ""
-        elif not fence and line.startswith("## "):
-            title = name = line[3:].strip()
-            number = 2
-            while title in sections:
-                title = f"{name} #{number}"
-                number += 1
-            sections[title] = ""
-        sections[title] += line
-    return sections
-
-
-def _digest(text: str) -> str:
-    """Of the text without blank lines around it and spaces at line ends, which editors change unasked."""
-    return hashlib.sha256("\n".join(line.rstrip() for line in text.strip().splitlines()).encode()).hexdigest()
-
-
-def _with_notice(edited: str, generated: str) -> str:
-    """The edited introduction with the block quote of the generated one."""
-    notice = _NOTICE.search(generated)
-    if notice is None:
-        return edited
-    if _NOTICE.search(edited):
-        return _NOTICE.sub(lambda _: notice[0], edited, count=1)
-    heading, line_end, rest = edited.lstrip("\n").partition("\n")
-    if heading.startswith("# "):
-        return f"{heading}{line_end or chr(10)}\n{notice[0]}\n\n{rest.lstrip(chr(10))}"
-    return f"{notice[0]}\n\n{edited.lstrip(chr(10))}"
-
-
-def _in_order(sections: Mapping[str, str], new: list[str], old: list[str]) -> list[str]:
-    """Titles in the order of the generated card; a foreign one behind that which it stood behind."""
-    ordered = [title for title in new if title in sections]
-    for place, title in enumerate(old):
-        if title in sections and title not in ordered:
-            before = next((other for other in reversed(old[:place]) if other in ordered), INTRODUCTION)
-            ordered.insert(ordered.index(before) + 1, title)
-    return ordered
-
-
 def _merge_metadata(
-    new: Mapping[str, Any], old: Mapping[str, Any], before: Mapping[str, Any]
+    new: Mapping[str, Any], old: Mapping[str, Any], side: _Sides, where: str
 ) -> tuple[dict[str, Any], list[str]]:
     merged, kept = dict(new), []
     for key, value in old.items():
-        if key in ("configs", "dataset_info"):
-            merged[key], foreign = _merge_by_name(new.get(key), value, before.get(key))
+        ours = new.get(key)
+        if key in _NAMED:
+            merged[key], foreign = _merge_by_name(key, ours, value, side)
             kept += [f"{key} {name!r}" for name in foreign]
             if not merged[key]:
                 del merged[key]
-        elif key in _COMPUTED or value in (before.get(key), new.get(key)):
+        elif key == _COMPUTED:
             continue
-        elif isinstance(value, list) and isinstance(new.get(key), list):
-            earlier = before.get(key) or []
-            added = [entry for entry in value if entry not in new[key] and entry not in earlier]
-            merged[key] = [*new[key], *added]
-            kept += [f"{entry!r} in {key}" for entry in added]
-        else:
+        elif isinstance(ours, list):
+            earlier = side.before.get("metadata", {}).get(key) or []
+            known = [*map(_plain, ours), *(earlier if isinstance(earlier, list) else [earlier])]
+            # One entry may stand without a list around it.
+            added = [entry for entry in (value if isinstance(value, list) else [value]) if _plain(entry) not in known]
+            merged[key] = [*ours, *added]
+            kept += [f"{_plain(entry)!r} in {key}" for entry in added]
+        elif not side.brings("metadata", str(key), _plain(ours) if key in new else _ABSENT, _plain(value)):
             merged[key] = value
-            instead = f" (made from the data: {new[key]!r})" if key in new else ""
-            kept.append(f"{key}: {value!r}{instead}")
-    configs = merged.get("configs", [])
-    if sum(bool(config.get("default")) for config in configs) > 1:
-        # Only one may be the default: that of the people who declared it.
-        ours = {config["config_name"] for config in new.get("configs", [])}
-        merged["configs"] = [
+            instead = f" (made from the data: {_plain(ours)!r})" if key in new else ""
+            kept.append(f"{key}: {_plain(value)!r}{instead}")
+    _leave_one_default(merged, {config.get("config_name") for config in _as_list(new.get("configs"))})
+    return merged, kept
+
+
+def _merge_by_name(key: str, new: Any, old: Any, side: _Sides) -> tuple[list[dict[str, Any]], list[str]]:
+    """Entries that are told apart by `config_name`: ours, then those which were never generated."""
+    ours, theirs = _as_list(new), _as_list(old)
+    earlier = [entry for record in side[:2] for entry in _as_list(record.get("metadata", {}).get(key))]
+    names = {entry["config_name"] for entry in (*ours, *earlier)}
+    foreign = [entry for entry in theirs if entry["config_name"] not in names]
+    return [*ours, *foreign], [str(entry["config_name"]) for entry in foreign]
+
+
+def _as_list(entries: Any) -> list[dict[str, Any]]:
+    """One entry may stand without a list around it, and without a name, which is then `default`."""
+    listed = entries if isinstance(entries, list) else [entries] if entries else []
+    return [{"config_name": "default"} | entry for entry in listed]
+
+
+def _leave_one_default(metadata: dict[str, Any], ours: set[Any]) -> None:
+    """Of two default configs, the one that people declared; `datasets` takes one that is called so for a default, too."""
+    configs = _as_list(metadata.get("configs"))
+    if sum(config.get("default") is True or config["config_name"] == "default" for config in configs) > 1:
+        metadata["configs"] = [
             {name: value for name, value in config.items() if name != "default"}
             if config["config_name"] in ours
             else config
             for config in configs
         ]
-    return merged, kept
-
-
-def _merge_by_name(new: Any, old: Any, before: Any) -> tuple[list[dict[str, Any]], list[str]]:
-    """Entries that are told apart by `config_name`: ours, then those which were not ours before either."""
-    ours, theirs, earlier = (_as_list(entries) for entries in (new, old, before))
-    names = {entry.get("config_name") for entry in (*ours, *earlier)}
-    foreign = [entry for entry in theirs if entry.get("config_name") not in names]
-    return [*ours, *foreign], [str(entry.get("config_name")) for entry in foreign]
 
 
 def _is_alike(first: Any, second: Any) -> bool:
@@ -217,10 +344,4 @@ def _is_alike(first: Any, second: Any) -> bool:
         return first.keys() == second.keys() and all(_is_alike(first[key], second[key]) for key in first)
     if isinstance(first, list) and isinstance(second, list):
         return len(first) == len(second) and all(any(_is_alike(mine, other) for other in second) for mine in first)
-    return first == second
-
-
-def _as_list(entries: Any) -> list[dict[str, Any]]:
-    """One entry may stand without a list around it, and without a name, which is then `default`."""
-    listed = entries if isinstance(entries, list) else [entries] if entries else []
-    return [{"config_name": "default"} | entry for entry in listed]
+    return bool(first == second)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from fairpp_hf.dataset.card_merge import card_record
+
 FOLDER_MANIFEST = "fairpp_build.json"
 """A dataset folder's record of how it was built; folders from elsewhere need none."""
 
@@ -23,6 +25,34 @@ class Recorded(NamedTuple):
     place, a file may be the old one or the new one: then there are two."""
     card: Mapping[str, Any] | None
     """`card_record` of the generated card; None where an older version wrote the manifest."""
+    sent: Mapping[str, Any] | None
+    """`card_record` of the card that was pushed with the manifest, with what people had written into it at home; None in a
+    folder that was not."""
+
+    def card_before(self, existing: bytes) -> Mapping[str, Any] | None:
+        """`card_record` of the generated card that an existing one began as; None where it cannot be told."""
+        if self.card is None and hashlib.sha256(existing).hexdigest() in self.files.get(CARD, ()):
+            # As an older version wrote it: all of it is generated.
+            return card_record(existing.decode("utf-8"))
+        return self.card
+
+
+NOTHING_RECORDED = Recorded({}, None, None)
+
+
+def read_card(path: Path) -> str:
+    """The text of a card on disk.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A card must be UTF-8; got byte {error.object[error.start]:#04x} at position {error.start} of {path}. Save it "
+            "as UTF-8."
+        ) from error
 
 
 def read_manifest(content: bytes, rule: str) -> Recorded:
@@ -38,9 +68,7 @@ def read_manifest(content: bytes, rule: str) -> Recorded:
     try:
         tree = json.loads(content)
         entries = [(str(entry["path"]), str(entry["sha256"])) for entry in tree["files"]]
-        card = tree.get("card")
-        if card is not None:
-            card = {"metadata": dict(card["metadata"]), "sections": dict(card["sections"])}
+        card, sent = (_checked_record(tree.get(key)) for key in ("card", "sent_card"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{rule}, whose {FOLDER_MANIFEST} cannot be read ({error!r}).") from error
     files: dict[str, set[str]] = {}
@@ -49,12 +77,18 @@ def read_manifest(content: bytes, rule: str) -> Recorded:
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{rule}, whose {FOLDER_MANIFEST} lists {name!r}, a path outside of it.")
         files.setdefault(name, set()).add(digest)
-    return Recorded(files, card)
+    return Recorded(files, card, sent)
+
+
+def _checked_record(record: Any) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {"metadata": dict(record["metadata"]), "sections": dict(record["sections"]), "notice": str(record["notice"])}
 
 
 def manifest_bytes(tree: Mapping[str, Any]) -> bytes:
-    """A manifest as it is written; dates that people put into a card's metadata become text."""
-    return f"{json.dumps(tree, indent=2, ensure_ascii=False, default=str)}\n".encode()
+    """A manifest as it is written."""
+    return f"{json.dumps(tree, indent=2, ensure_ascii=False)}\n".encode()
 
 
 def file_digest(path: Path) -> str:
@@ -72,12 +106,15 @@ def check_place(out: Path) -> Recorded:
     rule = f"The output folder must be new, empty, or written by `fairpp build`; got {out}"
     if out.exists() and not out.is_dir():
         raise ValueError(f"{rule}, which is a file. {_ADVICE}")
+    above = next(folder for folder in out.parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{rule}, but {above} is a file. {_ADVICE}")
     manifest = out / FOLDER_MANIFEST
     if not manifest.is_file():
         other = min((entry.name for entry in out.iterdir()), default=None) if out.is_dir() else None
         if other is not None:
             raise ValueError(f"{rule}, which holds {other!r} and no {FOLDER_MANIFEST}. {_ADVICE}")
-        return Recorded({}, None)
+        return NOTHING_RECORDED
     try:
         recorded = read_manifest(manifest.read_bytes(), rule)
     except ValueError as error:

@@ -5,41 +5,39 @@ whose answer was lost, is finished by the same call; and a commit that somebody 
 with, since ours names the commit that it follows.
 """
 
-import email.utils
+import fnmatch
 import hashlib
 import json
-import logging
-import random
+import os
 import re
-import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
-from fairpp_hf.dataset.card_merge import card_record, merge_cards
+from fairpp_hf.dataset.card_merge import MergedCard, card_record, config_patterns, merge_cards
 from fairpp_hf.dataset.folder_manifest import (
     CARD,
     FOLDER_MANIFEST,
+    NOTHING_RECORDED,
     Recorded,
     file_digest,
     manifest_bytes,
+    read_card,
     read_manifest,
 )
 from fairpp_hf.hub.card_text import REPO_ID
-
-logger = logging.getLogger(__name__)
-
-ATTEMPTS = 6
-"""Commits that are tried before a push gives up."""
-
-LONGEST_WAIT = 300.0
-"""Seconds; a Hub that asks for more is left alone, and the user told."""
+from fairpp_hf.hub.push_errors import ATTEMPTS, FileUnreadable, in_short, wait_or_give_up
 
 _DEFAULT_CONFIG = "preferences"
 
@@ -65,6 +63,8 @@ class Push(NamedTuple):
     """In the order of their paths."""
     kept_on_card: tuple[str, ...]
     """What people wrote on the Hub's card, in words, and what stays."""
+    renewed_on_card: tuple[str, ...]
+    """What people changed on the Hub's card, and what was made anew all the same."""
     left_out: tuple[str, ...]
     """Files of the folder that `fairpp build` did not write: they are not sent."""
     load_line: str
@@ -82,8 +82,10 @@ class _Folder(NamedTuple):
     digests: dict[str, str]
     """SHA-256 of each, in hexadecimal."""
     card: str
+    generated: Mapping[str, Any] | None
+    """`card_record` of the card as it was built, before people wrote into it; None where it is not known."""
     manifest: bytes
-    """With the record of the card as it is now, which may have been edited since it was built."""
+    """With a record of the card as it goes out, too."""
     configs: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -94,6 +96,7 @@ class _Plan(NamedTuple):
     contents: dict[str, bytes | Path]
     """Of the files to send, by path."""
     kept_on_card: tuple[str, ...]
+    renewed_on_card: tuple[str, ...]
 
     @property
     def changes(self) -> list[PlannedFile]:
@@ -128,12 +131,7 @@ def push_dataset(
             call goes on; what was uploaded is not sent again.
         PushInterrupted: the user stopped it; as above.
     """
-    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repo_id):
-        raise ValueError(
-            f"repo_id must be USER/NAME; got {repo_id!r}. It says under whose name the dataset stands. Add yours, as in "
-            f"'me/{repo_id.strip('/').split('/')[-1] or 'fairpp'}'."
-        )
-    validate_repo_id(repo_id)
+    _check_repo_id(repo_id)
     local = _read_folder(Path(folder).expanduser().absolute(), repo_id)
     api = HfApi(token=token)
     try:
@@ -149,6 +147,7 @@ def push_dataset(
         commit=plan.head,
         files=plan.files,
         kept_on_card=plan.kept_on_card,
+        renewed_on_card=plan.renewed_on_card,
         left_out=local.left_out,
         load_line=_load_line(repo_id, local.configs),
     )
@@ -171,12 +170,28 @@ def _push(api: HfApi, local: _Folder, repo_id: str, private: bool | None, dry_ru
                 plan = _compare(api, local, repo_id, private)
             sent = plan
             _commit(api, repo_id, plan)
+        except OfflineModeIsEnabled as error:
+            raise ConnectionError(
+                f"A push must reach the Hub; got HF_HUB_OFFLINE=1 for {repo_id}. Unset it, and push again."
+            ) from error
         except (HTTPError, ConnectionError, RuntimeError) as error:
-            _wait_or_give_up(error, attempt, repo_id)
+            wait_or_give_up(error, attempt, repo_id)
     names = ", ".join(repr(file.path) for file in plan.changes[:5])
     raise ConnectionError(
         f"The repo must hold what was pushed; got {repo_id}, where {names} still differ after {ATTEMPTS} commits. Is "
         "there a .gitignore, or does somebody else write to it? Look there, and push again."
+    )
+
+
+def _check_repo_id(repo_id: str) -> None:
+    try:
+        if repo_id.count("/") == 1:
+            validate_repo_id(repo_id)
+            return
+    except HFValidationError:
+        pass
+    raise ValueError(
+        f"repo_id must be USER/NAME, each of letters, digits, '-', '_' and '.', such as 'me/fairpp'; got {repo_id!r}."
     )
 
 
@@ -187,8 +202,15 @@ def _read_folder(root: Path, repo_id: str) -> _Folder:
         raise ValueError(
             f"{rule}; got {root}, which has no {FOLDER_MANIFEST}. Run `fairpp build --out {root.name}` first."
         )
-    recorded = read_manifest(manifest.read_bytes(), f"{rule}; got {root}")
-    tree = json.loads(manifest.read_bytes())
+    content = manifest.read_bytes()
+    try:
+        recorded = read_manifest(content, f"{rule}; got {root}")
+    except ValueError as error:
+        raise ValueError(f"{error} Build it again.") from error
+    tree = json.loads(content)
+    # While a build is moved into place, the manifest says no more than which files are its own.
+    if CARD not in recorded.files or "origin" not in tree:
+        raise ValueError(f"{rule}; got {root}, whose build was cut short. Build it again.")
     paths, digests = {}, {}
     for name, known in recorded.files.items():
         paths[name] = root / name
@@ -197,24 +219,28 @@ def _read_folder(root: Path, repo_id: str) -> _Folder:
         digests[name] = file_digest(paths[name])
         if name != CARD and digests[name] not in known:
             raise ValueError(f"{rule}; got {root}, where {name!r} was changed since. Build it again.")
-    if CARD not in paths:
-        raise ValueError(f"{rule}; got {root}, whose {FOLDER_MANIFEST} lists no {CARD}. Build it again.")
-    card = paths[CARD].read_text("utf-8").replace(f'"{REPO_ID}"', f'"{repo_id}"')
+    card = _LOADED_REPO.sub(f'load_dataset("{repo_id}"', read_card(paths[CARD]))
     configs = dict.fromkeys(file["config"] for file in tree["files"] if file.get("config"))
-    others = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {
-        *paths,
-        FOLDER_MANIFEST,
-    }
     return _Folder(
         paths=paths,
         digests=digests,
         card=card,
-        # Records the card as it goes out, with what the user wrote into it here: what differs from that on the Hub later was
-        # written there.
-        manifest=manifest_bytes({**tree, "card": card_record(card)}),
+        generated=recorded.card_before(paths[CARD].read_bytes()),
+        manifest=manifest_bytes({**tree, "sent_card": card_record(card, str(paths[CARD]))}),
         configs=tuple(configs),
-        left_out=tuple(sorted(others)),
+        left_out=tuple(sorted(_others(root, {*paths, FOLDER_MANIFEST}))),
     )
+
+
+_LOADED_REPO = re.compile(rf'load_dataset\("{re.escape(REPO_ID)}"')
+
+
+def _others(root: Path, built: set[str]) -> Iterator[str]:
+    """Files that were not built, by relative path; those in hidden folders, such as .git, are not looked at."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = (Path(folder, name).relative_to(root).as_posix() for name in names)
+        yield from (name for name in relative if name not in built)
 
 
 def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> _Plan:
@@ -224,7 +250,8 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
         info = api.dataset_info(repo_id)
     except RepositoryNotFoundError:
         new = (PlannedFile(name, "add", _size(content)) for name, content in sorted(contents.items()))
-        return _Plan(None, tuple(new), contents, ())
+        _check_configs(local.card, "", set(contents), repo_id)
+        return _Plan(None, tuple(new), contents, (), ())
     if private and info.private is False:
         raise ValueError(
             f"--private must be left out for a repo that is public; got it for {repo_id}. Make the repo private in its "
@@ -232,15 +259,26 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
         )
     head = str(info.sha)
     there = _tree(api, repo_id, head)
-    recorded = Recorded({}, None)
+    recorded = NOTHING_RECORDED
     if FOLDER_MANIFEST in there:
-        content = _download(api, repo_id, FOLDER_MANIFEST, head)
-        recorded = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
-    kept: tuple[str, ...] = ()
+        try:
+            content = _download(api, repo_id, FOLDER_MANIFEST, head)
+            recorded = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
+        except ValueError as error:
+            raise ValueError(f"{error} Restore it there from an earlier commit, or push to another repo.") from error
+    card, existing = MergedCard(local.card, (), ()), ""
     if CARD in there:
-        existing = _download(api, repo_id, CARD, head).decode("utf-8", errors="replace")
-        merged = merge_cards(local.card, existing, recorded.card, f"the card of {repo_id}")
-        contents[CARD], kept = merged.text.encode(), merged.kept
+        content = _download(api, repo_id, CARD, head)
+        existing = _decoded(content, repo_id)
+        card = merge_cards(
+            local.card,
+            existing,
+            recorded.card_before(content),
+            generated=local.generated,
+            sent=recorded.sent,
+            where=f"the card of {repo_id}",
+        )
+        contents[CARD] = card.text.encode()
 
     files: list[PlannedFile] = []
     foreign: list[str] = []
@@ -263,7 +301,9 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
             f"A push must not replace files of other origin; got {names} in {repo_id}, which `fairpp push` did not write, "
             "or which were changed since. Nothing was sent. Move them away there, or push to another repo."
         )
-    return _Plan(head, tuple(sorted(files)), contents, kept)
+    gone = {file.path for file in files if file.action == "delete"}
+    _check_configs(card.text, existing, {*there, *contents} - gone, repo_id)
+    return _Plan(head, tuple(sorted(files)), contents, card.kept, card.renewed)
 
 
 def _size(content: bytes | Path) -> int:
@@ -279,7 +319,45 @@ def _tree(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
 
 
 def _download(api: HfApi, repo_id: str, name: str, revision: str) -> bytes:
-    return Path(api.hf_hub_download(repo_id, name, repo_type="dataset", revision=revision)).read_bytes()
+    """A file that the tree lists.
+
+    Raises:
+        FileUnreadable: it cannot be had.
+    """
+    try:
+        return Path(api.hf_hub_download(repo_id, name, repo_type="dataset", revision=revision)).read_bytes()
+    except EntryNotFoundError as error:
+        # Also what the client says where the Hub does not answer.
+        raise FileUnreadable(f"{name} of {repo_id} could not be read: {in_short(error)}.") from error
+
+
+def _decoded(card: bytes, repo_id: str) -> str:
+    try:
+        return card.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A card must be UTF-8; got byte {card[error.start]:#04x} at position {error.start} of that of {repo_id}. "
+            "Save it as UTF-8 there."
+        ) from error
+
+
+def _check_configs(card: str, existing: str, files: set[str], repo_id: str) -> None:
+    """Check that each config that is new on a card finds its files: of one that does not, `datasets` loads no config at all.
+
+    Raises:
+        ValueError: a config would have no file.
+    """
+    there = config_patterns(existing)
+    for config, patterns in config_patterns(card):
+        for pattern in () if (config, patterns) in there else patterns:
+            # A `**/` may stand for no folder.
+            wanted = [pattern.removeprefix("./"), pattern.removeprefix("./").replace("**/", "")]
+            if "://" not in pattern and not any(fnmatch.fnmatchcase(name, one) for name in files for one in wanted):
+                raise ValueError(
+                    f"The configs on the card must have their files in the repo; got {config!r} with {pattern!r}, which "
+                    f"matches none of {repo_id}. Then no config could be loaded. Nothing was sent. Upload the files there "
+                    f"first (`hf upload {repo_id} FILE FILE --repo-type dataset`), or take the config off the card."
+                )
 
 
 def _is_same(there: RepoFile, ours: bytes | Path, sha256: str | None) -> bool:
@@ -316,86 +394,6 @@ def _commit(api: HfApi, repo_id: str, plan: _Plan) -> None:
         repo_type="dataset",
         parent_commit=plan.head,
     )
-
-
-def _wait_or_give_up(error: Exception, attempt: int, repo_id: str) -> None:
-    """Sleep before the next attempt, or raise what the user can do something about.
-
-    Raises:
-        PermissionError: see `push_dataset`.
-        ConnectionError: see `push_dataset`.
-    """
-    response = _response(error)
-    status = None if response is None else response.status_code
-    if status in (401, 403):
-        _no_access(error, status, repo_id)
-    after = "The repo is as it was, or complete. Push again: what was uploaded is not sent again."
-    if status is not None and status not in (408, 409, 412, 429) and status < 500:
-        raise ConnectionError(f"The Hub must accept the push; got {error} for {repo_id}. {after}") from error
-    wait = min(60.0, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-    asked = None if response is None else _asked_wait(response.headers)
-    if asked is not None and asked > LONGEST_WAIT:
-        raise ConnectionError(
-            f"The Hub must take requests; got {status} for {repo_id}, with the wish to be left alone for {asked:,.0f} "
-            f"seconds. {after}"
-        ) from error
-    if attempt >= ATTEMPTS:
-        raise ConnectionError(
-            f"The Hub must accept the push within {ATTEMPTS} attempts; got {_in_short(error)} for {repo_id} in the last. "
-            f"{after}"
-        ) from error
-    wait = max(wait, asked or 0.0)
-    logger.warning(
-        "Push to %s, attempt %d of %d: %s. Trying again in %.0f s.", repo_id, attempt, ATTEMPTS, _in_short(error), wait
-    )
-    _sleep(wait)
-
-
-def _no_access(error: Exception, status: int, repo_id: str) -> NoReturn:
-    what = "a token" if status == 401 else f"a token that may write to {repo_id.partition('/')[0]!r}"
-    raise PermissionError(
-        f"The Hub must be given {what}; got {status} for {repo_id}. Log in with `hf auth login`, or set HF_TOKEN to a token "
-        "with the right to write, from the settings of your account. Nothing was sent."
-    ) from error
-
-
-def _response(error: BaseException | None) -> Any:
-    """The Hub's answer behind an error, however deep; None where there was none."""
-    while error is not None:
-        if isinstance(error, HfHubHTTPError):
-            return error.response
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _in_short(error: BaseException) -> str:
-    """The Hub's answer, or else the innermost cause, on one line."""
-    response = _response(error)
-    if response is not None:
-        return f"{response.status_code} {response.reason_phrase} to {response.request.method} {response.url.path}"
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the Hub asks to wait: `Retry-After` (seconds or a date) or the draft's `RateLimit`; None if neither."""
-    value = (headers.get("retry-after") or "").strip()
-    if value.isdigit():
-        return float(value)
-    if value:
-        try:
-            date = email.utils.parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        return max(0.0, (date - datetime.now(UTC)).total_seconds())
-    limit = parse_ratelimit_headers(headers)
-    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
-
-
-def _sleep(seconds: float) -> None:
-    """Where tests save the time."""
-    time.sleep(seconds)
 
 
 def _load_line(repo_id: str, configs: tuple[str, ...]) -> str:

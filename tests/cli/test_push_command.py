@@ -8,7 +8,7 @@ from loopback_hub import LoopbackHub, loopback_hub
 from small_runs import make_run
 
 from fairpp_hf.cli import main
-from fairpp_hf.hub import build_dataset_folder, push
+from fairpp_hf.hub import build_dataset_folder, push, push_errors
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     with loopback_hub() as hub:
-        monkeypatch.setattr(push, "_sleep", hub.waits.append)
+        monkeypatch.setattr(push_errors, "_sleep", hub.waits.append)
         yield hub
 
 
@@ -57,8 +57,8 @@ def test_dry_run_then_push_then_again(hub: LoopbackHub, built: Path, capsys: pyt
 def test_errors_are_one_line(hub: LoopbackHub, built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(built), "--repo-id", "fairpp"]) == 1
     assert capsys.readouterr().err == (
-        "fairpp push: repo_id must be USER/NAME; got 'fairpp'. It says under whose name the dataset stands. Add yours, as "
-        "in 'me/fairpp'.\n"
+        "fairpp push: repo_id must be USER/NAME, each of letters, digits, '-', '_' and '.', such as 'me/fairpp'; "
+        "got 'fairpp'.\n"
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from fairpp_hf.dataset.card_merge import card_record, merge_cards
+from fairpp_hf.dataset.card_merge import card_record, config_patterns, merge_cards
 
 FIRST = """\
 ---
@@ -21,6 +21,7 @@ configs:
 
 # Title
 
+<!-- fairpp:notice -->
 > **Simulated answers.** By A.
 
 What it is.
@@ -49,6 +50,7 @@ def merged(generated: str, existing: str, record: dict | None) -> tuple[str, tup
     result = merge_cards(generated, existing, record)
     again = merge_cards(generated, result.text, card_record(generated))
     assert again.text == result.text
+    assert again.renewed == ()
     return result.text, result.kept
 
 
@@ -93,25 +95,38 @@ def test_a_section_that_is_no_longer_generated_goes_unless_it_was_edited():
     assert "Mine." in merged(without, FIRST.replace("Some.", "Mine."), card_record(FIRST))[0]
 
 
-@pytest.mark.parametrize("edit", ["What it is, in short.", "> **Simulated answers.** Not really."])
-def test_the_notice_of_simulation_is_renewed_in_an_edited_introduction(edit):
-    edited = FIRST.replace("What it is." if edit[0] == "W" else "> **Simulated answers.** By A.", edit)
-    text, _ = merged(SECOND, edited, card_record(FIRST))
-    assert "> **Simulated answers.** By B.\n" in text
-    assert "By A." not in text
-    assert "Not really" not in text
+NOTICE_B = "<!-- fairpp:notice -->\n> **Simulated answers.** By B.\n"
 
 
-def test_the_notice_comes_back_where_it_was_deleted():
-    edited = FIRST.replace("> **Simulated answers.** By A.\n\n", "").replace("What it is.", "My words.")
+def test_the_notice_of_simulation_is_renewed_in_an_edited_introduction():
+    edited = FIRST.replace("What it is.", "What it is, in short.")
     text, kept = merged(SECOND, edited, card_record(FIRST))
-    assert "# Title\n\n> **Simulated answers.** By B.\n\nMy words.\n" in text
+    assert f"{NOTICE_B}\nWhat it is, in short.\n" in text
+    assert "By A." not in text
     assert kept == ("the introduction",)
+
+
+def test_an_edited_notice_is_renewed_and_that_is_said():
+    edited = FIRST.replace("By A.", "Not really.\n> Not at all.")
+    result = merge_cards(SECOND, edited, card_record(FIRST))
+    assert result == (SECOND, (), ("the notice on what is simulated",))
+
+
+def test_other_quotes_of_the_introduction_are_left_alone():
+    """In front of the notice, in its place, and behind it."""
+    for edited in (
+        FIRST.replace("# Title\n", "# Title\n\n> [!NOTE]\n> Accepted.\n"),
+        FIRST.replace("What it is.", "What it is.\n\n> Thanks to all."),
+        FIRST.replace("<!-- fairpp:notice -->\n> **Simulated answers.** By A.", "> An epigraph."),
+    ):
+        text, _ = merged(SECOND, edited, card_record(FIRST))
+        assert text.count(NOTICE_B) == text.count("Simulated") == 1
+        assert any(words in text for words in ("> [!NOTE]\n> Accepted.\n", "> Thanks to all.\n", "> An epigraph.\n"))
 
 
 def test_a_card_of_other_origin_is_kept_whole_and_gets_what_it_lacks():
     text, kept = merged(SECOND, "---\nlicense: mit\n---\nMy data.\n\n## Limits\n\nMine.\n", None)
-    assert text.index("> **Simulated answers.** By B.") < text.index("My data.") < text.index("20 rows")
+    assert text.index(NOTICE_B) < text.index("My data.") < text.index("20 rows")
     assert "Mine." in text
     assert "Some." not in text
     assert metadata_of(text)["license"] == "mit"
@@ -192,10 +207,133 @@ def test_a_card_that_says_it_all_is_left_to_the_letter():
     assert merged(SECOND, edited, card_record(SECOND)) == (edited, ("mine: 1", "'mine' in tags"))
 
 
+ODD = {
+    "inline code that begins like a fence": FIRST.replace(
+        "What it is.", "```pip install x``` is enough.\n\n## Use\n\nSo."
+    ),
+    "a fence that never ends": FIRST.replace("Some.", "```\nSome.\n\n## Use\n\nSo."),
+    "tildes around backticks": FIRST.replace("Some.", "~~~\n```\n## no heading\n~~~\n\n## Use\n\nSo."),
+    "a longer fence": FIRST.replace("Some.", "````\n```\n## no heading\n````\n\n## Use\n\nSo."),
+    "a comment": FIRST.replace("Some.", "<!-- old:\n## no heading\n-->\n\n## Use\n\nSo."),
+    "a comment that never ends": FIRST.replace("Some.", "<!-- old\n\n## Use\n\nSo."),
+    "a closed heading": FIRST.replace("## Limits\n", "## Use ##\nSo.\n## Limits ##\n"),
+    "headings without blank lines": FIRST.replace("Some.\n", "Some.\n## Use\nSo."),
+    "no header": FIRST.split("---\n")[2] + "\n## Use\n\nSo.\n",
+    "blank lines before the header": "\n\n" + FIRST + "\n## Use\n\nSo.\n",
+    "an anchor": FIRST.replace("license:", "a: &x [1]\nb: *x\nlicense:") + "\n## Use\n\nSo.\n",
+    "a date and numbers as keys": FIRST.replace("license:", "2024-01-01: 2024-01-02\n3: x\nlicense:")
+    + "\n## Use\n\nSo.\n",
+    "empty values": FIRST.replace("license:", "a:\nb: []\nc: {}\nlicense:") + "\n## Use\n\nSo.\n",
+    "CRLF": FIRST.replace("Some.", "Some.\n\n## Use\n\nSo.").replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_cards(name):
+    """Nothing is lost, nothing stands twice, and a second merge, also of other data, changes nothing of it."""
+    text, _ = merged(SECOND, ODD[name], card_record(FIRST))
+    for words in ("By B.", "20 rows", "## Answers", "## Limits", "## Use"):
+        assert text.count(words) == 1, words
+    assert "So." in text
+    assert card_record(text)["metadata"]["license"] == "cc-by-4.0"
+    for key, value in card_record(ODD[name])["metadata"].items():
+        if key not in ("size_categories", "configs"):
+            assert card_record(text)["metadata"][key] == value
+    assert merge_cards(FIRST, text, card_record(SECOND)).text.count("So.") == 1
+
+
+def test_one_entry_without_a_list_is_added_to_ours():
+    text, kept = merged(SECOND, FIRST.replace("tags:\n- dpo\n- trl", "tags: mine"), card_record(FIRST))
+    assert metadata_of(text)["tags"] == ["dpo", "trl", "mine"]
+    assert kept == ("'mine' in tags",)
+
+
+def test_a_config_called_default_is_one():
+    """`datasets` takes it for the default, and refuses two."""
+    foreign = "---\nconfigs:\n  config_name: default\n  data_files: data/*\n---\n"
+    text, _ = merged(SECOND, foreign, None)
+    assert metadata_of(text)["configs"] == [
+        {"config_name": "preferences", "data_files": "preferences/*"},
+        {"config_name": "default", "data_files": "data/*"},
+    ]
+
+
+# Cards that are brought in with what people wrote into them, as by a push from a folder.
+
+
+def written(card: str, words: str) -> str:
+    return card.replace("## Limits", f"## Our study\n\n{words}\n\n## Limits")
+
+
+def test_what_was_written_at_home_is_replaced_by_what_is_written_there_now():
+    record = card_record(FIRST)
+    result = merge_cards(
+        written(FIRST, "Now."),
+        written(FIRST, "Then."),
+        record,
+        generated=record,
+        sent=card_record(written(FIRST, "Then.")),
+    )
+    assert result == (written(FIRST, "Now."), (), ())
+
+
+def test_what_was_written_here_since_stands_before_what_is_written_at_home():
+    record = card_record(FIRST)
+    result = merge_cards(
+        written(FIRST, "Now."),
+        written(FIRST, "Here."),
+        record,
+        generated=record,
+        sent=card_record(written(FIRST, "Then.")),
+    )
+    assert result == (written(FIRST, "Here."), ("section 'Our study'",), ())
+
+
+def test_what_was_written_in_one_home_is_not_deleted_from_another():
+    """The second home has a card as generated, of other data: no section of that title, and an unedited one of another."""
+    there = written(FIRST, "Then.").replace("Some.", "Mine.").replace("license:", "doi: 10/1\nlicense:")
+    result = merge_cards(SECOND, there, card_record(FIRST), generated=card_record(SECOND), sent=card_record(there))
+    assert result.kept == ("doi: '10/1'", "section 'Our study'", "section 'Limits'")
+    assert "20 rows" in result.text
+    assert "Then." in result.text
+    assert "Mine." in result.text
+    assert metadata_of(result.text)["doi"] == "10/1"
+
+
+def test_the_name_in_a_load_line_is_no_edit():
+    first = FIRST.replace("Some.", '`load_dataset("USER/fairpp", "x")` gives 10 rows.')
+    there = first.replace("USER/fairpp", "us/fairpp")
+    here = first.replace("10 rows", "20 rows").replace("USER/fairpp", "me/fairpp")
+    assert merge_cards(here, there, card_record(first)) == (here, (), ())
+    assert merge_cards(there, first, card_record(first)).text == first
+
+
+@pytest.mark.parametrize(
+    ("card", "patterns"),
+    [
+        (SECOND, [("preferences", ["preferences/*"])]),
+        ("---\nconfigs:\n- config_name: a\n  data_files: [b, c]\n---\n", [("a", ["b", "c"])]),
+        (
+            "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: x\n    path: [b]\n  - split: y\n    path: c\n---\n",
+            [("a", ["b", "c"])],
+        ),
+        ("---\nconfigs:\n  data_files: {x: b}\n---\n", [("default", ["b"])]),
+        ("---\nconfigs:\n- config_name: a\n  data_dir: b\n---\n", [("a", [])]),
+        ("", []),
+    ],
+)
+def test_patterns_of_configs(card, patterns):
+    assert config_patterns(card) == patterns
+
+
 def test_a_broken_header_is_an_error_that_says_where():
     with pytest.raises(
-        ValueError, match=r"(?s)^The YAML header of a card must be valid; got .* in USER/x\. Mend it there\."
+        ValueError, match=r"^The YAML header of a card must be valid; got an error in USER/x: .*\. Mend it there\.$"
     ):
-        merge_cards(SECOND, "---\na: [1\n---\n", None, "USER/x")
+        merge_cards(SECOND, "---\na: [1\n---\n", None, where="USER/x")
     with pytest.raises(ValueError, match=r"^The YAML header of a card must be a mapping; got str in USER/x\. Mend it"):
-        merge_cards(SECOND, "---\nwords\n---\n", None, "USER/x")
+        merge_cards(SECOND, "---\nwords\n---\n", None, where="USER/x")
+    with pytest.raises(
+        ValueError, match=r"^configs of a card must be a list of mappings with a config_name; got \['a'\] in USER/x"
+    ):
+        merge_cards(SECOND, "---\nconfigs: [a]\n---\n", None, where="USER/x")

@@ -12,14 +12,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import get_dataset_config_names, load_dataset
+from datasets import Dataset, get_dataset_config_names, load_dataset
+from huggingface_hub import constants
 from loopback_hub import LoopbackHub, Repo, loopback_hub
 from small_runs import make_run
 
 from fairpp_hf import push_dataset
 from fairpp_hf.dataset.card_merge import card_record
 from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST, manifest_bytes
-from fairpp_hf.hub import build_dataset_folder, push
+from fairpp_hf.hub import build_dataset_folder, push, push_errors
 
 REPO = "us/fairpp"
 
@@ -45,7 +46,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     with loopback_hub() as hub:
-        monkeypatch.setattr(push, "_sleep", hub.waits.append)
+        monkeypatch.setattr(push_errors, "_sleep", hub.waits.append)
         yield hub
         assert hub.outside == []
 
@@ -62,10 +63,10 @@ def actions(pushed: push.Push) -> dict[str, list[str]]:
 
 
 def as_pushed(folder: Path) -> dict[str, bytes]:
-    """The folder's files as they go out: with the repo's name on the card, and the card's record in the manifest."""
+    """The folder's files as they go out: with the repo's name on the card, and a record of the card in the manifest."""
     files = contents(folder)
     card = files["README.md"].decode().replace('"USER/fairpp"', f'"{REPO}"')
-    manifest = json.loads(files[FOLDER_MANIFEST]) | {"card": card_record(card)}
+    manifest = json.loads(files[FOLDER_MANIFEST]) | {"sent_card": card_record(card)}
     return files | {"README.md": card.encode(), FOLDER_MANIFEST: manifest_bytes(manifest)}
 
 
@@ -272,13 +273,110 @@ def test_what_the_user_writes_on_the_card_at_home_goes_along(hub: LoopbackHub, b
     assert actions(push_dataset(folder, REPO))["replace"] == []
 
 
+def test_what_was_written_in_one_folder_is_not_deleted_by_a_push_from_another(
+    hub: LoopbackHub, built: Path, rebuilt: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(built, tmp_path / "fairpp"))
+    card = (folder / "README.md").read_text("utf-8").replace("\nlicense:", "\ndoi: 10/1\nlicense:", 1)
+    (folder / "README.md").write_text(card + "\n## Our study\n\nWords.\n", "utf-8")
+    push_dataset(folder, REPO)
+    for other in (rebuilt, built):
+        assert push_dataset(other, REPO).kept_on_card == ("doi: '10/1'", "section 'Our study'")
+        there = hub.files(REPO)["README.md"].decode()
+        assert there.endswith("## Our study\n\nWords.\n")
+        assert "\ndoi: 10/1\n" in there
+
+
+def test_a_card_taken_home_is_built_and_pushed_again(
+    hub: LoopbackHub, built: Path, rebuilt: Path, tmp_path: Path
+) -> None:
+    """It names the repo then, which is no edit; the new folder's own load line goes out."""
+    push_dataset(built, REPO)
+    folder = Path(shutil.copytree(built, tmp_path / "fairpp"))
+    (folder / "README.md").write_bytes(hub.files(REPO)["README.md"])
+    build_dataset_folder(folder, answers=rebuilt, targets=["civic_pragmatists"], progress=False)
+    assert (folder / "README.md").read_bytes() == (rebuilt / "README.md").read_bytes()
+    assert push_dataset(folder, REPO).kept_on_card == ()
+
+
+def test_a_manifest_without_a_record_of_the_card_knows_its_digest(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
+    push_dataset(built, REPO)
+    manifest = json.loads(hub.files(REPO)[FOLDER_MANIFEST])
+    for key in ("card", "sent_card"):
+        del manifest[key]
+    card = (built / "README.md").read_bytes()
+    hub.commit(REPO, {FOLDER_MANIFEST: json.dumps(manifest).encode(), "README.md": card})
+    assert push_dataset(rebuilt, REPO).kept_on_card == ()
+    assert hub.files(REPO)["README.md"] == as_pushed(rebuilt)["README.md"]
+
+
+def test_a_notice_that_was_edited_there_is_made_anew(hub: LoopbackHub, built: Path) -> None:
+    push_dataset(built, REPO)
+    edit_card(hub, "> **Simulated answers.**", "> **Real answers.**")
+    assert push_dataset(built, REPO).renewed_on_card == ("the notice on what is simulated",)
+    assert_holds(hub, built, commits=3)
+
+
+def test_a_repo_made_by_datasets_stays_loadable(hub: LoopbackHub, built: Path) -> None:
+    """Its config is called default, and `datasets` refuses a card with two defaults."""
+    Dataset.from_dict({"x": [1, 2]}).push_to_hub(REPO)
+    pushed = push_dataset(built, REPO)
+    assert "configs 'default'" in pushed.kept_on_card
+    assert load_dataset(REPO, "default", split="train")["x"][:] == [1, 2]
+    assert load_dataset(REPO, "preferences", split="test").num_rows == 42
+
+
+def test_shards_of_other_origin_are_not_taken_for_ours(hub: LoopbackHub, built: Path) -> None:
+    (file,) = (built / "preferences").glob("test-*.parquet")
+    hub.commit(REPO, {"preferences/test-00000-of-00002.parquet": file.read_bytes()})
+    push_dataset(built, REPO)
+    assert load_dataset(REPO, "preferences", split="test").num_rows == 42
+    assert len(list(load_dataset(REPO, "preferences", split="test", streaming=True))) == 42
+
+
+def test_a_config_without_its_files_is_refused(hub: LoopbackHub, built: Path, tmp_path: Path) -> None:
+    """With such a config on the card, no config of the repo could be loaded."""
+    folder = Path(shutil.copytree(built, tmp_path / "fairpp"))
+    card = (folder / "README.md").read_text("utf-8")
+    (folder / "README.md").write_text(
+        card.replace("configs:\n", "configs:\n- config_name: extra\n  data_files: extra/*.parquet\n"), "utf-8"
+    )
+    for there in ({}, {"other.csv": b"a\n1\n"}):
+        if there:
+            hub.commit(REPO, there)
+        with pytest.raises(
+            ValueError,
+            match=r"^The configs on the card must have their files in the repo; got 'extra' with 'extra/\*\.parquet', which "
+            r"matches none of us/fairpp\. Then no config could be loaded\. Nothing was sent\. Upload the files there first",
+        ):
+            push_dataset(folder, REPO)
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    hub.commit(REPO, {"extra/a.parquet": (tmp_path / "a.parquet").read_bytes()})
+    push_dataset(folder, REPO)
+    assert load_dataset(REPO, "extra", split="train")["a"][:] == [1]
+    assert load_dataset(REPO, "preferences", split="test").num_rows == 42
+
+
+@pytest.mark.parametrize("where", ["home", "there"])
+def test_a_card_that_is_no_utf8(hub: LoopbackHub, built: Path, tmp_path: Path, where: str) -> None:
+    folder = Path(shutil.copytree(built, tmp_path / "fairpp"))
+    if where == "home":
+        (folder / "README.md").write_bytes("é".encode("latin-1"))
+    else:
+        hub.commit(REPO, {"README.md": "é".encode("latin-1")})
+    with pytest.raises(
+        ValueError, match=r"^A card must be UTF-8; got byte 0xe9 at position 0 of .*\. Save it as UTF-8"
+    ):
+        push_dataset(folder, REPO)
+
+
 def test_a_repo_with_a_card_of_its_own_keeps_it(hub: LoopbackHub, built: Path) -> None:
     hub.commit(
         REPO, {"README.md": b"---\nlicense: mit\ntags:\n- mine\n---\n# My data\n\nBy hand.\n", "data.csv": b"a\n1\n"}
     )
     pushed = push_dataset(built, REPO)
     card = hub.files(REPO)["README.md"].decode()
-    assert "# My data\n\n> **Simulated answers.**" in card
+    assert "# My data\n\n<!-- fairpp:notice -->\n> **Simulated answers.**" in card
     assert "By hand.\n" in card
     assert "## Limits" in card
     assert "license: 'mit' (made from the data: 'cc-by-4.0')" in pushed.kept_on_card
@@ -366,9 +464,9 @@ def test_a_passing_fault_ends_in_a_correct_repo(
 def test_a_fault_that_stays_gives_up_and_the_same_call_finishes(
     hub: LoopbackHub, built: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub.fail("/commit/", times=push.ATTEMPTS, status=503)
+    hub.fail("/commit/", times=push_errors.ATTEMPTS, status=503)
     with (
-        caplog.at_level(logging.WARNING, "fairpp_hf.hub.push"),
+        caplog.at_level(logging.WARNING, "fairpp_hf.hub.push_errors"),
         pytest.raises(
             ConnectionError,
             match=r"^The Hub must accept the push within 6 attempts; got 503 Service Unavailable to POST "
@@ -379,9 +477,9 @@ def test_a_fault_that_stays_gives_up_and_the_same_call_finishes(
     ):
         push_dataset(built, REPO)
     assert hub.files(REPO) == {}
-    assert len(caplog.records) == push.ATTEMPTS - 1
+    assert len(caplog.records) == push_errors.ATTEMPTS - 1
     assert caplog.messages[0].startswith("Push to us/fairpp, attempt 1 of 6: 503 Service Unavailable to POST /api/")
-    assert len(hub.waits) == push.ATTEMPTS - 1
+    assert len(hub.waits) == push_errors.ATTEMPTS - 1
     sent = hub.count("PUT", "/storage/")
     push_dataset(built, REPO)
     assert_holds(hub, built, commits=1)
@@ -409,7 +507,7 @@ def test_a_hub_that_asks_for_a_long_wait_is_left_alone(hub: LoopbackHub, built: 
     ],
 )
 def test_how_long_the_hub_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
-    assert push._asked_wait(headers) == seconds
+    assert push_errors.asked_wait(headers) == seconds
 
 
 def test_a_commit_of_somebody_else_in_between_is_merged_with(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
@@ -435,7 +533,7 @@ def test_somebody_who_never_stops_committing(hub: LoopbackHub, built: Path) -> N
         push_dataset(built, REPO)
     hub.before_commit = None
     push_dataset(built, REPO)
-    assert_holds(hub, built, commits=push.ATTEMPTS + 1, but=("theirs.txt",))
+    assert_holds(hub, built, commits=push_errors.ATTEMPTS + 1, but=("theirs.txt",))
 
 
 def test_a_gitignore_there_that_leaves_files_out_is_noticed(hub: LoopbackHub, built: Path) -> None:
@@ -456,11 +554,39 @@ def test_an_interrupted_push_says_that_nothing_is_lost(
         raise KeyboardInterrupt
 
     hub.fail("/commit/", status=500)
-    monkeypatch.setattr(push, "_sleep", interrupt)
+    monkeypatch.setattr(push_errors, "_sleep", interrupt)
     with pytest.raises(push.PushInterrupted, match=r"^stopped\. A commit is all or nothing: the repo is as it was, or"):
         push_dataset(built, REPO)
     push_dataset(built, REPO)
     assert_holds(hub, built, commits=1)
+
+
+def test_files_on_the_hub_that_cannot_be_read_for_a_while(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
+    push_dataset(built, REPO)
+    hub.fail(f"/{FOLDER_MANIFEST}", times=3, status=503)
+    hub.fail("/README.md", times=1, status=404)
+    push_dataset(rebuilt, REPO)
+    assert_holds(hub, rebuilt, commits=2)
+    hub.fail(f"/{FOLDER_MANIFEST}", times=1000, status=503)
+    with pytest.raises(ConnectionError, match=r"^The Hub must accept the push within 6 attempts; got "):
+        push_dataset(built, REPO)
+
+
+def test_offline_is_not_tried_again(built: Path, monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ConnectionError,
+        match=r"^A push must reach the Hub; got HF_HUB_OFFLINE=1 for us/fairpp\. Unset it, and push again\.$",
+    ):
+        push_dataset(built, REPO)
+    assert hub.waits == []
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, PermissionError), (413, ConnectionError)])
+def test_the_hubs_own_words_are_passed_on(hub: LoopbackHub, built: Path, status: int, kind: type[Exception]) -> None:
+    hub.fail("/commit/", status=status, message="your quota is used up.")
+    with pytest.raises(kind, match=r" It said: your quota is used up\. "):
+        push_dataset(built, REPO)
 
 
 # -- who may -------------------------------------------------------------------------------------------------------------
@@ -471,8 +597,9 @@ def test_without_a_token(built: Path) -> None:
         loopback_hub(token=None) as hub,
         pytest.raises(
             PermissionError,
-            match=r"^The Hub must be given a token; got 401 for us/fairpp\. Log in with `hf auth login`, or set HF_TOKEN to "
-            r"a token with the right to write, from the settings of your account\. Nothing was sent\.$",
+            match=r"^The Hub must be given a token; got 401 for us/fairpp\. It said: Invalid username or password\. Log "
+            r"in with `hf auth login`, or set HF_TOKEN to a token with the right to write, from the settings of your "
+            r"account\. The repo is as it was\.$",
         ),
     ):
         push_dataset(built, REPO)
@@ -511,9 +638,12 @@ def test_a_hub_that_cannot_be_reached(hub: LoopbackHub, built: Path) -> None:
 # -- bad input -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("repo_id", ["fairpp", "a/b/c", "us/", "us/fair pp", ""])
+@pytest.mark.parametrize("repo_id", ["fairpp", "a/b/c", "us/", "us/fair pp", "us/-x", "u s/x", ""])
 def test_a_wrong_repo_id(hub: LoopbackHub, built: Path, repo_id: str) -> None:
-    with pytest.raises(ValueError, match=r"^repo_id must be USER/NAME; got "):
+    with pytest.raises(
+        ValueError,
+        match=r"^repo_id must be USER/NAME, each of letters, digits, '-', '_' and '\.'",
+    ):
         push_dataset(built, repo_id)
     assert hub.requests == []
 
@@ -533,6 +663,6 @@ def test_folders_that_will_not_do(hub: LoopbackHub, built: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=rule + r".*without 'preferences/test-.*'\. Build it again\.$"):
         push_dataset(folder, REPO)
     (folder / FOLDER_MANIFEST).write_text(json.dumps({"files": []}))
-    with pytest.raises(ValueError, match=rule + r".*lists no README\.md\. Build it again\.$"):
+    with pytest.raises(ValueError, match=rule + r".*, whose build was cut short\. Build it again\.$"):
         push_dataset(folder, REPO)
     assert hub.requests == []
