@@ -221,9 +221,18 @@ class LoopbackHub(Loopback):
             return
         token = handler.headers.get("Authorization", "").removeprefix("Bearer ")
         fault = self._fault(handler.command, path)
-        status = self._answer(handler, target.path, target.query, token, fault)
+        answer = self._answer(handler, target.path, target.query, token, fault)
+        request = Request(handler.command, path, answer.status if answer else None, bool(token))
+        # Before the answer goes out: who has it may look here at once.
         with self._lock:
-            self.requests.append(Request(handler.command, path, status, bool(token)))
+            self.requests.append(request)
+        if answer is None:
+            handler.close_connection = True
+            return
+        half = len(answer.body) // 2 if fault is not None and fault.cut is True else None
+        if not send(handler, answer.status, answer.body, answer.headers, sent=half):
+            with self._lock:
+                self.requests[self.requests.index(request)] = request._replace(status=None)
 
     def _fault(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -240,11 +249,11 @@ class LoopbackHub(Loopback):
 
     def _answer(
         self, handler: BaseHTTPRequestHandler, path: str, query: str, token: str, fault: Fault | None
-    ) -> int | None:
+    ) -> Answer | None:
+        """What to send, in bytes; None where the connection is to be cut."""
         length = int(handler.headers.get("Content-Length", 0))
         if fault is not None and fault.cut is True and length:
             handler.rfile.read(length // 2)
-            handler.close_connection = True
             return None
         body = handler.rfile.read(length)
         if fault is not None and not fault.cut:
@@ -263,14 +272,12 @@ class LoopbackHub(Loopback):
             except HubError as error:
                 answer = _error(error)
         if fault is not None and fault.cut == "after":
-            handler.close_connection = True
             return None
-        content, headers = answer.body, dict(answer.headers)
-        if not isinstance(content, bytes):
-            content = json.dumps(content).encode()
-            headers["Content-Type"] = "application/json"
-        half = len(content) // 2 if fault is not None and fault.cut is True else None
-        return answer.status if send(handler, answer.status, content, headers, sent=half) else None
+        if isinstance(answer.body, bytes):
+            return answer
+        return Answer(
+            json.dumps(answer.body).encode(), answer.status, {**answer.headers, "Content-Type": "application/json"}
+        )
 
     def _user(self, token: str) -> User | None:
         if not token:
@@ -401,8 +408,11 @@ class LoopbackHub(Loopback):
             }
             for path, blob in commit.files.items()
         ]
-        card = commit.files["README.md"].content.decode() if "README.md" in commit.files else ""
+        # Cards come from anybody, in any encoding.
+        card = commit.files["README.md"].content.decode(errors="replace") if "README.md" in commit.files else ""
         found = re.match(r"\s*---[ \t]*\r?\n(.*?)^---", card, re.DOTALL | re.MULTILINE)
+        # JSON has no dates, which YAML has.
+        metadata = json.loads(json.dumps(yaml.safe_load(found[1]), default=str)) if found else None
         facts = {
             "author": repo.id.split("/")[0],
             "sha": commit.sha,
@@ -414,7 +424,7 @@ class LoopbackHub(Loopback):
             "downloads": 0,
             "likes": 0,
             "tags": [],
-            "cardData": yaml.safe_load(found[1]) if found else None,
+            "cardData": metadata,
             "siblings": siblings,
         }
         wanted = asked.query.get("expand")

@@ -171,7 +171,7 @@ class Repo:
             if len(content) > LFS_ABOVE:
                 raise HubError(400, f"Your push was rejected because it contains files larger than 10 MiB: {path}")
             if path == "README.md":
-                check_card(content.decode(), self.type)
+                check_card(content.decode(errors="replace"), self.type)
             files[path] = Blob(content, lfs=False)
         elif key == "lfsFile":
             if value["oid"] not in self.objects:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.personas import PersonaSet
-    from fairpp_hf.preferences.exports import ExportedFile
+    from fairpp_hf.preferences.export_folder import ExportedFile
 
 SUMMARY = "write pairs, unpaired rows, margins, demonstrations or the paper's wide table"
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", required=True, choices=list(FORMATS), help=f"what a row is. {rows}")
     parser.add_argument("--target", help="persona to align with; with wide, it adds the columns Tier and weight")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="folder for train.parquet and test.parquet"
+        "--out", required=True, type=Path, metavar="DIR", help="folder for train.parquet, test.parquet and their card"
     )
     add_answers(parser)
     add_heldout(parser)
@@ -53,29 +53,32 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.dataset.builder import NOBODY_ASKED, missing_pairs
     from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.naming import check_name
-    from fairpp_hf.preferences.exports import FORMATS, write_export
+    from fairpp_hf.preferences.export_folder import ExportFacts, write_export
+    from fairpp_hf.preferences.exports import FORMATS
     from fairpp_hf.respondents.base import SIMULATED
 
     _check(arguments)
     source, answers = load_answers_of(arguments)
+    persona_set = source_personas(source, arguments.personas)
     weighting = {}
     if arguments.target is not None:
         check_name("target", arguments.target, answers.personas)
-        weighting = _weighting(answers, source_personas(source, arguments.personas), arguments)
+        weighting = _weighting(answers, persona_set, arguments)
     tables = (_wide if arguments.format == "wide" else _rows)(answers, arguments, weighting)
     simulated = all(name.endswith(SIMULATED) for name in answers.respondents)
-    about = {
-        "version": __version__,
-        "format": arguments.format,
-        "target": arguments.target,
-        **({name: arguments.__dict__[name] for name in _WEIGHTING} if arguments.target is not None else {}),
-        "heldout": arguments.heldout,
-        "personas": answers.personas,
-        "respondents": answers.respondents,
-        "simulated": simulated,
-        "origin": answers.origin._asdict(),
-    }
-    files = write_export(arguments.out, tables, about)
+    facts = ExportFacts(
+        version=__version__,
+        format=arguments.format,
+        target=arguments.target,
+        weighting=None if arguments.target is None else {name: getattr(arguments, name) for name in _WEIGHTING},
+        heldout=arguments.heldout,
+        personas=answers.personas,
+        persona_set=persona_set,
+        respondents=answers.respondents,
+        simulated=simulated,
+        origin=answers.origin._asdict(),
+    )
+    files = write_export(arguments.out, tables, facts)
 
     print(_table(arguments.out, files))
     print(f"Answers: {', '.join(answers.respondents)}.{f' {NOBODY_ASKED}' if simulated else ''}")
@@ -194,5 +197,13 @@ def _by_question(answers: "Answers", persona: str, column: str) -> "pa.ChunkedAr
 def _table(out: Path, files: "Sequence[ExportedFile]") -> str:
     """Split, rows, file and size of each file, in columns."""
     rows = [("split", "rows", "file", "size")]
-    rows += [(file.split, f"{file.rows:,}", str(out / file.path), f"{file.size / 1e6:.2f} MB") for file in files]
+    rows += [
+        (
+            file.split or "",
+            "" if file.rows is None else f"{file.rows:,}",
+            str(out / file.path),
+            f"{file.size / 1e6:.2f} MB",
+        )
+        for file in files
+    ]
     return in_columns(rows, right=(False, True, False, True))

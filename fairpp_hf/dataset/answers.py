@@ -3,9 +3,10 @@
 The wide preference table, seven times as large, is laid out a persona at a time.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import datasets
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from fairpp_hf.dataset.origin import UNKNOWN_ORIGIN, Origin
 from fairpp_hf.naming import check_name
-from fairpp_hf.questions import SPLITS, is_held_out, load_questions
+from fairpp_hf.questions import SPLITS, heldout_labels, is_held_out, load_questions
 from fairpp_hf.schema import (
     NO_ANSWER,
     OPTION_LETTERS,
@@ -25,6 +26,8 @@ from fairpp_hf.schema import (
     RAW_REPLY,
     REPLIED_PREFERENCE_FEATURES,
 )
+
+logger = logging.getLogger(__name__)
 
 _QUESTION_COLUMNS = list(QUESTION_FEATURES)
 _RECORD_COLUMNS = [name for name in PREFERENCE_FEATURES if name not in QUESTION_FEATURES and name != "persona"]
@@ -66,10 +69,24 @@ class Answers:
     def held_out(self, kind: str) -> "Answers":
         """The same answers, divided so that whole labels are kept out of training, see `is_held_out`.
 
+        Where all questions fall on one side, the log says so.
+
         Raises:
             ValueError: `kind` is not one of `HELDOUT`.
         """
-        return replace(self, is_test=is_held_out(self.questions, kind))
+        is_test = is_held_out(self.questions, kind)
+        labels = ", ".join(map(str, heldout_labels(kind)))
+        if not is_test.any():
+            _warn_once(
+                f"heldout={kind!r} leaves nothing to test on: none of the {len(is_test):,} questions with answers has a "
+                f"held-out label ({labels})."
+            )
+        elif is_test.all():
+            _warn_once(
+                f"heldout={kind!r} leaves nothing to train on: each of the {len(is_test):,} questions with answers has a "
+                f"held-out label ({labels})."
+            )
+        return replace(self, is_test=is_test)
 
     def select(self, personas: Sequence[str]) -> "Answers":
         """The answers of these personas only, in this order.
@@ -150,6 +167,12 @@ class Answers:
             columns["persona"] = pa.repeat(pa.scalar(persona), len(table))
             columns |= {name: table[name] for name in record_columns}
             yield pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+@lru_cache
+def _warn_once(sentence: str) -> None:
+    """Once in the log of a process, however often answers are divided."""
+    logger.warning(sentence)
 
 
 def answers_matrix(preferences: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:

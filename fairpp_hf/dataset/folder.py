@@ -36,6 +36,7 @@ from fairpp_hf.dataset.folder_facts import (
     dimensions_of,
     over_dimensions,
     pair_shares,
+    parquet_path,
     target_facts,
 )
 from fairpp_hf.dataset.folder_manifest import (
@@ -46,14 +47,16 @@ from fairpp_hf.dataset.folder_manifest import (
     file_digest,
     manifest_bytes,
     move_into_place,
+    read_card,
 )
 from fairpp_hf.dataset.sources import (
     SURVEY,
     AnswerSource,
     NameOrPath,
-    load_answers,
-    load_scenarios,
+    load_source,
+    load_source_scenarios,
     resolve_answers,
+    resolve_scenarios,
     source_personas,
 )
 from fairpp_hf.naming import check_name
@@ -127,7 +130,8 @@ def write_dataset_folder(
         comparison = "nearest" if isinstance(comparison, str) else tuple(dict.fromkeys(comparison))
     chosen = PairWeighting(weighting, alpha, beta, comparison)
     source = resolve_answers(answers, published_revision)
-    loaded = load_answers(answers, personas, published_revision)
+    # What was resolved once is what is loaded and recorded, wherever a branch points by then.
+    loaded = load_source(source, personas)
     for persona in chosen.named:
         check_name("comparison", persona, loaded.personas)
     if targets is None:
@@ -139,7 +143,7 @@ def write_dataset_folder(
     contents = _Contents(
         loaded,
         # The published scenarios are a dataset of their own, which does not have the revisions of the answers'.
-        load_scenarios(answers, personas),
+        load_source_scenarios(source if source.repo is None else resolve_scenarios(answers), personas),
         source_personas(source, personas),
         targets,
         chosen,
@@ -257,7 +261,7 @@ def _write_parquet(
             bar.set_description(f"Writing {config}/{split}")
             first = next(tables, None)
             if first is not None and len(first):
-                path = PurePosixPath(config, f"{split}-00000-of-00001.parquet")
+                path = parquet_path(config, split)
                 (built / config).mkdir(exist_ok=True)
                 rows, num_bytes, prompts_sha256 = _write_tables(built / path, first, tables)
                 file = _written(built, path, config, split, rows)
@@ -383,9 +387,13 @@ def _write_card(built: Path, files: Mapping[str, bytes]) -> list[WrittenFile]:
 
 def _merged_card(generated: bytes, existing: Path, recorded: Recorded) -> bytes:
     """The new card with what people wrote into the old one."""
-    merged = merge_cards(generated.decode(), existing.read_text("utf-8"), recorded.card, str(existing))
+    text = read_card(existing)
+    before = recorded.card_before(existing.read_bytes())
+    merged = merge_cards(generated.decode(), text, before, where=str(existing))
     if merged.kept:
         logger.warning("Kept in %s, as people wrote it: %s.", existing, "; ".join(merged.kept))
+    if merged.renewed:
+        logger.warning("Made anew in %s, although it was edited: %s.", existing, "; ".join(merged.renewed))
     return merged.text.encode()
 
 

@@ -1,6 +1,7 @@
 """What a dataset folder says about itself: counted from its answers and files, for its card, figures and manifest."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -107,6 +108,11 @@ class FolderFacts(NamedTuple):
     """Config and split to what was written."""
     features: dict[str, Features]
     """Config to its columns."""
+
+
+def parquet_path(config: str, split: str) -> PurePosixPath:
+    """The one file of a config's split, relative to the folder; named as `Dataset.push_to_hub` names them."""
+    return PurePosixPath(config, f"{split}-00000-of-00001.parquet")
 
 
 def answers_are_ours(questions: pa.Table) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -53,8 +54,14 @@ def read_origin(manifest: Path, key: str = "origin") -> Origin:
         record = tree.get(key) if isinstance(tree, dict) else None
         return UNKNOWN_ORIGIN if record is None else _checked_origin(record)
     except ValueError as error:
-        logger.warning("Where these answers were first given is unknown: %s Got it at %s.", error, manifest)
+        _say_unknown(str(error), manifest)
         return UNKNOWN_ORIGIN
+
+
+@lru_cache
+def _say_unknown(error: str, manifest: Path) -> None:
+    """Once in the log of a process: a manifest is read several times a load."""
+    logger.warning("Where these answers were first given is unknown: %s Got it at %s.", error, manifest)
 
 
 def _checked_origin(record: Any) -> Origin:

@@ -3,13 +3,11 @@
 A row there is a question, with a column of answers for each of the seven personas. It is mapped by its labels: problem and
 group by name, the dimension and the form by `Perspective` and `Option`. Its text stays the authors' own.
 
-Answers come from the raw replies where a table has them. The authors' code took a reply that names no option, and a call
-that failed, for C; here it is no answer, and counted.
+Answers come from the raw replies where a file has them, see `published_answers`.
 """
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fairpp_hf.dataset.exported_tables import read_export, role_personas
+from fairpp_hf.dataset.published_answers import (
+    OPTIONS,
+    RoleColumns,
+    as_answers,
+    as_numbers,
+    first_few,
+    read_records,
+)
 from fairpp_hf.dataset.published_files import TableFile, column_names, read_columns, say_once, table_files
 from fairpp_hf.naming import nearest
-from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, option_lines, split_of
 from fairpp_hf.questions.rendering import load_templates
-from fairpp_hf.respondents.base import SIMULATED
-from fairpp_hf.respondents.parsing import parse_answer
-from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES, RAW_REPLY
+from fairpp_hf.schema import QUESTION_FEATURES
 from fairpp_hf.taxonomy import FORMS, load_taxonomy
 
 LABEL_COLUMNS = ("Topic", "Problem Category", "Specific Problem", "Group Type", "Group", "Option")
@@ -33,9 +37,7 @@ PERSPECTIVE = "Perspective"
 QUESTION_TEXT = "Question"
 SCENARIO_TEXT = "simulation_question"
 
-_ROLES = range(1, 8)
-"""Numbers of the personas, in the order of `britains_choice_2020`."""
-_ROLE = re.compile(r"(?P<model>.+)_role_(?P<number>[1-7])(?P<kind>_answer|_simulation|)")
+_ROLE = re.compile(r"(?P<model>.+)_role_(?P<number>[1-9]\d*)(?P<kind>_answer|_simulation|)")
 
 _S = r"[\s\p{Z}\x{FEFF}]*"
 _QUESTION = (
@@ -48,14 +50,6 @@ _SCENARIO = (
     rf"(?P<question>[^\n]+?){_S}\z"
 )
 """Vignettes of any number of lines; what follows the third one is the closing question, the last line."""
-
-_SHOWN = 5
-"""How many rows a message names before it says how many more there are."""
-
-_OPTIONS = ("option_a", "option_b", "option_c")
-_NUMBER = r"^[-+]?\d+(\.\d*)?([eE][-+]?\d+)?$"
-_NO_ROOM = "\ue000"
-"""For an option that a reply is too short to quote: a character for private use, which no reply has."""
 
 
 class ImportedTables(NamedTuple):
@@ -78,8 +72,9 @@ class _Rows(NamedTuple):
     starts: NDArray[np.int64]
     """(files + 1,): first row of each file, and the number of rows."""
 
-    def is_test(self) -> NDArray[np.bool_]:
-        return np.repeat([file.split == "test" for file in self.files], np.diff(self.starts))
+    def file(self) -> NDArray[np.int64]:
+        """(m,), into `files`."""
+        return np.repeat(np.arange(len(self.files)), np.diff(self.starts))
 
     def place(self, row: int) -> str:
         """Such as "row 12 of train.csv", counted from 0."""
@@ -87,8 +82,7 @@ class _Rows(NamedTuple):
 
     def places(self, rows: NDArray[np.int64]) -> str:
         """As `place`, of several rows and by the files' names alone: where they lie is nobody's business on a card."""
-        more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-        return ", ".join(self._place(int(row), name_only=True) for row in rows[:_SHOWN]) + more
+        return first_few([self._place(int(row), name_only=True) for row in rows])
 
     def _place(self, row: int, *, name_only: bool = False) -> str:
         file = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -103,8 +97,10 @@ def has_scenarios(path: Path) -> bool:
 
 def has_raw_replies(path: Path) -> bool:
     """Whether `import_tables` will give the column `raw_reply`."""
-    names = _files_of(path, scenarios=False)
-    return any(match["kind"] == "" for columns in names.values() for match in map(_ROLE.fullmatch, columns) if match)
+    roles = len(role_personas(path))
+    return any(
+        match["kind"] == "" for names in _files_of(path, scenarios=False).values() for match in _roles_in(names, roles)
+    )
 
 
 def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
@@ -113,9 +109,9 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
     Args:
         path: a CSV or Parquet file, or a folder, see `table_files`. Columns may be in any order; further ones are left out
             and named in the log. Needed are those of `LABEL_COLUMNS`, `Perspective`, `Question` or `simulation_question`,
-            and, for one model and each role 1 to 7, `<model>_role_<n>_answer` or `<model>_role_<n>_simulation`. Raw
-            replies, `<model>_role_<n>`, count before the answers. The roles are the personas of `britains_choice_2020`, in
-            their order.
+            and, for one model and each role 1 to 7, `<model>_role_<n>_answer` or `<model>_role_<n>_simulation`, 0, 1 and 2
+            or letters. Raw replies, `<model>_role_<n>`, count before the answers in files that have them. The roles are
+            the personas of `britains_choice_2020`, in their order; in an export of ours, the personas that it records.
         scenarios: import the answers to scenarios.
 
     Returns:
@@ -123,20 +119,26 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
         and what comes in one table with them are test questions.
 
     Raises:
-        ValueError: a column is missing, there are answers of several models, a label is unknown or contradicts another, a
-            question is there twice, or no text can be parsed.
+        ValueError: a column is missing, there are answers of several models or in another coding, a label is unknown or
+            contradicts another, a question is there twice, or no text can be parsed.
     """
     columns = _files_of(path, scenarios=scenarios)
-    model = _model_of(columns, path)
+    personas = role_personas(path)
+    model = _model_of(columns, len(personas), path)
     text = SCENARIO_TEXT if scenarios else QUESTION_TEXT
-    answer_columns = [f"{model}_role_{number}{'_simulation' if scenarios else '_answer'}" for number in _ROLES]
-    _check_columns(columns, [*LABEL_COLUMNS, PERSPECTIVE, text, *answer_columns])
     present = {name for names in columns.values() for name in names}
-    # Raw replies to scenarios are not published; beside scenarios they would be those to the questions.
-    raw_columns = [] if scenarios else [name for number in _ROLES if (name := f"{model}_role_{number}") in present]
-    _name_extras(present, path)
+    roles = []
+    for number, persona in enumerate(personas, start=1):
+        name = f"{model}_role_{number}"
+        # Raw replies to scenarios are not published; beside scenarios they would be those to the questions.
+        replies = name if name in present and not scenarios else None
+        roles.append(RoleColumns(persona, f"{name}{'_simulation' if scenarios else '_answer'}", replies))
+    answers = [role.answers for role in roles]
+    _check_columns(columns, [*LABEL_COLUMNS, PERSPECTIVE, text], answers)
+    _name_extras(present, len(personas), path)
 
-    table, rows = _read(columns, [*LABEL_COLUMNS, text, *raw_columns], [PERSPECTIVE, *answer_columns])
+    raw = [role.replies for role in roles if role.replies is not None]
+    table, rows = _read(columns, [*LABEL_COLUMNS, text, *raw], answers)
     question = _question_numbers(table, rows)
     texts = _texts(table[text], _SCENARIO if scenarios else _QUESTION, rows)
     parsed = texts["question"].is_valid().to_numpy(zero_copy_only=False)
@@ -144,6 +146,7 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
     kept = kept[np.argsort(question[kept], kind="stable")]
     questions = _with_texts(load_questions().take(pa.array(question[kept])), texts.take(pa.array(kept)))
     table = table.take(pa.array(kept)).combine_chunks()
+    file = rows.file()[kept]
 
     notes = []
     if len(kept) < len(parsed):
@@ -157,10 +160,11 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
         is_test = split_of(questions)
         notes.append("Names of files tell no split: questions are divided as fairpp_hf divides its own.")
     else:
-        is_test = rows.is_test()[kept]
+        is_test = np.array([source.split == "test" for source in rows.files])[file]
     if len(kept) < len(load_questions()) and not scenarios:
         notes.append(f"These are {len(kept):,} of the {len(load_questions()):,} questions.")
-    records, counted = _records(table, questions, model, answer_columns, raw_columns)
+    exported = read_export(path) is not None
+    records, counted = read_records(table, questions, model, roles, file, _names(rows.files, path), exported=exported)
     notes += counted
     for note in notes:
         say_once(path, note)
@@ -177,11 +181,20 @@ def _files_of(path: Path, *, scenarios: bool) -> dict[TableFile, list[str]]:
     return chosen or columns
 
 
-def _model_of(columns: Mapping[TableFile, Sequence[str]], path: Path) -> str:
+def _names(files: Sequence[TableFile], path: Path) -> list[str]:
+    """Names of files below the path of the tables: where that lies is nobody's business on a card."""
+    return [file.path.relative_to(path).as_posix() if path.is_dir() else file.path.name for file in files]
+
+
+def _roles_in(names: Iterable[str], roles: int) -> list[re.Match[str]]:
+    """The names of columns that are those of one of the roles 1 to `roles`."""
+    found = [match for match in map(_ROLE.fullmatch, names) if match]
+    return [match for match in found if int(match["number"]) <= roles]
+
+
+def _model_of(columns: Mapping[TableFile, Sequence[str]], roles: int, path: Path) -> str:
     """The one model that answered for the personas, read from the names of columns."""
-    models = sorted(
-        {match["model"] for names in columns.values() for name in names if (match := _ROLE.fullmatch(name))}
-    )
+    models = sorted({match["model"] for names in columns.values() for match in _roles_in(names, roles)})
     if len(models) > 1:
         raise ValueError(
             "A published table must have role columns of one model; got those of "
@@ -191,7 +204,8 @@ def _model_of(columns: Mapping[TableFile, Sequence[str]], path: Path) -> str:
     return models[0] if models else "<model>"
 
 
-def _check_columns(columns: Mapping[TableFile, Sequence[str]], needed: Sequence[str]) -> None:
+def _check_columns(columns: Mapping[TableFile, Sequence[str]], texts: Sequence[str], answers: Sequence[str]) -> None:
+    needed = [*texts, *answers]
     for file, names in columns.items():
         missing = [name for name in needed if name not in names]
         if not missing:
@@ -202,33 +216,33 @@ def _check_columns(columns: Mapping[TableFile, Sequence[str]], needed: Sequence[
             close = nearest(name, rest)
             found.append(f"{name!r} (the nearest is {close!r})" if close else repr(name))
         raise ValueError(
-            f"A published table must have the columns {', '.join(map(repr, needed[: -len(_ROLES)]))} and, for one model and "
-            f"each role 1 to {len(_ROLES)}, {needed[-1].replace('7', '<n>')!r}; got none named {', '.join(found)} in "
+            f"A published table must have the columns {', '.join(map(repr, texts))} and, for one model and each role 1 to "
+            f"{len(answers)}, {answers[0].replace('_role_1', '_role_<n>')!r}; got none named {', '.join(found)} in "
             f"{file.path}. Rename or add them there."
         )
 
 
-def _name_extras(present: set[str], path: Path) -> None:
+def _name_extras(present: set[str], roles: int, path: Path) -> None:
     """Names the columns that are no part of the published tables' questions and answers."""
     known = {*LABEL_COLUMNS, PERSPECTIVE, QUESTION_TEXT, SCENARIO_TEXT}
-    extras = sorted(name for name in present if name not in known and not _ROLE.fullmatch(name))
+    known |= {match.string for match in _roles_in(present, roles)}
+    extras = sorted(present - known)
     if extras:
         say_once(path, f"Columns without a use here are left out: {', '.join(map(repr, extras))}.")
 
 
 def _read(
-    columns: Mapping[TableFile, Sequence[str]], texts: Sequence[str], numbers: Sequence[str]
+    columns: Mapping[TableFile, Sequence[str]], texts: Sequence[str], answers: Sequence[str]
 ) -> tuple[pa.Table, _Rows]:
-    """The rows of all files: columns of texts, and of numbers (float64; null where empty, NaN where it is no number)."""
+    """The rows of all files: columns of texts, `Perspective` by `as_numbers`, and answers by `as_answers`."""
+    reader = {**dict.fromkeys(texts, _as_texts), PERSPECTIVE: as_numbers, **dict.fromkeys(answers, as_answers)}
     parts = []
     for file, names in columns.items():
-        found = read_columns(file.path, [name for name in (*texts, *numbers) if name in names])
-        read = {
-            name: _as_numbers(found[name]) if name in numbers else _as_texts(found[name]) for name in found.column_names
-        }
+        found = read_columns(file.path, [name for name in reader if name in names])
+        read = {name: reader[name](found[name]) for name in found.column_names}
         # A column that only other files have, such as raw replies, is null here.
         absent = {name: pa.nulls(len(found), pa.string()) for name in texts if name not in names}
-        parts.append(pa.table(read | absent).select([*texts, *numbers]))
+        parts.append(pa.table(read | absent).select(list(reader)))
     starts = np.cumsum([0, *map(len, parts)])
     if not starts[-1]:
         raise ValueError(f"A published table must have at least one row; got none in {next(iter(columns)).path}.")
@@ -240,18 +254,6 @@ def _as_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
         # A column that pandas found empty.
         column = pc.if_else(pc.is_nan(column), None, column)
     return column.cast(pa.string())
-
-
-def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-        text = pc.if_else(pc.equal(text, ""), None, text)
-        return pc.if_else(pc.match_substring_regex(text, _NUMBER), text, "nan").cast(pa.float64())
-    column = column.cast(pa.float64())
-    # An empty cell of pandas.
-    return pc.if_else(pc.is_nan(column), None, column)
 
 
 # The labels
@@ -365,7 +367,7 @@ def _texts(column: pa.ChunkedArray, pattern: str, rows: _Rows) -> pa.Table:
         )
     # Fields of a missing struct are empty texts underneath; flattening makes them null.
     fields = dict(zip([field.name for field in parsed.type], parsed.flatten(), strict=True))
-    return pa.table({name: pc.utf8_trim_whitespace(fields[name]) for name in ("question", *_OPTIONS)})
+    return pa.table({name: pc.utf8_trim_whitespace(fields[name]) for name in ("question", *OPTIONS)})
 
 
 def _with_texts(questions: pa.Table, texts: pa.Table) -> pa.Table:
@@ -379,93 +381,3 @@ def _with_texts(questions: pa.Table, texts: pa.Table) -> pa.Table:
     return pa.table(
         [columns[name] for name in QUESTION_FEATURES], schema=QUESTION_FEATURES.arrow_schema
     ).combine_chunks()
-
-
-# The answers
-
-
-def _records(
-    table: pa.Table, questions: pa.Table, model: str, answer_columns: Sequence[str], raw_columns: Sequence[str]
-) -> tuple[dict[str, pa.Table], list[str]]:
-    """Records by persona, and sentences on what was counted."""
-    options = [questions[name].combine_chunks() for name in _OPTIONS]
-    count = len(questions)
-    records = {}
-    statuses: Counter[str] = Counter()
-    differing = replied = 0
-    unheard = []
-    for persona, answer_column in zip(load_personas().ids, answer_columns, strict=True):
-        value = table[answer_column].combine_chunks()
-        answer, status = _given_answers(value)
-        raw_column = answer_column.removesuffix("_answer")
-        raw = table[raw_column].combine_chunks() if raw_column in raw_columns else pa.nulls(count, pa.string())
-        # CSV files cannot tell an empty reply from none.
-        raw = pc.if_else(pc.equal(raw, ""), None, raw)
-        if raw.null_count < count:
-            given = answer
-            answer, status = _read_replies(raw, options)
-            differing += int(((answer != NO_ANSWER) & (answer != given)).sum())
-            replied += count
-        else:
-            unheard.append(persona)
-        statuses.update(status.tolist())
-        records[persona] = pa.table(
-            {
-                "row": pa.array(np.arange(count)),
-                "respondent": pa.repeat(pa.scalar(model + SIMULATED), count),
-                "answer": pa.array(answer),
-                "probabilities": pa.nulls(count, pa.list_(pa.float32())),
-                "status": pa.array(status.tolist(), pa.string()),
-            }
-            | ({RAW_REPLY: raw} if raw_columns else {})
-        )
-    return records, _counted(statuses, differing, replied, unheard)
-
-
-def _counted(statuses: Mapping[str, int], differing: int, replied: int, unheard: Sequence[str]) -> list[str]:
-    notes = []
-    total = sum(statuses.values())
-    missing = total - statuses.get("ok", 0)
-    if missing:
-        by_status = ", ".join(f"{status} {count:,}" for status, count in sorted(statuses.items()) if status != "ok")
-        theirs = " The authors' code counted such replies as C." if replied else ""
-        notes.append(f"{missing:,} of {total:,} answers are not valid ({by_status}): they are -1.{theirs}")
-    if differing:
-        notes.append(
-            f"{differing:,} of {replied:,} raw replies say something else than the column of answers: the reply counts."
-        )
-    if unheard:
-        whose = f"of {', '.join(unheard)} " if replied else ""
-        notes.append(f"There are no raw replies {whose}in these tables: an answer C may stand for a call that failed.")
-    return notes
-
-
-def _given_answers(value: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Answers and statuses, (n,), by the column of answers alone."""
-    number = value.to_numpy(zero_copy_only=False)
-    valid = np.isin(number, np.arange(len(OPTION_LETTERS)))
-    empty = value.is_null().to_numpy(zero_copy_only=False)
-    answer = np.where(valid, number, NO_ANSWER).astype(np.int64)
-    return answer, np.where(valid, "ok", np.where(empty, "empty", "invalid"))
-
-
-def _read_replies(raw: pa.Array, options: Sequence[pa.Array]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Answers and statuses, (n,), by the raw replies: each different reply is parsed once.
-
-    An option counts only for replies that have room to quote it, so that all "B." are one reply, whatever the question.
-    """
-    room = 2 * pc.fill_null(pc.utf8_length(raw), 0).to_numpy().astype(np.int64) + 8
-    columns = [raw]
-    for option in options:
-        fits = pc.utf8_length(option).to_numpy() <= room
-        columns.append(pc.if_else(pa.array(fits), option, _NO_ROOM))
-    key = np.zeros(len(raw), dtype=np.int64)
-    for column in columns:
-        encoded = column.dictionary_encode(null_encoding="encode")
-        key = key * len(encoded.dictionary) + encoded.indices.to_numpy()
-    _, first, of_row = np.unique(key, return_index=True, return_inverse=True)
-    different = pa.table(columns, names=["raw", *_OPTIONS]).take(pa.array(first)).to_pylist()
-    answers, statuses = zip(
-        *(parse_answer(reply["raw"], [reply[name] for name in _OPTIONS]) for reply in different), strict=True
-    )
-    return np.array(answers, dtype=np.int64)[of_row], np.array(statuses)[of_row]

@@ -4,7 +4,9 @@ import csv
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +14,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+import yaml
 from datasets import load_dataset_builder
-from huggingface_hub import snapshot_download
+from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
     GatedRepoError,
     HFValidationError,
     HTTPError,
@@ -29,6 +33,7 @@ PUBLISHED_REPO = "tools-o/Fair-PP"
 SCENARIOS_REPO = "tools-o/Fair-PP-simulation"
 
 _SUFFIXES = (".csv", ".parquet")
+_CARD = "README.md"
 _SPLIT_IN_NAME = re.compile(
     r"(?:^|[-._ 0-9/])(?:(?P<train>train|training)|(?P<test>test|testing|eval|evaluation))(?=[-._ 0-9/])"
 )
@@ -57,7 +62,7 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
         revision: branch, tag or commit, `main` by default. Offline, a branch means what it meant at the last download.
 
     Returns:
-        Folder in the cache, named after the commit.
+        Folder in the cache, named after the commit, with all these files of the commit.
 
     Raises:
         ValueError: the dataset has no such revision.
@@ -66,13 +71,22 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
     revision = "main" if revision is None else revision
     rule = f"answers='published' must find the dataset {repo} at revision {revision!r}"
     local = "or download its files by other means and give their folder as answers"
+    again = f"Load it once with a network (and without HF_HUB_OFFLINE), {local}"
     try:
         folder = snapshot_download(
             repo,
             repo_type="dataset",
             revision=revision,
-            allow_patterns=["README.md", *(f"*{suffix}" for suffix in _SUFFIXES)],
+            allow_patterns=[_CARD, *(f"*{suffix}" for name in _SUFFIXES for suffix in (name, name.upper()))],
         )
+        # Beside a listing of the commit, which it leaves there itself, it sees what is missing; without one, any file that
+        # another download left is taken for the whole when the Hub does not answer.
+        get_cached_repo_tree(repo, repo_type="dataset", revision=Path(folder).name)
+    except CachedRepoTreeNotFoundError as error:
+        raise ConnectionError(
+            f"{rule} on the Hub or whole in its cache; got files there of which nothing says "
+            f"that they are all, and no answer from the Hub. {again}."
+        ) from error
     except (RevisionNotFoundError, HFValidationError) as error:
         raise ValueError(
             f"published_revision must be a branch, tag or commit of the dataset {repo}; got {revision!r}, which it does not "
@@ -90,8 +104,7 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
         ) from error
     except LocalEntryNotFoundError as error:
         raise ConnectionError(
-            f"{rule} on the Hub or whole in its cache; got neither: {_cause(error)}. Load it once with a network (and "
-            f"without HF_HUB_OFFLINE), {local}."
+            f"{rule} on the Hub or whole in its cache; got neither: {_cause(error)}. {again}."
         ) from error
     except (OSError, HTTPError) as error:
         raise ConnectionError(
@@ -108,11 +121,25 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__} ({lines[0].rstrip('.')})" if lines else type(error).__name__
 
 
+def _in_one_line(error: BaseException) -> str:
+    """All of an error's message, for a sentence that goes on after it."""
+    return " ".join(str(error).split()).rstrip(".")
+
+
 def is_table_source(path: Path) -> bool:
     """Whether a path is a CSV or Parquet file, or a folder with some in it, at any depth."""
     if path.is_dir():
-        return any(next(path.rglob(f"*{suffix}"), None) is not None for suffix in _SUFFIXES)
-    return path.suffix.lower() in _SUFFIXES
+        return next(_tables_in(path), None) is not None
+    return _is_table(path)
+
+
+def _is_table(file: Path) -> bool:
+    return file.suffix.lower() in _SUFFIXES
+
+
+def _tables_in(folder: Path) -> Iterator[Path]:
+    """The CSV and Parquet files of a folder, at any depth, in no order."""
+    return (file for file in folder.rglob("*") if _is_table(file) and file.is_file())
 
 
 def table_files(path: Path) -> list[TableFile]:
@@ -132,30 +159,52 @@ def table_files(path: Path) -> list[TableFile]:
     """
     if path.is_file():
         return [TableFile(path, _split_in(path.name))]
-    try:
-        # It makes no dataset: nothing is read but the card and the names of files.
-        data_files = load_dataset_builder(str(path)).config.data_files or {}
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(
-            f"A folder of published tables must hold one dataset that load_dataset can find; got {path}: {error} Give the "
-            "CSV or Parquet file itself as answers."
-        ) from error
-    found = {
-        split: sorted(Path(file) for file in data_files.get(split, ()) if Path(file).suffix.lower() in _SUFFIXES)
-        for split in ("train", "test")
-    }
+    data_files = _data_files(path)
+    found = {split: sorted(data_files.get(split, ())) for split in ("train", "test")}
     if not any(found.values()):
         raise ValueError(
             f"A folder of published tables must hold CSV or Parquet files for train or test; got none in {path}, where "
-            f"load_dataset sees {sorted(map(str, data_files))}. Give the CSV or Parquet file itself as answers."
+            f"load_dataset sees {sorted(data_files)}. Give the CSV or Parquet file itself as answers."
         )
-    others = sorted(str(split) for split in data_files if split not in found)
+    others = sorted(split for split in data_files if split not in found)
     if others:
         say_once(path, f"Splits other than train and test are left out: {', '.join(map(repr, others))}.")
     # `datasets` calls everything train where no name has a split.
     if not found["test"] and not any(_split_in(file.relative_to(path).as_posix()) for file in found["train"]):
         return [TableFile(file, None) for file in found["train"]]
     return [TableFile(file, split) for split, files in found.items() for file in files]
+
+
+def _data_files(folder: Path) -> Mapping[str, list[Path]]:
+    """The tables of a folder by split, as `load_dataset` sees them.
+
+    It looks at the card and at names alone. These are copied into a scratch folder, since the names of folders above may
+    hold what it takes for a pattern, it knows no suffixes in capitals, and other files beside the tables, such as a script,
+    make it refuse the folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="fairpp-names-") as scratch:
+        names = Path(scratch).resolve() / "tables"
+        names.mkdir()
+        if (folder / _CARD).is_file():
+            shutil.copyfile(folder / _CARD, names / _CARD)
+        tables = {}
+        for file in _tables_in(folder):
+            name = names / file.relative_to(folder)
+            if name.suffix not in _SUFFIXES:
+                name = name.with_name(name.name + name.suffix.lower())
+            tables[name] = file
+            name.parent.mkdir(parents=True, exist_ok=True)
+            name.touch()
+        try:
+            found = load_dataset_builder(str(names)).config.data_files or {}
+        except (ValueError, OSError, RuntimeError, yaml.YAMLError) as error:
+            raise ValueError(
+                f"A folder of published tables must hold one dataset that load_dataset can find; got {folder}: "
+                f"{_in_one_line(error).replace(str(names), str(folder))}. Give the CSV or Parquet file itself as answers."
+            ) from error
+    return {
+        str(split): [tables[Path(file)] for file in files if Path(file) in tables] for split, files in found.items()
+    }
 
 
 def _split_in(name: str) -> str | None:
@@ -171,6 +220,17 @@ def tables_fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+def snapshot_fingerprint(folder: Path) -> str:
+    """Digest of the names and sizes of the files of a commit that a folder of the cache has: 64 hexadecimal digits.
+
+    Contents follow from the commit, but not that they are all there.
+    """
+    digest = hashlib.sha256()
+    for file in sorted((*folder.glob(_CARD), *_tables_in(folder))):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+    return digest.hexdigest()
+
+
 def column_names(file: Path) -> list[str]:
     """Names of a file's columns, all different.
 
@@ -180,7 +240,7 @@ def column_names(file: Path) -> list[str]:
     if file.suffix.lower() == ".parquet":
         try:
             names = pq.read_schema(file).names
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(file, error) from error
     else:
         try:
@@ -224,6 +284,6 @@ def read_columns(file: Path, names: Sequence[str]) -> pa.Table:
 
 def _unreadable(file: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"A table must be a readable {'Parquet' if file.suffix.lower() == '.parquet' else 'CSV'} file; got {file}: {error}. "
-        "Download or export it again (CSV as UTF-8, with commas)."
+        f"A table must be a readable {'Parquet' if file.suffix.lower() == '.parquet' else 'CSV'} file; got {file}: "
+        f"{_in_one_line(error)}. Download or export it again (CSV as UTF-8, with commas)."
     )

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers, checked_columns, compact
+from fairpp_hf.dataset.exported_tables import read_export
 from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
 from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, Origin, read_origin
 from fairpp_hf.dataset.published import has_raw_replies, has_scenarios, import_tables
@@ -28,6 +29,7 @@ from fairpp_hf.dataset.published_files import (
     SCENARIOS_REPO,
     download_tables,
     is_table_source,
+    snapshot_fingerprint,
     tables_fingerprint,
 )
 from fairpp_hf.generation.database import connect
@@ -37,7 +39,6 @@ from fairpp_hf.generation.records import load_run, run_fingerprint
 from fairpp_hf.naming import nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
-from fairpp_hf.preferences.exports import EXPORT_MANIFEST
 from fairpp_hf.questions import SPLITS, load_questions, split_of
 from fairpp_hf.respondents.survey import SurveyRespondent, all_survey_answers
 from fairpp_hf.schema import PREFERENCE_FEATURES, RAW_REPLY, REPLIED_PREFERENCE_FEATURES
@@ -66,11 +67,13 @@ class AnswerSource(NamedTuple):
         if self.path is None:
             return ""
         if self.commit is not None:
-            return self.commit
+            return f"{self.commit}-{snapshot_fingerprint(self.path)}"
         if self.kind == "run":
             return run_fingerprint(self.path)
         if self.kind == "published":
-            return tables_fingerprint(self.path)
+            tables, export = tables_fingerprint(self.path), read_export(self.path)
+            # The same columns may be other personas'.
+            return tables if export is None else f"{tables}-{hashlib.sha256(export.manifest.read_bytes()).hexdigest()}"
         digest = hashlib.sha256()
         for split, files in (_parquet_files(self.path) | _parquet_files(self.path, "scenarios")).items():
             for file in files:
@@ -230,8 +233,8 @@ def source_origin(source: AnswerSource) -> Origin:
         return Origin("run", OUR_LICENCE)
     if source.kind == "folder":
         return read_origin(source.path / FOLDER_MANIFEST)
-    if (source.path / EXPORT_MANIFEST).is_file():
-        return read_origin(source.path / EXPORT_MANIFEST)
+    if (export := read_export(source.path)) is not None:
+        return read_origin(export.manifest)
     # Another local file in this shape may come from anybody: it is taken for what it looks like.
     return Origin("published", PUBLISHED_LICENCE, source.repo or source.path.name, source.commit)
 
@@ -239,13 +242,13 @@ def source_origin(source: AnswerSource) -> Origin:
 def source_personas(source: AnswerSource, personas: NameOrPath | None = None) -> PersonaSet | None:
     """The persona set that the answers of a source belong to.
 
-    A run and a folder carry theirs whole, whatever is installed; a set of the same name is not it. The published tables
-    are of the seven personas of `britains_choice_2020`.
+    A run, a folder and an export carry theirs whole, whatever is installed; a set of the same name is not it. The
+    published tables are of the seven personas of `britains_choice_2020`.
 
     Args:
         source: where the answers come from.
-        personas: name or file of a persona set. It is the survey respondent's, and that of a run or folder without a
-            record of its own; beside a record it only chooses among the personas.
+        personas: name or file of a persona set. It is the survey respondent's, and that of a run, folder or export without
+            a record of its own; beside a record it only chooses among the personas.
 
     Returns:
         The set; None where there is no record, or one that cannot be read, and `personas` is not given.
@@ -253,8 +256,10 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
     if source.path is None:
         return load_personas(DEFAULT_PERSONA_SET if personas is None else personas)
     given = None if personas is None else load_personas(personas)
+    recorded: PersonaSet | None
     if source.kind == "published":
-        recorded: PersonaSet | None = load_personas(DEFAULT_PERSONA_SET)
+        export = read_export(source.path)
+        recorded = load_personas(DEFAULT_PERSONA_SET) if export is None else _recorded_personas(export.manifest)
     else:
         recorded = _recorded_personas(source.path / (RUN_MANIFEST if source.kind == "run" else FOLDER_MANIFEST))
     if recorded is None:
@@ -271,19 +276,19 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
 
 
 def _recorded_personas(manifest: Path) -> PersonaSet | None:
-    """The persona set in the manifest of a run or folder; None where there is none, or one that cannot be read."""
+    """The persona set in the manifest of a run, folder or export; None where there is none, or one that cannot be read."""
     if not manifest.is_file():
         return None
-    tree = json.loads(manifest.read_bytes())
-    record = tree["personas"].get("record") if manifest.name == RUN_MANIFEST else tree.get("persona_set")
-    # Before sets were recorded whole, there was a name here, which may mean another set by now.
-    if not isinstance(record, dict):
-        return None
     try:
-        return recorded_personas(record, str(manifest))
+        tree = json.loads(manifest.read_bytes())
+        record = tree["personas"].get("record") if manifest.name == RUN_MANIFEST else tree.get("persona_set")
+        # Before sets were recorded whole, there was a name here, which may mean another set by now.
+        return recorded_personas(record, str(manifest)) if isinstance(record, dict) else None
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("The persona set of these answers is unknown: %s cannot be read (%r).", manifest, error)
     except ValueError as error:
         logger.warning("The persona set of these answers is unknown: %s", error)
-        return None
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -322,13 +327,13 @@ def _checked(preferences: pa.Table, is_test: NDArray[np.bool_], path: Path, orig
 
 
 def _answered_on(run: Path) -> str | None:
-    """UTC dates of a run's first and last reply, joined by a slash where they differ."""
+    """UTC dates of a run's first and last reply, joined by a slash where they differ; None where there is no reply."""
     with contextlib.closing(connect(run / JOURNAL, "ro")) as journal:
-        dates = journal.execute(
+        first, last = journal.execute(
             "SELECT date(min(created_at), 'unixepoch'), date(max(created_at), 'unixepoch') "
             "FROM requests JOIN replies USING (key)"
         ).fetchone()
-    return "/".join(dict.fromkeys(dates))
+    return None if first is None else "/".join(dict.fromkeys((first, last)))
 
 
 def _folder(folder: Path, config: str) -> Answers:
@@ -351,7 +356,8 @@ def _published(source: AnswerSource, path: Path, *, scenarios: bool = False) -> 
     if origin.licence == PUBLISHED_LICENCE:
         show_licence()
     imported = import_tables(path, scenarios=scenarios)
-    origin = origin._replace(notes=imported.notes)
+    # What was counted when answers were first imported goes with an export of them.
+    origin = origin._replace(notes=tuple(dict.fromkeys((*origin.notes, *imported.notes))))
     return Answers(imported.questions, imported.is_test, imported.records, origin)
 
 

@@ -6,12 +6,14 @@ Ito's or differ in lightness, and every number that matters is written out.
 
 import textwrap
 from collections.abc import Callable, Sequence, Sized
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, share_of
+from fairpp_hf.hub.markdown import one_line
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import OPTION_LETTERS
 
@@ -72,12 +74,13 @@ def _answer_shares(facts: FolderFacts) -> CardFigure:
                     _stack(axes, row, [(kind, share_of(counts, kind)) for kind in kinds])
                 else:
                     axes.text(0.5, row, "not asked", ha="center", va="center", fontsize=8, color=_MUTED)
-            axes.set_title(f"Dimension {number}\nA: {_wrapped(poles.pole_a)}\nB: {_wrapped(poles.pole_b)}", fontsize=9)
+            pole_a, pole_b = _drawable(poles.pole_a) or "first pole", _drawable(poles.pole_b) or "second pole"
+            axes.set_title(f"Dimension {number}\nA: {_wrapped(pole_a)}\nB: {_wrapped(pole_b)}", fontsize=9)
             axes.set_xlim(0, 1)
             axes.set_xticks([])
             axes.spines[:].set_visible(False)
             axes.tick_params(axis="y", length=0)
-        panels[0].set_yticks(range(len(personas)), [_readable(persona) for persona in personas])
+        panels[0].set_yticks(range(len(personas)), _labels(facts).values())
         panels[0].set_ylim(len(personas) - 0.5, -0.5)
         figure.suptitle("Answers by persona and dimension, in percent", **_BOLD)
         # A label of the whole figure would lie under the legend; as its title, it stands above.
@@ -116,7 +119,7 @@ def _stack(axes: "Axes", row: int, shares: Sequence[tuple[str, float]]) -> None:
 
 def _agreement(facts: FolderFacts) -> CardFigure:
     """A heat map, lower triangle, with the percentage in each cell."""
-    names = [_readable(persona) for persona in facts.personas]
+    names = list(_labels(facts).values())
     agreement = facts.agreement
     count = len(names)
 
@@ -176,7 +179,7 @@ def _extremes(facts: FolderFacts) -> str:
 
 def _tiers(facts: FolderFacts) -> CardFigure:
     """A panel for each target: bars, number of questions by how many comparison personas disagree."""
-    targets = facts.targets
+    targets, labels = facts.targets, _labels(facts)
     bars = max(len(target.disagreements) for target in targets.values())
     panel = max(2.55, 0.27 * bars)
     columns = min(len(targets), int(_WIDEST / panel) or 1)
@@ -192,7 +195,7 @@ def _tiers(facts: FolderFacts) -> CardFigure:
                 axes.annotate(
                     _short(questions), (number, questions), (0, 2), textcoords="offset points", ha="center", fontsize=7
                 )
-            axes.set_title(_readable(target), fontsize=9)
+            axes.set_title(labels[target], fontsize=9)
             axes.set_xticks(numbers, [str(number) for number in numbers], fontsize=8)
             axes.set_xlim(-0.7, len(found.disagreements) - 0.3)
             axes.set_ylim(0, most * 1.12)
@@ -240,11 +243,14 @@ def _png(size: tuple[float, float], draw: Callable[["Figure"], None]) -> bytes:
 
 def _source(facts: FolderFacts) -> str:
     """Who answered, and whether they only stand in for people."""
-    names = ", ".join(facts.respondents)
-    if not facts.simulated:
-        return f"Answers by {textwrap.shorten(names, 90, placeholder=' ...')}"
-    names = ", ".join(name.removesuffix(SIMULATED) for name in facts.respondents)
-    return f"Simulated answers by {textwrap.shorten(names, 80, placeholder=' ...')}; no person was asked"
+    names = [_drawable(name.removesuffix(SIMULATED) if facts.simulated else name) for name in facts.respondents]
+    listed = textwrap.shorten(", ".join(name or "somebody" for name in names), 80, placeholder=" ...")
+    said = f"Simulated answers by {listed}; no person was asked" if facts.simulated else f"Answers by {listed}"
+    # As wide as the narrowest figure.
+    said = textwrap.fill(said, 70)
+    if all(map(_drawable, facts.personas)):
+        return said
+    return f"{said}\nPersona n: row n of the first table of answers"
 
 
 def _alt(text: str, facts: FolderFacts) -> str:
@@ -273,10 +279,33 @@ def _count(things: Sized, what: str) -> str:
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
+def _labels(facts: FolderFacts) -> dict[str, str]:
+    """What each persona is called in the figures; by its number where the font lacks a letter of its name."""
+    return {
+        persona: _readable(_drawable(persona) or f"persona {number}")
+        for number, persona in enumerate(facts.personas, 1)
+    }
+
+
 def _readable(persona: str) -> str:
     name = persona.replace("_", " ").title()
     # Names of one origin tend to begin alike, so that the end is kept as well.
     return name if len(name) <= 30 else f"{name[:18]}...{name[-9:]}"
+
+
+def _drawable(text: str) -> str:
+    """The text in one line; empty where the font lacks a character of it, for which it would draw a box."""
+    line = one_line(text)
+    return line if all(ord(letter) in _characters() for letter in f"{line}{line.upper()}{line.title()}") else ""
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Code points of the font of the figures, which comes with matplotlib."""
+    from matplotlib import get_data_path
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())
 
 
 def _wrapped(text: str) -> str:

@@ -91,7 +91,7 @@ def card_fields(facts: FolderFacts, figures: Sequence[CardFigure]) -> dict[str, 
         "personas": _personas(facts),
         "questions_made": prose.questions_made(facts),
         "answers_made": prose.answers_made(facts),
-        "more_made": "".join(f"{number}. {text}\n" for number, text in enumerate(more, 3)).rstrip(),
+        "more_made": "".join(f"\n{number}. {text}" for number, text in enumerate(more, 3)),
         "simulated": bullets(prose.simulated(facts)),
         "limits": bullets(prose.limits(facts)),
         "provenance": _provenance(facts),
@@ -290,7 +290,8 @@ def _personas(facts: FolderFacts) -> str:
     plural = "persona below is a segment" if len(known) == 1 else "personas below are segments"
     parts = [
         f"The {len(known)} {plural} of *{one_line(personas.title)}* "
-        f"({personas.publisher}, {personas.year}, {personas.country}). Survey sample: {personas.sample}",
+        f"({one_line(personas.publisher)}, {personas.year}, {one_line(personas.country)}). Survey sample: "
+        f"{one_line(personas.sample)}",
         table(
             ("persona", "segment", "share of the survey's population"),
             ((code(persona.id), persona.name, f"{persona.share:.0%}") for persona in known),

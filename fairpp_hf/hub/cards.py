@@ -11,7 +11,8 @@ from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from fairpp_hf.dataset.folder_facts import FolderFacts, SplitFacts
+from fairpp_hf.dataset.builder import NOBODY_ASKED
+from fairpp_hf.dataset.folder_facts import FolderFacts, SplitFacts, parquet_path
 from fairpp_hf.dataset.folder_manifest import CARD
 from fairpp_hf.hub.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.card_text import DEFAULT_CONFIG, TITLE, card_fields, row_of
@@ -75,7 +76,22 @@ def dataset_metadata(facts: FolderFacts) -> DatasetCardData:
     )
     infos = {config: _dataset_info(config, splits, facts.features[config]) for config, splits in facts.splits.items()}
     DatasetInfosDict(infos).to_dataset_card_data(data)
+    # Read back as `info.license` and `info.description`, by which the card of a model trained on it knows whose answers they
+    # are and on what terms. `datasets` would not write them there.
+    listed = data["dataset_info"]
+    for entry in listed if isinstance(listed, list) else [listed]:
+        if facts.origin.licence is not None:
+            entry["license"] = facts.origin.licence
+        if entry["config_name"] != "questions":
+            entry["description"] = _provenance(facts, entry["config_name"])
     return data
+
+
+def _provenance(facts: FolderFacts, config: str) -> str:
+    weighting = f", weighting {facts.weighting.name}" if config.startswith("pairs-") else ""
+    what = row_of(config)
+    sentence = f"{what[0].upper()}{what[1:]}{weighting}; answers by {', '.join(facts.respondents)}."
+    return f"{sentence} {NOBODY_ASKED}" if facts.simulated else sentence
 
 
 def _config_entry(config: str, splits: dict[str, SplitFacts]) -> dict[str, Any]:
@@ -85,7 +101,8 @@ def _config_entry(config: str, splits: dict[str, SplitFacts]) -> dict[str, Any]:
         # `datasets` finds a local folder again in its cache by the folder's last name and a hash over the fields here, which
         # would otherwise stay the same when rows change: the digest keeps it from giving out the rows of an earlier build.
         "description": f"{row_of(config)}; content {digest.hexdigest()[:16]}",
-        "data_files": [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in splits],
+        # By name: a pattern would also take in what others put beside it, such as the shards of `Dataset.push_to_hub`.
+        "data_files": [{"split": split, "path": str(parquet_path(config, split))} for split in splits],
     }
     if config == DEFAULT_CONFIG:
         entry["default"] = True

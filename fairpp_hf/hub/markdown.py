@@ -1,5 +1,6 @@
 """Bits of Markdown that hold whatever a persona, a respondent or a file is called."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -22,8 +23,11 @@ def bullets(texts: Iterable[str]) -> str:
 
 
 def code(text: str) -> str:
-    """Code in Markdown, whatever backticks are in the text."""
-    return f"`{text}`" if "`" not in text else f"`` {text} ``"
+    """Code in Markdown, whatever backticks and line breaks are in the text."""
+    text = one_line(text)
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text}`"
 
 
 def one_line(text: str) -> str:

@@ -1,27 +1,21 @@
 """Answers and pairs in the shapes that other tools take: TRL's KTO, reward and SFT trainers, and the paper's wide table.
 
 The functions turn tables into tables, a column at a time. Pairs as they are, `PAIR_FEATURES`, are what TRL's DPOTrainer
-takes. `write_export` puts tables into a folder that `load_dataset` reads.
+takes. `write_export` of `export_folder` puts tables into a folder that `load_dataset` reads.
 """
 
-import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from datasets import Features, Value
 from numpy.typing import NDArray
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.weights import PreferenceWeights
-from fairpp_hf.questions import SPLITS, option_lines
+from fairpp_hf.questions import option_lines
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES
 from fairpp_hf.stable_hash import hash_strings
 from fairpp_hf.taxonomy import FORMS, load_taxonomy
@@ -34,33 +28,43 @@ class ExportFormat(NamedTuple):
     """What a row is."""
     use: str
     """What to do with it: which trainer takes it, and with which setting."""
+    task: str
+    """The Hub's name of what it is for."""
 
 
 FORMATS = {
     "dpo": ExportFormat(
         "a pair of option texts, chosen and rejected",
         "Train with trl.DPOTrainer, or with fairpp_hf.ReweightedDPOTrainer, which uses the weights.",
+        "text-generation",
     ),
     "kto": ExportFormat(
         "an option text, desirable or not",
         "Train with trl.KTOTrainer and KTOConfig(desirable_weight=2.0): there are two undesirable texts to each desirable "
         "one. It does not use the weights.",
+        "text-generation",
     ),
     "reward": ExportFormat(
         "a pair of option texts with a margin",
         "Train with trl.RewardTrainer, which uses the margins, but not the weights.",
+        "text-classification",
     ),
     "sft": ExportFormat(
         "a question with the target's answer",
         "Train with trl.SFTTrainer, or with fairpp_hf.ReweightedSFTTrainer, which uses the weights. Both learn the answer "
         "alone.",
+        "text-generation",
     ),
     "wide": ExportFormat(
         "a question with the answers of all personas, in the columns of the paper's tables",
         "No trainer takes it; tools that read the paper's tables do.",
+        "multiple-choice",
     ),
 }
 """The formats of `fairpp export`, by name."""
+
+EXPORT_MANIFEST = "fairpp_export.json"
+"""Beside the exported files: what they hold and where it came from."""
 
 _MESSAGES = PAIR_FEATURES["prompt"]
 _KEPT = {name: PAIR_FEATURES[name] for name in ("weight", "tier", "question_id", "persona")}
@@ -292,104 +296,3 @@ def _take(table: pa.Table, names: Sequence[str], rows: NDArray[np.int64]) -> dic
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array."""
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-# Files
-
-EXPORT_MANIFEST = "fairpp_export.json"
-"""Beside the exported files: what they hold and where it came from."""
-
-
-class ExportedFile(NamedTuple):
-    """A file that `write_export` wrote."""
-
-    path: str
-    """Relative to the folder."""
-    split: str
-    rows: int
-    size: int
-    """Bytes."""
-    sha256: str
-
-
-def write_export(
-    out: str | Path, tables: Mapping[str, pa.Table], about: Mapping[str, Any] | None = None
-) -> list[ExportedFile]:
-    """Write train.parquet and test.parquet, those that have rows, into a folder that `load_dataset` reads.
-
-    The folder is made beside its place and then moved there whole: an interruption leaves the old files or none. The
-    same tables give the same bytes.
-
-    Args:
-        out: the folder: new, empty, or written by an earlier call, whose files are then replaced.
-        tables: a table for `"train"`, `"test"` or both.
-        about: what to record in `fairpp_export.json` besides the files; as JSON takes it.
-
-    Raises:
-        ValueError: `out` holds files of other origin, or files of an earlier call that were changed since; or no table
-            has rows.
-    """
-    out = Path(out).expanduser().resolve()
-    _check_out(out)
-    filled = {split: tables[split] for split in SPLITS if split in tables and len(tables[split])}
-    if not filled:
-        raise ValueError(f"An export must have at least one row; got none for {', '.join(tables)}. Use other answers.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.exporting-", dir=out.parent))
-    try:
-        # The scratch folder is for its owner alone; one inside of it has the usual permissions.
-        new, old = scratch / "new", scratch / "old"
-        new.mkdir()
-        files = []
-        for split, table in filled.items():
-            file = new / f"{split}.parquet"
-            # As a dataset folder's files: what the Hub stores of a new version is what changed.
-            pq.write_table(table, file, compression="zstd", use_content_defined_chunking=True, write_page_index=True)
-            files.append(ExportedFile(file.name, split, len(table), file.stat().st_size, _digest(file)))
-        manifest = {
-            "about": "Written by `fairpp export`. It replaces the files listed here if they are unchanged.",
-            **(about or {}),
-            "files": [file._asdict() for file in files],
-        }
-        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-        (new / EXPORT_MANIFEST).write_text(text, encoding="utf-8", newline="\n")
-        try:
-            if out.exists():
-                out.rename(old)
-            new.rename(out)
-        except BaseException:
-            if old.exists() and not out.exists():
-                old.rename(out)
-            raise
-    finally:
-        shutil.rmtree(scratch)
-    return files
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a folder with anything in it but what an earlier export wrote."""
-    rule = f"The output folder must be new, empty, or written by `fairpp export`; got {out}"
-    advice = "Nothing was changed there. Choose another folder, or move the file away."
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ValueError(f"{rule}, which is a file. {advice}")
-    names = {entry.name for entry in out.iterdir()}
-    if names and EXPORT_MANIFEST not in names:
-        raise ValueError(f"{rule}, which holds {min(names)!r} and no {EXPORT_MANIFEST}. {advice}")
-    digests = {}
-    if names:
-        try:
-            files = json.loads((out / EXPORT_MANIFEST).read_bytes())["files"]
-            digests = {str(file["path"]): str(file["sha256"]) for file in files}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{rule}, whose {EXPORT_MANIFEST} cannot be read ({error!r}). {advice}") from error
-    for name in sorted(names - {EXPORT_MANIFEST}):
-        if name not in digests:
-            raise ValueError(f"{rule}, which holds {name!r} besides. {advice}")
-        if not (out / name).is_file() or _digest(out / name) != digests[name]:
-            raise ValueError(f"{rule}, where {name!r} was edited since. {advice}")
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from fairpp_hf.dataset.builder import CITATION
+from fairpp_hf.dataset.origin import PUBLISHED_LICENCE
 from fairpp_hf.personas import PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.preferences.schemes import SCHEMES, scheme_name
 from fairpp_hf.training.model_card_facts import ModelCardFacts, collect_facts
@@ -143,6 +144,7 @@ def _fields(facts: ModelCardFacts) -> dict[str, str]:
         "metrics": _metrics(facts),
         "versions": _bullets(f"{name} {version}" for name, version in facts.versions.items()),
         "limits": _bullets(_limits(facts)),
+        "licence": _licence(facts),
         "citations": _citations(facts),
         "persona_citation": _persona_citation(facts),
     }
@@ -433,6 +435,21 @@ def _limits(facts: ModelCardFacts) -> list[str]:
     if facts.given.get("simulated"):
         limits.append("Agreement with simulated answers says nothing about agreement with people.")
     return limits
+
+
+def _licence(facts: ModelCardFacts) -> str:
+    """What binds the model; its own licence is for whoever trained it to choose."""
+    unset = "This card sets no licence. The terms of the base model bind what is made from it"
+    licence = facts.given.get("licence")
+    if licence is None:
+        return f"{unset}, and those of the training data may add conditions."
+    said = f"{unset}. The answers that it was trained on are under `{licence}`."
+    if licence == PUBLISHED_LICENCE:
+        said += (
+            " That is CC BY-NC-SA 4.0, the licence of the published Fair-PP tables: name the authors, no commercial use, "
+            "share alike. What is derived from such answers may inherit it, this model included."
+        )
+    return said
 
 
 def _citations(facts: ModelCardFacts) -> str:

@@ -25,6 +25,7 @@ CARD_FACTS = {
     "persona_set": "a PersonaSet, or the name of one",
     "answers": "whose answers: 'survey', or the name or path of a run or dataset folder",
     "simulated": "bool: whether all answers were given in the personas' place, and none by a person",
+    "licence": "of the answers, a Hub id such as 'cc-by-4.0'",
     "comparison": "ids of the personas to move away from, 'nearest', or None for all others",
     "weighting": "the weighting scheme: a name, or a function",
     "alpha": "the scheme's exponent of a tier's number",
@@ -137,6 +138,8 @@ def collect_facts(
     description = " ".join((data.info.description or "").split()) if data is not None else ""
     if NOBODY_ASKED in description:
         given.setdefault("simulated", True)
+    if data is not None and data.info.license:
+        given.setdefault("licence", " ".join(data.info.license.split()))
     stage = "sft" if "sft" in trainer._tag_names else "dpo"
     base = given.get("base_model") or get_config_model_id(model.config)
     base_on_hub = _may_be_on_hub(base)

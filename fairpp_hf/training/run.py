@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow.compute as pc
 
+from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
+from fairpp_hf.dataset.origin import read_origin
 from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions import load_questions
@@ -313,11 +315,15 @@ def card_facts(arguments: PairArguments) -> dict[str, Any]:
     """What the model's card says of the pairs, and no trainer knows: `card_facts` of `WeightedModelCard`."""
     facts = {"target": arguments.target, "dataset_name": arguments.dataset_name}
     if arguments.dataset_name != BUILDER:
-        return facts
+        # A folder says so in its manifest; a dataset of the Hub, if at all, in the info of what was loaded.
+        licence = read_origin(Path(arguments.dataset_name) / FOLDER_MANIFEST).licence
+        return facts if licence is None else {**facts, "licence": licence}
     source = resolve_answers(arguments.answers, arguments.published_revision)
-    respondents = load_source(source, arguments.personas).respondents
+    answers = load_source(source, arguments.personas)
+    licence, respondents = answers.origin.licence, answers.respondents
     return {
         **facts,
+        **({} if licence is None else {"licence": licence}),
         "persona_set": source_personas(source, arguments.personas),
         "answers": arguments.answers,
         "simulated": all(name.endswith(SIMULATED) for name in respondents),

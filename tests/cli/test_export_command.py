@@ -69,12 +69,13 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     printed = capsys.readouterr().out.splitlines()
     matrix = load_answers(run_path).matrix()[TARGET]
     asked, left_out = int((matrix >= 0).sum()), int((matrix < 0).sum())
-    cells = [re.split(r" {2,}", line.strip()) for line in printed[:3]]
+    *cells, card = [re.split(r" {2,}", line.strip()) for line in printed[:4]]
+    assert card[0] == "data/kto/README.md"
     assert cells[0] == ["split", "rows", "file", "size"]
     assert [row[0] for row in cells[1:]] == ["train", "test"]
     assert [row[2] for row in cells[1:]] == ["data/kto/train.parquet", "data/kto/test.parquet"]
     assert sum(int(row[1]) for row in cells[1:]) == 3 * asked
-    assert printed[3:] == [
+    assert printed[4:] == [
         "Answers: known (simulated). All of them are simulated; nobody was asked.",
         "Licence of the answers: cc-by-4.0.",
         f"{left_out} of 40 questions have no valid answer of {TARGET} and give no pair.",
@@ -97,6 +98,8 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
         "simulated": True,
     }
     assert record["origin"]["kind"] == "run"
+    assert record["personas"] == list(load_personas().ids)
+    assert record["persona_set"] == load_personas().as_dict()
 
 
 def test_it_can_be_repeated_and_leaves_other_files_alone(run_path, tmp_path) -> None:
@@ -153,7 +156,9 @@ def test_what_is_held_out_is_in_the_test_file_alone(run_path, tmp_path) -> None:
 def test_a_split_without_answers_has_no_file(tmp_path) -> None:
     run = make_run(tmp_path / "run", train=0, test=10)
     assert command("--format", "kto", "--target", TARGET, "--answers", run, "--out", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fairpp_export.json", "test.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("README.md", "fairpp_export.json", "test.parquet")
+    ]
     assert list(exported(tmp_path / "out")) == ["test"]
 
 
@@ -217,6 +222,27 @@ def test_pairs_of_published_answers_keep_their_licence(tmp_path, capsys) -> None
     assert command("--format", "sft", "--target", TARGET, "--answers", published, "--out", tmp_path / "out") == 0
     assert "Licence of the answers: cc-by-nc-sa-4.0." in capsys.readouterr().out.splitlines()
     assert json.loads((tmp_path / "out" / "fairpp_export.json").read_text())["origin"]["licence"] == "cc-by-nc-sa-4.0"
+    loaded = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert loaded["train"].info.license == "cc-by-nc-sa-4.0"
+    assert "inherits it: name the authors, no commercial use" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_the_manifest_has_the_roles_of_a_wide_table_in_their_order(tmp_path) -> None:
+    """And their set whole; null where it is not known, as with answers of a folder without a manifest."""
+    out = tmp_path / "out"
+    assert command("--format", "wide", "--personas", "seven_segments_2025", "--out", out) == 0
+    record = json.loads((out / "fairpp_export.json").read_text("utf-8"))
+    personas = load_personas("seven_segments_2025")
+    assert record["personas"] == list(personas.ids)
+    assert record["persona_set"] == personas.as_dict()
+    source = tmp_path / "source" / "preferences"
+    source.mkdir(parents=True)
+    (rows,) = load_answers(make_run(tmp_path / "run")).preferences("train", ["loyal_nationals"])
+    pq.write_table(rows, source / "train-00000-of-00001.parquet")
+    assert command("--format", "wide", "--answers", tmp_path / "source", "--out", tmp_path / "two") == 0
+    record = json.loads((tmp_path / "two" / "fairpp_export.json").read_text("utf-8"))
+    assert record["personas"] == ["loyal_nationals"]
+    assert record["persona_set"] is None
 
 
 def test_the_wide_table_has_tiers_and_weights_of_a_target(run_path, tmp_path) -> None:

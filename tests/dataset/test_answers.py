@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import KnownRespondent, answer_of, make_run, some_questions
 
+from fairpp_hf.dataset import answers as answers_module
 from fairpp_hf.dataset.answers import answers_matrix, compact
 from fairpp_hf.dataset.origin import Origin, read_origin
 from fairpp_hf.dataset.sources import (
@@ -297,6 +298,19 @@ def test_a_record_that_cannot_be_read_is_no_record(
     ]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '"text"'])
+def test_a_manifest_that_cannot_be_read_is_no_record(
+    content: str, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_dataset_folder(tmp_path / "folder", answers=run, targets=[], progress=False)
+    manifest = tmp_path / "folder" / "fairpp_build.json"
+    manifest.write_text(content)
+    caplog.clear()
+    assert source_personas(resolve_answers(manifest.parent)) is None
+    (message,) = caplog.messages
+    assert message.startswith(f"The persona set of these answers is unknown: {manifest} cannot be read (")
+
+
 RULE = "answers must be 'survey', 'published', or the path of a run, a dataset folder or published tables"
 
 
@@ -332,6 +346,17 @@ def test_a_source_without_records_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_answers(folder)
+
+
+def test_a_run_without_replies_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", train=2, test=0)
+    with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
+        journal.execute("DELETE FROM replies")
+    message = (
+        f"answers must hold at least one record; got none in {run}. Ask with `fairpp generate`, or use other answers."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_answers(run)
 
 
 def test_published_revision_is_for_published_answers(run: Path) -> None:
@@ -390,7 +415,8 @@ def test_an_origin_that_cannot_be_read_is_unknown(
 ) -> None:
     manifest = tmp_path / "fairpp_build.json"
     manifest.write_text(json.dumps({"origin": record}))
-    assert read_origin(manifest) == Origin("folder", None)
+    for _ in range(3):
+        assert read_origin(manifest) == Origin("folder", None)
     assert caplog.messages == [
         "Where these answers were first given is unknown: An origin must be an object with the keys kind, licence, repo, "
         f"commit, answered_on, notes, texts or null, notes a list of texts; got {json.dumps(record)}. Got it at {manifest}."
@@ -405,6 +431,45 @@ def test_held_out_labels_override_the_splits_of_a_source(run: Path) -> None:
         assert divided.records is answers.records
         (rows,) = {len(table) for table in divided.preferences("test")}
         assert rows == is_held_out(answers.questions, kind).sum()
+
+
+@pytest.mark.parametrize(
+    ("kind", "dimension", "sentence"),
+    [
+        (
+            "dimensions",
+            2,
+            "heldout='dimensions' leaves nothing to test on: none of the 5 questions with answers has a held-out label "
+            "(1).",
+        ),
+        (
+            "dimensions",
+            1,
+            "heldout='dimensions' leaves nothing to train on: each of the 5 questions with answers has a held-out label "
+            "(1).",
+        ),
+        (
+            "groups",
+            2,
+            "heldout='groups' leaves nothing to test on: none of the 5 questions with answers has a held-out label (men, "
+            "Latino people, jewish people, heterosexual people, teenagers, people with disabilities).",
+        ),
+    ],
+)
+def test_a_division_with_one_side_alone_is_said_once(
+    kind: str, dimension: int, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    questions = load_questions()
+    wanted = (questions["dimension"].to_numpy() == dimension) & (np.array(questions["group"].to_pylist()) == "women")
+    table = records([(int(row), "p", 0) for row in np.flatnonzero(wanted)[:5]])
+    answers = compact(table, np.zeros(5, dtype=np.bool_))
+    answers_module._warn_once.cache_clear()
+    for _ in range(2):
+        assert answers.held_out(kind).is_test.tolist() == [dimension == 1] * 5
+    assert caplog.messages == [sentence]
+    caplog.clear()
+    load_answers().held_out(kind)
+    assert caplog.messages == []
 
 
 def with_replies(table: pa.Table) -> pa.Table:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import weakref
@@ -16,10 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, get_dataset_default_config_name, load_dataset
+from published_tables import write_published, write_scenarios
 from small_runs import make_run
 
 from fairpp_hf.dataset import folder as folder_module
-from fairpp_hf.dataset import folder_manifest
+from fairpp_hf.dataset import folder_manifest, sources
 from fairpp_hf.dataset.folder import WrittenFile, check_texts, write_dataset_folder
 from fairpp_hf.dataset.folder_facts import FolderFacts, agreement_matrix, answers_are_ours, count_answers, share_of
 from fairpp_hf.dataset.sources import load_answers
@@ -396,6 +398,42 @@ def test_a_folder_that_was_built_again_gives_its_new_rows(tmp_path: Path) -> Non
 
 def _answer(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["question_id"], row["persona"], row["answer"]
+
+
+def test_what_others_put_beside_our_files_is_not_read_with_them(run: Path, tmp_path: Path) -> None:
+    """Such as shards that `Dataset.push_to_hub` left in the repo, which a pattern would take in: 2 times 210 rows."""
+    out = tmp_path / "fairpp"
+    build(out, run, targets=[])
+    ours = out / "preferences" / "train-00000-of-00001.parquet"
+    for number in range(2):
+        shutil.copy(ours, ours.with_name(f"train-0000{number}-of-00002.parquet"))
+    assert len(list(load(out, tmp_path / "cache", split="train", streaming=True))) == 7 * 30
+    assert len(load(out, tmp_path / "cache", split="train")) == 7 * 30
+
+
+def test_the_licence_is_in_the_info_of_what_is_loaded(run: Path, tmp_path: Path) -> None:
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1])
+    for config in ("preferences", "pairs-loyal_nationals"):
+        assert load(tmp_path / "fairpp", tmp_path / "cache", config, split="test").info.license == "cc-by-4.0"
+
+
+def test_published_tables_are_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another commit may be at the top of `main` a moment later."""
+    asked = []
+
+    def download(repo: str, revision: str | None = None) -> Path:
+        """A commit of its own to each call."""
+        asked.append(repo)
+        folder = tmp_path / "hub" / (str(len(asked)) * 40)
+        return write_scenarios(folder) if repo == sources.SCENARIOS_REPO else write_published(folder)
+
+    monkeypatch.setattr(sources, "download_tables", download)
+    build(tmp_path / "fairpp", "published", targets=[])
+    assert asked == [sources.PUBLISHED_REPO, sources.SCENARIOS_REPO]
+    manifest = json.loads((tmp_path / "fairpp" / "fairpp_build.json").read_bytes())
+    assert manifest["origin"]["commit"] == "1" * 40
+    assert manifest["answers"]["fingerprint"].startswith("1" * 40)
+    assert manifest["scenario_origin"]["commit"] == "2" * 40
 
 
 def test_every_config_loads_and_streams_with_the_counts_of_its_header(run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The published tables as answers: against a plain importer, by hand, and every error."""
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -233,16 +234,6 @@ def test_columns_of_replies_with_nothing_in_them(nothing: pa.Array, tmp_path: Pa
         assert sentence == (NO_REPLIES.replace("replies", "replies of disengaged_battlers") if role == 3 else sentence)
     assert sentence == NO_REPLIES
     assert found == expected
-
-
-def test_a_file_without_replies_beside_one_with_replies(tmp_path: Path) -> None:
-    """Nulls where there are none: the model may have been asked, and have said nothing."""
-    write_table(rows_of(some_questions(test=0)), tmp_path / "train.parquet")
-    write_table(rows_of(some_questions(train=0), raw=False), tmp_path / "test.parquet")
-    answers = load_answers(tmp_path)
-    statuses = np.array(answers.records["loyal_nationals"]["status"].to_pylist())
-    assert set(statuses[answers.is_test]) == {"empty"}
-    assert "ok" in set(statuses[~answers.is_test])
 
 
 @pytest.mark.parametrize(
@@ -605,17 +596,21 @@ def test_offline_and_not_in_the_cache() -> None:
 
 
 def test_offline_and_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Laid out as huggingface_hub lays out its cache; its own tree listing says that nothing is missing."""
+    """Laid out as huggingface_hub lays out its cache, with its listing of the commit's files."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     commit = "0123456789abcdef" * 2 + "01234567"
     home = tmp_path / "datasets--tools-o--Fair-PP"
     write_published(home / "snapshots" / commit)
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit)
+    names = [f"data/{split}-00000-of-00001.parquet" for split in ("train", "test")]
+    listing = {"format_version": 1, "files": {name: {"size": 1, "blob_id": "0"} for name in (*names, "other.pdf")}}
+    (home / "trees").mkdir()
+    (home / "trees" / f"{commit}.json").write_text(json.dumps(listing))
     for revision in (None, "main", commit):
         source = resolve_answers("published", revision)
         assert source == ("published", home / "snapshots" / commit, "tools-o/Fair-PP", commit)
-        assert source.fingerprint() == commit
+        assert source.fingerprint().startswith(f"{commit}-")
     answers = load_answers("published")
     assert len(answers.questions) == 40
     assert answers.origin[:4] == ("published", "cc-by-nc-sa-4.0", "tools-o/Fair-PP", commit)

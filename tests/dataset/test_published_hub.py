@@ -10,7 +10,7 @@ from unittest import mock
 import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from loopback_hub import LoopbackHub, as_client, loopback_hub
 from published_tables import published_row, scenario_row, write_published, write_scenarios
 from small_runs import some_questions
@@ -142,6 +142,53 @@ def test_an_interrupted_download_goes_on(hub: LoopbackHub, tmp_path: Path) -> No
         load_answers("published")
     hub._faults.clear()
     assert len(load_answers("published").questions) == 40
+
+
+def test_files_that_another_download_left_are_not_the_whole(hub: LoopbackHub, tmp_path: Path) -> None:
+    """One file of two, and no listing of the commit, as `hf_hub_download` leaves them: offline, and with the Hub down."""
+    publish(hub, write_published(tmp_path / "tables"), **{"README.md": b"A card."})
+    for file in ("data/train-00000-of-00001.parquet", "README.md"):
+        hf_hub_download(PUBLISHED_REPO, file, repo_type="dataset")
+    message = (
+        f"answers='published' must find the dataset {PUBLISHED_REPO} at revision 'main' on the Hub or whole in its cache; "
+        "got files there of which nothing says that they are all, and no answer from the Hub. Load it once with a network "
+        f"(and without HF_HUB_OFFLINE), {LOCAL}"
+    )
+    with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+        for ask in (lambda: load_answers("published"), load):
+            with pytest.raises(ConnectionError, match=f"^{re.escape(message)}$"):
+                ask()
+    hub.fail("Fair-PP", times=50, status=503)
+    with pytest.raises(ConnectionError, match=f"^{re.escape(message)}$"):
+        load_answers("published")
+    hub._faults.clear()
+    assert {split: len(rows) for split, rows in load().items()} == {"train": 7 * 30, "test": 7 * 10}
+    with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+        assert len(load_answers("published").questions) == 40
+
+
+def test_what_was_built_of_a_part_is_built_anew(hub: LoopbackHub, tmp_path: Path) -> None:
+    """Beside the commit, the files that are there tell one dataset from another."""
+    publish(hub, write_published(tmp_path / "tables"))
+    source = resolve_answers("published")
+    assert source.path is not None
+    whole = source.fingerprint()
+    test = source.path / "data" / "test-00000-of-00001.parquet"
+    target = test.readlink()
+    test.unlink()
+    assert source.fingerprint() != whole
+    test.symlink_to(target)
+    assert source.fingerprint() == whole
+    (tmp_path / "short").write_bytes(test.read_bytes()[:-1])
+    test.unlink()
+    test.symlink_to(tmp_path / "short")
+    assert source.fingerprint() != whole
+
+
+def test_suffixes_in_capitals_are_downloaded(hub: LoopbackHub, tmp_path: Path) -> None:
+    folder = write_published(tmp_path / "tables", suffix=".csv")
+    hub.commit(PUBLISHED_REPO, {"ALL.CSV": (folder / "data/train-00000-of-00001.csv").read_bytes()})
+    assert len(load_answers("published").questions) == 30
 
 
 def test_refusals_say_what_to_do(hub: LoopbackHub, tmp_path: Path) -> None:

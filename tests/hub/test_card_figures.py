@@ -14,8 +14,8 @@ import pytest
 from card_facts import facts
 from PIL import Image
 
-from fairpp_hf.dataset.folder_facts import FolderFacts, TargetFacts
-from fairpp_hf.hub.card_figures import CardFigure, _short, draw_figures
+from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, TargetFacts
+from fairpp_hf.hub.card_figures import CardFigure, _labels, _short, _source, draw_figures
 
 
 def of_personas(*personas: str, **changes: Any) -> FolderFacts:
@@ -70,9 +70,10 @@ def test_the_alternative_text_names_the_pairs_that_agree_most_and_least() -> Non
     )
 
 
-def test_the_background_is_opaque() -> None:
+@pytest.mark.parametrize("respondent", ["openai:some-model", f"openai:{'some-org/some-long-model-name-' * 2}"])
+def test_the_background_is_opaque(respondent: str) -> None:
     """On a dark page, black text on no background would not be seen."""
-    for figure in draw_figures(facts()):
+    for figure in draw_figures(facts(respondents=(f"{respondent} (simulated)",))):
         pixels = np.asarray(image(figure).convert("RGBA"))
         assert pixels[..., 3].min() == 255
         # A white frame: nothing is cut off at an edge.
@@ -84,7 +85,13 @@ def test_one_persona_has_nobody_to_agree_with() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [[f"a_persona_with_quite_a_long_name_{number}" for number in range(12)], ["$x$", "$y_"]]
+    "names",
+    [
+        [f"a_persona_with_quite_a_long_name_{number}" for number in range(12)],
+        ["$x$", "$y_"],
+        ["忠诚者", "مواطن"],
+        ["\U0001f9d1\u200d\U0001f33e", "line\nbreak\ttab", "nul\x00", "\u202ea", "ŉ", "\ud800"],
+    ],
 )
 def test_many_personas_and_odd_names(names: list[str]) -> None:
     with warnings.catch_warnings():
@@ -95,6 +102,27 @@ def test_many_personas_and_odd_names(names: list[str]) -> None:
     assert len(figures) == 3
     if len(names) == 12:
         assert all(image(big).height > image(little).height for big, little in zip(figures, small, strict=True))
+
+
+def test_what_the_font_lacks_is_called_by_its_number() -> None:
+    """And a note says so: the font comes with matplotlib, and has no Chinese."""
+    found = of_personas("loyal_nationals", "忠诚者", "ångström\nand_son")
+    assert _labels(found) == {
+        "loyal_nationals": "Loyal Nationals",
+        "忠诚者": "Persona 2",
+        "ångström\nand_son": "Ångström And Son",
+    }
+    note = "\nPersona n: row n of the first table of answers"
+    assert _source(found) == f"Simulated answers by openai:some-model; no person was asked{note}"
+    assert _source(of_personas("a", "b")) == "Simulated answers by openai:some-model; no person was asked"
+    assert _source(facts(simulated=False, respondents=("我", "me"))) == "Answers by somebody, me"
+
+
+def test_poles_and_respondents_that_the_font_lacks() -> None:
+    odd = {1: DimensionFacts("自由", "平等"), 3: DimensionFacts("a\nb", "c")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_figures(facts(dimensions=odd, respondents=("模型 (simulated)",)))
 
 
 def test_a_dimension_that_a_persona_was_not_asked_about() -> None:

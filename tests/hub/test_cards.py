@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import markdown_it
 import pytest
 from card_facts import facts, split
 from datasets.info import DatasetInfosDict
@@ -51,18 +52,18 @@ def test_the_metadata_is_valid_for_the_hub() -> None:
         {
             "config_name": "questions",
             "data_files": [
-                {"split": "train", "path": "questions/train-*.parquet"},
-                {"split": "test", "path": "questions/test-*.parquet"},
+                {"split": "train", "path": "questions/train-00000-of-00001.parquet"},
+                {"split": "test", "path": "questions/test-00000-of-00001.parquet"},
             ],
         },
         {
             "config_name": "preferences",
-            "data_files": [{"split": "test", "path": "preferences/test-*.parquet"}],
+            "data_files": [{"split": "test", "path": "preferences/test-00000-of-00001.parquet"}],
             "default": True,
         },
         {
             "config_name": "pairs-loyal_nationals",
-            "data_files": [{"split": "test", "path": "pairs-loyal_nationals/test-*.parquet"}],
+            "data_files": [{"split": "test", "path": "pairs-loyal_nationals/test-00000-of-00001.parquet"}],
         },
     ]
     # No anchors and aliases, which a reader of the source would stumble over.
@@ -74,6 +75,14 @@ def test_dataset_info_is_what_datasets_reads_back() -> None:
     infos = DatasetInfosDict.from_dataset_card_data(DatasetCard(render_dataset_card(facts())).data)
     assert set(infos) == {"questions", "preferences", "pairs-loyal_nationals"}
     assert {config: info.features for config, info in infos.items()} == facts().features
+    assert {info.license for info in infos.values()} == {"cc-by-4.0"}
+    assert {config: info.description for config, info in infos.items()} == {
+        "questions": "",
+        "preferences": "A persona's answer to a question; answers by openai:some-model (simulated). All of them are "
+        "simulated; nobody was asked.",
+        "pairs-loyal_nationals": "A preference pair of loyal_nationals, weighting tier; answers by openai:some-model "
+        "(simulated). All of them are simulated; nobody was asked.",
+    }
     questions = infos["questions"]
     assert (questions.download_size, questions.dataset_size) == (284_200, 2_842_000)
     assert {name: (found.num_examples, found.num_bytes) for name, found in questions.splits.items()} == {
@@ -160,7 +169,10 @@ def test_simulation_is_said_before_anything_else() -> None:
     ):
         body = render_dataset_card(facts(respondents=respondents)).split("---\n", 2)[2].strip().splitlines()
         assert body[0].startswith("# ")
-        assert body[2].startswith(f"> **Simulated answers.** {words}")
+        # The comment marks the block that is renewed whatever people write around it.
+        assert body[1:3] == ["", "<!-- fairpp:notice -->"]
+        assert body[3].startswith(f"> **Simulated answers.** {words}")
+        assert body[4] == ""
     mixed = facts(respondents=("a person", "openai:some-model (simulated)"), simulated=False)
     text = render_dataset_card(mixed)
     assert "> **Mixed or unmarked answers.**" in text
@@ -171,6 +183,7 @@ def test_simulation_is_said_before_anything_else() -> None:
 def test_the_card_has_what_a_reader_needs() -> None:
     text = render_dataset_card(facts())
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "Configs",
         "Answers",
         "Columns",
         "Personas",
@@ -196,10 +209,64 @@ def test_the_card_has_what_a_reader_needs() -> None:
     ):
         assert words in text
     assert "$" not in text
-    assert "\n\n\n" not in text
     # Every column of the folder is described.
     for column in ("question_id", "prompt", "probabilities", "status", "rejected", "weight"):
         assert f"| `{column}` |" in text
+
+
+def test_the_introduction_can_be_edited_without_freezing_the_configs() -> None:
+    """Counts and load lines are in a section of their own."""
+    introduction, configs, *_ = render_dataset_card(facts()).split("\n## ")
+    assert configs.startswith("Configs\n\n| config | a row is | train | test |\n")
+    assert 'load_dataset("USER/fairpp", "preferences")' in configs
+    assert "| config |" not in introduction
+    assert "load_dataset(" not in introduction
+
+
+def test_the_notice_is_a_block_quote_in_a_browser() -> None:
+    """A comment ends the paragraph before it, and the quote begins on the next line."""
+    text = render_dataset_card(facts()).split("---\n", 2)[2]
+    html = markdown_it.MarkdownIt("commonmark").render(text)
+    assert "</h1>\n<!-- fairpp:notice -->\n<blockquote>\n<p><strong>Simulated answers.</strong> No person" in html
+
+
+def test_no_empty_field_leaves_a_hole() -> None:
+    bare = {name: found for name, found in facts().splits.items() if not name.startswith("pairs")}
+    scenarios = {
+        "scenario_origin": PUBLISHED,
+        "scenario_counts": {"loyal_nationals": {"none": 1, "A": 1, "B": 2, "C": 0}},
+        "splits": bare | {"scenarios": {"test": split(4)}},
+        "features": facts().features | {"scenarios": facts().features["preferences"]},
+        "targets": {},
+    }
+    survey = {"origin": Origin("survey", "cc-by-4.0"), "respondents": ("survey:britains_choice_2020 (simulated)",)}
+    for changes in ({}, {"targets": {}, "splits": bare}, {"persona_set": None}, survey, scenarios):
+        assert "\n\n\n" not in render_dataset_card(facts(**changes))
+    assert "\n\n\n" not in render_dataset_card(published())
+
+
+def test_odd_names_do_not_break_the_card() -> None:
+    """A line break in a name would begin a section of its own."""
+    names = ("p`1`", "q|x\n## y")
+    counts = {1: {"none": 0, "A": 1, "B": 0, "C": 0}, 3: {"none": 0, "A": 1, "B": 0, "C": 0}}
+    personas = load_personas()
+    odd = type(personas)(**(vars(personas) | {"publisher": "Us\n## and them", "sample": "10\n\n## people"}))
+    text = render_dataset_card(
+        facts(
+            respondents=("openai:a|b`c\n## z (simulated)",),
+            personas=names,
+            persona_set=odd,
+            answer_counts=dict.fromkeys(names, counts),
+            status_counts={name: {"ok": 4} for name in names},
+            targets={},
+        )
+    )
+    plain = render_dataset_card(facts(targets={}))
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        line for line in plain.splitlines() if line.startswith("#")
+    ]
+    assert "Respondent: `` openai:a|b`c ## z (simulated) ``." in text
+    assert "| `q\\|x ## y` | 2 | 100.0% | 0.0% | 0.0% | 0.0% |" in text
 
 
 def test_every_row_of_a_table_has_its_columns() -> None:

@@ -361,6 +361,14 @@ def test_a_card_that_the_hub_warns_of_is_taken(hub: LoopbackHub, card: bytes, wa
     assert hub.files("us/x") == {"README.md": card}
 
 
+def test_the_metadata_of_any_card_is_told(hub: LoopbackHub) -> None:
+    """JSON has no dates, which YAML has, and a card may be in another encoding than UTF-8."""
+    hub.commit("us/x", {"README.md": "---\npretty_name: Größe\nasked_on: 2025-01-31\n---\nFür alle.".encode("latin-1")})
+    told = HfApi().dataset_info("us/x").card_data
+    assert told is not None
+    assert told.to_dict() == {"pretty_name": "Gr\ufffd\ufffde", "asked_on": "2025-01-31"}
+
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from loopback_hub import LoopbackHub, Repo, loopback_hub
 from small_runs import make_run
 
 from fairpp_hf import push_dataset
+from fairpp_hf.dataset.builder import NOBODY_ASKED
 from fairpp_hf.dataset.card_merge import card_record
 from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST, manifest_bytes
 from fairpp_hf.hub import build_dataset_folder, push, push_errors
@@ -111,6 +112,8 @@ def test_what_is_loaded_back_equals_the_folder_to_the_byte(hub: LoopbackHub, bui
             (file,) = (built / config).glob(f"{split}-*.parquet")
             table = pq.read_table(file)
             assert rows.data.table.cast(table.schema).equals(table)
+            assert rows.info.license == "cc-by-4.0"
+            assert (NOBODY_ASKED in rows.info.description) == (config != "questions")
             streamed = load_dataset(REPO, config, split=split, streaming=True)
             assert streamed.features == rows.features
             assert list(streamed.take(5)) == list(rows.take(5))

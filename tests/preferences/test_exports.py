@@ -1,22 +1,21 @@
-"""Exports: rows worked out by hand, a plain loop over pairs, a step in each of TRL's trainers, and files that are safe."""
+"""Exports: rows worked out by hand, a plain loop over pairs, and a step in each of TRL's trainers."""
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset, Features, load_dataset
+from export_facts import export_facts
 from small_runs import some_questions
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_trainers import QUICK, message
 
-from fairpp_hf.preferences import exports, preference_weights
+from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences.export_folder import write_export
 from fairpp_hf.preferences.exports import (
-    EXPORT_MANIFEST,
     FORMATS,
     KTO_FEATURES,
     REWARD_FEATURES,
@@ -26,7 +25,6 @@ from fairpp_hf.preferences.exports import (
     sft_rows,
     wide_features,
     wide_rows,
-    write_export,
 )
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.schema import PAIR_FEATURES, QUESTION_FEATURES
@@ -283,7 +281,7 @@ def test_a_topic_that_is_not_ours_is_refused(questions, answers):
 
 def exported(tmp_path: Path, table: pa.Table) -> Dataset:
     """Written, and read back without any code of ours."""
-    write_export(tmp_path / "data", {"train": table})
+    write_export(tmp_path / "data", {"train": table}, export_facts())
     return load_dataset(str(tmp_path / "data"), split="train", cache_dir=str(tmp_path / "cache"))
 
 
@@ -356,124 +354,6 @@ def test_sft_trains_on_the_answers_alone(pairs, tmp_path):
     assert rows[0]["completion"][0]["content"] in text
     assert rows[0]["prompt"][0]["content"][:20] not in text
     trained(trainer)
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
-
-
-def test_what_is_written_loads_back_equal_and_always_in_the_same_bytes(pairs, tmp_path):
-    tables = {"train": pairs, "test": pairs.slice(4, 6)}
-    files = write_export(tmp_path / "a", tables, {"target": ODD})
-    assert [(file.path, file.split, file.rows) for file in files] == [
-        ("train.parquet", "train", len(pairs)),
-        ("test.parquet", "test", 6),
-    ]
-    assert all((tmp_path / "a" / file.path).stat().st_size == file.size for file in files)
-    manifest = json.loads((tmp_path / "a" / EXPORT_MANIFEST).read_text("utf-8"))
-    assert manifest["target"] == ODD
-    assert manifest["files"] == [file._asdict() for file in files]
-    write_export(tmp_path / "b", tables, {"target": ODD})
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    loaded = load_dataset(str(tmp_path / "a"), cache_dir=str(tmp_path / "cache"))
-    assert {split: rows.with_format("arrow")[:].to_pylist() for split, rows in loaded.items()} == {
-        split: table.to_pylist() for split, table in tables.items()
-    }
-    assert loaded["train"][0]["rejected"] == message("assistant", f"B. {ODD}")
-    streamed = load_dataset(str(tmp_path / "a"), split="test", streaming=True)
-    assert list(streamed) == tables["test"].to_pylist()
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_split_without_rows_has_no_file(split, pairs, tmp_path):
-    other = {"train": "test", "test": "train"}[split]
-    (file,) = write_export(tmp_path / "out", {split: pairs, other: pairs.slice(0, 0)})
-    assert sorted(contents(tmp_path / "out")) == [EXPORT_MANIFEST, file.path]
-    assert list(load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))) == [split]
-    with refused("An export must have at least one row; got none for train. Use other answers."):
-        write_export(tmp_path / "none", {"train": pairs.slice(0, 0)})
-    assert not (tmp_path / "none").exists()
-
-
-def test_an_earlier_export_is_replaced_and_read_as_it_is_now(pairs, tmp_path):
-    """`datasets` does not take the old rows out of its cache; of the old files, none stays behind."""
-    out = tmp_path / "out"
-    out.mkdir()
-    for tables in ({"train": pairs, "test": pairs}, {"train": pairs.slice(0, 2)}, {"train": kto_rows(pairs)}):
-        write_export(out, tables)
-        loaded = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
-        assert {split: rows.to_list() for split, rows in loaded.items()} == {
-            split: table.to_pylist() for split, table in tables.items()
-        }
-    assert sorted(contents(out)) == [EXPORT_MANIFEST, "train.parquet"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out"]
-
-
-def spoil_manifest(out: Path) -> None:
-    (out / EXPORT_MANIFEST).write_text("{}")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "what"),
-    [
-        (lambda out: (out / "notes.txt").write_text("mine"), "which holds 'notes.txt' besides"),
-        (lambda out: (out / "mine").mkdir(), "which holds 'mine' besides"),
-        (lambda out: (out / "train.parquet").write_bytes(b"mine"), "where 'train.parquet' was edited since"),
-        (lambda out: (out / EXPORT_MANIFEST).unlink(), f"which holds 'train.parquet' and no {EXPORT_MANIFEST}"),
-        (spoil_manifest, f"whose {EXPORT_MANIFEST} cannot be read (KeyError('files'))"),
-        (lambda out: (shutil.rmtree(out), out.write_text("mine")), "which is a file"),
-    ],
-)
-def test_files_of_other_origin_are_left_alone(spoil, what, pairs, tmp_path):
-    out = tmp_path / "out"
-    write_export(out, {"train": pairs})
-    spoil(out)
-    before = out.read_bytes() if out.is_file() else sorted(path.name for path in out.iterdir())
-    with refused(
-        f"The output folder must be new, empty, or written by `fairpp export`; got {out}, {what}. Nothing was changed "
-        "there. Choose another folder, or move the file away."
-    ):
-        write_export(out, {"train": pairs.slice(0, 2)})
-    assert (out.read_bytes() if out.is_file() else sorted(path.name for path in out.iterdir())) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("at", range(4))
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
-def test_an_interruption_leaves_the_old_files_or_none(at, error, pairs, tmp_path, monkeypatch):
-    """Stopped at the first or second file, at the first move and at the second; then it can be repeated."""
-    old = tmp_path / "old"
-    write_export(old, {"train": pairs})
-    before = contents(old)
-    calls = iter(range(100))
-
-    def faulty(real):
-        def call(*args, **kwargs):
-            if next(calls) == at:
-                raise error
-            return real(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(exports.pq, "write_table", faulty(exports.pq.write_table))
-        patch.setattr(Path, "rename", faulty(Path.rename))
-        with pytest.raises(type(error) if isinstance(error, Exception) else error):
-            write_export(old, {"train": pairs.slice(0, 2), "test": pairs})
-    assert contents(old) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    write_export(old, {"train": pairs.slice(0, 2), "test": pairs})
-    assert sorted(contents(old)) == [EXPORT_MANIFEST, "test.parquet", "train.parquet"]
-
-
-def test_the_folder_can_be_read_by_others(pairs, tmp_path):
-    write_export(tmp_path / "out", {"train": pairs})
-    (tmp_path / "made").mkdir()
-    assert (tmp_path / "out").stat().st_mode == (tmp_path / "made").stat().st_mode
-    assert os.access(tmp_path / "out" / "train.parquet", os.R_OK)
 
 
 def test_each_format_says_what_to_do_with_it():

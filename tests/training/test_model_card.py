@@ -10,11 +10,15 @@ import pytest
 from datasets import Dataset, load_dataset
 from huggingface_hub import ModelCard
 from peft import LoraConfig
+from published_tables import write_published
+from small_runs import make_run
 from tiny_models import tiny_model
 from transformers import TrainerState
 
 import fairpp_hf
 from fairpp_hf.dataset.builder import NOBODY_ASKED
+from fairpp_hf.dataset.folder import write_dataset_folder
+from fairpp_hf.hub import render_dataset_card
 from fairpp_hf.personas import load_personas
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
 from fairpp_hf.training.model_card import WeightedModelCard, model_metadata, render_model_card
@@ -26,6 +30,7 @@ from fairpp_hf.training.model_card_facts import (
     WeightFacts,
     collect_facts,
 )
+from fairpp_hf.training.run import PairArguments, card_facts
 
 GIVEN = {
     "target": "loyal_nationals",
@@ -326,6 +331,72 @@ def test_a_wheel_carries_the_template() -> None:
         file for pattern in project["tool"]["setuptools"]["package-data"]["fairpp_hf"] for file in package.glob(pattern)
     }
     assert package / "training" / "model_card_template.md" in carried
+
+
+def licence_of(text: str) -> str:
+    return re.search(r"^## Licence\n\n(.*?)\n\n## ", text, re.DOTALL | re.MULTILINE)[1]
+
+
+def test_the_licence_of_the_answers_is_said_and_none_is_claimed_for_the_model() -> None:
+    said = "This card sets no licence. The terms of the base model bind what is made from it"
+    for given, words in (
+        (GIVEN, f"{said}, and those of the training data may add conditions."),
+        (GIVEN | {"licence": "cc-by-4.0"}, f"{said}. The answers that it was trained on are under `cc-by-4.0`."),
+        (
+            GIVEN | {"licence": "cc-by-nc-sa-4.0"},
+            f"{said}. The answers that it was trained on are under `cc-by-nc-sa-4.0`. That is CC BY-NC-SA 4.0, the licence "
+            "of the published Fair-PP tables: name the authors, no commercial use, share alike. What is derived from such "
+            "answers may inherit it, this model included.",
+        ),
+    ):
+        text = render_model_card(facts(given=given))
+        assert licence_of(text) == words
+        assert ModelCard(text).data.license is None
+
+
+def test_data_that_says_its_licence_is_believed() -> None:
+    data = Dataset.from_dict({"weight": [1.0, 3.0]})
+    data.info.license = "cc-by-nc-sa-4.0\n"
+    assert collect_facts(trainer(train_dataset=data, card_facts={})).given["licence"] == "cc-by-nc-sa-4.0"
+    # what somebody says outright counts before it
+    assert collect_facts(trainer(train_dataset=data, card_facts={"licence": "mit"})).given["licence"] == "mit"
+    assert "licence" not in collect_facts(trainer(card_facts={})).given
+
+
+@pytest.mark.parametrize(
+    ("write", "licence"), [(write_published, "cc-by-nc-sa-4.0"), (make_run, "cc-by-4.0")], ids=["published", "run"]
+)
+def test_the_licence_comes_from_the_answers(write, licence, tmp_path) -> None:
+    """However they are trained on: through `train.py`, from a folder that was built of them, or from Python alone."""
+    source = write(tmp_path / "source")
+    assert card_facts(PairArguments("loyal_nationals", answers=str(source)))["licence"] == licence
+    build_folder(tmp_path / "folder", source)
+    of_folder = PairArguments("loyal_nationals", dataset_name=str(tmp_path / "folder"))
+    assert card_facts(of_folder)["licence"] == licence
+    options = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    for pairs in (
+        load_dataset("fairpp", "pairs", target="loyal_nationals", answers=source, **options),
+        load_dataset(str(tmp_path / "folder"), "pairs-loyal_nationals", **options),
+    ):
+        found = collect_facts(trainer(train_dataset=pairs, card_facts={}))
+        assert licence_of(render_model_card(found)).count(f"are under `{licence}`.") == 1
+
+
+def build_folder(out: Path, answers: Path) -> None:
+    """With a card, but without its figures."""
+    write_dataset_folder(
+        out,
+        card=lambda facts: {"README.md": render_dataset_card(facts).encode()},
+        answers=answers,
+        targets=["loyal_nationals"],
+        progress=False,
+    )
+
+
+def test_the_survey_has_no_terms_but_its_own() -> None:
+    found = card_facts(PairArguments("loyal_nationals"))
+    assert found["licence"] == "cc-by-4.0"
+    assert "NC-SA" not in render_model_card(facts(given=found))
 
 
 # -- with a trainer ----------------------------------------------------------------------------------------------------

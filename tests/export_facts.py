@@ -1,0 +1,22 @@
+"""What an export says of itself, made by hand, for the tests of its folder."""
+
+from typing import Any
+
+from fairpp_hf.preferences.export_folder import ExportFacts
+
+
+def export_facts(**changes: Any) -> ExportFacts:
+    """Pairs for `target`, by a run of one model in the roles of three personas."""
+    base = ExportFacts(
+        version="1.2.3",
+        format="dpo",
+        target="target",
+        weighting={"weighting": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None},
+        heldout=None,
+        personas=("target", "b", "c"),
+        persona_set=None,
+        respondents=("some-model (simulated)",),
+        simulated=True,
+        origin={"kind": "run", "licence": "cc-by-4.0", "repo": None, "commit": None, "answered_on": None, "notes": ()},
+    )
+    return base._replace(**changes)
