@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -575,11 +576,12 @@ def test_files_on_the_hub_that_cannot_be_read_for_a_while(hub: LoopbackHub, buil
         push_dataset(built, REPO)
 
 
-def test_offline_is_not_tried_again(built: Path, monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        ConnectionError,
-        match=r"^A push must reach the Hub; got HF_HUB_OFFLINE=1 for us/fairpp\. Unset it, and push again\.$",
+def test_offline_is_not_tried_again(hub: LoopbackHub, built: Path) -> None:
+    with (
+        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
+        pytest.raises(
+            ConnectionError, match=r"^A push must reach the Hub; got HF_HUB_OFFLINE=1 for us/fairpp\. Unset it, and"
+        ),
     ):
         push_dataset(built, REPO)
     assert hub.waits == []
