@@ -27,9 +27,10 @@ rows = lambda: load_dataset("fairpp", split="train+test")
 GENERATOR = """
 import fairpp_hf
 from datasets import Dataset
-from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.schema import PREFERENCE_FEATURES
 def generate():
+    # Inside, since `datasets` pickles what a generator refers to.
+    from fairpp_hf.dataset.sources import load_answers
     answers = load_answers()
     for split in ("train", "test"):
         for table in answers.preferences(split):
