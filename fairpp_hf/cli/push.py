@@ -44,7 +44,7 @@ def _report(push: "Push", dry_run: bool) -> str:
     size = sum(file.size for file in changes) / 1e6
     sent = "would be sent" if dry_run else "sent"
     lines.append(
-        f"{len(changes)} changes {sent}, {size:.2f} MB; {same} files are on the Hub already."
+        f"{len(changes)} changes {sent}, {size:.2f} MB; {same} files were on the Hub before."
         if changes
         else f"Nothing to send: all {same} files are on the Hub already."
     )
