@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from datasets import Dataset, get_dataset_config_names, load_dataset
 from huggingface_hub import constants
 from loopback_hub import LoopbackHub, Repo, loopback_hub
+from loopback_hub_store import HubError
 from small_runs import make_run
 
 from fairpp_hf import push_dataset
@@ -592,6 +594,32 @@ def test_the_hubs_own_words_are_passed_on(hub: LoopbackHub, built: Path, status:
     hub.fail("/commit/", status=status, message="your quota is used up.")
     with pytest.raises(kind, match=r" It said: your quota is used up\. "):
         push_dataset(built, REPO)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_killed_push_is_finished_by_the_same_command(
+    hub: LoopbackHub, built: Path, tmp_path: Path, is_taken: bool
+) -> None:
+    """The process dies while the Hub has its commit in hand, and the Hub takes it or not."""
+    command = [sys.executable, "-m", "fairpp_hf", "push", str(built), "--repo-id", REPO]
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+
+    def kill(_: Repo) -> None:
+        hub.before_commit = None
+        process.kill()
+        process.wait()
+        if not is_taken:
+            raise HubError(500, "not taken")
+
+    hub.before_commit = kill
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    sent = hub.count("PUT", "/storage/")
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert again.startswith("Nothing to send") == is_taken
+    assert_holds(hub, built, commits=1)
+    assert hub.count("PUT", "/storage/") == sent  # what was uploaded is not sent again
 
 
 # -- who may -------------------------------------------------------------------------------------------------------------
