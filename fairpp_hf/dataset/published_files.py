@@ -43,7 +43,14 @@ _SPLIT_IN_NAME = re.compile(
 @lru_cache
 def say_once(path: Path, sentence: str) -> None:
     """Once in the log of a process, however often the tables at a path are loaded."""
-    logger.warning("Published tables of %s: %s", path, sentence)
+    logger.warning("Published tables of %s: %s", _shown(path), sentence)
+
+
+def _shown(path: Path) -> str:
+    """Dataset and commit of a folder in the cache of the Hub, whose path is long; other paths as they are."""
+    if path.parent.name != "snapshots":
+        return str(path)
+    return f"{path.parents[1].name.removeprefix('datasets--').replace('--', '/')} at commit {path.name[:12]}"
 
 
 class TableFile(NamedTuple):

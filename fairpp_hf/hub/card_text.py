@@ -116,9 +116,7 @@ def _intro(facts: FolderFacts) -> str:
             "From the answers come weighted preference pairs for aligning a language model with one persona in particular."
         )
     if prose.published(facts):
-        texts.append(
-            "Questions and answers are those of the published Fair-PP tables, in columns with names and types."
-        )
+        texts.append("Questions and answers are those of the published Fair-PP tables, brought into other columns.")
     return " ".join(texts)
 
 
