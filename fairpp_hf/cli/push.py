@@ -49,9 +49,9 @@ def _report(push: "Push", dry_run: bool) -> str:
         else f"Nothing to send: all {same} files are on the Hub already."
     )
     if push.kept_on_card:
-        lines.append("Kept on the card, as people wrote it there: " + "; ".join(push.kept_on_card) + ".")
+        lines.append("Kept on the card, as people wrote it: " + "; ".join(push.kept_on_card) + ".")
     if push.renewed_on_card:
-        lines.append("Made anew on the card, although it was edited there: " + "; ".join(push.renewed_on_card) + ".")
+        lines.append("Made anew on the card, although it was edited: " + "; ".join(push.renewed_on_card) + ".")
     if push.left_out:
         more = f" and {len(push.left_out) - 5} more" if len(push.left_out) > 5 else ""
         lines.append(f"Not sent, since `fairpp build` did not write them: {', '.join(push.left_out[:5])}{more}.")

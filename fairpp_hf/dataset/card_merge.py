@@ -1,8 +1,8 @@
 """Merges a card made anew with one that people may have edited: what they wrote is kept, what was generated is renewed.
 
 A card is a YAML header and sections, each from a heading of the second level to the next; the text before the first heading
-is the introduction. Records of earlier cards, kept in the folder's manifest, tell a section that is as it was generated from
-one that somebody wrote or edited.
+is the introduction. A history of all that was generated for a card, kept in the folder's manifest, tells a section that was
+ever generated from one that somebody wrote or edited.
 """
 
 import datetime
@@ -28,7 +28,6 @@ _TILDES = re.compile(r" {0,3}(~{3,})")
 _NOTICE_BLOCK = re.compile(re.escape(NOTICE) + r"[ \t]*(?:\n>[^\n]*)*")
 _LOAD_LINE = re.compile(r'load_dataset\("[^"/\s]+/[^"\s]+"')
 
-
 _ABSENT = object()
 """For a value that is not there, where None is a value."""
 
@@ -49,8 +48,41 @@ class _Card(NamedTuple):
     """Title to text, heading included; a title that occurs again gets a number, as in `Notes #2`."""
 
 
-def card_record(text: str, where: str = "the generated card") -> dict[str, Any]:
-    """What a card is like: its metadata, and digests of its sections and its notice. JSON, for the folder's manifest.
+def card_history(text: str, earlier: Mapping[str, Any] | None = None) -> dict[str, dict[str, list[Any]]]:
+    """What was ever generated for a card: digests of sections, of its notice and of its configs' entries, and metadata.
+
+    Args:
+        text: of a generated card.
+        earlier: the history up to it.
+
+    Returns:
+        JSON: part, then name, to all different values, the newest last.
+    """
+    card = _parse(text, "the generated card")
+    now: dict[str, dict[str, Any]] = {
+        "sections": {title: _generated_digest(text) for title, text in card.sections.items()},
+        "notice": {INTRODUCTION: _digest(_notice(card.sections[INTRODUCTION]))},
+        "metadata": {name: value for name, value in _plain(card.metadata).items() if name not in (*_NAMED, _COMPUTED)},
+        **{key: _entry_digests(card.metadata.get(key)) for key in _NAMED},
+    }
+    return joined_histories(
+        earlier or {}, {part: {name: [value] for name, value in all_.items()} for part, all_ in now.items()}
+    )
+
+
+def joined_histories(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """All that is in either of two histories."""
+    joined: dict[str, dict[str, list[Any]]] = {}
+    for history in (first, second):
+        for part, names in history.items():
+            for name, values in names.items():
+                known = joined.setdefault(part, {}).setdefault(name, [])
+                known += [value for value in values if value not in known]
+    return joined
+
+
+def card_contents(text: str, where: str = "the card") -> dict[str, dict[str, Any]]:
+    """What a card says, as JSON: its metadata, and digests of its sections; for `merge_cards` as `sent`.
 
     Args:
         text: of the card.
@@ -59,59 +91,60 @@ def card_record(text: str, where: str = "the generated card") -> dict[str, Any]:
     Raises:
         ValueError: the YAML header cannot be read.
     """
-    return _record(_parse(text, where))
+    card = _parse(text, where)
+    return {
+        "metadata": _plain(card.metadata),
+        "sections": {title: _digest(text) for title, text in card.sections.items()},
+    }
 
 
 def merge_cards(
     new: str,
     existing: str,
-    before: Mapping[str, Any] | None,
+    history: Mapping[str, Any],
     *,
-    generated: Mapping[str, Any] | None = None,
     sent: Mapping[str, Any] | None = None,
     where: str = "the card",
 ) -> MergedCard:
     """Renew an existing card, and keep what people wrote.
 
-    A section of the existing card is written by people if it is neither as it was generated before nor as it is generated
-    now. It is kept, in its place; unless the new card has one of the same title that people wrote as well, and the existing
-    one is still as it was sent from there. Metadata are kept alike: foreign keys, values that were edited, and entries that
-    were added to a list or, by name, to `configs` and `dataset_info`. The block quote of the introduction that says what is
-    simulated is renewed in any case. What people
-    deleted from the existing card comes back, and comments in the YAML header are lost.
+    A section of the existing card is kept, in its place, if it was never generated; but for one that is still as it was sent
+    there, and that people have written anew where the new card comes from. Metadata are kept alike: foreign keys, values
+    that were edited, and entries that were added to a list or, by name, to `configs` and `dataset_info`. The block quote of
+    the introduction that says what is simulated, and our entries in `configs` and `dataset_info`, are renewed in any case.
+    What people deleted from either card comes back, and comments in the YAML header are lost.
 
     Merging the result again changes nothing; nor does merging a card that says all of this already, in whatever order and
     layout.
 
     Args:
-        new: the card to bring in.
+        new: the card to bring in: as generated, or with what people wrote into it where it comes from.
         existing: the card as it is.
-        before: `card_record` of the generated card that `existing` began as; None where it is not known, and then all of
-            `existing` counts as written by people.
-        generated: `card_record` of the generated card that `new` began as; None where all of it is generated.
-        sent: `card_record` of the card that was last brought in here as `new`, with what people had written into it; None
-            where there was none.
+        history: `card_history` of both cards; empty where nothing is known, and then all of `existing` counts as written by
+            people.
+        sent: `card_contents` of the card that was last brought in from there; None where none was.
         where: place of the existing card, for error messages.
 
     Raises:
         ValueError: a YAML header cannot be read.
     """
     mine, theirs = _parse(new, "the new card"), _parse(existing, where)
-    side = _Sides(generated or _record(mine), before or {}, sent or {})
-    metadata, kept = _merge_metadata(mine.metadata, theirs.metadata, side, where)
-    sections, renewed = dict(mine.sections), []
+    metadata, kept, renewed = _merge_metadata(mine.metadata, theirs.metadata, history, sent or {})
+    sections = dict(mine.sections)
+    generated, sent_sections = history.get("sections", {}), (sent or {}).get("sections", {})
     for title, text in theirs.sections.items():
-        own = _digest(mine.sections[title]) if title in mine.sections else _ABSENT
-        if not text.strip() or side.brings("sections", title, own, _digest(text)):
+        own, ever = mine.sections.get(title, ""), generated.get(title, [])
+        is_anew = own.strip() and _generated_digest(own) not in ever and _digest(text) == sent_sections.get(title)
+        if not text.strip() or _digest(text) == _digest(own) or _generated_digest(text) in ever or is_anew:
             continue
         if title != INTRODUCTION:
             sections[title] = text
             kept.append(f"section {title!r}")
             continue
-        sections[title], was_edited = _with_notice(text, mine.sections[title], side)
+        sections[title], was_edited = _with_notice(text, own, history)
         if was_edited:
             renewed.append("the notice on what is simulated")
-        if _digest(sections[title]) != _digest(mine.sections[title]):
+        if _digest(sections[title]) != _digest(own):
             kept.append("the introduction")
     ordered = _in_order(sections, list(mine.sections), list(theirs.sections))
     if _is_alike(metadata, theirs.metadata) and [(title, _digest(sections[title])) for title in ordered] == [
@@ -146,27 +179,7 @@ def _patterns(files: Any) -> Iterator[str]:
             yield from _patterns(value)
 
 
-class _Sides(NamedTuple):
-    """Records of what a new card began as, what the existing one began as, and what was last brought in."""
-
-    generated: Mapping[str, Any]
-    before: Mapping[str, Any]
-    sent: Mapping[str, Any]
-
-    def brings(self, part: str, name: str, new: Any, old: Any) -> bool:
-        """Whether the new card's value, or that it has none (`_ABSENT`), stands in place of the existing one's."""
-        generated, before, sent = (record.get(part, {}).get(name, _ABSENT) for record in self)
-        if old in (new, generated, before):
-            return True
-        return new is not _ABSENT and new != generated and old == sent
-
-
-def _record(card: _Card) -> dict[str, Any]:
-    return {
-        "metadata": _plain(card.metadata),
-        "sections": {title: _digest(text) for title, text in card.sections.items()},
-        "notice": _digest(_notice(card.sections[INTRODUCTION])),
-    }
+# Reading
 
 
 def _parse(text: str, where: str) -> _Card:
@@ -178,14 +191,17 @@ def _parse(text: str, where: str) -> _Card:
     rule = "The YAML header of a card must be"
     try:
         metadata = yaml.safe_load(header) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as a thirteenth month
         problem = " ".join(str(error).split())
         raise ValueError(f"{rule} valid; got an error in {where}: {problem}. Mend it there.") from error
     if not isinstance(metadata, dict):
         raise ValueError(f"{rule} a mapping; got {type(metadata).__name__} in {where}. Mend it there.")
     for key in _NAMED:
         entries = metadata.get(key) or []
-        if not all(isinstance(entry, dict) for entry in (entries if isinstance(entries, list) else [entries])):
+        if not all(
+            isinstance(entry, dict) and isinstance(entry.get("config_name", ""), str)
+            for entry in (entries if isinstance(entries, list) else [entries])
+        ):
             raise ValueError(
                 f"{key} of a card must be a list of mappings with a config_name; got {entries!r} in {where}. Mend it there."
             )
@@ -195,7 +211,8 @@ def _parse(text: str, where: str) -> _Card:
 def _sections(body: str) -> dict[str, str]:
     sections = {INTRODUCTION: ""}
     title = INTRODUCTION
-    lines = body.splitlines(keepends=True)
+    # Not splitlines, which takes more characters for the end of a line than Markdown does.
+    lines = re.findall(r"[^\n]*\n|[^\n]+\Z", body)
     end = -1
     for number, line in enumerate(lines):
         if number > end:
@@ -226,15 +243,26 @@ def _block_end(lines: Sequence[str], start: int) -> int:
 
 
 def _digest(text: str) -> str:
-    """Of the text without blank lines around it and spaces at line ends, which editors change unasked, and without the name
-    of the repo or folder that a line loads, which depends on where the card stands.
-    """
-    lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
-    return hashlib.sha256(_LOAD_LINE.sub('load_dataset("', lines).encode()).hexdigest()
+    """Of the text without blank lines around it and spaces at line ends, which editors change unasked."""
+    lines = "\n".join(line.rstrip() for line in text.strip().split("\n"))
+    return hashlib.sha256(lines.encode()).hexdigest()[:32]
+
+
+def _generated_digest(text: str) -> str:
+    """Of a text as it was generated, whatever repo or folder its load lines name, which depends on where the card stands."""
+    return _digest(_LOAD_LINE.sub('load_dataset("', text))
+
+
+def _entry_digests(entries: Any) -> dict[str, str]:
+    """Digests by `config_name`, without `default`, which goes where another config is the default."""
+    return {
+        entry["config_name"]: _digest(repr(sorted(item for item in _plain(entry).items() if item[0] != "default")))
+        for entry in _as_list(entries)
+    }
 
 
 def _plain(value: Any) -> Any:
-    """Metadata as JSON has them, so that a date is the same here and in a record."""
+    """Metadata as JSON has them, so that a date is the same here and in a manifest."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
@@ -244,16 +272,25 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
+def _as_list(entries: Any) -> list[dict[str, Any]]:
+    """One entry may stand without a list around it, and without a name, which is then `default`."""
+    listed = entries if isinstance(entries, list) else [entries] if entries else []
+    return [{"config_name": "default"} | entry for entry in listed]
+
+
+# Sections
+
+
 def _notice(introduction: str) -> str:
     block = _NOTICE_BLOCK.search(introduction)
     return block[0] if block else ""
 
 
-def _with_notice(edited: str, generated: str, side: _Sides) -> tuple[str, bool]:
-    """The edited introduction with the generated one's notice, and whether its own notice had been edited."""
-    notice, old = _notice(generated), _notice(edited)
-    known = [_digest(notice), *(record.get("notice") for record in side)]
+def _with_notice(edited: str, new: str, history: Mapping[str, Any]) -> tuple[str, bool]:
+    """The edited introduction with the new one's notice, and whether its own notice had been edited."""
+    notice, old = _notice(new), _notice(edited)
     if old:
+        known = [_digest(notice), *history.get("notice", {}).get(INTRODUCTION, [])]
         return edited.replace(old, notice), _digest(old) not in known
     if not notice:
         return edited, False
@@ -283,50 +320,59 @@ def _body(sections: Iterable[str]) -> str:
     return f"{body.rstrip()}\n"
 
 
+# Metadata
+
+
 def _merge_metadata(
-    new: Mapping[str, Any], old: Mapping[str, Any], side: _Sides, where: str
-) -> tuple[dict[str, Any], list[str]]:
-    merged, kept = dict(new), []
+    new: Mapping[str, Any], old: Mapping[str, Any], history: Mapping[str, Any], sent: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    merged, kept, renewed = dict(new), list[str](), list[str]()
+    generated, brought = history.get("metadata", {}), sent.get("metadata", {})
     for key, value in old.items():
-        ours = new.get(key)
+        name, ours = str(key), new.get(key, _ABSENT)
         if key in _NAMED:
-            merged[key], foreign = _merge_by_name(key, ours, value, side)
-            kept += [f"{key} {name!r}" for name in foreign]
+            merged[key], foreign, edited = _merge_by_name(new.get(key), value, history.get(key, {}))
+            kept += [f"{key} {entry!r}" for entry in foreign]
+            renewed += [f"{key} {entry!r}" for entry in edited]
             if not merged[key]:
                 del merged[key]
         elif key == _COMPUTED:
             continue
         elif isinstance(ours, list):
-            earlier = side.before.get("metadata", {}).get(key) or []
-            known = [*map(_plain, ours), *(earlier if isinstance(earlier, list) else [earlier])]
+            known = [_plain(entry) for entry in ours]
+            for earlier in generated.get(name, []):
+                known += earlier if isinstance(earlier, list) else [earlier]
             # One entry may stand without a list around it.
             added = [entry for entry in (value if isinstance(value, list) else [value]) if _plain(entry) not in known]
             merged[key] = [*ours, *added]
             kept += [f"{_plain(entry)!r} in {key}" for entry in added]
-        elif not side.brings("metadata", str(key), _plain(ours) if key in new else _ABSENT, _plain(value)):
-            merged[key] = value
-            instead = f" (made from the data: {_plain(ours)!r})" if key in new else ""
-            kept.append(f"{key}: {_plain(value)!r}{instead}")
-    _leave_one_default(merged, {config.get("config_name") for config in _as_list(new.get("configs"))})
-    return merged, kept
+        else:
+            own, there, ever = (ours if ours is _ABSENT else _plain(ours)), _plain(value), generated.get(name, [])
+            is_anew = own is not _ABSENT and own not in ever and there == brought.get(name, _ABSENT)
+            if there != own and there not in ever and not is_anew:
+                merged[key] = value
+                kept.append(f"{key}: {there!r}" + ("" if own is _ABSENT else f" (instead of {own!r})"))
+    _leave_one_default(merged, {config["config_name"] for config in _as_list(new.get("configs"))})
+    return merged, kept, renewed
 
 
-def _merge_by_name(key: str, new: Any, old: Any, side: _Sides) -> tuple[list[dict[str, Any]], list[str]]:
-    """Entries that are told apart by `config_name`: ours, then those which were never generated."""
+def _merge_by_name(
+    new: Any, old: Any, generated: Mapping[str, list[str]]
+) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """Entries by `config_name`: ours, then those that were never generated; with the names of these, and of edited ones."""
     ours, theirs = _as_list(new), _as_list(old)
-    earlier = [entry for record in side[:2] for entry in _as_list(record.get("metadata", {}).get(key))]
-    names = {entry["config_name"] for entry in (*ours, *earlier)}
+    names = {entry["config_name"] for entry in ours} | set(generated)
     foreign = [entry for entry in theirs if entry["config_name"] not in names]
-    return [*ours, *foreign], [str(entry["config_name"]) for entry in foreign]
+    now = _entry_digests(new)
+    edited = [
+        name
+        for name, digest in _entry_digests([entry for entry in theirs if entry["config_name"] in generated]).items()
+        if digest not in (now.get(name), *generated[name])
+    ]
+    return [*ours, *foreign], [entry["config_name"] for entry in foreign], edited
 
 
-def _as_list(entries: Any) -> list[dict[str, Any]]:
-    """One entry may stand without a list around it, and without a name, which is then `default`."""
-    listed = entries if isinstance(entries, list) else [entries] if entries else []
-    return [{"config_name": "default"} | entry for entry in listed]
-
-
-def _leave_one_default(metadata: dict[str, Any], ours: set[Any]) -> None:
+def _leave_one_default(metadata: dict[str, Any], ours: set[str]) -> None:
     """Of two default configs, the one that people declared; `datasets` takes one that is called so for a default, too."""
     configs = _as_list(metadata.get("configs"))
     if sum(config.get("default") is True or config["config_name"] == "default" for config in configs) > 1:

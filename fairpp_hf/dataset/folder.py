@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from fairpp_hf import __version__
 from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.dataset.builder import answer_pairs, missing_pairs, shares_unknown
-from fairpp_hf.dataset.card_merge import card_record, merge_cards
+from fairpp_hf.dataset.card_merge import card_history, merge_cards
 from fairpp_hf.dataset.folder_facts import (
     FolderFacts,
     PairWeighting,
@@ -159,11 +159,12 @@ def write_dataset_folder(
         files, splits = _write_parquet(built, out.name, contents, progress)
         facts = _facts(contents, splits)
         generated = card(facts)
-        record = card_record(generated[CARD].decode())
+        card_text = generated[CARD].decode()
+        history = card_history(card_text, recorded.history)
         if (out / CARD).is_file():
             generated = {**generated, CARD: _merged_card(generated[CARD], out / CARD, recorded)}
         files += _write_card(built, generated)
-        (built / FOLDER_MANIFEST).write_bytes(manifest_bytes(_manifest(facts, source, files, record)))
+        (built / FOLDER_MANIFEST).write_bytes(manifest_bytes(_manifest(facts, source, files, card_text, history)))
         move_into_place(built, out, {str(file.path): file.sha256 for file in files}, recorded)
     finally:
         shutil.rmtree(scratch)
@@ -387,9 +388,7 @@ def _write_card(built: Path, files: Mapping[str, bytes]) -> list[WrittenFile]:
 
 def _merged_card(generated: bytes, existing: Path, recorded: Recorded) -> bytes:
     """The new card with what people wrote into the old one."""
-    text = read_card(existing)
-    before = recorded.card_before(existing.read_bytes())
-    merged = merge_cards(generated.decode(), text, before, where=str(existing))
+    merged = merge_cards(generated.decode(), read_card(existing), recorded.history, where=str(existing))
     if merged.kept:
         logger.warning("Kept in %s, as people wrote it: %s.", existing, "; ".join(merged.kept))
     if merged.renewed:
@@ -398,7 +397,7 @@ def _merged_card(generated: bytes, existing: Path, recorded: Recorded) -> bytes:
 
 
 def _manifest(
-    facts: FolderFacts, source: AnswerSource, files: Sequence[WrittenFile], card: Mapping[str, Any]
+    facts: FolderFacts, source: AnswerSource, files: Sequence[WrittenFile], card: str, history: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "about": "Written by `fairpp build`. It replaces only files listed here, and only if they are unchanged.",
@@ -415,6 +414,7 @@ def _manifest(
         "answer_counts": {persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()},
         "status_counts": facts.status_counts,
         "files": [file._asdict() | {"path": str(file.path)} for file in files],
-        # Tells what people write on the card later from what was generated.
+        # These tell what people write on the card from what was generated.
         "card": card,
+        "card_history": history,
     }

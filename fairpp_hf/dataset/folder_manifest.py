@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from fairpp_hf.dataset.card_merge import card_record
-
 FOLDER_MANIFEST = "fairpp_build.json"
 """A dataset folder's record of how it was built; folders from elsewhere need none."""
 
 CARD = "README.md"
+
+PUSHES = "fairpp_push.json"
+"""What was pushed from a folder, by repo: `card_contents` of the card. Stays in the folder."""
 
 _ADVICE = "Nothing was changed there. Choose another folder, or move the file away."
 
@@ -23,21 +24,13 @@ class Recorded(NamedTuple):
     files: dict[str, set[str]]
     """Path relative to the folder to the SHA-256, in hexadecimal, that the file may have. While a new build is moved into
     place, a file may be the old one or the new one: then there are two."""
-    card: Mapping[str, Any] | None
-    """`card_record` of the generated card; None where an older version wrote the manifest."""
-    sent: Mapping[str, Any] | None
-    """`card_record` of the card that was pushed with the manifest, with what people had written into it at home; None in a
-    folder that was not."""
-
-    def card_before(self, existing: bytes) -> Mapping[str, Any] | None:
-        """`card_record` of the generated card that an existing one began as; None where it cannot be told."""
-        if self.card is None and hashlib.sha256(existing).hexdigest() in self.files.get(CARD, ()):
-            # As an older version wrote it: all of it is generated.
-            return card_record(existing.decode("utf-8"))
-        return self.card
+    card: str | None
+    """The card as it was generated, before people wrote into it; None where nothing was built yet."""
+    history: Mapping[str, Any]
+    """`card_history` of that card and of all that stood there before."""
 
 
-NOTHING_RECORDED = Recorded({}, None, None)
+NOTHING_RECORDED = Recorded({}, None, {})
 
 
 def read_card(path: Path) -> str:
@@ -68,7 +61,12 @@ def read_manifest(content: bytes, rule: str) -> Recorded:
     try:
         tree = json.loads(content)
         entries = [(str(entry["path"]), str(entry["sha256"])) for entry in tree["files"]]
-        card, sent = (_checked_record(tree.get(key)) for key in ("card", "sent_card"))
+        card, history = tree.get("card"), tree.get("card_history", {})
+        if not (
+            isinstance(card, str | None)
+            and all(isinstance(values, list) for part in history.values() for values in part.values())
+        ):
+            raise ValueError("of another form")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{rule}, whose {FOLDER_MANIFEST} cannot be read ({error!r}).") from error
     files: dict[str, set[str]] = {}
@@ -77,13 +75,7 @@ def read_manifest(content: bytes, rule: str) -> Recorded:
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{rule}, whose {FOLDER_MANIFEST} lists {name!r}, a path outside of it.")
         files.setdefault(name, set()).add(digest)
-    return Recorded(files, card, sent)
-
-
-def _checked_record(record: Any) -> dict[str, Any] | None:
-    if record is None:
-        return None
-    return {"metadata": dict(record["metadata"]), "sections": dict(record["sections"]), "notice": str(record["notice"])}
+    return Recorded(files, card, history)
 
 
 def manifest_bytes(tree: Mapping[str, Any]) -> bytes:
@@ -106,6 +98,8 @@ def check_place(out: Path) -> Recorded:
     rule = f"The output folder must be new, empty, or written by `fairpp build`; got {out}"
     if out.exists() and not out.is_dir():
         raise ValueError(f"{rule}, which is a file. {_ADVICE}")
+    if (out / CARD).is_dir():
+        raise ValueError(f"{rule}, where {CARD!r} is a folder. {_ADVICE}")
     above = next(folder for folder in out.parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{rule}, but {above} is a file. {_ADVICE}")
@@ -149,7 +143,7 @@ def move_into_place(built: Path, out: Path, files: Mapping[str, str], recorded: 
     # Until all files are moved, the manifest lists old and new ones: an interrupted move can be repeated.
     both = [{"path": name, "sha256": digest} for name, digests in recorded.files.items() for digest in sorted(digests)]
     both += [{"path": name, "sha256": digest} for name, digest in files.items()]
-    (built / "moving.json").write_bytes(manifest_bytes({"files": both, "card": recorded.card}))
+    (built / "moving.json").write_bytes(manifest_bytes({"files": both, "card_history": recorded.history}))
     os.replace(built / "moving.json", out / FOLDER_MANIFEST)
     for name in files:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

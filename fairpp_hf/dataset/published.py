@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.exported_tables import read_export, role_personas
+from fairpp_hf.dataset.exported_tables import read_export, role_personas, without_record
 from fairpp_hf.dataset.published_answers import (
     OPTIONS,
     RoleColumns,
@@ -119,12 +119,18 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
         and what comes in one table with them are test questions.
 
     Raises:
-        ValueError: a column is missing, there are answers of several models or in another coding, a label is unknown or
-            contradicts another, a question is there twice, or no text can be parsed.
+        ValueError: a file of an export was changed since, or one of another persona set has no record; a column is missing,
+            there are answers of several models or in another coding, a label is unknown or contradicts another, a question
+            is there twice, or no text can be parsed.
     """
     columns = _files_of(path, scenarios=scenarios)
-    personas = role_personas(path)
+    export, personas = read_export(path), role_personas(path)
     model = _model_of(columns, len(personas), path)
+    notes = []
+    if export is None:
+        notes += without_record(model, path)
+    else:
+        export.check_unchanged(file.path for file in columns)
     text = SCENARIO_TEXT if scenarios else QUESTION_TEXT
     present = {name for names in columns.values() for name in names}
     roles = []
@@ -148,7 +154,6 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
     table = table.take(pa.array(kept)).combine_chunks()
     file = rows.file()[kept]
 
-    notes = []
     if len(kept) < len(parsed):
         notes.append(
             f"{len(parsed) - len(kept):,} of {len(parsed):,} questions are left out, since their text has no lines 'A. ', "
@@ -163,8 +168,8 @@ def import_tables(path: Path, *, scenarios: bool = False) -> ImportedTables:
         is_test = np.array([source.split == "test" for source in rows.files])[file]
     if len(kept) < len(load_questions()) and not scenarios:
         notes.append(f"These are {len(kept):,} of the {len(load_questions()):,} questions.")
-    exported = read_export(path) is not None
-    records, counted = read_records(table, questions, model, roles, file, _names(rows.files, path), exported=exported)
+    names = _names(rows.files, path)
+    records, counted = read_records(table, questions, model, roles, file, names, exported=export is not None)
     notes += counted
     for note in notes:
         say_once(path, note)

@@ -183,10 +183,12 @@ def _check_coding(value: pa.Array, column: str, files: Sequence[str]) -> None:
     numbers = np.unique(known[~np.isnan(known)])
     rule = "Answers must be 0, 1 and 2, or the letters A, B and C"
     where = f"column {column!r} of {first_few(files)}"
-    if 3 in numbers and np.isin(numbers, (1, 2, 3)).all():
+    if 3 in numbers:
+        # Whatever else is there: 0, 9 or -1 may stand for a missing answer beside 1 to 3.
+        others = first_few([f"{number:g}" for number in numbers if number != 3])
         raise ValueError(
-            f"{rule}; got {', '.join(f'{number:g}' for number in numbers)} in {where}. Counted from 1, as these seem to be, "
-            "an answer A would be read as B. Subtract 1."
+            f"{rule}; got 3{' beside ' * bool(others)}{others} in {where}. Counted from 1, as a 3 suggests, an answer A "
+            "would be read as B. Subtract 1 from the answers, and leave a cell empty where there is none."
         )
     if len(known) and not np.isin(numbers, np.arange(len(OPTION_LETTERS))).any():
         got = first_few([f"{number:g}" for number in numbers]) or "other texts"

@@ -264,6 +264,20 @@ def column_names(file: Path) -> list[str]:
     return names
 
 
+def schema_metadata(file: Path) -> Mapping[bytes, bytes]:
+    """What a Parquet file's schema says besides the columns; empty for a CSV file.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if file.suffix.lower() != ".parquet":
+        return {}
+    try:
+        return pq.read_schema(file).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(file, error) from error
+
+
 def read_columns(file: Path, names: Sequence[str]) -> pa.Table:
     """Some columns of a file; those of a CSV file as texts, nothing between two commas as null.
 

@@ -73,7 +73,8 @@ class AnswerSource(NamedTuple):
         if self.kind == "published":
             tables, export = tables_fingerprint(self.path), read_export(self.path)
             # The same columns may be other personas'.
-            return tables if export is None else f"{tables}-{hashlib.sha256(export.manifest.read_bytes()).hexdigest()}"
+            record = "" if export is None else f"-{hashlib.sha256(json.dumps(export.record).encode()).hexdigest()}"
+            return tables + record
         digest = hashlib.sha256()
         for split, files in (_parquet_files(self.path) | _parquet_files(self.path, "scenarios")).items():
             for file in files:
@@ -234,7 +235,7 @@ def source_origin(source: AnswerSource) -> Origin:
     if source.kind == "folder":
         return read_origin(source.path / FOLDER_MANIFEST)
     if (export := read_export(source.path)) is not None:
-        return read_origin(export.manifest)
+        return export.origin()
     # Another local file in this shape may come from anybody: it is taken for what it looks like.
     return Origin("published", PUBLISHED_LICENCE, source.repo or source.path.name, source.commit)
 
@@ -259,7 +260,11 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
     recorded: PersonaSet | None
     if source.kind == "published":
         export = read_export(source.path)
-        recorded = load_personas(DEFAULT_PERSONA_SET) if export is None else _recorded_personas(export.manifest)
+        recorded = (
+            load_personas(DEFAULT_PERSONA_SET)
+            if export is None
+            else _recorded_set(export.record.get("persona_set"), export.where)
+        )
     else:
         recorded = _recorded_personas(source.path / (RUN_MANIFEST if source.kind == "run" else FOLDER_MANIFEST))
     if recorded is None:
@@ -276,16 +281,27 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
 
 
 def _recorded_personas(manifest: Path) -> PersonaSet | None:
-    """The persona set in the manifest of a run, folder or export; None where there is none, or one that cannot be read."""
+    """The persona set in the manifest of a run or folder; None where there is none, or one that cannot be read."""
     if not manifest.is_file():
         return None
     try:
         tree = json.loads(manifest.read_bytes())
         record = tree["personas"].get("record") if manifest.name == RUN_MANIFEST else tree.get("persona_set")
-        # Before sets were recorded whole, there was a name here, which may mean another set by now.
-        return recorded_personas(record, str(manifest)) if isinstance(record, dict) else None
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         logger.warning("The persona set of these answers is unknown: %s cannot be read (%r).", manifest, error)
+        return None
+    return _recorded_set(record, manifest)
+
+
+def _recorded_set(record: object, where: Path) -> PersonaSet | None:
+    """The persona set of a record; None where it has none, or one that cannot be read, which is logged."""
+    # Before sets were recorded whole, there was a name here, which may mean another set by now.
+    if not isinstance(record, dict):
+        return None
+    try:
+        return recorded_personas(record, str(where))
+    except (KeyError, TypeError, AttributeError) as error:
+        logger.warning("The persona set of these answers is unknown: %s cannot be read (%r).", where, error)
     except ValueError as error:
         logger.warning("The persona set of these answers is unknown: %s", error)
     return None

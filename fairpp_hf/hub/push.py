@@ -8,9 +8,7 @@ with, since ours names the commit that it follows.
 import fnmatch
 import hashlib
 import json
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,19 +23,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from fairpp_hf.dataset.card_merge import MergedCard, card_record, config_patterns, merge_cards
-from fairpp_hf.dataset.folder_manifest import (
-    CARD,
-    FOLDER_MANIFEST,
-    NOTHING_RECORDED,
-    Recorded,
-    file_digest,
-    manifest_bytes,
-    read_card,
-    read_manifest,
-)
-from fairpp_hf.hub.card_text import REPO_ID
+from fairpp_hf.dataset.card_merge import MergedCard, config_patterns, merge_cards
+from fairpp_hf.dataset.folder_manifest import CARD, FOLDER_MANIFEST, NOTHING_RECORDED, Recorded, read_manifest
 from fairpp_hf.hub.push_errors import ATTEMPTS, FileUnreadable, in_short, wait_or_give_up
+from fairpp_hf.hub.push_folder import PushFolder, note_push, outgoing, read_folder
 
 _DEFAULT_CONFIG = "preferences"
 
@@ -75,26 +64,13 @@ class PushInterrupted(KeyboardInterrupt):
     """The user stopped a push."""
 
 
-class _Folder(NamedTuple):
-    """A dataset folder on disk: every file that was built, by its relative path, the card and the manifest included."""
-
-    paths: dict[str, Path]
-    digests: dict[str, str]
-    """SHA-256 of each, in hexadecimal."""
-    card: str
-    generated: Mapping[str, Any] | None
-    """`card_record` of the card as it was built, before people wrote into it; None where it is not known."""
-    manifest: bytes
-    """With a record of the card as it goes out, too."""
-    configs: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-
 class _Plan(NamedTuple):
     head: str | None
     files: tuple[PlannedFile, ...]
-    contents: dict[str, bytes | Path]
-    """Of the files to send, by path."""
+    contents: dict[str, Any]
+    """Of the files to send, by path: bytes, or the path of a file on disk."""
+    card: str
+    """As it comes from the folder, before it was merged with the repo's."""
     kept_on_card: tuple[str, ...]
     renewed_on_card: tuple[str, ...]
 
@@ -132,7 +108,8 @@ def push_dataset(
         PushInterrupted: the user stopped it; as above.
     """
     _check_repo_id(repo_id)
-    local = _read_folder(Path(folder).expanduser().absolute(), repo_id)
+    root = Path(folder).expanduser().absolute()
+    local = read_folder(root, repo_id)
     api = HfApi(token=token)
     try:
         plan = _push(api, local, repo_id, private, dry_run)
@@ -141,6 +118,8 @@ def push_dataset(
             "stopped. A commit is all or nothing: the repo is as it was, or complete. The same command goes on, and sends "
             "nothing twice"
         ) from interruption
+    if not dry_run:
+        note_push(root, repo_id, plan.card, json.loads(plan.contents[FOLDER_MANIFEST])["card_history"])
     return Push(
         repo_id=repo_id,
         url=f"{api.endpoint}/datasets/{repo_id}",
@@ -153,7 +132,7 @@ def push_dataset(
     )
 
 
-def _push(api: HfApi, local: _Folder, repo_id: str, private: bool | None, dry_run: bool) -> _Plan:
+def _push(api: HfApi, local: PushFolder, repo_id: str, private: bool | None, dry_run: bool) -> _Plan:
     """Compare and commit until there is nothing left to do; returns what was done, with the new head."""
     sent: _Plan | None = None
     # One more comparison than commits: a push is done when the repo was seen to hold the folder.
@@ -195,63 +174,15 @@ def _check_repo_id(repo_id: str) -> None:
     )
 
 
-def _read_folder(root: Path, repo_id: str) -> _Folder:
-    manifest = root / FOLDER_MANIFEST
-    rule = "The folder must be one that `fairpp build` has written, whole"
-    if not manifest.is_file():
-        raise ValueError(
-            f"{rule}; got {root}, which has no {FOLDER_MANIFEST}. Run `fairpp build --out {root.name}` first."
-        )
-    content = manifest.read_bytes()
-    try:
-        recorded = read_manifest(content, f"{rule}; got {root}")
-    except ValueError as error:
-        raise ValueError(f"{error} Build it again.") from error
-    tree = json.loads(content)
-    # While a build is moved into place, the manifest says no more than which files are its own.
-    if CARD not in recorded.files or "origin" not in tree:
-        raise ValueError(f"{rule}; got {root}, whose build was cut short. Build it again.")
-    paths, digests = {}, {}
-    for name, known in recorded.files.items():
-        paths[name] = root / name
-        if not paths[name].is_file():
-            raise ValueError(f"{rule}; got {root} without {name!r}. Build it again.")
-        digests[name] = file_digest(paths[name])
-        if name != CARD and digests[name] not in known:
-            raise ValueError(f"{rule}; got {root}, where {name!r} was changed since. Build it again.")
-    card = _LOADED_REPO.sub(f'load_dataset("{repo_id}"', read_card(paths[CARD]))
-    configs = dict.fromkeys(file["config"] for file in tree["files"] if file.get("config"))
-    return _Folder(
-        paths=paths,
-        digests=digests,
-        card=card,
-        generated=recorded.card_before(paths[CARD].read_bytes()),
-        manifest=manifest_bytes({**tree, "sent_card": card_record(card, str(paths[CARD]))}),
-        configs=tuple(configs),
-        left_out=tuple(sorted(_others(root, {*paths, FOLDER_MANIFEST}))),
-    )
-
-
-_LOADED_REPO = re.compile(rf'load_dataset\("{re.escape(REPO_ID)}"')
-
-
-def _others(root: Path, built: set[str]) -> Iterator[str]:
-    """Files that were not built, by relative path; those in hidden folders, such as .git, are not looked at."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = (Path(folder, name).relative_to(root).as_posix() for name in names)
-        yield from (name for name in relative if name not in built)
-
-
-def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> _Plan:
+def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) -> _Plan:
     """What to add, replace and delete for the repo to hold the folder; `head` is None where there is no repo."""
-    contents: dict[str, bytes | Path] = {**local.paths, CARD: local.card.encode(), FOLDER_MANIFEST: local.manifest}
     try:
         info = api.dataset_info(repo_id)
     except RepositoryNotFoundError:
+        contents = outgoing(local, repo_id, {})
         new = (PlannedFile(name, "add", _size(content)) for name, content in sorted(contents.items()))
-        _check_configs(local.card, "", set(contents), repo_id)
-        return _Plan(None, tuple(new), contents, (), ())
+        _check_configs(_card_of(contents), "", set(), set(contents), repo_id)
+        return _Plan(None, tuple(new), contents, _card_of(contents), (), ())
     if private and info.private is False:
         raise ValueError(
             f"--private must be left out for a repo that is public; got it for {repo_id}. Make the repo private in its "
@@ -266,30 +197,25 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
             recorded = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
         except ValueError as error:
             raise ValueError(f"{error} Restore it there from an earlier commit, or push to another repo.") from error
-    card, existing = MergedCard(local.card, (), ()), ""
+    contents = outgoing(local, repo_id, recorded.history)
+    ours = _card_of(contents)
+    card, existing = MergedCard(ours, (), ()), ""
     if CARD in there:
-        content = _download(api, repo_id, CARD, head)
-        existing = _decoded(content, repo_id)
-        card = merge_cards(
-            local.card,
-            existing,
-            recorded.card_before(content),
-            generated=local.generated,
-            sent=recorded.sent,
-            where=f"the card of {repo_id}",
-        )
+        existing = _decoded(_download(api, repo_id, CARD, head), repo_id)
+        history = json.loads(contents[FOLDER_MANIFEST])["card_history"]
+        card = merge_cards(ours, existing, history, sent=local.sent, where=f"the card of {repo_id}")
         contents[CARD] = card.text.encode()
 
     files: list[PlannedFile] = []
     foreign: list[str] = []
-    for name, ours in sorted(contents.items()):
+    for name, content in sorted(contents.items()):
         if name not in there:
-            files.append(PlannedFile(name, "add", _size(ours)))
-        elif _is_same(there[name], ours, local.digests[name] if isinstance(ours, Path) else None):
-            files.append(PlannedFile(name, "keep", _size(ours)))
+            files.append(PlannedFile(name, "add", _size(content)))
+        elif _is_same(there[name], content, local.digests[name] if isinstance(content, Path) else None):
+            files.append(PlannedFile(name, "keep", _size(content)))
         else:
-            files.append(PlannedFile(name, "replace", _size(ours)))
-            if isinstance(ours, Path) and not _is_ours(api, repo_id, head, there[name], recorded):
+            files.append(PlannedFile(name, "replace", _size(content)))
+            if name not in (CARD, FOLDER_MANIFEST) and not _is_ours(api, repo_id, head, there[name], recorded):
                 foreign.append(name)
     for name in sorted(set(recorded.files) - set(contents)):
         # What was changed there since is no longer what we wrote.
@@ -302,8 +228,12 @@ def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> 
             "or which were changed since. Nothing was sent. Move them away there, or push to another repo."
         )
     gone = {file.path for file in files if file.action == "delete"}
-    _check_configs(card.text, existing, {*there, *contents} - gone, repo_id)
-    return _Plan(head, tuple(sorted(files)), contents, card.kept, card.renewed)
+    _check_configs(card.text, existing, set(there), {*there, *contents} - gone, repo_id)
+    return _Plan(head, tuple(sorted(files)), contents, ours, card.kept, card.renewed)
+
+
+def _card_of(contents: Mapping[str, Any]) -> str:
+    return str(contents[CARD].decode("utf-8"))
 
 
 def _size(content: bytes | Path) -> int:
@@ -341,23 +271,36 @@ def _decoded(card: bytes, repo_id: str) -> str:
         ) from error
 
 
-def _check_configs(card: str, existing: str, files: set[str], repo_id: str) -> None:
-    """Check that each config that is new on a card finds its files: of one that does not, `datasets` loads no config at all.
+def _check_configs(card: str, existing: str, before: set[str], after: set[str], repo_id: str) -> None:
+    """Check that each config finds its files after a push, but for those that did not find them before either.
+
+    Args:
+        card: as it will be.
+        existing: the card of the repo; empty where it has none.
+        before: files of the repo.
+        after: files of the repo after the push.
+        repo_id: for messages.
 
     Raises:
         ValueError: a config would have no file.
     """
     there = config_patterns(existing)
     for config, patterns in config_patterns(card):
-        for pattern in () if (config, patterns) in there else patterns:
-            # A `**/` may stand for no folder.
-            wanted = [pattern.removeprefix("./"), pattern.removeprefix("./").replace("**/", "")]
-            if "://" not in pattern and not any(fnmatch.fnmatchcase(name, one) for name in files for one in wanted):
+        for pattern in patterns:
+            is_broken = (config, patterns) in there and not _matches(pattern, before)
+            if "://" not in pattern and not is_broken and not _matches(pattern, after):
                 raise ValueError(
                     f"The configs on the card must have their files in the repo; got {config!r} with {pattern!r}, which "
-                    f"matches none of {repo_id}. Then no config could be loaded. Nothing was sent. Upload the files there "
-                    f"first (`hf upload {repo_id} FILE FILE --repo-type dataset`), or take the config off the card."
+                    f"would match none of {repo_id}. It could not be loaded, and if it stands first, no other. "
+                    "Nothing was sent. Take the config off the card, or upload its files first "
+                    f"(`hf upload {repo_id} FILE FILE --repo-type dataset`)."
                 )
+
+
+def _matches(pattern: str, files: set[str]) -> bool:
+    # A `**/` may stand for no folder.
+    wanted = [pattern.removeprefix("./"), pattern.removeprefix("./").replace("**/", "")]
+    return any(fnmatch.fnmatchcase(name, one) for name in files for one in wanted)
 
 
 def _is_same(there: RepoFile, ours: bytes | Path, sha256: str | None) -> bool:

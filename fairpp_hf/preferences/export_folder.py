@@ -19,6 +19,10 @@ from fairpp_hf.questions import SPLITS, heldout_labels
 
 CARD = "README.md"
 
+RECORD_KEY = b"fairpp_export"
+"""In the metadata of each Parquet file's schema: `personas`, `persona_set` and `origin` of the manifest, as JSON. A file may
+be copied, and a wide one does not say in its columns whose answers they hold, nor on what terms."""
+
 
 class ExportFacts(NamedTuple):
     """What an export says of itself, on its card and in its manifest."""
@@ -61,7 +65,7 @@ def write_export(out: str | Path, tables: Mapping[str, pa.Table], facts: ExportF
     """Write train.parquet and test.parquet, those that have rows, and their card into a folder that `load_dataset` reads.
 
     The folder is made beside its place and then moved there whole: an interruption leaves the old files or none. The
-    same tables and facts give the same bytes.
+    same tables and facts give the same bytes. A Parquet file by itself still says whose answers it holds, see `RECORD_KEY`.
 
     Args:
         out: the folder: new, empty, or written by an earlier call, whose files are then replaced.
@@ -87,10 +91,18 @@ def write_export(out: str | Path, tables: Mapping[str, pa.Table], facts: ExportF
         new, old = scratch / "new", scratch / "old"
         new.mkdir()
         files = []
+        manifest = _manifest([], facts)
+        record = json.dumps({name: manifest[name] for name in ("personas", "persona_set", "origin")}).encode()
         for split, table in filled.items():
             file = new / f"{split}.parquet"
             # As a dataset folder's files: what the Hub stores of a new version is what changed.
-            pq.write_table(table, file, compression="zstd", use_content_defined_chunking=True, write_page_index=True)
+            pq.write_table(
+                _with_record(table, record),
+                file,
+                compression="zstd",
+                use_content_defined_chunking=True,
+                write_page_index=True,
+            )
             files.append(ExportedFile(file.name, split, len(table), file.stat().st_size, _digest(file)))
         columns = next(iter(filled.values())).column_names
         (new / CARD).write_text(render_export_card(files, columns, facts), encoding="utf-8", newline="\n")
@@ -108,6 +120,10 @@ def write_export(out: str | Path, tables: Mapping[str, pa.Table], facts: ExportF
     finally:
         shutil.rmtree(scratch)
     return files
+
+
+def _with_record(table: pa.Table, record: bytes) -> pa.Table:
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), RECORD_KEY: record})
 
 
 def _manifest(files: Sequence[ExportedFile], facts: ExportFacts) -> dict[str, Any]:

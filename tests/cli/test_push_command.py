@@ -51,7 +51,7 @@ def test_dry_run_then_push_then_again(hub: LoopbackHub, built: Path, capsys: pyt
     assert main(command) == 0
     again = capsys.readouterr().out
     assert again.startswith(f"Nothing to send: all {files} files are on the Hub already.\n")
-    assert "Kept on the card, as people wrote it there: section 'Ours'.\n" in again
+    assert "Kept on the card, as people wrote it: section 'Ours'.\n" in again
 
 
 def test_errors_are_one_line(hub: LoopbackHub, built: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from published_tables import MODEL, published_row, write_published, write_table
@@ -193,7 +195,131 @@ def test_a_record_that_says_nothing_of_personas(record: str, got: str, tmp_path:
 
 
 def test_what_is_read_of_a_record(tmp_path: Path) -> None:
-    (tmp_path / MANIFEST).write_text(json.dumps({"personas": ["b", "a"], "files": [{"path": "t.csv"}]}))
+    record = {"personas": ["b", "a"], "files": [{"path": "t.csv"}]}
+    (tmp_path / MANIFEST).write_text(json.dumps(record))
     for path in (tmp_path, tmp_path / "t.csv"):
         (tmp_path / "t.csv").touch()
-        assert read_export(path) == Export(tmp_path / MANIFEST, ("b", "a"))
+        assert read_export(path) == Export(tmp_path / MANIFEST, record, ("b", "a"))
+
+
+# Away from the manifest
+
+
+def refused(message: str) -> Any:
+    return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
+
+
+def as_csv(parquet: Path, csv: Path) -> Path:
+    csv.parent.mkdir(exist_ok=True)
+    table = pq.read_table(parquet)
+    pacsv.write_csv(table, csv)
+    return csv
+
+
+def survey_table(model: str, path: Path) -> Path:
+    """A row of answers of all seven roles, as an export has them that was saved as something else."""
+    return write_table([published_row(some_questions(1, 0).to_pylist()[0], model, raw=False)], path)
+
+
+def test_a_copied_or_renamed_file_keeps_its_personas_and_terms(run: Path, reversed_set: Path, tmp_path: Path) -> None:
+    """Roles from the last persona to the first: by number, each answer would be another persona's."""
+    wide = export(tmp_path / "wide", answers=run, personas=reversed_set)
+    expected, origin = load_answers(run, reversed_set), load_answers(wide).origin
+    persona_set = source_personas(resolve_answers(wide))
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for split in ("train", "test"):
+        shutil.copyfile(wide / f"{split}.parquet", copied / f"{split}.parquet")
+    assert same_answers(load_answers(copied), expected)
+    assert load_answers(copied).origin == origin
+    (wide / "train.parquet").rename(wide / "train-mine.parquet")
+    for path in (copied, copied / "test.parquet", wide / "train-mine.parquet"):
+        assert role_personas(path) == load_personas().ids[::-1]
+        source = resolve_answers(path)
+        assert source_origin(source)._replace(notes=()) == origin._replace(notes=())
+        assert source_personas(source) == persona_set
+        assert source.fingerprint() == resolve_answers(path).fingerprint()
+        loaded = load_dataset("fairpp", answers=str(path))
+        assert next(iter(loaded.values())).info.license == "cc-by-4.0"
+
+
+def test_files_of_different_exports_in_one_folder(run: Path, reversed_set: Path, tmp_path: Path) -> None:
+    one, two = export(tmp_path / "one", answers=run), export(tmp_path / "two", answers=run, personas=reversed_set)
+    both = tmp_path / "both"
+    both.mkdir()
+    shutil.copyfile(one / "train.parquet", both / "train.parquet")
+    shutil.copyfile(two / "test.parquet", both / "test.parquet")
+    message = (
+        f"Tables in one folder must be of one export, or of none; got {both / 'train.parquet'} and {both / 'test.parquet'}, "
+        "of which the records differ. Whose answers their columns hold would differ as well. Move one of them to another "
+        "folder."
+    )
+    with refused(message):
+        load_answers(both)
+
+
+def test_a_spoilt_record_in_a_file(tmp_path: Path) -> None:
+    path = survey_table("m", tmp_path / "t.parquet")
+    table = pq.read_table(path)
+    rule = "The record of an export must list its files and, under personas, a different persona id for each role; got "
+    for record, got in (
+        ("{}", "KeyError ('personas')"),
+        ('{"personas": ["a", "a"], "origin": {"notes": []}}', '["a", "a"]'),
+    ):
+        pq.write_table(table.replace_schema_metadata({"fairpp_export": record}), path)
+        with refused(
+            f"{rule}{got} at {path}. Whose answers the columns hold cannot be told without. Export the answers again with "
+            "`fairpp export`."
+        ):
+            load_answers(path)
+
+
+def test_another_set_without_a_record_is_refused(tmp_path: Path) -> None:
+    """Seven personas, as many as the default set has."""
+    wide = export(tmp_path / "wide", personas="seven_segments_2025")
+    for path in (
+        as_csv(wide / "test.parquet", wide / "test-mine.csv"),
+        as_csv(wide / "test.parquet", tmp_path / "elsewhere" / "test.csv"),
+        survey_table("survey:hidden_tribes_2018", tmp_path / "t.parquet"),
+    ):
+        model = "survey:hidden_tribes_2018" if path.name == "t.parquet" else "survey:seven_segments_2025"
+        with refused(
+            "An export of answers for another persona set than britains_choice_2020 must have its fairpp_export.json beside "
+            f"it, which lists the file; got columns of {model!r} without at {path}. They would be read under the names of "
+            "other personas. Keep fairpp_export.json and the Parquet files as they were exported, or export again with "
+            "`fairpp export`."
+        ):
+            load_answers(path)
+
+
+def test_the_default_set_without_a_record_is_assumed_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    note = (
+        "No fairpp_export.json lists these tables of 'survey:britains_choice_2020': their roles are taken for the personas "
+        "of britains_choice_2020 in their order, and their licence for that of the published tables."
+    )
+    answers = load_answers(survey_table("survey:britains_choice_2020", tmp_path / "train.csv"))
+    assert answers.personas == load_personas().ids
+    assert answers.origin.licence == "cc-by-nc-sa-4.0"
+    assert answers.origin.notes[0] == note
+    assert note in caplog.text
+    assert not any("fairpp_export" in line for line in load_answers(survey_table("m", tmp_path / "m.csv")).origin.notes)
+
+
+def test_a_file_put_over_another_is_refused(run: Path, reversed_set: Path, tmp_path: Path) -> None:
+    """By the file and by the folder; also where the file itself says whose answers it holds."""
+    wide = export(tmp_path / "wide", answers=run)
+    other = export(tmp_path / "other", answers=run, personas=reversed_set)
+    shutil.copyfile(other / "test.parquet", wide / "test.parquet")
+    message = (
+        "The files of an export must be those that its fairpp_export.json lists; got {}, {}. Whose answers its columns hold "
+        "cannot be told. Put the original file back, or export the answers again with `fairpp export`."
+    )
+    for path in (wide, wide / "test.parquet"):
+        with refused(message.format(wide / "test.parquet", "which was changed since")):
+            load_answers(path)
+    assert load_answers(wide / "train.parquet").personas == load_personas().ids
+    # Without a card, names alone say what belongs to a folder.
+    (other / "README.md").unlink()
+    (other / "test.parquet").rename(other / "test-mine.parquet")
+    with refused(message.format(other / "test-mine.parquet", "which it does not list")):
+        load_answers(other)

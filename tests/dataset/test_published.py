@@ -112,7 +112,7 @@ def test_the_import_is_that_of_a_plain_loop(raw: bool, suffix: str, tmp_path: Pa
     rng = np.random.default_rng(4)
     rows = rows_of(load_questions().take(rng.permutation(28_420)[:400]), raw=raw)
     if not raw:
-        for number, value in enumerate((None, 3.0, -1.0, 0.5)):
+        for number, value in enumerate((None, 4.0, -1.0, 0.5)):
             rows[number][f"{MODEL}_role_5_answer"] = value
     names = [list(rows[0])[column] for column in rng.permutation(len(rows[0]))]
     path = write_table([{name: row[name] for name in names} for row in rows], tmp_path / f"table{suffix}")

@@ -153,15 +153,18 @@ def test_letters_are_answers_to_scenarios(tmp_path: Path) -> None:
     assert lettered.records == numbered.records
 
 
-FROM_ONE = "Counted from 1, as these seem to be, an answer A would be read as B. Subtract 1."
+FROM_ONE = (
+    "Counted from 1, as a 3 suggests, an answer A would be read as B. Subtract 1 from the answers, and leave a cell empty "
+    "where there is none."
+)
 FORMS = "Write them in one of these two forms, and leave a cell empty where there is no answer."
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda value: value + 1, f"1, 2, 3 in {{}}. {FROM_ONE}"),
-        (lambda value: str(int(value) + 1), f"1, 2, 3 in {{}}. {FROM_ONE}"),
+        (lambda value: value + 1, f"3 beside 1, 2 in {{}}. {FROM_ONE}"),
+        (lambda value: str(int(value) + 1), f"3 beside 1, 2 in {{}}. {FROM_ONE}"),
         (lambda value: "Option " + "ABC"[int(value)], f"other texts, and none of these, in {{}}. {FORMS}"),
         (lambda value: value - 10, f"-10, -9, -8, and none of these, in {{}}. {FORMS}"),
     ],
@@ -179,18 +182,41 @@ def test_another_coding_is_refused(change: Callable[[float], Any], problem: str,
 
 
 def test_the_coding_is_that_of_a_column(tmp_path: Path) -> None:
-    """Some 3 beside a 0 is one odd answer, and a column of 1 and 2 alone may be just that."""
+    """A column of 1 and 2 alone may be just that."""
     rows = rows_of(2, 0, raw=False)
     for role in ROLES:
-        for row, value in zip(rows, (0.0, 3.0) if role == 1 else (1.0, 2.0), strict=True):
+        for row, value in zip(rows, (0.0, 4.0) if role == 1 else (1.0, 2.0), strict=True):
             row[f"{MODEL}_role_{role}_answer"] = value
     first, second, *_ = load_answers(write_table(rows, tmp_path / "train.parquet")).matrix().values()
     assert sorted(first.tolist()) == [-1, 0]
     assert sorted(second.tolist()) == [1, 2]
     for row in rows:
         row[f"{MODEL}_role_4_answer"] += 1
-    problem = "got 2, 3 in column 'gpt-4o-mini_role_4_answer' of train.parquet. Counted from 1, "
+    problem = "got 3 beside 2 in column 'gpt-4o-mini_role_4_answer' of train.parquet. Counted from 1, "
     with pytest.raises(ValueError, match=f"^{re.escape(f'{CODING}; {problem}')}"):
+        load_answers(write_table(rows, tmp_path / "train.parquet"))
+
+
+@pytest.mark.parametrize("missing", [-1.0, 0.0, 9.0, "none", None])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_answers_from_1_are_refused_beside_any_code_for_a_missing_one(
+    suffix: str, missing: float | str | None, tmp_path: Path
+) -> None:
+    """With 0 to 3, too, nothing tells whether 0 is A or no answer."""
+    rows = rows_of(5, 0, raw=False)
+    codes = (missing, 1.0, 2.0, 3.0, 2.0)
+    for row, code in zip(rows, codes, strict=True):
+        row |= {f"{MODEL}_role_{role}_answer": str(code) if isinstance(missing, str) else code for role in ROLES}
+    others = {-1.0: "-1, 1, 2", 0.0: "0, 1, 2", 9.0: "1, 2, 9"}.get(missing, "1, 2")
+    message = f"{CODING}; got 3 beside {others} in column '{MODEL}_role_1_answer' of train{suffix}. {FROM_ONE}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_answers(write_table(rows, tmp_path / f"train{suffix}"))
+
+
+def test_nothing_but_3(tmp_path: Path) -> None:
+    rows = [row | {f"{MODEL}_role_{role}_answer": 3 for role in ROLES} for row in rows_of(2, 0, raw=False)]
+    message = f"{CODING}; got 3 in column '{MODEL}_role_1_answer' of train.parquet. {FROM_ONE}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_answers(write_table(rows, tmp_path / "train.parquet"))
 
 

@@ -22,29 +22,31 @@ from small_runs import make_run
 
 from fairpp_hf import push_dataset
 from fairpp_hf.dataset.builder import NOBODY_ASKED
-from fairpp_hf.dataset.card_merge import card_record
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST, manifest_bytes
-from fairpp_hf.hub import build_dataset_folder, push, push_errors
+from fairpp_hf.dataset.card_merge import joined_histories
+from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST, PUSHES, manifest_bytes
+from fairpp_hf.hub import build_dataset_folder, push, push_errors, push_folder
 
 REPO = "us/fairpp"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder from a small run, with pairs of one target. Not to be changed."""
-    folder = tmp_path_factory.mktemp("built")
-    run = make_run(folder / "run", train=12, test=6)
-    build_dataset_folder(folder / "fairpp", answers=run, targets=["loyal_nationals"], progress=False)
-    return folder / "fairpp"
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders from small runs with other answers, and with pairs of another target."""
+    folder = tmp_path_factory.mktemp("builds")
+    for version, (name, target) in enumerate({"built": "loyal_nationals", "rebuilt": "civic_pragmatists"}.items()):
+        run = make_run(folder / f"run-{version}", version=version, train=12, test=6)
+        build_dataset_folder(folder / name, answers=run, targets=[target], progress=False)
+    return folder
 
 
-@pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with other answers, and pairs of another target."""
-    folder = tmp_path_factory.mktemp("rebuilt")
-    run = make_run(folder / "run", version=1, train=12, test=6)
-    build_dataset_folder(folder / "fairpp", answers=run, targets=["civic_pragmatists"], progress=False)
-    return folder / "fairpp"
+@pytest.fixture
+def built(builds: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(builds / "built", tmp_path / "built"))
+
+
+@pytest.fixture
+def rebuilt(builds: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(builds / "rebuilt", tmp_path / "rebuilt"))
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but the note of what was pushed."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: content for name, content in files.items() if name != PUSHES}
 
 
 def actions(pushed: push.Push) -> dict[str, list[str]]:
@@ -66,17 +70,20 @@ def actions(pushed: push.Push) -> dict[str, list[str]]:
     }
 
 
-def as_pushed(folder: Path) -> dict[str, bytes]:
-    """The folder's files as they go out: with the repo's name on the card, and a record of the card in the manifest."""
+def as_pushed(folder: Path, *earlier: Path) -> dict[str, bytes]:
+    """The folder's files as they go out: with the repo's name on the card, and the history of earlier pushes' cards."""
     files = contents(folder)
     card = files["README.md"].decode().replace('"USER/fairpp"', f'"{REPO}"')
-    manifest = json.loads(files[FOLDER_MANIFEST]) | {"sent_card": card_record(card)}
+    manifest = json.loads(files[FOLDER_MANIFEST])
+    for other in reversed(earlier):
+        history = json.loads((other / FOLDER_MANIFEST).read_bytes())["card_history"]
+        manifest["card_history"] = joined_histories(history, manifest["card_history"])
     return files | {"README.md": card.encode(), FOLDER_MANIFEST: manifest_bytes(manifest)}
 
 
-def assert_holds(hub: LoopbackHub, folder: Path, *, commits: int, but: tuple[str, ...] = ()) -> None:
-    """The repo holds the folder, but for the files named, after so many commits of ours or others'."""
-    there, here = hub.files(REPO), as_pushed(folder)
+def assert_holds(hub: LoopbackHub, *folders: Path, commits: int, but: tuple[str, ...] = ()) -> None:
+    """The repo holds the last of the folders pushed, but for the files named, after so many commits of ours or others'."""
+    there, here = hub.files(REPO), as_pushed(folders[-1], *folders[:-1])
     for name in but:
         there.pop(name), here.pop(name, None)
     assert there == here
@@ -201,7 +208,7 @@ def test_a_rebuilt_folder_replaces_what_changed_and_deletes_what_is_gone(
     files = hub.files(REPO)
     assert files.pop("notes.txt") == b"mine"
     assert files.pop("preferences/extra.parquet") == b"mine too"
-    assert files == as_pushed(rebuilt)
+    assert files == as_pushed(rebuilt, built)
     done = actions(pushed)
     assert [name for name in done["delete"] if name.endswith(".parquet")] == [
         "pairs-loyal_nationals/test-00000-of-00001.parquet",
@@ -259,7 +266,7 @@ def test_what_people_wrote_on_the_card_is_kept(hub: LoopbackHub, built: Path, re
     assert "extra_gated_prompt: Say who you are\n" in card
     assert "config_name: pairs-civic_pragmatists" in card
     assert "pairs-loyal_nationals" not in card
-    assert_holds(hub, rebuilt, commits=5, but=("README.md",))
+    assert_holds(hub, built, rebuilt, commits=5, but=("README.md",))
     assert load_dataset(REPO, "pairs-civic_pragmatists", split="train").num_rows
 
 
@@ -305,15 +312,65 @@ def test_a_card_taken_home_is_built_and_pushed_again(
     assert push_dataset(folder, REPO).kept_on_card == ()
 
 
-def test_a_manifest_without_a_record_of_the_card_knows_its_digest(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
+def test_of_two_folders_that_edit_one_section_neither_loses_its_words_unsaid(
+    hub: LoopbackHub, built: Path, rebuilt: Path
+) -> None:
+    """The first one's are on the Hub and stay, and the second is told; the first may change its own words later."""
+
+    def write(folder: Path, words: str) -> None:
+        card = (folder / "README.md").read_text("utf-8")
+        start = card.index("## Limits")
+        (folder / "README.md").write_text(
+            f"{card[:start]}## Limits\n\n{words}\n\n{card[card.index('## ', start + 3) :]}", "utf-8"
+        )
+
+    write(built, "From the first.")
+    write(rebuilt, "From the second.")
+    assert push_dataset(built, REPO).kept_on_card == ()
+    assert push_dataset(rebuilt, REPO).kept_on_card == ("section 'Limits'",)
+    assert "From the first." in hub.files(REPO)["README.md"].decode()
+    write(built, "From the first, later.")
+    assert push_dataset(built, REPO).kept_on_card == ()
+    assert "From the first, later." in hub.files(REPO)["README.md"].decode()
+
+
+def test_an_older_card_taken_home_brings_nothing_stale_along(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
+    """The card of the folder that pushed in between: its configs, numbers and load lines are not this folder's."""
     push_dataset(built, REPO)
-    manifest = json.loads(hub.files(REPO)[FOLDER_MANIFEST])
-    for key in ("card", "sent_card"):
-        del manifest[key]
-    card = (built / "README.md").read_bytes()
-    hub.commit(REPO, {FOLDER_MANIFEST: json.dumps(manifest).encode(), "README.md": card})
-    assert push_dataset(rebuilt, REPO).kept_on_card == ()
-    assert hub.files(REPO)["README.md"] == as_pushed(rebuilt)["README.md"]
+    push_dataset(rebuilt, REPO)
+    edit_card(hub, "## Limits", "## Our study\n\nWords.\n\n## Limits")
+    (built / "README.md").write_bytes(hub.files(REPO)["README.md"])
+    for repo in (REPO, "us/other"):
+        pushed = push_dataset(built, repo)
+        card = hub.files(repo)["README.md"].decode()
+        generated = json.loads((built / FOLDER_MANIFEST).read_bytes())["card"].replace('"USER/fairpp"', f'"{repo}"')
+        assert card == generated.replace("## Limits", "## Our study\n\nWords.\n\n## Limits")
+        assert load_dataset(repo, "pairs-loyal_nationals", split="test").num_rows
+        assert f'load_dataset("{repo}", "pairs-loyal_nationals")' in card
+        assert "civic" not in pushed.load_line
+
+
+def test_a_config_that_would_lose_its_files_is_refused(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
+    push_dataset(built, REPO)
+    edit_card(hub, "configs:\n", "configs:\n- config_name: theirs\n  data_files: pairs-loyal_nationals/*.parquet\n")
+    with pytest.raises(
+        ValueError, match=r"got 'theirs' with 'pairs-loyal_nationals/\*\.parquet', which would match none of"
+    ):
+        push_dataset(rebuilt, REPO)
+    assert load_dataset(REPO, "theirs", split="train").num_rows
+
+
+def test_a_folder_that_cannot_be_written_is_pushed_all_the_same(
+    hub: LoopbackHub, built: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(push_folder.os, "replace", refuse)
+        push_dataset(built, REPO)
+    assert_holds(hub, built, commits=1)
+    assert any("the next push keeps all of the Hub's card" in message for message in caplog.messages)
 
 
 def test_a_notice_that_was_edited_there_is_made_anew(hub: LoopbackHub, built: Path) -> None:
@@ -353,7 +410,7 @@ def test_a_config_without_its_files_is_refused(hub: LoopbackHub, built: Path, tm
         with pytest.raises(
             ValueError,
             match=r"^The configs on the card must have their files in the repo; got 'extra' with 'extra/\*\.parquet', which "
-            r"matches none of us/fairpp\. Then no config could be loaded\. Nothing was sent\. Upload the files there first",
+            r"would match none of us/fairpp\. It could not be loaded, and if it stands first, no other\. Nothing was sent\.",
         ):
             push_dataset(folder, REPO)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
@@ -385,7 +442,7 @@ def test_a_repo_with_a_card_of_its_own_keeps_it(hub: LoopbackHub, built: Path) -
     assert "# My data\n\n<!-- fairpp:notice -->\n> **Simulated answers.**" in card
     assert "By hand.\n" in card
     assert "## Limits" in card
-    assert "license: 'mit' (made from the data: 'cc-by-4.0')" in pushed.kept_on_card
+    assert "license: 'mit' (instead of 'cc-by-4.0')" in pushed.kept_on_card
     assert hub.files(REPO)["data.csv"] == b"a\n1\n"
     assert load_dataset(REPO, "questions", split="test").num_rows == 5_669
 
@@ -572,7 +629,7 @@ def test_files_on_the_hub_that_cannot_be_read_for_a_while(hub: LoopbackHub, buil
     hub.fail(f"/{FOLDER_MANIFEST}", times=3, status=503)
     hub.fail("/README.md", times=1, status=404)
     push_dataset(rebuilt, REPO)
-    assert_holds(hub, rebuilt, commits=2)
+    assert_holds(hub, built, rebuilt, commits=2)
     hub.fail(f"/{FOLDER_MANIFEST}", times=1000, status=503)
     with pytest.raises(ConnectionError, match=r"^The Hub must accept the push within 6 attempts; got "):
         push_dataset(built, REPO)

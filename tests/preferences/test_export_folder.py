@@ -9,8 +9,9 @@ from pathlib import Path
 import markdown_it
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Features, load_dataset
 from export_facts import export_facts
 from huggingface_hub import DatasetCard
 from small_runs import some_questions
@@ -78,6 +79,21 @@ def test_what_is_written_loads_back_equal_and_always_in_the_same_bytes(pairs, tm
     assert message("assistant", f"B. {ODD}") in loaded["train"]["rejected"][:2]
     streamed = load_dataset(str(tmp_path / "a"), split="test", streaming=True)
     assert list(streamed) == tables["test"].to_pylist()
+
+
+def test_each_file_says_whose_answers_it_holds_and_on_what_terms(pairs, tmp_path):
+    """Besides what its metadata held before; `load_dataset` finds the same features."""
+    personas = load_personas()
+    tables = {"train": pairs.replace_schema_metadata({b"mine": b"kept"}), "test": pairs}
+    write_export(tmp_path / "a", tables, export_facts(personas=personas.ids, persona_set=personas, origin=PUBLISHED))
+    manifest = json.loads((tmp_path / "a" / EXPORT_MANIFEST).read_text("utf-8"))
+    for split in tables:
+        metadata = pq.read_schema(tmp_path / "a" / f"{split}.parquet").metadata
+        record = json.loads(metadata[b"fairpp_export"])
+        assert record == {name: manifest[name] for name in ("personas", "persona_set", "origin")}
+        assert metadata.get(b"mine") == (b"kept" if split == "train" else None)
+    loaded = load(tmp_path / "a")
+    assert loaded["train"].features == loaded["test"].features == Features.from_arrow_schema(pairs.schema)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
