@@ -137,15 +137,11 @@ def merge_cards(
         is_anew = own.strip() and _generated_digest(own) not in ever and _digest(text) == sent_sections.get(title)
         if not text.strip() or _digest(text) == _digest(own) or _generated_digest(text) in ever or is_anew:
             continue
-        if title != INTRODUCTION:
-            sections[title] = text
-            kept.append(f"section {title!r}")
-            continue
-        sections[title], was_edited = _with_notice(text, own, history)
-        if was_edited:
-            renewed.append("the notice on what is simulated")
+        sections[title] = text if title != INTRODUCTION else _with_notice(text, own)
         if _digest(sections[title]) != _digest(own):
-            kept.append("the introduction")
+            kept.append("the introduction" if title == INTRODUCTION else f"section {title!r}")
+    if _is_edited(_notice(theirs.sections[INTRODUCTION]), _notice(mine.sections[INTRODUCTION]), history):
+        renewed.append("the notice on what is simulated")
     ordered = _in_order(sections, list(mine.sections), list(theirs.sections))
     if _is_alike(metadata, theirs.metadata) and [(title, _digest(sections[title])) for title in ordered] == [
         (title, _digest(text)) for title, text in theirs.sections.items()
@@ -249,8 +245,10 @@ def _digest(text: str) -> str:
 
 
 def _generated_digest(text: str) -> str:
-    """Of a text as it was generated, whatever repo or folder its load lines name, which depends on where the card stands."""
-    return _digest(_LOAD_LINE.sub('load_dataset("', text))
+    """Of a text as it was generated, whatever repo or folder its load lines name, which depends on where the card stands,
+    and whatever notice is in it, which is renewed by itself.
+    """
+    return _digest(_NOTICE_BLOCK.sub("", _LOAD_LINE.sub('load_dataset("', text)))
 
 
 def _entry_digests(entries: Any) -> dict[str, str]:
@@ -286,18 +284,20 @@ def _notice(introduction: str) -> str:
     return block[0] if block else ""
 
 
-def _with_notice(edited: str, new: str, history: Mapping[str, Any]) -> tuple[str, bool]:
-    """The edited introduction with the new one's notice, and whether its own notice had been edited."""
+def _is_edited(notice: str, new: str, history: Mapping[str, Any]) -> bool:
+    """Whether there is a notice, and one that was never generated."""
+    return bool(notice) and _digest(notice) not in (_digest(new), *history.get("notice", {}).get(INTRODUCTION, []))
+
+
+def _with_notice(edited: str, new: str) -> str:
+    """The edited introduction with the new one's notice."""
     notice, old = _notice(new), _notice(edited)
-    if old:
-        known = [_digest(notice), *history.get("notice", {}).get(INTRODUCTION, [])]
-        return edited.replace(old, notice), _digest(old) not in known
-    if not notice:
-        return edited, False
+    if old or not notice:
+        return edited.replace(old, notice) if old else edited
     heading, _, rest = edited.lstrip("\n").partition("\n")
     if heading.startswith("# "):
-        return f"{heading}\n\n{notice}\n\n{rest.lstrip(chr(10))}", False
-    return f"{notice}\n\n{edited.lstrip(chr(10))}", False
+        return f"{heading}\n\n{notice}\n\n{rest.lstrip(chr(10))}"
+    return f"{notice}\n\n{edited.lstrip(chr(10))}"
 
 
 def _in_order(sections: Mapping[str, str], new: list[str], old: list[str]) -> list[str]:

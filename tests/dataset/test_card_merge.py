@@ -1,6 +1,8 @@
 """What people wrote into a card is kept, what was generated is renewed."""
 
 import json
+import random
+import re
 
 import pytest
 import yaml
@@ -63,7 +65,8 @@ def test_an_unedited_card_is_renewed_whole():
 def test_the_history_is_json_of_all_that_was_ever_generated():
     history = card_history(SECOND, card_history(FIRST))
     assert json.loads(json.dumps(history)) == history
-    assert {title: len(digests) for title, digests in history["sections"].items()} == {"": 2, "Answers": 2, "Limits": 1}
+    assert {title: len(digests) for title, digests in history["sections"].items()} == {"": 1, "Answers": 2, "Limits": 1}
+    assert len(history["notice"][""]) == 2
     assert history["metadata"] == {"license": ["cc-by-4.0"], "tags": [["dpo", "trl"]]}
     assert list(history["configs"]) == ["preferences"]
     assert card_history(FIRST, history) == history
@@ -360,3 +363,74 @@ def test_a_broken_header_is_an_error_that_says_where():
         ValueError, match=r"^configs of a card must be a list of mappings with a config_name; got \['a'\] in USER/x"
     ):
         merge_cards(SECOND, "---\nconfigs: [a]\n---\n", {}, where="USER/x")
+
+
+# Random histories of two folders that push to one repo, each with a card of its own.
+
+
+class Place:
+    """A folder, or the repo: its card and what is known of it."""
+
+    def __init__(self) -> None:
+        self.card, self.generated, self.history, self.sent, self.sent_words = "", "", {}, None, set()
+
+
+def generated_card(name: str, number: int) -> str:
+    """A card of a folder's n-th build, with numbers that tell it from all others."""
+    card = FIRST.replace("By A.", f"By {name}{number}.").replace("What it is.", f"What {name}{number} is.")
+    card = card.replace("10 rows", f"{name}{number} rows").replace("preferences", f"of-{name}")
+    return card if number % 3 else card.replace("## Limits", f"## Extra\n\n{name}{number} more.\n\n## Limits")
+
+
+def with_words(card: str, word: str, rng: random.Random) -> str:
+    return rng.choice(
+        (
+            card.replace("## Limits", f"## Own {rng.randrange(3)}\n\n{word}\n\n## Limits", 1),
+            re.sub(r"( rows[^\n]*\n)", rf"\1{word}\n", card, count=1),
+            card.replace("Some.", f"Some. {word}", 1),
+            card.replace("license:", f"m{word}: {word}\nlicense:", 1),
+            card.replace("- dpo\n", f"- dpo\n- {word}\n", 1),
+        )
+    )
+
+
+def words_of(card: str) -> set[str]:
+    return set(re.findall(r"word\d+", card))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_histories(seed):
+    """No word is lost but by who sent it, no number is stale without a word, and pushing again changes nothing."""
+    rng = random.Random(seed)
+    repo, folders = Place(), {"A": Place(), "B": Place()}
+    words = iter(f"word{number}" for number in range(1000))
+    steps = ["build", "build other", *rng.choices(["build", "edit", "edit repo", "take home", "push", "push"], k=14)]
+    for number, step in enumerate(steps):
+        name = "B" if step == "build other" else "A" if number == 0 else rng.choice("AB")
+        folder = folders[name]
+        if step.startswith("build"):
+            card = generated_card(name, number)
+            folder.card = merge_cards(card, folder.card, folder.history).text if folder.card else card
+            folder.generated, folder.history = card, card_history(card, folder.history)
+        elif step == "edit":
+            folder.card = with_words(folder.card, next(words), rng)
+        elif step == "edit repo" and repo.card:
+            repo.card = with_words(repo.card, next(words), rng)
+        elif step == "take home" and repo.card:
+            folder.card = repo.card
+        elif step == "push":
+            history = joined_histories(repo.history, folder.history)
+            mine = merge_cards(folder.generated, folder.card, history).text
+            text, kept, _ = merge_cards(mine, repo.card, history, sent=folder.sent) if repo.card else (mine, (), ())
+            assert words_of(repo.card) - words_of(text) <= folder.sent_words
+            assert not words_of(mine) - words_of(text) or kept
+            assert f"config_name: of-{name}" in text
+            stale = {f"{name}{number}" for name, number in re.findall(r"([AB])(\d+)", text)} - {
+                f"{name}{number}" for name, number in re.findall(r"([AB])(\d+)", folder.generated)
+            }
+            assert not stale or words_of(text)
+            assert text.count("## Answers") == text.count("## Limits") == 1
+            assert merge_cards(mine, text, history, sent=card_contents(mine)).text == text
+            folder.sent, folder.sent_words = card_contents(mine), words_of(mine)
+            folder.history = repo.history = history
+            repo.card = text
