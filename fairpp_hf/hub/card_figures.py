@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, share_of
-from fairpp_hf.hub.markdown import one_line
+from fairpp_hf.markdown import one_line
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import OPTION_LETTERS
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from fairpp_hf.dataset.folder_facts import FolderFacts
 from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE
-from fairpp_hf.hub.markdown import code
+from fairpp_hf.markdown import code
 from fairpp_hf.respondents.base import SIMULATED
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from fairpp_hf.markdown import code, one_line
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences.exports import EXPORT_MANIFEST, FORMATS
 from fairpp_hf.questions import SPLITS, heldout_labels
@@ -182,10 +182,10 @@ def render_export_card(files: Sequence[ExportedFile], columns: Sequence[str], fa
     known = FORMATS[facts.format]
     asked = "**Simulated answers.**" if facts.simulated else "**Mixed or unmarked answers.**"
     body = [
-        f"# {_title(facts, code=True)}",
-        f"> {asked} {_who_answered(facts, code=True)}",
+        f"# {_title(facts, as_code=True)}",
+        f"> {asked} {_who_answered(facts, as_code=True)}",
         f"A row is {known.rows}. {known.use}",
-        f"Columns: {', '.join(map(_code, columns))}.",
+        f"Columns: {', '.join(map(code, columns))}.",
         '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("path/to/this/folder")\n```',
         f"## How it was made\n\n{_how(facts)}",
         f"## Licence\n\n{_licence(facts)}",
@@ -222,14 +222,14 @@ def _metadata(files: Sequence[ExportedFile], facts: ExportFacts) -> dict[str, An
     }
 
 
-def _title(facts: ExportFacts, *, code: bool = False) -> str:
-    written = _code if code else _one_line
+def _title(facts: ExportFacts, *, as_code: bool = False) -> str:
+    written = code if as_code else one_line
     return f"Fair-PP: {facts.format} rows" + (f" for {written(facts.target)}" if facts.target is not None else "")
 
 
-def _who_answered(facts: ExportFacts, *, code: bool = False) -> str:
+def _who_answered(facts: ExportFacts, *, as_code: bool = False) -> str:
     """In the words of the builder's pairs, by which a model's card knows that they are simulated."""
-    names = ", ".join(map(_code if code else _one_line, facts.respondents))
+    names = ", ".join(map(code if as_code else one_line, facts.respondents))
     if facts.simulated:
         return f"Answers by {names}. All of them are simulated; nobody was asked."
     return f"Answers by {names}. Those whose name ends in (simulated) were given by a machine in the role of a persona."
@@ -237,7 +237,7 @@ def _who_answered(facts: ExportFacts, *, code: bool = False) -> str:
 
 def _how(facts: ExportFacts) -> str:
     sentences = [f"By `fairpp export --format {facts.format}` of `fairpp_hf` {facts.version}, from {_source(facts)}."]
-    sentences.append(f"Personas that answered: {', '.join(map(_code, facts.personas))}.")
+    sentences.append(f"Personas that answered: {', '.join(map(code, facts.personas))}.")
     if facts.weighting is not None:
         chosen = facts.weighting
         comparison = chosen["comparison"]
@@ -245,9 +245,9 @@ def _how(facts: ExportFacts) -> str:
         if comparison == "nearest":
             compared = "the persona that agrees with it most often"
         elif comparison is not None:
-            compared = ", ".join(map(_code, comparison))
+            compared = ", ".join(map(code, comparison))
         sentences.append(
-            f"The target is compared with {compared}; weighting {_code(chosen['weighting'])}, alpha = {chosen['alpha']:g}, "
+            f"The target is compared with {compared}; weighting {code(chosen['weighting'])}, alpha = {chosen['alpha']:g}, "
             f"beta = {chosen['beta']:g}."
         )
     if facts.heldout is not None:
@@ -260,8 +260,8 @@ def _how(facts: ExportFacts) -> str:
 def _source(facts: ExportFacts) -> str:
     origin = facts.origin
     if origin["kind"] == "published":
-        commit = f" at commit {_code(origin['commit'][:12])}" if origin["commit"] else ""
-        return f"the published Fair-PP tables, {_code(origin['repo'] or 'a local file')}{commit}"
+        commit = f" at commit {code(origin['commit'][:12])}" if origin["commit"] else ""
+        return f"the published Fair-PP tables, {code(origin['repo'] or 'a local file')}{commit}"
     return {
         "survey": "the survey respondent's answers, which a choice model drew whose parameters come from published survey "
         "figures, and from stated guesses where there are none",
@@ -274,7 +274,7 @@ def _licence(facts: ExportFacts) -> str:
     licence = facts.origin["licence"]
     if licence is None:
         return "The licence of the answers is not recorded. Ask whoever made them before you pass these files on."
-    said = f"These files are under {_code(licence)}, the licence of the answers that they are made of."
+    said = f"These files are under {code(licence)}, the licence of the answers that they are made of."
     if facts.origin["kind"] == "published":
         said += (
             " The authors of the published tables chose it, and what is derived from them inherits it: name the authors, no "
@@ -284,15 +284,3 @@ def _licence(facts: ExportFacts) -> str:
         f"{said} To publish them, upload the folder whole, `hf upload USER/NAME . --repo-type dataset`: "
         "`Dataset.push_to_hub` sends the rows without this page, its licence and its tags."
     )
-
-
-def _code(text: str) -> str:
-    """Code in Markdown, whatever is in the text."""
-    text = _one_line(text)
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    return f"{fence} {text} {fence}" if longest else f"`{text}`"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -5,7 +5,7 @@ import re
 import markdown_it
 import pytest
 
-from fairpp_hf.hub.markdown import code, row
+from fairpp_hf.markdown import code, row
 
 
 @pytest.mark.parametrize(
