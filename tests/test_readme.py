@@ -43,18 +43,16 @@ def desk(tmp_path_factory):
     return folder, environment
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippets_run(desk, number):
-    folder, environment = desk
+def run_snippet(snippet, folder, environment):
     finished = subprocess.run(
-        [sys.executable, "-c", SNIPPETS[number]],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", snippet], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_snippets_run(desk, number):
+    run_snippet(SNIPPETS[number], *desk)
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +99,7 @@ def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub):
         assert (folder / written).is_file()
     assert "pairs-loyal_nationals/train-00000-of-00001.parquet" in hub.files("us/fairpp")
     for snippet in HUB_SNIPPETS:
-        finished = subprocess.run(
-            [sys.executable, "-c", snippet.replace("USER/", "us/")],
-            cwd=folder,
-            env=with_hub,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert finished.returncode == 0, finished.stderr[-3000:]
+        run_snippet(snippet.replace("USER/", "us/"), folder, with_hub)
 
 
 def test_make_targets_exist():
