@@ -90,7 +90,7 @@ def push_dataset(
     """Publish a dataset folder on the Hub, or bring what is there up to date, in one commit.
 
     Files on the Hub that an earlier push did not write stay, and so does what people wrote on the card, see `merge_cards`.
-    What went out is noted in the folder, in `fairpp_push.json`, to tell the folder's own words from others' at the next push.
+    What went out is noted in the folder, in `fairpp_push.json`, to tell the folder's own words from others' the next time.
     The Hub's answers 412, 429 and 5xx, and lost connections, are tried again `ATTEMPTS` times.
 
     Args:
