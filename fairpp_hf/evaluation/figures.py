@@ -4,20 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpp_hf.evaluation.evaluate import Evaluation
+from fairpp_hf.evaluation.styles import STYLES, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Okabe and Ito's palette, told apart by people with any common form of colour blindness; markers differ as well.
-_STYLES = (
-    ("#7f7f7f", "o"),
-    ("#E69F00", "s"),
-    ("#56B4E9", "^"),
-    ("#D55E00", "D"),
-    ("#009E73", "v"),
-    ("#CC79A7", "P"),
-    ("#0072B2", "X"),
-)
 
 
 def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
@@ -32,7 +22,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     _draw_distances(distances, evaluation)
     _draw_agreement(agreement, evaluation)
     figure.suptitle(
-        f"How near to each persona? Target: {_readable(evaluation.target)}",
+        f"How near to each persona? Target: {readable(evaluation.target)}",
         fontsize=13,
         fontweight="bold",
     )
@@ -46,10 +36,6 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     return path
 
 
-def _readable(persona: str) -> str:
-    return persona.replace("_", " ").title()
-
-
 def _draw_distances(axes: "Axes", evaluation: Evaluation) -> None:
     """One row a persona, the target on top; one marker a system."""
     others = [persona for persona in evaluation.personas if persona != evaluation.target]
@@ -57,7 +43,7 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation) -> None:
     axes.axhspan(len(rows) - 1.5, len(rows) - 0.5, color="#fff3d6", zorder=0)
     spread = 0.12
     for number, system in enumerate(evaluation.systems):
-        color, marker = _STYLES[number % len(_STYLES)]
+        color, marker = STYLES[number % len(STYLES)]
         offset = spread * ((len(evaluation.systems) - 1) / 2 - number)
         points = [
             (system.metrics[f"js_distance/{persona}"], row + offset)
@@ -66,7 +52,7 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation) -> None:
         ]
         distances, heights = zip(*points, strict=True)
         axes.scatter(distances, heights, color=color, marker=marker, s=48, label=system.name, zorder=3)
-    axes.set_yticks(range(len(rows)), [_readable(persona) for persona in rows])
+    axes.set_yticks(range(len(rows)), [readable(persona) for persona in rows])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(left=0)
@@ -81,7 +67,7 @@ def _draw_agreement(axes: "Axes", evaluation: Evaluation) -> None:
     """One row a system: agreement with the target, with its 95% interval."""
     count = len(evaluation.systems)
     for number, system in enumerate(evaluation.systems):
-        color, marker = _STYLES[number % len(_STYLES)]
+        color, marker = STYLES[number % len(STYLES)]
         row = count - 1 - number
         value = system.metrics["agreement/target"]
         if "agreement/target" in system.intervals:

@@ -65,7 +65,7 @@ def bootstrap_intervals(
         # A resample may miss every question that a rarely answering persona has in common; it then has no value.
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = drawn / drawn.sum(axis=1, keepdims=True)
-        distances[persona] = _js_distances(shares @ ours, shares @ theirs)
+        distances[persona] = js_distances(shares @ ours, shares @ theirs)
         if persona == target:
             agreement = shares @ (ours * theirs).sum(axis=1)
     others = np.stack([distances[persona] for persona in references if persona != target])
@@ -78,7 +78,7 @@ def bootstrap_intervals(
     return {name: Interval(*map(float, np.nanpercentile(sample, tails))) for name, sample in values.items()}
 
 
-def _js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Jensen-Shannon distance of each row pair of two (b, 3) arrays of distributions, natural logarithm, (b,)."""
     middle = (first + second) / 2
 

@@ -4,14 +4,14 @@ import numpy as np
 import pyarrow as pa
 from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.evaluation.intervals import _js_distances, bootstrap_intervals, clusters_of
+from fairpp_hf.evaluation.intervals import bootstrap_intervals, clusters_of, js_distances
 
 
 def test_vectorised_distance_matches_scipy():
     rng = np.random.default_rng(0)
     first, second = rng.dirichlet([1, 1, 1], 20), rng.dirichlet([1, 1, 1], 20)
     first[0] = [1.0, 0.0, 0.0]
-    np.testing.assert_allclose(_js_distances(first, second), jensenshannon(first, second, axis=1))
+    np.testing.assert_allclose(js_distances(first, second), jensenshannon(first, second, axis=1))
 
 
 def test_clusters_are_problem_and_group():

@@ -1,0 +1,152 @@
+"""Is a run any good? Who answers like whom, how consistently, and what came out unusable.
+
+All of it is read off the replies of the journal; nothing is asked. The answers are simulated: the numbers say how a model
+plays its roles, and nothing about people.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from fairpp_hf.dataset.sources import AnswerSource, source_personas
+from fairpp_hf.evaluation.quality.consistency import (
+    Consistency,
+    FormConsistency,
+    OrderConsistency,
+    form_consistency,
+    order_consistency,
+    sample_consistency,
+)
+from fairpp_hf.evaluation.quality.identification import Identification, identify_among_themselves
+from fairpp_hf.evaluation.quality.replies import Replies, shares_of
+from fairpp_hf.evaluation.quality.statuses import Statuses, count_statuses
+from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey
+from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.records import load_replies
+from fairpp_hf.generation.scenarios import has_answered_scenarios, load_scenario_questions, scenarios_folder
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.questions import load_questions, sample_questions
+
+
+class RunQuality(NamedTuple):
+    """The quality of a run, or of its replies to some of its questions."""
+
+    respondent: str
+    """Such as `"openai:gpt-4o-mini (simulated)"`."""
+    personas: tuple[str, ...]
+    questions: int
+    clusters: int
+    """(problem, group) pairs, which intervals draw from."""
+    replies: int
+    valid: int
+    requests: int | None
+    """What the run asks for altogether; None where only some of its questions are looked at."""
+    orders: int
+    samples: int
+    seed: int
+    identification: Identification
+    """Among the run's own personas."""
+    survey: SurveyFidelity | None
+    """None where the run's personas are unknown or have no survey figures."""
+    sample_agreement: Consistency
+    order: OrderConsistency
+    forms: FormConsistency
+    statuses: Statuses
+
+
+def run_quality(
+    run: str | Path, questions: pa.Table | None = None, *, sample: int | None = None, seed: int = 0
+) -> RunQuality:
+    """Measure the quality of a run.
+
+    Args:
+        run: a directory that `generate` has written, or is writing.
+        questions: the questions that the run asked, with the columns of `QUESTION_FEATURES`; by default those of
+            `load_questions()`, or the scenarios where `run` is the folder of a run's scenarios.
+        sample: look only at a fixed random sample of that many of the questions with a reply; at all by default.
+        seed: of whatever is drawn at random; the same seed gives the same numbers.
+
+    Returns:
+        Numbers with 95% intervals, bootstrapped over (problem, group) clusters of questions, and with what chance would
+        give. What cannot be measured in this run says why.
+
+    Raises:
+        FileNotFoundError: `run` is not a run.
+        ValueError: the run has no replies, asked other questions, or `sample` is below 1.
+        OSError: the journal is damaged.
+    """
+    run = Path(run).resolve()
+    if questions is None:
+        # Scenarios are a run of their own, which asks its own table.
+        is_scenarios = run == scenarios_folder(run.parent) and has_answered_scenarios(run.parent)
+        questions = load_scenario_questions(run.parent) if is_scenarios else load_questions()
+    replies = load_replies(run, questions)
+    manifest = read_manifest(run)
+    if manifest is None or not len(replies):
+        raise ValueError(
+            f"A run must have replies to be judged; got none in {run}. Run `fairpp generate --run {run} ...` first."
+        )
+    personas = source_personas(AnswerSource("run", run))
+    return replies_quality(
+        replies,
+        questions,
+        personas,
+        respondent=manifest["respondent"]["name"],
+        requests=manifest["requests"]["count"],
+        sample=sample,
+        seed=seed,
+    )
+
+
+def replies_quality(
+    replies: pa.Table,
+    questions: pa.Table,
+    personas: PersonaSet | None,
+    *,
+    respondent: str,
+    requests: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> RunQuality:
+    """As `run_quality`, of replies that are there as a table.
+
+    Args:
+        replies: at least one, with the columns of `load_replies`.
+        questions: among which the replies' are.
+        personas: the set that was asked, or None where it is unknown.
+        respondent: its name.
+        requests: how many were to be asked.
+        sample: see `run_quality`.
+        seed: see `run_quality`.
+
+    Raises:
+        ValueError: there is no reply, one is to an unknown question, or `sample` is below 1.
+    """
+    if sample is not None:
+        ids = pa.table({"question_id": replies["question_id"].combine_chunks().unique()})
+        chosen = ids["question_id"].take(pa.array(sample_questions(ids, sample)))
+        replies = replies.filter(pa.compute.is_in(replies["question_id"], chosen.combine_chunks()))
+        requests = None
+    arrays = Replies.of(replies, questions)
+    votes = arrays.votes()
+    shares = shares_of(votes, is_swapped=arrays.is_swapped)
+    samples = sample_consistency(arrays, votes, seed)
+    return RunQuality(
+        respondent=respondent,
+        personas=arrays.personas,
+        questions=len(arrays.questions),
+        clusters=len(set(arrays.clusters.tolist())),
+        replies=len(arrays.answer),
+        valid=int(votes.sum()),
+        requests=requests,
+        orders=2 if arrays.is_swapped else 1,
+        samples=arrays.samples,
+        seed=seed,
+        identification=identify_among_themselves(arrays, shares, seed),
+        survey=None if personas is None else compare_with_survey(arrays, shares, questions, personas, seed),
+        sample_agreement=samples,
+        order=order_consistency(arrays, votes, arrays.leanings(), samples, seed),
+        forms=form_consistency(arrays, shares, seed),
+        statuses=count_statuses(arrays, seed),
+    )

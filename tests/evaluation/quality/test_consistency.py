@@ -1,0 +1,219 @@
+"""Consistency over samples, orders and forms: hand arithmetic, plain loops, and answers whose truth is known."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from quality_tables import column_replies, replies_of, survey_replies, whole_clusters
+
+from fairpp_hf.evaluation.quality.consistency import (
+    FormConsistency,
+    _cycle_chance,
+    form_consistency,
+    intransitive,
+    order_consistency,
+    sample_consistency,
+)
+from fairpp_hf.evaluation.quality.replies import Replies, shares_of
+
+
+def read(table: pa.Table, questions: pa.Table) -> tuple[Replies, np.ndarray]:
+    replies = Replies.of(table, questions)
+    return replies, replies.votes()
+
+
+def forms(table: pa.Table, questions: pa.Table) -> FormConsistency:
+    replies, votes = read(table, questions)
+    return form_consistency(replies, shares_of(votes, is_swapped=replies.is_swapped), seed=0)
+
+
+def test_two_samples_agree_as_often_as_pairs_of_replies_do() -> None:
+    """Counts (2, 1, 0): of 3 pairs, 1 agrees. (0, 0, 2): 1 of 1. One valid reply: no pair. Mean of 1/3 and 1 is 2/3."""
+    questions = whole_clusters(2)
+    ids = questions["question_id"].to_pylist()
+    answers = {0: (0, 0, 1), 1: (2, 2, -1), 2: (1, -1, -1)}
+    table = replies_of(
+        [
+            {"question_id": ids[question], "persona": "ann", "answer": answer, "sample": number}
+            for question, given in answers.items()
+            for number, answer in enumerate(given)
+        ]
+    )
+    agreement = sample_consistency(*read(table, questions), seed=0).overall
+    assert agreement.value == pytest.approx(2 / 3)
+    assert (agreement.n, agreement.of) == (2, "requests")
+    assert agreement.chance == pytest.approx((2**2 + 2**2 + 2**2) / 6**2)  # answers: 2 A, 2 B, 2 C
+
+
+def test_agreement_of_samples_is_what_the_probabilities_say() -> None:
+    """The survey's P of each question is known: two draws agree with probability sum P^2, within the interval."""
+    from fairpp_hf.personas import load_personas
+    from fairpp_hf.respondents.survey import all_survey_answers
+
+    questions = whole_clusters(60)
+    agreement = sample_consistency(*read(survey_replies(questions, samples=3), questions), seed=0)
+    truth = np.mean(
+        [(answers.probabilities**2).sum(axis=1) for answers in all_survey_answers(questions, load_personas()).values()]
+    )
+    assert agreement.overall.interval.low < truth < agreement.overall.interval.high
+    assert agreement.overall.n == 7 * 600
+    assert agreement.overall.value > agreement.overall.chance
+
+
+def test_one_sample_and_one_order_are_not_measured() -> None:
+    questions = whole_clusters(2)
+    replies, votes = read(survey_replies(questions), questions)
+    samples = sample_consistency(replies, votes, seed=0)
+    order = order_consistency(replies, votes, replies.leanings(), samples, seed=0)
+    assert samples.overall.value is order.changed.overall.value is order.gap.overall.value is None
+    assert samples.overall.note == "one sample a request; ask with --samples 2 or more, at a --temperature above 0"
+    assert order.gap.overall.note == "one order of the options; ask with --swap"
+    assert order.changed_by_samples is None
+
+
+def test_who_always_takes_the_first_option_has_a_gap_of_1_and_always_changes() -> None:
+    """First is A in the one order and B in the other."""
+    questions = whole_clusters(20)
+    table = pa.concat_tables(
+        [column_replies(questions, "first", np.full(200, order), 0, order) for order in (0, 1)]
+        + [column_replies(questions, "steady", np.arange(200) % 3, 0, order) for order in (0, 1)]
+    )
+    replies, votes = read(table, questions)
+    order = order_consistency(replies, votes, replies.leanings(), sample_consistency(replies, votes, 0), seed=0)
+    assert order.gap.by_persona["first"].value == order.changed.by_persona["first"].value == 1.0
+    assert order.gap.by_persona["steady"].value == order.changed.by_persona["steady"].value == 0.0
+    assert order.gap.overall.value == order.changed.overall.value == 0.5
+    assert order.changed.by_persona["first"].chance == pytest.approx(0.5)  # half A, half B
+    assert order.gap.overall.n == 400
+
+
+def test_the_gap_is_read_off_probabilities_where_there_are_some_and_needs_both_orders() -> None:
+    """A first: 0.6 - 0.3; B first: B 0.5 - A 0.4. Mean 0.2. The second question has one valid order and does not count."""
+    questions = whole_clusters(2)
+    ids = questions["question_id"].to_pylist()
+    rows = [
+        {"question_id": ids[0], "persona": "ann", "answer": 0, "probabilities": [0.6, 0.3, 0.1]},
+        {"question_id": ids[0], "persona": "ann", "answer": 1, "probabilities": [0.4, 0.5, 0.1], "swapped": True},
+        {"question_id": ids[1], "persona": "ann", "answer": 0},
+        {"question_id": ids[1], "persona": "ann", "answer": -1, "swapped": True},
+    ]
+    replies, votes = read(replies_of(rows), questions)
+    order = order_consistency(replies, votes, replies.leanings(), sample_consistency(replies, votes, 0), seed=0)
+    assert order.gap.overall.value == pytest.approx(0.2)
+    assert order.changed.overall.value == 1.0
+    assert order.gap.overall.n == order.changed.overall.n == 1
+
+
+def test_contradictory_forms_are_those_of_a_plain_loop() -> None:
+    questions = whole_clusters(30)
+    rng = np.random.default_rng(0)
+    given = {
+        name: rng.choice([-1, 0, 1, 2], 300, p=[0.1, *shares])
+        for name, shares in (("ann", (0.3, 0.5, 0.1)), ("bob", (0.6, 0.1, 0.2)))
+    }
+    found = forms(
+        pa.concat_tables([column_replies(questions, name, answer) for name, answer in given.items()]), questions
+    )
+    rows = questions.select(["problem", "group", "dimension", "form"]).to_pylist()
+    where = {tuple(row.values()): number for number, row in enumerate(rows)}
+    opposite = pairs = by_chance = 0.0
+    for name, answer in given.items():
+        own = [0, 0, 0.0]
+        for row in rows:
+            if row["form"] == "explanation":
+                continue
+            first, second = (
+                answer[where[row["problem"], row["group"], row["dimension"], form]]
+                for form in ("criterion", "explanation")
+            )
+            if first in (0, 1) and second in (0, 1):
+                share = []
+                for form in ("criterion", "explanation"):
+                    same = [
+                        answer[number]
+                        for number, other in enumerate(rows)
+                        if (other["form"], other["dimension"]) == (form, row["dimension"]) and answer[number] in (0, 1)
+                    ]
+                    share.append(same.count(0) / len(same))
+                own = [
+                    own[0] + (first != second),
+                    own[1] + 1,
+                    own[2] + share[0] * (1 - share[1]) + (1 - share[0]) * share[1],
+                ]
+        measure = found.contradictory.by_persona[name]
+        assert (measure.value, measure.n) == (pytest.approx(own[0] / own[1]), own[1])
+        assert measure.chance == pytest.approx(own[2] / own[1])
+        opposite, pairs, by_chance = opposite + own[0], pairs + own[1], by_chance + own[2]
+    assert found.contradictory.overall.value == pytest.approx(opposite / pairs)
+    assert found.excess.value == pytest.approx((opposite - by_chance) / pairs)
+    assert sum(measure.n for measure in found.by_dimension.values()) == found.contradictory.overall.n == pairs
+
+
+def test_intervals_hold_the_truth_of_coins_about_as_often_as_they_say() -> None:
+    """Two personas of coins: half of the pairs are opposite, none beyond chance; intervals miss in some 2 of 40 worlds."""
+    questions = whole_clusters(100)
+    held = np.zeros(2)
+    for world in range(40):
+        rng = np.random.default_rng(world)
+        coins = [column_replies(questions, name, rng.integers(0, 2, 1000)) for name in ("ann", "bob")]
+        found = forms(pa.concat_tables(coins), questions)
+        for number, (measure, truth) in enumerate(((found.contradictory.overall, 0.5), (found.excess, 0.0))):
+            held[number] += measure.interval.low <= truth <= measure.interval.high
+    assert (held >= 34).all()
+
+
+def test_the_surveys_forms_hang_together() -> None:
+    """Its noise in s correlates 0.8 between the forms, so that contradictions are rarer than by chance."""
+    questions = whole_clusters(300)
+    assert forms(survey_replies(questions), questions).excess.interval.high < 0
+
+
+def test_forms_that_were_not_both_asked_are_not_measured() -> None:
+    questions = whole_clusters(20)
+    half = questions.filter(pa.compute.equal(questions["form"], "criterion"))
+    found = forms(survey_replies(half), questions)
+    assert found.contradictory.overall.note == "no (problem, group, dimension) was asked in both forms; raise --limit"
+    assert found.excess.value is None
+
+
+def test_a_cycle_of_majorities_is_found_and_a_ranking_has_none() -> None:
+    """A > B > C, B > C > A, C > A > B: each pair 2 to 1, a cycle. Three times A > B > C: none."""
+    questions = whole_clusters(2)
+    ids = questions["question_id"].to_pylist()
+    cyclic = ([0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.2, 0.5])
+    rows = [
+        {
+            "question_id": ids[0],
+            "persona": persona,
+            "sample": number,
+            "answer": int(np.argmax(given)),
+            "probabilities": given,
+        }
+        for persona, rankings in (("ann", cyclic), ("bob", cyclic[:1] * 3))
+        for number, given in enumerate(rankings)
+    ]
+    measure = intransitive(Replies.of(replies_of(rows), questions), seed=0)
+    assert (measure.value, measure.n) == (0.5, 2)
+    assert measure.chance == pytest.approx(1 / 18, abs=0.006)
+    # One reply, or four, can have no cycle; and one without probabilities ranks nothing.
+    assert intransitive(Replies.of(replies_of(rows[:1]), questions), seed=0).note == (
+        "no cycle is possible among 1, 2 or 4 rankings of a unit; ask with --samples 3 or more"
+    )
+    bare = replies_of([{**row, "probabilities": None} for row in rows])
+    assert intransitive(Replies.of(bare, questions), seed=0).note == (
+        "replies without option probabilities name their first choice alone, and rank nothing"
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_the_chance_of_a_cycle_is_that_of_all_sets_of_rankings(count: int) -> None:
+    cycles = total = 0
+    for rankings in itertools.product(itertools.permutations("ABC"), repeat=count):
+        prefers = [
+            sum(ranking.index(a) < ranking.index(b) for ranking in rankings) * 2 - count for a, b in ("AB", "BC", "CA")
+        ]
+        cycles += min(prefers) > 0 or max(prefers) < 0
+        total += 1
+    assert _cycle_chance(count, seed=0) == pytest.approx(cycles / total, abs=0.006)
+    assert (cycles == 0) == (count in (2, 4))
