@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from loopback_server import Loopback, send
@@ -33,6 +34,7 @@ class Served(NamedTuple):
     """Sent as it is, instead of a chat completion."""
     drop: bool = False
     """Close the connection without a response."""
+    usage: Mapping[str, Any] | None = MappingProxyType({"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8})
 
 
 class Call(NamedTuple):
@@ -76,7 +78,11 @@ class LoopbackServer(Loopback):
             self.completed = self.most_in_flight = 0
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        sent = handler.rfile.read(length := int(handler.headers["Content-Length"]))
+        if len(sent) < length:
+            handler.close_connection = True  # a client that was killed on the way
+            return
+        body = json.loads(sent)
         if handler.path != "/v1/chat/completions":
             handler.send_error(404)
             return
@@ -122,5 +128,5 @@ def _payload(served: Served, body: Mapping[str, Any]) -> dict[str, Any]:
                 "logprobs": {"content": first, "refusal": None} if first and body.get("logprobs") else None,
             }
         ],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8},
+        "usage": None if served.usage is None else dict(served.usage),
     }

@@ -3,8 +3,11 @@
 Whoever answers here stands in for a person and is not one, so that every respondent's name ends in `SIMULATED`.
 """
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from fairpp_hf.schema import NO_ANSWER, STATUSES
 
 SIMULATED = " (simulated)"
 """Ends the name of every respondent, and with it every value of the `respondent` column."""
@@ -19,26 +22,58 @@ class Request(NamedTuple):
     messages: list[dict[str, str]]
     """Chat messages, `role` and `content`: the portrait as system message, the prompt as user message."""
     options: tuple[str, str, str]
-    """Texts of options A, B, C, without their letters."""
+    """Texts of options A, B, C as they are shown, without their letters."""
+    sample: int = 0
+    """Number of the sample, where the same is asked several times."""
+    swapped: bool = False
+    """Whether the options of pole A and pole B are shown in each other's place: the one of pole B is then option A."""
 
 
 class Reply(NamedTuple):
     """What came back for one request."""
 
     answer: int
-    """0, 1, 2 for A, B, C; -1 (`NO_ANSWER`) for every status but `ok`."""
+    """0, 1, 2 for A, B, C as the request shows them; -1 (`NO_ANSWER`) for every status but `ok`."""
     probabilities: tuple[float, float, float] | None
-    """Over A, B, C, sum 1; None where the respondent gives none. Never made up from the answer."""
+    """Over A, B, C as the request shows them, sum 1; None where the respondent gives none. Never made up from the
+    answer."""
     status: str
     """One of `STATUSES`. `failed` is asked again when the run continues; the others are final."""
     raw: str | None
     """The reply's text as it came, whatever its status; None where there is no text."""
     usage: dict[str, Any] | None
-    """Tokens, as the server counts them."""
+    """Tokens, as the server counts them, of all replies that were paid for on the way to this one."""
     latency_s: float
     detail: dict[str, Any] | None = None
     """JSON-able facts for the record, such as `finish_reason` or `error`; `model` is the name that the server gives its
-    model, and a run says so when it changes."""
+    model, and a run says so when it changes; `tries` is how many replies were paid for."""
+
+
+def check_reply(reply: Reply, whose: str) -> None:
+    """Check that a reply does not contradict itself.
+
+    Args:
+        reply: the reply.
+        whose: for the message, such as `"for persona 'p' and question 'q'"`.
+
+    Raises:
+        ValueError: the status is none of `STATUSES`, there is an answer without `ok` or `ok` without an answer, or the
+            probabilities are no distribution.
+    """
+    has_answer = reply.answer in (0, 1, 2)
+    if (
+        reply.status not in STATUSES
+        or has_answer != (reply.status == "ok")
+        or not (has_answer or reply.answer == NO_ANSWER)
+    ):
+        raise ValueError(
+            "A reply must have an answer in 0..2 with status 'ok', or -1 with another status; "
+            f"got {reply.answer} with {reply.status!r} {whose}."
+        )
+    if reply.probabilities is not None and not (
+        min(reply.probabilities) >= 0 and math.isclose(math.fsum(reply.probabilities), 1.0, abs_tol=1e-4)
+    ):
+        raise ValueError(f"A reply's probabilities must be at least 0 and sum to 1; got {reply.probabilities} {whose}.")
 
 
 class RespondentStopped(RuntimeError):

@@ -214,11 +214,17 @@ class SurveyRespondent:
         """Yield (index, reply) for each request, in order; the messages are not read.
 
         Raises:
-            ValueError: a question or a persona is unknown.
+            ValueError: a question or a persona is unknown, or a request asks for a further sample or swapped options.
         """
         for index, request in enumerate(requests):
             if index % 256 == 0:
                 await asyncio.sleep(0)  # nothing here waits, and the caller's loop must see signals now and then
+            if request.sample or request.swapped:
+                raise ValueError(
+                    f"The survey respondent must be asked each question once, in its own order; got sample "
+                    f"{request.sample}{' of the swapped order' if request.swapped else ''} at request {index}. It gives "
+                    "its option probabilities whole, and no order sways it. Leave out --samples and --swap."
+                )
             row = self._rows.get(request.question_id)
             if row is None:
                 close = nearest(request.question_id, self._rows)

@@ -83,8 +83,19 @@ class TransformersRespondent:
         return dict(self._settings)
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
-        """Score the requests, `CHUNK` at a time."""
+        """Score the requests, `CHUNK` at a time.
+
+        Raises:
+            ValueError: a request asks for a further sample.
+        """
         for chunk in _chunks(enumerate(requests)):
+            for index, request in chunk:
+                if request.sample:
+                    raise ValueError(
+                        f"The transformers respondent must be asked each question once; got sample {request.sample} at "
+                        f"request {index}. It reads the option probabilities off, which are the same every time. Leave "
+                        "out --samples."
+                    )
             started = time.monotonic()
             # In a thread, so that the user can stop the run; the scorer itself blocks.
             scores = await asyncio.to_thread(

@@ -306,3 +306,23 @@ def test_settings_tell_sets_apart(personas: PersonaSet) -> None:
     }
     other = changed(personas, "loyal_nationals", abstention=Parameter(0.3, "test", True))
     assert SurveyRespondent(other).settings != settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "got"),
+    [
+        ({"sample": 2}, "sample 2"),
+        ({"swapped": True}, "sample 0 of the swapped order"),
+        ({"sample": 1, "swapped": True}, "sample 1 of the swapped order"),
+    ],
+)
+def test_further_samples_and_swapped_options_are_refused(
+    questions: pa.Table, personas: PersonaSet, changes: dict[str, Any], got: str
+) -> None:
+    plain = request_for(questions["question_id"][0].as_py(), "loyal_nationals")
+    with pytest.raises(ValueError, match="asked each question once") as error:
+        ask(SurveyRespondent(personas), [plain, plain._replace(**changes)])
+    assert str(error.value) == (
+        f"The survey respondent must be asked each question once, in its own order; got {got} at request 1. It gives its "
+        "option probabilities whole, and no order sways it. Leave out --samples and --swap."
+    )

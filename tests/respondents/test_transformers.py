@@ -72,6 +72,26 @@ def test_log_probabilities_that_are_no_numbers_fail_their_request_alone(value: f
     assert replies[1].detail["error"].startswith("log-probabilities must be finite; got [")
 
 
+def test_swapped_options_are_scored_as_shown_and_further_samples_are_refused() -> None:
+    class OptionsScorer(FakeScorer):
+        """Prefers the option that says "y", wherever it stands."""
+
+        def score(self, messages: Sequence[Any], options: Sequence[Sequence[str]]) -> Scores:
+            preferred = [tuple(texts).index("y") for texts in options]
+            return super().score([[{"content": str(number)}] for number in preferred], options)
+
+    plain = requests(1)[0]
+    swapped = plain._replace(options=("y", "x", "z"), swapped=True)
+    replies = ask(TransformersRespondent("m", scorer=OptionsScorer()), [plain, swapped])
+    assert [replies[n].answer for n in range(2)] == [1, 0]
+    with pytest.raises(ValueError, match="asked each question once") as error:
+        ask(TransformersRespondent("m", scorer=FakeScorer()), [plain, plain._replace(sample=2)])
+    assert str(error.value) == (
+        "The transformers respondent must be asked each question once; got sample 2 at request 1. It reads the option "
+        "probabilities off, which are the same every time. Leave out --samples."
+    )
+
+
 def test_requests_are_taken_a_chunk_at_a_time() -> None:
     taken = itertools.count()
 

@@ -1,0 +1,144 @@
+"""Reads a reply out of what a server sent, and again out of what the journal keeps of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fairpp_hf.respondents.base import Reply
+from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+
+Probabilities = tuple[float, float, float]
+
+
+def read_text(
+    raw: str | None, detail: Mapping[str, Any] | None, options: Sequence[str]
+) -> tuple[int, Probabilities | None, str]:
+    """Read a reply that has come, from what the journal keeps of it.
+
+    Args:
+        raw: the reply's text.
+        detail: of its facts, these are read: `refusal` (true where the server said so), `finish_reason`, `first_token`
+            and `top_logprobs` (token to log-probability).
+        options: texts of options A, B, C as they were shown, without their letters.
+
+    Returns:
+        (answer, probabilities, status), as in `Reply`. Status is `refusal` where the server or its filter refused;
+        `truncated` where the reply was cut off before it named an option; otherwise as `parse_answer` reads it.
+        Probabilities are those of the letters where the reply's first token is the answer's letter, and else None.
+    """
+    facts = detail or {}
+    if facts.get("refusal") or facts.get("finish_reason") == "content_filter":
+        return NO_ANSWER, None, "refusal"
+    answer, status = parse_answer(raw, options)
+    if status != "ok":
+        return NO_ANSWER, None, "truncated" if facts.get("finish_reason") == "length" else status
+    first_token = facts.get("first_token")
+    if isinstance(first_token, str) and first_token.strip() == OPTION_LETTERS[answer]:
+        return answer, letter_probabilities(facts.get("top_logprobs") or {}), status
+    return answer, None, status
+
+
+def read_completion(completion: Any, options: Sequence[str], latency_s: float) -> Reply:
+    """Read a chat completion.
+
+    Args:
+        completion: what a server sent, from JSON. Nothing about it is taken for granted.
+        options: as for `read_text`.
+        latency_s: goes into the reply.
+
+    Raises:
+        ValueError: it is not a chat completion with a choice.
+    """
+    try:
+        choice = completion["choices"][0]
+        message = choice["message"]
+        content, refusal = message.get("content"), message.get("refusal")
+    except (AttributeError, KeyError, IndexError, TypeError):
+        raise _no_completion(completion) from None
+    if not isinstance(content, str | None) or not isinstance(refusal, str | None):
+        raise _no_completion(completion)
+    detail: dict[str, Any] = {"finish_reason": choice.get("finish_reason"), "model": completion.get("model")}
+    detail |= _first_token(choice.get("logprobs"))
+    if refusal:
+        detail["refusal"] = True
+    raw = refusal or content
+    answer, probabilities, status = read_text(raw, detail, options)
+    return Reply(answer, probabilities, status, raw, usage_of(completion), latency_s, detail)
+
+
+def usage_of(completion: Any) -> dict[str, Any] | None:
+    """The tokens of a completion as the server counts them, without entries that are null; None where it does not say."""
+    usage = completion.get("usage") if isinstance(completion, dict) else None
+    return _without_nulls(usage) if isinstance(usage, dict) else None
+
+
+def sum_of_usage(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Tokens of two replies together: numbers are added up, at every level; None where neither says.
+
+    Example:
+        >>> sum_of_usage({"prompt_tokens": 7, "details": {"cached": 1}}, {"prompt_tokens": 7, "details": {"cached": 2}})
+        {'prompt_tokens': 14, 'details': {'cached': 3}}
+    """
+    if first is None or second is None:
+        either = second if first is None else first
+        return None if either is None else dict(either)
+    total = dict(first)
+    for name, value in second.items():
+        before = total.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            total[name] = sum_of_usage(before, value)
+        elif isinstance(value, int | float) and isinstance(before, int | float):
+            total[name] = before + value
+        elif before is None:
+            total[name] = value
+    return total
+
+
+def letter_probabilities(top_logprobs: Mapping[str, Any]) -> Probabilities | None:
+    """Probabilities of A, B, C from the alternatives of a reply's first token.
+
+    The tokens of a letter, with and without white space around it, are added up, and the three sums are divided by
+    their total. None where a letter is missing or has no finite log-probability: what is not known is not made up.
+
+    Example:
+        >>> import math
+        >>> letter_probabilities({"A": math.log(0.2), " A": math.log(0.1), "B": math.log(0.2), "C": math.log(0.1)})
+        (0.5, 0.3333333333333333, 0.16666666666666669)
+    """
+    sums = []
+    for letter in OPTION_LETTERS:
+        # -9999 is how the API writes "very unlikely" where it gives no figure.
+        known = [
+            logprob
+            for token, logprob in top_logprobs.items()
+            if isinstance(logprob, int | float) and token.strip() == letter and -9999 < logprob < 1
+        ]
+        sums.append(math.fsum(math.exp(logprob) for logprob in known))
+    total = math.fsum(sums)
+    if not all(sums) or not math.isfinite(total):
+        return None
+    return sums[0] / total, sums[1] / total, sums[2] / total
+
+
+def _first_token(logprobs: Any) -> dict[str, Any]:
+    """The first token and its alternatives; nothing where they are not there or look otherwise: the text still counts."""
+    try:
+        first = logprobs["content"][0]
+        alternatives = {top["token"]: top["logprob"] for top in first["top_logprobs"] or ()}
+        found = {"first_token": first["token"], "top_logprobs": alternatives}
+    except (KeyError, IndexError, TypeError):
+        return {}
+    return found if all(isinstance(token, str) for token in (found["first_token"], *alternatives)) else {}
+
+
+def _without_nulls(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_nulls(value) if isinstance(value, dict) else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _no_completion(found: Any) -> ValueError:
+    return ValueError(f"not a chat completion: {str(found)[:200]!r}")
