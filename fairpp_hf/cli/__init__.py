@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 from fairpp_hf.naming import nearest
 
-COMMANDS = ("questions", "generate", "build", "weights", "export", "evaluate", "push", "demo")
+COMMANDS = (
+    *("questions", "generate", "scenarios", "parse", "merge", "show", "quality"),
+    *("build", "weights", "export", "evaluate", "push", "demo"),
+)
 """In the order of the data. A command is imported when it is asked for, so that none slows down another."""
 
 

@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.respondents import Respondent
 
@@ -14,12 +18,16 @@ RESPONDENTS = ("survey", "transformers", "openai")
 
 _ONLY_FOR = {
     "model": ("transformers", "openai"),
+    "swap": ("transformers", "openai"),
     "adapter": ("transformers",),
     "batch_size": ("transformers",),
-    "base_url": ("openai",),
-    "concurrency": ("openai",),
-    "temperature": ("openai",),
-    "max_tokens": ("openai",),
+    **dict.fromkeys(
+        (
+            *("base_url", "concurrency", "temperature", "max_tokens", "samples"),
+            *("max_cost", "price", "prices", "batch", "batch_tokens"),
+        ),
+        ("openai",),
+    ),
 }
 
 
@@ -44,18 +52,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, metavar="N", help="a fixed random sample of N questions, the same N every time"
     )
+    parser.add_argument(
+        "--swap",
+        action="store_true",
+        default=None,
+        help="ask each question in both orders of options A and B (transformers, openai); answers are averaged",
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", help="ask part I of N, such as 2/8; `fairpp merge` unites the runs of all parts"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="count calls and tokens, price them, ask nothing and write nothing"
+    )
     local = parser.add_argument_group("transformers")
     local.add_argument("--adapter", metavar="PATH", help="a PEFT adapter trained on the model")
     local.add_argument("--batch-size", type=int, metavar="N", help="questions a forward pass (default: 8)")
     server = parser.add_argument_group(
         "openai", "The key is read from OPENAI_API_KEY; a server of your own needs none."
     )
-    server.add_argument("--base-url", metavar="U", help="such as http://localhost:8000/v1 (default: OpenAI)")
-    server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 16)")
+    server.add_argument(
+        "--base-url",
+        nargs="+",
+        action="extend",
+        metavar="U",
+        help="such as http://localhost:8000/v1 (default: OpenAI); several servers of the model share the load",
+    )
+    server.add_argument(
+        "--concurrency", type=int, metavar="N", help="requests in flight at most, over all servers (default: 32)"
+    )
     server.add_argument("--temperature", type=float, metavar="T", help="default: 0")
     server.add_argument(
         "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
     )
+    server.add_argument(
+        "--samples", type=int, metavar="K", help="ask the same K times, at a --temperature above 0 (default: 1)"
+    )
+    add_money_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,29 +98,51 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ValueError: the arguments do not fit together, or one is out of range.
-        RuntimeError: another process writes to the run, or the respondent cannot go on.
-        OSError: the journal cannot be read or written, or the model cannot be found.
+        RuntimeError: another process writes to the run, the respondent cannot go on, or --max-cost is reached.
+        OSError: the journal or the table of prices cannot be read or written, or the model cannot be found.
     """
     _check_options(arguments)
-    import pyarrow as pa
-
-    from fairpp_hf.generation import RunInterrupted, generate
+    from fairpp_hf.generation.budget import BudgetReached
+    from fairpp_hf.generation.runner import RunInterrupted, generate
+    from fairpp_hf.generation.shards import parse_shard
     from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
-    from fairpp_hf.questions import load_questions, sample_questions
 
+    shard = None if arguments.shard is None else parse_shard(arguments.shard)
     personas = load_personas(arguments.personas or DEFAULT_PERSONA_SET)
-    questions = load_questions(arguments.split)
-    if arguments.limit is not None:
-        questions = questions.take(pa.array(sample_questions(questions, arguments.limit)))
+    questions = _questions(arguments)
+    respondent = _respondent(arguments, personas)
+    prices = prices_for(arguments, arguments.model, respondent) if arguments.respondent == "openai" else None
+    asked: dict[str, Any] = {
+        "samples": arguments.samples or 1,
+        "swap": bool(arguments.swap),
+        "shard": shard,
+        "prices": prices,
+    }
+    if arguments.dry_run:
+        return _dry_run(arguments, respondent, personas, questions, asked)
     selection = {"split": arguments.split, "limit": arguments.limit}
     try:
         summary = generate(
-            arguments.run_path, _respondent(arguments, personas), personas, questions, selection=selection
+            arguments.run_path,
+            respondent,
+            personas,
+            questions,
+            selection=selection,
+            max_cost=arguments.max_cost,
+            batch=batch_limits(arguments),
+            **asked,
         )
     except RunInterrupted as interruption:
         print(interruption.summary.table())
-        print(f"Stopped with {interruption.summary.remaining:,} requests left. The same command continues.")
+        left = f"Stopped with {interruption.summary.remaining:,} requests left."
+        if arguments.batch:
+            print(f"{left} Submitted batches go on at the provider. The same command collects them and continues.")
+        else:
+            print(f"{left} The same command continues.")
         return 128 + interruption.signal_number
+    except BudgetReached as reached:
+        print(reached.summary.table())
+        raise
     print(summary.table())
     print(f"{summary.asked:,} asked, {summary.reused:,} kept from before, in {summary.seconds:.1f} s.")
     if summary.counts["failed"]:
@@ -97,7 +151,31 @@ def run(arguments: argparse.Namespace) -> int:
         print(
             f"{summary.counts['truncated']:,} replies were cut off before an answer. A larger --max-tokens asks anew."
         )
-    print(f"Next: fairpp build --run {arguments.run_path} --out fairpp")
+    if shard is not None and shard.count > 1:
+        print(f"Next, with the runs of all {shard.count} shards: fairpp merge --out RUN {arguments.run_path} ...")
+    else:
+        print(f"Next: fairpp build --run {arguments.run_path} --out fairpp")
+    return 0
+
+
+def _dry_run(
+    arguments: argparse.Namespace,
+    respondent: "Respondent",
+    personas: "PersonaSet",
+    questions: "pa.Table",
+    asked: dict[str, Any],
+) -> int:
+    from fairpp_hf.generation.estimate import estimate
+    from fairpp_hf.generation.summary import dollars
+
+    estimated = estimate(arguments.run_path, respondent, personas, questions, **asked)
+    print(estimated.table(batch=bool(arguments.batch)))
+    cost = estimated.batch_cost_usd if arguments.batch else estimated.cost_usd
+    if arguments.max_cost is not None and cost is not None:
+        whole = cost + (estimated.spent_usd or 0.0)
+        fits = "is within" if whole <= arguments.max_cost else "is more than"
+        print(f"The whole run, about {dollars(whole)}, {fits} --max-cost {dollars(arguments.max_cost)}.")
+    print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
     return 0
 
 
@@ -113,18 +191,38 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--respondent {respondent} must have a model; got none. Add --model MODEL.")
     if arguments.limit is not None and arguments.limit < 1:
         raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
+    check_samples(arguments.samples, arguments.temperature)
+    if arguments.batch and len(arguments.base_url or ()) > 1:
+        raise ValueError(
+            f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
+        )
 
 
-def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> "Respondent":
+def _questions(arguments: argparse.Namespace) -> "pa.Table":
+    import pyarrow as pa
+
+    from fairpp_hf.questions import load_questions, sample_questions
+
+    questions = load_questions(arguments.split)
+    if arguments.limit is None:
+        return questions
+    return questions.take(pa.array(sample_questions(questions, arguments.limit)))
+
+
+def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> Any:
     from fairpp_hf.respondents import OpenAIRespondent, SurveyRespondent, TransformersRespondent
 
-    def given(*names: str) -> dict[str, object]:
+    def given(*names: str) -> dict[str, Any]:
         """The options that were given: the others have their defaults where they are used."""
         return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
     if arguments.respondent == "survey":
         return SurveyRespondent(personas)
     if arguments.respondent == "transformers":
-        return TransformersRespondent(arguments.model, **given("adapter", "batch_size"))  # type: ignore[arg-type]
+        return TransformersRespondent(arguments.model, **given("adapter", "batch_size"))
     options = given("base_url", "concurrency", "temperature", "max_tokens")
-    return OpenAIRespondent(arguments.model, **options)  # type: ignore[arg-type]
+    if len(options.get("base_url", ())) == 1:
+        options["base_url"] = options["base_url"][0]
+    if arguments.dry_run:
+        options["api_key"] = "none, since nothing is asked"
+    return OpenAIRespondent(arguments.model, **options)

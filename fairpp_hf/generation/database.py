@@ -11,9 +11,9 @@ logger = logging.getLogger(__name__)
 
 FIELDS = (
     "key, question_id, persona, status, answer, p_a, p_b, p_c, raw, usage, detail, latency_s, created_at, attempts, "
-    "checksum"
+    "checksum, cost_usd"
 )
-TABLES = """
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY,
     question_id TEXT NOT NULL,
@@ -27,23 +27,51 @@ CREATE TABLE IF NOT EXISTS replies (
     latency_s REAL NOT NULL,
     created_at REAL NOT NULL,
     attempts INTEGER NOT NULL,
-    checksum INTEGER NOT NULL
+    checksum INTEGER NOT NULL,
+    cost_usd REAL
 );
 CREATE TABLE IF NOT EXISTS requests (
     position INTEGER PRIMARY KEY,
     key TEXT NOT NULL,
     question_id TEXT NOT NULL,
-    persona TEXT NOT NULL
+    persona TEXT NOT NULL,
+    sample INTEGER NOT NULL DEFAULT 0,
+    swapped INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS set_aside AS SELECT * FROM replies WHERE false;
+CREATE TABLE IF NOT EXISTS replaced AS SELECT * FROM replies WHERE false;
+CREATE INDEX IF NOT EXISTS replaced_by_key ON replaced (key);
+CREATE INDEX IF NOT EXISTS set_aside_by_key ON set_aside (key);
+CREATE TRIGGER IF NOT EXISTS keep_what_was_paid_for BEFORE UPDATE ON replies
+WHEN old.status = 'failed' AND old.usage IS NOT NULL
+BEGIN
+    INSERT INTO replaced ({FIELDS}) VALUES ({", ".join(f"old.{name}" for name in FIELDS.split(", "))});
+END;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-INSERT = f"INSERT INTO replies ({FIELDS}) VALUES ({', '.join('?' * 15)})"
+"""`requests` are those that the run now asks; `replies` are all that ever came, one a key. Beside them lie the replies that
+no longer count and were paid for: damaged ones (`set_aside`), and failed ones that another has `replaced`."""
+ADDED_COLUMNS = {
+    "replies": {"cost_usd": "REAL"},
+    "set_aside": {"cost_usd": "REAL"},
+    "requests": {"sample": "INTEGER NOT NULL DEFAULT 0", "swapped": "INTEGER NOT NULL DEFAULT 0"},
+}
+"""Columns that the first journals lack, by table."""
 # The checksum covers what decides the data; the number of attempts changes within SQLite.
 CHECKSUM_FIELDS = ("key", "question_id", "persona", "status", "answer", "p_a", "p_b", "p_c", "raw", "usage", "detail")
 _NUMBERS = ("answer", "p_a", "p_b", "p_c")
 _BLOCK = 1000
 _SMALLEST_RECORD = 100  # bytes
+
+
+def insert(how: str = "", table: str = "replies") -> str:
+    """The SQL statement that inserts a record, with a `?` for each of `FIELDS`.
+
+    Args:
+        how: such as `"OR IGNORE"`.
+        table: `replies` or one of the same columns.
+    """
+    return f"INSERT {how} INTO {table} ({FIELDS}) VALUES ({', '.join('?' * len(FIELDS.split(', ')))})"
 
 
 def checksum(*fields: Any) -> int:
@@ -74,6 +102,35 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Create the tables and columns that are missing. A kill in between does no harm: the next call adds the rest."""
+    for table, columns in ADDED_COLUMNS.items():
+        present = columns_of(connection, table)
+        for name, kind in columns.items():
+            if present and name not in present:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    connection.executescript(TABLES)
+
+
+def show_as_upgraded(connection: sqlite3.Connection) -> None:
+    """Let a reader of an earlier journal see the tables and columns that it lacks, as views of this connection alone."""
+    for table, columns in ADDED_COLUMNS.items():
+        present = columns_of(connection, table)
+        missing = [
+            f"{'NULL' if kind == 'REAL' else 0} AS {name}" for name, kind in columns.items() if name not in present
+        ]
+        if present and missing:
+            shown = ", ".join(["rowid AS rowid", *present, *missing])
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT {shown} FROM main.{table}")
+    if not columns_of(connection, "replaced"):
+        connection.execute(f"CREATE TEMP VIEW replaced AS SELECT rowid AS rowid, {FIELDS} FROM replies WHERE false")
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Names of a table's columns; none where there is no such table."""
+    return [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+
+
 def is_sound(path: Path) -> bool:
     """Whether SQLite finds nothing wrong with the structure of the file."""
     with contextlib.closing(connect(path, "rw")) as connection:
@@ -99,6 +156,7 @@ def salvage(path: Path) -> int:
     source = connect(kept, "rw")
     source.execute("PRAGMA writable_schema = ON")  # lets SQLite read a file that is shorter than its header says
     try:
+        show_as_upgraded(source)
         last = _last_rowid(source, kept)
     except sqlite3.DatabaseError as error:
         source.close()
@@ -112,14 +170,11 @@ def salvage(path: Path) -> int:
     target = connect(fresh, "rwc")
     target.executescript(TABLES)
     target.execute("BEGIN")
-    saved, highest = 0, 0
-    for first in range(1, last + 1, _BLOCK):
-        rows = _readable_rows(source, first, min(first + _BLOCK - 1, last))
-        if rows:
-            highest = rows[-1][0]
-            saved += target.executemany(
-                INSERT.replace("INSERT", "INSERT OR IGNORE"), (row[1:] for row in rows)
-            ).rowcount
+    saved, highest = _copy_readable(source, target, "replies", last)
+    for table in ("replaced", "set_aside"):
+        # What was paid for; where nothing of it can be read, the replies still are.
+        with contextlib.suppress(sqlite3.DatabaseError):
+            _copy_readable(source, target, table, source.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0)
     target.execute("COMMIT")
     target.close()
     source.close()
@@ -152,13 +207,24 @@ def _last_rowid(source: sqlite3.Connection, path: Path) -> int:
         return path.stat().st_size // _SMALLEST_RECORD
 
 
-def _readable_rows(source: sqlite3.Connection, first: int, last: int) -> list[tuple[Any, ...]]:
+def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection, table: str, last: int) -> tuple[int, int]:
+    """Copy the records with rowids up to `last` that can be read; returns how many, and the highest rowid among them."""
+    saved, highest = 0, 0
+    for first in range(1, last + 1, _BLOCK):
+        rows = _readable_rows(source, table, first, min(first + _BLOCK - 1, last))
+        if rows:
+            highest = rows[-1][0]
+            saved += target.executemany(insert("OR IGNORE", table), (row[1:] for row in rows)).rowcount
+    return saved, highest
+
+
+def _readable_rows(source: sqlite3.Connection, table: str, first: int, last: int) -> list[tuple[Any, ...]]:
     """The records with rowids in first..last, rowid in front, without those on damaged pages."""
-    query = f"SELECT rowid, {FIELDS} FROM replies WHERE rowid BETWEEN ? AND ?"
+    query = f"SELECT rowid, {FIELDS} FROM {table} WHERE rowid BETWEEN ? AND ?"
     try:
         return source.execute(query, (first, last)).fetchall()
     except sqlite3.DatabaseError:
         if first == last:
             return []
         middle = (first + last) // 2
-        return _readable_rows(source, first, middle) + _readable_rows(source, middle + 1, last)
+        return _readable_rows(source, table, first, middle) + _readable_rows(source, table, middle + 1, last)

@@ -11,8 +11,6 @@ and counted, and its request is asked again; the rest is used.
 import contextlib
 import json
 import logging
-import math
-import os
 import re
 import sqlite3
 import time
@@ -21,65 +19,75 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from fairpp_hf.generation.database import FIELDS, INSERT, TABLES, checksum, connect, intact, is_sound, salvage
-from fairpp_hf.respondents.base import Reply
-from fairpp_hf.schema import STATUSES
+from fairpp_hf.generation.database import (
+    FIELDS,
+    checksum,
+    connect,
+    insert,
+    intact,
+    is_sound,
+    salvage,
+    show_as_upgraded,
+    upgrade,
+)
+from fairpp_hf.generation.run_lock import LOCK_NAME, RunLock
+from fairpp_hf.respondents.base import Reply, check_reply
+from fairpp_hf.schema import NO_ANSWER, STATUSES
 
 logger = logging.getLogger(__name__)
 
+__all__ = ["FILE_NAME", "LOCK_NAME", "AskedRequest", "Journal", "RunLock", "Spending", "served_model_in", "text_of"]
+
 FILE_NAME = "journal.sqlite"
-LOCK_NAME = "run.lock"
 
 # A failed record makes room for whatever comes; a final one stays.
 _UPSERT = f"""
-{INSERT}
+{insert()}
 ON CONFLICT (key) DO UPDATE SET
     status = excluded.status, answer = excluded.answer, p_a = excluded.p_a, p_b = excluded.p_b, p_c = excluded.p_c,
     raw = excluded.raw, usage = excluded.usage, detail = excluded.detail, latency_s = excluded.latency_s,
-    created_at = excluded.created_at, attempts = replies.attempts + 1, checksum = excluded.checksum
+    created_at = excluded.created_at, attempts = replies.attempts + 1, checksum = excluded.checksum,
+    cost_usd = excluded.cost_usd
 WHERE replies.status = 'failed'
 """
+_INSERT_REQUEST = (
+    "INSERT INTO requests (position, key, question_id, persona, sample, swapped) VALUES (?, ?, ?, ?, ?, ?)"
+)
+# The tokens of a reply, 0 where they are unknown or no number.
+_TOKENS = "CASE WHEN json_valid(usage) THEN coalesce(CAST(json_extract(usage, '$.{}') AS INTEGER), 0) ELSE 0 END"
+_SPENDING = f"""
+SELECT total(cost_usd), coalesce(sum({_TOKENS.format("prompt_tokens")}), 0),
+    coalesce(sum({_TOKENS.format("completion_tokens")}), 0), count(*),
+    coalesce(sum(usage IS NOT NULL AND cost_usd IS NULL), 0)
+FROM (
+    SELECT usage, cost_usd FROM replies
+    UNION ALL SELECT usage, cost_usd FROM replaced UNION ALL SELECT usage, cost_usd FROM set_aside
+)
+"""
+_ROWS_AT_ONCE = 10_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class AskedRequest(NamedTuple):
-    """A request of the run as it now stands, in persona-major order."""
+    """A request of the run as it now stands, in the order of `RequestPlan`."""
 
     key: str
     question_id: str
     persona: str
+    sample: int = 0
+    swapped: bool = False
 
 
-class RunLock:
-    """Keeps a second process off a run. The system releases the lock when its holder dies, however it dies."""
+class Spending(NamedTuple):
+    """What all replies have cost that a journal ever got."""
 
-    def __init__(self, run: Path) -> None:
-        self._path = run / LOCK_NAME
-        self._file: Any = None
-
-    def __enter__(self) -> "RunLock":
-        import fcntl
-
-        self._file = self._path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise RuntimeError(
-                f"A run must be written by one process at a time; got {self._path.parent} in use by process {holder}. "
-                "Wait until it ends, or stop it, or use another --run."
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # The file stays: removing it would let two processes lock two files of the same name.
-        self._file.truncate(0)
-        self._file.close()
+    cost_usd: float
+    """Sum over the replies whose price is known."""
+    input_tokens: int
+    output_tokens: int
+    replies: int
+    unpriced: int
+    """Replies with tokens and without a price: they are not in `cost_usd`."""
 
 
 class Journal:
@@ -88,6 +96,7 @@ class Journal:
     Args:
         run: the run's directory.
         read_only: open an existing journal for reading, also while another process writes it.
+        stories: whether the replies are a storyteller's, whose `ok` means a story and no answer.
 
     Raises:
         FileNotFoundError: `read_only`, and there is no journal.
@@ -95,9 +104,10 @@ class Journal:
             turned out to be damaged.
     """
 
-    def __init__(self, run: Path, *, read_only: bool = False) -> None:
+    def __init__(self, run: Path, *, read_only: bool = False, stories: bool = False) -> None:
         self.path = Path(run) / FILE_NAME
         self._read_only = read_only
+        self._stories = stories
         self.set_aside = 0
         """Records that were found damaged when the journal was opened; those at the end of a file cut short are unknown."""
         self.salvaged = False
@@ -106,6 +116,9 @@ class Journal:
             if not self.path.is_file():
                 raise FileNotFoundError(f"A run must have a journal; got none at {self.path}.")
             self._connection = connect(self.path, "ro")
+            self._connection.execute("PRAGMA temp_store = MEMORY")
+            with contextlib.suppress(sqlite3.DatabaseError):  # damage is an error of the first query that meets it
+                show_as_upgraded(self._connection)
         else:
             self._connection = self._open_for_writing()
 
@@ -128,10 +141,10 @@ class Journal:
 
     def set_requests(self, requests: Iterable[AskedRequest], digest: str) -> None:
         """Replace the requests that the run asks for, all or none; replies to earlier ones stay in the file."""
-        with self._transaction():
-            self._connection.execute("DELETE FROM requests")
-            self._connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?)", _numbered(requests))
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('requests_digest', ?)", (digest,))
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM requests")
+            connection.executemany(_INSERT_REQUEST, _numbered(requests))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('requests_digest', ?)", (digest,))
 
     def requests_digest(self) -> str | None:
         """The digest that came with the requests, or None where there are none yet."""
@@ -146,20 +159,70 @@ class Journal:
         )
         return [position for (position,) in rows]
 
-    def record(self, replies: Sequence[tuple[AskedRequest, Reply]]) -> None:
-        """Store replies; when this returns, they are on disk.
+    def remaining(self) -> int:
+        """Number of requests without a final reply."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM requests LEFT JOIN replies USING (key) "
+            "WHERE replies.key IS NULL OR replies.status = 'failed'"
+        ).fetchone()
+        return int(row[0])
+
+    def requests(self) -> Iterator[AskedRequest]:
+        """The requests that the run now asks for, in order."""
+        rows = self._connection.execute(
+            "SELECT key, question_id, persona, sample, swapped FROM requests ORDER BY position"
+        )
+        for key, question_id, persona, sample, swapped in rows:
+            yield AskedRequest(key, question_id, persona, sample, bool(swapped))
+
+    def records(self, table: str = "replies") -> Iterator[list[tuple[Any, ...]]]:
+        """Whole records, those to earlier requests included, some thousands at a time.
+
+        Args:
+            table: `replies`, or those that no longer count: `replaced` or `set_aside`.
+
+        Returns:
+            Lists of rows: the values of `FIELDS`, and whether the record matches its checksum.
+        """
+        cursor = self._connection.execute(f"SELECT {FIELDS}, {intact(table)} FROM {table} ORDER BY rowid")
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            yield rows
+
+    def record(
+        self, replies: Sequence[tuple[AskedRequest, Reply]], costs: Sequence[float | None] | None = None
+    ) -> None:
+        """Store replies; when this returns, they are on disk. A final reply that is there already stays.
+
+        Args:
+            replies: what was asked and what came.
+            costs: of each reply in USD, None where its price is unknown; by default, all are.
 
         Raises:
+            ValueError: a reply contradicts itself; none is stored.
             OSError: the disk is full or cannot be written; nothing that was stored before is lost.
         """
         now = time.time()
-        with self._transaction():
-            self._connection.executemany(_UPSERT, (_record(request, reply, now) for request, reply in replies))
+        costs = [None] * len(replies) if costs is None else costs
+        records = [
+            (*_record(request, reply, now, self._stories), cost)
+            for (request, reply), cost in zip(replies, costs, strict=True)
+        ]
+        with self.transaction() as connection:
+            connection.executemany(_UPSERT, records)
+
+    def spending(self) -> Spending:
+        """What every reply ever paid for has cost: those to earlier requests, replaced and damaged ones included."""
+        return Spending(*self._connection.execute(_SPENDING).fetchone())
 
     def question_ids(self) -> list[str]:
         """Ids of the run's questions, in their order."""
-        rows = self._connection.execute("SELECT question_id FROM requests GROUP BY question_id ORDER BY min(position)")
-        return [question_id for (question_id,) in rows]
+        # Personas come one after the other, so that the first one's requests name every question.
+        rows = self._connection.execute(
+            "SELECT question_id FROM requests WHERE position < coalesce((SELECT position FROM requests "
+            "WHERE persona != (SELECT persona FROM requests WHERE position = 0) ORDER BY position LIMIT 1), "
+            "9223372036854775807) ORDER BY position"
+        )
+        return list(dict.fromkeys(question_id for (question_id,) in rows))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Replies to the run's requests: persona to status to number, personas in order, without zeros."""
@@ -179,18 +242,26 @@ class Journal:
         )
         return next((model for (detail,) in rows if (model := served_model_in(json.loads(detail)))), None)
 
-    def answers(self) -> tuple[list[tuple[Any, ...]], int]:
-        """The replies to the run's requests, in order, and how many were left out because their records are damaged.
+    def rows(self, *columns: str, first: int = 0, at_most: int = -1) -> Iterator[list[tuple[Any, ...]]]:
+        """The replies to the run's requests, in order, some thousands at a time.
+
+        Args:
+            columns: of `requests` (`position`, `sample`, `swapped`) or of `FIELDS`, or SQL over them.
+            first: position of the first request.
+            at_most: how many rows; -1 for all.
 
         Returns:
-            Rows of (question_id, persona, status, answer, p_a, p_b, p_c), and the number of damaged records.
+            Lists of rows: the columns asked for, and whether the record matches its checksum.
         """
-        rows = self._connection.execute(
-            f"SELECT requests.question_id, requests.persona, status, answer, p_a, p_b, p_c, {intact()} "
-            "FROM requests JOIN replies USING (key) ORDER BY position"
-        ).fetchall()
-        answers = [row[:-1] for row in rows if row[-1]]
-        return answers, len(rows) - len(answers)
+        shared = {name: f"requests.{name}" for name in ("key", "question_id", "persona")}
+        names = ", ".join(shared.get(name, name) for name in columns)
+        cursor = self._connection.execute(
+            f"SELECT {names}, {intact()} FROM requests JOIN replies USING (key) WHERE position >= ? ORDER BY position "
+            "LIMIT ?",
+            (first, at_most),
+        )
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            yield rows
 
     def checksums(self) -> list[tuple[int, int]]:
         """(position, checksum) of the run's requests that have a reply."""
@@ -201,14 +272,14 @@ class Journal:
     def replies(self) -> Iterator[tuple[str, Reply]]:
         """(key, reply) of every record, those to earlier requests included."""
         for row in self._connection.execute(f"SELECT {FIELDS} FROM replies ORDER BY rowid"):
-            key, _, _, status, answer, *probabilities, raw, usage, detail, latency_s, _, _, _ = row
+            key, _, _, status, answer, *probabilities, raw, usage, detail, latency_s, _, _, _, _ = row
             yield (
                 key,
                 Reply(
                     answer=answer,
                     probabilities=None if probabilities[0] is None else (*probabilities,),
                     status=status,
-                    raw=raw.decode("utf-8", "surrogatepass") if isinstance(raw, bytes) else raw,
+                    raw=text_of(raw),
                     usage=json.loads(usage) if usage else None,
                     latency_s=latency_s,
                     detail=json.loads(detail) if detail else None,
@@ -216,10 +287,25 @@ class Journal:
             )
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Within the block, everything read is of one moment, whatever another process writes."""
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The connection within a transaction: what is done with it is on disk when the block ends, all or nothing.
+
+        Raises:
+            OSError: the disk is full or cannot be written.
+        """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            yield
+            yield self._connection
             self._connection.execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:
@@ -238,10 +324,12 @@ class Journal:
         connection = connect(self.path, "rwc")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(TABLES)
+        upgrade(connection)
         damaged = connection.execute(f"SELECT rowid FROM replies WHERE NOT {intact()}").fetchall()
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO set_aside SELECT * FROM replies WHERE rowid = ?", damaged)
+        connection.executemany(
+            f"INSERT INTO set_aside ({FIELDS}) SELECT {FIELDS} FROM replies WHERE rowid = ?", damaged
+        )
         connection.executemany("DELETE FROM replies WHERE rowid = ?", damaged)
         connection.execute("COMMIT")
         self.set_aside += len(damaged)
@@ -250,41 +338,51 @@ class Journal:
         return connection
 
 
+def text_of(raw: str | bytes | None) -> str | None:
+    """A reply's text as it came: one with lone surrogates is kept as bytes."""
+    return raw.decode("utf-8", "surrogatepass") if isinstance(raw, bytes) else raw
+
+
 def served_model_in(detail: Mapping[str, Any] | None) -> str | None:
     """The model that a server named in a reply: `model` in the reply's `detail`."""
     model = detail.get("model") if detail else None
     return model if isinstance(model, str) and model else None
 
 
-def _numbered(requests: Iterable[AskedRequest]) -> Iterator[tuple[int, str, str, str]]:
+def _numbered(requests: Iterable[AskedRequest]) -> Iterator[tuple[int, str, str, str, int, bool]]:
     for position, request in enumerate(requests):
         yield position, *request
 
 
-def _record(request: AskedRequest, reply: Reply, now: float) -> tuple[Any, ...]:
-    """The fields of a record, in the order of `FIELDS`.
+def _check_story(reply: Reply, whose: str) -> None:
+    if reply.status not in STATUSES or reply.answer != NO_ANSWER or reply.probabilities is not None:
+        raise ValueError(
+            "A storyteller's reply must have a status and no answer; "
+            f"got {reply.answer} with {reply.status!r} and probabilities {reply.probabilities} {whose}."
+        )
+
+
+def _record(request: AskedRequest, reply: Reply, now: float, is_story: bool) -> tuple[Any, ...]:
+    """The fields of a record without its cost, in the order of `FIELDS`.
 
     Raises:
         ValueError: the reply contradicts itself.
     """
     whose = f"for persona {request.persona!r} and question {request.question_id!r}"
-    if reply.status not in STATUSES or (reply.answer != -1) != (reply.status == "ok") or not -1 <= reply.answer <= 2:
-        raise ValueError(
-            "A reply must have an answer in 0..2 with status 'ok', or -1 with another status; "
-            f"got {reply.answer} with {reply.status!r} {whose}."
-        )
+    if is_story:
+        _check_story(reply, whose)
+    else:
+        check_reply(reply, whose)
     # Plain numbers: numpy's would be stored as bytes.
     probabilities = (None,) * 3 if reply.probabilities is None else tuple(map(float, reply.probabilities))
-    if reply.probabilities is not None and not (
-        min(reply.probabilities) >= 0 and math.isclose(math.fsum(reply.probabilities), 1.0, abs_tol=1e-4)
-    ):
-        raise ValueError(f"A reply's probabilities must be at least 0 and sum to 1; got {reply.probabilities} {whose}.")
     raw: str | bytes | None = reply.raw
     if reply.raw is not None and _SURROGATE.search(reply.raw):
         # SQLite text is UTF-8, which has no lone surrogates; the bytes keep them.
         raw = reply.raw.encode("utf-8", "surrogatepass")
     checked = (
-        *request,
+        request.key,
+        request.question_id,
+        request.persona,
         reply.status,
         int(reply.answer),
         *probabilities,

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fairpp_hf import __version__
+from fairpp_hf.generation.shards import Shard
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
+_EARLIER = {"samples": 1, "swap": False, "shard": None, "run_key": None}
 
 
 def new_manifest(
@@ -26,6 +29,10 @@ def new_manifest(
     selection: Mapping[str, Any],
     requests_digest: str,
     servers: Mapping[str, str],
+    samples: int = 1,
+    swap: bool = False,
+    shard: Shard | None = None,
+    run_key: str | None = None,
 ) -> dict[str, Any]:
     """A manifest, without the time of its creation.
 
@@ -42,6 +49,10 @@ def new_manifest(
         requests_digest: over the keys of all requests.
         servers: name of a respondent to the address that it last asked. It is no part of a reply's key, since several
             addresses may serve one model.
+        samples: how often the same is asked.
+        swap: whether each question is asked in both orders of its options.
+        shard: the part of the requests that this run asks; None for all.
+        run_key: what tells this run from every other, 32 hexadecimal digits; made once and kept for ever. None makes it.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -55,9 +66,21 @@ def new_manifest(
             },
         },
         "questions": {"count": question_count, "digest": question_digest, "selection": dict(selection)},
-        "requests": {"count": question_count * len(portraits), "digest": requests_digest},
+        "requests": {
+            "count": question_count * len(portraits) * samples * (2 if swap else 1),
+            "digest": requests_digest,
+        },
+        "samples": samples,
+        "swap": swap,
+        "shard": None if shard is None else str(shard),
+        "run_key": run_key or new_run_key(),
         "servers": dict(servers),
     }
+
+
+def new_run_key() -> str:
+    """What tells a run from every other: 32 hexadecimal digits, by chance."""
+    return uuid.uuid4().hex
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
@@ -75,6 +98,9 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
 
 def read_manifest(run: Path) -> dict[str, Any] | None:
     """The manifest of a run, or None where there is none.
+
+    One from before there were samples, orders and shards is read as of one sample, one order and all requests; it has
+    `run_key` None.
 
     Raises:
         ValueError: it is unreadable, or of a later format.
@@ -95,7 +121,7 @@ def read_manifest(run: Path) -> dict[str, Any] | None:
             f"A manifest's format_version must be {FORMAT_VERSION}; got {found!r} at {path}. "
             "Use the version of fairpp_hf that wrote the run."
         )
-    return manifest
+    return {**_EARLIER, **manifest}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -121,6 +147,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ):
         if personas:
             found.append(f"{what}: {', '.join(personas)}")
+    for name in ("samples", "swap", "shard"):
+        if old[name] != new[name]:
+            found.append(f"{name} {old[name]!r} -> {new[name]!r}")
     questions_before, questions_after = old["questions"], new["questions"]
     if questions_before["digest"] != questions_after["digest"]:
         found.append(f"questions {_described(questions_before)} -> {_described(questions_after)}")

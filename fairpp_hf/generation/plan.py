@@ -3,14 +3,16 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
 
+from fairpp_hf.generation.journal import AskedRequest
 from fairpp_hf.naming import check_name
 from fairpp_hf.respondents.base import SIMULATED, Request, Respondent
+from fairpp_hf.schema import OPTION_LETTERS
 
 if TYPE_CHECKING:
     from fairpp_hf.personas import PersonaSet
@@ -21,31 +23,64 @@ ASKED_COLUMNS = ("question_id", "prompt", "option_a", "option_b", "option_c")
 """The columns of a question table that decide a request."""
 
 
-def request_key(settings: Mapping[str, Any], request: Request, sample: int = 0) -> str:
+def request_key(settings: Mapping[str, Any], request: Request) -> str:
     """The key of a reply: SHA-256 over the digests of everything that decides it.
 
     These are the respondent's settings with the number of the sample, the ids, each message, and the options; a digest is
     SHA-256 over canonical JSON. What many requests share is thus hashed once. The ids are part of the key since the survey
-    respondent is seeded by them.
+    respondent is seeded by them. A swapped request has other messages and options, and so another key.
 
     Args:
         settings: the respondent's.
         request: the request.
-        sample: number of the sample, for respondents that answer differently each time.
 
     Returns:
         64 hexadecimal digits.
     """
-    parts = [[settings, sample], request.persona, request.question_id, *request.messages, request.options]
-    return _key_of(*map(_digest, parts))
+    parts = [[settings, request.sample], request.persona, request.question_id, *request.messages, request.options]
+    return _key_of(*map(_digest, parts)).hex()
 
 
 def _digest(part: Any) -> bytes:
     return hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-def _key_of(*digests: bytes) -> str:
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+def _key_of(*digests: bytes) -> bytes:
+    return hashlib.sha256(b"".join(digests)).digest()
+
+
+class Keys(Sequence[str]):
+    """The keys of a plan's requests, 64 hexadecimal digits each, held in 32 bytes each.
+
+    Args:
+        raw: the keys one after the other, as bytes.
+    """
+
+    def __init__(self, raw: bytes | bytearray) -> None:
+        self._raw = memoryview(raw)
+
+    def __len__(self) -> int:
+        return len(self._raw) // 32
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[str]: ...
+
+    def __getitem__(self, position: int | slice) -> str | list[str]:
+        if isinstance(position, slice):
+            return [self[index] for index in range(*position.indices(len(self)))]
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        return self._raw[32 * position : 32 * position + 32].hex()
+
+    def digest(self) -> str:
+        """SHA-256 over the hexadecimal digits of all keys."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self._raw), 1 << 20):
+            digest.update(self._raw[start : start + (1 << 20)].hex().encode())
+        return digest.hexdigest()
 
 
 def questions_digest(questions: pa.Table) -> str:
@@ -57,27 +92,39 @@ def questions_digest(questions: pa.Table) -> str:
 
 
 class RequestPlan(Sequence[Request]):
-    """Every persona times every question, persona by persona; a request is built when it is looked at.
+    """Every persona times every question times every order of its options times every sample, in this order.
+
+    The requests of a (persona, question) thus stand together. A request is built when it is looked at.
 
     Args:
         personas: each with `id` and `portrait`.
         questions: a table with the columns `ASKED_COLUMNS`. Rows that repeat another are left out.
+        samples: how often the same is asked, at least 1.
+        swap: whether each question is also asked with the options of its two poles in each other's place. Its prompt must
+            show the options as the lines "A. ...", "B. ...", "C. ..." one after the other, once.
 
     Raises:
-        ValueError: no persona or no question, a missing column or value, an id used for two different things, or a text
-            that is not valid Unicode.
+        ValueError: no persona or no question, a missing column or value, an id used for two different things, a text
+            that is not valid Unicode, `samples` below 1, or a prompt whose options cannot be swapped.
     """
 
-    def __init__(self, personas: "PersonaSet", questions: pa.Table) -> None:
+    def __init__(self, personas: "PersonaSet", questions: pa.Table, *, samples: int = 1, swap: bool = False) -> None:
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1; got {samples}.")
         self.questions = _checked_questions(questions)
         self.portraits = _checked_portraits(personas)
+        self.samples = samples
+        self.swap = swap
         columns = [self.questions[name].to_pylist() for name in ASKED_COLUMNS]
         self._ids, self._prompts = columns[0], columns[1]
         self._options: list[tuple[str, str, str]] = list(zip(*columns[2:], strict=True))
         self._personas = list(self.portraits)
+        self._orders = (False, True) if swap else (False,)
+        if swap:
+            _check_swappable(self._ids, self._prompts, self._options)
 
     def __len__(self) -> int:
-        return len(self._personas) * len(self._ids)
+        return len(self._personas) * len(self._ids) * len(self._orders) * self.samples
 
     @overload
     def __getitem__(self, position: int) -> Request: ...
@@ -90,30 +137,77 @@ class RequestPlan(Sequence[Request]):
             return [self[index] for index in range(*position.indices(len(self)))]
         if not 0 <= position < len(self):
             raise IndexError(position)
-        persona_number, row = divmod(position, len(self._ids))
-        persona = self._personas[persona_number]
-        messages = [_system_message(self.portraits[persona]), _user_message(self._prompts[row])]
-        return Request(self._ids[row], persona, messages, self._options[row])
+        persona, row, swapped, sample = self._at(position)
+        prompt, options = self._shown(row, swapped)
+        messages = [_system_message(self.portraits[persona]), _user_message(prompt)]
+        return Request(self._ids[row], persona, messages, options, sample, swapped)
 
-    def ids_at(self, position: int) -> tuple[str, str]:
-        """(question_id, persona) of a request."""
-        persona_number, row = divmod(position, len(self._ids))
-        return self._ids[row], self._personas[persona_number]
+    def _at(self, position: int) -> tuple[str, int, bool, int]:
+        """(persona, row of the question, swapped, sample) of a request."""
+        record, within = divmod(position, len(self._orders) * self.samples)
+        persona_number, row = divmod(record, len(self._ids))
+        order, sample = divmod(within, self.samples)
+        return self._personas[persona_number], row, self._orders[order], sample
 
-    def keys(self, settings: Mapping[str, Any], sample: int = 0) -> list[str]:
+    def _shown(self, row: int, swapped: bool) -> tuple[str, tuple[str, str, str]]:
+        """Prompt and options of a question in one of its orders."""
+        prompt, options = self._prompts[row], self._options[row]
+        if not swapped:
+            return prompt, options
+        shown = shown_options(options, swapped)
+        return prompt.replace(_option_block(options), _option_block(shown)), shown
+
+    def asked_at(self, position: int, key: str) -> AskedRequest:
+        """What the journal keeps of a request.
+
+        Args:
+            position: of the request.
+            key: of the request.
+        """
+        persona, row, swapped, sample = self._at(position)
+        return AskedRequest(key, self._ids[row], persona, sample, swapped)
+
+    def keys(self, settings: Mapping[str, Any]) -> Keys:
         """`request_key` of every request."""
-        of_settings = _digest([settings, sample])
-        of_questions = [
-            (_digest(question_id), _digest(_user_message(prompt)), _digest(options))
-            for question_id, prompt, options in zip(self._ids, self._prompts, self._options, strict=True)
-        ]
-        return [
-            _key_of(of_settings, of_persona, of_id, of_portrait, of_prompt, of_options)
-            for of_persona, of_portrait in [
-                (_digest(persona), _digest(_system_message(portrait))) for persona, portrait in self.portraits.items()
-            ]
-            for of_id, of_prompt, of_options in of_questions
-        ]
+        of_settings = [_digest([settings, sample]) for sample in range(self.samples)]
+        of_questions = []
+        for row, question_id in enumerate(self._ids):
+            of_id = _digest(question_id)
+            for swapped in self._orders:
+                prompt, options = self._shown(row, swapped)
+                of_questions.append((of_id, _digest(_user_message(prompt)), _digest(options)))
+        raw = bytearray()
+        for persona, portrait in self.portraits.items():
+            of_persona, of_portrait = _digest(persona), _digest(_system_message(portrait))
+            for of_id, of_prompt, of_options in of_questions:
+                for of_sample in of_settings:
+                    raw += _key_of(of_sample, of_persona, of_id, of_portrait, of_prompt, of_options)
+        return Keys(raw)
+
+
+def shown_options(options: tuple[str, str, str], swapped: bool) -> tuple[str, str, str]:
+    """A question's options in the order in which a request shows them."""
+    return (options[1], options[0], options[2]) if swapped else options
+
+
+def _option_block(options: Sequence[str]) -> str:
+    return "\n".join(f"{letter}. {text}" for letter, text in zip(OPTION_LETTERS, options, strict=True))
+
+
+def _check_swappable(ids: Sequence[str], prompts: Sequence[str], options: Sequence[tuple[str, str, str]]) -> None:
+    for question_id, prompt, shown in zip(ids, prompts, options, strict=True):
+        times = prompt.count(_option_block(shown))
+        if times != 1:
+            raise ValueError(
+                "A prompt must show its options once, as the lines 'A. ...', 'B. ...' and 'C. ...' one after the other, to "
+                f"be asked in both orders; got them {times} times in that of question {question_id!r}. Write the prompt so, "
+                "or leave out swap."
+            )
+        if shown[0] == shown[1]:
+            raise ValueError(
+                "Options A and B must differ to be asked in both orders; got the same text twice in question "
+                f"{question_id!r}. Mend the question, or leave out swap."
+            )
 
 
 def _system_message(portrait: str) -> dict[str, str]:
@@ -122,35 +216,6 @@ def _system_message(portrait: str) -> dict[str, str]:
 
 def _user_message(prompt: str) -> dict[str, str]:
     return {"role": "user", "content": prompt}
-
-
-class Waiting(Sequence[Request]):
-    """Some requests of a plan; iterating over them ends early once `stopped` is set."""
-
-    def __init__(self, plan: RequestPlan, positions: Sequence[int]) -> None:
-        self._plan = plan
-        self._positions = positions
-        self.stopped = False
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    @overload
-    def __getitem__(self, index: int) -> Request: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Request]: ...
-
-    def __getitem__(self, index: int | slice) -> Request | list[Request]:
-        if isinstance(index, slice):
-            return [self._plan[position] for position in self._positions[index]]
-        return self._plan[self._positions[index]]
-
-    def __iter__(self) -> Iterator[Request]:
-        for position in self._positions:
-            if self.stopped:
-                return
-            yield self._plan[position]
 
 
 def check_respondent(respondent: Respondent) -> None:

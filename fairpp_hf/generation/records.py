@@ -1,25 +1,58 @@
-"""A run's answers as a table."""
+"""A run's answers as tables: one row a reply, and one row a persona and question."""
 
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import FILE_NAME, read_manifest
 from fairpp_hf.generation.plan import questions_digest
-from fairpp_hf.schema import PREFERENCE_FEATURES, QUESTION_FEATURES
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES, STATUSES
 
 logger = logging.getLogger(__name__)
+
+_OK = STATUSES.index("ok")
+_Part = TypeVar("_Part")
+
+
+REPLY_SCHEMA = pa.schema(
+    {
+        "question_id": pa.string(),
+        "persona": pa.string(),
+        "sample": pa.int64(),
+        "swapped": pa.bool_(),
+        "status": pa.string(),
+        "answer": pa.int64(),
+        "probabilities": pa.list_(pa.float64()),
+        "raw": pa.string(),
+        "usage": pa.string(),
+        "detail": pa.string(),
+        "latency_s": pa.float64(),
+        "created_at": pa.float64(),
+        "cost_usd": pa.float64(),
+    }
+)
+"""Columns of `load_replies`. `usage` and `detail` are JSON; `created_at` is in seconds since 1970."""
+
+ANSWER_COLUMNS = ("position", "swapped", "status", "answer", "p_a", "p_b", "p_c")
+"""The columns of `Journal.rows` that `answer_arrays` takes."""
+
+_TIE = 1e-9  # Means of equal votes may differ by rounding.
 
 
 def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
     """The preference records of a run: what each persona answered to each question.
+
+    Where a question was asked several times or in both orders of its options, its replies become one record as in
+    `combine_replies`.
 
     Args:
         run: a directory that `generate` has written, or is writing.
@@ -28,8 +61,8 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
 
     Returns:
         A table with the columns of `PREFERENCE_FEATURES`, persona by persona in the order of the set, questions in the
-        order in which they were asked. A request without a reply has no row; one whose reply has no valid answer has a
-        row with `answer` -1.
+        order in which they were asked; A is the option of pole A. What lacks a reply, or one of several, has no row; what
+        has no valid answer has a row with `answer` -1.
 
     Raises:
         FileNotFoundError: `run` is not a run.
@@ -37,37 +70,153 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
         OSError: the journal is damaged.
     """
     run = Path(run)
-    manifest = _manifest_of(run)
+    manifest = manifest_of(run)
     if questions is None:
         from fairpp_hf.questions import load_questions
 
         questions = load_questions()
-    with Journal(run, read_only=True) as journal:
-        _check_set_up(run, journal, manifest)
+    with Journal(run, read_only=True) as journal, journal.snapshot():
+        check_set_up(run, journal, manifest)
         ids = journal.question_ids()
-        rows, damaged = journal.answers()
-    if damaged:
-        logger.warning(
-            "%d damaged records of %s are left out. Run `fairpp generate` on this run again to ask them.", damaged, run
-        )
+        parts, damaged = intact_parts(journal.rows(*ANSWER_COLUMNS), answer_arrays)
+    _warn_of_damage(run, damaged)
     questions = questions.select(list(QUESTION_FEATURES)).combine_chunks()
-    _check_questions(run, manifest, questions, ids)
-    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * 7
-    row_of = pc.index_in(pa.array(columns[0], pa.string()), questions["question_id"].combine_chunks())
-    personas = pa.array(columns[1], pa.string())
+    rows_of_questions = check_questions(run, manifest, questions, ids)
+    position, status, answer, probabilities = (
+        (np.concatenate(arrays) for arrays in zip(*parts, strict=True)) if parts else answer_arrays([])
+    )
+    orders, samples = 1 + manifest["swap"], manifest["samples"]
+    record = position // (orders * samples)
+    record, status, answer, probabilities = combine_replies(
+        record, status, answer, probabilities, orders=orders, samples=samples
+    )
+    personas = pa.array(list(manifest["personas"]["portraits"]), pa.string())
+    persona = record // len(ids)
+    row_of = rows_of_questions.take(pa.array(record % len(ids)))
     answers = [
-        personas,
-        pa.repeat(pa.scalar(manifest["respondent"]["name"], pa.string()), len(rows)),
-        pa.array(columns[3], pa.int64()),
-        _probabilities(columns[4:]),
-        pa.array(columns[2], pa.string()),
+        personas.take(pa.array(persona)),
+        pa.repeat(pa.scalar(manifest["respondent"]["name"], pa.string()), len(record)),
+        pa.array(answer),
+        _lists(probabilities.astype(np.float32)),
+        pa.array(STATUSES).take(pa.array(status)),
     ]
     table = pa.table(answers, names=list(PREFERENCE_FEATURES)[len(QUESTION_FEATURES) :])
-    parts = [_question_columns(questions, row_of.slice(*span)) for span in _spans(personas)]
-    joined = pa.concat_tables(parts) if parts else questions.slice(0, 0)
+    texts = [_question_columns(questions, row_of.slice(*span)) for span in _spans(persona)]
+    joined = pa.concat_tables(texts) if texts else questions.slice(0, 0)
     for name in table.column_names:
         joined = joined.append_column(name, table[name])
     return joined.cast(PREFERENCE_FEATURES.arrow_schema)
+
+
+def combine_replies(
+    record: NDArray[np.int64],
+    status: NDArray[np.int64],
+    answer: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    *,
+    orders: int,
+    samples: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Make one record of all the replies of a persona to a question. Where there is but one, it is the record.
+
+    A valid reply counts with its option probabilities if it has some, else as one vote for its answer. The record's
+    probabilities are the mean over the samples of an order, and then over the orders, so that both orders count alike
+    however many of their samples are valid. The most probable option is the answer; a tie for the first place is none
+    (`invalid`, probabilities kept). Where an order has no valid reply at all, the record has no answer either, since one
+    from the other order alone would carry the bias of the options' places: its status is then the most frequent one among
+    the replies of such orders, the earlier of `STATUSES` where two are equally frequent.
+
+    Args:
+        record: (n,), which record each of n replies belongs to, in ascending order, and within a record in the order of
+            `RequestPlan`. A record with fewer than `orders * samples` replies is left out.
+        status: (n,), indices into `STATUSES`.
+        answer: (n,), 0..2 with 0 for pole A whatever the order of the options; -1 for every status but `ok`.
+        probabilities: (n, 3), over the options with that of pole A first; rows of NaN where there are none.
+        orders: 1, or 2 where the options were also swapped.
+        samples: replies an order.
+
+    Returns:
+        The same for the r complete records, (r,), (r,), (r,) and (r, 3).
+    """
+    if orders * samples == 1:
+        return record, status, answer, probabilities
+    records, counts = np.unique(record, return_counts=True)
+    complete = counts == orders * samples
+    kept = np.repeat(complete, counts)
+    shape = (int(complete.sum()), orders, samples)
+    status, answer = status[kept].reshape(shape), answer[kept].reshape(shape)
+    probabilities = probabilities[kept].reshape(*shape, 3)
+
+    replies = (status == _OK).sum(axis=2)
+    total = votes(status, answer, probabilities).sum(axis=2)
+    mean = (total / np.maximum(replies, 1)[..., None]).mean(axis=1)
+    undecided = tied(mean)
+    without = replies == 0
+    unanswered = without.any(axis=1)
+    frequency = [((status == code) & without[..., None]).sum(axis=(1, 2)) for code in range(len(STATUSES))]
+    return (
+        records[complete],
+        np.where(unanswered, np.argmax(frequency, axis=0), np.where(undecided, STATUSES.index("invalid"), _OK)),
+        np.where(unanswered | undecided, NO_ANSWER, mean.argmax(axis=1)),
+        np.where(unanswered[:, None], np.nan, mean),
+    )
+
+
+def votes(
+    status: NDArray[np.int64], answer: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What each reply counts for each option.
+
+    Args:
+        status: (...), indices into `STATUSES`.
+        answer: (...), 0..2 or -1.
+        probabilities: (..., 3), NaN where there are none.
+
+    Returns:
+        (..., 3): the probabilities of a valid reply, or 1 for its answer; 0 for one that is not valid.
+    """
+    missing = np.isnan(probabilities).any(axis=-1, keepdims=True)
+    vote = np.where(missing, answer[..., None] == np.arange(len(OPTION_LETTERS)), probabilities)
+    vote[status != _OK] = 0
+    return vote
+
+
+def tied(mean: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether two options or more share the first place, for means of votes of shape (n, 3)."""
+    return (mean >= mean.max(axis=1, keepdims=True, initial=0) - _TIE).sum(axis=1) > 1
+
+
+def load_replies(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
+    """Every reply to a run's requests, with what it cost and how it was asked.
+
+    Args:
+        run: a directory that `generate` has written, or is writing.
+        questions: the questions that the run must have asked; not checked by default.
+
+    Returns:
+        A table with the columns of `REPLY_SCHEMA`, in the order of `RequestPlan`. `answer` and `probabilities` are over the
+        options with that of pole A first, whatever the order in which they were shown (`swapped`); `raw` is the reply to
+        the options as shown, where characters that UTF-8 does not have are replaced. `cost_usd` is null where the price is
+        unknown. Damaged records are left out with a warning.
+
+    Raises:
+        FileNotFoundError: `run` is not a run.
+        ValueError: the run asked other questions than these, or its set-up was interrupted.
+        OSError: the journal is damaged.
+    """
+    run = Path(run)
+    manifest = manifest_of(run)
+    with Journal(run, read_only=True) as journal, journal.snapshot():
+        check_set_up(run, journal, manifest)
+        if questions is not None:
+            check_questions(run, manifest, questions, journal.question_ids())
+        batches = journal.rows(
+            *("question_id", "persona", "sample", "swapped", "status", "answer", "p_a", "p_b", "p_c"),
+            *("raw", "usage", "detail", "latency_s", "created_at", "cost_usd"),
+        )
+        parts, damaged = intact_parts(batches, _reply_batch)
+    _warn_of_damage(run, damaged)
+    return pa.Table.from_batches(parts, REPLY_SCHEMA)
 
 
 def run_fingerprint(run: str | Path) -> str:
@@ -84,15 +233,21 @@ def run_fingerprint(run: str | Path) -> str:
         OSError: the journal is damaged.
     """
     run = Path(run)
-    manifest = _manifest_of(run)
+    manifest = manifest_of(run)
     with Journal(run, read_only=True) as journal:
-        _check_set_up(run, journal, manifest)
+        check_set_up(run, journal, manifest)
         checksums = np.array(journal.checksums(), dtype="<i8")
     asked = json.dumps([manifest["respondent"], manifest["requests"]], sort_keys=True)
     return hashlib.sha256(asked.encode() + checksums.tobytes()).hexdigest()
 
 
-def _manifest_of(run: Path) -> dict[str, Any]:
+def manifest_of(run: Path) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is unreadable, or of a later format.
+    """
     manifest = read_manifest(run) if run.is_dir() else None
     if manifest is None:
         raise FileNotFoundError(
@@ -103,7 +258,12 @@ def _manifest_of(run: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_set_up(run: Path, journal: Journal, manifest: dict[str, Any]) -> None:
+def check_set_up(run: Path, journal: Journal, manifest: Mapping[str, Any]) -> None:
+    """Check that a run's journal and manifest are of the same requests.
+
+    Raises:
+        ValueError: they are not.
+    """
     if journal.requests_digest() != manifest["requests"]["digest"]:
         raise ValueError(
             f"A run's journal and manifest must be of the same requests; got different ones in {run}. "
@@ -111,7 +271,86 @@ def _check_set_up(run: Path, journal: Journal, manifest: dict[str, Any]) -> None
         )
 
 
-def _check_questions(run: Path, manifest: dict[str, Any], questions: pa.Table, ids: list[str]) -> None:
+def intact_parts(
+    batches: Iterable[list[tuple[Any, ...]]], convert: Callable[[list[tuple[Any, ...]]], _Part]
+) -> tuple[list[_Part], int]:
+    """The converted batches without their damaged rows, and how many those are."""
+    parts, damaged = [], 0
+    for rows in batches:
+        kept = [row[:-1] for row in rows if row[-1]]
+        damaged += len(rows) - len(kept)
+        if kept:
+            parts.append(convert(kept))
+    return parts, damaged
+
+
+def _warn_of_damage(run: Path, damaged: int) -> None:
+    if damaged:
+        logger.warning(
+            "%d damaged records of %s are left out. Run `fairpp generate` on this run again to ask them.", damaged, run
+        )
+
+
+_Arrays: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+def answer_arrays(rows: list[tuple[Any, ...]]) -> _Arrays:
+    """What decides the records of a run, of rows of `ANSWER_COLUMNS`.
+
+    Returns:
+        Position (n,), index into `STATUSES` (n,), answer (n,) and probabilities (n, 3), rows of NaN for none; 0 is the
+        option of pole A, whatever the order in which the options were shown.
+    """
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * 7
+    position, swapped, status = columns[:3]
+    codes = pc.index_in(pa.array(status, pa.string()), pa.array(STATUSES)).to_numpy(zero_copy_only=False)
+    return (
+        np.array(position, np.int64),
+        codes.astype(np.int64),
+        *_pole_a_first(np.array(swapped, bool), columns[3], columns[4:7]),
+    )
+
+
+def _pole_a_first(
+    swapped: NDArray[np.bool_], answer: Sequence[int], probabilities: Sequence[Sequence[float | None]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Answers (n,) and probabilities (n, 3) over the options in the order of the poles, of those as shown."""
+    answers = np.array(answer, np.int64)
+    values = np.array(probabilities, np.float64).reshape(3, -1).T
+    return (
+        np.where(swapped & (answers >= 0), np.array([1, 0, 2])[answers], answers),
+        np.where(swapped[:, None], values[:, [1, 0, 2]], values),
+    )
+
+
+def _reply_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    question_id, persona, sample, swapped, status, answer, *probabilities, raw, usage, detail, latency_s, at, cost = (
+        zip(*rows, strict=True)
+    )
+    is_swapped = np.array(swapped, bool)
+    answers, values = _pole_a_first(is_swapped, answer, probabilities)
+    texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in raw]
+    columns = [question_id, persona, sample, is_swapped, status, answers, _lists(values)]
+    columns += [texts, usage, detail, latency_s, at, cost]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, REPLY_SCHEMA.types, strict=True)]
+    return pa.record_batch(arrays, schema=REPLY_SCHEMA)
+
+
+def check_questions(run: Path, manifest: Mapping[str, Any], questions: pa.Table, ids: list[str]) -> pa.Array:
+    """Check that a run asked the questions of a table.
+
+    Args:
+        run: the run's directory.
+        manifest: of the run.
+        questions: a table with the columns `ASKED_COLUMNS`.
+        ids: of the questions that the run asked.
+
+    Returns:
+        The row of each id in the table.
+
+    Raises:
+        ValueError: the run asked others.
+    """
     rows = pc.index_in(pa.array(ids, pa.string()), questions["question_id"].combine_chunks())
     unknown = [ids[row] for row in np.flatnonzero(rows.is_null().to_numpy(zero_copy_only=False))[:5]]
     if unknown or questions_digest(questions.take(rows)) != manifest["questions"]["digest"]:
@@ -120,22 +359,21 @@ def _check_questions(run: Path, manifest: dict[str, Any], questions: pa.Table, i
             f"A run's questions must be those of this table; got {got} in {run}. The answers belong to what was asked. "
             "Pass the table that the run asked as `questions`, or run `fairpp generate` on it again."
         )
+    return rows
 
 
-def _probabilities(columns: list[tuple[Any, ...]]) -> pa.Array:
-    """Lists of three, or null."""
-    values = np.array(columns, dtype=np.float64).reshape(3, -1).T
-    missing = np.isnan(values).any(axis=1)
+def _lists(probabilities: NDArray[Any]) -> pa.Array:
+    """Lists of three, null where there is a NaN."""
+    missing = np.isnan(probabilities).any(axis=1)
     offsets = np.concatenate([[0], np.cumsum(np.where(missing, 0, 3))]).astype(np.int32)
-    flat = pa.array(values[~missing].astype(np.float32).reshape(-1))
+    flat = pa.array(probabilities[~missing].reshape(-1))
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(missing))
 
 
-def _spans(personas: pa.Array) -> list[tuple[int, int]]:
+def _spans(persona: NDArray[np.int64]) -> list[tuple[int, int]]:
     """(start, length) of each persona's rows, which stand together."""
-    codes = personas.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    return list(zip(starts.tolist(), np.diff(starts, append=len(codes)).tolist(), strict=True))
+    starts = np.flatnonzero(np.diff(persona, prepend=-1))
+    return list(zip(starts.tolist(), np.diff(starts, append=len(persona)).tolist(), strict=True))
 
 
 def _question_columns(questions: pa.Table, rows: pa.Array) -> pa.Table:

@@ -2,23 +2,27 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
+from loopback_batches import BatchServer, Fault
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation import load_run
+from fairpp_hf.generation import batch, load_run
+from fairpp_hf.generation.summary import dollars
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
 
 LIMIT = 30
 REQUESTS = 7 * LIMIT
 CONCURRENCY = 6
+SERVER = ["--respondent", "openai", "--model", "gpt-4o", "--base-url", "http://127.0.0.1:1/v1"]
 
 
 def slow_letter(call: Call) -> Served:
@@ -45,50 +49,6 @@ def wait_for_calls(server: LoopbackServer, count: int, process: subprocess.Popen
         time.sleep(0.005)
 
 
-def test_a_killed_run_continues_without_buying_a_kept_reply_again(tmp_path: Path) -> None:
-    """Killed at about a third and two thirds, then finished. Every persona and question has an answer; no reply is
-    bought a third time, and at most the requests in flight at a kill are bought a second time; the table is that of a
-    run that was never killed."""
-    run = tmp_path / "killed"
-    with LoopbackServer(slow_letter) as server:
-        for kills, calls in ((1, REQUESTS // 3), (2, 2 * REQUESTS // 3)):
-            process = start(run, server.base_url)
-            wait_for_calls(server, calls, process)
-            process.kill()
-            process.communicate()
-            assert process.returncode == -signal.SIGKILL
-            # All but the calls in flight are on disk, and can be read without a clean end.
-            assert server.total - kills * CONCURRENCY <= len(load_run(run)) < REQUESTS
-        process = start(run, server.base_url)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        again = Counter(server.calls.values())
-        assert again[1] + again[2] == REQUESTS
-        assert again[2] <= 2 * CONCURRENCY
-        assert server.total <= REQUESTS + 2 * CONCURRENCY
-        assert out.splitlines()[-1] == f"Next: fairpp build --run {run} --out fairpp"
-
-        server.reset()
-        command = ["generate", "--run", str(tmp_path / "whole"), "--respondent", "openai", "--model", "m"]
-        assert main([*command, "--base-url", server.base_url, "--split", "test", "--limit", str(LIMIT)]) == 0
-        assert server.total == REQUESTS
-    records = load_run(run)
-    assert records == load_run(tmp_path / "whole")
-
-    questions = load_questions("test")
-    questions = questions.take(sample_questions(questions, LIMIT))
-    personas = load_personas()
-    assert records["persona"].to_pylist() == [persona for persona in personas.ids for _ in range(LIMIT)]
-    assert records["question_id"].to_pylist() == questions["question_id"].to_pylist() * 7
-    expected = [
-        "ABC".index(letter_by_hash(Call(persona.portrait, prompt, 0, {})).content or "")
-        for persona in personas
-        for prompt in questions["prompt"].to_pylist()
-    ]
-    assert records["answer"].to_pylist() == expected
-    assert set(records["respondent"].to_pylist()) == {"openai:m (simulated)"}
-
-
 def test_a_second_process_is_refused_and_a_signal_stops_the_first_cleanly(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with LoopbackServer(slow_letter) as server:
@@ -101,8 +61,8 @@ def test_a_second_process_is_refused_and_a_signal_stops_the_first_cleanly(tmp_pa
         out, err = second.communicate(timeout=60)
         assert (second.returncode, out) == (1, "")
         assert err == (
-            f"fairpp generate: A run must be written by one process at a time; got {run} in use by process {first.pid}. "
-            "Wait until it ends, or stop it, or use another --run.\n"
+            f"fairpp generate: A run must be written by one process at a time; got {run} in use by process {first.pid} "
+            f"on {socket.gethostname()}. Wait until it ends, or stop it, or use another --run.\n"
         )
         assert server.total <= calls + CONCURRENCY
         first.send_signal(signal.SIGTERM)
@@ -235,6 +195,168 @@ def test_a_local_model_answers(tmp_path: Path, tiny_model_path: Path, capsys) ->
     assert "0 asked, 7 kept from before" in capsys.readouterr().out
 
 
+# --- Money ---
+
+
+def openai_command(run: Path, server: LoopbackServer, *options: object) -> list[str]:
+    command = ["generate", "--run", str(run), "--respondent", "openai", "--model", "m", "--base-url", server.base_url]
+    return [*command, "--split", "test", "--limit", "3", *map(str, options)]
+
+
+def test_a_dry_run_counts_prices_asks_nothing_and_writes_nothing(tmp_path: Path, capsys) -> None:
+    with LoopbackServer() as server:
+        assert main(openai_command(tmp_path / "run", server, "--dry-run", "--price", 1, 10, "--max-cost", 1)) == 0
+        assert server.total == 0
+        assert list(tmp_path.iterdir()) == []
+        out = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        assert out[:2] == ["calls to make 21", "kept from before 0"]
+        assert out[4].startswith("cost about $0.0")
+        assert out[5:7] == [
+            "Tokens by the lengths of the texts; a model that thinks before it answers writes more.",
+            "Prices: --price; $1 a million input tokens, $10 output.",
+        ]
+        assert out[7].endswith("is within --max-cost $1.00.")
+        assert out[8] == "Nothing was asked and nothing written. Without --dry-run, the same command asks."
+        # With replies that the server has counted, 7 tokens in and 1 out each.
+        assert main(openai_command(tmp_path / "run", server)) == 0
+        written = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.suffix == ".json"}
+        capsys.readouterr()
+        dry = ["--dry-run", "--batch", "--price", 1, 10, "--limit", 5, "--max-cost", 0.0001]
+        assert main(openai_command(tmp_path / "run", server, *dry)) == 0
+        assert server.total == 21
+    out = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    # The other prompts are about as long: 95 tokens at 1 and 14 at 10 a million. --price holds in batches as well.
+    assert out[:4] == ["calls to make 14", "kept from before 21", "input tokens about 95", "output tokens about 14"]
+    assert out[4:7] == ["cost about $0.000235", "cost in batches about $0.000235", "spent before unknown"]
+    assert out[7] == "Tokens as in 21 replies of this run."
+    assert out[9] == "The whole run, about $0.000235, is more than --max-cost $0.000100."
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.suffix == ".json"}
+
+
+def test_a_dry_run_at_openai_needs_no_key(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    command = [
+        "generate",
+        "--run",
+        str(tmp_path / "run"),
+        "--respondent",
+        "openai",
+        "--model",
+        "gpt-4o-mini-2024-07-18",
+    ]
+    assert main([*command, "--dry-run", "--batch"]) == 0
+    out = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert out[0] == "calls to make 198,940"
+    assert out[4].startswith("cost about $")
+    assert float(out[5].rpartition("$")[2]) == pytest.approx(float(out[4].rpartition("$")[2]) / 2, abs=0.01)
+    assert "Prices: list prices of 2025-08-31, to be checked; $0.15 a million input tokens, $0.6 output." in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_the_survey_counts_calls_alone(tmp_path: Path, capsys) -> None:
+    command = ["generate", "--run", str(tmp_path / "run"), "--respondent", "survey", "--limit", "10", "--dry-run"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "calls to make     70",
+        "kept from before   0",
+        "No server is asked, so that nothing is paid.",
+        "Nothing was asked and nothing written. Without --dry-run, the same command asks.",
+    ]
+
+
+def test_a_cap_stops_says_what_was_spent_and_a_higher_one_goes_on(tmp_path: Path, capsys) -> None:
+    """A reply costs 7 tokens at 1 and 1 at 10 a million: 0.000017 dollars, so that 0.00018 buy ten. The guess for the first
+    is larger, and has no room in a smaller cap."""
+    run = tmp_path / "run"
+    with LoopbackServer() as server:
+        priced = openai_command(run, server, "--price", 1, 10, "--concurrency", 3)
+        assert main([*priced, "--max-cost", "0.0006"]) == 0
+        assert server.total == 21
+        capsys.readouterr()
+        assert main([*priced, "--limit", "9", "--max-cost", "0.0009"]) == 1
+        printed = capsys.readouterr()
+        bought = server.total
+        assert 0.0009 - 3 * 0.000017 <= bought * 0.000017 <= 0.0009
+        assert printed.err.splitlines()[-1] == (
+            f"fairpp generate: max_cost must have room for the next request; got {dollars(bought * 0.000017)} spent of "
+            f"$0.000900 by {run}, and {63 - bought} requests are left. Every reply is kept; raise --max-cost and run the "
+            "same command again to continue."
+        )
+        assert printed.out.splitlines()[-1] == (
+            f"{7 * bought} input and {bought} output tokens in the whole run: {dollars(bought * 0.000017)}."
+        )
+        assert main([*priced, "--limit", "9", "--max-cost", "0.0001"]) == 1
+        assert f"must be at least what the run has cost so far, {dollars(bought * 0.000017)}; got" in (
+            capsys.readouterr().err
+        )
+        assert server.total == bought
+        assert main([*priced, "--limit", "9", "--max-cost", "1"]) == 0
+        assert server.total == 63
+    assert load_run(run)["status"].to_pylist() == ["ok"] * 63
+
+
+def test_samples_and_orders_are_bought_once_each(tmp_path: Path, capsys) -> None:
+    with LoopbackServer() as server:
+        command = openai_command(tmp_path, server, "--samples", 3, "--temperature", 0.7, "--swap")
+        assert main(command) == 0
+        assert server.total == 21 * 3 * 2
+        assert set(server.calls.values()) == {3}
+        assert len(server.calls) == 42
+        assert {body["temperature"] for body in server.bodies} == {0.7}
+        assert main(command) == 0
+        assert server.total == 21 * 3 * 2
+    assert "0 asked, 126 kept from before" in capsys.readouterr().out
+
+
+def test_two_shards_ask_every_request_once(tmp_path: Path, capsys) -> None:
+    with LoopbackServer() as server:
+        for index in (1, 2):
+            assert main(openai_command(tmp_path / str(index), server, "--shard", f"{index}/2")) == 0
+            assert capsys.readouterr().out.splitlines()[-1] == (
+                f"Next, with the runs of all 2 shards: fairpp merge --out RUN {tmp_path / str(index)} ..."
+            )
+        assert (server.total, set(server.calls.values())) == (21, {1})
+
+
+def test_several_servers_share_the_load(tmp_path: Path) -> None:
+    with LoopbackServer(slow_letter) as first, LoopbackServer(slow_letter) as second:
+        command = ["generate", "--run", str(tmp_path), "--respondent", "openai", "--model", "m", "--limit", "20"]
+        assert main([*command, "--base-url", first.base_url, second.base_url]) == 0
+        assert first.total + second.total == 140
+        assert min(first.total, second.total) > 20
+        assert main([*command, "--base-url", first.base_url, "--base-url", second.base_url]) == 0
+        assert first.total + second.total == 140
+
+
+def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_them(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = batch.BatchLimits
+    monkeypatch.setattr(batch, "BatchLimits", partial(limits, poll_s=60))
+    with BatchServer(letter_by_hash, polls=3) as server:
+        command = openai_command(tmp_path, server, "--batch", "--batch-tokens", 100_000)
+
+        def stop(name: str, _: int) -> Fault | None:
+            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGTERM)) if name == "POST /batches" else None
+
+        server.fault = stop
+        assert main(command) == 128 + signal.SIGTERM
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[-1] == (
+            "Stopped with 20 requests left. Submitted batches go on at the provider. The same command collects them and "
+            "continues."
+        )
+        assert (
+            "Stopping: the batches go on at the provider, and the same command collects them. Once more to stop at once."
+        ) in printed.err
+        monkeypatch.setattr(batch, "BatchLimits", partial(limits, poll_s=0.02))
+        assert main(command) == 0
+        assert (server.total, sum(server.answers.values()), server.answered_twice()) == (1, 20, [])
+    assert "20 asked, 1 kept from before" in capsys.readouterr().out
+    assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -260,6 +382,59 @@ def test_a_local_model_answers(tmp_path: Path, tiny_model_path: Path, capsys) ->
         (
             ["--respondent", "openai", "--model", "m", "--base-url", "http://127.0.0.1:1/v1", "--concurrency", "0"],
             "concurrency must be at least 1; got 0.",
+        ),
+        (
+            ["--respondent", "survey", "--swap"],
+            "--swap must come with --respondent transformers or openai; got --respondent survey. Leave it out.",
+        ),
+        (
+            ["--respondent", "transformers", "--model", "m", "--samples", "2"],
+            "--samples must come with --respondent openai; got --respondent transformers. Leave it out.",
+        ),
+        (
+            ["--respondent", "survey", "--max-cost", "2"],
+            "--max-cost must come with --respondent openai; got --respondent survey. Leave it out.",
+        ),
+        ([*SERVER, "--samples", "0"], "--samples must be at least 1; got 0."),
+        (
+            [*SERVER, "--samples", "5"],
+            "--samples above 1 must come with a --temperature above 0; got 5 samples at temperature 0, which are paid for "
+            "one by one and all alike. Add --temperature 0.7, or leave out --samples.",
+        ),
+        (
+            [*SERVER, "--shard", "9/8"],
+            "A shard must be I/N, with I from 1 to N; got '9/8'. The second of eight machines asks 2/8, for instance.",
+        ),
+        (
+            [*SERVER, "--max-cost", "5"],
+            "max_cost must come with the price of the model; got no price for openai:gpt-4o (simulated). Add --price IN "
+            "OUT, USD per million input and output tokens, or --prices FILE.",
+        ),
+        (
+            [*SERVER, "--max-cost", "5", "--dry-run"],
+            "max_cost must come with the price of the model; got no price for openai:gpt-4o (simulated). Add --price IN "
+            "OUT, USD per million input and output tokens, or --prices FILE.",
+        ),
+        (
+            [*SERVER, "--max-cost", "0", "--price", "1", "2"],
+            "max_cost must be an amount in USD above 0; got 0.0. Pass another --max-cost.",
+        ),
+        (
+            [*SERVER, "--price", "1", "-2"],
+            "--price must be two amounts of at least 0, USD per million input and output tokens; got 1.0 -2.0.",
+        ),
+        (
+            [*SERVER, "--prices", __file__],
+            f"A table of prices must be JSON; got Extra data: line 1 column 3 (char 2) at {__file__}. Mend the file.",
+        ),
+        (
+            [*SERVER, "--batch-tokens", "1000"],
+            "--batch-tokens must come with --batch; got it alone. Add --batch, or leave it out.",
+        ),
+        ([*SERVER, "--batch", "--batch-tokens", "0"], "--batch-tokens must be at least 1; got 0."),
+        (
+            [*SERVER, "http://127.0.0.1:2/v1", "--batch"],
+            "--batch must have one --base-url at most; got 2. Batches are kept by one server.",
         ),
     ],
 )

@@ -144,7 +144,10 @@ def test_source_hash_covers_every_module_that_makes_rows(imported_modules: dict[
         "__init__.py",
         "markdown.py",
         "naming.py",
-        *(f"respondents/{name}.py" for name in ("__init__", "base", "openai", "transformers")),
+        *(
+            f"respondents/{name}.py"
+            for name in ("__init__", "base", "endpoints", "exchange", "openai", "reading", "transformers")
+        ),
     }
 
 

@@ -1,3 +1,7 @@
+import contextlib
+import errno
+import fcntl
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -5,9 +9,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from generation_fixtures import not_ok, ok
+from generation_fixtures import as_first_version, not_ok, ok
 
-from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock
+from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock, Spending
 from fairpp_hf.respondents import Reply
 
 
@@ -88,7 +92,7 @@ def test_requests_are_replaced_and_replies_stay(tmp_path: Path) -> None:
         journal.set_requests(asked(2, "bob"), "second")
         assert journal.requests_digest() == "second"
         assert journal.pending() == [0, 1]
-        assert journal.answers() == ([], 0)
+        assert list(journal.rows("status")) == []
         journal.set_requests(asked(3), "first")
         assert journal.pending() == []
 
@@ -144,6 +148,188 @@ def test_a_reply_that_contradicts_itself_is_not_recorded(tmp_path: Path, reply: 
         assert list(journal.replies()) == []
 
 
+# --- Money ---
+
+
+def paid(prompt: int, completion: int, status: str = "ok") -> Reply:
+    reply = ok(0) if status == "ok" else not_ok(status)
+    return reply._replace(usage={"prompt_tokens": prompt, "completion_tokens": completion})
+
+
+def test_spending_counts_every_reply_ever_paid_for(tmp_path: Path) -> None:
+    """0.5 + 0.25 + 2 + 0.125 USD; 10 + 20 + 30 + 40 + 5 and 1 + 2 + 3 + 4 + 6 tokens.
+
+    The first request failed when it was already paid for, and was asked again; the third belongs to an earlier plan; the
+    fourth is damaged afterwards; the fifth has no price; the sixth took no tokens.
+    """
+    requests = asked(6)
+    with Journal(tmp_path) as journal:
+        assert journal.spending() == (0.0, 0, 0, 0, 0)
+        journal.set_requests(requests, "first")
+        journal.record([(requests[0], paid(10, 1, "failed")), (requests[2], paid(30, 3))], [0.5, 2.0])
+        journal.record([(requests[0], paid(20, 2))], [0.25])
+        journal.record([(requests[3], paid(40, 4, "refusal"))], [0.125])
+        journal.record([(requests[4], paid(5, 6)), (requests[5], ok(1)._replace(usage=None))])
+        expected = Spending(2.875, 105, 16, 6, 1)
+        assert journal.spending() == expected
+        journal.set_requests(requests[:2], "second")
+        assert journal.spending() == expected
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE replies SET answer = 2 WHERE key = 'ann-key-3'")
+    connection.close()
+    with Journal(tmp_path, read_only=True) as reader:
+        assert reader.spending() == expected
+    with Journal(tmp_path) as journal:
+        assert (journal.set_aside, journal.spending()) == (1, expected)
+
+
+def test_a_failed_reply_without_tokens_was_not_paid_for(tmp_path: Path) -> None:
+    (request,) = asked(1)
+    with Journal(tmp_path) as journal:
+        journal.record([(request, not_ok("failed"))])
+        journal.record([(request, paid(20, 2))], [0.25])
+        assert journal.spending() == Spending(0.25, 20, 2, 1, 0)
+
+
+def test_tokens_that_are_no_numbers_count_as_none(tmp_path: Path) -> None:
+    usages = [{}, {"prompt_tokens": "many"}, {"prompt_tokens": None}, {"prompt_tokens": [7]}, {"total_tokens": 8}]
+    with Journal(tmp_path) as journal:
+        journal.record(
+            [(request, ok(0)._replace(usage=usage)) for request, usage in zip(asked(5), usages, strict=True)]
+        )
+        assert journal.spending() == Spending(0.0, 0, 0, 5, 5)
+
+
+def test_a_final_reply_that_comes_again_is_neither_kept_nor_counted(tmp_path: Path) -> None:
+    (request,) = asked(1)
+    with Journal(tmp_path) as journal:
+        journal.record([(request, paid(20, 2))], [0.25])
+        journal.record([(request, paid(30, 3))], [0.5])
+        assert journal.spending() == Spending(0.25, 20, 2, 1, 0)
+
+
+def test_a_cost_is_needed_for_each_reply_or_for_none(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal, pytest.raises(ValueError, match="zip"):
+        journal.record([(asked(1)[0], ok(0))], [0.5, 0.5])
+
+
+# --- What others do with the journal ---
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        with journal.transaction() as connection:
+            connection.execute("CREATE TABLE batches (id TEXT)")
+        with contextlib.suppress(KeyboardInterrupt), journal.transaction() as connection:
+            connection.execute("INSERT INTO batches VALUES ('a')")
+            raise KeyboardInterrupt
+        with journal.transaction() as connection:
+            assert connection.execute("SELECT * FROM batches").fetchall() == []
+
+
+def test_a_snapshot_is_of_one_moment(tmp_path: Path) -> None:
+    requests = asked(2)
+    with Journal(tmp_path) as journal:
+        journal.set_requests(requests, "digest")
+        journal.record([(requests[0], ok(0))])
+        with Journal(tmp_path, read_only=True) as reader:
+            with reader.snapshot():
+                assert reader.counts() == {"ann": {"ok": 1}}
+                journal.record([(requests[1], ok(0))])
+                assert reader.counts() == {"ann": {"ok": 1}}
+            assert reader.counts() == {"ann": {"ok": 2}}
+
+
+def test_a_storytellers_ok_has_no_answer(tmp_path: Path) -> None:
+    (request,) = asked(1)
+    with Journal(tmp_path, stories=True) as journal:
+        with pytest.raises(ValueError, match="storyteller") as error:
+            journal.record([(request, ok(0))])
+        assert str(error.value) == (
+            "A storyteller's reply must have a status and no answer; got 0 with 'ok' and probabilities (0.5, 0.25, 0.25) "
+            "for persona 'ann' and question 'q0'."
+        )
+        journal.record([(request, ok(0)._replace(answer=-1, probabilities=None))])
+        assert journal._connection.execute("SELECT status, answer FROM replies").fetchall() == [("ok", -1)]
+
+
+# --- Journals of the version without samples, orders and costs ---
+
+
+def test_an_earlier_journal_is_read_as_it_is(tmp_path: Path) -> None:
+    requests = filled(tmp_path, 6, raw="reply")
+    as_first_version(tmp_path)
+    before = (tmp_path / "journal.sqlite").read_bytes()
+    with Journal(tmp_path, read_only=True) as reader:
+        assert reader.requests_digest() == "digest"
+        assert reader.spending() == Spending(0.0, 0, 0, 6, 6)
+        assert [row for batch in reader.rows("key", "sample", "swapped", "cost_usd") for row in batch] == [
+            (request.key, 0, 0, None, 1) for request in requests
+        ]
+        assert [reply.raw for _, reply in reader.replies()] == ["reply"] * 6
+    assert (tmp_path / "journal.sqlite").read_bytes() == before
+
+
+def test_an_earlier_journal_is_brought_up_to_date_when_it_is_written(tmp_path: Path) -> None:
+    requests = filled(tmp_path, 6)
+    with Journal(tmp_path) as journal:
+        before = dict(journal.replies())
+    as_first_version(tmp_path)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE replies SET answer = 1 WHERE key = 'ann-key-3'")
+    connection.close()
+    with Journal(tmp_path) as journal:
+        assert (journal.set_aside, journal.pending()) == (1, [3])
+        journal.record([(requests[3], ok(0)._replace(raw=None))], [0.5])
+        assert dict(journal.replies()) == before
+        assert journal.spending() == Spending(0.5, 0, 0, 7, 6)
+        journal.set_requests([request._replace(sample=2, swapped=True) for request in requests], "other")
+        assert journal.pending() == []
+    with Journal(tmp_path) as journal:
+        assert (journal.set_aside, dict(journal.replies())) == (0, before)
+
+
+def test_a_damaged_earlier_journal_is_saved_into_a_new_one(tmp_path: Path) -> None:
+    filled(tmp_path, 300, raw="x" * 1800)
+    as_first_version(tmp_path)
+    path = tmp_path / "journal.sqlite"
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 8192 * 4096)
+        file.write(b"\xa5" * 4096)
+    with Journal(tmp_path) as journal:
+        assert journal.salvaged
+        kept = dict(journal.replies())
+        assert 290 <= len(kept) < 300
+        assert len(kept) + journal.set_aside == 300
+        assert journal.spending() == Spending(0.0, 0, 0, len(kept), len(kept))
+
+
+def test_what_was_paid_for_is_saved_from_a_damaged_journal(tmp_path: Path) -> None:
+    """One reply replaced a failed one, one was set aside: both stay counted when the file is damaged afterwards."""
+    requests = filled(tmp_path, 300, raw="x" * 1800)
+    extra = asked(1, "bob")[0]
+    with Journal(tmp_path) as journal:
+        journal.record([(extra, paid(10, 1, "failed"))], [0.5])
+        journal.record([(extra, paid(20, 2))], [0.25])
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE replies SET answer = 2, cost_usd = 4 WHERE key = 'ann-key-0'")
+    connection.close()
+    with Journal(tmp_path) as journal:
+        assert journal.spending() == Spending(4.75, 30, 3, 302, 299)
+        position = journal._connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'requests'").fetchone()[
+            0
+        ]
+    path = tmp_path / "journal.sqlite"
+    with path.open("r+b") as file:
+        file.seek((position - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+    with Journal(tmp_path) as journal:
+        assert journal.salvaged
+        assert journal.spending() == Spending(4.75, 30, 3, 302, 299)
+        journal.set_requests(requests, "digest")
+        assert journal.pending() == [0]
+
+
 # --- Damage ---
 
 
@@ -168,8 +354,8 @@ def test_a_changed_record_is_set_aside_counted_and_asked_again(
         connection.execute(f"UPDATE replies SET {damage} WHERE key = 'ann-key-3'")
     connection.close()
     with Journal(tmp_path, read_only=True) as reader:
-        rows, left_out = reader.answers()
-        assert ([row[0] for row in rows], left_out) == (["q0", "q1", "q2", "q4", "q5"], 1)
+        (rows,) = reader.rows("question_id")
+        assert rows == [(f"q{n}", n != 3) for n in range(6)]
     with Journal(tmp_path) as journal:
         assert journal.set_aside == 1
         assert journal.pending() == [3]
@@ -292,15 +478,48 @@ def test_a_second_process_is_refused_by_the_pid_of_the_first_until_that_dies(tmp
         with pytest.raises(RuntimeError) as error, RunLock(tmp_path):
             pass
         assert str(error.value) == (
-            f"A run must be written by one process at a time; got {tmp_path} in use by process {holder.pid}. "
-            "Wait until it ends, or stop it, or use another --run."
+            f"A run must be written by one process at a time; got {tmp_path} in use by process {holder.pid} on "
+            f"{socket.gethostname()}. Wait until it ends, or stop it, or use another --run."
+        )
+        with pytest.raises(RuntimeError) as error, RunLock(tmp_path, shared=True):
+            pass
+        assert str(error.value) == (
+            f"A run must be written by one process at a time; got {tmp_path} in use by process {holder.pid} on "
+            f"{socket.gethostname()}. Wait until it ends."
         )
     finally:
         holder.kill()
         holder.wait()
     # The dead process's pid is still in the file, and does not matter.
-    assert (tmp_path / "run.lock").read_text() == str(holder.pid)
+    assert (tmp_path / "run.lock").read_text() == f"{holder.pid} on {socket.gethostname()}"
     with RunLock(tmp_path):
         pass
     with RunLock(tmp_path):
         pass
+
+
+def test_readers_share_the_lock_and_keep_writers_off(tmp_path: Path) -> None:
+    with RunLock(tmp_path, shared=True):
+        assert list(tmp_path.iterdir()) == []
+    with RunLock(tmp_path):
+        pass
+    with (
+        RunLock(tmp_path, shared=True),
+        RunLock(tmp_path, shared=True),
+        pytest.raises(RuntimeError, match="must be written by one process"),
+        RunLock(tmp_path),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match="must lie on") as error, RunLock(tmp_path):
+        pass
+    assert str(error.value) == (
+        f"A run must lie on a file system with locks; got [Errno {errno.ENOLCK}] No locks available at "
+        f"{tmp_path / 'run.lock'}. Without them two processes could pay for the same replies. Use a folder on another disk."
+    )

@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fairpp_hf.generation.manifest import differences, new_manifest, read_manifest, write_manifest
+from fairpp_hf.generation.shards import Shard
 
 
 def manifest(**changed: Any) -> dict[str, Any]:
@@ -19,6 +21,7 @@ def manifest(**changed: Any) -> dict[str, Any]:
             "selection": {"split": "test", "limit": 10},
             "requests_digest": "def",
             "servers": {"openai:m (simulated)": "http://localhost:8000/v1"},
+            "run_key": "0123",
             **changed,
         }
     )
@@ -32,6 +35,29 @@ def test_it_comes_back_with_the_time_and_nothing_is_left_beside_it(tmp_path: Pat
     assert read == manifest()
     assert read["requests"] == {"count": 20, "digest": "def"}
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_requests_are_counted_with_samples_and_orders() -> None:
+    """10 questions x 2 personas x 2 orders x 3 samples."""
+    made = manifest(samples=3, swap=True, shard=Shard(2, 8))
+    assert made["requests"]["count"] == 120
+    assert (made["samples"], made["swap"], made["shard"]) == (3, True, "2/8")
+
+
+def test_every_run_has_a_key_of_its_own_and_keeps_the_one_it_has() -> None:
+    made = {manifest(run_key=None)["run_key"] for _ in range(3)}
+    assert len(made) == 3
+    assert all(re.fullmatch("[0-9a-f]{32}", key) for key in made)
+    assert manifest(run_key="0123")["run_key"] == "0123"
+
+
+def test_one_from_before_samples_orders_and_shards_is_of_one_sample_one_order_and_everything(tmp_path: Path) -> None:
+    added = ("samples", "swap", "shard", "run_key")
+    write_manifest(tmp_path, {name: value for name, value in manifest().items() if name not in added})
+    read = read_manifest(tmp_path)
+    assert read is not None
+    assert [read[name] for name in added] == [1, False, None, None]
+    assert differences(read, manifest()) == []
 
 
 def test_an_interrupted_write_leaves_the_old_one_whole(tmp_path: Path) -> None:
@@ -74,6 +100,10 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
         (
             {"portraits": {"ann": "You are not Ann.", "cat": "You are Cat."}},
             ["new personas: cat", "personas left out: bob", "changed portraits: ann"],
+        ),
+        (
+            {"samples": 5, "swap": True, "shard": Shard(2, 8)},
+            ["samples 1 -> 5", "swap False -> True", "shard None -> '2/8'"],
         ),
         (
             {"question_count": 28420, "question_digest": "xyz", "selection": {"split": None, "limit": None}},

@@ -1,10 +1,13 @@
+import hashlib
 import math
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import FakePersona, FakePersonas, FakeRespondent, personas, questions
+from generation_fixtures import FakePersona, FakePersonas, FakeRespondent, personas, questions, shown_questions
 
-from fairpp_hf.generation.plan import RequestPlan, Waiting, check_respondent, questions_digest, request_key
+from fairpp_hf.generation.journal import AskedRequest
+from fairpp_hf.generation.plan import RequestPlan, check_respondent, questions_digest, request_key
+from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import Request
 
 
@@ -12,7 +15,6 @@ def test_requests_go_persona_by_persona() -> None:
     plan = RequestPlan(personas("ann", "bob"), questions(3))
     expected = [(persona, f"q{n}") for persona in ("ann", "bob") for n in range(3)]
     assert [(request.persona, request.question_id) for request in plan] == expected
-    assert [plan.ids_at(n)[::-1] for n in range(6)] == expected
     assert plan[4] == Request(
         "q1",
         "bob",
@@ -24,13 +26,94 @@ def test_requests_go_persona_by_persona() -> None:
         plan[6]
 
 
+def test_the_requests_of_a_question_stand_together_by_order_and_sample() -> None:
+    plan = RequestPlan(personas("ann", "bob"), shown_questions(2), samples=2, swap=True)
+    assert [(request.persona, request.question_id, request.swapped, request.sample) for request in plan] == [
+        (persona, question_id, swapped, sample)
+        for persona in ("ann", "bob")
+        for question_id in ("q0", "q1")
+        for swapped in (False, True)
+        for sample in (0, 1)
+    ]
+    assert len(plan) == 16
+    assert plan.asked_at(7, "key") == AskedRequest("key", "q1", "ann", sample=1, swapped=True)
+    assert plan.asked_at(8, "key") == AskedRequest("key", "q0", "bob")
+
+
+def test_a_swapped_request_shows_the_options_of_the_poles_in_each_others_place() -> None:
+    plain, swapped = RequestPlan(personas("ann"), shown_questions(1), swap=True)
+    instruction = plain.messages[1]["content"].splitlines()[-1]
+    assert plain.messages[1]["content"] == (f"Prompt 0?\nA. option_a 0\nB. option_b 0\nC. option_c 0\n{instruction}")
+    assert swapped.messages[1]["content"] == (f"Prompt 0?\nA. option_b 0\nB. option_a 0\nC. option_c 0\n{instruction}")
+    assert (plain.options, swapped.options) == (
+        ("option_a 0", "option_b 0", "option_c 0"),
+        ("option_b 0", "option_a 0", "option_c 0"),
+    )
+    assert plain.messages[0] == swapped.messages[0]
+
+
+def test_every_question_of_the_dataset_can_be_swapped() -> None:
+    questions_of_all = load_questions()
+    plan = RequestPlan(personas("ann"), questions_of_all, swap=True)
+    assert len(plan) == 2 * len(questions_of_all)
+
+
+@pytest.mark.parametrize(("prompt", "times"), [("Prompt?", 0), ("{block}\n{block}", 2)])
+def test_a_prompt_that_does_not_show_its_options_once_cannot_be_swapped(prompt: str, times: int) -> None:
+    block = "A. option_a 1\nB. option_b 1\nC. option_c 1"
+    table = shown_questions(2)
+    prompts = [table["prompt"][0].as_py(), prompt.format(block=block)]
+    table = table.set_column(14, "prompt", pa.array(prompts))
+    assert len(RequestPlan(personas("ann"), table)) == 2
+    with pytest.raises(ValueError, match="once") as error:
+        RequestPlan(personas("ann"), table, swap=True)
+    assert str(error.value) == (
+        "A prompt must show its options once, as the lines 'A. ...', 'B. ...' and 'C. ...' one after the other, to be "
+        f"asked in both orders; got them {times} times in that of question 'q1'. Write the prompt so, or leave out swap."
+    )
+
+
+def test_equal_options_cannot_be_swapped() -> None:
+    """The two requests would be one and the same."""
+    table = shown_questions(1).set_column(12, "option_b", pa.array(["option_a 0"]))
+    table = table.set_column(14, "prompt", pa.array(["A. option_a 0\nB. option_a 0\nC. option_c 0"]))
+    with pytest.raises(ValueError, match="differ") as error:
+        RequestPlan(personas("ann"), table, swap=True)
+    assert str(error.value) == (
+        "Options A and B must differ to be asked in both orders; got the same text twice in question 'q0'. "
+        "Mend the question, or leave out swap."
+    )
+
+
+def test_samples_are_at_least_one() -> None:
+    with pytest.raises(ValueError, match="at least 1") as error:
+        RequestPlan(personas(), questions(), samples=0)
+    assert str(error.value) == "samples must be at least 1; got 0."
+
+
 def test_the_plans_keys_are_those_of_its_requests_and_all_differ() -> None:
-    plan = RequestPlan(personas("ann", "bob"), questions(20))
+    plan = RequestPlan(personas("ann", "bob"), shown_questions(20), samples=3, swap=True)
     settings = {"model": "m"}
     keys = plan.keys(settings)
-    assert keys == [request_key(settings, request) for request in plan]
-    assert len(set(keys)) == 40
-    assert plan.keys(settings, sample=1) == [request_key(settings, request, 1) for request in plan]
+    expected = [request_key(settings, request) for request in plan]
+    assert list(keys) == expected
+    assert (len(keys), len(set(keys))) == (240, 240)
+    assert keys[1:3] == expected[1:3]
+    assert keys.digest() == hashlib.sha256("".join(expected).encode()).hexdigest()
+    with pytest.raises(IndexError):
+        keys[240]
+
+
+def test_plain_requests_keep_their_keys_whatever_is_asked_beside_them() -> None:
+    plain = list(RequestPlan(personas(), shown_questions(5)).keys({}))
+    assert list(RequestPlan(personas(), shown_questions(5), samples=2, swap=True).keys({}))[::4] == plain
+
+
+def test_the_keys_of_earlier_runs_go_on_to_hold() -> None:
+    """Both were made by the version that had neither samples nor orders."""
+    keys = RequestPlan(personas(), questions(3)).keys({"model": "m"})
+    assert keys[0] == "6e9cc6723170cb46494ee515c72513d25794759981410b943af187ef6254d700"
+    assert keys.digest() == "b6371998aadd601dd7289ec2f93d7656354ca280058b1a429ef78598fc71cd88"
 
 
 def test_a_key_changes_with_everything_that_decides_the_reply() -> None:
@@ -40,7 +123,7 @@ def test_a_key_changes_with_everything_that_decides_the_reply() -> None:
     others = [
         request_key({**settings, "model": "n"}, request),
         request_key({**settings, "temperature": 0.5}, request),
-        request_key(settings, request, sample=1),
+        request_key(settings, request._replace(sample=1)),
         request_key(settings, request._replace(persona="bob")),
         request_key(settings, request._replace(question_id="q1")),
         request_key(settings, request._replace(messages=[{**portrait, "content": "You."}, prompt])),
@@ -52,17 +135,6 @@ def test_a_key_changes_with_everything_that_decides_the_reply() -> None:
     assert len({request_key(settings, request), *others}) == 11
     # The order of settings is no difference.
     assert request_key({"temperature": 0.0, "model": "m"}, request) == request_key(settings, request)
-
-
-def test_waiting_builds_requests_on_the_way_and_ends_when_stopped() -> None:
-    plan = RequestPlan(personas("ann", "bob"), questions(3))
-    waiting = Waiting(plan, [5, 0, 2])
-    assert (len(waiting), waiting[0], waiting[1:]) == (3, plan[5], [plan[0], plan[2]])
-    seen = []
-    for request in waiting:
-        seen.append(request)
-        waiting.stopped = len(seen) == 2
-    assert seen == [plan[5], plan[0]]
 
 
 def test_a_repeated_question_is_asked_once(caplog: pytest.LogCaptureFixture) -> None:

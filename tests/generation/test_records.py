@@ -1,15 +1,33 @@
+import json
+import random
 import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions
+from generation_fixtures import (
+    FakeRespondent,
+    as_first_version,
+    by_number,
+    not_ok,
+    ok,
+    personas,
+    questions,
+    shown_questions,
+)
 
 from fairpp_hf.generation import generate, load_run, run_fingerprint
+from fairpp_hf.generation import journal as journal_module
 from fairpp_hf.generation.journal import AskedRequest, Journal
+from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.plan import RequestPlan
+from fairpp_hf.generation.records import REPLY_SCHEMA, load_replies
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
-from fairpp_hf.schema import PREFERENCE_FEATURES
+from fairpp_hf.schema import PREFERENCE_FEATURES, STATUSES
 
 
 def mixed(request: Request) -> Reply:
@@ -46,6 +64,217 @@ def test_records_join_the_questions_and_keep_their_order(tmp_path: Path) -> None
             )
     assert records.to_pylist() == expected
     assert records.schema == PREFERENCE_FEATURES.arrow_schema
+
+
+def random_reply(seed: int) -> Callable[[Request], Reply]:
+    """Mostly valid, some with probabilities; the same for the same request."""
+
+    def reply(request: Request) -> Reply:
+        drawn = random.Random(f"{seed} {request.persona} {request.question_id} {request.swapped} {request.sample}")
+        status = drawn.choice(("ok", "ok", "ok", "invalid", "refusal", "empty", "truncated", "failed"))
+        if status != "ok":
+            return not_ok(status)
+        if drawn.random() < 0.5:
+            return Reply(drawn.randrange(3), None, "ok", "?", None, 0.01)
+        parts = [drawn.randrange(4) for _ in range(3)]
+        total = sum(parts) or 3
+        probabilities = [part / total for part in parts] if sum(parts) else [1 / 3] * 3
+        return Reply(probabilities.index(max(probabilities)), (*probabilities,), "ok", "?", None, 0.01)
+
+    return reply
+
+
+def combined(replies: Sequence[tuple[bool, Reply]]) -> tuple[int, str, list[Fraction] | None]:
+    """The plainest reading of the rules of `combine_replies`, in exact arithmetic: (answer, status, probabilities)."""
+    of_orders, silent = [], []
+    for swapped in sorted({swapped for swapped, _ in replies}):
+        votes = []
+        statuses = []
+        for was_swapped, reply in replies:
+            if was_swapped != swapped:
+                continue
+            statuses.append(reply.status)
+            if reply.status == "ok":
+                vote = [Fraction(int(option == reply.answer)) for option in range(3)]
+                if reply.probabilities is not None:
+                    vote = [Fraction(p).limit_denominator(1000) for p in reply.probabilities]
+                votes.append([vote[1], vote[0], vote[2]] if swapped else vote)
+        if votes:
+            of_orders.append([sum(column) / len(votes) for column in zip(*votes, strict=True)])
+        else:
+            silent += statuses
+    if silent:
+        return -1, max(STATUSES, key=lambda status: (silent.count(status), -STATUSES.index(status))), None
+    mean = [sum(column) / len(of_orders) for column in zip(*of_orders, strict=True)]
+    if mean.count(max(mean)) > 1:
+        return -1, "invalid", mean
+    return mean.index(max(mean)), "ok", mean
+
+
+@pytest.mark.parametrize(("samples", "swap"), [(1, True), (2, False), (2, True), (3, True), (5, False)])
+def test_several_replies_become_one_record(tmp_path: Path, samples: int, swap: bool) -> None:
+    """The oracle: plain Python over the requests of each persona and question."""
+    table, reply = shown_questions(40), random_reply(samples)
+    generate(tmp_path, FakeRespondent(reply), personas(), table, samples=samples, swap=swap, progress=False)
+    records = load_run(tmp_path, table).select(["persona", "question_id", "answer", "status", "probabilities"])
+    asked: dict[tuple[str, str], list[tuple[bool, Reply]]] = {}
+    for request in RequestPlan(personas(), table, samples=samples, swap=swap):
+        asked.setdefault((request.persona, request.question_id), []).append((request.swapped, reply(request)))
+    assert len(records) == 80
+    seen = set()
+    for row, (of, replies) in zip(records.to_pylist(), asked.items(), strict=True):
+        answer, status, probabilities = combined(replies)
+        assert (row["persona"], row["question_id"], row["answer"], row["status"]) == (*of, answer, status)
+        assert row["probabilities"] == (
+            None if probabilities is None else pytest.approx([float(p) for p in probabilities], abs=1e-6)
+        )
+        seen.add((status, probabilities is None))
+    assert {("ok", False), ("invalid", False)} <= seen
+    assert any(without for _, without in seen)
+
+
+def test_samples_are_averaged_before_orders(tmp_path: Path) -> None:
+    """Plain order: A twice and one refusal, so (1, 0, 0). Swapped: the letters A, B, B, which are B, A, A: (2/3, 1/3, 0).
+
+    The mean of the orders is (5/6, 1/6, 0), whatever the number of valid samples of each.
+    """
+
+    def reply(request: Request) -> Reply:
+        if request.swapped:
+            return ok((0, 1, 1)[request.sample])._replace(probabilities=None)
+        return not_ok("refusal") if request.sample == 2 else ok(0)._replace(probabilities=None)
+
+    table = shown_questions(1)
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), table, samples=3, swap=True, progress=False)
+    (record,) = load_run(tmp_path, table).to_pylist()
+    assert (record["answer"], record["status"]) == (0, "ok")
+    assert record["probabilities"] == pytest.approx([5 / 6, 1 / 6, 0])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("empty", "empty", "refusal"), "empty"),
+        (("failed", "refusal", "invalid"), "invalid"),
+        (("truncated", "failed", "failed"), "failed"),
+    ],
+)
+def test_an_answer_in_one_order_alone_is_none(tmp_path: Path, statuses: tuple[str, ...], expected: str) -> None:
+    """It would carry the bias of the options' places. Statuses that are equally frequent: the earlier of `STATUSES`."""
+
+    def reply(request: Request) -> Reply:
+        return not_ok(statuses[request.sample]) if request.swapped else ok(1)
+
+    table = shown_questions(1)
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), table, samples=3, swap=True, progress=False)
+    (record,) = load_run(tmp_path, table).to_pylist()
+    assert (record["answer"], record["status"], record["probabilities"]) == (-1, expected, None)
+
+
+def test_a_record_needs_all_of_its_replies(tmp_path: Path) -> None:
+    def stops(request: Request) -> Reply:
+        if (request.persona, request.question_id, request.swapped) == ("bob", "q1", True):
+            raise RespondentStopped("No more.")
+        return by_number(request)
+
+    table = shown_questions(3)
+    with pytest.raises(RespondentStopped):
+        generate(tmp_path, FakeRespondent(stops), personas(), table, swap=True, progress=False)
+    assert load_run(tmp_path, table).select(["persona", "question_id"]).to_pylist() == [
+        {"persona": persona, "question_id": f"q{number}"}
+        for persona, number in (("ann", 0), ("ann", 1), ("ann", 2), ("bob", 0))
+    ]
+    assert len(load_replies(tmp_path)) == 9
+
+
+# --- Replies ---
+
+
+def test_replies_are_the_requests_in_order_with_pole_a_first(tmp_path: Path) -> None:
+    table, reply = shown_questions(8), random_reply(1)
+    generate(tmp_path, FakeRespondent(reply), personas(), table, samples=2, swap=True, progress=False)
+    expected = []
+    for request in RequestPlan(personas(), table, samples=2, swap=True):
+        made = reply(request)
+        answer, probabilities = made.answer, made.probabilities
+        if request.swapped:
+            answer = {0: 1, 1: 0}.get(answer, answer)
+            probabilities = probabilities and (probabilities[1], probabilities[0], probabilities[2])
+        expected.append(
+            {
+                **{"question_id": request.question_id, "persona": request.persona, "sample": request.sample},
+                **{"swapped": request.swapped, "status": made.status, "answer": answer, "raw": made.raw},
+                "probabilities": None if probabilities is None else list(probabilities),
+                **{"usage": None, "detail": None, "latency_s": 0.01, "cost_usd": None},
+            }
+        )
+    replies = load_replies(tmp_path)
+    assert replies.schema == REPLY_SCHEMA
+    assert replies.drop(["created_at"]).select(list(expected[0])).to_pylist() == expected
+    assert time.time() - 60 < min(replies["created_at"].to_pylist()) <= max(replies["created_at"].to_pylist())
+
+
+def test_replies_keep_what_came_with_them(tmp_path: Path) -> None:
+    def reply(request: Request) -> Reply:
+        raw = {"q0": "lone \ud800 surrogate", "q1": "NUL \x00 \u202b 😀\r\n", "q2": None}[request.question_id]
+        return ok(0)._replace(raw=raw, usage={"prompt_tokens": 3}, detail={"model": "m", "error": "\ud800"})
+
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(3), progress=False)
+    with Journal(tmp_path) as journal:
+        (key,) = [request for request in journal.requests() if request.question_id == "q2"]
+        with journal.transaction() as connection:
+            connection.execute("UPDATE replies SET cost_usd = 0.25 WHERE key = ?", (key.key,))
+    replies = load_replies(tmp_path, questions(3))
+    assert replies["raw"].to_pylist() == ["lone \ufffd\ufffd\ufffd surrogate", "NUL \x00 \u202b 😀\r\n", None]
+    assert replies["usage"].to_pylist() == ['{"prompt_tokens": 3}'] * 3
+    assert [json.loads(detail) for detail in replies["detail"].to_pylist()] == [{"model": "m", "error": "\ud800"}] * 3
+    assert replies["cost_usd"].to_pylist() == [None, None, 0.25]
+
+
+def test_replies_come_some_thousands_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_with(tmp_path, FakeRespondent(mixed), questions(5))
+    whole, records = load_replies(tmp_path), load_run(tmp_path, questions(5))
+    monkeypatch.setattr(journal_module, "_ROWS_AT_ONCE", 3)
+    assert load_replies(tmp_path).num_rows == 10
+    assert load_replies(tmp_path)["answer"].num_chunks == 4
+    assert load_replies(tmp_path).combine_chunks().equals(whole.combine_chunks())
+    assert load_run(tmp_path, questions(5)).equals(records)
+
+
+def test_no_reply_is_an_empty_table(tmp_path: Path) -> None:
+    def stops(request: Request) -> Reply:
+        raise RespondentStopped("No key.")
+
+    for options in ({}, {"samples": 2, "swap": True}):
+        with pytest.raises(RespondentStopped):
+            generate(tmp_path, FakeRespondent(stops), personas(), shown_questions(2), progress=False, **options)
+        assert load_replies(tmp_path).equals(REPLY_SCHEMA.empty_table())
+        assert len(load_run(tmp_path, shown_questions(2))) == 0
+
+
+def test_a_run_of_the_first_version_is_read_as_it_is(tmp_path: Path) -> None:
+    """Its journal has neither samples nor orders nor costs, and its manifest names none."""
+    run_with(tmp_path, FakeRespondent(mixed), questions(5))
+    replies, records, fingerprint = load_replies(tmp_path), load_run(tmp_path, questions(5)), run_fingerprint(tmp_path)
+    as_first_version(tmp_path)
+    assert load_replies(tmp_path).equals(replies)
+    assert load_run(tmp_path, questions(5)).equals(records)
+    assert run_fingerprint(tmp_path) == fingerprint
+    respondent = FakeRespondent()
+    run_with(tmp_path, respondent, questions(5))
+    assert respondent.asked == []
+    assert len((read_manifest(tmp_path) or {})["run_key"]) == 32
+
+
+def test_the_fingerprint_sees_samples_and_orders(tmp_path: Path) -> None:
+    fingerprints = []
+    for options in ({}, {"samples": 2}, {"swap": True}, {"samples": 2, "swap": True}, {"samples": 4}):
+        generate(tmp_path, FakeRespondent(by_number), personas(), shown_questions(2), progress=False, **options)
+        fingerprints.append(run_fingerprint(tmp_path))
+    assert len(set(fingerprints)) == 5
+
+
+# --- What is refused ---
 
 
 def test_requests_without_a_reply_have_no_row(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import sqlite3
+import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,11 @@ import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
 
 from fairpp_hf.generation import RunInterrupted, RunSummary, generate, load_run, run_fingerprint
+from fairpp_hf.generation.batch import BatchLimits
 from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.prices import Prices
+from fairpp_hf.generation.progress import CostBar
+from fairpp_hf.generation.shards import Shard
 from fairpp_hf.personas import load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
@@ -34,7 +39,13 @@ def test_everybody_is_asked_everything_once(tmp_path: Path) -> None:
         remaining=0,
         counts={**counts, "ok": 10},
         personas={"ann": {**counts, "ok": 5}, "bob": {**counts, "ok": 5}},
+        groups={},
+        of_other_shards=0,
         set_aside=0,
+        cost_usd=None,
+        unpriced=10,
+        input_tokens=0,
+        output_tokens=0,
         seconds=summary.seconds,
         path=tmp_path / "new" / "run",
     )
@@ -61,7 +72,13 @@ def test_only_failed_requests_are_asked_again(tmp_path: Path) -> None:
         "persona  ok  invalid  refusal  empty  truncated\n"
         "ann       1        1        1      1          1\n"
         "bob       1        1        1      1          1\n"
-        "all       2        2        2      2          2"
+        "all       2        2        2      2          2\n"
+        "group type    replies  invalid  refusal   empty  truncated\n"
+        "group_type 1        2   100.0%     0.0%    0.0%       0.0%\n"
+        "group_type 2        2     0.0%   100.0%    0.0%       0.0%\n"
+        "group_type 3        2     0.0%     0.0%  100.0%       0.0%\n"
+        "group_type 4        2     0.0%     0.0%    0.0%     100.0%\n"
+        "group_type 0        2     0.0%     0.0%    0.0%       0.0%"
     )
 
 
@@ -127,6 +144,149 @@ def test_the_manifest_says_what_was_asked(tmp_path: Path) -> None:
     assert manifest["questions"]["selection"] == selection
     assert manifest["questions"]["count"] == 5
     assert list(manifest["personas"]["portraits"]) == ["ann", "bob"]
+
+
+def test_groups_whose_replies_are_no_answer_come_first(tmp_path: Path) -> None:
+    """Of the six replies on sex, one is a refusal, of the four on faith two are."""
+    table = questions()
+    kinds = pa.array(["sex", "faith", "sex", "faith", "sex"])
+    table = table.set_column(table.column_names.index("group_type"), "group_type", kinds)
+    refused = {("ann", "q1"), ("bob", "q1"), ("ann", "q4")}
+
+    def reply(request: Request) -> Reply:
+        return not_ok("refusal") if (request.persona, request.question_id) in refused else ok(0)
+
+    summary = ask(tmp_path, FakeRespondent(reply), what=table)
+    none = dict.fromkeys(("invalid", "empty", "truncated", "failed"), 0)
+    assert summary.groups == {"faith": {**none, "ok": 2, "refusal": 2}, "sex": {**none, "ok": 5, "refusal": 1}}
+    assert list(summary.groups) == ["faith", "sex"]
+    assert summary.table().splitlines()[4:] == [
+        "group type  replies  refusal",
+        "faith             4    50.0%",
+        "sex               6    16.7%",
+    ]
+
+
+# --- Samples, orders, shards ---
+
+
+def swappable(count: int = 5) -> pa.Table:
+    table = questions(count)
+    prompts = [f"Which?\nA. option_a {n}\nB. option_b {n}\nC. option_c {n}\nReply." for n in range(count)]
+    return table.set_column(table.column_names.index("prompt"), "prompt", pa.array(prompts))
+
+
+def test_samples_and_orders_are_asked_one_after_the_other_and_each_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = FakeRespondent(), FakeRespondent(), FakeRespondent()
+    ask(tmp_path, first, what=swappable())
+    generate(tmp_path, second, personas(), swappable(), samples=2, swap=True, progress=False)
+    assert [(request.swapped, request.sample) for request in second.asked[:3]] == [(False, 1), (True, 0), (True, 1)]
+    assert len(second.asked) == 30
+    assert generate(tmp_path, third, personas(), swappable(), samples=2, swap=True, progress=False).reused == 40
+    assert third.asked == []
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert (manifest["samples"], manifest["swap"], manifest["requests"]["count"]) == (2, True, 40)
+    assert caplog.messages == [f"The run {tmp_path} now asks for something else: samples 1 -> 2; swap False -> True."]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_ask_every_request_once_between_them(tmp_path: Path, count: int) -> None:
+    asked: list[tuple[str, str]] = []
+    for index in range(1, count + 1):
+        run, respondent = tmp_path / str(index), FakeRespondent()
+        summary = generate(run, respondent, personas(), questions(), shard=Shard(index, count), progress=False)
+        assert (summary.asked, summary.remaining, summary.of_other_shards) == (len(respondent.asked), 0, 0)
+        assert json.loads((run / "manifest.json").read_text())["shard"] == f"{index}/{count}"
+        again = generate(run, FakeRespondent(), personas(), questions(), shard=Shard(index, count), progress=False)
+        assert (again.asked, again.reused) == (0, summary.asked)
+        asked += respondent.pairs
+    assert Counter(asked) == Counter({(p, f"q{n}"): 1 for p in ("ann", "bob") for n in range(5)})
+
+
+def test_replies_of_other_shards_are_kept_and_counted_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = generate(tmp_path, FakeRespondent(), personas(), questions(), shard=Shard(1, 2), progress=False)
+    second = generate(tmp_path, FakeRespondent(), personas(), questions(), shard=Shard(2, 2), progress=False)
+    assert first.asked + second.asked == 10
+    assert (second.reused, second.remaining, second.of_other_shards) == (0, 0, first.asked)
+    assert second.counts["ok"] == 10
+    assert second.table().splitlines()[-1] == f"{first.asked} of these replies are to requests of other shards."
+    assert caplog.messages == [f"The run {tmp_path} now asks for something else: shard '1/2' -> '2/2'."]
+    assert ask(tmp_path, FakeRespondent()).reused == 10
+
+
+def test_a_shard_that_stops_says_how_many_of_its_own_have_a_reply(tmp_path: Path) -> None:
+    def stops(request: Request) -> Reply:
+        raise RespondentStopped("No more.")
+
+    with pytest.raises(RespondentStopped) as error:
+        generate(tmp_path, FakeRespondent(stops), personas(), questions(), shard=Shard(1, 2), progress=False)
+    total = generate(tmp_path, FakeRespondent(), personas(), questions(), shard=Shard(1, 2), progress=False).asked
+    assert str(error.value) == f"No more. 0 of {total} requests have a reply in {tmp_path}."
+
+
+def test_batches_need_a_server_that_has_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch must come with") as error:
+        generate(tmp_path / "run", FakeRespondent(), personas(), questions(), batch=BatchLimits(), progress=False)
+    assert str(error.value) == "batch must come with an openai respondent; got 'fake:fake (simulated)'. Leave it out."
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bar_has_the_cost_so_far_and_at_the_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """At 2 dollars a reply, the four already there cost 8, and all ten 20."""
+    prices = Prices(1e6, 1e6, 1e6, 1.0, "a test")
+
+    def reply(request: Request) -> Reply:
+        return by_number(request)._replace(usage={"prompt_tokens": 1, "completion_tokens": 1})
+
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(4), prices=prices, progress=False)
+    assert capfd.readouterr().err == ""
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(10), prices=prices)
+    bar = capfd.readouterr().err
+    assert "10/10" in bar
+    assert "$20.00 of about $20.00]" in bar
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(12))
+    bar = capfd.readouterr().err
+    assert "12/12" in bar
+    assert "$" not in bar
+
+
+def test_the_cost_that_is_projected() -> None:
+    """5 before; two replies for 2 and 4 are 3 each, so that the four left bring 12."""
+    bar = CostBar("m", 10, 4, 5.0, progress=False)
+    assert bar.cost() == ""
+    bar.add(1, [2.0])
+    bar.add(1, [4.0, None])
+    assert bar.cost() == "$11.00 of about $23.00"
+    unpriced = CostBar("m", 10, 4, None, progress=False)
+    unpriced.add(1, [None])
+    assert unpriced.cost() == ""
+
+
+def test_nothing_is_kept_in_memory_of_a_reply(tmp_path: Path) -> None:
+    """Three times the replies, of 4 kB each, do not take the memory of what they say."""
+
+    def most(count: int) -> int:
+        tracemalloc.start()
+        respondent = Forgetful(lambda request: by_number(request)._replace(raw="x" * 4000))
+        generate(tmp_path / str(count), respondent, personas("ann"), table.slice(0, count), progress=False)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    table = questions(900)
+    few, many = most(300), most(900)
+    assert many - few < 600 * 1000
+
+
+class Forgetful(FakeRespondent):
+    """Keeps nothing of what it is asked; every twentieth reply takes time, so that it and those before are saved."""
+
+    async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+        for index, request in enumerate(requests):
+            await asyncio.sleep(0)
+            yield index, self.reply(request)._replace(latency_s=0.01 * (index % 20 == 0))
 
 
 # --- Stopping ---

@@ -1,0 +1,131 @@
+"""What a run may cost: which request still fits under its cap, when those in flight have not been paid yet."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fairpp_hf.generation.prices import Prices, in_batch
+from fairpp_hf.generation.summary import dollars
+from fairpp_hf.respondents.base import Reply, RespondentStopped
+
+if TYPE_CHECKING:
+    from fairpp_hf.generation.summary import RunSummary
+
+
+class BudgetReached(RespondentStopped):
+    """The next request could cost more than is left under `max_cost`; every reply that came is kept. Has `summary`."""
+
+    def __init__(self, message: str, summary: "RunSummary") -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+class Budget:
+    """A cap on what a run's replies cost, those of earlier calls among them.
+
+    A request fits if the cap has room for it and for all in flight, each at the largest cost of a reply so far; before the
+    first reply, at `guess`. What is spent therefore exceeds the cap by no more than the replies in flight exceed that.
+
+    Args:
+        cap: USD; at least 0.
+        spent: USD paid for all replies that the run's journal has ever had.
+        guess: USD that a request is thought to cost.
+        prices: of the model.
+        batch: whether requests are asked in batches; what one costs that is asked at once then says nothing of the others.
+    """
+
+    def __init__(self, cap: float, spent: float, guess: float, prices: Prices, *, batch: bool = False) -> None:
+        self.cap = cap
+        self._prices = prices
+        self._batch = batch
+        self.spent = spent
+        self.reached = False
+        """Whether a request did not fit."""
+        self.without_usage: Reply | None = None
+        """The first reply that was paid for while its cost cannot be known: nothing more is asked after it."""
+        self._each = guess
+        self._known = False
+        self._in_flight = 0
+
+    def take(self) -> bool:
+        """Whether one more request fits; if so, it is in flight from now on."""
+        if self._fits():
+            self._in_flight += 1
+            return True
+        self.reached = True
+        return False
+
+    def fitting(self, count: int) -> int:
+        """How many of the first of `count` requests fit, where none but these are in flight."""
+        fits = self.without_usage is None and self.spent + self._each * np.arange(1, count + 1) <= self.cap
+        number = int(np.count_nonzero(fits))
+        self.reached = number < count
+        return number
+
+    def pay(self, reply: Reply) -> None:
+        """A reply came to a request that was in flight.
+
+        Args:
+            reply: the reply. A failed one, and one that the provider refused with an error, cost nothing without usage.
+        """
+        self._in_flight = max(0, self._in_flight - 1)
+        cost = self._prices.cost_of(reply)
+        if cost is None:
+            if reply.status != "failed" and "error" not in (reply.detail or {}):
+                self.without_usage = self.without_usage or reply
+            return
+        self.spent += cost
+        if in_batch(reply) == self._batch:
+            self._each = max(self._each, cost) if self._known else cost
+            self._known = True
+
+    def _fits(self) -> bool:
+        return self.without_usage is None and self.spent + (self._in_flight + 1) * self._each <= self.cap
+
+
+def check_max_cost(max_cost: float | None, prices: Prices | None, respondent: str) -> None:
+    """Check that a cap on the cost can be kept.
+
+    Raises:
+        ValueError: it is no amount above 0, or there are no prices to count by.
+    """
+    if max_cost is None:
+        return
+    if not (max_cost > 0 and math.isfinite(max_cost)):
+        raise ValueError(f"max_cost must be an amount in USD above 0; got {max_cost}. Pass another --max-cost.")
+    if prices is None:
+        raise ValueError(
+            f"max_cost must come with the price of the model; got no price for {respondent}. Add --price IN OUT, USD per "
+            "million input and output tokens, or --prices FILE."
+        )
+
+
+def check_spent(max_cost: float, spent: float, run: Path) -> None:
+    """Check that a run has not cost more than its cap already.
+
+    Raises:
+        ValueError: it has.
+    """
+    if spent > max_cost:
+        raise ValueError(
+            f"max_cost must be at least what the run has cost so far, {dollars(spent)}; got {dollars(max_cost)} for {run}. "
+            "It is for the whole run, earlier calls included. Raise --max-cost."
+        )
+
+
+def over_budget(budget: Budget, summary: "RunSummary") -> RespondentStopped:
+    """The error for a run that a budget has ended: what was spent, what is left, and how to go on."""
+    if budget.without_usage is not None:
+        return RespondentStopped(
+            "max_cost must have a server that counts tokens; got a reply without usage, at unknown cost. "
+            "Leave out --max-cost, or use a server that counts."
+        )
+    unpriced = f" {summary.unpriced:,} replies of unknown price are not counted." if summary.unpriced else ""
+    return BudgetReached(
+        f"max_cost must have room for the next request; got {dollars(budget.spent)} spent of {dollars(budget.cap)} by "
+        f"{summary.path}, and {summary.remaining:,} requests are left.{unpriced} Every reply is kept; raise --max-cost and "
+        "run the same command again to continue.",
+        summary,
+    )

@@ -1,0 +1,171 @@
+"""What tokens cost: a dated table of list prices, which a file or two figures override.
+
+A model without a price costs an unknown amount, never nothing.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairpp_hf.respondents.base import Reply
+
+TABLE = Path(__file__).with_name("prices.json")
+"""The table of the package. Its prices hold at its `server` only: elsewhere, the same name may be another's model."""
+
+_UNIT = "per million tokens"
+_DATED = re.compile(r"(.+)-\d{4}-\d{2}-\d{2}")
+
+
+class Prices(NamedTuple):
+    """The prices of one model, in USD per million tokens.
+
+    Example:
+        >>> prices = Prices(input=0.15, cached_input=0.075, output=0.6, batch_factor=0.5, source="a price list")
+        >>> prices.cost({"prompt_tokens": 1_000_000, "completion_tokens": 100_000})
+        0.21
+        >>> prices.cost({"prompt_tokens": 1_000_000, "completion_tokens": 100_000}, batch=True)
+        0.105
+    """
+
+    input: float
+    cached_input: float
+    """Of input tokens that the server has cached from an earlier request."""
+    output: float
+    """Of output tokens; a model's thinking is among them."""
+    batch_factor: float
+    """What a token in a batch costs, as a share of the price of one asked at once."""
+    source: str
+    """Where the prices are from, in words."""
+
+    def cost(self, usage: Mapping[str, Any] | None, *, batch: bool = False) -> float | None:
+        """What a reply cost.
+
+        Args:
+            usage: tokens as the server counts them: `prompt_tokens`, `completion_tokens`, and
+                `prompt_tokens_details.cached_tokens` where some were cached.
+            batch: whether the reply came by the Batch API. Cached tokens are then priced as others, since not every model
+                has a lower price for them there: the true cost may be below this one, never above.
+
+        Returns:
+            USD, or None where the server gave no such counts.
+        """
+        if usage is None:
+            return None
+        asked, written = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        if asked is None or written is None:
+            return None
+        details = usage.get("prompt_tokens_details")
+        cached = _count(details, "cached_tokens") if isinstance(details, Mapping) and not batch else None
+        return self.of_tokens(asked, written, cached=min(cached or 0, asked), batch=batch)
+
+    def cost_of(self, reply: Reply) -> float | None:
+        """What a reply cost in USD, by the Batch API or without; None where the server gave no counts."""
+        return self.cost(reply.usage, batch=in_batch(reply))
+
+    def of_tokens(self, asked: float, written: float, *, cached: float = 0, batch: bool = False) -> float:
+        """USD of input tokens, `cached` ones among them, and output tokens."""
+        whole = ((asked - cached) * self.input + cached * self.cached_input + written * self.output) / 1e6
+        return whole * self.batch_factor if batch else whole
+
+
+def in_batch(reply: Reply) -> bool:
+    """Whether a reply came by the Batch API: its detail then has the batch's id."""
+    return "batch" in (reply.detail or {})
+
+
+def load_prices(
+    model: str,
+    file: str | Path | None = None,
+    given: Sequence[float] | None = None,
+    address: str | None = None,
+) -> Prices | None:
+    """The prices of a model.
+
+    A dated name, such as `gpt-4o-mini-2024-07-18`, has the prices of `gpt-4o-mini` unless the table has its own.
+
+    Args:
+        model: its name.
+        file: a table to use instead of the package's, JSON of the same shape as `prices.json`. `input` and `output` must
+            be there; without `cached_input`, cached tokens cost as much as others, and without `batch_factor`, batches
+            cost as much as single requests.
+        given: USD per million input and output tokens, instead of a table; cached tokens and batches cost no less.
+        address: the server that will be asked, where the package's table must hold for it.
+
+    Returns:
+        Prices, or None where none are known for the model at that server.
+
+    Raises:
+        ValueError: `file` is not such a table, `given` are not two amounts, or there are both.
+        OSError: `file` cannot be read.
+    """
+    if given is not None:
+        if file is not None:
+            raise ValueError("Prices must come from one place; got both --price and --prices. Leave one of them out.")
+        if len(given) != 2 or not all(_is_amount(value) for value in given):
+            raise ValueError(
+                "--price must be two amounts of at least 0, USD per million input and output tokens; "
+                f"got {' '.join(map(str, given))}."
+            )
+        return Prices(given[0], given[0], given[1], 1.0, "--price")
+    path = TABLE if file is None else Path(file)
+    table = _read(path)
+    if file is None and address is not None and address != table["server"]:
+        return None
+    models = table["models"]
+    dated = _DATED.fullmatch(model)
+    name = model if model in models or not dated else dated[1]
+    if name not in models:
+        return None
+    row = models[name]
+    return Prices(
+        row["input"],
+        row.get("cached_input", row["input"]),
+        row["output"],
+        row.get("batch_factor", 1.0),
+        f"list prices of {table['date']}, to be checked" if file is None else f"{path.name} of {table['date']}",
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A table of prices, checked whole: a slip in another model's row is found before it matters."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"A table of prices must be JSON; got {error} at {path}. Mend the file.") from error
+    if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
+        raise _misshapen("must have models, each by its name", "none", path)
+    for what, rule, right in (
+        ("currency", "must be 'USD'", table.get("currency") == "USD"),
+        ("unit", f"must be {_UNIT!r}", table.get("unit") == _UNIT),
+        ("date", "must say when the prices held, as text", isinstance(table.get("date"), str)),
+    ):
+        if not right:
+            raise _misshapen(f"{rule} in {what!r}", repr(table.get(what)), path)
+    for model, row in table["models"].items():
+        if not isinstance(row, dict) or not {"input", "output"} <= row.keys():
+            raise _misshapen("must have input and output for each model", repr(row), f"model {model!r} in {path}")
+        for name in ("input", "cached_input", "output", "batch_factor"):
+            if name in row and not _is_amount(row[name]):
+                raise _misshapen(
+                    f"must have {name} as a number of at least 0", repr(row[name]), f"model {model!r} in {path}"
+                )
+    return table
+
+
+def _misshapen(rule: str, got: str, where: object) -> ValueError:
+    return ValueError(
+        f"A table of prices {rule}; got {got} at {where}. Give it the shape of the package's own: {TABLE.name} beside "
+        "fairpp_hf/generation/prices.py."
+    )
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    value = usage.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

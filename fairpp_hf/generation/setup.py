@@ -1,0 +1,172 @@
+"""Before a run asks anything: its directory is checked, and journal and manifest are brought in line with what is asked."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fairpp_hf.generation import journal as journal_module
+from fairpp_hf.generation import manifest as manifest_module
+from fairpp_hf.generation.journal import Journal, served_model_in
+from fairpp_hf.generation.manifest import differences, new_manifest, write_manifest
+from fairpp_hf.generation.plan import Keys, RequestPlan, questions_digest
+from fairpp_hf.generation.shards import Shard
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.respondents.base import HasAddress, Reply, Respondent
+
+logger = logging.getLogger(__name__)
+
+# Beside a run's manifest, journal and lock: its batches' input files, and the parts of its scenarios.
+_OTHER_PARTS = {"batches", "scenarios", "scenarios.parquet", "stories"}
+
+
+def set_up(
+    run: Path,
+    journal: Journal,
+    plan: RequestPlan,
+    respondent: Respondent,
+    personas: PersonaSet,
+    selection: Mapping[str, Any],
+    shard: Shard | None,
+    previous: dict[str, Any] | None,
+) -> tuple[Keys, str]:
+    """Bring journal and manifest in line with what is asked for now.
+
+    Args:
+        run: the run's directory.
+        journal: of the run, open for writing.
+        plan: all requests, those of other shards included.
+        respondent: whoever answers.
+        personas: the persona set of the plan.
+        selection: how the questions were chosen.
+        shard: the part of the requests that is asked here; None for all.
+        previous: the run's manifest, or None where there is none yet.
+
+    Returns:
+        The key of each request, and the run's own key.
+    """
+    settings = respondent.settings
+    keys = plan.keys(settings)
+    digest = keys.digest()
+    address = respondent.address if isinstance(respondent, HasAddress) else None
+    servers = (previous or {}).get("servers", {})
+    manifest = new_manifest(
+        respondent=respondent.name,
+        settings=settings,
+        persona_set=personas.id,
+        # Anything with ids and portraits can be asked; only a whole set can be recorded.
+        persona_record=personas.as_dict() if isinstance(personas, PersonaSet) else None,
+        portraits=plan.portraits,
+        question_count=len(plan.questions),
+        question_digest=questions_digest(plan.questions),
+        selection=selection,
+        requests_digest=digest,
+        servers={**servers, respondent.name: address} if address else servers,
+        samples=plan.samples,
+        swap=plan.swap,
+        shard=shard,
+        run_key=(previous or {}).get("run_key"),
+    )
+    changes = differences(previous, manifest) if previous else []
+    if changes:
+        logger.warning("The run %s now asks for something else: %s.", run, "; ".join(changes))
+    if journal.requests_digest() != digest:
+        journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)
+    if address and servers.get(respondent.name, address) != address:
+        _warn_of_another_server(run, journal, respondent.name, servers[respondent.name], address)
+    # After the journal: a manifest whose digest the journal lacks is how a reader tells that this was cut short.
+    if not previous or any(previous.get(name) != value for name, value in manifest.items()):
+        write_manifest(run, manifest)
+    return keys, manifest["run_key"]
+
+
+def _warn_of_another_server(run: Path, journal: Journal, name: str, before: str, now: str) -> None:
+    """Once a call; nothing where no reply of the earlier server is kept."""
+    kept = sum(
+        number for counts in journal.counts().values() for status, number in counts.items() if status != "failed"
+    )
+    if kept:
+        logger.warning(
+            "The run %s now asks %s at %s, and asked it at %s before. Replies are kept by the model's name, so the %s "
+            "that it has stay. If another model answers there, use another --run, or serve it under a name of its own.",
+            run,
+            name,
+            now,
+            before,
+            f"{kept:,}",
+        )
+
+
+class ServedModel:
+    """Says once a call if the server names another model than in the run's first reply.
+
+    Args:
+        run: the run's directory.
+        model: the name in the first reply; None where it is still to come.
+    """
+
+    def __init__(self, run: Path, model: str | None) -> None:
+        self._run, self._model, self._said = run, model, False
+
+    def compare(self, replies: Iterable[Reply]) -> None:
+        """Compare the names in some replies with the first one."""
+        for reply in replies:
+            model = served_model_in(reply.detail)
+            if model is None or self._said:
+                continue
+            self._model = self._model or model
+            if model != self._model:
+                self._said = True
+                logger.warning(
+                    "The server now names its model %r, and named it %r in the first reply of the run %s: its answers may "
+                    "come from two models. Use another --run for one of them.",
+                    model,
+                    self._model,
+                    self._run,
+                )
+
+
+def check_directory(run: Path) -> None:
+    """Check that a run can be in a directory.
+
+    Raises:
+        ValueError: it is a file, or holds other files than a run's.
+    """
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"run must be a directory; got the file {run}. Pass another --run.")
+    ours = {manifest_module.FILE_NAME, journal_module.FILE_NAME, journal_module.LOCK_NAME, *_OTHER_PARTS}
+    if run.is_dir():
+        names = {path.name for path in run.iterdir()}
+        if names and not names & ours:
+            raise ValueError(
+                f"run must be a new directory or one of an earlier run; got {run}, which holds other files such as "
+                f"{min(names)!r}. Pass another --run."
+            )
+
+
+def check_journal_exists(run: Path, previous: dict[str, Any] | None) -> None:
+    """Check that a run with a manifest has the file of its journal.
+
+    Raises:
+        OSError: it has none.
+    """
+    if previous is not None and not (run / journal_module.FILE_NAME).exists():
+        raise _journal_gone(run)
+
+
+def check_journal_filled(journal: Journal, previous: dict[str, Any] | None) -> None:
+    """Check that the journal of a run with a manifest was ever written.
+
+    Raises:
+        OSError: it is empty.
+    """
+    # A salvaged journal has no requests either, but has said so.
+    if previous is not None and journal.requests_digest() is None and not journal.salvaged:
+        raise _journal_gone(journal.path.parent)
+
+
+def _journal_gone(run: Path) -> OSError:
+    return OSError(
+        f"A run with a manifest must have its journal; got none, or an empty one, at {run / journal_module.FILE_NAME}. "
+        f"Restore it from a copy, or remove {run / manifest_module.FILE_NAME} to ask every question again."
+    )

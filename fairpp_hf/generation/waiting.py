@@ -1,0 +1,89 @@
+"""The requests that a run has yet to ask, handed out one by one as the respondent is ready for them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+from fairpp_hf.generation.budget import Budget
+from fairpp_hf.generation.journal import AskedRequest
+from fairpp_hf.generation.plan import RequestPlan
+from fairpp_hf.respondents.base import Reply, Request
+
+
+class Waiting(Sequence[Request]):
+    """Some requests of a plan; iterating over them ends early once `stopped` is set, or where the next is over the budget.
+
+    Args:
+        plan: all requests.
+        positions: which of them, such as an int64 array.
+        budget: what they may cost together; None for no limit.
+    """
+
+    def __init__(self, plan: RequestPlan, positions: Sequence[int], budget: Budget | None = None) -> None:
+        self._plan = plan
+        self._positions = positions
+        self._budget = budget
+        self.stopped = False
+        self.handed_out = 0
+        """How many requests have been iterated over."""
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether the iteration ended since the budget had no room for the next request."""
+        return self._budget is not None and self._budget.reached
+
+    def pay(self, replies: Iterable[Reply]) -> None:
+        """Count what came in the budget; before the next request is taken, so that it has the room which is left."""
+        if self._budget is not None:
+            for reply in replies:
+                self._budget.pay(reply)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Request]: ...
+
+    def __getitem__(self, index: int | slice) -> Request | list[Request]:
+        if isinstance(index, slice):
+            return [self._plan[int(position)] for position in self._positions[index]]
+        return self._plan[int(self._positions[index])]
+
+    def __iter__(self) -> Iterator[Request]:
+        for position in self._positions:
+            if self.stopped or (self._budget is not None and not self._budget.take()):
+                return
+            self.handed_out += 1
+            yield self._plan[int(position)]
+
+
+class WaitingKeys(Sequence[AskedRequest]):
+    """What the journal keeps of each waiting request, built when it is looked at.
+
+    Args:
+        plan: all requests.
+        positions: which of them are waiting.
+        keys: of all requests.
+    """
+
+    def __init__(self, plan: RequestPlan, positions: Sequence[int], keys: Sequence[str]) -> None:
+        self._plan = plan
+        self._positions = positions
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> AskedRequest: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[AskedRequest]: ...
+
+    def __getitem__(self, index: int | slice) -> AskedRequest | list[AskedRequest]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        position = int(self._positions[index])
+        return self._plan.asked_at(position, self._keys[position])

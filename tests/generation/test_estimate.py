@@ -1,0 +1,205 @@
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions
+
+from fairpp_hf.generation import generate
+from fairpp_hf.generation.estimate import (
+    BYTES_PER_TOKEN,
+    TOKENS_AROUND,
+    Estimate,
+    MeasuredTokens,
+    RequestTokens,
+    estimate,
+)
+from fairpp_hf.generation.plan import RequestPlan
+from fairpp_hf.generation.prices import Prices
+from fairpp_hf.generation.shards import Shard
+from fairpp_hf.respondents import Reply, Request
+
+PRICES = Prices(1.0, 1.0, 10.0, 0.5, "a test")
+
+
+class Served(FakeRespondent):
+    """Has an address, so that it may cost something; nothing may be asked of it but by `generate`."""
+
+    address = "http://here:8000/v1"
+
+
+def counted(request: Request) -> Reply:
+    """One token a byte of the request, and three for the reply."""
+    size = sum(len(message["content"].encode()) for message in request.messages)
+    return by_number(request)._replace(usage={"prompt_tokens": size, "completion_tokens": 3})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".sqlite")}
+
+
+def swappable(count: int) -> pa.Table:
+    table = questions(count)
+    prompts = [f"Which?\nA. option_a {n}\nB. option_b {n}\nC. option_c {n}\nReply." for n in range(count)]
+    return table.set_column(table.column_names.index("prompt"), "prompt", pa.array(prompts))
+
+
+def test_without_a_run_the_lengths_of_the_texts_decide(tmp_path: Path) -> None:
+    """A portrait and a prompt have 21 bytes, which are 21 / 4.5 + 14 tokens; "A. option_a 0" has 13, which are 3."""
+    found = estimate(tmp_path / "run", Served(), personas(), questions(), prices=PRICES)
+    inputs = 10 * (21 / 4.5 + 14)
+    assert found == Estimate(
+        calls=10,
+        kept=0,
+        input_tokens=round(inputs),
+        output_tokens=30,
+        cost_usd=pytest.approx((inputs + 300) / 1e6),
+        batch_cost_usd=pytest.approx((inputs + 300) / 2e6),
+        spent_usd=0.0,
+        measured=None,
+        prices=PRICES,
+        paid=True,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_by_an_oracle_request_by_request() -> None:
+    """Portraits and prompts of several lengths and scripts, in both orders and three samples."""
+    who = personas("ann", "bob", ann="Tu es Zoë. " * 7, bob="你是一个人。")
+    plan = RequestPlan(who, swappable(7), samples=3, swap=True)
+    for measured in (None, MeasuredTokens(5, 0.3, 2.5)):
+        tokens = RequestTokens(plan, measured)
+        inputs, outputs = tokens.at(np.arange(len(plan)))
+        for request, asked, written in zip(plan, inputs.tolist(), outputs.tolist(), strict=True):
+            size = sum(len(message["content"].encode()) for message in request.messages)
+            longest = max(len(f"A. {option}".encode()) for option in request.options)
+            expected = size * 0.3 if measured else size / BYTES_PER_TOKEN + TOKENS_AROUND
+            assert asked == pytest.approx(expected)
+            assert written == (2.5 if measured else math.ceil(longest / BYTES_PER_TOKEN))
+            assert tokens.of(request) == math.ceil(expected)
+
+
+def test_the_replies_of_the_run_say_better(tmp_path: Path) -> None:
+    generate(tmp_path, Served(counted), personas(), questions(3), prices=PRICES, progress=False)
+    before = files(tmp_path)
+    respondent = Served()
+    found = estimate(tmp_path, respondent, personas(), questions(5), prices=PRICES)
+    assert (found.calls, found.kept) == (4, 6)
+    assert found.measured == MeasuredTokens(6, 1.0, 3.0)
+    assert (found.input_tokens, found.output_tokens) == (4 * 21, 4 * 3)
+    assert found.spent_usd == pytest.approx(6 * (21 + 30) / 1e6)
+    assert respondent.asked == []
+    assert files(tmp_path) == before
+
+
+def test_another_models_replies_say_nothing(tmp_path: Path) -> None:
+    generate(tmp_path, Served(counted), personas(), questions(3), progress=False)
+    other = Served(model="other")
+    found = estimate(tmp_path, other, personas(), questions(3))
+    assert (found.calls, found.kept, found.measured, found.spent_usd) == (6, 0, None, None)
+
+
+def test_failed_requests_are_asked_again_and_other_final_ones_are_not(tmp_path: Path) -> None:
+    statuses = ["failed", "invalid", "refusal", "empty", "truncated"]
+    answers = Served(lambda request: not_ok(statuses[int(request.question_id[1:])]))
+    generate(tmp_path, answers, personas(), questions(), progress=False)
+    found = estimate(tmp_path, Served(), personas(), questions())
+    assert (found.calls, found.kept) == (2, 8)
+
+
+def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:
+    what = swappable(10)
+    assert estimate(tmp_path / "run", Served(), personas(), what, samples=3, swap=True).calls == 120
+    shards = [
+        estimate(tmp_path / "run", Served(), personas(), what, samples=3, swap=True, shard=Shard(index, 4)).calls
+        for index in (1, 2, 3, 4)
+    ]
+    assert sum(shards) == 120
+    assert min(shards) > 0
+
+
+@pytest.mark.parametrize("done", [0, 4])
+def test_what_it_counts_is_what_is_asked(tmp_path: Path, done: int) -> None:
+    options: dict[str, Any] = {"samples": 2, "swap": True, "shard": Shard(1, 2)}
+    if done:
+        generate(tmp_path, Served(), personas(), swappable(done), progress=False)
+    found = estimate(tmp_path, Served(), personas(), swappable(9), **options)
+    summary = generate(tmp_path, Served(), personas(), swappable(9), progress=False, **options)
+    assert (found.calls, found.kept) == (summary.asked, summary.reused)
+
+
+def test_the_table(tmp_path: Path) -> None:
+    found = estimate(tmp_path / "run", Served(), personas(), questions(), prices=PRICES)
+    assert found.table(batch=True) == (
+        "calls to make                  10\n"
+        "kept from before                0\n"
+        "input tokens            about 187\n"
+        "output tokens            about 30\n"
+        "cost              about $0.000487\n"
+        "cost in batches   about $0.000243\n"
+        "Tokens by the lengths of the texts; a model that thinks before it answers writes more.\n"
+        "Prices: a test; $1 a million input tokens, $10 output."
+    )
+
+
+def test_the_table_of_a_run_with_replies_of_unknown_price(tmp_path: Path) -> None:
+    generate(tmp_path, Served(counted), personas(), questions(3), progress=False)
+    found = estimate(tmp_path, Served(), personas(), questions(3))._replace(input_tokens=12_345_678)
+    assert [" ".join(line.split()) for line in found.table().splitlines()[2:]] == [
+        "input tokens about 12.3 million",
+        "output tokens about 0",
+        "cost unknown",
+        "spent before unknown",
+        "Tokens as in 6 replies of this run.",
+        "No price is known for this model at this server. Give --price IN OUT, USD per million tokens, or --prices FILE.",
+    ]
+
+
+def test_who_asks_no_server_pays_nothing(tmp_path: Path) -> None:
+    found = estimate(tmp_path / "run", FakeRespondent(), personas(), questions())
+    assert found.table() == ("calls to make     10\nkept from before   0\nNo server is asked, so that nothing is paid.")
+
+
+def test_what_generate_would_refuse_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one question"):
+        estimate(tmp_path / "run", Served(), personas(), questions(0))
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(ValueError, match="must be a new directory"):
+        estimate(tmp_path, Served(), personas(), questions())
+
+
+def test_a_journal_that_is_none_is_an_error(tmp_path: Path) -> None:
+    generate(tmp_path, Served(), personas(), questions(), progress=False)
+    (tmp_path / "journal.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(OSError, match="The journal must be a sound SQLite file; got file is not a database at"):
+        estimate(tmp_path, Served(), personas(), questions())
+    (tmp_path / "journal.sqlite").unlink()
+    with pytest.raises(OSError, match="A run with a manifest must have its journal"):
+        estimate(tmp_path, Served(), personas(), questions())
+
+
+@pytest.mark.parametrize("usage", ["{", json.dumps({"prompt_tokens": "7"}), json.dumps([1]), json.dumps({})])
+def test_usage_that_counts_nothing_is_passed_over(tmp_path: Path, usage: str) -> None:
+    import sqlite3
+
+    generate(tmp_path, Served(counted), personas(), questions(3), progress=False)
+    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
+        connection.execute("UPDATE replies SET usage = ? WHERE persona = 'ann'", (usage,))
+    connection.close()
+    found = estimate(tmp_path, Served(), personas(), questions(3))
+    assert found.measured is not None
+    assert found.measured.replies == 3
+
+
+class Never(Served):
+    async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
+        raise AssertionError
+        yield  # type: ignore[unreachable]
+
+
+def test_nothing_is_asked(tmp_path: Path) -> None:
+    assert estimate(tmp_path / "run", Never(), personas(), questions()).calls == 10

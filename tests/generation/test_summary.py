@@ -1,0 +1,28 @@
+import pytest
+
+from fairpp_hf.generation.journal import Spending
+from fairpp_hf.generation.summary import dollars, in_columns, known_cost
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0.0, "$0.00"),
+        (0.000017, "$0.0000170"),
+        (0.0123, "$0.0123"),
+        (0.1, "$0.10"),
+        (1.005, "$1.00"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_small_amounts_have_more_digits(amount: float, text: str) -> None:
+    assert dollars(amount) == text
+
+
+def test_columns_are_two_spaces_apart() -> None:
+    assert in_columns([["persona", "ok"], ["ann", "1,000"]]) == "persona     ok\nann      1,000"
+
+
+@pytest.mark.parametrize(("cost", "unpriced", "known"), [(0.0, 0, 0.0), (1.5, 0, 1.5), (1.5, 3, 1.5), (0.0, 3, None)])
+def test_a_cost_is_unknown_where_no_price_is(cost: float, unpriced: int, known: float | None) -> None:
+    assert known_cost(Spending(cost, 10, 10, 5, unpriced)) == known
