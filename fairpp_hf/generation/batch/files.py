@@ -1,0 +1,137 @@
+"""A batch's files, line by line: requests as the Batch API takes them, and answers as it gives them."""
+
+import asyncio
+import hashlib
+import itertools
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairpp_hf.respondents.base import Reply, Request
+from fairpp_hf.respondents.openai import OpenAIRespondent
+from fairpp_hf.respondents.reading import usage_of
+from fairpp_hf.schema import NO_ANSWER
+
+LINES_AT_ONCE = 1000
+MOST_ROUNDS = 3
+"""In how many batches a request is asked in one call that fails for passing reasons."""
+_NOT_ASKED = ("batch_expired", "batch_cancelled")
+_PASSING = (408, 409, 429)
+
+
+class Answer(NamedTuple):
+    """A line of an output or error file."""
+
+    custom_id: str
+    status: int | None
+    """Of HTTP; None where the model was not asked."""
+    body: Any
+    """A chat completion with status 200."""
+    code: str | None
+    """Of an error."""
+    message: str
+    """Of an error; empty with status 200."""
+
+    @property
+    def not_asked(self) -> bool:
+        """Whether the batch ended before this request's turn came."""
+        return self.code in _NOT_ASKED
+
+    @property
+    def passing(self) -> bool:
+        """Whether the error may be gone the next time."""
+        return self.status is None or self.status in _PASSING or self.status >= 500
+
+
+def request_line(key: str, body: Mapping[str, Any]) -> bytes:
+    """A line of an input file, its end included."""
+    line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def read_answer(line: bytes) -> Answer:
+    """Read a line of an output or error file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    answer = json.loads(line)
+    try:
+        custom_id, response, error = answer["custom_id"], answer.get("response"), answer.get("error")
+        status = body = None
+        if response is not None:
+            status, body = response["status_code"], response.get("body")
+            # The API gives what the model's server said as the body of the response.
+            error = error or (body.get("error") if isinstance(body, dict) else None)
+        if not isinstance(custom_id, str) or not isinstance(status, int | None):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"not a line of a batch: {line[:200]!r}") from None
+    if status == 200:
+        return Answer(custom_id, status, body, None, "")
+    code = error.get("code") if isinstance(error, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    words = " ".join(str(message).split())[:500] if message else f"status {status}"
+    return Answer(custom_id, status, body, code, words)
+
+
+def reply_to(
+    answer: Answer, request: Request, respondent: OpenAIRespondent, batch_id: str, rounds: int
+) -> tuple[Reply, bool]:
+    """What an answer says, and whether the request is to be asked again.
+
+    A reply that is worth another try was paid for: it is kept as `failed`, with its text and usage, until another comes, and
+    as what it is after the last try.
+
+    Args:
+        answer: of the server.
+        request: what it answers.
+        respondent: reads chat completions.
+        batch_id: goes into the reply's detail.
+        rounds: how often the request was asked before.
+    """
+    if answer.status == 200:
+        try:
+            reply = respondent.read(answer.body, request, 0.0)
+        except ValueError as error:
+            # It was paid for all the same.
+            usage, message, passing = usage_of(answer.body), f"unreadable response: {error}", True
+        else:
+            detail = {**(reply.detail or {}), "batch": batch_id}
+            if rounds >= respondent.further_tries or not respondent.worth_another_try(reply):
+                return reply._replace(detail=detail), False
+            detail["error"] = f"a reply that is {reply.status}"
+            return reply._replace(status="failed", answer=NO_ANSWER, probabilities=None, detail=detail), True
+    elif answer.code == "content_filter":
+        detail = {"error": answer.message, "refusal": True, "batch": batch_id}
+        return Reply(NO_ANSWER, None, "refusal", answer.message, None, 0.0, detail), False
+    else:
+        usage, message, passing = None, answer.message, answer.passing
+    failed = Reply(NO_ANSWER, None, "failed", None, usage, 0.0, {"error": message, "batch": batch_id})
+    return failed, passing and rounds + 1 < MOST_ROUNDS
+
+
+def read_or_none(line: bytes) -> Answer | None:
+    """`read_answer`, or None for a line that is none."""
+    try:
+        return read_answer(line)
+    except ValueError:
+        return None
+
+
+async def pages_of(path: Path) -> AsyncIterator[list[bytes]]:
+    """The lines of a file, `LINES_AT_ONCE` at a time; others may run in between."""
+    with path.open("rb") as file:
+        while lines := list(itertools.islice(file, LINES_AT_ONCE)):
+            yield lines
+            await asyncio.sleep(0)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,199 @@
+"""Splits the requests that wait into batches, as limits and budget allow, and submits them."""
+
+import asyncio
+import logging
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from fairpp_hf.generation.batch.api import TokenLimit
+from fairpp_hf.generation.batch.files import LINES_AT_ONCE, digest_of, request_line
+from fairpp_hf.generation.batch.ledger import Batch
+from fairpp_hf.generation.batch.work import BatchWork
+from fairpp_hf.respondents.base import Request, RespondentStopped
+from fairpp_hf.respondents.exchange import KEEP_GOING
+
+logger = logging.getLogger(__name__)
+
+_PROBES = 3
+
+
+class _Draft(NamedTuple):
+    """The input file of a batch, as it was written."""
+
+    numbers: list[int]
+    keys: list[str]
+    tokens: list[int]
+    ends: list[int]
+    """Byte behind each line."""
+    cut_by_tokens: bool
+    """Whether it ends where the room for tokens does."""
+
+
+class Submitter:
+    """Submits batches for a call of `ask_in_batches`."""
+
+    def __init__(self, work: BatchWork) -> None:
+        self._work = work
+        self._enqueued = work.limits.enqueued_tokens
+        self._probed = False
+        self.probing = False
+        """Whether an ordinary request is in flight."""
+        self.held = False
+        """Whether the next batch has to wait until one in progress is collected."""
+        self.broke = False
+        """Whether the budget has no room for another request; what is collected may turn out cheaper than thought."""
+
+    async def submit(self) -> None:
+        """Submit as many batches as the limits and the budget have room for.
+
+        Raises:
+            ValueError: a single request is over a limit.
+            RespondentStopped: the server takes no more.
+        """
+        ledger = self._work.ledger
+        while not self.held and not self.broke and ledger.free(-1, 1):
+            if not self._probed:
+                await self._probe()
+                continue
+            intent = uuid.uuid4().hex
+            path = self._work.input_file(intent)
+            others = ledger.outstanding()
+            draft = await self._write(path, self._enqueued - sum(batch.tokens for batch in others), bool(others))
+            # A small batch in the gap that larger ones leave would keep its requests from going together.
+            if others and draft.cut_by_tokens and sum(draft.tokens) < self._enqueued / 2:
+                self.held = True
+                path.unlink()
+                return
+            count = min(len(draft.numbers), max(0, self._work.room_for(draft.numbers)))
+            if not count:
+                self.broke = True
+                path.unlink()
+                return
+            if count < len(draft.numbers):
+                with path.open("r+b") as file:
+                    file.truncate(draft.ends[count - 1])
+            batch = Batch(intent, time.time(), count, sum(draft.tokens[:count]), digest_of(path))
+            ledger.add(batch, draft.keys[:count])
+            await self.send(batch)
+
+    async def send(self, batch: Batch) -> None:
+        """Upload and submit a batch that the ledger has.
+
+        Raises:
+            RespondentStopped: the server does not take it.
+        """
+        work = self._work
+        path = work.input_file(batch.intent)
+        try:
+            file_id = batch.file_id
+            if file_id is None:
+                file_id = await work.api.upload(path)
+                work.ledger.uploaded(batch.intent, file_id)
+            batch_id = await work.api.create(file_id, batch.intent)
+        except (TokenLimit, RespondentStopped) as error:
+            # If the server has it all the same, the list of batches shows it to the next call.
+            work.ledger.forget(batch.intent)
+            path.unlink(missing_ok=True)
+            if not isinstance(error, TokenLimit):
+                raise
+            await self.meet_token_limit(batch, str(error))
+            return
+        work.ledger.submitted(batch.intent, batch_id)
+        work.tell(f"Submitted batch {batch_id}: {batch.requests:,} requests, about {batch.tokens:,} tokens.")
+
+    async def meet_token_limit(self, batch: Batch, message: str) -> None:
+        """The account has no room for a batch: wait for those in progress, or else make smaller ones.
+
+        Raises:
+            RespondentStopped: it has no room for the smallest.
+        """
+        if self._work.ledger.outstanding():
+            self.held = True
+        elif batch.requests == 1:
+            raise RespondentStopped(
+                f"The account must have room for a batch's tokens; got, for a batch of one request: {message} "
+                f"Wait for the account's other batches to end, or leave out --batch. {KEEP_GOING}"
+            )
+        else:
+            self._enqueued = max(1, batch.tokens // 2)
+            logger.warning("%s Batches have up to %d tokens from now on.", message, self._enqueued)
+            await asyncio.sleep(self._work.limits.poll_s)
+
+    async def _probe(self) -> None:
+        """Ask a request the ordinary way.
+
+        Raises:
+            RespondentStopped: the server does not take requests like these.
+        """
+        work = self._work
+        error = None
+        for request in work.ledger.free(-1, _PROBES):
+            if work.room_for([request.number]) < 1:
+                self.broke = True
+                return
+            self.probing = True
+            try:
+                async for _, reply in work.respondent.answer([work.requests[request.number]]):
+                    work.save([(request.number, reply)])
+                    if reply.status != "failed":
+                        work.ledger.came_back("", (), [request.number], ())
+                        self._probed = True
+                    error = (reply.detail or {}).get("error")
+            finally:
+                self.probing = False
+            if self._probed:
+                return
+        raise RespondentStopped(
+            f"The server must answer an ordinary request before batches are submitted; got: {error} {KEEP_GOING}"
+        )
+
+    async def _write(self, path: Path, room: int, others: bool) -> _Draft:
+        """Write the input file of the next batch, as far as the limits go.
+
+        Args:
+            path: where.
+            room: for tokens.
+            others: whether batches are in progress, so that what does not fit can wait for them.
+
+        Raises:
+            ValueError: a single request is over a limit.
+        """
+        work = self._work
+        draft = _Draft([], [], [], [], False)
+        most_bytes = int(work.limits.megabytes * 1e6)
+        tokens = size = 0
+        with path.open("wb") as file:
+            while page := work.ledger.free(draft.numbers[-1] if draft.numbers else -1, LINES_AT_ONCE):
+                await asyncio.sleep(0)
+                for number, key, _ in page:
+                    request = work.requests[number]
+                    line = request_line(key, work.respondent.request_body(request))
+                    of_request = work.tokens_of(request)
+                    self._check_alone(request, len(line), of_request)
+                    if len(draft.numbers) == work.limits.requests or size + len(line) > most_bytes:
+                        return draft
+                    # Where the server's limit turned out lower than ours, it decides whether one request is too much.
+                    if tokens + of_request > room and (draft.numbers or others):
+                        return draft._replace(cut_by_tokens=True)
+                    file.write(line)
+                    tokens += of_request
+                    size += len(line)
+                    draft.numbers.append(number)
+                    draft.keys.append(key)
+                    draft.tokens.append(of_request)
+                    draft.ends.append(size)
+        return draft
+
+    def _check_alone(self, request: Request, size: int, tokens: int) -> None:
+        limits = self._work.limits
+        for what, value, limit, fix in (
+            ("megabytes", size / 1e6, limits.megabytes, "Allow a longer file"),
+            ("enqueued_tokens", tokens, limits.enqueued_tokens, "Pass a larger --batch-tokens"),
+        ):
+            if value > limit:
+                raise ValueError(
+                    f"{what} must have room for a single request; got {limit:,}, where the one of persona "
+                    f"{request.persona!r} and question {request.question_id!r} takes {value:,}. {fix}."
+                )

@@ -1,0 +1,552 @@
+import asyncio
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generation_fixtures import personas, questions
+from loopback_batches import BatchServer, Fault, Line, Outcome, characters
+from loopback_openai import Call, Served
+
+from fairpp_hf.generation import generate, load_run
+from fairpp_hf.generation.batch import BatchLimits, ask_in_batches
+from fairpp_hf.generation.batch import api as batch_api
+from fairpp_hf.generation.batch.files import read_answer
+from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.plan import RequestPlan
+from fairpp_hf.generation.prices import load_prices
+from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
+from fairpp_hf.respondents.base import RespondentStopped
+from fairpp_hf.respondents.exchange import KEEP_GOING
+
+
+@pytest.fixture(autouse=True)
+def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("_FIRST_PAUSE_S", "_SETTLING_S"):
+        monkeypatch.setattr(batch_api, name, 0.01)
+
+
+class Run:
+    """A run that asks in batches, by the question's number: `ann` is asked question 0, 1, 2 and so on."""
+
+    def __init__(self, path: Path, server: BatchServer, run_key: str = "run-1") -> None:
+        self.path, self.server, self.run_key = path, server, run_key
+        self.path.mkdir(exist_ok=True)
+        self.told: list[str] = []
+
+    def ask(
+        self,
+        count: int = 10,
+        *,
+        portrait: str = "You are ann.",
+        stopped: Callable[[], bool] = lambda: False,
+        affordable: Callable[[Sequence[Request]], int] = len,
+        **limits: Any,
+    ) -> "Run":
+        respondent = OpenAIRespondent("m", base_url=self.server.base_url, max_retries=0)
+        plan = RequestPlan(personas("ann", ann=portrait), questions(count))
+        keys = plan.keys(respondent.settings)
+        asked = [plan.asked_at(position, keys[position]) for position in range(len(plan))]
+        with Journal(self.path) as journal:
+            journal.set_requests(asked, portrait)
+            pending = list(journal.pending())
+
+            def save(replies: Sequence[tuple[int, Reply]]) -> None:
+                journal.record([(asked[pending[index]], reply) for index, reply in replies])
+
+            asyncio.run(
+                ask_in_batches(
+                    journal,
+                    respondent,
+                    [plan[position] for position in pending],
+                    [asked[position] for position in pending],
+                    save,
+                    run_key=self.run_key,
+                    limits=BatchLimits(**{"poll_s": 0.01, **limits}),
+                    tokens_of=lambda request: characters(request.messages),
+                    stopped=stopped,
+                    affordable=affordable,
+                    tell=self.told.append,
+                )
+            )
+        return self
+
+    @property
+    def replies(self) -> list[Reply]:
+        """In the journal, in the order in which they came."""
+        with Journal(self.path, read_only=True) as journal:
+            return [reply for _, reply in journal.replies()]
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        with Journal(self.path, read_only=True) as journal:
+            return journal.counts().get("ann", {})
+
+    @property
+    def files(self) -> list[str]:
+        return sorted(path.name for path in (self.path / "batches").iterdir())
+
+
+def number_of(call: Call) -> int:
+    return int(re.findall("[0-9]+", call.user)[0])
+
+
+def lines_of(server: BatchServer) -> list[int]:
+    return [len(server.inputs(batch)) for batch in server.ours()]
+
+
+def test_the_first_request_goes_the_ordinary_way_and_the_rest_in_a_batch(tmp_path: Path) -> None:
+    with BatchServer(lambda call: Served("ABC"[number_of(call) % 3]), polls=3) as server:
+        run = Run(tmp_path / "run", server).ask(10)
+    assert run.statuses == {"ok": 10}
+    assert (server.total, lines_of(server), server.answered_twice()) == (1, [9], [])
+    ordinary, *batched = run.replies
+    assert (ordinary.answer, "batch" in (ordinary.detail or {})) == (0, False)
+    assert [reply.answer for reply in batched] == [n % 3 for n in range(1, 10)]
+    assert {(reply.latency_s, (reply.detail or {})["batch"]) for reply in batched} == {(0.0, "batch-0")}
+    assert batched[0].usage == {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+    batch = server.ours()[0]
+    line = server.inputs(batch)[0]
+    assert line == {
+        "custom_id": line["custom_id"],
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {**server.bodies[0], "messages": line["body"]["messages"]},
+    }
+    assert line["body"]["messages"][1]["content"] == "Prompt 1?"
+    assert re.fullmatch("[0-9a-f]{64}", line["custom_id"])
+    assert batch["metadata"] == {"fairpp_run": "run-1", "fairpp_batch": server.intents()[0]}
+    assert run.files == []
+    assert run.told == [
+        "Submitted batch batch-0: 9 requests, about 189 tokens.",
+        "Batch batch-0: in_progress, 0 of 9 done.",
+        "Batch batch-0: completed, 9 of 9 answered and saved.",
+    ]
+
+
+def test_what_the_server_does_not_take_is_learned_before_the_batch(tmp_path: Path) -> None:
+    def no_logprobs(call: Call) -> Served:
+        return Served(status=400, error={"message": "no logprobs"}) if "logprobs" in call.body else Served("B")
+
+    with BatchServer(no_logprobs) as server:
+        run = Run(tmp_path / "run", server).ask(4)
+    assert run.statuses == {"ok": 4}
+    assert [sorted(line["body"]) for line in server.inputs(server.ours()[0])] == [
+        ["max_tokens", "messages", "model", "temperature"]
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"requests": 4}, [4, 4, 1]),
+        ({"requests": 9}, [9]),
+        # A line has 309 bytes: four have 1,236.
+        ({"megabytes": 0.0013}, [4, 4, 1]),
+        # A request has 21 characters: four have 84, and five 105.
+        ({"enqueued_tokens": 104}, [4, 4, 1]),
+        ({"requests": 2, "enqueued_tokens": 104}, [2, 2, 2, 2, 1]),
+        ({"enqueued_tokens": 21}, [1] * 9),
+    ],
+)
+def test_each_limit_splits(limits: dict[str, Any], expected: list[int], tmp_path: Path) -> None:
+    server = BatchServer(
+        enqueued=limits.get("enqueued_tokens", 10**6),
+        most_requests=limits.get("requests", 50_000),
+        most_bytes=int(1e6 * limits.get("megabytes", 200)),
+        polls=2,
+    )
+    with server:
+        run = Run(tmp_path / "run", server).ask(10, **limits)
+    assert run.statuses == {"ok": 10}
+    assert lines_of(server) == expected
+    assert {batch["status"] for batch in server.ours()} == {"completed"}
+    assert server.most_enqueued <= server.enqueued
+    assert server.answered_twice() == []
+
+
+def test_no_small_batch_goes_into_the_gap_that_larger_ones_leave(tmp_path: Path) -> None:
+    """Room for 5 requests: 3 by the first batch, so that 2 are left over, less than half of 5."""
+    with BatchServer(polls=3) as server:
+        run = Run(tmp_path / "run", server).ask(13, requests=3, enqueued_tokens=105)
+    assert (run.statuses, lines_of(server)) == ({"ok": 13}, [3, 3, 3, 3])
+
+
+def test_a_lower_limit_of_the_account_makes_smaller_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with BatchServer(enqueued=50) as server:
+        run = Run(tmp_path / "run", server).ask(10)
+    assert run.statuses == {"ok": 10}
+    assert [len(server.inputs(batch)) for batch in server.ours() if batch["status"] == "completed"] == [2, 2, 2, 2, 1]
+    assert server.most_enqueued <= 50
+    assert [record.getMessage() for record in caplog.records] == [
+        "Enqueued token limit reached. Limit: 50 tokens. Batches have up to 94 tokens from now on.",
+        "Enqueued token limit reached. Limit: 50 tokens. Batches have up to 42 tokens from now on.",
+    ]
+
+
+def test_where_batches_are_in_progress_a_full_account_is_waited_for(tmp_path: Path) -> None:
+    with BatchServer(enqueued=100, polls=3) as server:
+        run = Run(tmp_path / "run", server).ask(10, requests=3)
+    assert run.statuses == {"ok": 10}
+    # Two wait when the first is in progress, and one when the second is.
+    assert [batch["status"] for batch in server.ours()] == [
+        *("completed", "failed", "failed"),
+        *("completed", "failed"),
+        "completed",
+    ]
+    assert server.answered_twice() == []
+
+
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_full_account_that_says_so_at_once_is_no_endless_loop(status: int, tmp_path: Path) -> None:
+    full = Fault(status, {"message": "Enqueued token limit reached.", "code": "token_limit_exceeded"})
+    with BatchServer(fault=lambda name, _: full if name == "POST /batches" else None) as server:
+        run = Run(tmp_path / "run", server)
+        with pytest.raises(RespondentStopped) as caught:
+            run.ask(10)
+    assert str(caught.value) == (
+        "The account must have room for a batch's tokens; got, for a batch of one request: Enqueued token limit reached. "
+        f"Wait for the account's other batches to end, or leave out --batch. {KEEP_GOING}"
+    )
+    assert server.api_calls["POST /batches"] == 4  # 9, 4, 2, 1
+    assert run.statuses == {"ok": 1}
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            {"enqueued_tokens": 20},
+            "enqueued_tokens must have room for a single request; got 20, where the one of persona 'ann' and question 'q1' "
+            "takes 21. Pass a larger --batch-tokens.",
+        ),
+        (
+            {"megabytes": 0.0002},
+            "megabytes must have room for a single request; got 0.0002, where the one of persona 'ann' and question 'q1' "
+            "takes 0.000309. Allow a longer file.",
+        ),
+    ],
+)
+def test_a_request_over_a_limit_is_an_error(limits: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with BatchServer() as server, pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Run(tmp_path / "run", server).ask(10, **limits)
+    assert server.ours() == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"requests": 0}, "requests must be at least 1; got 0."),
+        ({"enqueued_tokens": -1}, "enqueued_tokens must be at least 1; got -1."),
+        ({"megabytes": 0.0}, "megabytes must be above 0; got 0.0."),
+        ({"poll_s": float("nan")}, "poll_s must be above 0; got nan."),
+    ],
+)
+def test_limits_are_checked(limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        BatchLimits(**limits)
+
+
+def test_batches_go_to_one_server(tmp_path: Path) -> None:
+    respondent = OpenAIRespondent("m", base_url=["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"])
+    message = (
+        "Batches must go to one server, which keeps them; got 2: http://127.0.0.1:1/v1, http://127.0.0.1:2/v1. "
+        "Pass one --base-url, or leave out --batch."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        generate(tmp_path / "run", respondent, personas(), questions(), batch=BatchLimits(), progress=False)
+
+
+def test_the_order_of_the_answers_does_not_matter(tmp_path: Path) -> None:
+    def shuffled(lines: list[bytes]) -> list[bytes]:
+        return random.Random(0).sample(lines, len(lines))
+
+    with BatchServer(
+        lambda call: Served("ABC"[number_of(call) % 3]), outcome=lambda _: Outcome(output=shuffled)
+    ) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        limits = BatchLimits(poll_s=0.01)
+        generate(tmp_path / "run", respondent, personas(), questions(20), batch=limits, progress=False)
+    answers = load_run(tmp_path / "run", questions(20)).select(["question_id", "persona", "answer"]).to_pylist()
+    assert answers == [
+        {"question_id": f"q{n}", "persona": persona, "answer": n % 3} for persona in ("ann", "bob") for n in range(20)
+    ]
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_what_a_batch_left_goes_into_another_and_nothing_else(status: str, tmp_path: Path) -> None:
+    def outcome(batch: Line) -> Outcome:
+        return Outcome(status, answered=4) if batch["id"] == "batch-0" else Outcome()
+
+    with BatchServer(outcome=outcome) as server:
+        run = Run(tmp_path / "run", server).ask(10)
+    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 10}, [9, 5], [])
+    first, second = ([line["custom_id"] for line in server.inputs(batch)] for batch in server.ours())
+    assert second == first[4:]
+    assert len(set(server.intents())) == 2
+
+
+def test_requests_whose_turn_never_came_have_not_failed(tmp_path: Path) -> None:
+    """5 batches expire, more than the 3 in which a request may fail."""
+    with BatchServer(outcome=lambda _: Outcome("expired", answered=2)) as server:
+        run = Run(tmp_path / "run", server).ask(11)
+    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 11}, [10, 8, 6, 4, 2], [])
+
+
+def test_passing_errors_are_asked_again_and_others_are_not(tmp_path: Path) -> None:
+    """Question 1 fails twice, 2 always, 3 for good, and 4 by the provider's filter."""
+
+    def answer(call: Call) -> Served:
+        number = number_of(call)
+        if number == 1 and call.number < 2:
+            return Served(status=429, error={"message": "busy"})
+        if number == 2:
+            return Served(status=500, error={"message": "oh dear"})
+        if number == 3:
+            return Served(status=400, error={"message": "too\nlong", "code": "context_length_exceeded"})
+        if number == 4:
+            return Served(status=400, error={"message": "filtered", "code": "content_filter"})
+        return Served("A")
+
+    with BatchServer(answer) as server:
+        run = Run(tmp_path / "run", server).ask(6)
+        assert run.statuses == {"failed": 2, "ok": 3, "refusal": 1}
+        assert lines_of(server) == [5, 2, 2]
+        errors = {(reply.detail or {}).get("error") for reply in run.replies if reply.status == "failed"}
+        assert errors == {"oh dear", "too long"}
+        refused = next(reply for reply in run.replies if reply.status == "refusal")
+        assert (refused.raw, refused.detail) == (
+            "filtered",
+            {"error": "filtered", "refusal": True, "batch": "batch-0"},
+        )
+        # Another call asks again what failed.
+        server.answer = lambda _: Served("B")
+        assert run.ask(6).statuses == {"ok": 5, "refusal": 1}
+
+
+def test_empty_replies_are_asked_again_twice_and_all_of_them_are_counted(tmp_path: Path) -> None:
+    """Question 1 is empty once, and question 2 always: 1 + 2 + 3 + 1 paid replies of 7 and 1 tokens."""
+
+    def answer(call: Call) -> Served:
+        number = number_of(call)
+        return Served("" if number == 2 or (number == 1 and call.number < 1) else "A")
+
+    with BatchServer(answer) as server:
+        run = Run(tmp_path / "run", server).ask(4)
+        assert (run.statuses, lines_of(server)) == ({"empty": 1, "ok": 3}, [3, 2, 1])
+        with Journal(run.path, read_only=True) as journal:
+            spending = journal.spending()
+        assert (spending.input_tokens, spending.output_tokens) == (7 * 7, 7)
+        run.ask(4)
+        assert server.total + sum(server.answers.values()) == 7
+
+
+def test_an_unreadable_completion_was_paid_for(tmp_path: Path) -> None:
+    body = json.dumps({"usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}).encode()
+    with BatchServer(lambda call: Served(body=body) if number_of(call) == 1 else Served("A")) as server:
+        run = Run(tmp_path / "run", server).ask(3)
+    assert (run.statuses, lines_of(server)) == ({"failed": 1, "ok": 2}, [2, 1, 1])
+    with Journal(run.path, read_only=True) as journal:
+        assert journal.spending().input_tokens == 7 + 7 + 3 * 5
+
+
+def test_a_batch_that_the_server_does_not_accept_stops_with_its_words(tmp_path: Path) -> None:
+    errors = [{"code": "invalid_url", "message": "The URL is wrong.", "line": 1, "param": None}]
+    with BatchServer(outcome=lambda _: Outcome("failed", errors=errors)) as server:
+        run = Run(tmp_path / "run", server)
+        with pytest.raises(RespondentStopped) as caught:
+            run.ask(3)
+        assert str(caught.value) == (
+            f"The server must accept the batch; got for batch-0: The URL is wrong. (line 1). {KEEP_GOING}"
+        )
+        server.outcome = lambda _: Outcome()
+        assert run.ask(3).statuses == {"ok": 3}
+    # The second call asks one of the two the ordinary way.
+    assert lines_of(server) == [2, 1]
+
+
+def test_batches_that_bring_nothing_stop(tmp_path: Path) -> None:
+    with (
+        BatchServer(outcome=lambda _: Outcome("expired", answered=0)) as server,
+        pytest.raises(RespondentStopped) as caught,
+    ):
+        Run(tmp_path / "run", server).ask(3)
+    assert str(caught.value) == (
+        "A batch must bring replies; got 3 in a row that brought none, the last batch-2, which is expired. "
+        f"See the server's list of batches for the reason. {KEEP_GOING}"
+    )
+    assert lines_of(server) == [2, 2, 2]
+
+
+def test_a_completed_batch_that_leaves_requests_out_is_no_endless_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def all_but_the_first(lines: list[bytes]) -> list[bytes]:
+        return [line for line in lines if b"r-0" not in line] or [b"\n"]
+
+    with BatchServer(outcome=lambda _: Outcome(output=all_but_the_first)) as server:
+        run = Run(tmp_path / "run", server).ask(4)
+    assert (run.statuses, lines_of(server)) == ({"failed": 1, "ok": 3}, [3, 1, 1])
+    (failed,) = (reply for reply in run.replies if reply.status == "failed")
+    assert failed.detail == {"error": "no answer that can be read in batch batch-2", "batch": "batch-2"}
+    assert "Batch batch-0 is completed without an answer to 1 requests." in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"null", b"3", b"[]", b"{}", b'{"custom_id": 3}', b'{"custom_id": "k", "response": 200}', b"\xff"),
+        *(b'{"custom_id": "k", "response": {}}', b'{"custom_id": "k", "response": {"status_code": "200"}}'),
+    ],
+)
+def test_a_line_of_something_else_is_told_from_an_answer(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^(Expecting value|not a line of a batch|'utf-8' codec|Extra data).*"):
+        read_answer(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            b'{"custom_id": "k", "error": {"code": "batch_expired", "message": "late"}}',
+            ("batch_expired", "late", True, True),
+        ),
+        (b'{"custom_id": "k", "error": "odd"}', (None, "odd", False, True)),
+        (b'{"custom_id": "k"}', (None, "status None", False, True)),
+        (b'{"custom_id": "k", "response": {"status_code": 503, "body": "no"}}', (None, "status 503", False, True)),
+        (
+            b'{"custom_id": "k", "response": {"status_code": 400, "body": {"error": {"code": "c", "message": "m"}}}}',
+            ("c", "m", False, False),
+        ),
+    ],
+)
+def test_errors_of_a_line(line: bytes, expected: tuple[str | None, str, bool, bool]) -> None:
+    answer = read_answer(line)
+    assert (answer.code, answer.message, answer.not_asked, answer.passing) == expected
+
+
+def test_the_budget_counts_what_is_in_progress_and_ends_the_asking(tmp_path: Path) -> None:
+    """Room for 6 of 10: 1 ordinary request and 5 in batches of 3 and 2."""
+    with BatchServer(polls=2) as server:
+        run = Run(tmp_path / "run", server)
+        seen = []
+
+        def affordable(chunk: Sequence[Request]) -> int:
+            seen.append([int(request.question_id[1:]) for request in chunk])
+            return max(0, min(len(chunk), 6 - sum(run.statuses.values())))
+
+        run.ask(10, affordable=affordable, requests=3)
+    assert (run.statuses, lines_of(server)) == ({"ok": 6}, [3, 2])
+    assert seen[:4] == [[0], [1, 2, 3], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7, 8]]
+
+
+def test_the_cap_of_a_run_holds_at_the_price_of_batches(tmp_path: Path) -> None:
+    """A reply costs 8 tokens at 1 USD each, and half of it by batch: 8 + 4 x 9 = 44, and 40 leave room for 8 of 9."""
+    prices = load_prices("m", given=(1e6, 1e6))
+    assert prices is not None
+    with BatchServer() as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        with pytest.raises(RespondentStopped):
+            generate(
+                *(tmp_path / "run", respondent, personas("ann"), questions(10)),
+                batch=BatchLimits(poll_s=0.01, requests=1),
+                prices=prices,
+                max_cost=60.0,
+                progress=False,
+            )
+    with Journal(tmp_path / "run", read_only=True) as journal:
+        assert journal.spending().cost_usd <= 60
+        assert sum(journal.counts()["ann"].values()) >= 1
+
+
+def test_after_a_stop_the_batches_go_on_and_the_next_call_collects_them(tmp_path: Path) -> None:
+    with BatchServer(polls=5) as server:
+        run = Run(tmp_path / "run", server)
+        run.ask(10, stopped=lambda: bool(server.api_calls["GET /batches"]) and bool(run.told), poll_s=60)
+        assert (run.statuses, lines_of(server)) == ({"ok": 1}, [9])
+        assert run.ask(10).statuses == {"ok": 10}
+    assert (lines_of(server), server.total, server.answered_twice()) == ([9], 1, [])
+
+
+def test_a_rejected_key_stops_before_anything_is_uploaded(tmp_path: Path) -> None:
+    with (
+        BatchServer(lambda _: Served(status=401, error={"message": "Wrong key."})) as server,
+        pytest.raises(RespondentStopped) as caught,
+    ):
+        Run(tmp_path / "run", server).ask(3)
+    assert str(caught.value) == (
+        "The server must accept the key; got 401 for model 'm': Wrong key. Set OPENAI_API_KEY to a valid one. "
+        + KEEP_GOING
+    )
+    assert server.files == {}
+
+
+def test_a_request_that_the_server_does_not_take_stops_before_anything_is_uploaded(tmp_path: Path) -> None:
+    with (
+        BatchServer(lambda _: Served(status=400, error={"message": "No temperature, please."})) as server,
+        pytest.raises(RespondentStopped) as caught,
+    ):
+        Run(tmp_path / "run", server).ask(9)
+    assert str(caught.value) == (
+        "The server must answer an ordinary request before batches are submitted; got: No temperature, please. "
+        + KEEP_GOING
+    )
+    assert (len(server.calls), server.files) == (3, {})
+
+
+def test_a_server_without_the_batch_api_is_said(tmp_path: Path) -> None:
+    missing = Fault(404, {"message": "Not Found"})
+    with BatchServer(fault=lambda *_: missing) as server, pytest.raises(RespondentStopped) as caught:
+        Run(tmp_path / "run", server).ask(3)
+    assert str(caught.value) == (
+        f"The server must have the Batch API; got 404 at {server.base_url} when trying to list the batches: Not Found. "
+        f"Leave out --batch. {KEEP_GOING}"
+    )
+    assert server.total == 0
+
+
+def test_replies_to_a_run_that_has_changed_are_kept_until_it_asks_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch is in progress when the portrait changes; when the portrait comes back, its replies are there."""
+    with BatchServer(polls=2) as server:
+        run = Run(tmp_path / "run", server)
+        run.ask(4, stopped=lambda: bool(run.told), poll_s=60)
+        run.ask(4, portrait="You are another ann.")
+        assert (run.statuses, lines_of(server)) == ({"ok": 4}, [3, 3])
+        assert run.files == ["batch-0.kept.jsonl"]
+        assert caplog.messages == [
+            "Batch batch-0 brought 3 replies that the run does not ask for now, which are kept beside its journal."
+        ]
+        run.ask(4)
+        assert (run.statuses, lines_of(server), run.files) == ({"ok": 4}, [3, 3], [])
+    assert (server.total, server.answered_twice()) == (2, [])
+
+
+def test_two_runs_on_one_account_keep_their_batches_apart(tmp_path: Path) -> None:
+    """The same requests, so that only the run's key tells them apart."""
+    with BatchServer(polls=2) as server:
+        one, two = (Run(tmp_path / key, server, key) for key in ("one", "two"))
+        one.ask(4, stopped=lambda: bool(one.told), poll_s=60)
+        two.ask(4)
+        assert (one.statuses, two.statuses) == ({"ok": 1}, {"ok": 4})
+        one.ask(4)
+    assert (one.statuses, two.statuses, lines_of(server)) == ({"ok": 4}, {"ok": 4}, [3, 3])
+    batches = [{(reply.detail or {}).get("batch") for reply in run.replies} for run in (one, two)]
+    assert batches == [{None, "batch-0"}, {None, "batch-1"}]
+
+
+def test_twenty_pages_of_other_batches_are_looked_through_once(tmp_path: Path) -> None:
+    """Later calls look no further back than a day before the run's first batch."""
+    with BatchServer() as server:
+        server.add_foreign(2000, created_at=1_000_000, someone="else")
+        run = Run(tmp_path / "run", server).ask(3)
+        assert server.api_calls["GET /batches"] == 20 + 1  # and one poll
+        server.api_calls.clear()
+        run.ask(4)
+        assert (run.statuses, server.api_calls["GET /batches"]) == ({"ok": 4}, 1)

@@ -1,0 +1,385 @@
+"""Fault 2, a kill around a batch, and batches that fail in part: nothing is bought twice, and nothing is lost."""
+
+import errno
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from generation_fixtures import personas, questions
+from loopback_batches import BatchServer, Fault, Outcome
+from loopback_openai import Served
+
+from fairpp_hf.generation import RunSummary, generate, load_run
+from fairpp_hf.generation.batch import BatchLimits
+from fairpp_hf.generation.batch import api as batch_api
+from fairpp_hf.generation.batch import submit as batch_submit
+from fairpp_hf.generation.batch.ledger import Ledger, unfinished_batches
+from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.respondents import OpenAIRespondent
+from fairpp_hf.respondents.base import RespondentStopped
+from fairpp_hf.respondents.exchange import KEEP_GOING
+
+QUESTIONS = 30
+LIMITS = BatchLimits(requests=25, poll_s=0.02)
+"""60 requests: 1 goes the ordinary way, and 59 in batches of 25, 25 and 9."""
+SIZES = [25, 25, 9]
+
+# The process to be killed. It saves 5 lines at a time, so that it can be killed between two savings.
+CHILD = """
+import os, signal, sys
+from generation_fixtures import personas, questions
+from fairpp_hf.generation import generate
+from fairpp_hf.generation.batch import files as batch_files
+from fairpp_hf.generation.batch import BatchLimits
+from fairpp_hf.generation.batch.ledger import Ledger, unfinished_batches
+from fairpp_hf.generation.journal import Journal
+from fairpp_hf.respondents import OpenAIRespondent
+
+run, url, saves = sys.argv[1], sys.argv[2], int(sys.argv[3])
+batch_files.LINES_AT_ONCE = 5
+record = Journal.record
+
+def counting(*args, **options):
+    global saves
+    record(*args, **options)
+    saves -= 1
+    if saves == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Journal.record = counting
+limits = BatchLimits(requests=25, poll_s=0.02)
+generate(run, OpenAIRespondent("m", base_url=url), personas(), questions(30), batch=limits, progress=False)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("_FIRST_PAUSE_S", "_SETTLING_S"):
+        monkeypatch.setattr(batch_api, name, 0.01)
+
+
+def go_on(run: Path, server: BatchServer) -> RunSummary:
+    respondent = OpenAIRespondent("m", base_url=server.base_url)
+    return generate(run, respondent, personas(), questions(QUESTIONS), batch=LIMITS, progress=False)
+
+
+class Cut(BaseException):
+    """Ends a call as a kill does, within the test's process: nothing but the files is left."""
+
+
+def cut(*_: object) -> None:
+    raise Cut
+
+
+def cut_short(run: Path, server: BatchServer, name: str, number: int = 0) -> None:
+    """Ask until a call of the API is about to be made for the given time, and end there."""
+    call = getattr(batch_api.BatchApi, name)
+    calls = iter(range(number + 1))
+
+    async def counted(*args: object) -> object:
+        if next(calls) == number:
+            raise Cut
+        return await call(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_api.BatchApi, name, counted)
+        with pytest.raises(Cut):
+            go_on(run, server)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    with BatchServer() as server:
+        run = tmp_path_factory.mktemp("whole") / "run"
+        go_on(run, server)
+    return load_run(run, questions(QUESTIONS))
+
+
+class Killed:
+    """A process on a run, and the server that kills it."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.process: subprocess.Popen[bytes] | None = None
+        self.where = ("", -1, False, None)
+
+    def fault(self, name: str, number: int) -> Fault | None:
+        call, kill_at, is_after, sent = self.where
+        if self.process is None or (name, number) != (call, kill_at):
+            return None
+        return Fault(sent=sent, after=self.kill, drop=sent is None) if is_after else Fault(status=500, before=self.kill)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def start(self, server: BatchServer, saves: int = -1) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(self.run), server.base_url, str(saves)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stderr=subprocess.PIPE,
+        )
+        _, errors = self.process.communicate(timeout=60)
+        assert self.process.returncode == -9, errors.decode()
+        self.process = None
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "is_after", "sent", "saves"),
+    [
+        pytest.param("POST /files", 0, False, None, -1, id="after the intent"),
+        pytest.param("POST /files", 1, True, None, -1, id="after the upload, its answer lost"),
+        pytest.param("POST /batches", 0, False, None, -1, id="after the upload"),
+        pytest.param("POST /batches", 1, True, None, -1, id="after the batch, its answer lost"),
+        pytest.param("GET /batches", 2, False, None, -1, id="while waiting"),
+        pytest.param("GET /files/content", 1, True, 2000, -1, id="within a download"),
+        pytest.param("", -1, False, None, 4, id="between two savings of a batch"),
+    ],
+)
+def test_a_killed_process_leaves_nothing_lost_and_nothing_bought_twice(
+    call: str, number: int, is_after: bool, sent: int | None, saves: int, uninterrupted: pa.Table, tmp_path: Path
+) -> None:
+    killed = Killed(tmp_path / "run")
+    killed.where = call, number, is_after, sent
+    with BatchServer(fault=killed.fault, polls=2) as server:
+        killed.start(server, saves)
+        summary = go_on(killed.run, server)
+        assert summary.counts["ok"] == 60
+        assert load_run(killed.run, questions(QUESTIONS)).equals(uninterrupted)
+        # One ordinary request a process at most: the second makes one if it has something new to submit.
+        assert server.total in (1, 2)
+        assert server.total + sum(server.answers.values()) == 60
+        assert server.answered_twice() == []
+        assert len(server.intents()) == len(set(server.intents()))
+        # The second process's own request may be one of the last batch.
+        assert sorted(len(server.inputs(batch)) for batch in server.ours()) in (sorted(SIZES), sorted([25, 25, 8]))
+        assert list((killed.run / "batches").iterdir()) == []
+
+
+def test_an_intent_that_was_not_submitted_is_submitted_under_its_own_name(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        cut_short(run, server, "create")
+        with closing(sqlite3.connect(run / "journal.sqlite")) as ledger:
+            intended = ledger.execute("SELECT intent, requests, file_id, batch_id FROM batches").fetchall()
+        ((intent, requests, file_id, batch_id),) = intended
+        assert (requests, file_id, batch_id) == (25, "file-0", None)
+        go_on(run, server)
+        assert server.intents()[0] == intent
+        # What was uploaded is used.
+        assert server.ours()[0]["input_file_id"] == "file-0"
+
+
+def test_a_damaged_input_file_is_not_submitted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        cut_short(run, server, "upload")
+        (path,) = (run / "batches").iterdir()
+        path.write_bytes(path.read_bytes()[:-100])
+        assert go_on(run, server).counts["ok"] == 60
+        assert path.stem not in server.intents()
+    assert server.answered_twice() == []
+
+
+def test_an_intent_of_another_portrait_is_not_submitted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        cut_short(run, server, "create")
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        generate(
+            run,
+            respondent,
+            personas("cleo"),
+            questions(QUESTIONS),
+            batch=BatchLimits(poll_s=0.02),
+            progress=False,
+        )
+    assert [len(server.inputs(batch)) for batch in server.ours()] == [29]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param(Fault(drop=True), id="connection dropped"),
+        pytest.param(Fault(body=b"<html>"), id="no JSON"),
+        pytest.param(Fault(body=b'{"id": 3}'), id="no batch"),
+    ],
+)
+def test_a_batch_whose_answer_was_lost_is_looked_for_before_it_is_submitted_again(lost: Fault, tmp_path: Path) -> None:
+    with BatchServer(fault=lambda name, number: lost if (name, number) == ("POST /batches", 1) else None) as server:
+        summary = go_on(tmp_path / "run", server)
+    assert summary.counts["ok"] == 60
+    assert (server.api_calls["POST /batches"], len(server.ours()), server.answered_twice()) == (3, 3, [])
+
+
+def test_a_lost_ledger_is_made_good_from_the_list_of_batches(tmp_path: Path) -> None:
+    """As after a damaged journal, of which the replies alone are saved."""
+    run = tmp_path / "run"
+    with BatchServer(polls=3) as server:
+        server.add_foreign(150)
+        cut_short(run, server, "retrieve")
+        assert len(server.ours()) == 3
+        with closing(sqlite3.connect(run / "journal.sqlite")) as ledger:
+            ledger.executescript("DROP TABLE batches; DROP TABLE batch_requests")
+        # One input file is at the server only.
+        (run / "batches" / f"{server.intents()[1]}.jsonl").unlink()
+        summary = go_on(run, server)
+    assert summary.counts["ok"] == 60
+    assert (server.total, len(server.ours()), server.answered_twice()) == (1, 3, [])
+
+
+def test_a_batch_of_unknown_requests_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = tmp_path / "run"
+    with BatchServer(polls=3) as server:
+        cut_short(run, server, "retrieve")
+        with closing(sqlite3.connect(run / "journal.sqlite")) as ledger:
+            ledger.executescript("DROP TABLE batches; DROP TABLE batch_requests")
+        (run / "batches" / f"{server.intents()[1]}.jsonl").unlink()
+        contents = {"GET /files/content": Fault(404, {"message": "gone"})}
+        server.fault = lambda name, number: contents.get(name) if number == 0 else None
+        summary = go_on(run, server)
+    assert summary.counts["ok"] == 60
+    assert (len(server.ours()), server.answered_twice()) == (3, [])
+    assert "The input file of batch batch-1 is gone: waiting for its replies." in caplog.messages
+
+
+@pytest.mark.parametrize("name", ["GET /batches", "POST /files", "POST /batches", "GET /files/content"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(503), id="503"),
+        pytest.param(Fault(429, headers={"Retry-After-Ms": "5"}), id="429"),
+        pytest.param(Fault(drop=True), id="dropped"),
+        pytest.param(Fault(sent=40), id="cut short"),
+    ],
+)
+def test_every_call_is_made_until_it_succeeds(
+    name: str, fault: Fault, uninterrupted: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first four calls of a kind fail."""
+    with BatchServer(fault=lambda called, number: fault if called == name and number < 4 else None) as server:
+        go_on(tmp_path / "run", server)
+        assert load_run(tmp_path / "run", questions(QUESTIONS)).equals(uninterrupted)
+    assert ([len(server.inputs(batch)) for batch in server.ours()], server.answered_twice()) == (SIZES, [])
+    assert any(message.startswith("Could not ") for message in caplog.messages)
+
+
+def test_lines_that_are_none_cost_their_requests_alone_another_try(
+    uninterrupted: pa.Table, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def spoil(lines: list[bytes]) -> list[bytes]:
+        stranger = lines[0].replace(b'"custom_id": "', b'"custom_id": "x')
+        return [b"<html>\n", *lines[1:], b"\n", lines[1], stranger, b'{"custom_id": 3}\n']
+
+    outcomes: dict[str, Outcome] = {"batch-0": Outcome(output=spoil)}
+    with BatchServer(outcome=lambda batch: outcomes.get(batch["id"], Outcome())) as server:
+        go_on(tmp_path / "run", server)
+        assert load_run(tmp_path / "run", questions(QUESTIONS)).equals(uninterrupted)
+    assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 1]
+    assert caplog.messages == [
+        "Batch batch-0 brought 3 lines that cannot be read.",
+        "Batch batch-0 brought 1 lines that repeat another.",
+        "Batch batch-0 brought 1 replies that the run does not ask for now, which are kept beside its journal.",
+        "Batch batch-0 is completed without an answer to 1 requests.",
+    ]
+
+
+def test_an_output_that_ends_within_a_line_keeps_the_lines_before(uninterrupted: pa.Table, tmp_path: Path) -> None:
+    def cut(lines: list[bytes]) -> list[bytes]:
+        return [*lines[:-1], lines[-1][:50]]
+
+    outcomes: dict[str, Outcome] = {"batch-0": Outcome(output=cut)}
+    with BatchServer(outcome=lambda batch: outcomes.get(batch["id"], Outcome())) as server:
+        go_on(tmp_path / "run", server)
+        assert load_run(tmp_path / "run", questions(QUESTIONS)).equals(uninterrupted)
+    assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 1]
+
+
+def test_a_batch_that_the_server_does_not_know_is_not_bought_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With another account's key, say. After 30 days it is taken for gone, and its requests are asked again."""
+    run = tmp_path / "run"
+    with BatchServer(polls=3) as server:
+        cut_short(run, server, "retrieve")
+        batches = dict(server.batches)
+        server.batches.clear()
+        with pytest.raises(RespondentStopped) as caught:
+            go_on(run, server)
+        assert str(caught.value) == (
+            f"The server must know a batch that was submitted to it; got 404 for batch-0 with 25 requests at "
+            f"{server.base_url}: No such object: batch-0 Use the key and the --base-url that it was submitted with, or "
+            f"leave out --batch to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
+        )
+        assert server.batches == {}
+        server.batches.update(batches)
+        del server.batches["batch-0"]
+        with closing(sqlite3.connect(run / "journal.sqlite")) as ledger, ledger:
+            ledger.execute("UPDATE batches SET created_at = created_at - 31 * 86400 WHERE batch_id = 'batch-0'")
+        assert go_on(run, server).counts["ok"] == 60
+    assert "Batch batch-0 is gone after 31 days: its requests are asked again." in caplog.messages
+    # Batches 1 and 2 had begun; of the 25 that are asked again, one goes the ordinary way.
+    assert [len(server.inputs(batch)) for batch in server.ours()] == [25, 9, 24]
+
+
+def test_a_batch_that_is_read_twice_is_paid_once(tmp_path: Path) -> None:
+    """Killed before the batches count as collected, when the empty replies were kept to be asked again."""
+    run = tmp_path / "run"
+    with BatchServer(lambda call: Served("" if call.user == "Prompt 3?" and call.number < 1 else "A")) as server:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Ledger, "collected", cut)
+            with pytest.raises(Cut):
+                go_on(run, server)
+        summary = go_on(run, server)
+        bought = server.total + sum(server.answers.values())
+    assert summary.counts["ok"] == 60
+    assert (summary.input_tokens, summary.output_tokens) == (7 * bought, bought)
+
+
+def test_the_run_key_of_the_manifest_marks_the_batches(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        go_on(tmp_path / "run", server)
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest is not None
+    assert {batch["metadata"]["fairpp_run"] for batch in server.ours()} == {manifest["run_key"]}
+    with Journal(tmp_path / "run", read_only=True) as journal:
+        assert journal.spending().replies == 60
+
+
+def test_a_full_disk_stops_before_anything_more_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        message = (
+            f"The run's folder must be writable; got [Errno 28] No space left on device in {run / 'batches'}. Earlier "
+            "replies are kept, and what was submitted is found again. Make room or mend the access, then run the same "
+            "command again to continue."
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(batch_submit, "digest_of", full)
+            with pytest.raises(OSError, match=f"^{re.escape(message)}$"):
+                go_on(run, server)
+        assert (server.total, server.files) == (1, {})
+        assert go_on(run, server).counts["ok"] == 60
+
+
+def test_what_is_unfinished_is_counted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert unfinished_batches(run) == (0, 0)
+    with BatchServer() as server:
+        cut_short(run, server, "retrieve")
+        assert unfinished_batches(run) == (3, 59)
+        go_on(run, server)
+    assert unfinished_batches(run) == (0, 0)
