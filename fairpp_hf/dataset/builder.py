@@ -178,7 +178,7 @@ class FairPPConfig(datasets.BuilderConfig):
             # A folder's record of its personas may change without its answers.
             identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
         if self.name != "questions" and self.source.path is not None:
-            identity["answers"] = [self.source.kind, self.source.fingerprint()]
+            identity["answers"] = [self.source.kind, self.source.fingerprint(scenarios=self.name == "scenarios")]
         if self.personas is not None:
             identity["personas"] = load_personas(self.personas).digest
         if custom_features is not None:
@@ -497,8 +497,8 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
 def _no_scenarios(answers: NameOrPath) -> ValueError:
     return ValueError(
         f"answers must hold scenarios for config 'scenarios'; got {str(answers)!r}, which holds none. Use "
-        "answers='published', a dataset folder with scenarios/test-*.parquet, or a table with the column "
-        "'simulation_question'."
+        "answers='published', a run on which `fairpp scenarios` was run, a dataset folder with scenarios/test-*.parquet, "
+        "or a table with the column 'simulation_question'."
     )
 
 

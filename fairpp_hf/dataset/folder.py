@@ -49,6 +49,7 @@ from fairpp_hf.dataset.folder_manifest import (
     move_into_place,
     read_card,
 )
+from fairpp_hf.dataset.run_record import KEY as RUN_RECORD
 from fairpp_hf.dataset.sources import (
     SURVEY,
     AnswerSource,
@@ -58,6 +59,7 @@ from fairpp_hf.dataset.sources import (
     resolve_answers,
     resolve_scenarios,
     source_personas,
+    source_run_record,
 )
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
@@ -147,6 +149,7 @@ def write_dataset_folder(
         source_personas(source, personas),
         targets,
         chosen,
+        source_run_record(source),
     )
 
     # Beside `out`, so that the move is a rename.
@@ -179,6 +182,7 @@ class _Contents(NamedTuple):
     persona_set: PersonaSet | None
     targets: Sequence[str]
     weighting: PairWeighting
+    run: Mapping[str, Any] | None
 
     def features(self) -> dict[str, Features]:
         """Config to its columns, in the order of the configs."""
@@ -373,6 +377,7 @@ def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> Fol
         },
         splits=splits,
         features={config: features for config, features in contents.features().items() if config in splits},
+        run=contents.run,
     )
 
 
@@ -405,6 +410,7 @@ def _manifest(
         "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
         "origin": facts.origin._asdict(),
         "scenario_origin": facts.scenario_origin._asdict() if facts.scenario_origin else None,
+        RUN_RECORD: facts.run,
         "respondents": facts.respondents,
         "simulated": facts.simulated,
         "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +108,9 @@ class FolderFacts(NamedTuple):
     """Config and split to what was written."""
     features: dict[str, Features]
     """Config to its columns."""
+    run: Mapping[str, Any] | None = None
+    """Of `run_record`: how the run went that the answers come from; None where they come from none, or nobody wrote it
+    down."""
 
 
 def parquet_path(config: str, split: str) -> PurePosixPath:

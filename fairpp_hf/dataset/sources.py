@@ -4,14 +4,13 @@ Every source is found first (`resolve_answers`), so that what is wrong with it i
 ends in the same compact form, `Answers`.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import datasets
 import numpy as np
@@ -32,10 +31,11 @@ from fairpp_hf.dataset.published_files import (
     snapshot_fingerprint,
     tables_fingerprint,
 )
-from fairpp_hf.generation.database import connect
+from fairpp_hf.dataset.run_record import answered_on, folder_run_record, run_record
 from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
 from fairpp_hf.generation.manifest import FILE_NAME as RUN_MANIFEST
 from fairpp_hf.generation.records import load_run, run_fingerprint
+from fairpp_hf.generation.scenario_files import has_answered_scenarios, load_scenario_questions, scenarios_folder
 from fairpp_hf.naming import nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
@@ -62,23 +62,30 @@ class AnswerSource(NamedTuple):
     commit: str | None = None
     """Of that dataset, 40 hexadecimal digits."""
 
-    def fingerprint(self) -> str:
-        """Changes whenever the answers change; empty for the survey respondent, whose answers are part of the code."""
+    def fingerprint(self, *, scenarios: bool = False) -> str:
+        """Changes whenever the answers change; empty for the survey respondent, whose answers are part of the code.
+
+        Args:
+            scenarios: whether the answers to scenarios are meant, which in a run are a run of their own.
+        """
         if self.path is None:
             return ""
         if self.commit is not None:
             return f"{self.commit}-{snapshot_fingerprint(self.path)}"
         if self.kind == "run":
-            return run_fingerprint(self.path)
+            answered = scenarios and has_answered_scenarios(self.path)
+            return run_fingerprint(scenarios_folder(self.path) if answered else self.path)
         if self.kind == "published":
             tables, export = tables_fingerprint(self.path), read_export(self.path)
             # The same columns may be other personas'.
             record = "" if export is None else f"-{hashlib.sha256(json.dumps(export.record).encode()).hexdigest()}"
             return tables + record
         digest = hashlib.sha256()
-        for split, files in (_parquet_files(self.path) | _parquet_files(self.path, "scenarios")).items():
-            for file in files:
-                digest.update(f"{split}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+        for config in ("preferences", "scenarios"):
+            for split, files in _parquet_files(self.path, config).items():
+                for file in files:
+                    content = hashlib.sha256(file.read_bytes()).hexdigest()
+                    digest.update(f"{config}\0{split}\0{content}\0".encode())
         return digest.hexdigest()
 
 
@@ -98,7 +105,10 @@ def resolve_answers(answers: NameOrPath, published_revision: str | None = None) 
 
 
 def resolve_scenarios(answers: NameOrPath, published_revision: str | None = None) -> AnswerSource:
-    """As `resolve_answers`, for the answers to scenarios: `"published"` is another dataset then, with its own revisions."""
+    """As `resolve_answers`, for the answers to scenarios: `"published"` is another dataset then, with its own revisions.
+
+    A folder in which `fairpp scenarios` alone has run is a run, too.
+    """
     return _resolve(answers, published_revision, SCENARIOS_REPO)
 
 
@@ -119,8 +129,15 @@ def _resolve(answers: NameOrPath, published_revision: str | None, repo: str) -> 
         close = nearest(str(answers), [SURVEY, PUBLISHED])
         hint = f" Did you mean {close!r}?" if close else ""
         raise ValueError(f"{rule}; got {str(answers)!r}, and there is nothing at {path}.{hint}")
-    if (path / RUN_MANIFEST).is_file() and (path / JOURNAL).is_file():
+    if _is_run(path):
         return AnswerSource("run", path)
+    if has_answered_scenarios(path):
+        if repo == SCENARIOS_REPO:
+            return AnswerSource("run", path)
+        raise ValueError(
+            f"{rule}; got {str(answers)!r}, in which only scenarios were answered. Use config 'scenarios', or ask the "
+            f"questions themselves with `fairpp generate --run {path}`."
+        )
     if _parquet_files(path):
         return AnswerSource("folder", path)
     if is_table_source(path):
@@ -130,6 +147,10 @@ def _resolve(answers: NameOrPath, published_revision: str | None, repo: str) -> 
         "holds preferences/train-*.parquet or preferences/test-*.parquet, and published tables are CSV or Parquet files. "
         "Make one with `fairpp generate` or `fairpp build`."
     )
+
+
+def _is_run(path: Path) -> bool:
+    return (path / RUN_MANIFEST).is_file() and (path / JOURNAL).is_file()
 
 
 def load_answers(
@@ -161,7 +182,7 @@ def load_source(source: AnswerSource, personas: NameOrPath | None = None) -> Ans
         return _shipped_survey(str(personas)) if personas in PERSONA_SETS else _survey(load_personas(personas))
     if source.kind == "run":
         preferences = load_run(source.path)
-        origin = source_origin(source)._replace(answered_on=_answered_on(source.path))
+        origin = source_origin(source)._replace(answered_on=answered_on(source.path))
         loaded = _checked(preferences, split_of(preferences), source.path, origin)
     elif source.kind == "folder":
         loaded = _folder(source.path, "preferences")
@@ -184,7 +205,8 @@ def load_scenarios(
         published_revision: branch, tag or commit of that dataset, `main` by default.
 
     Returns:
-        None where the source has no scenarios: the survey respondent and runs have none.
+        None where the source has no scenarios: the survey respondent has none, and a run has some once `fairpp scenarios`
+        was run on it and a scenario has all its answers.
 
     Raises:
         ValueError: as `load_answers` does.
@@ -197,18 +219,24 @@ def load_source_scenarios(source: AnswerSource, personas: NameOrPath | None = No
     """As `load_scenarios`, for answers that were resolved by `resolve_scenarios` before."""
     if source.path is None or not source_has_scenarios(source):
         return None
-    loaded = (
-        _folder(source.path, "scenarios")
-        if source.kind == "folder"
-        else _published(source, source.path, scenarios=True)
-    )
+    if source.kind == "run":
+        answered = _run_scenarios(source, source.path)
+        if answered is None:
+            return None
+        loaded = answered
+    elif source.kind == "folder":
+        loaded = _folder(source.path, "scenarios")
+    else:
+        loaded = _published(source, source.path, scenarios=True)
     return loaded if personas is None else loaded.select(load_personas(personas).ids)
 
 
 def source_has_scenarios(source: AnswerSource) -> bool:
     """Whether `load_source_scenarios` gives some; read off the names of files and columns."""
-    if source.path is None or source.kind == "run":
+    if source.path is None:
         return False
+    if source.kind == "run":
+        return has_answered_scenarios(source.path)
     if source.kind == "folder":
         return bool(_parquet_files(source.path, "scenarios"))
     return has_scenarios(source.path)
@@ -240,6 +268,13 @@ def source_origin(source: AnswerSource) -> Origin:
     return Origin("published", PUBLISHED_LICENCE, source.repo or source.path.name, source.commit)
 
 
+def source_run_record(source: AnswerSource) -> dict[str, Any] | None:
+    """The record of the run that a source's answers come from, see `run_record`; None where it is no run's, or unknown."""
+    if source.path is None or source.kind == "published":
+        return None
+    return run_record(source.path) if source.kind == "run" else folder_run_record(source.path)
+
+
 def source_personas(source: AnswerSource, personas: NameOrPath | None = None) -> PersonaSet | None:
     """The persona set that the answers of a source belong to.
 
@@ -266,7 +301,7 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
             else _recorded_set(export.record.get("persona_set"), export.where)
         )
     else:
-        recorded = _recorded_personas(source.path / (RUN_MANIFEST if source.kind == "run" else FOLDER_MANIFEST))
+        recorded = _recorded_personas(_manifest_of(source.kind, source.path))
     if recorded is None:
         return given
     if given is not None and given.digest != recorded.digest:
@@ -278,6 +313,12 @@ def source_personas(source: AnswerSource, personas: NameOrPath | None = None) ->
             str(personas),
         )
     return recorded
+
+
+def _manifest_of(kind: str, path: Path) -> Path:
+    if kind != "run":
+        return path / FOLDER_MANIFEST
+    return (path if _is_run(path) else scenarios_folder(path)) / RUN_MANIFEST
 
 
 def _recorded_personas(manifest: Path) -> PersonaSet | None:
@@ -342,14 +383,15 @@ def _checked(preferences: pa.Table, is_test: NDArray[np.bool_], path: Path, orig
     return replace(compact(preferences, is_test, where=str(path)), origin=origin)
 
 
-def _answered_on(run: Path) -> str | None:
-    """UTC dates of a run's first and last reply, joined by a slash where they differ; None where there is no reply."""
-    with contextlib.closing(connect(run / JOURNAL, "ro")) as journal:
-        first, last = journal.execute(
-            "SELECT date(min(created_at), 'unixepoch'), date(max(created_at), 'unixepoch') "
-            "FROM requests JOIN replies USING (key)"
-        ).fetchone()
-    return None if first is None else "/".join(dict.fromkeys((first, last)))
+def _run_scenarios(source: AnswerSource, run: Path) -> Answers | None:
+    """The answers to a run's scenarios; None where no scenario has all its answers yet, which is logged."""
+    folder = scenarios_folder(run)
+    preferences = load_run(folder, load_scenario_questions(run))
+    if not len(preferences):
+        logger.warning("The scenarios of %s have no answers yet: they are left out. Run `fairpp scenarios` again.", run)
+        return None
+    origin = source_origin(source)._replace(answered_on=answered_on(folder))
+    return _checked(preferences, np.ones(len(preferences), dtype=np.bool_), folder, origin)
 
 
 def _folder(folder: Path, config: str) -> Answers:

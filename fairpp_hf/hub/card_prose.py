@@ -1,11 +1,14 @@
 """What a dataset card says in words that depend on where the answers come from: how it was made, limits, licence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fairpp_hf.dataset.folder_facts import FolderFacts
 from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE
 from fairpp_hf.markdown import code
 from fairpp_hf.respondents.base import SIMULATED
+
+_COUNTED = "a reply counting with its option probabilities or as one vote"
 
 
 def by_survey(facts: FolderFacts) -> bool:
@@ -92,10 +95,41 @@ def answers_made(facts: FolderFacts) -> str:
         )
     if facts.origin.kind == "folder":
         return f"By {names(facts)}. The folder that they were taken from does not say how they were asked."
-    return (
-        f"{names(facts)} got each persona's portrait as system message and the question's prompt as user message. Replies "
-        "that are not one of the options are kept as such."
+    got = (
+        f"{_answerers(facts)} got each persona's portrait as system message and the question's prompt as user message. "
+        "Replies that are not one of the options are kept as such."
     )
+    return f"{got} {_how_often(facts.run)}" if facts.run and "respondent" in facts.run else got
+
+
+def _answerers(facts: FolderFacts) -> str:
+    """Of the questions: scenarios may have been answered by another respondent."""
+    return code(facts.run["respondent"]) if facts.run and "respondent" in facts.run else names(facts)
+
+
+def _how_often(run: Mapping[str, Any]) -> str:
+    """Sentences on samples, orders and statuses of a run, or of its scenarios, from its record."""
+    samples, swap = run["samples"], run["swap"]
+    times = "once" if samples == 1 else f"{samples} times"
+    if swap:
+        asked = (
+            f"Each was asked {times} in each of two orders, the second with the texts of A and B in each other's place, and "
+            f"the answer is the option with the highest mean over both orders, {_COUNTED}."
+        )
+    elif samples > 1:
+        asked = (
+            f"Each was asked {times}, and the answer is the option with the highest mean over the samples, {_COUNTED}."
+        )
+    else:
+        asked = "Each was asked once, in one order of the options."
+    statuses = ", ".join(f"{count:,} {status}" for status, count in run["statuses"].items())
+    tuned = [
+        f"{name.replace('_', ' ')} {run['settings'][name]}"
+        for name in ("temperature", "max_tokens")
+        if run["settings"].get(name) is not None
+    ]
+    settings = f" Settings: {', '.join(tuned)}." if tuned else ""
+    return f"{asked}{settings} Replies by status: {statuses or 'none'}."
 
 
 def scenarios_made(facts: FolderFacts) -> str:
@@ -106,7 +140,18 @@ def scenarios_made(facts: FolderFacts) -> str:
     )
     if published(facts):
         text += " By the paper, gpt-4o told them; they are taken as published in `tools-o/Fair-PP-simulation`."
-    return text
+    run = (facts.run or {}).get("scenarios")
+    if not run:
+        return text
+    storyteller = run.get("storyteller")
+    if storyteller:
+        told = storyteller["statuses"].get("ok", 0)
+        asked = sum(storyteller["statuses"].values())
+        text += (
+            f" {code(storyteller['respondent'])} told them. Each story was checked for its form and for words that give an "
+            f"option or a persona away: of {asked:,} stories, {told:,} passed and were answered, the others were set aside."
+        )
+    return f"{text} {code(run['respondent'])} answered them in the role of each persona. {_how_often(run)}"
 
 
 def pairs_made(facts: FolderFacts) -> str:

@@ -718,7 +718,8 @@ ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
             "scenarios",
             {},
             "answers must hold scenarios for config 'scenarios'; got 'survey', which holds none. Use answers='published', a "
-            "dataset folder with scenarios/test-*.parquet, or a table with the column 'simulation_question'.",
+            "run on which `fairpp scenarios` was run, a dataset folder with scenarios/test-*.parquet, or a table with the "
+            "column 'simulation_question'.",
         ),
         (
             None,

@@ -1,0 +1,286 @@
+"""`fairpp scenarios`: have a storyteller tell questions of the test split as scenes, and the personas choose among them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fairpp_hf.generation.prices import Prices
+    from fairpp_hf.generation.storyteller import StorytellerRespondent
+    from fairpp_hf.personas import PersonaSet
+    from fairpp_hf.respondents import OpenAIRespondent, Respondent
+
+SUMMARY = "have a storyteller tell test questions as scenes, and the personas choose among them"
+
+_ONLY_FOR = {
+    "adapter": "transformers",
+    "batch_size": "transformers",
+    **dict.fromkeys(("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens"), "openai"),
+}
+_OPENAI = "https://api.openai.com/v1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `fairpp scenarios`."""
+    parser.description = (
+        "Who answers, with which settings and personas, is taken from RUN unless it is given here. Stories and answers are "
+        "kept in RUN/scenarios. The same command again continues where it stopped and asks nothing twice. Stories and "
+        "answers are simulated: a model in a role is not a person."
+    )
+    parser.add_argument("--run", required=True, type=Path, metavar="RUN", dest="run_path", help="folder of the run")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="a fixed random sample of N test questions, the same N every time"
+    )
+    parser.add_argument("--shard", metavar="I/N", help="tell and answer part I of N, such as 2/8")
+    parser.add_argument(
+        "--concurrency", type=int, metavar="N", help="requests in flight at most, over all servers (default: 32)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="count calls and tokens, price them, ask nothing and write nothing"
+    )
+    teller = parser.add_argument_group("storyteller", "Always a server with the OpenAI API.")
+    teller.add_argument("--storyteller", required=True, metavar="MODEL", help="the model that tells")
+    teller.add_argument(
+        "--storyteller-url", nargs="+", action="extend", metavar="U", help="its servers (default: OpenAI)"
+    )
+    teller.add_argument("--storyteller-temperature", type=float, metavar="T", help="default: 0.7")
+    teller.add_argument("--storyteller-max-tokens", type=int, metavar="N", help="of a story (default: 1500)")
+    teller.add_argument(
+        "--storyteller-price",
+        type=float,
+        nargs=2,
+        metavar=("IN", "OUT"),
+        help="USD per million input and output tokens of the storyteller; --price is the respondent's",
+    )
+    teller.add_argument(
+        "--tries", type=int, metavar="N", help="how often a story is told until it passes the checks (default: 3)"
+    )
+    teller.add_argument(
+        "--retry-set-aside",
+        action="store_true",
+        help="tell again what earlier calls have set aside; each try is paid for",
+    )
+    answerer = parser.add_argument_group("respondent")
+    answerer.add_argument(
+        "--respondent", choices=("transformers", "openai"), help="who answers the scenarios (default: that of RUN)"
+    )
+    answerer.add_argument("--model", metavar="M", help="default: that of RUN")
+    answerer.add_argument("--personas", metavar="SET_OR_FILE", help="default: those of RUN")
+    answerer.add_argument("--base-url", nargs="+", action="extend", metavar="U", help="default: the servers of RUN")
+    answerer.add_argument("--temperature", type=float, metavar="T", help="default: that of RUN")
+    answerer.add_argument("--max-tokens", type=int, metavar="N", help="of a reply (default: that of RUN)")
+    answerer.add_argument("--samples", type=int, metavar="K", help="ask the same K times (default: 1)")
+    answerer.add_argument(
+        "--swap", action="store_true", help="ask each scenario in both orders of the first two scenes as well"
+    )
+    answerer.add_argument("--adapter", metavar="PATH", help="a PEFT adapter trained on the model (transformers)")
+    answerer.add_argument(
+        "--batch-size", type=int, metavar="N", help="scenarios a forward pass (transformers, default: 8)"
+    )
+    add_money_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tell, check, ask, and print what came and what to do next.
+
+    Returns:
+        0, or 128 + the signal that stopped it.
+
+    Raises:
+        ValueError: the arguments do not fit together, or one is out of range.
+        RuntimeError: another process writes to the run, a server will not go on, or --max-cost is reached.
+        OSError: a journal cannot be read or written, or the model cannot be found.
+    """
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
+    from fairpp_hf.generation.runner import RunInterrupted
+    from fairpp_hf.generation.scenarios import estimate_scenarios, tell_and_answer
+    from fairpp_hf.generation.shards import parse_shard
+    from fairpp_hf.generation.storyteller import StorytellerRespondent
+
+    _complete(arguments)
+    _check_options(arguments)
+    shard = None if arguments.shard is None else parse_shard(arguments.shard)
+    personas, questions = _personas(arguments), _questions(arguments)
+    storyteller = StorytellerRespondent(
+        arguments.storyteller,
+        questions,
+        personas=personas,
+        **_server(arguments, arguments.storyteller_url),
+        **_given(
+            tries=arguments.tries,
+            temperature=arguments.storyteller_temperature,
+            max_tokens=arguments.storyteller_max_tokens,
+        ),
+    )
+    respondent = _respondent(arguments)
+    asked: dict[str, Any] = {
+        "samples": arguments.samples or 1,
+        "swap": arguments.swap,
+        "shard": shard,
+        "story_prices": _story_prices(arguments, storyteller),
+        "prices": prices_for(arguments, arguments.model, _asks_a_server(respondent))
+        if arguments.respondent == "openai"
+        else None,
+    }
+    given = (arguments.run_path, storyteller, respondent, personas, questions)
+    if arguments.dry_run:
+        batch = bool(arguments.batch)
+        for what, estimated in zip(("Stories", "Answers"), estimate_scenarios(*given, **asked), strict=True):
+            print(
+                f"{what}, {storyteller.name if what == 'Stories' else respondent.name}:\n{estimated.table(batch=batch)}\n"
+            )
+        print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
+        return 0
+    try:
+        summary = tell_and_answer(
+            *given,
+            selection={"split": "test", "limit": arguments.limit},
+            max_cost=arguments.max_cost,
+            batch=batch_limits(arguments),
+            retry_set_aside=arguments.retry_set_aside,
+            **asked,
+        )
+    except RunInterrupted as interruption:
+        print(interruption.summary.table())
+        print(f"Stopped with {interruption.summary.remaining:,} requests left. The same command continues.")
+        return 128 + interruption.signal_number
+    print(summary.table())
+    print(f"Stories in {summary.path / 'stories'}, scenarios and answers in {summary.path}.")
+    if failed := summary.stories.counts["failed"] + (summary.answers.counts["failed"] if summary.answers else 0):
+        print(f"{failed:,} requests failed. The same command asks them again.")
+    if summary.set_aside_stories:
+        print("--retry-set-aside has what was set aside told again.")
+    if summary.answers is not None:
+        print(f"Next: {_next(arguments, shard is not None)}")
+    return 0
+
+
+def _next(arguments: argparse.Namespace, is_part: bool) -> str:
+    run_path = arguments.run_path
+    if is_part:
+        return f"fairpp merge --out RUN {run_path} ..., with the runs of all shards"
+    if (run_path / "manifest.json").is_file():
+        return f"fairpp build --run {run_path} --out fairpp"
+    return f'load_dataset("fairpp", "scenarios", answers="{run_path}")'
+
+
+def _complete(arguments: argparse.Namespace) -> None:
+    """Fill in from the run's manifest who answers, where that is not given."""
+    from fairpp_hf.generation.manifest import read_manifest
+
+    manifest = read_manifest(arguments.run_path) if arguments.run_path.is_dir() else None
+    where = f"at {arguments.run_path}"
+    arguments.recorded_personas = None if manifest is None else manifest["personas"]
+    if arguments.respondent is None:
+        if manifest is None:
+            raise ValueError(
+                f"--run must be a run, or come with who answers; got no run {where}. Make one with `fairpp generate`, or "
+                "add --respondent openai --model MODEL."
+            )
+        settings, name = manifest["respondent"]["settings"], manifest["respondent"]["name"]
+        if settings.get("kind") != "openai":
+            raise ValueError(
+                f"--respondent must be given where the run's own cannot be called up again; got a run of {name!r} {where}. "
+                "Add --respondent openai or transformers, and --model MODEL."
+            )
+        arguments.respondent = "openai"
+        arguments.base_url = arguments.base_url or _addresses(manifest["servers"].get(name))
+        for option in ("model", "temperature", "max_tokens"):
+            if getattr(arguments, option) is None:
+                setattr(arguments, option, settings[option])
+    elif arguments.model is None:
+        raise ValueError(f"--respondent {arguments.respondent} must have a model; got none. Add --model MODEL.")
+
+
+def _addresses(recorded: str | None) -> list[str] | None:
+    """The servers of a manifest; None for OpenAI itself, which is the default."""
+    if recorded is None or recorded == _OPENAI:
+        return None
+    addresses = recorded.split(", ")
+    if not all("://" in address for address in addresses):
+        raise ValueError(f"The run's servers must be addresses; got {recorded!r} in its manifest. Add --base-url U.")
+    return addresses
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    for option, respondent in _ONLY_FOR.items():
+        if getattr(arguments, option) is not None and arguments.respondent != respondent:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must come with --respondent {respondent}; got --respondent "
+                f"{arguments.respondent}. Leave it out."
+            )
+    check_samples(arguments.samples, arguments.temperature)
+    for option in ("base_url", "storyteller_url"):
+        if arguments.batch and len(getattr(arguments, option) or ()) > 1:
+            raise ValueError(
+                f"--batch must have one --{option.replace('_', '-')} at most; got {len(getattr(arguments, option))}. "
+                "Batches are kept by one server."
+            )
+
+
+def _personas(arguments: argparse.Namespace) -> "PersonaSet":
+    from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, load_personas
+    from fairpp_hf.personas.persona_set import recorded_personas
+
+    recorded = arguments.recorded_personas
+    if arguments.personas is not None or recorded is None:
+        return load_personas(arguments.personas or DEFAULT_PERSONA_SET)
+    if recorded["record"] is not None:
+        return recorded_personas(recorded["record"], str(arguments.run_path / "manifest.json"))
+    if recorded["set"] in PERSONA_SETS:
+        return load_personas(recorded["set"])
+    raise ValueError(
+        f"--personas must be given where the run does not record its own; got a run of the set {recorded['set']!r} at "
+        f"{arguments.run_path}. Add --personas SET_OR_FILE."
+    )
+
+
+def _questions(arguments: argparse.Namespace) -> "pa.Table":
+    import pyarrow as pa
+
+    from fairpp_hf.questions import load_questions, sample_questions
+
+    questions = load_questions("test")
+    if arguments.limit is None:
+        return questions
+    return questions.take(pa.array(sample_questions(questions, arguments.limit)))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given: the others have their defaults where they are used."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _server(arguments: argparse.Namespace, urls: list[str] | None) -> dict[str, Any]:
+    options = _given(base_url=urls, concurrency=arguments.concurrency)
+    return options | ({"api_key": "none, since nothing is asked"} if arguments.dry_run else {})
+
+
+def _respondent(arguments: argparse.Namespace) -> "Respondent":
+    from fairpp_hf.respondents import OpenAIRespondent, TransformersRespondent
+
+    if arguments.respondent == "transformers":
+        options = _given(adapter=arguments.adapter, batch_size=arguments.batch_size)
+        return TransformersRespondent(arguments.model, **options)
+    options = _server(arguments, arguments.base_url)
+    return OpenAIRespondent(
+        arguments.model, **options, **_given(temperature=arguments.temperature, max_tokens=arguments.max_tokens)
+    )
+
+
+def _asks_a_server(respondent: "Respondent") -> "OpenAIRespondent":
+    from fairpp_hf.respondents import OpenAIRespondent
+
+    assert isinstance(respondent, OpenAIRespondent)
+    return respondent
+
+
+def _story_prices(arguments: argparse.Namespace, storyteller: "StorytellerRespondent") -> "Prices | None":
+    own = arguments.storyteller_price
+    theirs = {"price": own, "prices": arguments.prices if own is None else None}
+    return prices_for(argparse.Namespace(**{**vars(arguments), **theirs}), arguments.storyteller, storyteller)

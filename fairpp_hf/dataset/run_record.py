@@ -1,0 +1,90 @@
+"""What a dataset folder says about the run that its answers come from: who was asked what and how, and how it came out.
+
+It goes where the data goes, so that nothing of the machine is in it: no address, key, path or cost.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
+from fairpp_hf.generation.database import connect
+from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
+from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.scenario_files import has_answered_scenarios, scenarios_folder, stories_folder
+
+logger = logging.getLogger(__name__)
+
+KEY = "run"
+"""Of the record in a folder's manifest."""
+
+
+def run_record(run: Path) -> dict[str, Any] | None:
+    """The record of a run.
+
+    Args:
+        run: a directory that `generate` has written, or one whose scenarios alone were answered.
+
+    Returns:
+        JSON-able: `respondent`, `settings`, `served_model`, `package_version`, `samples`, `swap`, `questions` (count,
+        digest, selection), `statuses` (replies by status), `answered_on` (ISO date, or first and last with a slash between)
+        and `tokens` (input and output, of all replies ever paid for); with scenarios also `scenarios`, the same of them, and
+        in it `storyteller`, the same of their stories. None where there is neither.
+    """
+    record = _of_run(run)
+    if not has_answered_scenarios(run):
+        return record
+    scenarios = (_of_run(scenarios_folder(run)) or {}) | {"storyteller": _of_run(stories_folder(run))}
+    return (record or {}) | {"scenarios": scenarios}
+
+
+def folder_run_record(folder: Path) -> dict[str, Any] | None:
+    """The record that a dataset folder keeps of the run that its answers come from; None where it keeps none."""
+    manifest = folder / FOLDER_MANIFEST
+    if not manifest.is_file():
+        return None
+    try:
+        record = json.loads(manifest.read_bytes()).get(KEY)
+    except (ValueError, AttributeError) as error:
+        logger.warning("How these answers were got is unknown: %s cannot be read (%r).", manifest, error)
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def answered_on(run: Path) -> str | None:
+    """UTC dates of a run's first and last reply, joined by a slash where they differ; None where there is no reply."""
+    with contextlib.closing(connect(run / JOURNAL, "ro")) as journal:
+        first, last = journal.execute(
+            "SELECT date(min(created_at), 'unixepoch'), date(max(created_at), 'unixepoch') "
+            "FROM requests JOIN replies USING (key)"
+        ).fetchone()
+    return None if first is None else "/".join(dict.fromkeys((first, last)))
+
+
+def _of_run(run: Path) -> dict[str, Any] | None:
+    manifest: Mapping[str, Any] | None = read_manifest(run)
+    if manifest is None:
+        return None
+    with Journal(run, read_only=True) as journal:
+        statuses: dict[str, int] = {}
+        for counts in journal.counts().values():
+            for status, count in counts.items():
+                statuses[status] = statuses.get(status, 0) + count
+        spent = journal.spending()
+        served_model = journal.served_model()
+    return {
+        "respondent": manifest["respondent"]["name"],
+        "settings": manifest["respondent"]["settings"],
+        "served_model": served_model,
+        "package_version": manifest["package_version"],
+        "samples": manifest["samples"],
+        "swap": manifest["swap"],
+        "questions": manifest["questions"],
+        "statuses": dict(sorted(statuses.items())),
+        "answered_on": answered_on(run),
+        "tokens": {"input": spent.input_tokens, "output": spent.output_tokens},
+    }

@@ -1,0 +1,396 @@
+"""Scenarios: questions told as scenes by a storyteller, then answered by the personas.
+
+Both stages are runs, so that either can be killed and continued and no reply is bought twice: RUN/scenarios/stories has
+the storyteller's replies, RUN/scenarios the personas' answers, and RUN/scenarios/scenarios.parquet between them is the
+question table that the second one asks. The table is made anew from the stories whenever they are read: a story counts if
+it passes the checks of today, whatever its status in the journal says.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from fairpp_hf.generation.budget import BudgetReached, check_max_cost
+from fairpp_hf.generation.database import FIELDS
+from fairpp_hf.generation.estimate import Estimate, estimate
+from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
+from fairpp_hf.generation.journal import Journal, RunLock
+from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
+from fairpp_hf.generation.manifest import read_manifest, write_manifest
+from fairpp_hf.generation.plan import RequestPlan, questions_digest
+from fairpp_hf.generation.prices import Prices
+from fairpp_hf.generation.runner import generate
+from fairpp_hf.generation.scenario_files import (
+    SET_ASIDE,
+    checked_stories,
+    has_answered_scenarios,
+    load_scenario_questions,
+    scenarios_folder,
+    stories_folder,
+    write_scenarios,
+    write_set_aside,
+)
+from fairpp_hf.generation.shards import Shard
+from fairpp_hf.generation.stories import (
+    Story,
+    persona_names,
+    scenario_row,
+    story_requests,
+    wording,
+)
+from fairpp_hf.generation.summary import RunSummary, dollars
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.personas.persona_set import recorded_personas
+from fairpp_hf.questions import load_questions
+from fairpp_hf.respondents.base import HasAddress, Respondent, RespondentStopped
+from fairpp_hf.schema import QUESTION_FEATURES
+
+if TYPE_CHECKING:
+    from fairpp_hf.generation.batch import BatchLimits
+    from fairpp_hf.generation.storyteller import StorytellerRespondent
+
+logger = logging.getLogger(__name__)
+
+_USUAL_SCENE = 400  # characters of four sentences
+_STORY_TOKENS = 300  # of two usual scenes in JSON, with room for a third in some
+_LETTER_TOKENS = 3
+_ASKED_AGAIN = ("invalid", "truncated", "empty")
+
+
+class _Persona(NamedTuple):
+    id: str
+    portrait: str
+
+
+class _Storyteller(tuple[_Persona, ...]):
+    """Stands in the place of a persona set in a storyteller's run: one that tells, and no persona of a survey."""
+
+    id = "storyteller"
+
+
+class ScenarioSummary(NamedTuple):
+    """What a run's scenarios have, after `tell_and_answer`."""
+
+    told: int
+    """Stories that passed the checks and are answered; those of the shard where there is one."""
+    set_aside: dict[str, int]
+    """Of `CheckedStories.counts`."""
+    set_aside_stories: int
+    stories: RunSummary
+    answers: RunSummary | None
+    """None where there is no story to answer."""
+    path: Path
+
+    def table(self) -> str:
+        """What was told and set aside, then the answers by persona and status."""
+        lines = [f"Stories: {self.told:,} told, {self.set_aside_stories:,} set aside."]
+        if self.set_aside:
+            why = ", ".join(f"{kind} {count:,}" for kind, count in self.set_aside.items())
+            lines.append(f"Set aside for: {why} (a story may count twice). See {self.path / SET_ASIDE}.")
+        if spending := self.stories.spending():
+            lines.append(f"Paid for stories: {spending}")
+        lines.append("" if self.answers is None else self.answers.table())
+        return "\n".join(lines).rstrip()
+
+
+def tell_and_answer(
+    run: str | Path,
+    storyteller: "StorytellerRespondent",
+    respondent: Respondent,
+    personas: PersonaSet,
+    questions: pa.Table | None = None,
+    *,
+    selection: Mapping[str, Any] | None = None,
+    samples: int = 1,
+    swap: bool = False,
+    shard: Shard | None = None,
+    story_prices: Prices | None = None,
+    prices: Prices | None = None,
+    max_cost: float | None = None,
+    batch: "BatchLimits | None" = None,
+    retry_set_aside: bool = False,
+    progress: bool = True,
+) -> ScenarioSummary:
+    """Have questions told as scenarios, and each scenario answered in the role of each persona.
+
+    Called again it continues, in whichever stage it was; stories and answers are kept as in `generate`. More stories only
+    add to the table, and the answers to earlier ones stay. A story that does not pass the checks is set aside: it is
+    counted, listed in RUN/scenarios/set_aside.jsonl, and never answered.
+
+    Args:
+        run: the directory of a run, or a new one; the scenarios go into `scenarios` in it.
+        storyteller: whoever tells.
+        respondent: whoever answers; it must read what it is asked, which the survey respondent does not.
+        personas: a persona set.
+        questions: rows of `load_questions`; all of the test split by default.
+        selection: how they were chosen, for the manifests.
+        samples: how often each persona is asked each scenario.
+        swap: whether each scenario is also asked with the first two scenes in each other's place.
+        shard: the part of the stories that is told and answered here; None for all.
+        story_prices: the storyteller's.
+        prices: the respondent's.
+        max_cost: USD; a cap on all that stories and answers have ever cost together.
+        batch: limits of batches, where both are to be asked by the OpenAI Batch API.
+        retry_set_aside: whether to tell again what was set aside in earlier calls.
+        progress: whether to show progress bars.
+
+    Returns:
+        `ScenarioSummary`.
+
+    Raises:
+        ValueError: something about the arguments is wrong; nothing has been asked.
+        RespondentStopped: as `generate` does, in either stage; so do RunInterrupted, RuntimeError and OSError.
+    """
+    run = Path(run)
+    folder, told_in = scenarios_folder(run), stories_folder(run)
+    questions = load_questions("test") if questions is None else questions
+    selection = {"split": "test"} if selection is None else selection
+    _check_reader(respondent)
+    # The second stage's plan with the questions in the place of the scenarios: what is wrong is said before any spending.
+    RequestPlan(personas, questions, samples=samples, swap=swap)
+    for asked, their_prices in ((storyteller, story_prices), (respondent, prices)):
+        # A local model costs nothing.
+        if isinstance(asked, HasAddress):
+            check_max_cost(max_cost, their_prices, asked.name)
+    if max_cost is not None and (spent := spent_in(folder) + spent_in(told_in)) > max_cost:
+        raise ValueError(
+            f"max_cost must be at least what stories and answers have cost so far, {dollars(spent)}; got "
+            f"{dollars(max_cost)} for {folder}. Raise --max-cost."
+        )
+    if retry_set_aside and (told_in / JOURNAL).is_file():
+        _ask_again(told_in)
+    requests = story_requests(questions)
+    teller: Any = storyteller_persona()
+    money = _Money(max_cost, (told_in, folder), batch)
+    stories = money.generate(
+        told_in,
+        storyteller,
+        teller,
+        requests,
+        story_prices,
+        selection=selection,
+        shard=shard,
+        stories=True,
+        progress=progress,
+    )
+    checked = checked_stories(run, questions, persona_names(personas))
+    if shard is not None:
+        # A machine answers the stories of its own part, whoever told them.
+        keys = RequestPlan(teller, requests).keys(storyteller.settings)
+        mine = [row for row, key in zip(requests["question_id"].to_pylist(), keys, strict=True) if shard.has(key)]
+        checked = checked.only(mine)
+    with RunLock(folder):
+        write_set_aside(folder, checked.set_aside)
+        if len(checked.scenarios):
+            write_scenarios(folder, checked.scenarios)
+    answers = None
+    if len(checked.scenarios):
+        answers = money.generate(
+            *(folder, respondent, personas, checked.scenarios, prices),
+            selection=selection,
+            samples=samples,
+            swap=swap,
+            progress=progress,
+        )
+    return ScenarioSummary(
+        told=len(checked.scenarios),
+        set_aside=checked.counts(),
+        set_aside_stories=len(checked.set_aside),
+        stories=stories,
+        answers=answers,
+        path=folder,
+    )
+
+
+class _Money(NamedTuple):
+    """One cap over both stages."""
+
+    max_cost: float | None
+    stages: tuple[Path, Path]
+    batch: "BatchLimits | None"
+
+    def generate(
+        self,
+        stage: Path,
+        respondent: Respondent,
+        personas: PersonaSet,
+        questions: pa.Table,
+        prices: Prices | None,
+        *,
+        samples: int = 1,
+        swap: bool = False,
+        shard: Shard | None = None,
+        **others: Any,
+    ) -> RunSummary:
+        """`generate` a stage with what the other one leaves of the cap."""
+        asked: Any = {"samples": samples, "swap": swap, "shard": shard, "prices": prices}
+        left = (
+            None if self.max_cost is None else self.max_cost - sum(spent_in(run) for run in self.stages if run != stage)
+        )
+        if left is not None and left <= spent_in(stage):
+            if calls := estimate(stage, respondent, personas, questions, **asked).calls:
+                raise RespondentStopped(self._reached(calls))
+            left = None  # nothing will be asked
+        try:
+            return generate(stage, respondent, personas, questions, max_cost=left, batch=self.batch, **asked, **others)
+        except BudgetReached as reached:
+            raise BudgetReached(self._reached(reached.summary.remaining), reached.summary) from reached
+
+    def _reached(self, calls: int) -> str:
+        spent = dollars(sum(map(spent_in, self.stages)))
+        return (
+            f"max_cost must have room for the next request; got {spent} spent of {dollars(self.max_cost or 0.0)} by stories "
+            f"and answers in {self.stages[1]}, and {calls:,} requests of this stage are left. Every reply is kept; raise "
+            "--max-cost and run the same command again to continue."
+        )
+
+
+def estimate_scenarios(
+    run: str | Path,
+    storyteller: "StorytellerRespondent",
+    respondent: Respondent,
+    personas: PersonaSet,
+    questions: pa.Table,
+    *,
+    samples: int = 1,
+    swap: bool = False,
+    shard: Shard | None = None,
+    story_prices: Prices | None = None,
+    prices: Prices | None = None,
+) -> tuple[Estimate, Estimate]:
+    """Count what `tell_and_answer` with the same arguments would ask, and price it; asks and writes nothing.
+
+    A story that is still to be told is thought to pass at the first try, with scenes of `_USUAL_SCENE` characters.
+
+    Returns:
+        Of the stories, and of the answers.
+    """
+    run = Path(run)
+    _check_reader(respondent)
+    teller: Any = storyteller_persona()
+    requests = story_requests(questions)
+    if shard is not None:
+        keys = RequestPlan(teller, requests).keys(storyteller.settings)
+        mine = pa.array([shard.has(key) for key in keys])
+        questions, requests = questions.filter(mine), requests.filter(mine)
+    stories = estimate(stories_folder(run), storyteller, teller, requests, prices=story_prices)
+    told: dict[str, dict[str, Any]] = {}
+    if has_answered_scenarios(run):
+        told = {row["question_id"]: row for row in load_scenario_questions(run).to_pylist()}
+    usual = Story(
+        (f"{'a' * _USUAL_SCENE}.", f"{'b' * _USUAL_SCENE}.", wording()["option_c"]), wording()["closing_question"]
+    )
+    rows = [told.get(row["question_id"]) or scenario_row(usual, row) for row in questions.to_pylist()]
+    scenarios = pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema)
+    answers = estimate(
+        scenarios_folder(run), respondent, personas, scenarios, samples=samples, swap=swap, prices=prices
+    )
+    return _with_output(stories, _STORY_TOKENS), _with_output(answers, _LETTER_TOKENS)
+
+
+def _with_output(found: Estimate, each: int) -> Estimate:
+    """Neither replies with an option written out, which is what an estimate takes for granted without earlier replies."""
+    if found.measured is not None:
+        return found
+    written = found.calls * each
+    batch, plain = (
+        found.prices.of_tokens(found.input_tokens, written, batch=by_batch) if found.prices else None
+        for by_batch in (True, False)
+    )
+    return found._replace(output_tokens=written, cost_usd=plain, batch_cost_usd=batch)
+
+
+def rebuild_scenarios(run: str | Path, questions: pa.Table | None = None) -> int:
+    """Make the table of a run's scenarios, and what its second stage asks, anew from its stories.
+
+    For after `merge_runs`, which unites the replies of both stages. Asks nothing.
+
+    Args:
+        run: a run with scenarios.
+        questions: those that were told; those of `load_questions()` by default.
+
+    Returns:
+        How many scenarios there are.
+
+    Raises:
+        FileNotFoundError: the run has no stories.
+        ValueError: the answers' manifest keeps no persona set, or the stories are of other questions.
+        RuntimeError: another process is writing to the scenarios.
+    """
+    run = Path(run)
+    folder = scenarios_folder(run)
+    questions = load_questions() if questions is None else questions
+    manifest = read_manifest(folder)
+    personas = None if manifest is None else _personas_of(manifest, folder)
+    checked = checked_stories(run, questions, persona_names(personas or ()))
+    with RunLock(folder):
+        write_set_aside(folder, checked.set_aside)
+        if len(checked.scenarios):
+            write_scenarios(folder, checked.scenarios)
+            if manifest is not None and personas is not None:
+                _set_requests(folder, manifest, personas, checked.scenarios)
+    return len(checked.scenarios)
+
+
+def storyteller_persona() -> _Storyteller:
+    """Whom a storyteller's run asks: the storyteller alone, its instructions in the place of a portrait."""
+    return _Storyteller([_Persona("storyteller", wording()["system"])])
+
+
+def spent_in(run: Path) -> float:
+    """USD that all replies of a run have cost whose price is known; 0 where there is no run."""
+    if not (run / JOURNAL).is_file():
+        return 0.0
+    with Journal(run, read_only=True) as journal:
+        return journal.spending().cost_usd
+
+
+def _ask_again(stories: Path) -> None:
+    """Make room for another reply where a story was set aside; what it cost stays counted."""
+    marks = ", ".join("?" * len(_ASKED_AGAIN))
+    chosen = f"FROM replies WHERE status IN ({marks}) AND key IN (SELECT key FROM requests)"
+    with RunLock(stories), Journal(stories, stories=True) as journal, journal.transaction() as connection:
+        connection.execute(f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} {chosen}", _ASKED_AGAIN)
+        connection.execute(f"DELETE {chosen}", _ASKED_AGAIN)
+
+
+def _set_requests(folder: Path, manifest: Mapping[str, Any], personas: PersonaSet, scenarios: pa.Table) -> None:
+    """Let the second stage's journal and manifest ask for these scenarios."""
+    plan = RequestPlan(personas, scenarios, samples=manifest["samples"], swap=manifest["swap"])
+    keys = plan.keys(manifest["respondent"]["settings"])
+    digest = keys.digest()
+    with Journal(folder) as journal:
+        if journal.requests_digest() != digest:
+            journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)
+    # After the journal, as in a run's set-up: readers tell by the digest that this was cut short.
+    changed = {
+        "questions": {
+            **manifest["questions"],
+            "count": len(plan.questions),
+            "digest": questions_digest(plan.questions),
+        },
+        "requests": {"count": len(plan), "digest": digest},
+        "shard": None,
+    }
+    write_manifest(folder, {**manifest, **changed})
+
+
+def _personas_of(manifest: Mapping[str, Any], folder: Path) -> PersonaSet:
+    record = manifest["personas"]["record"]
+    if record is None:
+        raise ValueError(
+            f"The scenarios' manifest must have the whole persona set; got only the name {manifest['personas']['set']!r} at "
+            f"{folder / MANIFEST}. Run `fairpp scenarios` on this run with --personas to ask them anew."
+        )
+    return recorded_personas(record, str(folder / MANIFEST))
+
+
+def _check_reader(respondent: Respondent) -> None:
+    if respondent.settings.get("kind") == "survey":
+        raise ValueError(
+            f"Scenarios must be answered by a respondent that reads them; got {respondent.name!r}, which answers by the "
+            "question's labels alone. Use --respondent openai or transformers."
+        )

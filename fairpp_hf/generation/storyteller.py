@@ -1,0 +1,105 @@
+"""The storyteller: a model on a server that tells the options of a question as scenes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from fairpp_hf.generation.stories import STORY_SCHEMA, Story, check_story, persona_names, wording_digest
+from fairpp_hf.respondents.base import SIMULATED, Reply, Request
+from fairpp_hf.respondents.openai import OpenAIRespondent
+from fairpp_hf.schema import NO_ANSWER
+
+TRIES = 3
+"""How often a story is told, at most, until it passes the checks."""
+
+
+class StorytellerRespondent(OpenAIRespondent):
+    """Asks a chat model over the OpenAI API for stories, and checks each with `check_story`.
+
+    A server with structured output is asked for the JSON schema of a story; one that rejects it gets the same request
+    without, since the prompt describes the JSON as well. A reply that holds no fit story is asked for again. When the tries
+    are used up, its status is `invalid`, or `truncated` where the reply was cut off, and `detail["problems"]` has the
+    sentences on what is wrong with it. An `ok` reply has no answer: it is a story.
+
+    Args:
+        model: the model's name on the server.
+        questions: those that will be told, with the columns of `QUESTION_FEATURES`.
+        personas: of the run, whom no story may name; those of the shipped sets never may be.
+        tries: how often a story is told at most; at least 1. Each is paid for.
+        base_url: see `OpenAIRespondent`; so for the other arguments.
+        max_tokens: enough for three scenes in JSON; at least 1.
+
+    Raises:
+        ValueError: an argument out of range, or neither a key nor a base URL.
+    """
+
+    optional_parameters: Mapping[str, Any] = {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "story", "strict": True, "schema": STORY_SCHEMA},
+        }
+    }
+    without_optional_parameters = "The server rejects requests for structured output: asking for JSON in words alone."
+
+    def __init__(
+        self,
+        model: str,
+        questions: pa.Table,
+        *,
+        personas: Iterable[Any] = (),
+        tries: int = TRIES,
+        base_url: str | Sequence[str] | None = None,
+        api_key: str | None = None,
+        concurrency: int = 32,
+        temperature: float = 0.7,
+        max_tokens: int = 1_500,
+        max_retries: int = 5,
+        timeout_s: float = 120.0,
+    ) -> None:
+        if tries < 1:
+            raise ValueError(f"tries must be at least 1; got {tries}.")
+        super().__init__(
+            model,
+            base_url=base_url,
+            api_key=api_key,
+            concurrency=concurrency,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            max_retries=max_retries,
+            timeout_s=timeout_s,
+        )
+        self.further_tries = tries - 1
+        self._names = persona_names(personas)
+        self._questions = {row["question_id"]: row for row in questions.drop(["prompt"]).to_pylist()}
+
+    @property
+    def name(self) -> str:
+        """`storyteller:` and the model."""
+        return f"storyteller:{self.model}{SIMULATED}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Model, sampling parameters, and a digest of what it is told."""
+        return {**super().settings, "kind": "storyteller", "wording": wording_digest()}
+
+    def read(self, completion: Mapping[str, Any], request: Request, latency_s: float) -> Reply:
+        """Turn a chat completion, as it stands in JSON, into a reply without an answer: `ok` is a fit story.
+
+        Raises:
+            ValueError: it is not a chat completion with a choice.
+        """
+        reply = super().read(completion, request, latency_s)
+        if reply.status in ("refusal", "empty"):
+            return reply
+        detail = dict(reply.detail or {})
+        found = check_story(reply.raw, self._questions[request.question_id], self._names)
+        if isinstance(found, Story):
+            return reply._replace(answer=NO_ANSWER, probabilities=None, status="ok", detail=detail)
+        status = "truncated" if detail.get("finish_reason") == "length" else "invalid"
+        detail["problems"] = [problem.sentence for problem in found]
+        return reply._replace(answer=NO_ANSWER, probabilities=None, status=status, detail=detail)
+
+    def worth_another_try(self, reply: Reply) -> bool:
+        """Whether a reply that was paid for is asked for again: one without a fit story, unless it is a refusal."""
+        return reply.status in ("empty", "invalid", "truncated")
