@@ -1,0 +1,51 @@
+"""`fairpp parse`: read the stored replies of a run again, without a call."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairpp_hf.generation.reparse import ParseSummary
+
+SUMMARY = "read the stored replies of a run again, for nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `fairpp parse`."""
+    parser.description = (
+        "After an update that reads replies better: answers, statuses and option probabilities are taken anew from the "
+        "texts in RUN and its scenarios. No call is made; replies that failed stay as they are."
+    )
+    parser.add_argument("--run", required=True, type=Path, metavar="RUN", dest="run_path", help="folder of the run")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, and say what has changed.
+
+    Raises:
+        ValueError: the run's replies have no text that names an option.
+        RuntimeError: another process is writing to the run.
+        OSError: it is no run, or its journal cannot be read or written.
+    """
+    from fairpp_hf.generation.reparse import parse_run
+    from fairpp_hf.generation.scenario_files import has_answered_scenarios, scenarios_folder
+
+    print(_report(parse_run(arguments.run_path, dry_run=arguments.dry_run), arguments.run_path, arguments.dry_run))
+    if has_answered_scenarios(arguments.run_path):
+        folder = scenarios_folder(arguments.run_path)
+        print(_report(parse_run(folder, dry_run=arguments.dry_run), folder, arguments.dry_run))
+    return 0
+
+
+def _report(summary: "ParseSummary", folder: Path, dry_run: bool) -> str:
+    changed = sum(summary.changed.values())
+    verb = "would change" if dry_run else "changed"
+    lines = [
+        f"{folder}: {summary.read:,} replies read, {changed:,} {verb}, {summary.left_alone:,} without a text to read."
+    ]
+    for (before, now), count in summary.changed.items():
+        lines.append(f"  {before} -> {now if now != before else f'{now}, with other probabilities'}: {count:,}")
+    if summary.damaged:
+        lines.append(f"  {summary.damaged:,} damaged records: `fairpp generate` asks them again.")
+    return "\n".join(lines)

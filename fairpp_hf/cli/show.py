@@ -1,0 +1,38 @@
+"""`fairpp show`: what a run has, at a glance."""
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "show what a run has: progress, statuses, costs, disagreement and examples"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `fairpp show`."""
+    parser.description = (
+        "Reads RUN, also while another process on this machine writes it. 'against majority' is the share of questions on "
+        "which a persona's answer is not that of most others; 'pairwise' its mean share of other answers than another's."
+    )
+    parser.add_argument("--run", required=True, type=Path, metavar="RUN", dest="run_path", help="folder of the run")
+    parser.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="replies to show, of each status (default: 3)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the run, and its scenarios where it has some.
+
+    Raises:
+        ValueError: its set-up was interrupted.
+        OSError: it is no run, or nothing in its journal can be read.
+    """
+    from fairpp_hf.generation.manifest import read_manifest
+    from fairpp_hf.generation.overview import overview
+    from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
+
+    run_path = arguments.run_path
+    print(overview(run_path, examples=arguments.examples).table())
+    # An example of a story would fill the screen: `fairpp scenarios` says what is wrong with them.
+    for part, examples in ((scenarios_folder(run_path), arguments.examples), (stories_folder(run_path), 0)):
+        if read_manifest(part) is not None:
+            print(f"\n{overview(part, examples=examples).table()}")
+    return 0
