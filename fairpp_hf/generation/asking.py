@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -96,9 +97,19 @@ def run_to_end(main: Any) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(main)
+        return _run(main)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, main).result()
+        return pool.submit(_run, main).result()
+
+
+def _run(main: Any) -> Any:
+    # Replies come hundreds a second: the collector need not walk again and again over all that was there before them,
+    # while the requests wait. That cost 5% of the rate at 64 in flight.
+    gc.freeze()
+    try:
+        return asyncio.run(main)
+    finally:
+        gc.unfreeze()
 
 
 async def _until_stopped(work: Awaitable[None], waiting: Waiting, note: str) -> int | None:

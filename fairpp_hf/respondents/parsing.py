@@ -66,6 +66,11 @@ def parse_answer(raw: str | None, options: Sequence[str]) -> tuple[int, str]:
     Returns:
         (answer, status): 0, 1 or 2 with `"ok"`, or -1 with `"empty"` or `"invalid"`.
     """
+    # What is asked for, a whole line as it was shown, is most of what comes: the rules would say the same.
+    if raw:
+        for number, option in enumerate(options):
+            if raw == f"{OPTION_LETTERS[number]}. {option}":
+                return number, "ok"
     text = _unified(raw or "")
     if not text:
         return NO_ANSWER, "empty"

@@ -106,15 +106,12 @@ def letter_probabilities(top_logprobs: Mapping[str, Any]) -> Probabilities | Non
         >>> letter_probabilities({"A": math.log(0.2), " A": math.log(0.1), "B": math.log(0.2), "C": math.log(0.1)})
         (0.5, 0.3333333333333333, 0.16666666666666669)
     """
-    sums = []
-    for letter in OPTION_LETTERS:
+    by_letter: dict[str, list[float]] = {letter: [] for letter in OPTION_LETTERS}
+    for token, logprob in top_logprobs.items():
         # -9999 is how the API writes "very unlikely" where it gives no figure.
-        known = [
-            logprob
-            for token, logprob in top_logprobs.items()
-            if isinstance(logprob, int | float) and token.strip() == letter and -9999 < logprob < 1
-        ]
-        sums.append(math.fsum(math.exp(logprob) for logprob in known))
+        if (letter := token.strip()) in by_letter and isinstance(logprob, int | float) and -9999 < logprob < 1:
+            by_letter[letter].append(math.exp(logprob))
+    sums = [math.fsum(probabilities) for probabilities in by_letter.values()]
     total = math.fsum(sums)
     if not all(sums) or not math.isfinite(total):
         return None
