@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from loopback_hub import LoopbackHub
 from loopback_openai import LoopbackServer
+from loopback_stories import tell
 from published_tables import write_published, write_scenarios
 from tiny_models import save_tiny_model
 
@@ -72,7 +73,7 @@ def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub):
     folder, environment = desk
     ran = []
     with_hub = environment | hub.environment(folder / "hub-home")
-    with LoopbackServer() as server:
+    with LoopbackServer(tell) as server:
         for command in COMMANDS:
             program = shlex.split(command)[0]
             if program == "make":
@@ -95,6 +96,8 @@ def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub):
         "fairpp-small/README.md",
         "outputs/taste/adapter_model.safetensors",
         "outputs/taste-results/results.png",
+        "outputs/quality/quality.png",
+        "runs/local/scenarios/scenarios.parquet",
     ):
         assert (folder / written).is_file()
     assert "pairs-loyal_nationals/train-00000-of-00001.parquet" in hub.files("us/fairpp")

@@ -4,7 +4,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
@@ -46,6 +46,8 @@ class Paid:
         self.usage: dict[str, Any] | None = None
         self.body: str | None = None
         """The last one that could not."""
+        self.earlier: list[str] = []
+        """Texts of those that were asked for again."""
 
     def add(self, usage: dict[str, Any] | None) -> None:
         """Count one more."""
@@ -53,9 +55,13 @@ class Paid:
         self.usage = sum_of_usage(self.usage, usage)
 
     def all_told(self, reply: Reply) -> Reply:
-        """The last reply, with the tokens of all."""
-        tries = {"tries": self.tries} if self.tries else {}
-        return reply._replace(usage=self.usage, detail={**(reply.detail or {}), **tries})
+        """The last reply, with the tokens of all, and the texts of the others: they were paid for as well."""
+        detail = dict(reply.detail or {})
+        if self.tries:
+            detail["tries"] = self.tries
+        if self.earlier:
+            detail["earlier"] = self.earlier
+        return reply._replace(usage=self.usage, detail=detail)
 
     def failed(self, message: str, latency_s: float) -> Reply:
         """No reply, but what was paid on the way stays known."""
@@ -80,8 +86,7 @@ class Exchange:
         respondent: says what is sent, how it is read, and how often it is tried.
         addresses: where to.
         places: they decide when.
-        new_client: a client with one connection, for the address of that number. Its connection pool looks at every
-            connection for every request, so that one client with many costs more than many with one.
+        clients: one for each address.
     """
 
     def __init__(
@@ -89,19 +94,17 @@ class Exchange:
         respondent: "OpenAIRespondent",
         addresses: Addresses,
         places: Places,
-        new_client: "Callable[[int], openai.AsyncOpenAI]",
+        clients: "Sequence[openai.AsyncOpenAI]",
     ) -> None:
         self._respondent = respondent
         self._addresses = addresses
         self._places = places
-        self._new_client = new_client
-        self._clients: list[openai.AsyncOpenAI] = []
-        self._idle: dict[Address, list[openai.AsyncOpenAI]] = {address: [] for address in addresses}
+        self._clients = dict(zip(addresses, clients, strict=True))
         self._refused_since: float | None = None
 
     async def close(self) -> None:
         """Close all connections."""
-        for client in self._clients:
+        for client in self._clients.values():
             await client.close()
 
     async def ask(self, address: Address, request: Request, paid: Paid) -> Reply:
@@ -144,31 +147,20 @@ class Exchange:
         import httpx2
         import openai
 
-        idle = self._idle[address]
-        client = idle.pop() if idle else self._open(address)
         body = self._respondent.request_body(request, dialect)
         started = time.monotonic()
         try:
             # Not `chat.completions.create`: its checks and models take as long again as all the rest.
-            response = await client.post("/chat/completions", cast_to=httpx2.Response, body=body)
+            response = await self._clients[address].post("/chat/completions", cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
             return self._after_status(address, error, dialect, started, paid)
         except openai.APIConnectionError as error:
-            message = f"{error.message} {error.__cause__ or ''}".strip()
-            timed_out = isinstance(error, openai.APITimeoutError)
-            unreachable = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+            message, unreachable, timed_out = _connection_error(error)
             return self._after_failure(
-                address,
-                message,
-                started,
-                reached=False,
-                unreachable=unreachable,
-                too_much=timed_out and not unreachable,
+                address, message, started, reached=False, unreachable=unreachable, too_much=timed_out
             )
         except UnicodeEncodeError as error:
             return paid.failed(f"The request must be valid Unicode; got {error}.", time.monotonic() - started)
-        finally:
-            idle.append(client)
         latency_s = time.monotonic() - started
         self._hold_back(address, until_reset(response.headers))
         completion: Any = None
@@ -184,12 +176,10 @@ class Exchange:
         paid.read += 1
         self._succeeded(address, dialect)
         if self._respondent.worth_another_try(reply) and paid.read <= self._respondent.further_tries:
+            if reply.raw:
+                paid.earlier.append(reply.raw)
             return _Again(f"a reply that is {reply.status}")
         return paid.all_told(reply)
-
-    def _open(self, address: Address) -> "openai.AsyncOpenAI":
-        self._clients.append(self._new_client(self._addresses.index(address)))
-        return self._clients[-1]
 
     def _succeeded(self, address: Address, dialect: Dialect) -> None:
         self._refused_since = None
@@ -292,6 +282,22 @@ class Exchange:
             f"The server must be reachable; got {self._addresses.errors()}. "
             f"Check --base-url, and that the server runs. {KEEP_GOING}"
         )
+
+
+def _connection_error(error: "openai.APIConnectionError") -> tuple[str, bool, bool]:
+    """What went wrong without an answer: in words, whether no connection came about, and whether the answer took too long.
+
+    The client's own classes do not tell: a connection that the server drops is a time-out to them.
+    """
+    import aiohttp
+
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, aiohttp.ClientError):
+        cause = cause.__cause__
+    unreachable = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    timed_out = isinstance(cause, TimeoutError) and not unreachable
+    what = "Timed out." if timed_out else "No connection." if unreachable else "The connection was dropped."
+    return f"{what} {cause}".strip(), unreachable, timed_out
 
 
 def _from_json(content: bytes) -> Any:

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import re
+from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped
 from fairpp_hf.respondents.endpoints import Addresses, Dialect, Places
@@ -167,7 +169,7 @@ class OpenAIRespondent:
 
     def open_client(self) -> "openai.AsyncOpenAI":
         """A client for the first address, that makes no retries of its own; the caller closes it."""
-        return self._client(connections=self.concurrency)
+        return self._client(0)
 
     async def probe(self, request: Request) -> Reply:
         """Ask one request to its end, as `answer` does, and learn from it what the server takes.
@@ -189,7 +191,7 @@ class OpenAIRespondent:
         finished: deque[asyncio.Task[Reply]] = deque()
         changed = asyncio.Event()
         places = Places(self._addresses, changed.set)
-        exchange = Exchange(self, self._addresses, places, self._client_maker())
+        exchange = Exchange(self, self._addresses, places, list(map(self._client, range(len(self._addresses)))))
         stop: RespondentStopped | None = None
         exhausted = False
         limit, failures = 1, 0
@@ -274,26 +276,27 @@ class OpenAIRespondent:
             f"{problem}; got {status} for model {self.model!r}{where}: {message_of(error)} {fix}. {KEEP_GOING}"
         )
 
-    def _client_maker(self) -> "Callable[[int], openai.AsyncOpenAI]":
-        import httpx2
-
-        verify = httpx2.create_ssl_context()
-        return lambda number: self._client(number, connections=1, verify=verify)
-
-    def _client(self, number: int = 0, *, connections: int, verify: Any = True) -> "openai.AsyncOpenAI":
-        """A client for an address; `verify` is an SSL context, which takes longer to make than all the rest."""
+    def _client(self, number: int) -> "openai.AsyncOpenAI":
+        """A client for the address of that number."""
         import httpx2
         import openai
 
-        timeout = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, _LONGEST_CONNECTING_S))
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        url = httpx2.URL(self.base_urls[number] if self.base_urls else _OPENAI_ADDRESS)
+        # Somebody's own gate in front of the server, which takes the place of the key.
+        gate = (
+            {"Authorization": f"Basic {b64encode(unquote_to_bytes(url.userinfo)).decode()}"} if url.userinfo else None
+        )
+        timeout = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, _LONGEST_CONNECTING_S), pool=None)
+        limits = httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         return openai.AsyncOpenAI(
             api_key=self._api_key,
-            base_url=self.base_urls[number] if self.base_urls else None,
+            base_url=url.copy_with(userinfo=b""),
+            default_headers=gate,
             # Retries are made by `Exchange`: the client's own would spend them on an exhausted quota as well.
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout, verify=verify),
+            # A request takes a third less of the processor than over the client's usual transport.
+            http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
         )
 
 

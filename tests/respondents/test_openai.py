@@ -1,8 +1,10 @@
 import asyncio
+import base64
 import json
 import math
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from loopback_openai import Call, LoopbackServer, Served
@@ -50,6 +52,33 @@ def test_it_is_a_respondent_and_its_name_says_simulated() -> None:
     assert isinstance(respondent, base.Respondent)
     assert respondent.name == "openai:gpt-4o-mini (simulated)"
     assert respondent.settings == {"kind": "openai", "model": "gpt-4o-mini", "temperature": 0.0, "max_tokens": 64}
+
+
+def test_a_name_and_password_in_the_address_are_for_the_gate_in_front_of_the_server() -> None:
+    seen = []
+
+    class Gate(LoopbackServer):
+        def serve(self, handler: BaseHTTPRequestHandler) -> None:
+            seen.append((handler.headers["Host"], handler.headers["Authorization"]))
+            super().serve(handler)
+
+    with Gate() as server:
+        address = server.base_url.replace("http://", "http://me:se%40cret@")
+        for url in (server.base_url, address):
+            ask(OpenAIRespondent("m", base_url=url, api_key="key"), requests(1))
+    host = f"127.0.0.1:{server.port}"
+    assert seen == [(host, "Bearer key"), (host, f"Basic {base64.b64encode(b'me:se@cret').decode()}")]
+
+
+def test_texts_that_are_asked_for_again_are_kept() -> None:
+    class Choosy(OpenAIRespondent):
+        def worth_another_try(self, reply: Reply) -> bool:
+            return reply.status == "invalid"
+
+    with LoopbackServer(lambda call: Served("D" if call.number == 0 else "E" if call.number == 1 else "A")) as server:
+        (reply,) = ask(Choosy("m", base_url=server.base_url), requests(1)).values()
+    assert (reply.raw, reply.status) == ("A", "ok")
+    assert reply.detail == {"finish_reason": "stop", "model": "m", "tries": 3, "earlier": ["D", "E"]}
 
 
 def test_every_request_is_answered_once_with_what_the_server_said() -> None:
