@@ -1,6 +1,6 @@
 """The faults that a run must survive, as a user meets them: `fairpp generate`, the real client, a server that counts.
 
-1, a kill at any moment, is in test_killed.py; 2, a kill around a batch, in test_batch_faults.py; 13, two processes, in
+1, a kill at any moment, is in test_killed.py; 2, a kill around a batch, in batch/test_faults.py; 13, two processes, in
 tests/cli/test_generate_command.py.
 """
 
