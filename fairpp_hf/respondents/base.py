@@ -105,7 +105,28 @@ class Respondent(Protocol):
         A respondent that pays for replies, in money or in time, takes requests one after the other by iterating, and
         only when it is ready to ask them: the runner builds them on the way, and ends the iteration when the user stops
         the run. What was taken is finished and yielded. A reply counts as kept once the next one is asked for.
+
+        Where requests can wait, for a pause or for a budget, the respondent looks at `is_stopped` and `has_room` as well.
+        Once the requests are stopped, it waits only for what is really on its way: a request that waits for its turn, its
+        first or a further one, ends without a reply, or as `failed` where it was paid for. While they have no room, it takes
+        the next one only when nothing is in flight: what comes may make room, and only the iteration's end is for good.
         """
+
+
+def can_stop(requests: Sequence[Request]) -> bool:
+    """Whether the user may stop these requests: they have an attribute `stopped`."""
+    return hasattr(requests, "stopped")
+
+
+def is_stopped(requests: Sequence[Request]) -> bool:
+    """Whether nothing more is to be sent: the requests' `stopped`, where they have it."""
+    return bool(getattr(requests, "stopped", False))
+
+
+def has_room(requests: Sequence[Request]) -> bool:
+    """Whether the next request could be taken now: the requests' method `has_room`, where they have a budget and so one."""
+    of_budget = getattr(requests, "has_room", None)
+    return of_budget is None or bool(of_budget())
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ from fairpp_hf.respondents.reading import sum_of_usage, usage_of
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
     from fairpp_hf.respondents.openai import OpenAIRespondent
@@ -34,11 +36,21 @@ _TOO_MUCH = (408, 503, 504)
 _PASSING = (408, 409, 425)
 """Statuses below 500 that may be another one the next time."""
 
+_UNSUPPORTED_CODES = ("unsupported_value", "unsupported_parameter", "unknown_parameter")
+_UNSUPPORTED = re.compile(r"(unsupported|unknown|unrecogni[sz]ed) (request )?(value|parameter|argument|field)", re.I)
+"""At the start of a message: further on, it may be the words of the prompt."""
+
+
+class RequestsStopped(Exception):
+    """The user stopped the run: what waits for its turn ends."""
+
 
 class Paid:
     """What the replies to one request have cost so far."""
 
     def __init__(self) -> None:
+        self.since = time.monotonic()
+        """When the request was first sent."""
         self.tries = 0
         """Replies that came with status 200, whatever was in them."""
         self.read = 0
@@ -67,6 +79,10 @@ class Paid:
         """No reply, but what was paid on the way stays known."""
         detail = {"error": message} | ({} if self.body is None else {"body": self.body})
         return self.all_told(Reply(NO_ANSWER, None, "failed", None, None, latency_s, detail))
+
+    def given_up(self, message: str) -> Reply | None:
+        """What is handed over of a request that will not be sent again: nothing, if nothing was paid."""
+        return self.failed(message, time.monotonic() - self.since) if self.tries else None
 
 
 class _Again(NamedTuple):
@@ -117,6 +133,7 @@ class Exchange:
 
         Raises:
             RespondentStopped: no request can succeed any more.
+            RequestsStopped: the user stopped the run while this one waited for its turn.
         """
         tries, max_retries = 0, self._respondent.max_retries
         plain_at: set[Address] = set()
@@ -144,6 +161,7 @@ class Exchange:
 
     async def _send(self, address: Address, request: Request, dialect: Dialect, paid: Paid) -> Reply | _Again:
         """Send a request once."""
+        import aiohttp
         import httpx2
         import openai
 
@@ -154,10 +172,16 @@ class Exchange:
             response = await self._clients[address].post("/chat/completions", cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
             return self._after_status(address, error, dialect, started, paid)
-        except openai.APIConnectionError as error:
-            message, unreachable, timed_out = _connection_error(error)
+        except (openai.APIConnectionError, aiohttp.ClientError) as error:
+            # The client passes on those of aiohttp's errors that it does not know.
+            fault = connection_fault(error)
             return self._after_failure(
-                address, message, started, reached=False, unreachable=unreachable, too_much=timed_out
+                address,
+                fault.message,
+                started,
+                reached=fault.reached,
+                unreachable=fault.unreachable,
+                too_much=fault.timed_out,
             )
         except UnicodeEncodeError as error:
             return paid.failed(f"The request must be valid Unicode; got {error}.", time.monotonic() - started)
@@ -166,6 +190,9 @@ class Exchange:
         completion: Any = None
         try:
             completion = _from_json(response.content)
+            if (hidden := _hidden_error(completion, response)) is not None:
+                paid.usage = sum_of_usage(paid.usage, usage_of(completion))
+                return self._after_status(address, hidden, dialect, started, paid)
             reply = self._respondent.read(completion, request, latency_s)
         except ValueError as error:
             # A body that is no JSON, or JSON that is no chat completion. It was paid for all the same.
@@ -220,6 +247,8 @@ class Exchange:
                 return _Again(message)
             if dialect.optional and not address.dialect.known:
                 return _Again(message, plain=True)
+            if not any(other.dialect.known for other in self._addresses) and _is_unsupported(error, message):
+                raise self._unsupported(address, status, message)
         return paid.failed(message, now - sent_at)
 
     def _after_failure(
@@ -277,6 +306,15 @@ class Exchange:
             f"The server must answer; got {number} failed requests in a row, the last with: {errors}. {KEEP_GOING}"
         )
 
+    def _unsupported(self, address: Address, status: int, message: str) -> RespondentStopped:
+        of_temperature = "temperature" in message and self._respondent.temperature != 1
+        fix = "Pass --temperature 1" if of_temperature else "Use another --model"
+        where = f" at {address.name}" if len(self._addresses) > 1 else ""
+        return RespondentStopped(
+            f"The model must take what a request asks for; got {status} for model {self._respondent.model!r}{where}: "
+            f"{message} {fix}. {KEEP_GOING}"
+        )
+
     def _unreachable(self) -> RespondentStopped:
         return RespondentStopped(
             f"The server must be reachable; got {self._addresses.errors()}. "
@@ -284,20 +322,71 @@ class Exchange:
         )
 
 
-def _connection_error(error: "openai.APIConnectionError") -> tuple[str, bool, bool]:
-    """What went wrong without an answer: in words, whether no connection came about, and whether the answer took too long.
+class Fault(NamedTuple):
+    """A request that no response came to."""
+
+    message: str
+    unreachable: bool = False
+    """Whether no connection came about."""
+    timed_out: bool = False
+    """Whether there was a connection, and the response took too long."""
+    reached: bool = False
+    """Whether the server began to respond."""
+
+
+def connection_fault(error: Exception) -> Fault:
+    """What went wrong without a response, or with one that is not whole.
 
     The client's own classes do not tell: a connection that the server drops is a time-out to them.
+
+    Args:
+        error: an `openai.APIConnectionError`, or an `aiohttp.ClientError` that the client lets through.
     """
     import aiohttp
+    import httpx2
 
     cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, aiohttp.ClientError):
+    while cause.__cause__ is not None and not isinstance(cause, aiohttp.ClientError | httpx2.DecodingError):
         cause = cause.__cause__
-    unreachable = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    timed_out = isinstance(cause, TimeoutError) and not unreachable
-    what = "Timed out." if timed_out else "No connection." if unreachable else "The connection was dropped."
-    return f"{what} {cause}".strip(), unreachable, timed_out
+    # Where aiohttp's words have a whole URL in them, ours take their place: there may be a secret in it.
+    words = cause.message if isinstance(cause, aiohttp.ClientResponseError) else str(cause)
+    words = " ".join(words.split())[:500]
+    if isinstance(cause, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return Fault("No connection. The address is not the URL of a server.", unreachable=True)
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
+        return Fault("No connection. The server did not take it in time.", unreachable=True)
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return Fault(f"No connection. {words}", unreachable=True)
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return Fault(f"No connection. The proxy refuses it: {cause.status} {words}", unreachable=True)
+    if isinstance(cause, TimeoutError):
+        return Fault(f"Timed out. {words}", timed_out=True)
+    if isinstance(cause, aiohttp.ClientPayloadError):
+        return Fault(f"The connection was dropped. {words}", reached=True)
+    if isinstance(cause, aiohttp.ClientConnectionError | OSError):
+        return Fault(f"The connection was dropped. {words}")
+    # What came is not HTTP, is packed wrongly, or leads round in circles.
+    return Fault(f"unreadable response: {words}", reached=isinstance(cause, httpx2.DecodingError))
+
+
+def _hidden_error(completion: Any, response: "httpx2.Response") -> "openai.APIStatusError | None":
+    """The error in a response that says 200 and holds one with another status, as gateways send it."""
+    import openai
+
+    error = completion.get("error") if isinstance(completion, dict) and not completion.get("choices") else None
+    if not isinstance(error, dict):
+        return None
+    status = str(error.get("code", ""))
+    if not re.fullmatch(r"[45]\d\d", status):
+        return None
+    found = openai.APIStatusError(str(error.get("message")), response=response, body=error)
+    found.status_code = int(status)
+    return found
+
+
+def _is_unsupported(error: "openai.APIStatusError", message: str) -> bool:
+    """Whether a rejection is about what every request asks for alike, and not about this one's prompt."""
+    return error.code in _UNSUPPORTED_CODES or error.param == "temperature" or _UNSUPPORTED.match(message) is not None
 
 
 def _from_json(content: bytes) -> Any:

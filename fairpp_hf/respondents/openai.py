@@ -5,13 +5,13 @@ import os
 import re
 from base64 import b64encode
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped
+from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
 from fairpp_hf.respondents.endpoints import Addresses, Dialect, Places
-from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, message_of
+from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped, message_of
 from fairpp_hf.respondents.reading import read_completion
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _URL = re.compile(
 )
 _LONGEST_CONNECTING_S = 15.0
 _FEWEST_FAILURES_TO_STOP = 10
+_LOOK_S = 0.1
+"""How often a look is taken at whether the requests are stopped."""
 
 
 class OpenAIRespondent:
@@ -171,17 +173,10 @@ class OpenAIRespondent:
         """A client for the first address, that makes no retries of its own; the caller closes it."""
         return self._client(0)
 
-    async def probe(self, request: Request) -> Reply:
-        """Ask one request to its end, as `answer` does, and learn from it what the server takes.
-
-        Raises:
-            RespondentStopped: the server will take no request.
-        """
-        replies = [reply async for _, reply in self.answer([request])]
-        return replies[0]
-
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Ask the requests, as many at a time as the addresses take, `concurrency` at most.
+
+        Cancelled, it still yields what had come, and what was paid for requests that were under way.
 
         Raises:
             RespondentStopped: after the replies in flight, if no address will take a further request.
@@ -195,6 +190,7 @@ class OpenAIRespondent:
         stop: RespondentStopped | None = None
         exhausted = False
         limit, failures = 1, 0
+        watcher = asyncio.create_task(_when_stopped(requests, places, changed)) if can_stop(requests) else None
 
         def finish(task: asyncio.Task[Reply]) -> None:
             finished.append(task)
@@ -207,7 +203,14 @@ class OpenAIRespondent:
 
         try:
             while True:
-                while not exhausted and stop is None and len(in_flight) < limit and (address := places.free()):
+                exhausted = exhausted or is_stopped(requests)
+                while (
+                    not exhausted
+                    and stop is None
+                    and len(in_flight) < limit
+                    and (not in_flight or has_room(requests))
+                    and (address := places.free())
+                ):
                     index_and_request = next(waiting, None)
                     if index_and_request is None:
                         places.leave(address)
@@ -219,7 +222,7 @@ class OpenAIRespondent:
                     task.add_done_callback(finish)
                 if not in_flight and (exhausted or stop is not None):
                     break
-                if stop is None and (too_long := exchange.too_long_a_wait()) is not None:
+                if stop is None and not is_stopped(requests) and (too_long := exchange.too_long_a_wait()) is not None:
                     end(too_long)
                     continue
                 await changed.wait()
@@ -230,20 +233,28 @@ class OpenAIRespondent:
                     index, paid = in_flight.pop(task)
                     limit = self.concurrency
                     error = task.exception()
-                    if isinstance(error, RespondentStopped):
-                        end(error)
-                        if paid.tries:
-                            yield index, paid.failed(str(error), 0.0)
+                    if isinstance(error, RespondentStopped | RequestsStopped):
+                        if isinstance(error, RespondentStopped):
+                            end(error)
+                        if (given_up := paid.given_up(str(error))) is not None:
+                            yield index, given_up
                         continue
                     reply = task.result()
                     failures = failures + 1 if reply.status == "failed" else 0
                     if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * self.concurrency):
                         end(exchange.nothing_but_failures(failures, reply))
                     yield index, reply
+        except asyncio.CancelledError:
+            outcomes = await _cancelled(in_flight)
+            for (index, paid), outcome in zip(in_flight.values(), outcomes, strict=True):
+                reply_or_none = outcome if isinstance(outcome, Reply) else paid.given_up("The run was stopped.")
+                if reply_or_none is not None:
+                    yield index, reply_or_none
+            raise
         finally:
-            for task in in_flight:
-                task.cancel()
-            await asyncio.gather(*in_flight, return_exceptions=True)
+            if watcher is not None:
+                watcher.cancel()
+            await _cancelled(in_flight)
             for address in self._addresses:
                 address.in_flight = 0  # a task that was cancelled before it began gives no place back
             await exchange.close()
@@ -258,11 +269,13 @@ class OpenAIRespondent:
             address: the server's, for the message where there are several; by default the first.
 
         Raises:
-            RespondentStopped: 401, 402, 403, 404, or an exhausted quota.
+            RespondentStopped: 401, 402, 403, 404, an exhausted quota, or an account that cannot pay.
         """
         status = error.status_code
         if status == 402 or "insufficient_quota" in (error.code, error.type):
             problem, fix = "The account must have quota left", "Add credit"
+        elif any(str(kind).startswith("billing_") for kind in (error.code, error.type)):
+            problem, fix = "The account must be able to pay", "Check its billing"
         elif status == 401:
             problem, fix = "The server must accept the key", "Set OPENAI_API_KEY to a valid one"
         elif status == 403:
@@ -298,6 +311,21 @@ class OpenAIRespondent:
             # A request takes a third less of the processor than over the client's usual transport.
             http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
         )
+
+
+async def _when_stopped(requests: Sequence[Request], places: Places, changed: asyncio.Event) -> None:
+    """End all waiting when the requests are stopped."""
+    while not is_stopped(requests):
+        await asyncio.sleep(_LOOK_S)
+    places.close(RequestsStopped("The run was stopped before an answer came."))
+    changed.set()
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Reply]]) -> list[Reply | BaseException]:
+    """Cancel tasks, as far as they are not done, and wait for their ends."""
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _public(url: str) -> str:

@@ -1,6 +1,8 @@
 """Reads an answer out of a reply's text, and never makes one up.
 
-Rules, in this order, after unifying Unicode forms and dropping invisible marks and a leading `<think>` block:
+Rules, in this order, after unifying Unicode forms and dropping invisible marks and what the model thought first: all up
+to the first `</think>` or `</thinking>`, whose opening tag some chat templates put into the prompt, and all after an opening
+tag at the start that nothing closes, since that is no reply yet:
 
 1. nothing left: `empty`;
 2. JSON with a key such as `answer`: its value is read by the rules below;
@@ -22,7 +24,8 @@ from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 _KEYS = ("answer", "choice", "option", "selection", "letter")
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe0e\ufe0f\ufeff]")
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_THOUGHT = re.compile(r".*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_STILL_THINKING = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
 _FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
@@ -86,8 +89,19 @@ def parse_answer(raw: str | None, options: Sequence[str]) -> tuple[int, str]:
 def _unified(text: str) -> str:
     """One form for look-alikes that Unicode deems compatible (full-width letters), without what cannot be seen."""
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).replace("\r\n", "\n").replace("\r", "\n")
+    return after_thought(text).strip()
+
+
+def after_thought(text: str) -> str:
+    """The reply, without what the model thought before it; empty where it never came to one.
+
+    Example:
+        >>> after_thought("Need or merit?</think>B"), after_thought("<think>I would choose option A, bec")
+        ('B', '')
+    """
     thought = _THOUGHT.match(text)
-    return (text[thought.end() :] if thought else text).strip()
+    reply = text[thought.end() :] if thought else text
+    return "" if _STILL_THINKING.match(reply) else reply
 
 
 def _answers_in_json(text: str) -> list[str] | None:

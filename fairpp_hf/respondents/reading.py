@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairpp_hf.respondents.base import Reply
-from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.respondents.parsing import after_thought, parse_answer
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 Probabilities = tuple[float, float, float]
@@ -25,7 +25,8 @@ def read_text(
     Returns:
         (answer, probabilities, status), as in `Reply`. Status is `refusal` where the server or its filter refused;
         `truncated` where the reply was cut off before it named an option; otherwise as `parse_answer` reads it.
-        Probabilities are those of the letters where the reply's first token is the answer's letter, and else None.
+        Probabilities are those of the letters where the reply's first token is the answer's letter, and else None; so also
+        where the first token is of a thought.
     """
     facts = detail or {}
     if facts.get("refusal") or facts.get("finish_reason") == "content_filter":
@@ -34,7 +35,12 @@ def read_text(
     if status != "ok":
         return NO_ANSWER, None, "truncated" if facts.get("finish_reason") == "length" else status
     first_token = facts.get("first_token")
-    if isinstance(first_token, str) and first_token.strip() == OPTION_LETTERS[answer]:
+    if (
+        isinstance(first_token, str)
+        and first_token.strip() == OPTION_LETTERS[answer]
+        and raw is not None
+        and after_thought(raw) == raw
+    ):
         return answer, letter_probabilities(facts.get("top_logprobs") or {}), status
     return answer, None, status
 

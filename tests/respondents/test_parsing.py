@@ -62,6 +62,9 @@ ANSWERED = [
     ("Ⓑ", 1),
     ("𝐁. Those who need it", 1),
     ("<think>A or B? C is out.</think>\n\nB", 1),
+    ("<thinking>A or C?</thinking>B", 1),
+    ("Okay. I lean to option A.\n</think>\n\nB", 1),
+    ("Okay. </THINK> B. Those who need it most come first.", 1),
     ("B. 😀", 1),
 ]
 
@@ -103,7 +106,6 @@ UNANSWERED = [
     '{"answer": null}',
     '{"answer": ["A", "B"]}',
     '{"verdict": "B"}',
-    "<think>B it is",
     "😀",
     "...",
     "\x00",
@@ -121,8 +123,23 @@ def test_anything_else_is_invalid_and_never_coerced(raw: str) -> None:
     assert parse_answer(raw, OPTIONS) == (-1, "invalid")
 
 
-@pytest.mark.parametrize("raw", [None, "", " \r\n\t", "\u200b", "\ufeff \u200f", "<think>long thought</think>\n"])
-def test_nothing_to_see_is_empty(raw: str | None) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        "",
+        " \r\n\t",
+        "\u200b",
+        "\ufeff \u200f",
+        "<think>long thought</think>\n",
+        "long thought, so option A</think>\n",
+        "<think>\nThe persona values care, so I would choose option A because",
+        "<thinking>The answer is C",
+        "<think>A?</think>\n<think>The answer is B",
+        "\n <THINK>\nB",
+    ],
+)
+def test_nothing_to_see_or_nothing_but_thoughts_is_empty(raw: str | None) -> None:
     assert parse_answer(raw, OPTIONS) == (-1, "empty")
 
 
