@@ -35,6 +35,8 @@ class Outcome(NamedTuple):
     """Of a batch that failed."""
     output: Callable[[list[bytes]], list[bytes]] = list
     """Changes the lines of the output file, newlines included."""
+    late: int = 0
+    """How often the batch is shown as ended before it names its output file."""
 
 
 class Fault(NamedTuple):
@@ -73,6 +75,7 @@ class BatchServer(LoopbackServer):
         enqueued: how many tokens may wait; what goes over fails with `token_limit_exceeded`.
         most_requests: how many lines a file may have.
         most_bytes: how long a file may be.
+        hidden_s: how long a batch that was created is in no list of batches.
     """
 
     def __init__(
@@ -85,10 +88,14 @@ class BatchServer(LoopbackServer):
         enqueued: int = 2_000_000,
         most_requests: int = 50_000,
         most_bytes: int = 200_000_000,
+        hidden_s: float = 0.0,
     ) -> None:
         super().__init__(answer)
         self.outcome, self.fault, self.polls = outcome, fault, polls
         self.enqueued, self.most_requests, self.most_bytes = enqueued, most_requests, most_bytes
+        self.hidden_s = hidden_s
+        self.of_others = 0
+        """How many tokens others on the account have in progress."""
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, Line] = {}
         """By id, oldest first."""
@@ -98,6 +105,8 @@ class BatchServer(LoopbackServer):
         self.most_enqueued = 0
         self._numbers = itertools.count()
         self._polled: Counter[str] = Counter()
+        self._late: Counter[str] = Counter()
+        self._made: dict[str, float] = {}
         self._served: Counter[tuple[str, str]] = Counter()
         self._batches_lock = threading.RLock()
 
@@ -119,7 +128,11 @@ class BatchServer(LoopbackServer):
         return [batch for batch in self.batches.values() if "foreign" not in batch]
 
     def answered_twice(self) -> list[str]:
-        """Custom ids that were paid for more than once."""
+        """Custom ids that were paid for more than once, by batches that nobody asked for again as well."""
+        with self._batches_lock:
+            for batch in self.ours():
+                if batch["status"] == "in_progress":
+                    self._end(batch, self.outcome(batch))
         return [custom_id for custom_id, times in self.answers.items() if times > 1]
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
@@ -143,7 +156,8 @@ class BatchServer(LoopbackServer):
         if fault.drop:
             handler.close_connection = True
         elif isinstance(answer, bytes):
-            send(handler, status, answer, {"Content-Type": "application/octet-stream"}, sent=fault.sent)
+            content = answer if fault.body is None else fault.body
+            send(handler, status, content, {"Content-Type": "application/octet-stream"}, sent=fault.sent)
             handler.wfile.flush()
         else:
             _send_json(handler, status, answer, fault)
@@ -173,13 +187,20 @@ class BatchServer(LoopbackServer):
             asked = json.loads(body)
             assert (asked["endpoint"], asked["completion_window"]) == ("/v1/chat/completions", "24h")
             batch = self._add_batch(asked["input_file_id"], asked.get("metadata"), None)
+            self._made[batch["id"]] = time.monotonic()
             self._validate(batch)
             return 200, batch
         if name == "GET /batches" and the_id:
             self._advance(the_id)
+            if self._late[the_id]:
+                self._late[the_id] -= 1
+                return 200, {**self.batches[the_id], "output_file_id": None}
             return 200, self.batches[the_id]
         if name == "GET /batches":
-            newest_first = list(self.batches.values())[::-1]
+            now = time.monotonic()
+            newest_first = [
+                batch for the_id, batch in self.batches.items() if now - self._made.get(the_id, 0.0) >= self.hidden_s
+            ][::-1]
             after = query.get("after", [""])[0]
             start = 1 + [batch["id"] for batch in newest_first].index(after) if after else 0
             limit = min(100, int(query.get("limit", ["20"])[0]))
@@ -214,7 +235,7 @@ class BatchServer(LoopbackServer):
 
     def _validate(self, batch: Line) -> None:
         lines = self.inputs(batch)
-        waiting = sum(self._tokens(other) for other in self.ours() if other["status"] == "in_progress")
+        waiting = sum(self._tokens(other) for other in self.ours() if other["status"] == "in_progress") + self.of_others
         code = None
         if len({line["custom_id"] for line in lines}) != len(lines):
             code, message = "duplicate_custom_id", "The custom_id of a line is used twice"
@@ -237,6 +258,7 @@ class BatchServer(LoopbackServer):
 
     def _end(self, batch: Line, outcome: Outcome) -> None:
         batch["status"] = outcome.status
+        self._late[batch["id"]] = outcome.late
         if outcome.errors:
             batch["errors"] = {"object": "list", "data": list(outcome.errors)}
         if outcome.status == "failed":

@@ -23,8 +23,8 @@ _ONLY_FOR = {
     "batch_size": ("transformers",),
     **dict.fromkeys(
         (
-            *("base_url", "concurrency", "temperature", "max_tokens", "samples"),
-            *("max_cost", "price", "prices", "batch", "batch_tokens"),
+            *("base_url", "concurrency", "temperature", "max_tokens", "timeout", "samples"),
+            *("max_cost", "price", "prices", "batch", "batch_tokens", "forget_batches"),
         ),
         ("openai",),
     ),
@@ -84,10 +84,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     server.add_argument(
         "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
     )
+    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
     server.add_argument(
         "--samples", type=int, metavar="K", help="ask the same K times, at a --temperature above 0 (default: 1)"
     )
     add_money_arguments(parser)
+    server.add_argument(
+        "--forget-batches",
+        action="store_true",
+        default=None,
+        help="give up the batches that RUN has at the provider and ask their requests anew: they are paid for twice",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,6 +127,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.dry_run:
         return _dry_run(arguments, respondent, personas, questions, asked)
+    if arguments.forget_batches:
+        from fairpp_hf.generation.batch import forget_batches
+
+        print(f"Gave up batches with {forget_batches(arguments.run_path):,} requests, which will be bought again.")
     selection = {"split": arguments.split, "limit": arguments.limit}
     try:
         summary = generate(
@@ -221,6 +232,8 @@ def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> Any:
     if arguments.respondent == "transformers":
         return TransformersRespondent(arguments.model, **given("adapter", "batch_size"))
     options = given("base_url", "concurrency", "temperature", "max_tokens")
+    if arguments.timeout is not None:
+        options["timeout_s"] = arguments.timeout
     if len(options.get("base_url", ())) == 1:
         options["base_url"] = options["base_url"][0]
     if arguments.dry_run:

@@ -1,6 +1,7 @@
 """`fairpp merge`: one run of the parts that several machines have asked."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,22 +34,38 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.generation.merge import merge_runs
 
     summary = merge_runs(arguments.out, arguments.runs)
-    print(_report(summary, "replies"))
-    if summary.stories is not None:
-        print(_report(summary.stories, "stories"))
-    if summary.scenarios is not None:
-        print(_report(summary.scenarios, "answers to scenarios"))
-    if summary.remaining:
-        print(f"Next: the other parts with this command again, or the rest with `fairpp generate --run {summary.path}`")
-    else:
-        print(f"Next: fairpp build --run {summary.path} --out fairpp")
+    found = {"replies": summary, "stories": summary.stories, "answers to scenarios": summary.scenarios}
+    parts = {what: part for what, part in found.items() if part is not None and part.requests}
+    for what, part in parts.items():
+        print(_report(part, what))
+    print(f"Next: {_next(list(parts.values()), arguments.out)}")
     return 0
+
+
+def _next(parts: Sequence["MergeSummary"], out: Path) -> str:
+    from fairpp_hf.generation.commands import command_for
+
+    waiting = {run: number for part in parts for run, number in part.in_batches}
+    if waiting:
+        runs = "; ".join(
+            f"{number:,} replies to come with `{command_for(Path(run))} --batch`" for run, number in waiting.items()
+        )
+        return f"{runs}; then this command again. Until then {out} cannot ask, since they are bought already"
+    for part in parts:
+        if part.remaining:
+            rest = f"`{command_for(part.path)}`"
+            return f"the other parts with this command again, or the rest with {rest}"
+    if parts[0].path == out:
+        return f"fairpp build --run {out} --out fairpp"
+    return f'load_dataset("fairpp", "scenarios", answers="{out}")'
 
 
 def _report(summary: "MergeSummary", what: str) -> str:
     parts = [f"{summary.added:,} {what} added"]
     if summary.known:
         parts.append(f"{summary.known:,} were there before")
+    if summary.read_anew:
+        parts.append(f"{summary.read_anew:,} of them read anew")
     if summary.improved:
         parts.append(f"{summary.improved:,} took the place of a failed or later one")
     if summary.duplicates:

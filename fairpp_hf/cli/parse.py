@@ -28,17 +28,24 @@ def run(arguments: argparse.Namespace) -> int:
         RuntimeError: another process is writing to the run.
         OSError: it is no run, or its journal cannot be read or written.
     """
+    from fairpp_hf.generation.manifest import read_manifest
     from fairpp_hf.generation.reparse import parse_run
     from fairpp_hf.generation.scenario_files import has_answered_scenarios, scenarios_folder
 
-    print(_report(parse_run(arguments.run_path, dry_run=arguments.dry_run), arguments.run_path, arguments.dry_run))
-    if has_answered_scenarios(arguments.run_path):
-        folder = scenarios_folder(arguments.run_path)
+    run_path = arguments.run_path
+    with_scenarios = has_answered_scenarios(run_path)
+    # A run may hold scenarios alone. One that holds nothing is an error of `parse_run`.
+    if not with_scenarios or read_manifest(run_path) is not None:
+        print(_report(parse_run(run_path, dry_run=arguments.dry_run), run_path, arguments.dry_run))
+    if with_scenarios:
+        folder = scenarios_folder(run_path)
         print(_report(parse_run(folder, dry_run=arguments.dry_run), folder, arguments.dry_run))
     return 0
 
 
 def _report(summary: "ParseSummary", folder: Path, dry_run: bool) -> str:
+    from fairpp_hf.generation.commands import command_for
+
     changed = sum(summary.changed.values())
     verb = "would change" if dry_run else "changed"
     lines = [
@@ -47,5 +54,5 @@ def _report(summary: "ParseSummary", folder: Path, dry_run: bool) -> str:
     for (before, now), count in summary.changed.items():
         lines.append(f"  {before} -> {now if now != before else f'{now}, with other probabilities'}: {count:,}")
     if summary.damaged:
-        lines.append(f"  {summary.damaged:,} damaged records: `fairpp generate` asks them again.")
+        lines.append(f"  {summary.damaged:,} damaged records: `{command_for(folder)}` asks them again.")
     return "\n".join(lines)

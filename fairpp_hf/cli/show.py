@@ -29,10 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.generation.overview import overview
     from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
 
-    run_path = arguments.run_path
-    print(overview(run_path, examples=arguments.examples).table())
+    run_path, examples = arguments.run_path, arguments.examples
     # An example of a story would fill the screen: `fairpp scenarios` says what is wrong with them.
-    for part, examples in ((scenarios_folder(run_path), arguments.examples), (stories_folder(run_path), 0)):
-        if read_manifest(part) is not None:
-            print(f"\n{overview(part, examples=examples).table()}")
+    parts = {run_path: examples, scenarios_folder(run_path): examples, stories_folder(run_path): 0}
+    present = [part for part in parts if part.is_dir() and read_manifest(part) is not None]
+    # Where there is none, `overview` says so.
+    print("\n\n".join(overview(part, examples=parts[part]).table() for part in present or [run_path]))
     return 0

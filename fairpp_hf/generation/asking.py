@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,48 @@ _IN_BATCHES = (
 )
 
 
-async def ask(respondent: Respondent, waiting: Waiting, save: Save) -> int | None:
+class Signals:
+    """Ctrl-C and SIGTERM, as they reach the thread that waits for a run.
+
+    That thread catches them, and the loop that asks may run in another one, which no signal ever reaches: in a notebook,
+    the main thread has a loop of its own.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._wake: Callable[[], object] | None = None
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Within the block, signals are kept here and do nothing else. Only the main thread can catch them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def heard(self, look: Callable[[], None]) -> Iterator[None]:
+        """Within the block, the running loop calls `look` at its beginning and after each signal."""
+        loop = asyncio.get_running_loop()
+        self._wake = lambda: loop.call_soon_threadsafe(look)
+        self._wake()
+        try:
+            yield
+        finally:
+            self._wake = None
+
+    def _take(self, number: int, _: Any) -> None:
+        self.received.append(number)
+        if wake := self._wake:
+            wake()
+
+
+async def ask(respondent: Respondent, waiting: Waiting, save: Save, signals: Signals) -> int | None:
     """Collect the replies and save all that have come whenever the respondent has to wait for more.
 
     Saving is done before anything else of the event loop runs. A request that the respondent starts after handing over a
@@ -75,7 +116,7 @@ async def ask(respondent: Respondent, waiting: Waiting, save: Save) -> int | Non
             collector.cancel()
             await asyncio.gather(collector, return_exceptions=True)
 
-    signal_number = await _until_stopped(save_all(), waiting, _IN_FLIGHT)
+    signal_number = await _until_stopped(save_all(), waiting, signals, _IN_FLIGHT)
     save_arrived()  # after a second signal, what came between the last saving and it
     expected = waiting.handed_out if waiting.over_budget else len(waiting)
     if signal_number is None and received < expected:
@@ -83,26 +124,28 @@ async def ask(respondent: Respondent, waiting: Waiting, save: Save) -> int | Non
     return signal_number
 
 
-async def ask_in_batches(work: Awaitable[None], waiting: Waiting) -> int | None:
+async def ask_in_batches(work: Awaitable[None], waiting: Waiting, signals: Signals) -> int | None:
     """Wait for `generation.batch.ask_in_batches`, which looks at `waiting.stopped`.
 
     Returns:
         The signal that stopped the run, or None.
     """
-    return await _until_stopped(work, waiting, _IN_BATCHES)
+    return await _until_stopped(work, waiting, signals, _IN_BATCHES)
 
 
-def run_to_end(main: Any) -> Any:
-    """`asyncio.run`, also from a notebook, whose own loop is running already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _run(main)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_run, main).result()
+def run_to_end(start: Callable[[Signals], Coroutine[Any, Any, int | None]]) -> int | None:
+    """`asyncio.run` for what `start` makes, also from a notebook, whose own loop is running already."""
+    signals = Signals()
+    with signals.caught():
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return _run(start(signals))
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(_run, start(signals)).result()
 
 
-def _run(main: Any) -> Any:
+def _run(main: Coroutine[Any, Any, int | None]) -> int | None:
     # Replies come hundreds a second: the collector need not walk again and again over all that was there before them,
     # while the requests wait. That cost 5% of the rate at 64 in flight.
     gc.freeze()
@@ -112,7 +155,7 @@ def _run(main: Any) -> Any:
         gc.unfreeze()
 
 
-async def _until_stopped(work: Awaitable[None], waiting: Waiting, note: str) -> int | None:
+async def _until_stopped(work: Awaitable[None], waiting: Waiting, signals: Signals, note: str) -> int | None:
     """Await `work`; a first Ctrl-C or SIGTERM sets `waiting.stopped` and prints `note`, a second one cancels the work.
 
     Returns:
@@ -120,38 +163,22 @@ async def _until_stopped(work: Awaitable[None], waiting: Waiting, note: str) -> 
     """
     this_task = asyncio.current_task()
     assert this_task is not None
-    signals: list[int] = []
 
-    def stop(signal_number: int) -> None:
-        signals.append(signal_number)
-        if waiting.stopped:
+    cancelled = 0
+
+    def look() -> None:
+        nonlocal cancelled
+        if signals.received and not waiting.stopped:
+            waiting.stopped = True
+            tqdm.write(note, file=sys.stderr)
+        while cancelled < len(signals.received) - 1:
+            cancelled += 1
             this_task.cancel()
-            return
-        waiting.stopped = True
-        tqdm.write(note, file=sys.stderr)
 
-    with _signal_handlers(stop):
+    with signals.heard(look):
         try:
             await work
         except asyncio.CancelledError:
-            if not signals:
+            if not signals.received:
                 raise
-    return signals[0] if signals else None
-
-
-@contextlib.contextmanager
-def _signal_handlers(stop: Callable[[int], None]) -> Iterator[None]:
-    """Call `stop` in the event loop on Ctrl-C and SIGTERM. Other threads than the main one cannot handle signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    previous = {
-        number: signal.signal(number, lambda received, _: loop.call_soon_threadsafe(stop, received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return signals.received[0] if signals.received else None

@@ -1,5 +1,7 @@
 """What a run may cost: which request still fits under its cap, when those in flight have not been paid yet."""
 
+import json
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,10 +10,16 @@ import numpy as np
 
 from fairpp_hf.generation.prices import Prices, in_batch
 from fairpp_hf.generation.summary import dollars
-from fairpp_hf.respondents.base import Reply, RespondentStopped
+from fairpp_hf.respondents.base import Reply, Respondent, RespondentStopped
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fairpp_hf.generation.estimate import RequestTokens
+    from fairpp_hf.generation.journal import Journal
     from fairpp_hf.generation.summary import RunSummary
+
+logger = logging.getLogger(__name__)
 
 
 class BudgetReached(RespondentStopped):
@@ -28,12 +36,15 @@ class Budget:
     A request fits if the cap has room for it and for all in flight, each at the largest cost of a reply so far; before the
     first reply, at `guess`. What is spent therefore exceeds the cap by no more than the replies in flight exceed that.
 
+    In batches, thousands are in flight by one decision. There a request counts for `guess` until a batch has brought
+    replies, and for no less than what one cost that was asked at once, at the price of batches.
+
     Args:
         cap: USD; at least 0.
         spent: USD paid for all replies that the run's journal has ever had.
         guess: USD that a request is thought to cost.
         prices: of the model.
-        batch: whether requests are asked in batches; what one costs that is asked at once then says nothing of the others.
+        batch: whether requests are asked in batches.
     """
 
     def __init__(self, cap: float, spent: float, guess: float, prices: Prices, *, batch: bool = False) -> None:
@@ -45,13 +56,14 @@ class Budget:
         """Whether a request did not fit."""
         self.without_usage: Reply | None = None
         """The first reply that was paid for while its cost cannot be known: nothing more is asked after it."""
-        self._each = guess
+        self._guess = guess
+        self._largest = 0.0
         self._known = False
         self._in_flight = 0
 
     def take(self) -> bool:
         """Whether one more request fits; if so, it is in flight from now on."""
-        if self._fits():
+        if self.fits():
             self._in_flight += 1
             return True
         self.reached = True
@@ -59,7 +71,7 @@ class Budget:
 
     def fitting(self, count: int) -> int:
         """How many of the first of `count` requests fit, where none but these are in flight."""
-        fits = self.without_usage is None and self.spent + self._each * np.arange(1, count + 1) <= self.cap
+        fits = (self.without_usage is None) & (self.spent + self._each * np.arange(1, count + 1) <= self.cap)
         number = int(np.count_nonzero(fits))
         self.reached = number < count
         return number
@@ -73,16 +85,53 @@ class Budget:
         self._in_flight = max(0, self._in_flight - 1)
         cost = self._prices.cost_of(reply)
         if cost is None:
-            if reply.status != "failed" and "error" not in (reply.detail or {}):
+            if is_paid_for(reply):
                 self.without_usage = self.without_usage or reply
             return
         self.spent += cost
-        if in_batch(reply) == self._batch:
-            self._each = max(self._each, cost) if self._known else cost
-            self._known = True
+        self._largest = max(self._largest, self._prices.cost(reply.usage, batch=self._batch) or 0.0)
+        self._known = self._known or in_batch(reply) == self._batch
 
-    def _fits(self) -> bool:
+    @property
+    def _each(self) -> float:
+        """USD that a request counts for."""
+        return self._largest if self._known else max(self._guess, self._largest)
+
+    def fits(self) -> bool:
+        """Whether there is room for one more request, beside those in flight."""
         return self.without_usage is None and self.spent + (self._in_flight + 1) * self._each <= self.cap
+
+
+def is_paid_for(reply: Reply) -> bool:
+    """Whether a reply has cost something, whatever is known of it: one that failed, or that an error refused, has not."""
+    return reply.status != "failed" and "error" not in (reply.detail or {})
+
+
+def most_of_one(tokens: "RequestTokens", positions: "NDArray[np.int64]", respondent: Respondent) -> tuple[float, float]:
+    """Input and output tokens that one of some requests is thought to have at most.
+
+    Without earlier replies nothing tells how much a model thinks before it answers: then it counts with all that its
+    `max_tokens` allow.
+    """
+    asked, written = (float(part.max()) for part in tokens.at(positions))
+    return asked, written if tokens.measured else max(written, getattr(respondent, "max_tokens", 0))
+
+
+def price_earlier(journal: "Journal", prices: Prices) -> None:
+    """Price what came to the run's requests before prices were given.
+
+    A request's key has the model's name in it, so that the prices are those of its replies. What came to requests that
+    the run asks no more may be another model's, and stays without.
+    """
+
+    def cost(usage: str, detail: str | None) -> float | None:
+        return prices.cost(json.loads(usage), batch="batch" in json.loads(detail or "{}"))
+
+    chosen = "cost_usd IS NULL AND json_valid(usage) AND key IN (SELECT key FROM requests)"
+    with journal.transaction() as connection:
+        connection.create_function("fairpp_cost", 2, cost, deterministic=True)
+        for table in ("replies", "replaced"):
+            connection.execute(f"UPDATE {table} SET cost_usd = fairpp_cost(usage, detail) WHERE {chosen}")
 
 
 def check_max_cost(max_cost: float | None, prices: Prices | None, respondent: str) -> None:
@@ -112,6 +161,18 @@ def check_spent(max_cost: float, spent: float, run: Path) -> None:
         raise ValueError(
             f"max_cost must be at least what the run has cost so far, {dollars(spent)}; got {dollars(max_cost)} for {run}. "
             "It is for the whole run, earlier calls included. Raise --max-cost."
+        )
+
+
+def warn_if_over(budget: Budget, run: Path) -> None:
+    """Say so where a run has cost more than its cap, however it ends."""
+    if budget.spent > budget.cap:
+        logger.warning(
+            "The run %s has cost %s, above the %s that it may cost at most: what was in flight came dearer than what came "
+            "before it.",
+            run,
+            dollars(budget.spent),
+            dollars(budget.cap),
         )
 
 

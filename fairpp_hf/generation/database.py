@@ -1,18 +1,22 @@
-"""The SQLite file behind the journal: tables, checksums, and saving what can be read of a damaged file."""
+"""The SQLite file behind the journal: tables, checksums, and what its errors mean."""
 
-import contextlib
-import logging
+import os
 import sqlite3
 import zlib
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from fairpp_hf.generation.commands import command_for
 
 FIELDS = (
     "key, question_id, persona, status, answer, p_a, p_b, p_c, raw, usage, detail, latency_s, created_at, attempts, "
     "checksum, cost_usd"
 )
+SENT = """(usage IS NOT NULL OR CASE WHEN json_valid(detail)
+    THEN json_extract(detail, '$.finish_reason') IS NOT NULL OR coalesce(json_extract(detail, '$.tries'), 0) > 0
+    ELSE false END)"""
+"""The SQL condition that a server sent a reply, and so wants money for it, whether or not it counted the tokens."""
+_OLD_SENT = SENT.replace("usage", "old.usage").replace("detail", "old.detail")
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY,
@@ -42,15 +46,27 @@ CREATE TABLE IF NOT EXISTS set_aside AS SELECT * FROM replies WHERE false;
 CREATE TABLE IF NOT EXISTS replaced AS SELECT * FROM replies WHERE false;
 CREATE INDEX IF NOT EXISTS replaced_by_key ON replaced (key);
 CREATE INDEX IF NOT EXISTS set_aside_by_key ON set_aside (key);
-CREATE TRIGGER IF NOT EXISTS keep_what_was_paid_for BEFORE UPDATE ON replies
-WHEN old.status = 'failed' AND old.usage IS NOT NULL
+DROP TRIGGER IF EXISTS keep_what_was_paid_for;
+CREATE TRIGGER IF NOT EXISTS keep_what_was_sent BEFORE UPDATE ON replies
+WHEN old.status = 'failed' AND new.created_at != old.created_at AND {_OLD_SENT}
 BEGIN
     INSERT INTO replaced ({FIELDS}) VALUES ({", ".join(f"old.{name}" for name in FIELDS.split(", "))});
 END;
+CREATE TABLE IF NOT EXISTS elsewhere (
+    key TEXT NOT NULL,
+    run_key TEXT NOT NULL,
+    run TEXT NOT NULL,
+    PRIMARY KEY (key, run_key)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 """`requests` are those that the run now asks; `replies` are all that ever came, one a key. Beside them lie the replies that
-no longer count and were paid for: damaged ones (`set_aside`), and failed ones that another has `replaced`."""
+no longer count and were paid for: damaged ones (`set_aside`), and those that another has `replaced`. `elsewhere` are the
+keys that runs merged into this one have in batches."""
+LEDGER_TABLES = ("batches", "batch_requests")
+"""Of the ledger of batches, in the file of a run that has ever asked by batches."""
+SALVAGED, RUN_KEY, BATCHES_UNKNOWN, PARSED_AT = "salvaged", "run_key", "batches_unknown", "parsed_at"
+"""Names in `meta`, beside `requests_digest`."""
 ADDED_COLUMNS = {
     "replies": {"cost_usd": "REAL"},
     "set_aside": {"cost_usd": "REAL"},
@@ -60,8 +76,7 @@ ADDED_COLUMNS = {
 # The checksum covers what decides the data; the number of attempts changes within SQLite.
 CHECKSUM_FIELDS = ("key", "question_id", "persona", "status", "answer", "p_a", "p_b", "p_c", "raw", "usage", "detail")
 _NUMBERS = ("answer", "p_a", "p_b", "p_c")
-_BLOCK = 1000
-_SMALLEST_RECORD = 100  # bytes
+IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def insert(how: str = "", table: str = "replies") -> str:
@@ -92,14 +107,68 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         path: the file.
         mode: `"ro"`, `"rw"`, or `"rwc"` to create it.
     """
+    # To read beside a writer, SQLite keeps an index in the folder. Where nobody wrote last and nothing may be written, the
+    # file can be read without one.
+    alone = "&immutable=1" if mode == "ro" and not os.access(path.parent, os.W_OK) and not has_log(path) else ""
     # The runner may work in another thread than the one that opened the journal, though never in two at once.
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        f"{path.absolute().as_uri()}?mode={mode}{alone}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=30,
     )
     connection.create_function("fairpp_checksum", len(CHECKSUM_FIELDS), checksum, deterministic=True)
     # A text that is not UTF-8 is damage to be found by its checksum, not an error that hides the other records.
     connection.text_factory = lambda value: value.decode("utf-8", "replace")
     return connection
+
+
+def has_log(path: Path) -> bool:
+    """Whether the newest changes of a file are still in a log beside it."""
+    log = Path(f"{path}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that a file is damaged, and not that it is in use, out of reach or without room."""
+    return code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def cannot_read(error: sqlite3.Error, path: Path) -> OSError:
+    """What to raise where a journal could not be read."""
+    command = command_for(path.parent)
+    if is_damage(error):
+        return OSError(
+            f"The journal must be a sound SQLite file; got {error} at {path}. "
+            f"Run `{command}` again: it saves what can be read and asks the rest."
+        )
+    if code_of(error) in IN_USE:
+        way_out = "Wait until the program ends that has it open, then run the same command again."
+    elif has_log(path) and not os.access(path.parent, os.W_OK):
+        way_out = (
+            "Whoever wrote it has not closed it, and then it can be read only by who may write in its folder. "
+            f"Get that right, or have its owner run `{command}` to its end."
+        )
+    else:
+        way_out = "Mend the access, then run the same command again."
+    return OSError(f"The journal must be readable; got {error} at {path}. That is no damage. {way_out}")
+
+
+def cannot_write(error: sqlite3.Error | OSError, path: Path) -> OSError:
+    """What to raise where a journal could not be written."""
+    in_use = code_of(error) in IN_USE
+    way_out = "Wait until the program ends that has it open" if in_use else "Make room or mend the access"
+    return OSError(
+        f"The journal must be writable; got {error} at {path}. Earlier replies are kept. "
+        f"{way_out}, then run the same command again to continue."
+    )
+
+
+def code_of(error: sqlite3.Error | OSError) -> int:
+    """SQLite's number for an error; 0 where it is none of SQLite's."""
+    # The rest of the number is a reason within the reason.
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)) & 0xFF
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
@@ -124,107 +193,12 @@ def show_as_upgraded(connection: sqlite3.Connection) -> None:
             connection.execute(f"CREATE TEMP VIEW {table} AS SELECT {shown} FROM main.{table}")
     if not columns_of(connection, "replaced"):
         connection.execute(f"CREATE TEMP VIEW replaced AS SELECT rowid AS rowid, {FIELDS} FROM replies WHERE false")
+    if not columns_of(connection, "elsewhere"):
+        connection.execute(
+            "CREATE TEMP VIEW elsewhere AS SELECT key, '' AS run_key, '' AS run FROM replies WHERE false"
+        )
 
 
 def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
     """Names of a table's columns; none where there is no such table."""
     return [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
-
-
-def is_sound(path: Path) -> bool:
-    """Whether SQLite finds nothing wrong with the structure of the file."""
-    with contextlib.closing(connect(path, "rw")) as connection:
-        try:
-            return connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
-        except sqlite3.DatabaseError:
-            return False
-
-
-def salvage(path: Path) -> int:
-    """Replace a damaged file by one with the records that can be read, and keep the damaged file beside it.
-
-    Returns:
-        How many records could not be read, not counting those beyond the end of a file that was cut short.
-
-    Raises:
-        OSError: nothing in the file can be read; it is left as it was.
-    """
-    number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    _rename(path, kept)
-    source = connect(kept, "rw")
-    source.execute("PRAGMA writable_schema = ON")  # lets SQLite read a file that is shorter than its header says
-    try:
-        show_as_upgraded(source)
-        last = _last_rowid(source, kept)
-    except sqlite3.DatabaseError as error:
-        source.close()
-        _rename(kept, path)
-        raise OSError(
-            f"The journal must be an SQLite file with replies; got {error} at {path}. Nothing in it can be read. "
-            "Restore it from a copy, or move it away to ask every question again."
-        ) from error
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    target = connect(fresh, "rwc")
-    target.executescript(TABLES)
-    target.execute("BEGIN")
-    saved, highest = _copy_readable(source, target, "replies", last)
-    for table in ("replaced", "set_aside"):
-        # What was paid for; where nothing of it can be read, the replies still are.
-        with contextlib.suppress(sqlite3.DatabaseError):
-            _copy_readable(source, target, table, source.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0)
-    target.execute("COMMIT")
-    target.close()
-    source.close()
-    fresh.replace(path)
-    logger.warning(
-        "The journal %s was damaged: %d records were saved, at least %d others will be asked again. "
-        "The damaged file is kept as %s.",
-        path,
-        saved,
-        highest - saved,
-        kept.name,
-    )
-    return highest - saved
-
-
-def _rename(journal: Path, to: Path) -> None:
-    """Rename a journal together with its write-ahead log, which SQLite finds by the name."""
-    for suffix in ("", "-wal", "-shm"):
-        part = Path(f"{journal}{suffix}")
-        if part.exists():
-            part.rename(f"{to}{suffix}")
-
-
-def _last_rowid(source: sqlite3.Connection, path: Path) -> int:
-    """The last rowid of the replies, or an upper bound where their last page is damaged."""
-    source.execute("SELECT rowid FROM replies WHERE rowid = 0").fetchall()  # raises if there is nothing to read at all
-    try:
-        return source.execute("SELECT max(rowid) FROM replies").fetchone()[0] or 0
-    except sqlite3.DatabaseError:
-        return path.stat().st_size // _SMALLEST_RECORD
-
-
-def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection, table: str, last: int) -> tuple[int, int]:
-    """Copy the records with rowids up to `last` that can be read; returns how many, and the highest rowid among them."""
-    saved, highest = 0, 0
-    for first in range(1, last + 1, _BLOCK):
-        rows = _readable_rows(source, table, first, min(first + _BLOCK - 1, last))
-        if rows:
-            highest = rows[-1][0]
-            saved += target.executemany(insert("OR IGNORE", table), (row[1:] for row in rows)).rowcount
-    return saved, highest
-
-
-def _readable_rows(source: sqlite3.Connection, table: str, first: int, last: int) -> list[tuple[Any, ...]]:
-    """The records with rowids in first..last, rowid in front, without those on damaged pages."""
-    query = f"SELECT rowid, {FIELDS} FROM {table} WHERE rowid BETWEEN ? AND ?"
-    try:
-        return source.execute(query, (first, last)).fetchall()
-    except sqlite3.DatabaseError:
-        if first == last:
-            return []
-        middle = (first + last) // 2
-        return _readable_rows(source, table, first, middle) + _readable_rows(source, table, middle + 1, last)

@@ -19,18 +19,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from fairpp_hf.generation.commands import command_for
 from fairpp_hf.generation.database import (
     FIELDS,
+    RUN_KEY,
+    SALVAGED,
+    SENT,
+    cannot_read,
+    cannot_write,
     checksum,
     connect,
     insert,
     intact,
-    is_sound,
-    salvage,
+    is_damage,
     show_as_upgraded,
     upgrade,
 )
+from fairpp_hf.generation.manifest import new_run_key
 from fairpp_hf.generation.run_lock import LOCK_NAME, RunLock
+from fairpp_hf.generation.salvage import finish_salvage, is_half_salvaged, is_sound, salvage
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.schema import NO_ANSWER, STATUSES
 
@@ -57,11 +64,12 @@ _INSERT_REQUEST = (
 _TOKENS = "CASE WHEN json_valid(usage) THEN coalesce(CAST(json_extract(usage, '$.{}') AS INTEGER), 0) ELSE 0 END"
 _SPENDING = f"""
 SELECT total(cost_usd), coalesce(sum({_TOKENS.format("prompt_tokens")}), 0),
-    coalesce(sum({_TOKENS.format("completion_tokens")}), 0), count(*),
-    coalesce(sum(usage IS NOT NULL AND cost_usd IS NULL), 0)
+    coalesce(sum({_TOKENS.format("completion_tokens")}), 0), coalesce(sum(status != 'failed' OR {SENT}), 0),
+    coalesce(sum(cost_usd IS NULL AND {SENT}), 0)
 FROM (
-    SELECT usage, cost_usd FROM replies
-    UNION ALL SELECT usage, cost_usd FROM replaced UNION ALL SELECT usage, cost_usd FROM set_aside
+    SELECT status, usage, detail, cost_usd FROM replies
+    UNION ALL SELECT status, usage, detail, cost_usd FROM replaced
+    UNION ALL SELECT status, usage, detail, cost_usd FROM set_aside
 )
 """
 _ROWS_AT_ONCE = 10_000
@@ -86,8 +94,9 @@ class Spending(NamedTuple):
     input_tokens: int
     output_tokens: int
     replies: int
+    """Those that came: failures without a reply are none."""
     unpriced: int
-    """Replies with tokens and without a price: they are not in `cost_usd`."""
+    """Replies that a server sent, and whose cost is unknown, with tokens or without: they are not in `cost_usd`."""
 
 
 class Journal:
@@ -100,8 +109,8 @@ class Journal:
 
     Raises:
         FileNotFoundError: `read_only`, and there is no journal.
-        OSError: the file cannot be read as a journal at all; for a reader, also at the end of the `with` block, if it
-            turned out to be damaged.
+        OSError: the file cannot be read as a journal at all, is in use by another program, or may not be opened; also at
+            the end of the `with` block, if SQLite said so within it.
     """
 
     def __init__(self, run: Path, *, read_only: bool = False, stories: bool = False) -> None:
@@ -111,8 +120,13 @@ class Journal:
         self.set_aside = 0
         """Records that were found damaged when the journal was opened; those at the end of a file cut short are unknown."""
         self.salvaged = False
-        """Whether the file was so damaged that its records were copied into a new one."""
+        """Whether the file was ever so damaged that its records were copied into a new one."""
         if read_only:
+            if is_half_salvaged(self.path):
+                raise OSError(
+                    f"The journal must be whole; got one whose repair was cut short at {self.path}. "
+                    f"Run `{command_for(self.path.parent)}` again: it finishes that."
+                )
             if not self.path.is_file():
                 raise FileNotFoundError(f"A run must have a journal; got none at {self.path}.")
             self._connection = connect(self.path, "ro")
@@ -129,11 +143,9 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        if self._read_only and isinstance(error, sqlite3.DatabaseError):
-            raise OSError(
-                f"The journal must be a sound SQLite file; got {error} at {self.path}. "
-                "Run `fairpp generate` on this run again: it saves what can be read and asks the rest."
-            ) from error
+        if isinstance(error, sqlite3.DatabaseError):
+            readable = self._read_only or is_damage(error)
+            raise (cannot_read if readable else cannot_write)(error, self.path) from error
 
     def close(self) -> None:
         """Close the file; SQLite folds the write-ahead log into it."""
@@ -148,8 +160,37 @@ class Journal:
 
     def requests_digest(self) -> str | None:
         """The digest that came with the requests, or None where there are none yet."""
-        row = self._connection.execute("SELECT value FROM meta WHERE name = 'requests_digest'").fetchone()
+        return self.noted("requests_digest")
+
+    def noted(self, name: str) -> str | None:
+        """A fact about the run that the journal keeps, or None."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    def note(self, name: str, value: str | None) -> None:
+        """Keep a fact about the run; None takes it out."""
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM meta WHERE name = ?", (name,))
+            if value is not None:
+                connection.execute("INSERT INTO meta VALUES (?, ?)", (name, value))
+
+    def run_key(self, first: str | None = None) -> str:
+        """What tells the run from every other; made once, by whoever writes to the journal first, and kept for ever.
+
+        Args:
+            first: the key where the journal has none, since only a manifest of before kept it; None makes one.
+        """
+        key = self.noted(RUN_KEY)
+        if key is None:
+            self.note(RUN_KEY, key := first or new_run_key())
+        return key
+
+    def elsewhere(self) -> list[tuple[str, int]]:
+        """The requests without a final reply that runs merged into this one have in batches: run to number of them."""
+        return self._connection.execute(
+            "SELECT run, count(*) FROM elsewhere JOIN requests USING (key) LEFT JOIN replies USING (key) "
+            "WHERE replies.key IS NULL OR replies.status = 'failed' GROUP BY run_key, run ORDER BY run"
+        ).fetchall()
 
     def pending(self) -> list[int]:
         """Positions of the requests without a final reply, in order."""
@@ -311,27 +352,42 @@ class Journal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):
-                raise OSError(
-                    f"The journal must be writable; got {error} at {self.path}. Earlier replies are kept. "
-                    "Make room or mend the access, then run the same command again to continue."
-                ) from error
+                raise cannot_write(error, self.path) from error
             raise
 
     def _open_for_writing(self) -> sqlite3.Connection:
-        if self.path.exists() and not is_sound(self.path):
-            self.set_aside += salvage(self.path)
-            self.salvaged = True
+        finish_salvage(self.path)
+        try:
+            if self.path.exists() and not is_sound(self.path):
+                self.set_aside += salvage(self.path)
+            try:
+                return self._prepared()
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                # Damage that a quick check does not look for, such as of an index.
+                self.set_aside += salvage(self.path)
+                return self._prepared()
+        except sqlite3.Error as error:
+            raise cannot_write(error, self.path) from error
+
+    def _prepared(self) -> sqlite3.Connection:
         connection = connect(self.path, "rwc")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        upgrade(connection)
-        damaged = connection.execute(f"SELECT rowid FROM replies WHERE NOT {intact()}").fetchall()
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            f"INSERT INTO set_aside ({FIELDS}) SELECT {FIELDS} FROM replies WHERE rowid = ?", damaged
-        )
-        connection.executemany("DELETE FROM replies WHERE rowid = ?", damaged)
-        connection.execute("COMMIT")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            upgrade(connection)
+            damaged = connection.execute(f"SELECT rowid FROM replies WHERE NOT {intact()}").fetchall()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                f"INSERT INTO set_aside ({FIELDS}) SELECT {FIELDS} FROM replies WHERE rowid = ?", damaged
+            )
+            connection.executemany("DELETE FROM replies WHERE rowid = ?", damaged)
+            connection.execute("COMMIT")
+            self.salvaged = connection.execute("SELECT 1 FROM meta WHERE name = ?", (SALVAGED,)).fetchone() is not None
+        except BaseException:
+            connection.close()
+            raise
         self.set_aside += len(damaged)
         if damaged:
             logger.warning("%d damaged records of %s are set aside and will be asked again.", len(damaged), self.path)

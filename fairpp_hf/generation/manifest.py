@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairpp_hf import __version__
+from fairpp_hf.generation.commands import command_for
 from fairpp_hf.generation.shards import Shard
 
 FILE_NAME = "manifest.json"
@@ -52,7 +53,7 @@ def new_manifest(
         samples: how often the same is asked.
         swap: whether each question is asked in both orders of its options.
         shard: the part of the requests that this run asks; None for all.
-        run_key: what tells this run from every other, 32 hexadecimal digits; made once and kept for ever. None makes it.
+        run_key: what tells this run from every other, of `Journal.run_key`; None makes one.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -112,7 +113,7 @@ def read_manifest(run: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise ValueError(
-            f"A manifest must be JSON; got {error} at {path}. Remove the file and run `fairpp generate` on this run again: "
+            f"A manifest must be JSON; got {error} at {path}. Remove the file and run `{command_for(run)}` again: "
             "the journal has the replies."
         ) from error
     if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:

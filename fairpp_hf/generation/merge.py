@@ -6,6 +6,7 @@ on a shared disk, what another machine is writing cannot be read (SQLite's write
 
 import contextlib
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from fairpp_hf import __version__
-from fairpp_hf.generation.batch import unfinished_batches
-from fairpp_hf.generation.database import FIELDS, insert
+from fairpp_hf.generation.batch import FOLDER
+from fairpp_hf.generation.batch.ledger import keys_in_batches
+from fairpp_hf.generation.commands import command_for
+from fairpp_hf.generation.database import FIELDS, PARSED_AT, RUN_KEY, insert
 from fairpp_hf.generation.journal import Journal, RunLock
-from fairpp_hf.generation.manifest import differences, new_run_key, read_manifest, write_manifest
+from fairpp_hf.generation.manifest import differences, read_manifest, write_manifest
 from fairpp_hf.generation.records import check_set_up, manifest_of
 from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
 from fairpp_hf.generation.scenarios import rebuild_scenarios
@@ -32,6 +35,9 @@ _BETTER = """(
     (incoming.status != 'failed') > (replies.status != 'failed')
     OR (incoming.status != 'failed') = (replies.status != 'failed') AND incoming.created_at < replies.created_at
 )"""
+# A reply without tokens may have been paid for all the same, and is to be known when it comes again.
+_WORTH_KEEPING = "({table}.usage IS NOT NULL OR {table}.status != 'failed')"
+_READING = "status, answer, p_a, p_b, p_c, checksum"
 _BEATEN = f"FROM replies JOIN incoming USING (key) WHERE {_BETTER}"
 
 
@@ -52,6 +58,10 @@ class MergeSummary(NamedTuple):
     remaining: int
     """Requests that no run has a final reply to."""
     path: Path
+    read_anew: int = 0
+    """Replies that `out` had, and that `parse_run` has read differently since in the run they come from."""
+    in_batches: tuple[tuple[str, int], ...] = ()
+    """Runs that wait for batches, and how many of the remaining requests are in them: `out` must not ask these."""
     stories: "MergeSummary | None" = None
     """Of the storyteller's runs, where there are any."""
     scenarios: "MergeSummary | None" = None
@@ -63,8 +73,13 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], questions: pa.Table 
 
     Every reply comes along, those to earlier requests and those that no longer count too, since they were paid for;
     none is counted twice, however often a run is merged. Of two replies to one request a final one beats a failed one,
-    and the earlier of two final ones stays. Replies that a run is still waiting for in a batch come with a later merge.
-    Where the runs have scenarios, their stories and answers are united likewise.
+    and the earlier of two final ones stays; a reply that a run has parsed anew since is read as there, unless `out` was
+    parsed later still. Where the runs have scenarios, their stories and answers are united likewise, also without answers
+    to questions.
+
+    Replies that a run is still waiting for in a batch come with a later merge. Until then the result knows that they are
+    bought, and refuses to ask for them. Paid replies that a run kept aside (`batches/*.kept.jsonl`) come along as files; if
+    both the run and the result ask for one later, it is counted as paid for twice.
 
     A merge that is interrupted can be repeated: each batch of records comes whole or not at all.
 
@@ -74,26 +89,35 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], questions: pa.Table 
         questions: those that the runs' stories tell; those of `load_questions()` by default.
 
     Returns:
-        `MergeSummary`.
+        `MergeSummary`; its own numbers are 0 where the runs have scenarios alone.
 
     Raises:
-        FileNotFoundError: one of `runs` is no run.
+        FileNotFoundError: one of `runs` is no run and has no scenarios.
         ValueError: the runs asked different things, or one is named twice or is `out`.
         RuntimeError: another process is writing to one of them.
         OSError: a journal is damaged or cannot be written.
     """
     out, inputs = Path(out), [Path(run) for run in runs]
     _check_paths(out, inputs)
-    summary = _merge(out, inputs)
+    for run in inputs:
+        if not _is_there(run):
+            manifest_of(run)  # says what is missing
+    summary = _merge_parts(Path, out, inputs) or MergeSummary(0, 0, 0, 0, 0, 0, 0, out)
     stories = _merge_parts(stories_folder, out, inputs)
     # Which stories there are to answer differs by shard: each asked those that it had.
     scenarios = _merge_parts(scenarios_folder, out, inputs, same_questions=False)
     if stories is not None:
         rebuild_scenarios(out, questions)
     if scenarios is not None:
-        requests, remaining = _progress(scenarios_folder(out))
-        scenarios = scenarios._replace(requests=requests, remaining=remaining)
+        scenarios = _with_progress(scenarios)
     return summary._replace(stories=stories, scenarios=scenarios)
+
+
+def _is_there(run: Path) -> bool:
+    """Whether there is a run, or its scenarios without it."""
+    return run.is_dir() and any(
+        read_manifest(folder) is not None for folder in (run, scenarios_folder(run), stories_folder(run))
+    )
 
 
 def _check_paths(out: Path, runs: Sequence[Path]) -> None:
@@ -132,14 +156,6 @@ def _merge(out: Path, runs: Sequence[Path], *, same_questions: bool = True) -> M
         for run in runs:
             stack.enter_context(RunLock(run, shared=True))
         manifests = [manifest_of(run) for run in runs]
-        for run in runs:
-            if requests := unfinished_batches(run).requests:
-                logger.warning(
-                    "%d requests of %s are in batches at the provider: collect them there with `fairpp generate --batch`, "
-                    "and merge again.",
-                    requests,
-                    run,
-                )
         for run, manifest in zip(runs, manifests, strict=True):
             _check_same(runs[0], manifests[0], run, manifest, same_questions)
         out.mkdir(parents=True, exist_ok=True)
@@ -148,35 +164,91 @@ def _merge(out: Path, runs: Sequence[Path], *, same_questions: bool = True) -> M
         first = previous or manifests[0]
         _check_same(out, first, runs[0], manifests[0], same_questions)
         journal = stack.enter_context(Journal(out))
-        totals = [0] * 5
+        run_key = journal.run_key((previous or {}).get("run_key"))
+        totals = [0] * 6
         for number, (run, manifest) in enumerate(zip(runs, manifests, strict=True)):
-            with Journal(run, read_only=True) as source, source.snapshot():
+            with Journal(run, read_only=True) as source, source.snapshot() as connection:
                 check_set_up(run, source, manifest)
                 if number == 0 and same_questions:
                     _set_requests(out, journal, source, first)
+                part = _Part(source.noted(RUN_KEY) or manifest["run_key"] or str(run.resolve()), str(run.absolute()))
+                keys = keys_in_batches(connection)
+                # Before the replies come, what is waited for; and when they are there, what still is.
+                _note_elsewhere(journal, part, keys, known=connection.execute("SELECT * FROM elsewhere").fetchall())
                 totals = [a + b for a, b in zip(totals, _take_all(journal, source), strict=True)]
+                _note_elsewhere(journal, part, keys, replace=True)
+            _bring_kept(run, out)
+            if keys:
+                logger.warning(
+                    "%d requests of %s are in batches at the provider: collect them there with `%s --batch`, and merge "
+                    "again.",
+                    len(keys),
+                    run,
+                    command_for(run),
+                )
         servers = {name: server for manifest in manifests for name, server in manifest["servers"].items()}
         # After the journal, as in a run's set-up.
         united = {
             **first,
             "package_version": __version__,
             "shard": None,
-            "run_key": previous["run_key"] if previous and previous["run_key"] else new_run_key(),
+            "run_key": run_key,
             "servers": {**servers, **(previous or {}).get("servers", {})},
         }
         united["personas"] = _with_record([first, *manifests])
         if united != previous:
             write_manifest(out, united)
-    added, improved, duplicates, known, damaged = totals
-    requests, remaining = _progress(out)
-    return MergeSummary(added, improved, duplicates, known, damaged, requests, remaining, out)
+    added, improved, duplicates, known, read_anew, damaged = totals
+    return _with_progress(MergeSummary(added, improved, duplicates, known, damaged, 0, 0, out, read_anew))
 
 
-def _progress(run: Path) -> tuple[int, int]:
-    """How many requests a run has, and how many are without a final reply."""
-    manifest = manifest_of(run)
-    with Journal(run, read_only=True) as journal:
-        return manifest["requests"]["count"], journal.remaining()
+def _with_progress(summary: MergeSummary) -> MergeSummary:
+    """With how many requests there are now, how many are without a final reply, and which of these are in batches."""
+    manifest = manifest_of(summary.path)
+    with Journal(summary.path, read_only=True) as journal:
+        return summary._replace(
+            requests=manifest["requests"]["count"], remaining=journal.remaining(), in_batches=tuple(journal.elsewhere())
+        )
+
+
+class _Part(NamedTuple):
+    """A run whose batches `out` waits for."""
+
+    run_key: str
+    run: str
+
+
+def _note_elsewhere(
+    journal: Journal,
+    part: _Part,
+    keys: Sequence[str],
+    *,
+    known: Sequence[tuple[str, str, str]] = (),
+    replace: bool = False,
+) -> None:
+    """Note in `out` what a run has in batches.
+
+    Args:
+        journal: of `out`.
+        part: the run.
+        keys: of its requests in batches.
+        known: rows of its own table `elsewhere`, where it is itself a merge.
+        replace: whether what was noted of the run before no longer holds.
+    """
+    with journal.transaction() as connection:
+        if replace:
+            connection.execute("DELETE FROM elsewhere WHERE run_key = ?", (part.run_key,))
+        rows = [*known, *((key, *part) for key in keys)]
+        connection.executemany("INSERT OR REPLACE INTO elsewhere (key, run_key, run) VALUES (?, ?, ?)", rows)
+
+
+def _bring_kept(run: Path, out: Path) -> None:
+    """Copy the files of replies that were paid for and that the run did not ask for when they came."""
+    for path in (run / FOLDER).glob("*.kept.jsonl"):
+        (out / FOLDER).mkdir(exist_ok=True)
+        scratch = out / FOLDER / "kept.part"
+        shutil.copyfile(path, scratch)
+        scratch.replace(out / FOLDER / path.name)
 
 
 def _check_same(one: Path, first: Mapping[str, Any], run: Path, other: Mapping[str, Any], same_questions: bool) -> None:
@@ -223,14 +295,15 @@ def _take_all(journal: Journal, source: Journal) -> list[int]:
             # What a run has replaced stays so, also where `out` has it as a reply from before.
             connection.execute("DELETE FROM replies WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
             _keep(connection, "replaced")
-    totals = [0] * 5
+    parsed, own = (float(each.noted(PARSED_AT) or 0) for each in (source, journal))
+    totals = [0] * 6
     for rows in source.records("replies"):
         damaged = [row for row in rows if not row[-1]]
         if damaged:
             with _incoming(journal, damaged) as connection:
                 _keep(connection, "set_aside")
         with _incoming(journal, [row for row in rows if row[-1]]) as connection:
-            totals = [a + b for a, b in zip(totals, [*_take(connection), len(damaged)], strict=True)]
+            totals = [a + b for a, b in zip(totals, [*_take(connection, parsed > own), len(damaged)], strict=True)]
     return totals
 
 
@@ -249,21 +322,40 @@ def _keep(connection: sqlite3.Connection, table: str) -> None:
     connection.execute(f"INSERT INTO {table} ({FIELDS}) SELECT {FIELDS} FROM incoming WHERE NOT ({known})")
 
 
-def _take(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
-    """Let the incoming records be replies, where they are better; returns (added, improved, duplicates, known)."""
+def _take(connection: sqlite3.Connection, is_read_later: bool) -> tuple[int, int, int, int, int]:
+    """Let the incoming records be replies, where they are better.
+
+    Args:
+        connection: to the journal of `out`.
+        is_read_later: whether the incoming records were parsed after those that are there.
+
+    Returns:
+        (added, improved, duplicates, known, read anew).
+    """
 
     def count(statement: str) -> int:
         return connection.execute(statement).rowcount
 
     # A damaged copy of a reply that has now come whole.
     count("DELETE FROM set_aside WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
+    read_anew = 0
+    if is_read_later:
+        again = (
+            f"FROM incoming WHERE {_SAME.format(one='incoming', other='replies')} AND incoming.raw IS replies.raw "
+            "AND incoming.usage IS replies.usage AND incoming.detail IS replies.detail "
+            "AND incoming.checksum != replies.checksum"
+        )
+        read_anew = count(
+            f"UPDATE replies SET ({_READING}) = (SELECT {_READING} {again}) "
+            f"WHERE key IN (SELECT key FROM incoming) AND EXISTS (SELECT 1 {again})"
+        )
     known = count(f"DELETE FROM incoming WHERE {_AMONG.format(table='replies')} OR {_AMONG.format(table='replaced')}")
     (duplicates,) = connection.execute(
         "SELECT count(*) FROM replies JOIN incoming USING (key) "
         "WHERE replies.status != 'failed' AND incoming.status != 'failed'"
     ).fetchone()
     of_replies = ", ".join(f"replies.{name}" for name in FIELDS.split(", "))
-    count(f"INSERT INTO replaced ({FIELDS}) SELECT {of_replies} {_BEATEN} AND replies.usage IS NOT NULL")
+    count(f"INSERT INTO replaced ({FIELDS}) SELECT {of_replies} {_BEATEN} AND {_WORTH_KEEPING.format(table='replies')}")
     improved = count(f"DELETE FROM replies WHERE key IN (SELECT incoming.key {_BEATEN})")
     inserted = count(
         f"INSERT INTO replies ({FIELDS}) SELECT {FIELDS} FROM incoming "
@@ -271,6 +363,6 @@ def _take(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
     )
     count(
         f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} FROM incoming "
-        f"WHERE usage IS NOT NULL AND NOT {_AMONG.format(table='replies')}"
+        f"WHERE {_WORTH_KEEPING.format(table='incoming')} AND NOT {_AMONG.format(table='replies')}"
     )
-    return inserted - improved, improved, duplicates, known
+    return inserted - improved, improved, duplicates, known, read_anew

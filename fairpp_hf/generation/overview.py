@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.generation.batch import Unfinished, unfinished_batches
+from fairpp_hf.generation.batch.ledger import Unfinished, unfinished_in
+from fairpp_hf.generation.commands import command_for
+from fairpp_hf.generation.database import is_damage
 from fairpp_hf.generation.journal import Journal, Spending, text_of
 from fairpp_hf.generation.records import (
     ANSWER_COLUMNS,
@@ -91,6 +93,8 @@ class Overview(NamedTuple):
     """Names that servers gave their model, to number of replies."""
     unfinished: Unfinished | None
     """Batches at the provider, and the requests in them; None where the journal's file is damaged."""
+    elsewhere: tuple[tuple[str, int], ...]
+    """Runs merged into this one that wait for batches, and how many of this one's requests are in them."""
     examples: tuple[Example, ...]
 
     def table(self) -> str:
@@ -99,6 +103,7 @@ class Overview(NamedTuple):
 
     def _parts(self) -> Iterator[list[str]]:
         asked, answered = sum(self.asked.values()), sum(self.answered.values())
+        command = command_for(self.path)
         how = f"{self.samples} samples" if self.samples > 1 else "1 sample"
         how += ", both orders" if self.swap else ", one order"
         how += f", shard {self.shard}" if self.shard else ""
@@ -110,14 +115,19 @@ class Overview(NamedTuple):
         if self.unfinished and self.unfinished.requests:
             head.append(
                 f"{self.unfinished.requests:,} requests are in {self.unfinished.batches:,} batches at the provider. "
-                "`fairpp generate --batch` collects them."
+                f"`{command} --batch` collects them."
             )
+        head += [
+            f"{count:,} requests are in batches of {part}, which was merged into this run. Once that has collected them, "
+            "merge it again."
+            for part, count in self.elsewhere
+        ]
         if self.damaged:
-            head.append(f"{self.damaged:,} damaged records are not counted. `fairpp generate` asks them again.")
+            head.append(f"{self.damaged:,} damaged records are not counted. `{command}` asks them again.")
         if self.cut_short:
             head.append(
-                "The journal's file is damaged: only the replies before the damage are counted. `fairpp generate` on this "
-                "run again saves what can be read and asks the rest."
+                f"The journal's file is damaged: only the replies before the damage are counted. `{command}` saves what can "
+                "be read and asks the rest."
             )
         yield head
         yield [self._personas()]
@@ -142,7 +152,7 @@ class Overview(NamedTuple):
     def _figures(self) -> list[str]:
         spent = self.spending
         lines = []
-        if spent and (spent.input_tokens or spent.output_tokens):
+        if spent and (spent.input_tokens or spent.output_tokens or spent.unpriced):
             cost = known_cost(spent)
             price = "at unknown cost" if cost is None else dollars(cost)
             more = f" and {spent.unpriced:,} replies of unknown price" if spent.unpriced and cost is not None else ""
@@ -190,15 +200,18 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
     personas = list(manifest["personas"]["portraits"])
     samples, orders = manifest["samples"], 1 + manifest["swap"]
     each = manifest["requests"]["count"] // len(personas)
-    with Journal(run, read_only=True) as journal, journal.snapshot():
+    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
         check_set_up(run, journal, manifest)
         asked = _asked(journal, manifest["shard"], len(personas) * each)
         read = _read(journal)
         shown = _examples(journal, read, examples)
+        spending, unfinished, elsewhere = None, None, []
         try:
-            spending, unfinished = journal.spending(), unfinished_batches(run)
-        except sqlite3.DatabaseError:
-            read, spending, unfinished = read._replace(cut_short=True), None, None
+            spending, unfinished, elsewhere = journal.spending(), unfinished_in(connection), journal.elsewhere()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            read = read._replace(cut_short=True)
     persona = read.position // each
     counts = np.zeros((len(personas), len(STATUSES)), np.int64)
     np.add.at(counts, (persona, read.status), 1)
@@ -230,7 +243,7 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         damaged=read.damaged,
         cut_short=read.cut_short,
         spending=spending,
-        order_effect=_order_effect(cell, read, len(asked) // samples) if manifest["swap"] else None,
+        order_effect=_order_effect(cell, read, len(asked) // samples, samples) if manifest["swap"] else None,
         sample_agreement=_sample_agreement(cell, read, len(asked) // samples) if samples > 1 else None,
         against_majority=dict(zip(personas, against, strict=True)),
         pairwise=dict(zip(personas, pairwise, strict=True)),
@@ -238,6 +251,7 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         servers=manifest["servers"],
         models=read.models,
         unfinished=unfinished,
+        elsewhere=tuple(elsewhere),
         examples=shown,
     )
 
@@ -263,7 +277,9 @@ def _read(journal: Journal) -> _Replies:
         nonlocal cut_short
         try:
             yield from journal.rows(*ANSWER_COLUMNS, "latency_s", _MODEL)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
             cut_short = True
 
     def convert(rows: list[tuple[Any, ...]]) -> tuple[NDArray[Any], ...]:
@@ -302,16 +318,17 @@ def _examples(journal: Journal, read: _Replies, number: int) -> tuple[Example, .
     return tuple(examples)
 
 
-def _order_effect(cell: NDArray[np.int64], read: _Replies, orders: int) -> OrderEffect | None:
+def _order_effect(cell: NDArray[np.int64], read: _Replies, orders: int, samples: int) -> OrderEffect | None:
     """Of the mean votes in either order.
 
     Args:
         cell: (n,), number of the record and order that each reply belongs to.
         read: the replies.
         orders: number of cells.
+        samples: replies a cell.
     """
     valid = np.bincount(cell, read.status == STATUSES.index("ok"), orders)
-    vote = votes(read.status, read.answer, read.probabilities)
+    vote = votes(read.status, read.answer, read.probabilities, samples)
     sums = np.stack([np.bincount(cell, vote[:, option], orders) for option in range(len(OPTION_LETTERS))], axis=1)
     both = (valid.reshape(-1, 2) > 0).all(axis=1)
     if not both.any():

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fairpp_hf.generation.commands import command_for, home_of
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import FILE_NAME, read_manifest
 from fairpp_hf.generation.plan import questions_digest
@@ -119,8 +120,9 @@ def combine_replies(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Make one record of all the replies of a persona to a question. Where there is but one, it is the record.
 
-    A valid reply counts with its option probabilities if it has some, else as one vote for its answer. The record's
-    probabilities are the mean over the samples of an order, and then over the orders, so that both orders count alike
+    Of one sample, a valid reply counts with its option probabilities if it has some, else as one vote for its answer. Of
+    several, each valid one is a vote: they are asked for the frequencies of the answers, of which the probabilities of one
+    first token, the same in every sample, say nothing more. The record's probabilities are the mean over the samples of an order, and then over the orders, so that both orders count alike
     however many of their samples are valid. The most probable option is the answer; a tie for the first place is none
     (`invalid`, probabilities kept). Where an order has no valid reply at all, the record has no answer either, since one
     from the other order alone would carry the bias of the options' places: its status is then the most frequent one among
@@ -148,7 +150,7 @@ def combine_replies(
     probabilities = probabilities[kept].reshape(*shape, 3)
 
     replies = (status == _OK).sum(axis=2)
-    total = votes(status, answer, probabilities).sum(axis=2)
+    total = votes(status, answer, probabilities, samples).sum(axis=2)
     mean = (total / np.maximum(replies, 1)[..., None]).mean(axis=1)
     undecided = tied(mean)
     without = replies == 0
@@ -163,19 +165,20 @@ def combine_replies(
 
 
 def votes(
-    status: NDArray[np.int64], answer: NDArray[np.int64], probabilities: NDArray[np.float64]
+    status: NDArray[np.int64], answer: NDArray[np.int64], probabilities: NDArray[np.float64], samples: int
 ) -> NDArray[np.float64]:
-    """What each reply counts for each option.
+    """What each reply counts for each option, as in `combine_replies`.
 
     Args:
         status: (...), indices into `STATUSES`.
         answer: (...), 0..2 or -1.
         probabilities: (..., 3), NaN where there are none.
+        samples: replies an order.
 
     Returns:
         (..., 3): the probabilities of a valid reply, or 1 for its answer; 0 for one that is not valid.
     """
-    missing = np.isnan(probabilities).any(axis=-1, keepdims=True)
+    missing = np.isnan(probabilities).any(axis=-1, keepdims=True) | (samples > 1)
     vote = np.where(missing, answer[..., None] == np.arange(len(OPTION_LETTERS)), probabilities)
     vote[status != _OK] = 0
     return vote
@@ -250,10 +253,11 @@ def manifest_of(run: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(run) if run.is_dir() else None
     if manifest is None:
+        command = command_for(run)
         raise FileNotFoundError(
-            f"run must be a directory that `fairpp generate` has written; got {run}"
+            f"run must be a directory that `{command.partition(' --run')[0]}` has written; got {run}"
             f"{f' without {FILE_NAME}' if run.is_dir() else ', which is no directory'}. "
-            f"Run `fairpp generate --run {run} --respondent ...` first."
+            f"Run `{command} {'--respondent' if home_of(run) == run else '--storyteller'} ...` first."
         )
     return manifest
 
@@ -267,7 +271,7 @@ def check_set_up(run: Path, journal: Journal, manifest: Mapping[str, Any]) -> No
     if journal.requests_digest() != manifest["requests"]["digest"]:
         raise ValueError(
             f"A run's journal and manifest must be of the same requests; got different ones in {run}. "
-            "`fairpp generate` was cut short while it set the run up. Run it again."
+            f"The run was cut short while it was set up. Run `{command_for(run)}` again."
         )
 
 
@@ -287,7 +291,7 @@ def intact_parts(
 def _warn_of_damage(run: Path, damaged: int) -> None:
     if damaged:
         logger.warning(
-            "%d damaged records of %s are left out. Run `fairpp generate` on this run again to ask them.", damaged, run
+            "%d damaged records of %s are left out. Run `%s` again to ask them.", damaged, run, command_for(run)
         )
 
 
@@ -357,7 +361,7 @@ def check_questions(run: Path, manifest: Mapping[str, Any], questions: pa.Table,
         got = f"unknown ones such as {unknown[0]!r}" if unknown else "another wording"
         raise ValueError(
             f"A run's questions must be those of this table; got {got} in {run}. The answers belong to what was asked. "
-            "Pass the table that the run asked as `questions`, or run `fairpp generate` on it again."
+            f"Pass the table that the run asked as `questions`, or run `{command_for(run)}` again."
         )
     return rows
 

@@ -1,6 +1,7 @@
 """Reads the stored replies of a run again, for nothing: after a change of the rules by which an answer is read."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairpp_hf.generation.database import CHECKSUM_FIELDS, checksum
+from fairpp_hf.generation.database import CHECKSUM_FIELDS, PARSED_AT, checksum
 from fairpp_hf.generation.journal import Journal, RunLock, text_of
 from fairpp_hf.generation.plan import shown_options
 from fairpp_hf.generation.records import check_questions, check_set_up, manifest_of
@@ -72,6 +73,7 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
             return _parse(run, journal, manifest, questions, dry_run=True)
     with RunLock(run), Journal(run) as journal:
         summary = _parse(run, journal, manifest, questions, dry_run=False)
+        journal.note(PARSED_AT, str(time.time()))  # a merge takes the readings of the run that was read last
         return summary._replace(damaged=summary.damaged + journal.set_aside)
 
 

@@ -1,5 +1,6 @@
 """The lock of a run's directory."""
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -53,9 +54,17 @@ class RunLock:
                 "pay for the same replies. Use a folder on another disk."
             ) from error
         if not self._shared:
-            self._file.truncate(0)
-            self._file.write(f"{os.getpid()} on {socket.gethostname()}")
-            self._file.flush()
+            try:
+                self._file.truncate(0)
+                self._file.write(f"{os.getpid()} on {socket.gethostname()}")
+                self._file.flush()
+            except OSError as error:
+                with contextlib.suppress(OSError):  # of what was not written
+                    self._file.close()
+                raise OSError(
+                    f"A run's lock must be writable; got {error} at {self._path}. Make room, then run the same "
+                    "command again."
+                ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

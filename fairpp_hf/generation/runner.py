@@ -1,5 +1,7 @@
-"""Asks every persona every question, once: what a run has is kept, what it lacks is asked."""
+"""Asks every persona every question, as often as the run is to: what it has is kept, what it lacks is asked."""
 
+import contextlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +11,21 @@ import numpy as np
 import pyarrow as pa
 
 from fairpp_hf.generation.asking import ask, ask_in_batches, run_to_end
-from fairpp_hf.generation.budget import Budget, BudgetReached, check_max_cost, check_spent, over_budget
+from fairpp_hf.generation.budget import (
+    Budget,
+    BudgetReached,
+    check_max_cost,
+    check_spent,
+    is_paid_for,
+    most_of_one,
+    over_budget,
+    price_earlier,
+    warn_if_over,
+)
+from fairpp_hf.generation.commands import home_of
 from fairpp_hf.generation.estimate import RequestTokens, measured_tokens
 from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
 from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, check_respondent
 from fairpp_hf.generation.prices import Prices
@@ -41,6 +55,8 @@ from fairpp_hf.respondents.openai import OpenAIRespondent
 if TYPE_CHECKING:
     from fairpp_hf.generation.batch import BatchLimits
 
+logger = logging.getLogger(__name__)
+
 __all__ = ["BudgetReached", "RunInterrupted", "RunSummary", "generate"]
 
 
@@ -58,6 +74,7 @@ def generate(
     max_cost: float | None = None,
     batch: "BatchLimits | None" = None,
     stories: bool = False,
+    part_of_scenarios: bool = False,
     progress: bool = True,
 ) -> RunSummary:
     """Ask each persona each question and keep the replies in the run's directory.
@@ -81,17 +98,19 @@ def generate(
         shard: the part of the requests that is asked here, where several machines share them; None for all.
         prices: of the model, of `load_prices`. Each reply's cost is kept with it; None where it is unknown.
         max_cost: USD, above 0, that all replies of the run may cost together, those of earlier calls included. It holds to
-            within what is in flight. What a request cost that failed, such as by a time-out, no client can know: it is not
-            counted.
+            within what is in flight, and a log line says by how much it was exceeded. What a request cost that failed, such
+            as by a time-out, no client can know: it is not counted.
         batch: ask by the OpenAI Batch API, within these limits.
         stories: whether the respondent tells stories, whose `ok` replies have no answer.
+        part_of_scenarios: whether the run is a part of a run's scenarios, which `fairpp scenarios` alone may ask.
         progress: whether to show a progress bar.
 
     Returns:
         `RunSummary`.
 
     Raises:
-        ValueError: something about the arguments is wrong, or the run has cost more than `max_cost`; nothing has been asked.
+        ValueError: something about the arguments is wrong, the run has cost more than `max_cost`, or `run` is a part of
+            another run's scenarios; nothing has been asked.
         RuntimeError: another process is writing to the run.
         BudgetReached: the next request could go over `max_cost`. Replies are kept.
         RespondentStopped: the respondent cannot go on, because of a rejected key for instance. Replies are kept.
@@ -104,58 +123,72 @@ def generate(
     check_max_cost(max_cost, prices, respondent.name)
     if batch is not None and not isinstance(respondent, OpenAIRespondent):
         raise ValueError(f"batch must come with an openai respondent; got {respondent.name!r}. Leave it out.")
+    _check_samples(samples, respondent)
     plan = RequestPlan(personas, questions, samples=samples, swap=swap)
     check_directory(run)
-    previous = read_manifest(run)
-    check_journal_exists(run, previous)
+    if not part_of_scenarios:
+        _check_no_scenarios(run)
     run.mkdir(parents=True, exist_ok=True)
-    with RunLock(run), Journal(run, stories=stories) as journal:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(RunLock(run))
+        previous = read_manifest(run)
+        check_journal_exists(run, previous)
+        journal = stack.enter_context(Journal(run, stories=stories))
         check_journal_filled(journal, previous)
         keys, run_key = set_up(run, journal, plan, respondent, personas, selection or {}, shard, previous)
         pending = np.array(journal.pending(), np.int64)
         mine = _of_shard(shard, keys)
         positions: Any = pending[mine[pending]]  # a sequence of int
         total = int(mine.sum())
-        needs_tokens = batch is not None or prices is not None
-        tokens = RequestTokens(plan, measured_tokens(run, plan, previous, respondent) if needs_tokens else None)
+        needs_tokens = batch is not None or max_cost is not None
+        measured = measured_tokens(run, plan, previous, respondent) if needs_tokens else None
+        tokens = RequestTokens(plan, measured, stories=stories)
+        if prices and journal.spending().unpriced:
+            price_earlier(journal, prices)
+        before = journal.spending()
         budget = None
-        spent = journal.spending().cost_usd if prices else None
-        if max_cost is not None and prices and spent is not None and len(positions):
-            check_spent(max_cost, spent, run)
-            asked_tokens, written_tokens = (float(part.max()) for part in tokens.at(positions))
-            guess = prices.of_tokens(asked_tokens, written_tokens, batch=batch is not None)
-            budget = Budget(max_cost, spent, guess, prices, batch=batch is not None)
-        if batch is None and len(positions) and isinstance(respondent, OpenAIRespondent):
-            _check_no_batches(run)
+        if max_cost is not None and prices and len(positions):
+            check_spent(max_cost, before.cost_usd, run)
+            guess = prices.of_tokens(*most_of_one(tokens, positions, respondent), batch=batch is not None)
+            budget = Budget(max_cost, before.cost_usd, guess, prices, batch=batch is not None)
+            if before.unpriced:
+                logger.warning(
+                    "The %s earlier replies of %s whose price is unknown do not count for max_cost.",
+                    f"{before.unpriced:,}",
+                    run,
+                )
+        if len(positions) and isinstance(respondent, OpenAIRespondent):
+            from fairpp_hf.generation.batch.ledger import check_not_in_batches
+
+            check_not_in_batches(run, by_batches=batch is not None)
         waiting = Waiting(plan, positions, budget)
         waiting_keys = WaitingKeys(plan, positions, keys)
         served = ServedModel(run, journal.served_model())
-        asked, has_reply = 0, bytearray(len(positions))
-        bar = CostBar(respondent.name, total, total - len(positions), spent, progress)
+        came = bytearray(len(positions))  # 0 no reply yet, 1 one that failed, 2 a final one
+        bar = CostBar(respondent.name, total, total - len(positions), before if prices else None, progress)
 
         def save(replies: Sequence[tuple[int, Reply]]) -> None:
-            nonlocal asked
             costs = [prices.cost_of(reply) if prices else None for _, reply in replies]
             journal.record([(waiting_keys[index], reply) for index, reply in replies], costs)
             if batch is not None:
                 waiting.pay(reply for _, reply in replies)
             served.compare(reply for _, reply in replies)
             # A request whose reply failed may be asked again, by another batch of the same call.
-            new = sum(not has_reply[index] for index, _ in replies)
-            for index, _ in replies:
-                has_reply[index] = True
-            bar.add(new, costs)
-            asked += new
+            new = sum(not came[index] for index, _ in replies)
+            for index, reply in replies:
+                came[index] = max(came[index], 1 if reply.status == "failed" else 2)
+            unpriced = sum(cost is None and is_paid_for(reply) for (_, reply), cost in zip(replies, costs, strict=True))
+            bar.add(new, costs, unpriced)
 
-        def summary() -> RunSummary:
+        def summary(stopped: bool = True) -> RunSummary:
             counts = status_counts(journal, list(plan.portraits))
             in_all = totals(counts)
             is_all_ok = sum(in_all.values()) == in_all["ok"]
             spending = journal.spending()
             return RunSummary(
-                asked=asked,
+                asked=len(came) - came.count(0),
                 reused=total - len(positions),
-                remaining=len(positions) - asked,
+                remaining=len(came) - came.count(2) if stopped else 0,
                 counts=in_all,
                 personas=counts,
                 groups={} if is_all_ok else status_counts_by_group(journal, plan.questions),
@@ -173,7 +206,7 @@ def generate(
             if len(positions):
                 with bar:
                     if batch is None:
-                        signal_number = run_to_end(ask(respondent, waiting, save))
+                        signal_number = run_to_end(lambda signals: ask(respondent, waiting, save, signals))
                     else:
                         from fairpp_hf.generation.batch import ask_in_batches as submit
 
@@ -191,29 +224,38 @@ def generate(
                             affordable=lambda chunk: len(chunk) if budget is None else budget.fitting(len(chunk)),
                             tell=bar.write,
                         )
-                        signal_number = run_to_end(ask_in_batches(work, waiting))
+                        signal_number = run_to_end(lambda signals: ask_in_batches(work, waiting, signals))
                 if signal_number is not None:
                     raise RunInterrupted(summary(), signal_number)
-                if budget is not None and asked < len(positions):
+                if budget is not None and budget.reached:
                     raise over_budget(budget, summary())
         except BudgetReached:
             raise
         except RespondentStopped as error:
-            done = total - len(positions) + asked
+            done = total - len(came) + came.count(2)
             raise RespondentStopped(f"{error} {done:,} of {total:,} requests have a reply in {run}.") from error
-        return summary()
+        finally:
+            if budget is not None:
+                warn_if_over(budget, run)
+        return summary(stopped=False)
 
 
-def _check_no_batches(run: Path) -> None:
-    """What is in batches is bought already: asking it here would buy it twice."""
-    from fairpp_hf.generation.batch import unfinished_batches
-
-    batches, requests = unfinished_batches(run)
-    if requests:
+def _check_samples(samples: int, respondent: Respondent) -> None:
+    if samples > 1 and respondent.settings.get("temperature") == 0:
         raise ValueError(
-            f"A run with batches at the provider must go on by batches; got {requests:,} requests in {batches:,} "
-            f"unfinished batches of {run}. Their answers are bought already. Collect them first: the same command with "
-            "--batch, or batch=BatchLimits()."
+            f"samples above 1 must come with a temperature above 0; got {samples} samples at temperature 0, which are paid "
+            "for one by one and all alike. Make the respondent with temperature=0.7, or leave out samples."
+        )
+
+
+def _check_no_scenarios(run: Path) -> None:
+    """An ordinary run in the place of scenarios would ask others than the stories, and what they cost would be lost."""
+    manifest = read_manifest(run)
+    is_told = manifest is not None and manifest["respondent"]["settings"].get("kind") == "storyteller"
+    if is_told or (run / "scenarios.parquet").exists() or (run / "stories" / MANIFEST).exists():
+        raise ValueError(
+            f"run must not be a part of scenarios; got {run}. To go on with them, run "
+            f"`fairpp scenarios --run {home_of(run)}`; to ask the questions themselves, pass another --run."
         )
 
 

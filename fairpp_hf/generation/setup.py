@@ -10,6 +10,7 @@ from fairpp_hf.generation import manifest as manifest_module
 from fairpp_hf.generation.journal import Journal, served_model_in
 from fairpp_hf.generation.manifest import differences, new_manifest, write_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, questions_digest
+from fairpp_hf.generation.salvage import is_half_salvaged
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.base import HasAddress, Reply, Respondent
@@ -65,7 +66,8 @@ def set_up(
         samples=plan.samples,
         swap=plan.swap,
         shard=shard,
-        run_key=(previous or {}).get("run_key"),
+        # The journal's counts: it alone is read and written under the run's lock.
+        run_key=journal.run_key((previous or {}).get("run_key")),
     )
     changes = differences(previous, manifest) if previous else []
     if changes:
@@ -145,12 +147,13 @@ def check_directory(run: Path) -> None:
 
 
 def check_journal_exists(run: Path, previous: dict[str, Any] | None) -> None:
-    """Check that a run with a manifest has the file of its journal.
+    """Check that a run with a manifest has the file of its journal, or one whose repair is to be finished.
 
     Raises:
         OSError: it has none.
     """
-    if previous is not None and not (run / journal_module.FILE_NAME).exists():
+    path = run / journal_module.FILE_NAME
+    if previous is not None and not path.exists() and not is_half_salvaged(path):
         raise _journal_gone(run)
 
 

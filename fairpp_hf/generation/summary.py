@@ -34,7 +34,7 @@ class RunSummary(NamedTuple):
     cost_usd: float | None
     """What every reply cost that the run has ever had; None where the price of none is known."""
     unpriced: int
-    """Replies with tokens and without a price, which are not in `cost_usd`."""
+    """Replies that a server sent and whose cost is unknown, which are not in `cost_usd`."""
     input_tokens: int
     """Of every reply that the run has ever had."""
     output_tokens: int
@@ -64,8 +64,8 @@ class RunSummary(NamedTuple):
         return "\n".join(parts)
 
     def spending(self) -> str:
-        """Tokens and cost of the whole run in a sentence; empty where no reply has tokens."""
-        if not self.input_tokens and not self.output_tokens:
+        """Tokens and cost of the whole run in a sentence; empty where nothing was spent."""
+        if not self.input_tokens and not self.output_tokens and not self.unpriced:
             return ""
         tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens in the whole run"
         if self.cost_usd is None:
@@ -118,7 +118,7 @@ def status_counts_by_group(journal: Journal, questions: pa.Table) -> dict[str, d
 
 
 def known_cost(spending: Spending) -> float | None:
-    """USD, or None where no price is known of any reply that has tokens."""
+    """USD, or None where there are replies of unknown price alone."""
     return None if spending.unpriced and not spending.cost_usd else spending.cost_usd
 
 

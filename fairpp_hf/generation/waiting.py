@@ -12,6 +12,9 @@ from fairpp_hf.respondents.base import Reply, Request
 class Waiting(Sequence[Request]):
     """Some requests of a plan; iterating over them ends early once `stopped` is set, or where the next is over the budget.
 
+    What is in flight may turn out cheaper than it was counted, and make room. A respondent that has something in flight
+    therefore asks `has_room` before it takes a request, and waits for a reply where there is none.
+
     Args:
         plan: all requests.
         positions: which of them, such as an int64 array.
@@ -30,6 +33,10 @@ class Waiting(Sequence[Request]):
     def over_budget(self) -> bool:
         """Whether the iteration ended since the budget had no room for the next request."""
         return self._budget is not None and self._budget.reached
+
+    def has_room(self) -> bool:
+        """Whether taking a request would give one, as far as the budget goes; True also where there is none to give."""
+        return self.stopped or self._budget is None or self._budget.fits()
 
     def pay(self, replies: Iterable[Reply]) -> None:
         """Count what came in the budget; before the next request is taken, so that it has the room which is left."""

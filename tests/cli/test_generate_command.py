@@ -57,17 +57,22 @@ def test_a_second_process_is_refused_and_a_signal_stops_the_first_cleanly(tmp_pa
         second = start(run, server.base_url)
         # While the second starts up, the first must not finish: it is frozen, and its calls with it.
         os.kill(first.pid, signal.SIGSTOP)
-        calls = server.total
-        out, err = second.communicate(timeout=60)
-        assert (second.returncode, out) == (1, "")
-        assert err == (
-            f"fairpp generate: A run must be written by one process at a time; got {run} in use by process {first.pid} "
-            f"on {socket.gethostname()}. Wait until it ends, or stop it, or use another --run.\n"
-        )
-        assert server.total <= calls + CONCURRENCY
-        first.send_signal(signal.SIGTERM)
-        os.kill(first.pid, signal.SIGCONT)
-        out, err = first.communicate(timeout=60)
+        try:
+            calls = server.total
+            out, err = second.communicate(timeout=60)
+            assert (second.returncode, out) == (1, "")
+            assert err == (
+                f"fairpp generate: A run must be written by one process at a time; got {run} in use by process {first.pid} "
+                f"on {socket.gethostname()}. Wait until it ends, or stop it, or use another --run.\n"
+            )
+            assert server.total <= calls + CONCURRENCY
+            first.send_signal(signal.SIGTERM)
+            os.kill(first.pid, signal.SIGCONT)
+            out, err = first.communicate(timeout=60)
+        finally:
+            for process in (first, second):
+                process.kill()  # also one that is frozen still
+                process.wait()
         assert first.returncode == 128 + signal.SIGTERM, err
         # Everything in flight was waited for and kept.
         assert server.completed == server.total == len(load_run(run)) < REQUESTS
@@ -270,7 +275,7 @@ def test_a_cap_stops_says_what_was_spent_and_a_higher_one_goes_on(tmp_path: Path
     is larger, and has no room in a smaller cap."""
     run = tmp_path / "run"
     with LoopbackServer() as server:
-        priced = openai_command(run, server, "--price", 1, 10, "--concurrency", 3)
+        priced = openai_command(run, server, "--price", 1, 10, "--concurrency", 3, "--max-tokens", 8)
         assert main([*priced, "--max-cost", "0.0006"]) == 0
         assert server.total == 21
         capsys.readouterr()
@@ -357,6 +362,48 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
     assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
 
 
+def test_batches_that_are_given_up_are_bought_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "BatchLimits", partial(batch.BatchLimits, poll_s=60))
+    with BatchServer(letter_by_hash, polls=3) as server:
+        command = openai_command(tmp_path, server)
+
+        def stop(name: str, _: int) -> Fault | None:
+            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGTERM)) if name == "POST /batches" else None
+
+        server.fault = stop
+        assert main([*command, "--batch"]) == 128 + signal.SIGTERM
+        capsys.readouterr()
+        assert main(command) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "fairpp generate: A run with batches at the provider must go on by batches; got 20 requests in 1 unfinished "
+            f"batches of {tmp_path}. Their answers are bought already. Collect them first: the same command with --batch, "
+            "or batch=BatchLimits(). Where the provider has lost them, --forget-batches buys them again."
+        )
+        assert server.total == 1
+        assert main([*command, "--forget-batches"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == (
+            "Gave up batches with 20 requests, which will be bought again."
+        )
+        assert server.total == 21
+    assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
+
+
+def test_a_reply_is_waited_for_as_long_as_the_user_says(tmp_path: Path) -> None:
+    slow = []
+
+    def answer(call: Call) -> Served:
+        slow.append(call)
+        return Served("A", delay_s=5.0 if len(slow) == 3 else 0.0)
+
+    with LoopbackServer(answer) as server:
+        started = time.monotonic()
+        assert main(openai_command(tmp_path, server, "--timeout", 0.5, "--concurrency", 1)) == 0
+        assert time.monotonic() - started < 5
+        assert server.total == 22
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -394,6 +441,11 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
         (
             ["--respondent", "survey", "--max-cost", "2"],
             "--max-cost must come with --respondent openai; got --respondent survey. Leave it out.",
+        ),
+        ([*SERVER, "--timeout", "0"], "timeout_s must be above 0; got 0.0."),
+        (
+            ["--respondent", "survey", "--forget-batches"],
+            "--forget-batches must come with --respondent openai; got --respondent survey. Leave it out.",
         ),
         ([*SERVER, "--samples", "0"], "--samples must be at least 1; got 0."),
         (

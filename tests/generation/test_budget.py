@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from generation_fixtures import FakeRespondent, personas, questions
 from loopback_batches import BatchServer, Fault
+from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.generation import RunInterrupted, RunSummary, generate
 from fairpp_hf.generation.batch import BatchLimits
@@ -74,6 +76,38 @@ def test_how_many_of_a_batch_fit() -> None:
     budget.pay(reply(4))
     assert budget.fitting(4) == 1
     assert budget.fitting(0) == 0
+
+
+def test_in_batches_a_request_counts_for_no_less_than_what_was_asked_at_once() -> None:
+    """Guessed at 1, one asked at once takes 6 tokens and so costs 6, or 3 in a batch: of 16 - 6, there is room for three.
+    Two replies of a batch at 2 each leave 6, and do not make the others cheaper than 3."""
+    budget = Budget(16.0, 0.0, 1.0, DOLLAR_A_TOKEN, batch=True)
+    assert budget.fitting(20) == 16
+    budget.pay(reply(6))
+    assert budget.fitting(20) == 3
+    budget.pay(reply(4, batch="b"))
+    budget.pay(reply(4, batch="b"))
+    assert budget.fitting(20) == 2
+
+
+def test_in_batches_the_guess_holds_until_one_has_brought_replies() -> None:
+    """The first reply, of a model that thinks, may have been a short one: 4 tokens, where the next ones may have 10."""
+    budget = Budget(24.0, 0.0, 5.0, DOLLAR_A_TOKEN, batch=True)
+    budget.pay(reply(4))
+    assert budget.fitting(20) == 4
+    budget.pay(reply(6, batch="b"))
+    assert budget.fitting(20) == 5
+
+
+def test_whether_there_is_room_is_answered_without_taking_it() -> None:
+    budget = Budget(3.0, 0.0, 2.0, DOLLAR_A_TOKEN)
+    assert budget.fits()
+    assert budget.fits()
+    assert budget.take()
+    assert not budget.fits()
+    assert not budget.reached
+    budget.pay(reply(None, "failed", error="500"))
+    assert budget.fits()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -186,17 +220,40 @@ def test_a_cap_that_has_no_room_for_one_request_asks_none(tmp_path: Path) -> Non
     assert respondent.asked == []
 
 
-def test_replies_of_unknown_price_are_named(tmp_path: Path) -> None:
-    generate(tmp_path, Paid(), personas(), questions(4), progress=False)
+def test_replies_from_before_the_price_was_known_are_priced(tmp_path: Path) -> None:
+    """8 of them at 2 dollars, one of which failed when it was paid for already, and is asked again."""
+    first = Paid(lambda request: reply(2, "failed" if request.question_id == "q3" else "ok", error="cut off"))
+    generate(tmp_path, first, personas("ann"), questions(8), progress=False)
     with Journal(tmp_path, read_only=True) as journal:
-        assert journal.spending().unpriced == 8
-    with pytest.raises(BudgetReached) as reached:
+        assert journal.spending() == (0.0, 8, 8, 8, 8)
+        before = sorted(map(repr, journal.replies()))
+    with pytest.raises(ValueError, match=r"has cost so far, \$16.00; got \$13.00"):
         ask(tmp_path, Paid(), 13.0)
-    assert "and 6 requests are left. 8 replies of unknown price are not counted. Every reply is kept;" in str(
+    with Journal(tmp_path, read_only=True) as journal:
+        assert journal.spending() == (16.0, 8, 8, 8, 0)
+        assert sorted(map(repr, journal.replies())) == before
+    with pytest.raises(BudgetReached) as reached:
+        ask(tmp_path, Paid(), 27.0)
+    assert (reached.value.summary.cost_usd, reached.value.summary.unpriced) == (26.0, 0)
+    assert reached.value.summary.set_aside == 0
+    assert ask(tmp_path, Paid(), None, prices=None).cost_usd == 26.0
+
+
+def test_replies_of_unknown_price_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What came to requests of another model may have another price."""
+    other = Paid()
+    other.settings = {"kind": "fake", "model": "other"}
+    generate(tmp_path, other, personas(), questions(4), progress=False)
+    with pytest.raises(BudgetReached) as reached:
+        ask(tmp_path, Paid(), 27.0)
+    assert caplog.messages[-1] == (
+        f"The 8 earlier replies of {tmp_path} whose price is unknown do not count for max_cost."
+    )
+    assert "and 7 requests are left. 8 replies of unknown price are not counted. Every reply is kept;" in str(
         reached.value
     )
     assert reached.value.summary.spending() == (
-        "14 input and 14 output tokens in the whole run: $12.00, and 8 replies of unknown price."
+        "21 input and 21 output tokens in the whole run: $26.00, and 8 replies of unknown price."
     )
 
 
@@ -260,13 +317,96 @@ def test_no_price_leaves_the_cost_unknown_and_not_nothing(tmp_path: Path) -> Non
     assert summary.table().splitlines()[-1] == "20 input and 20 output tokens in the whole run, at unknown cost."
 
 
+def test_a_cheaper_reply_makes_room_while_others_are_in_flight(tmp_path: Path) -> None:
+    """The first reply has 20 tokens and the others 1: as each counts for 20, no more than four are in flight, and a fifth
+    waits for one of them and does not end the run."""
+    with LoopbackServer(
+        lambda call: Served("A", 0.01, usage={"prompt_tokens": 1 if server.completed else 20, "completion_tokens": 0})
+    ) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=1)
+        summary = generate(
+            *(tmp_path, respondent, personas(), questions(25)),
+            prices=DOLLAR_A_TOKEN,
+            max_cost=100.0,
+            progress=False,
+        )
+        assert (summary.cost_usd, summary.remaining) == (69.0, 0)
+        assert 2 <= server.most_in_flight <= 4
+
+
+@pytest.mark.parametrize(("count", "stops"), [(6, False), (20, True)])
+def test_a_cap_that_was_exceeded_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, stops: bool
+) -> None:
+    """Up to six in flight, each thought to take 2 tokens, as the first did: the others take 9, five of them 45."""
+    respondent = Paid(lambda request: reply(2 if request.question_id == "q0" else 9), concurrency=6)
+    with pytest.raises(BudgetReached) if stops else contextlib.nullcontext():
+        generate(
+            *(tmp_path, respondent, personas("ann"), questions(count)),
+            prices=DOLLAR_A_TOKEN,
+            max_cost=30.0,
+            progress=False,
+        )
+    with Journal(tmp_path, read_only=True) as journal:
+        spent = journal.spending().cost_usd
+    assert spent > 30
+    assert stops or spent == 47
+    assert caplog.messages == [
+        f"The run {tmp_path} has cost ${spent:.2f}, above the $30.00 that it may cost at most: what was in flight came "
+        "dearer than what came before it."
+    ]
+
+
 # --- By the Batch API ---
+
+
+def test_the_cap_holds_where_a_model_thinks(tmp_path: Path) -> None:
+    """The first of 100 takes 20 tokens, and 20 dollars. The others think longer, at 90 tokens and 45 dollars in a batch: of
+    1000, there is room for 21. The first batch counts each with the 100 that max_tokens allow, the next ones with 45."""
+
+    def answer(call: Call) -> Served:
+        first = (call.system, call.user) == ("You are ann.", "Prompt 0?")
+        return Served("A", usage={"prompt_tokens": 10, "completion_tokens": 10 if first else 80})
+
+    with BatchServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=100)
+        with pytest.raises(BudgetReached) as reached:
+            generate(
+                *(tmp_path, respondent, personas(), questions(50)),
+                batch=BatchLimits(poll_s=0.01),
+                prices=DOLLAR_A_TOKEN,
+                max_cost=1000.0,
+                progress=False,
+            )
+        assert reached.value.summary.cost_usd == 20 + 21 * 45 == 965
+        assert sum(server.answers.values()) == 21
+
+
+def test_a_cap_that_ends_the_second_round_of_batches_is_said(tmp_path: Path) -> None:
+    """The first of ten takes 40 tokens, so that nine count for 20 dollars each in a batch: 40 + 180 are the cap. Two come
+    back busy, and have cost nothing; the seven others took 50 tokens: 40 + 7 x 25 leave no room for one more."""
+
+    def answer(call: Call) -> Served:
+        if call.user in ("Prompt 3?", "Prompt 4?") and call.number == 0:
+            return Served(status=429, error={"message": "busy"})
+        return Served("A", usage={"prompt_tokens": 39 if call.user == "Prompt 0?" else 49, "completion_tokens": 1})
+
+    with BatchServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
+        call: Any = (tmp_path, respondent, personas("ann"), questions(10))
+        options: Any = {"batch": BatchLimits(poll_s=0.01), "prices": DOLLAR_A_TOKEN, "progress": False}
+        with pytest.raises(BudgetReached, match="and 2 requests are left") as reached:
+            generate(*call, max_cost=220.0, **options)
+        summary = reached.value.summary
+        assert (summary.asked, summary.remaining, summary.cost_usd) == (10, 2, 215.0)
+        assert summary.counts["failed"] == 2
+        assert generate(*call, max_cost=300.0, **options).counts["ok"] == 10
 
 
 def test_the_cap_holds_at_the_price_of_batches(tmp_path: Path) -> None:
     """8 tokens a reply: 8 dollars for the one that is asked at once, 4 for each in a batch, so that 41 buy 1 + 8 of 10."""
     with BatchServer() as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
 
         def bought(max_cost: float) -> RunSummary:
             return generate(
@@ -291,7 +431,7 @@ def test_the_cap_holds_at_the_price_of_batches(tmp_path: Path) -> None:
 def test_what_is_in_batches_when_a_call_ends_is_not_spent_twice(tmp_path: Path) -> None:
     """A stop leaves nine requests in a batch. The next call has room for them first, and for no other."""
     with BatchServer(polls=3) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
         options: dict[str, Any] = {"prices": DOLLAR_A_TOKEN, "progress": False}
 
         def stop(name: str, _: int) -> Fault | None:

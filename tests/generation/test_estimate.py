@@ -12,6 +12,7 @@ from generation_fixtures import FakeRespondent, by_number, not_ok, personas, que
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.estimate import (
     BYTES_PER_TOKEN,
+    STORY_TOKENS,
     TOKENS_AROUND,
     Estimate,
     MeasuredTokens,
@@ -83,6 +84,14 @@ def test_by_an_oracle_request_by_request() -> None:
             assert tokens.of(request) == math.ceil(expected)
 
 
+def test_stories_are_longer_than_options() -> None:
+    """Unless earlier replies say better; as estimated, so counted by a run."""
+    plan = RequestPlan(personas(), swappable(2))
+    assert set(RequestTokens(plan, stories=True).at(np.arange(4))[1]) == {float(STORY_TOKENS)}
+    assert set(RequestTokens(plan, MeasuredTokens(5, 0.3, 2.5), stories=True).at(np.arange(4))[1]) == {2.5}
+    assert estimate(Path("none"), Served(), personas(), swappable(2), stories=True).output_tokens == 4 * STORY_TOKENS
+
+
 def test_the_replies_of_the_run_say_better(tmp_path: Path) -> None:
     generate(tmp_path, Served(counted), personas(), questions(3), prices=PRICES, progress=False)
     before = files(tmp_path)
@@ -108,6 +117,13 @@ def test_failed_requests_are_asked_again_and_other_final_ones_are_not(tmp_path: 
     answers = Served(lambda request: not_ok(statuses[int(request.question_id[1:])]))
     generate(tmp_path, answers, personas(), questions(), progress=False)
     found = estimate(tmp_path, Served(), personas(), questions())
+    assert (found.calls, found.kept) == (2, 8)
+
+
+def test_what_is_to_be_asked_again_is_counted(tmp_path: Path) -> None:
+    generate(tmp_path, Served(), personas(), questions(), progress=False)
+    keys = RequestPlan(personas(), questions()).keys(Served().settings)
+    found = estimate(tmp_path, Served(), personas(), questions(), again={keys[0], keys[7], "none of these"})
     assert (found.calls, found.kept) == (2, 8)
 
 

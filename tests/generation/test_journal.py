@@ -1,6 +1,8 @@
 import contextlib
 import errno
 import fcntl
+import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from generation_fixtures import as_first_version, not_ok, ok
 
+from fairpp_hf.generation import database
 from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock, Spending
 from fairpp_hf.respondents import Reply
 
@@ -183,6 +186,27 @@ def test_spending_counts_every_reply_ever_paid_for(tmp_path: Path) -> None:
         assert (journal.set_aside, journal.spending()) == (1, expected)
 
 
+def test_a_reply_without_tokens_that_a_server_sent_is_of_unknown_price(tmp_path: Path) -> None:
+    """Five were sent: two with a reason for their end, one of them failed, one with tokens, and one failed after a try.
+
+    Replaced by others, the failed ones stay counted. What no server sent is not, nor a failure without a reply.
+    """
+    finished = ok(0)._replace(usage=None, detail={"finish_reason": "stop"})
+    tried = not_ok("failed")._replace(detail={"error": "?", "tries": 1})
+    failed = not_ok("failed")._replace(detail={"finish_reason": "stop", "error": "a reply that is empty"})
+    never = not_ok("failed")._replace(raw=None, detail={"error": "refused"})
+    requests = asked(6)
+    replies = [finished, tried, failed, paid(10, 1), never, ok(1)._replace(usage=None)]
+    with Journal(tmp_path) as journal:
+        journal.record(list(zip(requests, replies, strict=True)))
+        assert journal.spending() == Spending(0.0, 10, 1, 5, 4)
+        with journal.transaction() as connection:
+            connection.execute("UPDATE replies SET cost_usd = 1 WHERE key = ?", (requests[1].key,))
+        assert journal.spending() == Spending(1.0, 10, 1, 5, 3)
+        journal.record([(request, paid(20, 2)) for request in (requests[1], requests[2], requests[4])], [0.5, 0.5, 0.5])
+        assert journal.spending() == Spending(2.5, 70, 7, 8, 3)
+
+
 def test_a_failed_reply_without_tokens_was_not_paid_for(tmp_path: Path) -> None:
     (request,) = asked(1)
     with Journal(tmp_path) as journal:
@@ -330,6 +354,23 @@ def test_what_was_paid_for_is_saved_from_a_damaged_journal(tmp_path: Path) -> No
         assert journal.pending() == [0]
 
 
+# --- What the journal keeps about the run ---
+
+
+def test_the_run_key_is_made_once_and_the_journals_counts(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with Journal(tmp_path / "a") as journal:
+        key = journal.run_key()
+        assert re.fullmatch("[0-9a-f]{32}", key)
+        assert journal.run_key("another") == key
+        assert journal.noted("run_key") == key
+    (tmp_path / "b").mkdir()
+    with Journal(tmp_path / "b") as journal:
+        assert journal.run_key("of the manifest") == "of the manifest"
+    with Journal(tmp_path / "b") as journal:
+        assert journal.run_key() == "of the manifest"
+
+
 # --- Damage ---
 
 
@@ -417,6 +458,64 @@ def test_a_write_ahead_log_cut_short_loses_only_its_end(tmp_path: Path) -> None:
     assert pending
     assert pending == list(range(pending[0], 40))
     assert pending[0] >= 35
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **options: real(*a, **{**options, "timeout": 0.05}))
+
+
+@pytest.mark.parametrize("holding", [("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"), ("BEGIN IMMEDIATE",)])
+def test_a_journal_in_use_is_not_damaged(tmp_path: Path, impatient: None, holding: tuple[str, ...]) -> None:
+    filled(tmp_path, 3)
+    path = tmp_path / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        for statement in holding:
+            holder.execute(statement)
+        with pytest.raises(OSError, match="writable") as error:
+            Journal(tmp_path)
+        assert str(error.value) == (
+            f"The journal must be writable; got database is locked at {path}. Earlier replies are kept. Wait until the "
+            "program ends that has it open, then run the same command again to continue."
+        )
+        if len(holding) == 2:
+            with pytest.raises(OSError, match="readable") as error, Journal(tmp_path, read_only=True) as journal:
+                journal.counts()
+            assert str(error.value) == (
+                f"The journal must be readable; got database is locked at {path}. That is no damage. Wait until the program "
+                "ends that has it open, then run the same command again."
+            )
+    assert not list(tmp_path.glob("*damaged*"))
+    with Journal(tmp_path) as journal:
+        assert len(list(journal.replies())) == 3
+
+
+def test_a_folder_that_may_not_be_written_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write everything, so that SQLite's index beside the file tells whether it tried to."""
+    filled(tmp_path, 3)
+    with Journal(tmp_path, read_only=True) as reader:
+        reader.counts()
+    for path in tmp_path.glob("journal.sqlite-*"):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)
+        with Journal(tmp_path, read_only=True) as reader:
+            assert reader.counts() == {"ann": {"ok": 3}}
+            assert [path.name for path in tmp_path.iterdir()] == ["journal.sqlite"]
+    # What a writer has not closed is read with its log, or not at all: never without its newest replies.
+    with Journal(tmp_path) as journal:
+        journal.record([(asked(1, "bob")[0], ok(0))])
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        with Journal(tmp_path, read_only=True) as reader:
+            assert len(list(reader.replies())) == 4
+        error = sqlite3.OperationalError("unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        assert str(database.cannot_read(error, journal.path)) == (
+            f"The journal must be readable; got unable to open database file at {journal.path}. That is no damage. Whoever "
+            "wrote it has not closed it, and then it can be read only by who may write in its folder. Get that right, or "
+            f"have its owner run `fairpp generate --run {tmp_path}` to its end."
+        )
 
 
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
@@ -509,6 +608,22 @@ def test_readers_share_the_lock_and_keep_writers_off(tmp_path: Path) -> None:
         pytest.raises(RuntimeError, match="must be written by one process"),
         RunLock(tmp_path),
     ):
+        pass
+
+
+def test_a_full_disk_says_so_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(socket, "gethostname", full)  # stands in for the writing of its result
+    with pytest.raises(OSError, match="must be writable") as error, RunLock(tmp_path):
+        pass
+    assert str(error.value) == (
+        f"A run's lock must be writable; got [Errno {errno.ENOSPC}] No space left on device at {tmp_path / 'run.lock'}. "
+        "Make room, then run the same command again."
+    )
+    monkeypatch.undo()
+    with RunLock(tmp_path):
         pass
 
 

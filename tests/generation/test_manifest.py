@@ -75,7 +75,9 @@ def test_no_manifest_is_none(tmp_path: Path) -> None:
 def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"A manifest must be JSON; got .* Remove the file and run `fairpp generate`"):
+    with pytest.raises(
+        ValueError, match=r"A manifest must be JSON; got .* Remove the file and run `fairpp generate --run"
+    ):
         read_manifest(tmp_path)
     path.write_text('{"format_version": 2}')
     with pytest.raises(ValueError, match="format_version") as error:

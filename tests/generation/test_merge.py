@@ -1,6 +1,9 @@
+import contextlib
 import hashlib
 import json
+import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,12 @@ import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions, shown_questions
 
 from fairpp_hf.generation import generate, load_run
+from fairpp_hf.generation.batch.ledger import Batch, Ledger, check_not_in_batches
+from fairpp_hf.generation.database import CHECKSUM_FIELDS, checksum
 from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock, Spending
 from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.merge import MergeSummary, merge_runs
+from fairpp_hf.generation.overview import overview
 from fairpp_hf.generation.records import load_replies
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.respondents import Reply, Request
@@ -283,3 +289,167 @@ def test_servers_are_united(tmp_path: Path) -> None:
         (run / "manifest.json").write_text(json.dumps({**manifest, "servers": {f"m{number}": f"http://{number}"}}))
     merge_runs(tmp_path / "out", runs)
     assert (read_manifest(tmp_path / "out") or {})["servers"] == {"m0": "http://0", "m1": "http://1"}
+
+
+# --- Batches ---
+
+
+def in_batches(run: Path, count: int | None = None) -> list[str]:
+    """Put the first so many pending requests of a run into a batch; returns their keys."""
+    with Journal(run) as journal:
+        requests = list(journal.requests())
+        chosen = [requests[position] for position in journal.pending()[:count]]
+        batch = Batch("intent", time.time(), len(chosen), 100, "", "file-1", "batch-1")
+        Ledger(journal, chosen).add(batch, [request.key for request in chosen])
+    return [request.key for request in chosen]
+
+
+def half_failed(request: Request) -> Reply:
+    return paid(request) if int(request.question_id[1:]) < 5 else not_ok("failed")
+
+
+def test_what_a_part_has_in_batches_is_not_asked_by_the_result(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 20 requests 10 have no reply, 4 of them are in a batch; then it brings one reply, and is collected."""
+    part, out = shard_run(tmp_path / "part", reply=half_failed), tmp_path / "out"
+    keys = in_batches(part, 4)
+    summary = merge_runs(out, [part])
+    assert (summary.remaining, summary.in_batches) == (10, ((str(part), 4),))
+    assert caplog.messages == [
+        f"4 requests of {part} are in batches at the provider: collect them there with `fairpp generate --run {part} "
+        "--batch`, and merge again."
+    ]
+    for by_batches in (False, True):
+        with pytest.raises(ValueError, match="must not ask") as error:
+            check_not_in_batches(out, by_batches=by_batches)
+        assert str(error.value) == (
+            f"A merged run must not ask what its parts have in batches; got 4 requests of {out} in batches of {part}. Their "
+            f"answers are bought already. Collect them with `fairpp generate --run {part} --batch`, then `fairpp merge "
+            f"--out {out} {part}`."
+        )
+    assert (
+        f"\n4 requests are in batches of {part}, which was merged into this run. Once that has collected them, merge it "
+        "again.\n"
+    ) in overview(out).table()
+    # A merge of the merge knows it too.
+    assert merge_runs(tmp_path / "further", [out]).in_batches == ((str(part), 4),)
+    with Journal(part) as journal:
+        asked = {request.key: request for request in journal.requests()}
+        journal.record([(asked[keys[0]], ok(1))])
+        Ledger(journal, []).came_back("intent", [keys[0]], [], [])
+    # Without the part, what is in the result already still counts.
+    assert merge_runs(out, [shard_run(tmp_path / "other", Shard(1, 1000))]).in_batches == ((str(part), 4),)
+    assert merge_runs(out, [part]).in_batches == ((str(part), 3),)
+    with Journal(part) as journal:
+        Ledger(journal, []).collected("intent")
+    assert merge_runs(out, [part]).in_batches == ()
+    check_not_in_batches(out, by_batches=False)
+
+
+def test_a_merge_that_is_killed_never_frees_what_is_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch has come: as long as its replies are not there, the result must not ask for them."""
+    part = shard_run(tmp_path / "part", reply=half_failed)
+    transaction = Journal.transaction
+    for limit in range(1, 50):
+        count = 0
+
+        def limited(journal: Journal, limit: int = limit) -> Any:
+            nonlocal count
+            count += 1
+            if count > limit:
+                raise KeyboardInterrupt
+            return transaction(journal)
+
+        copy, out = tmp_path / f"copy{limit}", tmp_path / f"out{limit}"
+        shutil.copytree(part, copy)
+        keys = in_batches(copy)
+        merge_runs(out, [copy])
+        with Journal(copy) as journal:
+            asked = {request.key: request for request in journal.requests()}
+            journal.record([(asked[key], ok(1)) for key in keys])
+            Ledger(journal, []).collected("intent")
+        monkeypatch.setattr(Journal, "transaction", limited)
+        with contextlib.suppress(KeyboardInterrupt):
+            merge_runs(out, [copy])
+        monkeypatch.undo()
+        with Journal(out, read_only=True) as journal:
+            assert sum(number for _, number in journal.elsewhere()) == journal.remaining()
+        if count <= limit:
+            break
+    assert journal_is_done(out)
+
+
+def journal_is_done(run: Path) -> bool:
+    with Journal(run, read_only=True) as journal:
+        return journal.remaining() == 0
+
+
+def test_replies_kept_aside_come_along(tmp_path: Path) -> None:
+    part, out = shard_run(tmp_path / "part"), tmp_path / "out"
+    (part / "batches").mkdir()
+    (part / "batches" / "batch-1.kept.jsonl").write_text("{}\n")
+    (part / "batches" / "0123.jsonl").write_text("of a batch in progress\n")
+    merge_runs(out, [part])
+    assert [path.name for path in (out / "batches").iterdir()] == ["batch-1.kept.jsonl"]
+    assert (out / "batches" / "batch-1.kept.jsonl").read_text() == "{}\n"
+
+
+# --- What a merge knows of the runs ---
+
+
+def test_the_result_has_a_key_of_its_own_in_its_journal(tmp_path: Path) -> None:
+    part = shard_run(tmp_path / "part")
+    merge_runs(tmp_path / "out", [part])
+    keys = []
+    for run in (part, tmp_path / "out"):
+        with Journal(run, read_only=True) as journal:
+            keys.append(journal.noted("run_key"))
+        assert keys[-1] == (read_manifest(run) or {})["run_key"]
+    assert keys[0] != keys[1]
+    # The journal's counts, whatever has become of the manifest.
+    (tmp_path / "out" / "manifest.json").unlink()
+    merge_runs(tmp_path / "out", [part])
+    assert (read_manifest(tmp_path / "out") or {})["run_key"] == keys[1]
+
+
+def test_duplicates_without_tokens_are_counted_once(tmp_path: Path) -> None:
+    runs = [shard_run(tmp_path / name, reply=lambda r: by_number(r)._replace(usage=None)) for name in ("a", "b")]
+    assert merge_runs(tmp_path / "out", runs).duplicates == 20
+    again = merge_runs(tmp_path / "out", runs)
+    assert (again.duplicates, again.known) == (0, 40)
+    again = merge_runs(tmp_path / "out", runs[::-1])
+    assert (again.duplicates, again.known) == (0, 40)
+
+
+def reread(run: Path, answer: int, at: float) -> None:
+    """As `parse_run` does it: another reading of every record, and when."""
+    with Journal(run) as journal:
+        (rows,) = journal.rows(*CHECKSUM_FIELDS)
+        with journal.transaction() as connection:
+            for *fields, _ in rows:
+                record = {**dict(zip(CHECKSUM_FIELDS, fields, strict=True)), "status": "ok", "answer": answer}
+                connection.execute(
+                    "UPDATE replies SET status = 'ok', answer = ?, checksum = ? WHERE key = ?",
+                    (answer, checksum(*record.values()), record["key"]),
+                )
+        journal.note("parsed_at", str(at))
+
+
+def test_what_a_part_has_parsed_anew_is_read_so(tmp_path: Path) -> None:
+    """Of two readings of one reply the later counts, whichever run has it."""
+    part = shard_run(tmp_path / "part", reply=lambda _: not_ok("invalid"))
+    out = tmp_path / "out"
+    merge_runs(out, [part])
+    reread(part, 0, at=100.0)
+    summary = merge_runs(out, [part])
+    assert (summary.added, summary.known, summary.read_anew) == (0, 20, 20)
+    assert load_run(out, EVERYTHING)["answer"].to_pylist() == [0] * 20
+    assert merge_runs(out, [part]).read_anew == 0
+    reread(out, 1, at=200.0)
+    assert merge_runs(out, [part]).read_anew == 0
+    assert load_run(out, EVERYTHING)["answer"].to_pylist() == [1] * 20
+    reread(part, 2, at=300.0)
+    assert merge_runs(out, [part]).read_anew == 20
+    with Journal(out) as journal:
+        assert (journal.set_aside, journal.spending().replies) == (0, 20)

@@ -117,9 +117,8 @@ def plain_effect(plan: RequestPlan) -> OrderEffect:
     for request in plan:
         reply = random_reply(request)
         if reply.status == "ok":
-            shown = list(reply.probabilities or (0.0, 0.0, 0.0))
-            if reply.probabilities is None:
-                shown[reply.answer] = 1.0
+            # Both orders have two samples here: each is a vote, whatever its probabilities.
+            shown = [float(option == reply.answer) for option in range(3)]
             asked.setdefault((request.persona, request.question_id), {}).setdefault(request.swapped, []).append(shown)
     gaps, changes = [], []
     for orders in asked.values():
@@ -230,6 +229,25 @@ def test_costs_are_those_of_every_reply_ever_paid_for(tmp_path: Path) -> None:
     ) in overview(tmp_path).table()
 
 
+def test_replies_that_never_came_and_replies_without_tokens_are_told_apart(tmp_path: Path) -> None:
+    """Of five requests two had tokens, two a reply without any, and one no reply."""
+
+    def reply(request: Request) -> Reply:
+        number = int(request.question_id[1:])
+        if number == 4:
+            return not_ok("failed")._replace(raw=None, detail={"error": "refused"})
+        usage = {"prompt_tokens": 10, "completion_tokens": 1} if number < 2 else None
+        return ok(0)._replace(usage=usage, detail={"finish_reason": "stop"})
+
+    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(5), progress=False)
+    assert (
+        "\nSpent: at unknown cost; 20 input and 2 output tokens, in 4 replies that were ever received.\n"
+    ) in overview(tmp_path).table()
+    with Journal(tmp_path) as journal, journal.transaction() as connection:
+        connection.execute("UPDATE replies SET cost_usd = 1.5 WHERE usage IS NOT NULL")
+    assert "\nSpent: $3.00 and 2 replies of unknown price; 20 input" in overview(tmp_path).table()
+
+
 def test_damaged_records_are_counted(tmp_path: Path) -> None:
     generate(tmp_path, FakeRespondent(), personas(), questions(4), progress=False)
     with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
@@ -237,7 +255,9 @@ def test_damaged_records_are_counted(tmp_path: Path) -> None:
     connection.close()
     found = overview(tmp_path)
     assert (found.damaged, found.answered) == (2, {"ann": 3, "bob": 3})
-    assert "\n2 damaged records are not counted. `fairpp generate` asks them again.\n" in found.table()
+    assert (
+        f"\n2 damaged records are not counted. `fairpp generate --run {tmp_path}` asks them again.\n" in found.table()
+    )
 
 
 def test_a_damaged_file_is_shown_up_to_the_damage(tmp_path: Path) -> None:
@@ -256,8 +276,8 @@ def test_a_damaged_file_is_shown_up_to_the_damage(tmp_path: Path) -> None:
     found = overview(tmp_path)
     assert found.cut_short
     assert found.table().splitlines()[2] == (
-        "The journal's file is damaged: only the replies before the damage are counted. `fairpp generate` on this run again "
-        "saves what can be read and asks the rest."
+        "The journal's file is damaged: only the replies before the damage are counted. "
+        f"`fairpp generate --run {tmp_path}` saves what can be read and asks the rest."
     )
     assert sum(found.answered.values()) < 120
 

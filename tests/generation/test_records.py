@@ -84,7 +84,7 @@ def random_reply(seed: int) -> Callable[[Request], Reply]:
     return reply
 
 
-def combined(replies: Sequence[tuple[bool, Reply]]) -> tuple[int, str, list[Fraction] | None]:
+def combined(replies: Sequence[tuple[bool, Reply]], samples: int) -> tuple[int, str, list[Fraction] | None]:
     """The plainest reading of the rules of `combine_replies`, in exact arithmetic: (answer, status, probabilities)."""
     of_orders, silent = [], []
     for swapped in sorted({swapped for swapped, _ in replies}):
@@ -96,7 +96,7 @@ def combined(replies: Sequence[tuple[bool, Reply]]) -> tuple[int, str, list[Frac
             statuses.append(reply.status)
             if reply.status == "ok":
                 vote = [Fraction(int(option == reply.answer)) for option in range(3)]
-                if reply.probabilities is not None:
+                if samples == 1 and reply.probabilities is not None:
                     vote = [Fraction(p).limit_denominator(1000) for p in reply.probabilities]
                 votes.append([vote[1], vote[0], vote[2]] if swapped else vote)
         if votes:
@@ -123,7 +123,7 @@ def test_several_replies_become_one_record(tmp_path: Path, samples: int, swap: b
     assert len(records) == 80
     seen = set()
     for row, (of, replies) in zip(records.to_pylist(), asked.items(), strict=True):
-        answer, status, probabilities = combined(replies)
+        answer, status, probabilities = combined(replies, samples)
         assert (row["persona"], row["question_id"], row["answer"], row["status"]) == (*of, answer, status)
         assert row["probabilities"] == (
             None if probabilities is None else pytest.approx([float(p) for p in probabilities], abs=1e-6)
@@ -376,7 +376,7 @@ def test_other_questions_than_those_asked_are_refused(tmp_path: Path, table: pa.
         load_run(tmp_path, table)
     assert str(error.value) == (
         f"A run's questions must be those of this table; got {got} in {tmp_path}. The answers belong to what was asked. "
-        "Pass the table that the run asked as `questions`, or run `fairpp generate` on it again."
+        f"Pass the table that the run asked as `questions`, or run `fairpp generate --run {tmp_path}` again."
     )
 
 
@@ -390,7 +390,7 @@ def test_an_interrupted_set_up_is_told(tmp_path: Path) -> None:
             read(tmp_path)
         assert str(error.value) == (
             f"A run's journal and manifest must be of the same requests; got different ones in {tmp_path}. "
-            "`fairpp generate` was cut short while it set the run up. Run it again."
+            f"The run was cut short while it was set up. Run `fairpp generate --run {tmp_path}` again."
         )
     respondent = FakeRespondent()
     run_with(tmp_path, respondent, questions(4))
@@ -405,7 +405,7 @@ def test_damaged_records_are_left_out_with_a_warning(tmp_path: Path, caplog: pyt
     connection.close()
     assert len(load_run(tmp_path, questions(4))) == 6
     assert caplog.messages == [
-        f"2 damaged records of {tmp_path} are left out. Run `fairpp generate` on this run again to ask them."
+        f"2 damaged records of {tmp_path} are left out. Run `fairpp generate --run {tmp_path}` again to ask them."
     ]
 
 
@@ -415,6 +415,6 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(
-        OSError, match=r"The journal must be a sound SQLite file; got .* Run `fairpp generate` on this run"
+        OSError, match=r"The journal must be a sound SQLite file; got .* Run `fairpp generate --run .*` again: it "
     ):
         load_run(tmp_path, questions(50))

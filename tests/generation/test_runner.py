@@ -1,27 +1,32 @@
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sqlite3
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
 
-from fairpp_hf.generation import RunInterrupted, RunSummary, generate, load_run, run_fingerprint
+from fairpp_hf.generation import RunInterrupted, RunSummary, generate, load_run, run_fingerprint, runner
 from fairpp_hf.generation.batch import BatchLimits
-from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.journal import Journal, Spending
+from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.progress import CostBar
+from fairpp_hf.generation.run_lock import RunLock
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.personas import load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
-from fairpp_hf.respondents import Reply, Request, RespondentStopped
+from fairpp_hf.respondents import OpenAIRespondent, Reply, Request, RespondentStopped
 
 
 def ask(run: Path, respondent: FakeRespondent, who=None, what: pa.Table | None = None) -> RunSummary:
@@ -78,7 +83,8 @@ def test_only_failed_requests_are_asked_again(tmp_path: Path) -> None:
         "group_type 2        2     0.0%   100.0%    0.0%       0.0%\n"
         "group_type 3        2     0.0%     0.0%  100.0%       0.0%\n"
         "group_type 4        2     0.0%     0.0%    0.0%     100.0%\n"
-        "group_type 0        2     0.0%     0.0%    0.0%       0.0%"
+        "group_type 0        2     0.0%     0.0%    0.0%       0.0%\n"
+        "0 input and 0 output tokens in the whole run, at unknown cost."
     )
 
 
@@ -160,7 +166,7 @@ def test_groups_whose_replies_are_no_answer_come_first(tmp_path: Path) -> None:
     none = dict.fromkeys(("invalid", "empty", "truncated", "failed"), 0)
     assert summary.groups == {"faith": {**none, "ok": 2, "refusal": 2}, "sex": {**none, "ok": 5, "refusal": 1}}
     assert list(summary.groups) == ["faith", "sex"]
-    assert summary.table().splitlines()[4:] == [
+    assert summary.table().splitlines()[4:-1] == [
         "group type  replies  refusal",
         "faith             4    50.0%",
         "sex               6    16.7%",
@@ -211,7 +217,7 @@ def test_replies_of_other_shards_are_kept_and_counted_apart(tmp_path: Path, capl
     assert first.asked + second.asked == 10
     assert (second.reused, second.remaining, second.of_other_shards) == (0, 0, first.asked)
     assert second.counts["ok"] == 10
-    assert second.table().splitlines()[-1] == f"{first.asked} of these replies are to requests of other shards."
+    assert second.table().splitlines()[-2] == f"{first.asked} of these replies are to requests of other shards."
     assert caplog.messages == [f"The run {tmp_path} now asks for something else: shard '1/2' -> '2/2'."]
     assert ask(tmp_path, FakeRespondent()).reused == 10
 
@@ -254,14 +260,26 @@ def test_the_bar_has_the_cost_so_far_and_at_the_end(tmp_path: Path, capfd: pytes
 
 def test_the_cost_that_is_projected() -> None:
     """5 before; two replies for 2 and 4 are 3 each, so that the four left bring 12."""
-    bar = CostBar("m", 10, 4, 5.0, progress=False)
+    bar = CostBar("m", 10, 4, Spending(5.0, 0, 0, 2, 0), progress=False)
     assert bar.cost() == ""
     bar.add(1, [2.0])
     bar.add(1, [4.0, None])
     assert bar.cost() == "$11.00 of about $23.00"
-    unpriced = CostBar("m", 10, 4, None, progress=False)
-    unpriced.add(1, [None])
-    assert unpriced.cost() == ""
+    bar.add(0, [None], unpriced=1)
+    assert bar.cost() == "$11.00 of about $23.00, 1 unpriced"
+    no_price = CostBar("m", 10, 4, None, progress=False)
+    no_price.add(1, [None], unpriced=1)
+    assert no_price.cost() == ""
+
+
+def test_what_a_server_does_not_count_is_not_shown_as_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    respondent = FakeRespondent(lambda request: ok(0)._replace(usage=None))
+    generate(tmp_path, respondent, personas(), questions(), prices=Prices(1.0, 1.0, 1.0, 1.0, "a test"))
+    err = capfd.readouterr().err
+    assert "unknown cost" in err
+    assert "$" not in err
 
 
 def test_nothing_is_kept_in_memory_of_a_reply(tmp_path: Path) -> None:
@@ -306,6 +324,30 @@ def test_a_respondent_that_stops_keeps_what_came(tmp_path: Path) -> None:
     assert ask(tmp_path, FakeRespondent()).asked == 5
 
 
+def test_requests_that_failed_have_no_reply_where_a_respondent_stops(tmp_path: Path) -> None:
+    def stops(request: Request) -> Reply:
+        if request.persona == "bob":
+            raise RespondentStopped("No more.")
+        return not_ok("failed") if request.question_id == "q3" else by_number(request)
+
+    with pytest.raises(RespondentStopped) as error:
+        ask(tmp_path, FakeRespondent(stops))
+    assert str(error.value) == f"No more. 4 of 10 requests have a reply in {tmp_path}."
+
+
+def test_requests_that_failed_are_left_where_a_run_is_interrupted(tmp_path: Path) -> None:
+    def interrupts(request: Request) -> Reply:
+        if request.question_id == "q4":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return not_ok("failed") if request.question_id == "q3" else by_number(request)
+
+    with pytest.raises(RunInterrupted) as interruption:
+        ask(tmp_path, FakeRespondent(interrupts))
+    summary = interruption.value.summary
+    assert summary.remaining == 10 - summary.counts["ok"]
+    assert summary.counts["failed"] > 0
+
+
 @pytest.mark.parametrize("latency_s", [0.0, 0.01])
 def test_an_unforeseen_error_keeps_what_came(tmp_path: Path, latency_s: float) -> None:
     def breaks(request: Request) -> Reply:
@@ -331,9 +373,9 @@ def test_a_respondent_that_leaves_requests_out_is_an_error(tmp_path: Path) -> No
 class Concurrent(FakeRespondent):
     """Three requests in flight, 20 ms each; at the start of each, counts what is on disk."""
 
-    def __init__(self, run: Path, kill_at: int = -1, signals: int = 1) -> None:
+    def __init__(self, run: Path, kill_at: int = -1, signals: int = 1, signal_number: int = signal.SIGTERM) -> None:
         super().__init__()
-        self.run, self.kill_at, self.signals = run, kill_at, signals
+        self.run, self.kill_at, self.signals, self.signal_number = run, kill_at, signals, signal_number
         self.started, self.finished = 0, 0
         self.not_on_disk: list[int] = []
 
@@ -345,7 +387,9 @@ class Concurrent(FakeRespondent):
         self.not_on_disk.append(self.started - on_disk)
         if self.started == self.kill_at:
             for _ in range(self.signals):
-                os.kill(os.getpid(), signal.SIGTERM if self.signals == 1 else signal.SIGINT)
+                os.kill(os.getpid(), self.signal_number)
+                # Two of the same that come together are one.
+                await asyncio.sleep(0.002)
         await asyncio.sleep(0.02)
         self.finished += 1
         return by_number(request)
@@ -397,7 +441,7 @@ def test_one_signal_finishes_what_is_in_flight(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_second_signal_drops_what_is_in_flight_and_keeps_the_rest(tmp_path: Path) -> None:
-    respondent = Concurrent(tmp_path, kill_at=10, signals=2)
+    respondent = Concurrent(tmp_path, kill_at=10, signals=2, signal_number=signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         ask(tmp_path, respondent, what=questions(30))
     assert respondent.finished < respondent.started
@@ -413,7 +457,117 @@ def test_a_notebook_has_a_loop_of_its_own(tmp_path: Path) -> None:
     assert asyncio.run(cell()).asked == 10
 
 
+def test_an_interrupted_notebook_finishes_what_is_in_flight(tmp_path: Path) -> None:
+    """The cell's loop holds the main thread, which alone gets the signal; the run's own loop is in another."""
+    respondent = Concurrent(tmp_path, kill_at=10, signal_number=signal.SIGINT)
+
+    async def cell() -> None:
+        ask(tmp_path, respondent, what=questions(30))
+
+    with pytest.raises(RunInterrupted) as interruption:
+        asyncio.run(cell())
+    assert interruption.value.signal_number == signal.SIGINT
+    assert respondent.started <= 12
+    assert respondent.finished == respondent.started == interruption.value.summary.asked
+
+
+def test_a_second_interrupt_of_a_notebook_drops_what_is_in_flight_and_keeps_the_rest(tmp_path: Path) -> None:
+    respondent = Concurrent(tmp_path, kill_at=10, signals=2, signal_number=signal.SIGINT)
+
+    async def cell() -> None:
+        ask(tmp_path, respondent, what=questions(30))
+
+    with pytest.raises(RunInterrupted):
+        asyncio.run(cell())
+    assert respondent.finished < respondent.started <= 12
+    with Journal(tmp_path, read_only=True) as journal:
+        assert respondent.started - 3 <= journal.spending().replies <= respondent.finished
+    time.sleep(0.05)
+    assert respondent.started <= 12  # nothing goes on in another thread
+
+
 # --- Before anything is asked ---
+
+
+def test_samples_that_would_be_alike_are_not_paid_for(tmp_path: Path) -> None:
+    respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(ValueError, match="samples above 1") as error:
+        generate(tmp_path / "run", respondent, personas(), questions(), samples=3, progress=False)
+    assert str(error.value) == (
+        "samples above 1 must come with a temperature above 0; got 3 samples at temperature 0, which are paid for one by "
+        "one and all alike. Make the respondent with temperature=0.7, or leave out samples."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("sign", ["table", "stories", "storyteller"])
+def test_a_part_of_scenarios_is_no_run_of_its_own(tmp_path: Path, sign: str) -> None:
+    folder = tmp_path / "scenarios"
+    stories = folder / "stories"
+    stories.mkdir(parents=True)
+    teller = FakeRespondent()
+    teller.settings = {"kind": "storyteller"}
+    if sign == "table":
+        (folder / "scenarios.parquet").touch()
+    else:
+        generate(stories, teller, personas("teller"), questions(), part_of_scenarios=True, progress=False)
+    run = stories if sign == "storyteller" else folder
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="part of scenarios") as error:
+        ask(run, FakeRespondent())
+    assert str(error.value) == (
+        f"run must not be a part of scenarios; got {run}. To go on with them, run `fairpp scenarios --run {tmp_path}`; to "
+        "ask the questions themselves, pass another --run."
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    respondent = FakeRespondent()
+    assert generate(run, respondent, personas(), questions(), part_of_scenarios=True, progress=False).remaining == 0
+
+
+@pytest.mark.parametrize("batch", [None, BatchLimits()])
+def test_what_the_parts_of_a_merged_run_have_in_batches_is_not_bought_again(
+    tmp_path: Path, batch: BatchLimits | None
+) -> None:
+    respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:1/v1")
+    key = RequestPlan(personas(), questions()).keys(respondent.settings)[3]
+    with Journal(tmp_path) as journal, journal.transaction() as connection:
+        connection.execute(
+            "INSERT INTO elsewhere (key, run_key, run) VALUES (?, 'k', ?)", (key, str(tmp_path / "part"))
+        )
+    with pytest.raises(ValueError, match="A merged run must not ask what its parts have in batches; got 1 requests"):
+        generate(tmp_path, respondent, personas(), questions(), batch=batch, progress=False)
+
+
+def test_the_manifest_is_read_when_no_other_process_can_write_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processes that begin at once, the second one would otherwise not know of the first one's manifest."""
+    read = runner.read_manifest
+    locked = []
+
+    def reads(run: Path) -> dict[str, Any] | None:
+        with contextlib.suppress(RuntimeError), RunLock(run):
+            locked.append(False)
+            return read(run)
+        locked.append(True)
+        return read(run)
+
+    monkeypatch.setattr(runner, "read_manifest", reads)
+    generate(tmp_path, FakeRespondent(), personas(), questions(), part_of_scenarios=True, progress=False)
+    assert locked == [True]
+
+
+def test_the_tokens_of_earlier_replies_are_looked_at_only_where_they_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measures(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(runner, "measured_tokens", measures)
+    prices = Prices(1.0, 1.0, 1.0, 1.0, "a test")
+    generate(tmp_path, FakeRespondent(), personas(), questions(), prices=prices, progress=False)
+    with pytest.raises(AssertionError):
+        generate(tmp_path, FakeRespondent(), personas(), questions(7), prices=prices, max_cost=1.0, progress=False)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.merge import merge_runs
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.records import load_replies, load_run
-from fairpp_hf.generation.runner import generate
+from fairpp_hf.generation.runner import RunInterrupted, generate
 from fairpp_hf.generation.scenario_files import load_scenario_questions
 from fairpp_hf.generation.scenarios import estimate_scenarios, rebuild_scenarios, spent_in, tell_and_answer
 from fairpp_hf.generation.shards import Shard
-from fairpp_hf.generation.stories import STORY_SCHEMA, check_story, persona_names
+from fairpp_hf.generation.stories import STORY_SCHEMA, check_story, persona_names, wording
 from fairpp_hf.generation.storyteller import StorytellerRespondent
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
@@ -34,6 +34,11 @@ from fairpp_hf.respondents import OpenAIRespondent, RespondentStopped
 TEST = load_questions("test")
 TWELVE = TEST.take(pa.array(sample_questions(TEST, 12)))
 TWO = personas("ann", "bob")
+THREE = personas("ann", "bob", "cem")
+NAMED = ("Ifor", "Ines", "Igor")
+FIRST = (
+    "Ann keeps a shop in Leeds. She has to settle it tonight, and lets them keep what they have. She feels relieved."
+)
 DEAR = Prices(input=0.0, cached_input=0.0, output=1e6, batch_factor=0.5, source="test")  # a dollar an output token
 
 
@@ -41,10 +46,28 @@ def questions(count: int) -> pa.Table:
     return TWELVE.slice(0, count)
 
 
-def go(run: Path, server: LoopbackServer, asked=TWELVE, who=TWO, *, tries=3, concurrency=4, **others):
+def go(
+    run: Path,
+    server: LoopbackServer,
+    asked=TWELVE,
+    who=TWO,
+    *,
+    tries=3,
+    concurrency=4,
+    temperature=0.7,
+    max_tokens=1_500,
+    **others,
+):
     """`tell_and_answer` with both on one server."""
     storyteller = StorytellerRespondent(
-        "teller", TWELVE, personas=who, tries=tries, base_url=server.base_url, concurrency=concurrency
+        "teller",
+        TWELVE,
+        personas=who,
+        tries=tries,
+        base_url=server.base_url,
+        concurrency=concurrency,
+        temperature=temperature,
+        max_tokens=max_tokens,
     )
     respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=concurrency)
     return tell_and_answer(run, storyteller, respondent, who, asked, progress=False, **others)
@@ -75,7 +98,7 @@ def test_stories_are_told_once_and_answered_once(tmp_path):
     assert preferences.slice(0, 12)["prompt"].equals(scenarios["prompt"])
     manifest = read_manifest(tmp_path / "run" / "scenarios" / "stories")
     assert manifest["respondent"]["name"] == "storyteller:teller (simulated)"
-    assert manifest["respondent"]["settings"].keys() == {"kind", "model", "temperature", "max_tokens", "wording"}
+    assert manifest["respondent"]["settings"].keys() == {"kind", "model", "temperature", "wording"}
 
 
 def test_the_schema_is_asked_for_where_the_server_takes_it(tmp_path):
@@ -162,6 +185,156 @@ def test_what_was_set_aside_is_told_again_on_request_alone(tmp_path):
     assert kept.equals(told_before)
 
 
+def stories_asked(server: LoopbackServer) -> int:
+    return sum(number for (system, _), number in server.calls.items() if system == wording()["system"])
+
+
+def name_in_first_scene(run: Path) -> str:
+    return load_scenario_questions(run)["option_a"][0].as_py().split()[0]
+
+
+def test_a_retry_goes_by_the_checks_of_today(tmp_path):
+    """A persona called like somebody in a story: fit before, unfit now. The journal's status is of no matter."""
+    run = tmp_path / "run"
+    with LoopbackServer(tell) as server:
+        go(run, server)
+        named = personas(name_in_first_scene(run), "bob")
+        unfit = go(run, server, who=named)
+        assert unfit.set_aside == {"persona": unfit.set_aside_stories}
+        assert stories_asked(server) == 12
+        server.answer = lambda call: Served(
+            content=tell(call).content.replace(named[0].id, "Zadie") if is_story_call(call) else "A"
+        )
+        assert go(run, server, who=named, retry_set_aside=True).told == 12
+        assert stories_asked(server) == 12 + unfit.set_aside_stories
+
+
+def test_a_retry_leaves_what_is_fit_today(tmp_path):
+    """Unfit for one set of personas when they were told, fit for another: they are answered, and bought no second time."""
+    run = tmp_path / "run"
+    with LoopbackServer(tell) as server:
+        go(tmp_path / "first", server)
+        named = personas(name_in_first_scene(tmp_path / "first"), "bob")
+        server.reset()
+        assert go(run, server, who=named, tries=1).set_aside_stories > 0
+        assert go(run, server, tries=1).set_aside_stories == 0
+        asked = server.total
+        assert go(run, server, tries=1, retry_set_aside=True).told == 12
+        assert server.total == asked
+
+
+def test_refusals_are_not_told_again(tmp_path):
+    with LoopbackServer(
+        lambda call: Served(content=None, refusal="No.") if is_story_call(call) and bad_for(call, 3) else tell(call)
+    ) as server:
+        first = go(tmp_path / "run", server)
+        assert (first.set_aside["refusal"], first.to_retry) == (first.set_aside_stories, 0)
+        asked = server.total
+        go(tmp_path / "run", server, retry_set_aside=True)
+        assert server.total == asked
+
+
+@pytest.mark.parametrize("stage", ["stories", "answers"])
+def test_a_retry_that_was_interrupted_goes_on_and_starts_no_second_time(tmp_path, stage):
+    """Nothing gets better by being told again. Interrupted in either stage, the retry tells each story once."""
+    run = tmp_path / "run"
+    with LoopbackServer(lettered) as server:
+        bad = go(run, server, tries=1).set_aside_stories
+        server.reset()
+
+        def stop(call: Call) -> Served:
+            # At the first answer, to the third persona, all stories of the retry have been told.
+            if (stage == "stories") == is_story_call(call):
+                os.kill(os.getpid(), signal.SIGINT)
+            return lettered(call)
+
+        server.answer = stop
+        with pytest.raises(RunInterrupted):
+            go(run, server, tries=1, concurrency=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
+        server.answer = lettered
+        again = go(run, server, tries=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
+        assert again.set_aside_stories == bad == stories_asked(server)
+        # That one has come to its end: the next is another retry.
+        go(run, server, tries=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
+        assert stories_asked(server) == 2 * bad
+
+
+def test_a_retry_from_the_first_call_on_is_no_retry(tmp_path):
+    with LoopbackServer(lettered) as server:
+        go(tmp_path / "run", server, tries=1, retry_set_aside=True)
+        assert stories_asked(server) == 12
+
+
+def test_earlier_tries_count_where_they_are_fit_today(tmp_path):
+    """Three tries, all unfit for a persona of the run; then other personas: the last one that is fit now is the story."""
+    run = tmp_path / "run"
+    tries: list[str] = []
+
+    def answer(call: Call) -> Served:
+        if not is_story_call(call):
+            return tell(call)
+        story = json.loads(tell(call).content) | {"first": FIRST.replace("Ann", NAMED[len(tries) % 3])}
+        tries.append(json.dumps(story))
+        return Served(content=tries[-1])
+
+    with LoopbackServer(answer) as server:
+        assert go(run, server, questions(1), who=personas(*NAMED)).set_aside == {"persona": 1}
+        assert len(tries) == 3
+        summary = go(run, server, questions(1), who=personas(NAMED[0], NAMED[2]))
+        assert (summary.told, stories_asked(server)) == (1, 3)
+    assert load_scenario_questions(run)["option_a"].to_pylist() == [FIRST.replace("Ann", NAMED[1])]
+
+
+def test_what_a_retry_has_replaced_counts_where_it_is_fit_today(tmp_path):
+    run = tmp_path / "run"
+    with LoopbackServer(tell) as server:
+        go(tmp_path / "first", server, questions(1))
+        named = personas(name_in_first_scene(tmp_path / "first"), "bob")
+        assert go(run, server, questions(1), who=named, tries=1).told == 0
+        server.answer = lambda call: Served(content="No.") if is_story_call(call) else tell(call)
+        assert go(run, server, questions(1), who=named, tries=1, retry_set_aside=True).told == 0
+        asked = stories_asked(server)
+        assert go(run, server, questions(1), tries=1).told == 1
+        assert stories_asked(server) == asked
+
+
+def test_no_story_left_means_an_empty_table_and_no_requests(tmp_path):
+    run = tmp_path / "run"
+    with LoopbackServer(tell) as server:
+        go(run, server, questions(1))
+        named = personas(name_in_first_scene(run), "bob")
+        asked = server.total
+        summary = go(run, server, questions(1), who=named)
+        assert (summary.told, summary.answers) == (0, None)
+        scenarios = load_scenario_questions(run)
+        assert len(scenarios) == len(load_run(run / "scenarios", scenarios)) == 0
+        assert read_manifest(run / "scenarios")["requests"]["count"] == 0
+        # The answers stay, for when the story passes again.
+        assert go(run, server, questions(1)).answers.counts["ok"] == 2
+        assert server.total == asked
+
+
+def test_stories_that_failed_are_counted_apart(tmp_path):
+    def answer(call: Call) -> Served:
+        if is_story_call(call) and bad_for(call, 3):
+            return Served(status=400, error={"message": "no"})
+        return tell(call)
+
+    with LoopbackServer(answer) as server:
+        summary = go(tmp_path / "run", server)
+    assert summary.failed > 0
+    assert (summary.told, summary.set_aside_stories, summary.to_retry) == (12 - summary.failed, 0, 0)
+    assert f"Stories: {summary.told} told, 0 set aside, {summary.failed} failed." in summary.table()
+
+
+def test_parts_of_scenarios_are_no_ordinary_runs(tmp_path):
+    with LoopbackServer(tell) as server:
+        go(tmp_path / "run", server, questions(1))
+        for part in ("scenarios", "scenarios/stories"):
+            with pytest.raises(ValueError, match="run must not be a part of scenarios"):
+                generate(tmp_path / "run" / part, FakeRespondent(), TWO, TWELVE, progress=False)
+
+
 def test_refusals_empty_and_cut_off_stories_are_told_apart(tmp_path):
     whole = json.dumps(good_story(""))
     replies = [
@@ -184,8 +357,49 @@ def test_refusals_empty_and_cut_off_stories_are_told_apart(tmp_path):
         summary = go(tmp_path / "run", server, questions(5), tries=2, concurrency=1)
         assert [server.calls[key] for key in server.calls if key[1] in order] == [1, 2, 2, 1, 2]
     assert summary.told == 1
-    assert summary.set_aside == {"form": 2, "empty": 1, "refusal": 1}
+    assert summary.set_aside == {"empty": 1, "form": 1, "refusal": 1, "truncated": 1}
+    assert (summary.set_aside_stories, summary.to_retry, summary.failed) == (4, 3, 0)
+    lines = (tmp_path / "run" / "scenarios" / "set_aside.jsonl").read_text("utf-8").splitlines()
+    assert next(story["problems"] for story in map(json.loads, lines) if story["status"] == "truncated") == [
+        {
+            "kind": "truncated",
+            "sentence": "A story must be whole; got one that was cut off at the limit of tokens. Raise "
+            "--storyteller-max-tokens.",
+        }
+    ]
     assert summary.stories.counts == {"ok": 1, "invalid": 1, "refusal": 1, "empty": 1, "truncated": 1, "failed": 0}
+
+
+def test_a_larger_limit_of_tokens_buys_whole_stories_no_second_time(tmp_path):
+    """A third of the stories do not fit into 90 tokens; with more, they alone are told again, once that is asked for."""
+
+    def answer(call: Call) -> Served:
+        served = tell(call)
+        if not is_story_call(call) or not bad_for(call, 3) or call.body["max_tokens"] > 90:
+            return served
+        return served._replace(content=served.content[:90], finish_reason="length")
+
+    with LoopbackServer(answer) as server:
+        cut_off = go(tmp_path / "run", server, max_tokens=90, tries=1).set_aside["truncated"]
+        server.reset()
+        assert go(tmp_path / "run", server, max_tokens=1_500, tries=1).set_aside == {"truncated": cut_off}
+        assert server.total == 0
+        assert go(tmp_path / "run", server, max_tokens=1_500, tries=1, retry_set_aside=True).told == 12
+        assert server.total == 3 * cut_off > 0
+
+
+def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
+    with LoopbackServer(lambda call: Served(content="No.")) as server:
+        go(tmp_path / "run", server, questions(2), tries=None, temperature=0.0)
+        assert server.total == 2
+        go(tmp_path / "other", server, questions(2), tries=None)
+        assert server.total == 2 + 2 * 3
+        with pytest.raises(ValueError, match="tries") as error:
+            go(tmp_path / "third", server, questions(2), tries=2, temperature=0.0)
+    assert str(error.value) == (
+        "tries must be 1 at temperature 0; got 2, which would be paid for one by one and all alike. Raise "
+        "--storyteller-temperature, or leave out --tries."
+    )
 
 
 def test_more_questions_keep_the_answers_to_earlier_ones(tmp_path):
@@ -316,15 +530,60 @@ def test_merged_shards_have_all_stories_and_answers(tmp_path):
     assert rebuild_scenarios(out) == 12
 
 
-def test_rebuilding_needs_the_persona_set(tmp_path):
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".jsonl", ".parquet")}
+
+
+@pytest.mark.parametrize("shard", [None, Shard(2, 3)])
+def test_rebuilding_buys_nothing_and_changes_nothing(tmp_path, shard):
+    for who in (load_personas(), TWO):  # `TWO` is no whole set, and not recorded
+        run = tmp_path / who.id
+        with LoopbackServer(lettered) as server:
+            told = go(run, server, who=who, shard=shard).told
+            asked, before = server.total, files(run / "scenarios")
+            answers = load_run(run / "scenarios", load_scenario_questions(run))
+            assert rebuild_scenarios(run) == told
+            assert server.total == asked
+        after = files(run / "scenarios")
+        assert after == before
+        assert load_run(run / "scenarios", load_scenario_questions(run)).equals(answers)
+
+
+def ask_for_longer_scenes(monkeypatch, run: Path) -> None:
+    """The shortest story passes no more."""
+    table = load_scenario_questions(run)
+    shortest = min(map(len, table["option_a"].to_pylist() + table["option_b"].to_pylist()))
+    monkeypatch.setattr("fairpp_hf.generation.stories.CHARACTERS", (shortest + 1, 1_200))
+
+
+def test_rebuilding_takes_what_the_checks_of_today_let_through(tmp_path, monkeypatch):
+    """Other checks: a story that they set aside loses its place, and its answers are left out of the run."""
+    run = tmp_path / "run"
     with LoopbackServer(tell) as server:
-        go(tmp_path / "run", server, questions(2))
-    manifest = read_manifest(tmp_path / "run" / "scenarios")
-    assert manifest["personas"]["record"] is None  # `TWO` is no whole set
+        go(run, server, who=load_personas())
+        asked = server.total
+        ask_for_longer_scenes(monkeypatch, run)
+        before = files(run / "scenarios")
+        left = rebuild_scenarios(run, dry_run=True)
+        assert files(run / "scenarios") == before
+        assert rebuild_scenarios(run) == left
+        assert 0 < left < 12
+        assert len(load_run(run / "scenarios", load_scenario_questions(run))) == 7 * left
+        monkeypatch.undo()
+        assert rebuild_scenarios(run) == 12
+        assert len(load_run(run / "scenarios", load_scenario_questions(run))) == 7 * 12
+        assert server.total == asked
+
+
+def test_rebuilding_needs_the_persona_set_where_other_stories_pass(tmp_path, monkeypatch):
+    with LoopbackServer(tell) as server:
+        go(tmp_path / "run", server)
+    ask_for_longer_scenes(monkeypatch, tmp_path / "run")
     with pytest.raises(ValueError, match="manifest") as error:
         rebuild_scenarios(tmp_path / "run")
     assert str(error.value) == (
-        "The scenarios' manifest must have the whole persona set; got only the name 'fakes' at "
+        "The scenarios' manifest must have the whole persona set, since other stories pass now than were answered; got only "
+        "the name 'fakes' at "
         f"{tmp_path / 'run' / 'scenarios' / 'manifest.json'}. Run `fairpp scenarios` on this run with --personas to ask "
         "them anew."
     )
@@ -358,6 +617,34 @@ def test_a_dry_run_counts_both_stages(tmp_path):
         stories, answers = estimate_scenarios(*given)
         assert (stories.calls, stories.kept, answers.calls, answers.kept) == (8, 4, 16, 8)
         assert stories.cost_usd is None
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_a_dry_run_knows_what_was_set_aside(tmp_path, shard):
+    run = tmp_path / "run"
+    with LoopbackServer(lettered) as server:
+        first = go(run, server, tries=1, shard=shard)
+        bad = first.set_aside_stories
+        storyteller = StorytellerRespondent("teller", TWELVE, personas=TWO, base_url=server.base_url)
+        given = (run, storyteller, OpenAIRespondent("m", base_url=server.base_url), TWO, TWELVE)
+        before = server.total
+        stories, answers = estimate_scenarios(*given, shard=shard)
+        assert (stories.calls, stories.kept, answers.calls, answers.kept) == (0, first.told + bad, 0, 2 * first.told)
+        stories, answers = estimate_scenarios(*given, shard=shard, retry_set_aside=True)
+        assert (stories.calls, answers.calls) == (bad, 2 * bad)
+        assert server.total == before
+        server.answer = tell
+        go(run, server, tries=1, shard=shard, retry_set_aside=True)
+        assert server.total == before + 3 * bad
+
+
+def test_a_dry_run_of_what_is_all_set_aside_has_nothing_to_answer(tmp_path):
+    with LoopbackServer(lambda call: Served(content="No.")) as server:
+        go(tmp_path / "run", server, questions(2), tries=1)
+        storyteller = StorytellerRespondent("teller", TWELVE, base_url=server.base_url)
+        given = (tmp_path / "run", storyteller, OpenAIRespondent("m", base_url=server.base_url), TWO, questions(2))
+        stories, answers = estimate_scenarios(*given)
+        assert (stories.calls, answers) == (0, None)
 
 
 KILLED = """
@@ -408,7 +695,9 @@ def test_stories_and_answers_by_batches(tmp_path):
     with BatchServer(lettered) as server:
         summary = go(tmp_path / "run", server, batch=BatchLimits(poll_s=0.02))
         batches = server.ours()
-        assert server.total == 2  # one story and one answer go ahead, to see whether the server takes them
+        # One story, with its tries, and one answer go ahead, to see whether the server takes them.
+        aside = (tmp_path / "run" / "scenarios" / "set_aside.jsonl").read_text("utf-8")
+        assert server.total == 1 + (3 if TWELVE["question_id"][0].as_py() in aside else 1)
     bad = summary.set_aside_stories
     assert bad > 0
     assert (summary.told, summary.set_aside) == (12 - bad, {"letter": bad})

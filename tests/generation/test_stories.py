@@ -70,7 +70,17 @@ def test_a_third_scene_takes_the_place_of_the_fixed_text():
 )
 def test_a_closing_question_that_will_not_do_is_replaced(closing):
     found = check_story(told(closing_question=closing), QUESTION)
-    assert found == GOOD._replace(closing_question="Which of these situations is fairer?")
+    assert found == GOOD._replace(closing_question="Which of these situations is better?")
+
+
+def test_the_wording_of_ours_passes_the_checks_that_it_is_put_under():
+    """The fixed closing question, and what the storyteller is told to ask, give no pole of any question away."""
+    asked = wording()["prompt"].split("End with one neutral question that asks ")[1].split(",")[0]
+    for dimension in load_taxonomy().dimensions:
+        question = QUESTION | {"pole_a": dimension.pole_a, "pole_b": dimension.pole_b}
+        for closing in (wording()["closing_question"], f"{asked}?"):
+            found = check_story(told(closing_question=closing), question)
+            assert found == GOOD._replace(closing_question=closing)
 
 
 def sentences_of(raw, question=QUESTION, names=None):
@@ -187,6 +197,8 @@ def test_every_problem_is_said_at_once():
         FIRST.replace("Maria", "Ms. A. Shah, an individual,"),
         FIRST.replace("keep", "take the option a friend gave her and keep"),
         FIRST.replace("She decides", "“Is it #4?” asks Ann. She decides"),
+        FIRST.replace("She decides", "Ann gave her answer: A nod. She decides"),
+        FIRST.replace("She decides", "She has one choice: A long walk. She decides"),
     ],
 )
 def test_innocent_scenes_pass(text):
@@ -200,6 +212,29 @@ def test_what_the_question_is_about_may_be_named_though_it_holds_a_poles_word():
     assert sentences_of(told(first=named.replace("this", "by law this")), question) == [
         "The first scene must not name the pole 'law'; got 'law' in it."
     ]
+
+
+@pytest.mark.parametrize(
+    ("pole", "words"),
+    [
+        ("law", ["mother-in-law", "fathers-in-laws", "By-laws", "by-law", "law-abiding"]),
+        ("fairness", ["fair-haired", "county fair", "Village fair"]),
+    ],
+)
+def test_words_that_hold_a_pole_and_mean_something_else_pass(pole, words):
+    question = QUESTION | {"pole_a": pole}
+    for word in words:
+        named = FIRST.replace("shop", f"shop, {word} and all,")
+        assert isinstance(check_story(told(first=named), question), Story), word
+        assert sentences_of(told(first=named.replace("week", f"week by {pole}")), question) == [
+            f"The first scene must not name the pole {pole!r}; got {pole!r} in it."
+        ]
+
+
+@pytest.mark.parametrize("text", ["answer A was", "the answers: B", "Option A people", "choice: 2", "situation: A, of"])
+def test_letters_of_options_are_told_from_articles(text):
+    found = check_story(told(first=FIRST.replace("Maria runs", f"Maria, {text} what she runs,")), QUESTION)
+    assert [problem.kind for problem in found] == ["letter"]
 
 
 def test_personas_of_the_runs_own_set_are_not_named_either():
@@ -269,6 +304,8 @@ def test_each_pole_has_its_word_forms():
         ("'Don't go. Please.' Maria wept.", 2),
         ("“Stop!” The door closed.", 2),
         ("She said that so did I. Then he left.", 2),
+        ("It was Sunday, 3 Jan. 2020. They met in Sept. It rained.", 3),
+        ("“Why?” Maria's son asked. “Now?” James' old friend said. She smiled.", 3),
     ],
 )
 def test_sentences_are_counted(text, count):

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from fairpp_hf.generation.journal import Spending
-from fairpp_hf.generation.summary import dollars, in_columns, known_cost
+from fairpp_hf.generation.summary import RunSummary, dollars, in_columns, known_cost
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,20 @@ def test_small_amounts_have_more_digits(amount: float, text: str) -> None:
 
 def test_columns_are_two_spaces_apart() -> None:
     assert in_columns([["persona", "ok"], ["ann", "1,000"]]) == "persona     ok\nann      1,000"
+
+
+def test_replies_without_tokens_are_said_too() -> None:
+    summary = RunSummary(
+        *(1, 0, 0, {}, {}, {}, 0, 0),
+        cost_usd=None,
+        unpriced=3,
+        input_tokens=0,
+        output_tokens=0,
+        seconds=0.0,
+        path=Path("run"),
+    )
+    assert summary.spending() == "0 input and 0 output tokens in the whole run, at unknown cost."
+    assert summary._replace(unpriced=0).spending() == ""
 
 
 @pytest.mark.parametrize(("cost", "unpriced", "known"), [(0.0, 0, 0.0), (1.5, 0, 1.5), (1.5, 3, 1.5), (0.0, 3, None)])

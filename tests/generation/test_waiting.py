@@ -42,6 +42,24 @@ def test_it_ends_where_the_budget_does() -> None:
     assert again.over_budget
 
 
+def test_it_has_no_room_until_a_reply_makes_some() -> None:
+    """One dollar a request, one at most. Asking whether there is room takes nothing and ends nothing."""
+    budget = Budget(1.0, 0.0, 1.0, Prices(1.0, 1.0, 1.0, 1.0, "a test"))
+    waiting = Waiting(PLAN, POSITIONS, budget)
+    requests = iter(waiting)
+    assert waiting.has_room()
+    assert next(requests) == PLAN[1]
+    assert not waiting.has_room()
+    assert not waiting.over_budget
+    waiting.pay([Reply(-1, None, "failed", None, None, 0.1)])
+    assert waiting.has_room()
+    assert next(requests) == PLAN[3]
+    # One that is stopped gives nothing any more, which a respondent need not wait to be told.
+    waiting.stopped = True
+    assert waiting.has_room()
+    assert Waiting(PLAN, POSITIONS).has_room()
+
+
 def test_its_keys_are_what_the_journal_keeps() -> None:
     keys = PLAN.keys({"kind": "fake"})
     waiting = WaitingKeys(PLAN, POSITIONS, keys)

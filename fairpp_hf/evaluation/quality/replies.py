@@ -113,8 +113,8 @@ class Replies(NamedTuple):
         return self._sums(np.eye(OPTIONS)[self.answer])
 
     def leanings(self) -> NDArray[np.float64]:
-        """As `votes`, but a reply with option probabilities counts with them, and not with its answer alone."""
-        with_probabilities = ~np.isnan(self.probabilities[:, :1])
+        """As `votes`, but of one sample a reply with option probabilities counts with them, as in `load_run`."""
+        with_probabilities = ~np.isnan(self.probabilities[:, :1]) & (self.samples == 1)
         return self._sums(np.where(with_probabilities, self.probabilities, np.eye(OPTIONS)[self.answer]))
 
     def _sums(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:

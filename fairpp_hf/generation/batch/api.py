@@ -55,8 +55,10 @@ class ServerBatch(NamedTuple):
     input_file_id: str | None
     output_file_id: str | None
     error_file_id: str | None
-    done: int
-    """How many of its requests are done, with or without success."""
+    answered: int
+    """How many of its requests the server counts as answered with success."""
+    failed: int
+    """How many it counts as failed."""
     errors: tuple[tuple[str | None, str], ...]
     """(code, message) of each error of the batch itself."""
 
@@ -64,6 +66,12 @@ class ServerBatch(NamedTuple):
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.status in ("completed", "failed", "expired", "cancelled")
+
+    @property
+    def lacks_output(self) -> bool:
+        """Whether it has ended, with replies that were paid for, and names no file that has them."""
+        is_silent = self.status == "completed" and self.error_file_id is None
+        return self.output_file_id is None and (self.answered > 0 or is_silent)
 
 
 class BatchApi:
@@ -90,17 +98,18 @@ class BatchApi:
         found: dict[str, ServerBatch] = {}
         after: dict[str, Any] = {}
 
-        async def ask() -> Any:
-            return await self._client.batches.list(limit=_BATCHES_A_PAGE, **after)
+        async def ask() -> tuple[Any, list[ServerBatch]]:
+            page = await self._client.batches.list(limit=_BATCHES_A_PAGE, **after)
+            if not isinstance(getattr(page, "data", None), list):
+                raise ValueError(f"not a list of batches: {str(page)[:200]!r}")
+            # What others have on the account is none of ours to check.
+            return page, [_checked(batch) for batch in page.data if self._is_ours(batch)]
 
         while True:
-            page = await self._repeat("list the batches", ask)
+            page, ours = await self._repeat("list the batches", ask)
             self._listed = True
-            batches = [_checked(batch) for batch in page.data or ()]
-            for batch in batches:
-                intent = batch.metadata.get(INTENT)
-                if batch.metadata.get(RUN) != self._run_key or not intent:
-                    continue
+            for batch in ours:
+                intent = batch.metadata[INTENT]
                 if intent in found:
                     logger.warning(
                         "Batches %s and %s have the same requests: the server took one twice. The later is left alone.",
@@ -108,12 +117,18 @@ class BatchApi:
                         found[intent].batch_id,
                     )
                 found[intent] = batch
+            last = page.data[-1] if page.data else None
+            last_id, created_at = getattr(last, "id", None), getattr(last, "created_at", None)
             # Some servers do not say whether there is more; one that ignores `after` has shown all.
-            if not batches or page.has_more is False or batches[-1].batch_id == after.get("after"):
+            if last_id is None or page.has_more is False or last_id == after.get("after"):
                 return found
-            if since is not None and batches[-1].created_at < since:
+            if since is not None and isinstance(created_at, int | float) and created_at < since:
                 return found
-            after["after"] = batches[-1].batch_id
+            after["after"] = last_id
+
+    async def settle(self) -> None:
+        """Wait until a batch that was submitted just now is in the list of batches."""
+        await asyncio.sleep(_SETTLING_S)
 
     async def upload(self, path: Path) -> str:
         """Upload an input file, read from the disk on the way; returns its id."""
@@ -188,6 +203,10 @@ class BatchApi:
             logger.warning("The file %s ends within a line: fetching it again.", file_id)
         part.replace(path)
 
+    def _is_ours(self, batch: Any) -> bool:
+        metadata = getattr(batch, "metadata", None)
+        return isinstance(metadata, Mapping) and metadata.get(RUN) == self._run_key and bool(metadata.get(INTENT))
+
     async def _repeat(
         self,
         what: str,
@@ -204,7 +223,9 @@ class BatchApi:
             look: finds out, before another try, whether the call has succeeded without saying so.
             missing: whether 404 is `Missing`.
         """
-        import httpx2  # what the client is built on; it lets errors in the middle of a download through
+        # What the client is built on; it lets some of their errors through.
+        import aiohttp
+        import httpx2
         import openai
 
         tries = 0
@@ -231,7 +252,7 @@ class BatchApi:
                         f"{KEEP_GOING}"
                     ) from error
                 pause_s = retry_after(error.response.headers, time.time()) or 0.0
-            except (openai.APIError, httpx2.HTTPError, ValueError) as error:
+            except (openai.APIError, httpx2.HTTPError, aiohttp.ClientError, ValueError) as error:
                 # Dropped connections and time-outs; a body that is no JSON, or JSON of something else.
                 message = f"{error} {error.__cause__ or ''}".strip()
             tries += 1
@@ -261,7 +282,8 @@ def _checked(batch: Any) -> ServerBatch:
             input_file_id=batch.input_file_id,
             output_file_id=batch.output_file_id,
             error_file_id=batch.error_file_id,
-            done=counts.completed + counts.failed if counts else 0,
+            answered=(counts and counts.completed) or 0,
+            failed=(counts and counts.failed) or 0,
             errors=tuple(
                 (error.code, f"{error.message or error.code}{f' (line {error.line})' if error.line else ''}")
                 for error in (batch.errors.data if batch.errors else None) or ()

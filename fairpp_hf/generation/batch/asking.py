@@ -61,7 +61,7 @@ async def ask_in_batches(
 
     A reply that came through a batch has the batch's id in its detail, as `batch`, and a latency of 0, since the server
     does not say how long it took. A paid reply that no request of this call waits for, since the run has changed, stays as
-    a file in `batches/` until the run asks for it again.
+    a file in `batches/` until the run asks for it again; its tokens count at once, at an unknown price.
 
     Args:
         journal: open for writing; its file keeps the ledger.
@@ -90,6 +90,7 @@ async def ask_in_batches(
     folder = journal.path.parent / FOLDER
     folder.mkdir(exist_ok=True)
     work = BatchWork(
+        journal=journal,
         respondent=respondent,
         requests=requests,
         save=save,
@@ -128,11 +129,15 @@ async def _run(work: BatchWork, submitter: Submitter) -> None:
     await _find_submitted(work, submitter)
     await collector.read_kept()
     while True:
-        for ended in await collector.collect_ended():
+        all_ended = await collector.collect_ended()
+        if collector.accepted:
+            submitter.meet_room()
+        for ended in all_ended:
             submitter.held = submitter.broke = False
             if ended.token_limit is not None:
                 await submitter.meet_token_limit(ended.batch, ended.token_limit)
-        await submitter.submit()
+        if not collector.blocked:
+            await submitter.submit()
         if not work.ledger.in_batches() and (submitter.broke or not work.ledger.free(-1, 1)):
             return
         await asyncio.sleep(work.limits.poll_s * random.uniform(0.9, 1.1))
@@ -144,13 +149,20 @@ async def _find_submitted(work: BatchWork, submitter: Submitter) -> None:
     known = work.ledger.intents()
     unsure = {batch.intent: batch for batch in work.ledger.outstanding() if batch.batch_id is None}
     # A day for clocks that differ. Without a ledger it may have been lost, so that all batches are looked at.
-    for intent, found in (await work.api.of_this_run(None if began is None else began - _DAY_S)).items():
+    since = None if began is None else began - _DAY_S
+    on_server = await work.api.of_this_run(since)
+    if any(batch.file_id and intent not in on_server for intent, batch in unsure.items()):
+        # Where an earlier call was killed just now, its batch may not be in the list yet.
+        await work.api.settle()
+        on_server = await work.api.of_this_run(since)
+    for intent, found in on_server.items():
         if intent in unsure:
             del unsure[intent]
             work.ledger.submitted(intent, found.batch_id)
             work.tell(f"Found batch {found.batch_id}, which an earlier call had submitted.")
         elif intent not in known and found.status != "failed" and _INTENT.fullmatch(intent):
             await _adopt(work, intent, found)
+    work.ledger.looked()
     for batch in unsure.values():
         await _submit_again(work, submitter, batch)
     outstanding = {batch.intent for batch in work.ledger.outstanding()}

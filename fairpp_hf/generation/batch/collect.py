@@ -4,11 +4,21 @@ import asyncio
 import logging
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from fairpp_hf.generation.batch.api import TOKEN_LIMIT, Missing, ServerBatch
-from fairpp_hf.generation.batch.files import LINES_AT_ONCE, MOST_ROUNDS, Answer, pages_of, read_or_none, reply_to
+from fairpp_hf.generation.batch.files import (
+    LINES_AT_ONCE,
+    MOST_ROUNDS,
+    Answer,
+    final_error,
+    pages_of,
+    read_or_none,
+    reply_to,
+)
+from fairpp_hf.generation.batch.kept import count_kept
 from fairpp_hf.generation.batch.ledger import Batch
 from fairpp_hf.generation.batch.work import BatchWork
 from fairpp_hf.respondents.base import Reply, RespondentStopped
@@ -18,6 +28,8 @@ from fairpp_hf.schema import NO_ANSWER
 logger = logging.getLogger(__name__)
 
 _MOST_FRUITLESS = 3
+_MOST_LOOKS = 20
+"""At a batch that has ended and lacks a file of its replies; 10 minutes at the usual pace."""
 _GONE_AFTER_DAYS = 30
 _DAY_S = 86_400.0
 _KEPT = ".kept.jsonl"
@@ -29,6 +41,19 @@ class Ended(NamedTuple):
     batch: Batch
     token_limit: str | None
     """The server's message where it had no room for the batch's tokens."""
+    stop: RespondentStopped | None
+    """Why nothing more is to be submitted."""
+
+
+class _Read(NamedTuple):
+    """What is in an output or error file."""
+
+    answered: int
+    """How many requests it answers, well or badly."""
+    kept: int
+    """How many of the answers were kept apart."""
+    final: RespondentStopped | None
+    """Of an error that no other request would escape."""
 
 
 class Collector:
@@ -38,14 +63,29 @@ class Collector:
         self._work = work
         self._fruitless = 0
         self._shown: dict[str, tuple[str, int]] = {}
+        self._looks: Counter[str] = Counter()
+        self._lost: dict[str, RespondentStopped] = {}
+        self.accepted = False
+        """Whether the account had room for one of the batches that were looked at last."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a batch cannot be collected: the run stops when all others are, and submits nothing more."""
+        return bool(self._lost)
 
     async def collect_ended(self) -> list[Ended]:
         """Look at every batch in progress, and collect those that have ended.
 
         Raises:
-            RespondentStopped: the server does not know a batch, did not accept one, or several brought nothing.
+            RespondentStopped: the server did not accept a batch; its owner has cancelled one; several brought nothing; or a
+                request met an error that no other would escape: when all that have ended are collected. The server does not
+                know a batch or lacks its replies: when none is in progress any more.
         """
         ended = []
+        goes_on = False
+        was_blocked = self.blocked
+        self._lost.clear()
+        self.accepted = False
         for batch in self._work.ledger.outstanding():
             assert batch.batch_id is not None
             try:
@@ -53,18 +93,34 @@ class Collector:
             except Missing as error:
                 self._give_up(batch, error)
                 continue
+            self.accepted = self.accepted or found.status not in ("validating", "failed")
             if found.ended:
-                ended.append(await self._collect(batch, found))
-            elif self._shown.get(batch.intent) != (found.status, found.done):
-                self._shown[batch.intent] = found.status, found.done
-                self._work.tell(f"Batch {found.batch_id}: {found.status}, {found.done:,} of {batch.requests:,} done.")
+                collected = await self._collect(batch, found)
+                ended += [collected] if collected else []
+                goes_on = goes_on or (collected is None and batch.intent not in self._lost)
+                continue
+            goes_on = True
+            done = found.answered + found.failed
+            if self._shown.get(batch.intent) != (found.status, done):
+                self._shown[batch.intent] = found.status, done
+                self._work.tell(f"Batch {found.batch_id}: {found.status}, {done:,} of {batch.requests:,} done.")
+        for one in ended:
+            if one.stop is not None:
+                raise one.stop
+        if self._lost:
+            stop = next(iter(self._lost.values()))
+            if not goes_on:
+                raise stop
+            if not was_blocked:
+                logger.warning(
+                    "Nothing more is submitted, and the run stops when its other batches have ended: %s", stop
+                )
         return ended
 
     async def read_kept(self) -> None:
         """Take the replies that came when the run did not ask for them, if it does now."""
         for path in sorted(self._work.folder.glob(f"*{_KEPT}")):
-            _, kept = await self._read(path, "", path.name.removesuffix(_KEPT))
-            if not kept:
+            if not (await self._read(path, "", path.name.removesuffix(_KEPT))).kept:
                 path.unlink()
 
     def _give_up(self, batch: Batch, error: Missing) -> None:
@@ -74,60 +130,100 @@ class Collector:
         """
         days = (time.time() - batch.created_at) / _DAY_S
         if days < _GONE_AFTER_DAYS:
-            raise RespondentStopped(
+            self._lost[batch.intent] = RespondentStopped(
                 f"The server must know a batch that was submitted to it; got 404 for {batch.batch_id} with "
                 f"{batch.requests:,} requests at {self._work.respondent.address}: {error} Use the key and the --base-url "
-                f"that it was submitted with, or leave out --batch to buy its requests again. {KEEP_GOING}"
-            ) from error
+                f"that it was submitted with, or pass --forget-batches to buy its requests again. {KEEP_GOING}"
+            )
+            return
         logger.warning("Batch %s is gone after %.0f days: its requests are asked again.", batch.batch_id, days)
         self._work.ledger.forget(batch.intent)
 
-    async def _collect(self, batch: Batch, found: ServerBatch) -> Ended:
-        """Save what a batch brought, and free what it left."""
+    async def _collect(self, batch: Batch, found: ServerBatch) -> Ended | None:
+        """Save what a batch brought, and free what it left; None where the server does not have its files yet."""
         work = self._work
-        brought = 0
-        paths = [work.input_file(batch.intent)]
+        files, missing = await self._fetch(batch, found)
+        if missing:
+            self._looks[batch.intent] += 1
+            if self._looks[batch.intent] == 1:
+                logger.warning("Batch %s is %s, but the server has %s: waiting.", found.batch_id, found.status, missing)
+            if self._looks[batch.intent] < _MOST_LOOKS:
+                return None
+        brought, final = 0, None
+        for path in files.values():
+            read = await self._read(path, batch.intent, found.batch_id)
+            brought += read.answered
+            final = final or read.final
+        if missing and "output" not in files and (found.answered or found.lacks_output):
+            self._lost[batch.intent] = RespondentStopped(
+                f"The server must have the replies of a batch that has ended; got {missing} of {found.batch_id}, with "
+                f"{found.answered:,} of {batch.requests:,} requests answered. They are bought already: go on later, or pass "
+                f"--forget-batches to buy them again. {KEEP_GOING}"
+            )
+            return None
+        if found.status == "completed":
+            await self._miss(batch, found.batch_id)
+        work.ledger.collected(batch.intent)
+        for path in (work.input_file(batch.intent), *files.values()):
+            path.unlink(missing_ok=True)
+        work.tell(f"Batch {found.batch_id}: {found.status}, {brought:,} of {batch.requests:,} answered and saved.")
+        token_limit = next((message for code, message in found.errors if code == TOKEN_LIMIT), None)
+        self._fruitless = 0 if brought or token_limit else self._fruitless + 1
+        return Ended(batch, token_limit, final or self._reason_to_stop(batch, found, brought, token_limit))
+
+    async def _fetch(self, batch: Batch, found: ServerBatch) -> tuple[dict[str, Path], str]:
+        """Download a batch's files.
+
+        Returns:
+            Kind, `output` or `error`, to file, and which file the server does not have although it should, in words.
+        """
+        files: dict[str, Path] = {}
+        missing = "no output file" if found.lacks_output else ""
         for kind, file_id in (("output", found.output_file_id), ("error", found.error_file_id)):
-            path = work.folder / f"{batch.intent}.{kind}.jsonl"
+            path = self._work.folder / f"{batch.intent}.{kind}.jsonl"
             if file_id is None:
                 continue
             if not path.exists():
                 try:
-                    await work.api.download(file_id, path)
+                    await self._work.api.download(file_id, path)
                 except Missing as error:
-                    logger.warning("The %s file of batch %s is gone: %s", kind, found.batch_id, error)
+                    missing = missing or f"no {kind} file ({error})"
                     continue
-            paths.append(path)
-            brought += (await self._read(path, batch.intent, found.batch_id))[0]
-        if found.status == "completed":
-            await self._miss(batch, found.batch_id)
-        work.ledger.collected(batch.intent)
-        for path in paths:
-            path.unlink(missing_ok=True)
-        work.tell(f"Batch {found.batch_id}: {found.status}, {brought:,} of {batch.requests:,} answered and saved.")
-        token_limit = next((message for code, message in found.errors if code == TOKEN_LIMIT), None)
+                if kind == "output" and found.answered and not path.stat().st_size:
+                    path.unlink()
+                    missing = "an empty output file"
+                    continue
+            files[kind] = path
+        return files, missing
+
+    def _reason_to_stop(
+        self, batch: Batch, found: ServerBatch, brought: int, token_limit: str | None
+    ) -> RespondentStopped | None:
+        """Why nothing more is to be submitted after a batch, or None."""
         if found.status == "failed" and token_limit is None:
-            raise RespondentStopped(
+            return RespondentStopped(
                 f"The server must accept the batch; got for {found.batch_id}: "
                 f"{'; '.join(message for _, message in found.errors[:3]) or 'no reason'}. {KEEP_GOING}"
             )
-        self._fruitless = 0 if brought or token_limit else self._fruitless + 1
-        if self._fruitless == _MOST_FRUITLESS:
-            raise RespondentStopped(
+        if found.status == "cancelled":
+            return RespondentStopped(
+                f"A batch must be left to end; got {found.batch_id}, which was cancelled with {brought:,} of "
+                f"{batch.requests:,} requests answered. Nothing was submitted in its place. {KEEP_GOING}"
+            )
+        if self._fruitless >= _MOST_FRUITLESS:
+            return RespondentStopped(
                 f"A batch must bring replies; got {_MOST_FRUITLESS} in a row that brought none, the last "
                 f"{found.batch_id}, which is {found.status}. See the server's list of batches for the reason. {KEEP_GOING}"
             )
-        return Ended(batch, token_limit)
+        return None
 
-    async def _read(self, path: Path, intent: str, batch_id: str) -> tuple[int, int]:
+    async def _read(self, path: Path, intent: str, batch_id: str) -> _Read:
         """Save the replies of an output or error file.
 
         Paid replies that no request waits for are kept in a file of their own.
-
-        Returns:
-            How many requests it answers, well or badly, and how many of them were kept apart.
         """
         answered = unread = twice = kept = 0
+        final: RespondentStopped | None = None
         part = self._work.folder / "kept.part"
         with part.open("wb") as keep:
             async for lines in pages_of(path):
@@ -140,6 +236,7 @@ class Collector:
                         twice += 1
                     elif not answer.not_asked:
                         answers[answer.custom_id] = answer, line
+                        final = final or final_error(answer, self._work.respondent)
                 answered += len(answers)
                 unclaimed = self._save({key: answer for key, (answer, _) in answers.items()}, intent, batch_id)
                 keep.writelines(answers[key][1] for key in unclaimed)
@@ -155,7 +252,7 @@ class Collector:
         ):
             if number:
                 logger.warning("Batch %s brought %d %s.", batch_id, number, what)
-        return answered, kept
+        return _Read(answered, kept, final)
 
     def _save(self, answers: dict[str, Answer], intent: str, batch_id: str) -> list[str]:
         """Save some replies; returns the keys of those that were paid for and that no request waits for."""
@@ -181,6 +278,7 @@ class Collector:
             replies.append((request.number, reply))
         if replies:
             work.save(replies)
+        count_kept(work.journal, map(answers.__getitem__, unclaimed), answers.keys() - set(unclaimed), batch_id)
         work.ledger.came_back(intent, answers, done, again)
         return unclaimed
 

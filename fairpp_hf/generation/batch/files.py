@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fairpp_hf.respondents.base import Reply, Request
+from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.respondents.reading import usage_of
 from fairpp_hf.schema import NO_ANSWER
@@ -70,7 +70,7 @@ def read_answer(line: bytes) -> Answer:
         raise ValueError(f"not a line of a batch: {line[:200]!r}") from None
     if status == 200:
         return Answer(custom_id, status, body, None, "")
-    code = error.get("code") if isinstance(error, dict) else None
+    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     words = " ".join(str(message).split())[:500] if message else f"status {status}"
     return Answer(custom_id, status, body, code, words)
@@ -110,6 +110,22 @@ def reply_to(
         usage, message, passing = None, answer.message, answer.passing
     failed = Reply(NO_ANSWER, None, "failed", None, usage, 0.0, {"error": message, "batch": batch_id})
     return failed, passing and rounds + 1 < MOST_ROUNDS
+
+
+def final_error(answer: Answer, respondent: OpenAIRespondent) -> RespondentStopped | None:
+    """The client's error for what an answer says, if no other request would escape it."""
+    if answer.status in (None, 200):
+        return None
+    import httpx2
+    import openai
+
+    response = httpx2.Response(answer.status, request=httpx2.Request("POST", "http://batch"))
+    body = {"message": answer.message, "code": answer.code}
+    try:
+        respondent.stop_if_final(openai.APIStatusError(answer.message, response=response, body=body))
+    except RespondentStopped as error:
+        return error
+    return None
 
 
 def read_or_none(line: bytes) -> Answer | None:

@@ -5,13 +5,14 @@ have submitted. Which requests still wait for a reply is kept beside it in a tem
 with their number.
 """
 
-import contextlib
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fairpp_hf.generation.database import connect
+from fairpp_hf.generation.commands import command_for, home_of
+from fairpp_hf.generation.database import BATCHES_UNKNOWN, columns_of
 from fairpp_hf.generation.journal import FILE_NAME, AskedRequest, Journal
 
 _TABLES = (
@@ -100,9 +101,16 @@ class Ledger:
             return {intent for (intent,) in connection.execute("SELECT intent FROM batches")}
 
     def began(self) -> float | None:
-        """When the first batch was meant to be submitted, in seconds since 1970; None for no batch."""
+        """When the first batch was meant to be submitted, in seconds since 1970; None for none, or if that is unknown."""
+        if self._journal.noted(BATCHES_UNKNOWN):
+            return None
         with self._journal.transaction() as connection:
             return connection.execute("SELECT min(created_at) FROM batches").fetchone()[0]
+
+    def looked(self) -> None:
+        """Note that the ledger has every batch that the server has of this run, also where damage had taken some."""
+        if self._journal.noted(BATCHES_UNKNOWN):
+            self._journal.note(BATCHES_UNKNOWN, None)
 
     def add(self, batch: Batch, keys: Iterable[str]) -> None:
         """Note a batch with the keys of its requests; on disk when this returns."""
@@ -209,12 +217,79 @@ def unfinished_batches(run: Path) -> Unfinished:
 
     Args:
         run: the run's directory, also while a process writes to it.
+
+    Raises:
+        OSError: the journal cannot be read.
     """
-    path = run / FILE_NAME
-    if not path.is_file():
+    if not (run / FILE_NAME).is_file():
         return Unfinished(0, 0)
-    with contextlib.closing(connect(path, "ro")) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'batches'").fetchone():
-            return Unfinished(0, 0)
-        row = connection.execute("SELECT count(*), coalesce(sum(requests), 0) FROM batches WHERE NOT collected")
-        return Unfinished(*row.fetchone())
+    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
+        return unfinished_in(connection)
+
+
+def unfinished_in(connection: sqlite3.Connection) -> Unfinished:
+    """As `unfinished_batches`, of an open journal."""
+    if not columns_of(connection, "batches"):
+        return Unfinished(0, 0)
+    row = connection.execute("SELECT count(*), coalesce(sum(requests), 0) FROM batches WHERE NOT collected")
+    return Unfinished(*row.fetchone())
+
+
+def check_not_in_batches(run: Path, *, by_batches: bool) -> None:
+    """Check that no request would be bought that is in a batch.
+
+    Args:
+        run: the run's directory; its requests are set.
+        by_batches: whether it asks by batches now, which collects its own first.
+
+    Raises:
+        ValueError: a request may be in a batch.
+        OSError: the journal cannot be read.
+    """
+    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
+        unfinished, elsewhere = unfinished_in(connection), journal.elsewhere()
+        is_unknown = journal.noted(BATCHES_UNKNOWN) is not None
+    for part, requests in elsewhere:
+        out, home = home_of(run), home_of(Path(part))
+        raise ValueError(
+            f"A merged run must not ask what its parts have in batches; got {requests:,} requests of {run} in batches of "
+            f"{part}. Their answers are bought already. Collect them with `{command_for(Path(part))} --batch`, then "
+            f"`fairpp merge --out {out} {home}`."
+        )
+    if by_batches:
+        return
+    if is_unknown:
+        raise ValueError(
+            f"A run must know its batches at the provider; got {run}, whose list of them was damaged. What they answer is "
+            "bought already. Have them looked for first: the same command with --batch, or batch=BatchLimits()."
+        )
+    if unfinished.batches:
+        raise ValueError(
+            f"A run with batches at the provider must go on by batches; got {unfinished.requests:,} requests in "
+            f"{unfinished.batches:,} unfinished batches of {run}. Their answers are bought already. Collect them first: the "
+            "same command with --batch, or batch=BatchLimits(). Where the provider has lost them, --forget-batches buys "
+            "them again."
+        )
+
+
+def keys_in_batches(connection: sqlite3.Connection) -> list[str]:
+    """Keys of the requests that a run has in batches; of all that lack a final reply where it does not know which.
+
+    Args:
+        connection: to the run's journal.
+    """
+    is_unknown = connection.execute("SELECT 1 FROM meta WHERE name = ?", (BATCHES_UNKNOWN,)).fetchone() is not None
+    if columns_of(connection, "batches"):
+        # One without requests was found at the provider, without its file.
+        query = "SELECT EXISTS (SELECT 1 FROM batches WHERE NOT collected AND requests = 0)"
+        is_unknown = is_unknown or bool(connection.execute(query).fetchone()[0])
+    if is_unknown:
+        query = (
+            "SELECT DISTINCT key FROM requests LEFT JOIN replies USING (key) "
+            "WHERE replies.key IS NULL OR replies.status = 'failed'"
+        )
+    elif columns_of(connection, "batch_requests"):
+        query = "SELECT DISTINCT key FROM batch_requests"
+    else:
+        return []
+    return [key for (key,) in connection.execute(query)]

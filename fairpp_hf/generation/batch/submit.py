@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from pathlib import Path
@@ -17,6 +18,12 @@ from fairpp_hf.respondents.exchange import KEEP_GOING
 logger = logging.getLogger(__name__)
 
 _PROBES = 3
+_MOST_HALVINGS = 2
+"""Of the room for tokens, where the account's has been used up; after them it is waited for."""
+_LONGEST_PAUSE_S = 600.0
+_FULL_FOR_S = 26 * 3600.0
+"""How long an account may have no room: its other batches end within a day."""
+_NAMED_LIMIT = re.compile(r"limit: ([\d,]+)", re.IGNORECASE)
 
 
 class _Draft(NamedTuple):
@@ -36,7 +43,12 @@ class Submitter:
 
     def __init__(self, work: BatchWork) -> None:
         self._work = work
-        self._enqueued = work.limits.enqueued_tokens
+        self._limit = work.limits.enqueued_tokens
+        self._enqueued = self._limit
+        """The room for tokens; less than the limit while others on the account seem to use it."""
+        self._refused = 0
+        """How often in a row the account had no room while none of this run's batches was in progress."""
+        self._full_since: float | None = None
         self._probed = False
         self.probing = False
         """Whether an ordinary request is in flight."""
@@ -104,22 +116,50 @@ class Submitter:
         work.tell(f"Submitted batch {batch_id}: {batch.requests:,} requests, about {batch.tokens:,} tokens.")
 
     async def meet_token_limit(self, batch: Batch, message: str) -> None:
-        """The account has no room for a batch: wait for those in progress, or else make smaller ones.
+        """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'.
 
         Raises:
-            RespondentStopped: it has no room for the smallest.
+            RespondentStopped: it has had no room for longer than a batch takes.
         """
         if self._work.ledger.outstanding():
             self.held = True
-        elif batch.requests == 1:
+            return
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        if now - self._full_since > _FULL_FOR_S:
             raise RespondentStopped(
-                f"The account must have room for a batch's tokens; got, for a batch of one request: {message} "
-                f"Wait for the account's other batches to end, or leave out --batch. {KEEP_GOING}"
+                f"The account must have room for a batch's tokens; got none for {_FULL_FOR_S / 3600:.0f} hours: {message} "
+                "Wait for the account's other batches to end, pass a smaller --batch-tokens, or leave out --batch. "
+                f"{KEEP_GOING}"
             )
-        else:
+        pause_s = self._work.limits.poll_s
+        found = _NAMED_LIMIT.search(message)
+        named = int(found[1].replace(",", "")) if found else 0
+        if 0 < named < batch.tokens and named < self._limit:
+            self._limit = self._enqueued = named
+            logger.warning("%s Batches have up to %d tokens from now on.", message, named)
+        elif self._refused < _MOST_HALVINGS and batch.requests > 1:
+            self._refused += 1
             self._enqueued = max(1, batch.tokens // 2)
-            logger.warning("%s Batches have up to %d tokens from now on.", message, self._enqueued)
-            await asyncio.sleep(self._work.limits.poll_s)
+            logger.warning("%s Batches have up to %d tokens until there is room.", message, self._enqueued)
+        else:
+            # Smaller ones would wait as long: others on the account use what there is.
+            self._refused += 1
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2.0 ** min(self._refused, 20))
+            logger.warning(
+                "%s Trying again in %.0f s; if nothing else is in progress, pass a smaller --batch-tokens.",
+                message,
+                pause_s,
+            )
+        await asyncio.sleep(pause_s)
+
+    def meet_room(self) -> None:
+        """The account had room for a batch."""
+        self._refused = 0
+        self._full_since = None
+        if self._enqueued < self._limit:
+            self._enqueued = self._limit
+            self.held = False
 
     async def _probe(self) -> None:
         """Ask a request the ordinary way.

@@ -7,6 +7,7 @@ from typing import overload
 
 from fairpp_hf.generation.batch.api import BatchApi
 from fairpp_hf.generation.batch.ledger import Ledger
+from fairpp_hf.generation.journal import Journal
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
 
@@ -44,6 +45,7 @@ class BatchLimits:
 class BatchWork:
     """The arguments of a call of `ask_in_batches`, with what is made of them."""
 
+    journal: Journal
     respondent: OpenAIRespondent
     requests: Sequence[Request]
     save: Callable[[Sequence[tuple[int, Reply]]], None]

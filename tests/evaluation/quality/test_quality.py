@@ -13,7 +13,7 @@ from small_runs import KnownRespondent, make_run, some_questions
 from fairpp_hf.evaluation.quality import replies_quality, run_quality
 from fairpp_hf.evaluation.quality.report import not_measured_of, rows_of, to_markdown, write_quality
 from fairpp_hf.generation import generate
-from fairpp_hf.generation.scenarios import scenarios_folder, write_scenarios
+from fairpp_hf.generation.scenario_files import scenarios_folder, write_scenarios
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import SurveyRespondent

@@ -14,10 +14,10 @@ from loopback_openai import Call, Served
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.generation.batch import BatchLimits, ask_in_batches
 from fairpp_hf.generation.batch import api as batch_api
+from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.files import read_answer
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.plan import RequestPlan
-from fairpp_hf.generation.prices import load_prices
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
 from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.respondents.exchange import KEEP_GOING
@@ -86,6 +86,13 @@ class Run:
     def statuses(self) -> dict[str, int]:
         with Journal(self.path, read_only=True) as journal:
             return journal.counts().get("ann", {})
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Of all replies that were paid for."""
+        with Journal(self.path, read_only=True) as journal:
+            spending = journal.spending()
+        return spending.input_tokens, spending.output_tokens
 
     @property
     def files(self) -> list[str]:
@@ -177,16 +184,41 @@ def test_no_small_batch_goes_into_the_gap_that_larger_ones_leave(tmp_path: Path)
     assert (run.statuses, lines_of(server)) == ({"ok": 13}, [3, 3, 3, 3])
 
 
-def test_a_lower_limit_of_the_account_makes_smaller_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lower_limit_that_the_account_names_is_kept_to(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """2 requests of 21 tokens fit into 50."""
     with BatchServer(enqueued=50) as server:
         run = Run(tmp_path / "run", server).ask(10)
     assert run.statuses == {"ok": 10}
     assert [len(server.inputs(batch)) for batch in server.ours() if batch["status"] == "completed"] == [2, 2, 2, 2, 1]
+    assert [len(server.inputs(batch)) for batch in server.ours() if batch["status"] == "failed"] == [9]
     assert server.most_enqueued <= 50
-    assert [record.getMessage() for record in caplog.records] == [
-        "Enqueued token limit reached. Limit: 50 tokens. Batches have up to 94 tokens from now on.",
-        "Enqueued token limit reached. Limit: 50 tokens. Batches have up to 42 tokens from now on.",
+    assert caplog.messages == [
+        "Enqueued token limit reached. Limit: 50 tokens. Batches have up to 50 tokens from now on."
     ]
+
+
+def test_an_account_that_others_use_up_is_waited_for_and_then_used_in_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """9 requests have 21 tokens each: 189 are tried, then 94, of which 84 are used, then 42. Others end at the 6th."""
+
+    def others_end(name: str, number: int) -> None:
+        if (name, number) == ("POST /batches", 5):
+            server.of_others = 0
+
+    with BatchServer(enqueued=1000, polls=2, fault=others_end) as server:
+        server.of_others = 1000
+        run = Run(tmp_path / "run", server).ask(10)
+    assert (run.statuses, lines_of(server)) == ({"ok": 10}, [9, 4, 2, 2, 2, 2, 7])
+    assert [batch["status"] for batch in server.ours()] == ["failed"] * 5 + ["completed"] * 2
+    assert server.most_enqueued == 189  # the last two together
+    full = "Enqueued token limit reached. Limit: 1000 tokens."
+    assert caplog.messages == [
+        f"{full} Batches have up to 94 tokens until there is room.",
+        f"{full} Batches have up to 42 tokens until there is room.",
+        *[f"{full} Trying again in 0 s; if nothing else is in progress, pass a smaller --batch-tokens."] * 3,
+    ]
+    assert server.answered_twice() == []
 
 
 def test_where_batches_are_in_progress_a_full_account_is_waited_for(tmp_path: Path) -> None:
@@ -203,17 +235,25 @@ def test_where_batches_are_in_progress_a_full_account_is_waited_for(tmp_path: Pa
 
 
 @pytest.mark.parametrize("status", [400, 429])
-def test_a_full_account_that_says_so_at_once_is_no_endless_loop(status: int, tmp_path: Path) -> None:
+def test_a_full_account_that_says_so_at_once_is_waited_for(status: int, tmp_path: Path) -> None:
     full = Fault(status, {"message": "Enqueued token limit reached.", "code": "token_limit_exceeded"})
-    with BatchServer(fault=lambda name, _: full if name == "POST /batches" else None) as server:
+    with BatchServer(fault=lambda name, number: full if name == "POST /batches" and number < 5 else None) as server:
+        run = Run(tmp_path / "run", server).ask(10)
+    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 10}, [2, 7], [])
+
+
+def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_submit, "_FULL_FOR_S", 0.05)
+    with BatchServer(enqueued=1000) as server:
+        server.of_others = 1000
         run = Run(tmp_path / "run", server)
         with pytest.raises(RespondentStopped) as caught:
             run.ask(10)
     assert str(caught.value) == (
-        "The account must have room for a batch's tokens; got, for a batch of one request: Enqueued token limit reached. "
-        f"Wait for the account's other batches to end, or leave out --batch. {KEEP_GOING}"
+        "The account must have room for a batch's tokens; got none for 0 hours: Enqueued token limit reached. Limit: 1000 "
+        "tokens. Wait for the account's other batches to end, pass a smaller --batch-tokens, or leave out --batch. "
+        + KEEP_GOING
     )
-    assert server.api_calls["POST /batches"] == 4  # 9, 4, 2, 1
     assert run.statuses == {"ok": 1}
 
 
@@ -278,10 +318,9 @@ def test_the_order_of_the_answers_does_not_matter(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("status", ["expired", "cancelled"])
-def test_what_a_batch_left_goes_into_another_and_nothing_else(status: str, tmp_path: Path) -> None:
+def test_what_a_batch_left_goes_into_another_and_nothing_else(tmp_path: Path) -> None:
     def outcome(batch: Line) -> Outcome:
-        return Outcome(status, answered=4) if batch["id"] == "batch-0" else Outcome()
+        return Outcome("expired", answered=4) if batch["id"] == "batch-0" else Outcome()
 
     with BatchServer(outcome=outcome) as server:
         run = Run(tmp_path / "run", server).ask(10)
@@ -289,6 +328,70 @@ def test_what_a_batch_left_goes_into_another_and_nothing_else(status: str, tmp_p
     first, second = ([line["custom_id"] for line in server.inputs(batch)] for batch in server.ours())
     assert second == first[4:]
     assert len(set(server.intents())) == 2
+
+
+def test_a_batch_that_its_owner_cancels_is_collected_and_ends_the_call(tmp_path: Path) -> None:
+    """Another batch, which ends at the same time, is collected as well."""
+
+    def outcome(batch: Line) -> Outcome:
+        return Outcome("cancelled", answered=2) if batch["id"] == "batch-0" else Outcome()
+
+    with BatchServer(outcome=outcome) as server:
+        run = Run(tmp_path / "run", server)
+        with pytest.raises(RespondentStopped) as caught:
+            run.ask(10, requests=5)
+        assert str(caught.value) == (
+            "A batch must be left to end; got batch-0, which was cancelled with 2 of 5 requests answered. Nothing was "
+            f"submitted in its place. {KEEP_GOING}"
+        )
+        assert (run.statuses, lines_of(server)) == ({"ok": 7}, [5, 4])
+        run.ask(10)
+    # The second call asks one of the three the ordinary way.
+    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 10}, [5, 4, 2], [])
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (
+            429,
+            {"message": "You exceeded your quota.", "type": "insufficient_quota", "code": "insufficient_quota"},
+            "The account must have quota left; got 429 for model 'm': You exceeded your quota. Add credit.",
+        ),
+        (
+            429,
+            {"message": "No quota.", "type": "insufficient_quota", "code": None},
+            "The account must have quota left; got 429 for model 'm': No quota. Add credit.",
+        ),
+        (
+            401,
+            {"message": "No."},
+            "The server must accept the key; got 401 for model 'm': No. Set OPENAI_API_KEY to a valid one.",
+        ),
+        (
+            403,
+            {"message": "No."},
+            "The key must be allowed to use the model; got 403 for model 'm': No. Use another key or another --model.",
+        ),
+    ],
+)
+def test_an_error_that_no_other_request_would_escape_ends_the_call_behind_what_came(
+    status: int, error: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """The first batch brings 3 of 5 replies, and the second 4 of 4."""
+
+    def answer(call: Call) -> Served:
+        return Served(status=status, error=error) if number_of(call) in (4, 5) else Served("A")
+
+    with BatchServer(answer) as server:
+        run = Run(tmp_path / "run", server)
+        with pytest.raises(RespondentStopped) as caught:
+            run.ask(10, requests=5)
+        assert str(caught.value) == f"{message} {KEEP_GOING}"
+        assert (run.statuses, lines_of(server)) == ({"failed": 2, "ok": 8}, [5, 4])
+        server.answer = lambda _: Served("B")
+        run.ask(10)
+    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 10}, [5, 4, 1], [])
 
 
 def test_requests_whose_turn_never_came_have_not_failed(tmp_path: Path) -> None:
@@ -445,25 +548,6 @@ def test_the_budget_counts_what_is_in_progress_and_ends_the_asking(tmp_path: Pat
     assert seen[:4] == [[0], [1, 2, 3], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7, 8]]
 
 
-def test_the_cap_of_a_run_holds_at_the_price_of_batches(tmp_path: Path) -> None:
-    """A reply costs 8 tokens at 1 USD each, and half of it by batch: 8 + 4 x 9 = 44, and 40 leave room for 8 of 9."""
-    prices = load_prices("m", given=(1e6, 1e6))
-    assert prices is not None
-    with BatchServer() as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        with pytest.raises(RespondentStopped):
-            generate(
-                *(tmp_path / "run", respondent, personas("ann"), questions(10)),
-                batch=BatchLimits(poll_s=0.01, requests=1),
-                prices=prices,
-                max_cost=60.0,
-                progress=False,
-            )
-    with Journal(tmp_path / "run", read_only=True) as journal:
-        assert journal.spending().cost_usd <= 60
-        assert sum(journal.counts()["ann"].values()) >= 1
-
-
 def test_after_a_stop_the_batches_go_on_and_the_next_call_collects_them(tmp_path: Path) -> None:
     with BatchServer(polls=5) as server:
         run = Run(tmp_path / "run", server)
@@ -513,7 +597,10 @@ def test_a_server_without_the_batch_api_is_said(tmp_path: Path) -> None:
 def test_replies_to_a_run_that_has_changed_are_kept_until_it_asks_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A batch is in progress when the portrait changes; when the portrait comes back, its replies are there."""
+    """A batch is in progress when the portrait changes; when the portrait comes back, its replies are there.
+
+    A reply has 7 + 1 tokens: 8 of them have 56 + 8, whether they are the run's or kept.
+    """
     with BatchServer(polls=2) as server:
         run = Run(tmp_path / "run", server)
         run.ask(4, stopped=lambda: bool(run.told), poll_s=60)
@@ -523,8 +610,12 @@ def test_replies_to_a_run_that_has_changed_are_kept_until_it_asks_again(
         assert caplog.messages == [
             "Batch batch-0 brought 3 replies that the run does not ask for now, which are kept beside its journal."
         ]
+        assert run.tokens == (56, 8)
+        run.ask(4, portrait="You are another ann.")
+        assert run.tokens == (56, 8)
         run.ask(4)
         assert (run.statuses, lines_of(server), run.files) == ({"ok": 4}, [3, 3], [])
+        assert run.tokens == (56, 8)
     assert (server.total, server.answered_twice()) == (2, [])
 
 
@@ -550,3 +641,16 @@ def test_twenty_pages_of_other_batches_are_looked_through_once(tmp_path: Path) -
         server.api_calls.clear()
         run.ask(4)
         assert (run.statuses, server.api_calls["GET /batches"]) == ({"ok": 4}, 1)
+
+
+def test_odd_batches_of_others_are_left_alone(tmp_path: Path) -> None:
+    with BatchServer() as server:
+        server.add_foreign(4)
+        for (name, value), batch in zip(
+            {"created_at": None, "metadata": "odd", "request_counts": {}, "status": None}.items(),
+            list(server.batches.values()),
+            strict=True,
+        ):
+            batch[name] = value
+        run = Run(tmp_path / "run", server).ask(3)
+    assert (run.statuses, len(server.batches)) == ({"ok": 3}, 5)

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pytest
 from generation_fixtures import personas, questions
 from loopback_batches import BatchServer, Fault, Outcome
-from loopback_openai import Served
+from loopback_openai import Call, Served
 
 from fairpp_hf.generation import RunSummary, generate, load_run
-from fairpp_hf.generation.batch import BatchLimits
+from fairpp_hf.generation.batch import BatchLimits, forget_batches
 from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.ledger import Ledger, unfinished_batches
+from fairpp_hf.generation.database import BATCHES_UNKNOWN
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.respondents import OpenAIRespondent
@@ -180,6 +181,22 @@ def test_an_intent_that_was_not_submitted_is_submitted_under_its_own_name(tmp_pa
         assert server.ours()[0]["input_file_id"] == "file-0"
 
 
+def test_a_batch_that_is_not_in_the_list_yet_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the submission and its note in the ledger."""
+    run = tmp_path / "run"
+    with BatchServer(hidden_s=0.5) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "submitted", cut)
+            with pytest.raises(Cut):
+                go_on(run, server)
+        monkeypatch.setattr(batch_api, "_SETTLING_S", 0.6)
+        assert go_on(run, server).counts["ok"] == 60
+        assert [len(server.inputs(batch)) for batch in server.ours()] == [25, 25, 8]
+    assert (len(set(server.intents())), server.answered_twice()) == (3, [])
+
+
 def test_a_damaged_input_file_is_not_submitted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with BatchServer() as server:
@@ -319,7 +336,7 @@ def test_a_batch_that_the_server_does_not_know_is_not_bought_again(
         assert str(caught.value) == (
             f"The server must know a batch that was submitted to it; got 404 for batch-0 with 25 requests at "
             f"{server.base_url}: No such object: batch-0 Use the key and the --base-url that it was submitted with, or "
-            f"leave out --batch to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
+            f"pass --forget-batches to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
         )
         assert server.batches == {}
         server.batches.update(batches)
@@ -330,6 +347,116 @@ def test_a_batch_that_the_server_does_not_know_is_not_bought_again(
     assert "Batch batch-0 is gone after 31 days: its requests are asked again." in caplog.messages
     # Batches 1 and 2 had begun; of the 25 that are asked again, one goes the ordinary way.
     assert [len(server.inputs(batch)) for batch in server.ours()] == [25, 9, 24]
+
+
+@pytest.mark.parametrize(
+    ("missing", "warning"),
+    [
+        pytest.param(Outcome(late=3), "no output file", id="named late"),
+        pytest.param(Fault(404, {"message": "gone"}), "no output file (gone)", id="404"),
+        pytest.param(Fault(body=b""), "an empty output file", id="empty"),
+    ],
+)
+def test_an_output_file_that_is_not_there_yet_is_waited_for(
+    missing: Outcome | Fault, warning: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the first batch, at the first three looks; the others are collected meanwhile."""
+    outcomes = {"batch-0": missing} if isinstance(missing, Outcome) else {}
+
+    def fault(name: str, _: int) -> Fault | None:
+        if name != "GET /files/content" or isinstance(missing, Outcome) or server.looks == 3:
+            return None
+        server.looks += 1
+        return missing
+
+    class Server(BatchServer):
+        looks = 0
+
+    with Server(outcome=lambda batch: outcomes.get(batch["id"], Outcome()), fault=fault) as server:
+        summary = go_on(tmp_path / "run", server)
+    assert summary.counts["ok"] == 60
+    assert ([len(server.inputs(batch)) for batch in server.ours()], server.answered_twice()) == (SIZES, [])
+    assert caplog.messages[0] == f"Batch batch-0 is completed, but the server has {warning}: waiting."
+
+
+def test_replies_that_the_server_has_lost_are_bought_again_on_request_only(tmp_path: Path) -> None:
+    """The first batch's output is gone for good, while half of its requests are in the error file."""
+
+    def answer(call: Call) -> Served:
+        return Served(status=400, error={"message": "odd"}) if call.user in ("Prompt 1?", "Prompt 2?") else Served("A")
+
+    run = tmp_path / "run"
+    outcomes = {"batch-0": Outcome(late=10**6)}
+    with BatchServer(answer, outcome=lambda batch: outcomes.get(batch["id"], Outcome())) as server:
+        with pytest.raises(RespondentStopped) as caught:
+            go_on(run, server)
+        assert str(caught.value).startswith(
+            "The server must have the replies of a batch that has ended; got no output file of batch-0, with 23 of 25 "
+            "requests answered. They are bought already: go on later, or pass --forget-batches to buy them again. "
+            f"{KEEP_GOING}"
+        )
+        assert len(server.ours()) == 3
+        with Journal(run, read_only=True) as journal:
+            # What came of the first batch, and all of the others.
+            assert journal.counts() == {"ann": {"failed": 2, "ok": 5}, "bob": {"failed": 2, "ok": 28}}
+        assert unfinished_batches(run).batches == 1
+        server.answer = lambda _: Served("A")
+        assert forget_batches(run) == 23
+        assert unfinished_batches(run) == (0, 0)
+        assert forget_batches(run) == 0
+        assert go_on(run, server).counts["ok"] == 60
+    assert len(server.answered_twice()) == 23
+
+
+def test_forgotten_batches_do_not_come_back_from_the_list_of_batches(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert forget_batches(run) == 0
+    with BatchServer(polls=3) as server:
+        cut_short(run, server, "retrieve")
+        assert forget_batches(run) == 59
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        generate(run, respondent, personas("ann"), questions(QUESTIONS), progress=False)
+        assert go_on(run, server).counts["ok"] == 60
+    # The 30 of the second persona; one of them goes the ordinary way.
+    assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 25, 4]
+
+
+def test_batches_of_merged_runs_and_unknown_ones_are_forgotten_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        cut_short(run, server, "of_this_run")
+        with Journal(run) as journal:
+            key = next(journal.requests()).key
+            with journal.transaction() as connection:
+                connection.execute("INSERT INTO elsewhere VALUES (?, 'k', 'part')", (key,))
+            journal.note(BATCHES_UNKNOWN, "1")
+        assert forget_batches(run) == 1
+        with Journal(run, read_only=True) as journal:
+            assert (journal.elsewhere(), journal.noted(BATCHES_UNKNOWN)) == ([], None)
+
+
+def test_what_else_is_in_batches_is_collected_before_a_lost_one_stops_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or giving up the lost one would buy the others again, too. The third batch was not submitted yet."""
+    run = tmp_path / "run"
+    with BatchServer(polls=4) as server:
+        cut_short(run, server, "create", 2)
+        lost = server.batches.pop("batch-0")
+        with closing(sqlite3.connect(run / "journal.sqlite")) as ledger, ledger:
+            ledger.execute("DELETE FROM batches WHERE batch_id IS NULL")
+            ledger.execute("DELETE FROM batch_requests WHERE intent NOT IN (SELECT intent FROM batches)")
+        with pytest.raises(RespondentStopped, match=r"^The server must know a batch that was submitted to it"):
+            go_on(run, server)
+        assert [batch["status"] for batch in server.ours()] == ["completed"]
+        with Journal(run, read_only=True) as journal:
+            assert journal.remaining() == 60 - 1 - 25
+        assert [message.split(":")[0] for message in caplog.messages] == [
+            "Nothing more is submitted, and the run stops when its other batches have ended"
+        ]
+        server.batches[lost["id"]] = lost
+        assert go_on(run, server).counts["ok"] == 60
+    assert server.answered_twice() == []
 
 
 def test_a_batch_that_is_read_twice_is_paid_once(tmp_path: Path) -> None:

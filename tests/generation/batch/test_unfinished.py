@@ -36,17 +36,17 @@ def test_requests_in_batches_are_shown_not_bought_again_and_collected_later(
         assert str(error.value) == (
             "A run with batches at the provider must go on by batches; got 9 requests in 1 unfinished batches of "
             f"{run}. Their answers are bought already. Collect them first: the same command with --batch, or "
-            "batch=BatchLimits()."
+            "batch=BatchLimits(). Where the provider has lost them, --forget-batches buys them again."
         )
         assert server.total == calls
         assert (
-            "9 requests are in 1 batches at the provider. `fairpp generate --batch` collects them."
+            f"9 requests are in 1 batches at the provider. `fairpp generate --run {run} --batch` collects them."
             in overview(run).table()
         )
         merge_runs(tmp_path / "all", [run])
         assert caplog.messages[-1] == (
-            f"9 requests of {run} are in batches at the provider: collect them there with `fairpp generate --batch`, and "
-            "merge again."
+            f"9 requests of {run} are in batches at the provider: collect them there with `fairpp generate --run {run} "
+            "--batch`, and merge again."
         )
         assert generate(*asked, batch=BatchLimits(poll_s=0.02), progress=False).remaining == 0
         assert unfinished_batches(run) == (0, 0)
