@@ -120,13 +120,14 @@ def combine_replies(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Make one record of all the replies of a persona to a question. Where there is but one, it is the record.
 
-    Of one sample, a valid reply counts with its option probabilities if it has some, else as one vote for its answer. Of
-    several, each valid one is a vote: they are asked for the frequencies of the answers, of which the probabilities of one
-    first token, the same in every sample, say nothing more. The record's probabilities are the mean over the samples of an order, and then over the orders, so that both orders count alike
-    however many of their samples are valid. The most probable option is the answer; a tie for the first place is none
-    (`invalid`, probabilities kept). Where an order has no valid reply at all, the record has no answer either, since one
-    from the other order alone would carry the bias of the options' places: its status is then the most frequent one among
-    the replies of such orders, the earlier of `STATUSES` where two are equally frequent.
+    Of one sample, a valid reply counts with its option probabilities if it has some, else as one vote for its answer.
+    Of several, each valid one is a vote: they are asked for the frequencies of the answers, of which the
+    probabilities of one first token, the same in every sample, say nothing more. The record's probabilities are the
+    mean over the samples of an order, and then over the orders, so that both orders count alike however many of their
+    samples are valid. The most probable option is the answer; a tie for the first place is none (`invalid`,
+    probabilities kept). Where an order has no valid reply at all, the record has no answer either, since one from the
+    other order alone would carry the bias of the options' places: its status is then the most frequent one among the
+    replies of such orders, the earlier of `STATUSES` where two are equally frequent.
 
     Args:
         record: (n,), which record each of n replies belongs to, in ascending order, and within a record in the order of

@@ -52,9 +52,12 @@ def test_a_share_is_the_mean_over_orders_and_missing_where_one_order_has_no_answ
 
 
 def test_probabilities_count_in_leanings_where_there_are_some() -> None:
-    table = replies_of([row(0, "ann", 0, probabilities=[0.5, 0.3, 0.2]), row(0, "ann", 1, sample=1)])
-    replies = Replies.of(table, whole_clusters(3))
-    np.testing.assert_allclose(replies.leanings()[0, 0, 0], [0.5, 1.3, 0.2])
+    one, other = row(0, "ann", 0, probabilities=[0.5, 0.3, 0.2]), row(1, "ann", 1)
+    replies = Replies.of(replies_of([one, other]), whole_clusters(3))
+    np.testing.assert_allclose(replies.leanings()[0, :2, 0], [[0.5, 0.3, 0.2], [0, 1, 0]])
+    # Several samples are for the frequencies of their answers.
+    replies = Replies.of(replies_of([one, row(0, "ann", 1, sample=1)]), whole_clusters(3))
+    np.testing.assert_allclose(replies.leanings()[0, 0, 0], [1, 1, 0])
 
 
 def test_an_unknown_question_is_named() -> None:
