@@ -42,8 +42,16 @@ def add_money_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prices_for(arguments: argparse.Namespace, model: str, respondent: "OpenAIRespondent") -> "Prices | None":
+def prices_for(
+    arguments: argparse.Namespace, model: str, respondent: "OpenAIRespondent", option: str = "--price"
+) -> "Prices | None":
     """What --price, --prices and the package's table say of a model at its server; None where they say nothing.
+
+    Args:
+        arguments: with `max_cost`, `price` and `prices`.
+        model: whose prices.
+        respondent: whoever asks it.
+        option: the one that `price` is given by.
 
     Raises:
         ValueError: the prices are wrong, or --max-cost has none to count by.
@@ -53,6 +61,11 @@ def prices_for(arguments: argparse.Namespace, model: str, respondent: "OpenAIRes
     from fairpp_hf.generation.prices import load_prices
 
     prices = load_prices(model, arguments.prices, arguments.price, respondent.address)
+    if option != "--price" and prices is None and arguments.max_cost is not None:
+        raise ValueError(
+            f"--max-cost must come with the price of every model; got none for {respondent.name}. Add {option} IN OUT, USD "
+            "per million input and output tokens, or --prices FILE."
+        )
     check_max_cost(arguments.max_cost, prices, respondent.name)
     return prices
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from fairpp_hf.generation.prices import Prices
+    from fairpp_hf.generation.scenarios import ScenarioSummary
     from fairpp_hf.generation.storyteller import StorytellerRespondent
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.respondents import OpenAIRespondent, Respondent
@@ -19,7 +20,9 @@ SUMMARY = "have a storyteller tell test questions as scenes, and the personas ch
 _ONLY_FOR = {
     "adapter": "transformers",
     "batch_size": "transformers",
-    **dict.fromkeys(("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens"), "openai"),
+    **dict.fromkeys(
+        ("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "forget_batches"), "openai"
+    ),
 }
 _OPENAI = "https://api.openai.com/v1"
 
@@ -27,9 +30,10 @@ _OPENAI = "https://api.openai.com/v1"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fairpp scenarios`."""
     parser.description = (
-        "Who answers, with which settings and personas, is taken from RUN unless it is given here. Stories and answers are "
-        "kept in RUN/scenarios. The same command again continues where it stopped and asks nothing twice. Stories and "
-        "answers are simulated: a model in a role is not a person."
+        "Who answers, where, with which settings and personas, is taken from RUN as far as it is not given here: with "
+        "--model alone, another model on the server of RUN answers. Stories and answers are kept in RUN/scenarios. The "
+        "same command again continues where it stopped and asks nothing twice. Stories and answers are simulated: a model "
+        "in a role is not a person."
     )
     parser.add_argument("--run", required=True, type=Path, metavar="RUN", dest="run_path", help="folder of the run")
     parser.add_argument(
@@ -48,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--storyteller-url", nargs="+", action="extend", metavar="U", help="its servers (default: OpenAI)"
     )
     teller.add_argument("--storyteller-temperature", type=float, metavar="T", help="default: 0.7")
-    teller.add_argument("--storyteller-max-tokens", type=int, metavar="N", help="of a story (default: 1500)")
+    teller.add_argument(
+        "--storyteller-max-tokens",
+        type=int,
+        metavar="N",
+        help="of a story (default: 1500); with a larger one, whole stories are kept and --retry-set-aside has those told "
+        "again that were cut off",
+    )
     teller.add_argument(
         "--storyteller-price",
         type=float,
@@ -57,22 +67,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="USD per million input and output tokens of the storyteller; --price is the respondent's",
     )
     teller.add_argument(
-        "--tries", type=int, metavar="N", help="how often a story is told until it passes the checks (default: 3)"
+        "--tries",
+        type=int,
+        metavar="N",
+        help="how often a story is told until it passes the checks (default: 3; 1 at temperature 0)",
     )
     teller.add_argument(
         "--retry-set-aside",
         action="store_true",
-        help="tell again what earlier calls have set aside; each try is paid for",
+        help="tell again what earlier calls have set aside, but for refusals; each try is paid for",
     )
     answerer = parser.add_argument_group("respondent")
     answerer.add_argument(
-        "--respondent", choices=("transformers", "openai"), help="who answers the scenarios (default: that of RUN)"
+        "--respondent",
+        choices=("transformers", "openai"),
+        help="who answers the scenarios (default: that of RUN)",
     )
     answerer.add_argument("--model", metavar="M", help="default: that of RUN")
     answerer.add_argument("--personas", metavar="SET_OR_FILE", help="default: those of RUN")
-    answerer.add_argument("--base-url", nargs="+", action="extend", metavar="U", help="default: the servers of RUN")
-    answerer.add_argument("--temperature", type=float, metavar="T", help="default: that of RUN")
-    answerer.add_argument("--max-tokens", type=int, metavar="N", help="of a reply (default: that of RUN)")
+    answerer.add_argument(
+        "--base-url",
+        nargs="+",
+        action="extend",
+        metavar="U",
+        help=f"default: the servers of RUN, or else OpenAI; {_OPENAI} for OpenAI beside a RUN that has others",
+    )
+    answerer.add_argument("--temperature", type=float, metavar="T", help="default: that of RUN, or else 0")
+    answerer.add_argument("--max-tokens", type=int, metavar="N", help="of a reply (default: that of RUN, or else 64)")
     answerer.add_argument("--samples", type=int, metavar="K", help="ask the same K times (default: 1)")
     answerer.add_argument(
         "--swap", action="store_true", help="ask each scenario in both orders of the first two scenes as well"
@@ -82,6 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, metavar="N", help="scenarios a forward pass (transformers, default: 8)"
     )
     add_money_arguments(parser)
+    parser.add_argument(
+        "--forget-batches",
+        action="store_true",
+        default=None,
+        help="give up the batches of stories and answers at the provider and ask anew: they are paid for twice",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -130,12 +157,21 @@ def run(arguments: argparse.Namespace) -> int:
     given = (arguments.run_path, storyteller, respondent, personas, questions)
     if arguments.dry_run:
         batch = bool(arguments.batch)
-        for what, estimated in zip(("Stories", "Answers"), estimate_scenarios(*given, **asked), strict=True):
-            print(
-                f"{what}, {storyteller.name if what == 'Stories' else respondent.name}:\n{estimated.table(batch=batch)}\n"
-            )
+        stories, answers = estimate_scenarios(*given, **asked, retry_set_aside=arguments.retry_set_aside)
+        print(f"Stories, {storyteller.name}:\n{stories.table(batch=batch)}\n")
+        found = (
+            "every story is set aside: there is nothing to answer." if answers is None else answers.table(batch=batch)
+        )
+        print(f"Answers, {respondent.name}:\n{found}\n")
         print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
         return 0
+    if arguments.forget_batches:
+        from fairpp_hf.generation.batch import forget_batches
+        from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
+
+        stages = (stories_folder(arguments.run_path), scenarios_folder(arguments.run_path))
+        given_up = sum(map(forget_batches, stages))
+        print(f"Gave up batches with {given_up:,} requests, which will be bought again.")
     try:
         summary = tell_and_answer(
             *given,
@@ -152,12 +188,28 @@ def run(arguments: argparse.Namespace) -> int:
     print(summary.table())
     print(f"Stories in {summary.path / 'stories'}, scenarios and answers in {summary.path}.")
     if failed := summary.stories.counts["failed"] + (summary.answers.counts["failed"] if summary.answers else 0):
-        print(f"{failed:,} requests failed. The same command asks them again.")
-    if summary.set_aside_stories:
-        print("--retry-set-aside has what was set aside told again.")
+        without = " without --retry-set-aside" if arguments.retry_set_aside else ""
+        print(f"{failed:,} requests failed. The same command{without} asks them again.")
+    if again := _told_again(summary):
+        print(again)
     if summary.answers is not None:
         print(f"Next: {_next(arguments, shard is not None)}")
     return 0
+
+
+def _told_again(summary: "ScenarioSummary") -> str:
+    """What can be done about stories that were set aside; empty where there are none."""
+    lines = []
+    if summary.to_retry:
+        lines.append(f"--retry-set-aside has {summary.to_retry:,} of those set aside told again.")
+    if cut_off := summary.set_aside.get("truncated"):
+        lines.append(
+            f"{cut_off:,} stories were cut off: give a larger --storyteller-max-tokens with it. Whole stories stay as they "
+            "are."
+        )
+    if refused := summary.set_aside_stories - summary.to_retry:
+        lines.append(f"{refused:,} refusals stay as they are.")
+    return "\n".join(lines)
 
 
 def _next(arguments: argparse.Namespace, is_part: bool) -> str:
@@ -166,33 +218,34 @@ def _next(arguments: argparse.Namespace, is_part: bool) -> str:
         return f"fairpp merge --out RUN {run_path} ..., with the runs of all shards"
     if (run_path / "manifest.json").is_file():
         return f"fairpp build --run {run_path} --out fairpp"
-    return f'load_dataset("fairpp", "scenarios", answers="{run_path}")'
+    return f'fairpp show --run {run_path}, or in Python load_dataset("fairpp", "scenarios", answers="{run_path}")'
 
 
 def _complete(arguments: argparse.Namespace) -> None:
-    """Fill in from the run's manifest who answers, where that is not given."""
+    """Fill in from the run's manifest who answers and where, as far as that is not given."""
     from fairpp_hf.generation.manifest import read_manifest
 
     manifest = read_manifest(arguments.run_path) if arguments.run_path.is_dir() else None
     where = f"at {arguments.run_path}"
     arguments.recorded_personas = None if manifest is None else manifest["personas"]
-    if arguments.respondent is None:
+    settings = {} if manifest is None else manifest["respondent"]["settings"]
+    if arguments.respondent in (None, "openai") and manifest is not None and settings.get("kind") == "openai":
+        arguments.respondent = "openai"
+        if arguments.base_url is None:
+            arguments.base_url = _addresses(manifest["servers"].get(manifest["respondent"]["name"]))
+        for option in ("model", "temperature", "max_tokens"):
+            if getattr(arguments, option) is None:
+                setattr(arguments, option, settings[option])
+    elif arguments.respondent is None:
         if manifest is None:
             raise ValueError(
                 f"--run must be a run, or come with who answers; got no run {where}. Make one with `fairpp generate`, or "
                 "add --respondent openai --model MODEL."
             )
-        settings, name = manifest["respondent"]["settings"], manifest["respondent"]["name"]
-        if settings.get("kind") != "openai":
-            raise ValueError(
-                f"--respondent must be given where the run's own cannot be called up again; got a run of {name!r} {where}. "
-                "Add --respondent openai or transformers, and --model MODEL."
-            )
-        arguments.respondent = "openai"
-        arguments.base_url = arguments.base_url or _addresses(manifest["servers"].get(name))
-        for option in ("model", "temperature", "max_tokens"):
-            if getattr(arguments, option) is None:
-                setattr(arguments, option, settings[option])
+        raise ValueError(
+            "--respondent must be given where the run's own cannot be called up again; got a run of "
+            f"{manifest['respondent']['name']!r} {where}. Add --respondent openai or transformers, and --model MODEL."
+        )
     elif arguments.model is None:
         raise ValueError(f"--respondent {arguments.respondent} must have a model; got none. Add --model MODEL.")
 
@@ -283,4 +336,5 @@ def _asks_a_server(respondent: "Respondent") -> "OpenAIRespondent":
 def _story_prices(arguments: argparse.Namespace, storyteller: "StorytellerRespondent") -> "Prices | None":
     own = arguments.storyteller_price
     theirs = {"price": own, "prices": arguments.prices if own is None else None}
-    return prices_for(argparse.Namespace(**{**vars(arguments), **theirs}), arguments.storyteller, storyteller)
+    given = argparse.Namespace(**{**vars(arguments), **theirs})
+    return prices_for(given, arguments.storyteller, storyteller, "--storyteller-price")

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
@@ -15,7 +15,12 @@ from fairpp_hf.generation.database import connect
 from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.scenario_files import has_answered_scenarios, scenarios_folder, stories_folder
+from fairpp_hf.generation.scenario_files import (
+    has_answered_scenarios,
+    scenarios_folder,
+    stories_folder,
+    story_counts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +38,17 @@ def run_record(run: Path) -> dict[str, Any] | None:
         JSON-able: `respondent`, `settings`, `served_model`, `package_version`, `samples`, `swap`, `questions` (count,
         digest, selection), `statuses` (replies by status), `answered_on` (ISO date, or first and last with a slash between)
         and `tokens` (input and output, of all replies ever paid for); with scenarios also `scenarios`, the same of them, and
-        in it `storyteller`, the same of their stories. None where there is neither.
+        in it `storyteller`, the same of their stories with `told` (how many passed the checks and were answered) and
+        `set_aside`. None where there is neither.
     """
     record = _of_run(run)
     if not has_answered_scenarios(run):
         return record
-    scenarios = (_of_run(scenarios_folder(run)) or {}) | {"storyteller": _of_run(stories_folder(run))}
+    storyteller = _of_run(stories_folder(run))
+    if storyteller is not None:
+        # Not by status: stories are checked anew whenever the rules have changed.
+        storyteller["told"], storyteller["set_aside"] = story_counts(run)
+    scenarios = (_of_run(scenarios_folder(run)) or {}) | {"storyteller": storyteller}
     return (record or {}) | {"scenarios": scenarios}
 
 
@@ -65,6 +75,28 @@ def answered_on(run: Path) -> str | None:
     return None if first is None else "/".join(dict.fromkeys((first, last)))
 
 
+def without_folders(text: str, settings: Mapping[str, Any]) -> str:
+    """A respondent's name, or a value of its settings, with the last part alone of each absolute path among the settings.
+
+    A server of one's own may have its model by the path on its disk.
+
+    Example:
+        >>> without_folders("openai:/home/me/models/small (simulated)", {"model": "/home/me/models/small"})
+        'openai:small (simulated)'
+    """
+    for value in settings.values():
+        if isinstance(value, str) and (shown := _last_part(value)) != value:
+            text = text.replace(value, shown)
+    return text
+
+
+def _last_part(text: str) -> str:
+    for path in (PurePosixPath(text), PureWindowsPath(text)):
+        if path.is_absolute() and path.name:
+            return path.name
+    return text
+
+
 def _of_run(run: Path) -> dict[str, Any] | None:
     manifest: Mapping[str, Any] | None = read_manifest(run)
     if manifest is None:
@@ -76,10 +108,11 @@ def _of_run(run: Path) -> dict[str, Any] | None:
                 statuses[status] = statuses.get(status, 0) + count
         spent = journal.spending()
         served_model = journal.served_model()
+    settings = manifest["respondent"]["settings"]
     return {
-        "respondent": manifest["respondent"]["name"],
-        "settings": manifest["respondent"]["settings"],
-        "served_model": served_model,
+        "respondent": without_folders(manifest["respondent"]["name"], settings),
+        "settings": {name: _last_part(value) if isinstance(value, str) else value for name, value in settings.items()},
+        "served_model": None if served_model is None else _last_part(served_model),
         "package_version": manifest["package_version"],
         "samples": manifest["samples"],
         "swap": manifest["swap"],

@@ -31,9 +31,10 @@ from fairpp_hf.dataset.published_files import (
     snapshot_fingerprint,
     tables_fingerprint,
 )
-from fairpp_hf.dataset.run_record import answered_on, folder_run_record, run_record
+from fairpp_hf.dataset.run_record import answered_on, folder_run_record, run_record, without_folders
 from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
 from fairpp_hf.generation.manifest import FILE_NAME as RUN_MANIFEST
+from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.records import load_run, run_fingerprint
 from fairpp_hf.generation.scenario_files import has_answered_scenarios, load_scenario_questions, scenarios_folder
 from fairpp_hf.naming import nearest
@@ -181,7 +182,7 @@ def load_source(source: AnswerSource, personas: NameOrPath | None = None) -> Ans
         personas = DEFAULT_PERSONA_SET if personas is None else personas
         return _shipped_survey(str(personas)) if personas in PERSONA_SETS else _survey(load_personas(personas))
     if source.kind == "run":
-        preferences = load_run(source.path)
+        preferences = _without_folders(load_run(source.path), source.path)
         origin = source_origin(source)._replace(answered_on=answered_on(source.path))
         loaded = _checked(preferences, split_of(preferences), source.path, origin)
     elif source.kind == "folder":
@@ -386,12 +387,23 @@ def _checked(preferences: pa.Table, is_test: NDArray[np.bool_], path: Path, orig
 def _run_scenarios(source: AnswerSource, run: Path) -> Answers | None:
     """The answers to a run's scenarios; None where no scenario has all its answers yet, which is logged."""
     folder = scenarios_folder(run)
-    preferences = load_run(folder, load_scenario_questions(run))
+    preferences = _without_folders(load_run(folder, load_scenario_questions(run)), folder)
     if not len(preferences):
         logger.warning("The scenarios of %s have no answers yet: they are left out. Run `fairpp scenarios` again.", run)
         return None
     origin = source_origin(source)._replace(answered_on=answered_on(folder))
     return _checked(preferences, np.ones(len(preferences), dtype=np.bool_), folder, origin)
+
+
+def _without_folders(preferences: pa.Table, run: Path) -> pa.Table:
+    """A run's records, its respondent without the folder of a model that a server has by its path."""
+    manifest = read_manifest(run)
+    assert manifest is not None  # its records were read
+    respondent = manifest["respondent"]
+    name = without_folders(respondent["name"], respondent["settings"])
+    at = preferences.column_names.index("respondent")
+    column = pa.repeat(pa.scalar(name, preferences.schema.field(at).type), len(preferences))
+    return preferences.set_column(at, preferences.schema.field(at), column)
 
 
 def _folder(folder: Path, config: str) -> Answers:

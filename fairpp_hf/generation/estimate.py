@@ -1,7 +1,7 @@
 """What a run would cost, before anything is asked: calls, tokens and a price."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,9 @@ texts in other scripts take more tokens a character about as they take more byte
 TOKENS_AROUND = 14
 """What a chat template puts around a system and a user message: 14 with SmolLM2, 10 or so with OpenAI's models."""
 
+STORY_TOKENS = 300
+"""Of a story: two scenes of four sentences in JSON, with room for a third in some."""
+
 _SAMPLE = 5000
 
 
@@ -50,9 +53,10 @@ class RequestTokens:
         plan: the requests.
         measured: tokens of earlier replies; without them, the lengths of the texts decide: a request has `TOKENS_AROUND`
             tokens and one every `BYTES_PER_TOKEN` bytes, and its reply as many as its longest option written out.
+        stories: whether the replies are stories: without earlier ones, `STORY_TOKENS` long.
     """
 
-    def __init__(self, plan: RequestPlan, measured: MeasuredTokens | None = None) -> None:
+    def __init__(self, plan: RequestPlan, measured: MeasuredTokens | None = None, *, stories: bool = False) -> None:
         self.measured = measured
         self._per_byte = measured.input_per_byte if measured else 1 / BYTES_PER_TOKEN
         self._around = 0 if measured else TOKENS_AROUND
@@ -60,9 +64,9 @@ class RequestTokens:
         self._prompts = _bytes(plan.questions, "prompt")
         # "A. " in front of each.
         options = np.max([_bytes(plan.questions, f"option_{letter}") for letter in "abc"], axis=0) + 3
-        self._outputs: NDArray[np.float64] = (
-            np.full(len(options), measured.output) if measured else np.ceil(options / BYTES_PER_TOKEN)
-        )
+        self._outputs: NDArray[np.float64] = np.ceil(options / BYTES_PER_TOKEN)
+        if measured or stories:
+            self._outputs = np.full(len(options), measured.output if measured else float(STORY_TOKENS))
         self._variants = len(plan) // (len(self._portraits) * len(self._prompts))
 
     def at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -144,6 +148,8 @@ def estimate(
     swap: bool = False,
     shard: Shard | None = None,
     prices: Prices | None = None,
+    stories: bool = False,
+    again: Collection[str] = (),
 ) -> Estimate:
     """Count what `generate` with the same arguments would ask, and price it. Nothing is asked, and nothing is written.
 
@@ -156,6 +162,8 @@ def estimate(
         swap: whether each question would be asked in both orders of its options.
         shard: the part of the requests; None for all.
         prices: of the model; None where they are unknown.
+        stories: whether the respondent tells stories.
+        again: keys of requests that would be asked again though they have a final reply.
 
     Returns:
         `Estimate`.
@@ -177,11 +185,11 @@ def estimate(
     if (run / journal_module.FILE_NAME).exists():
         with Journal(run, read_only=True) as journal:
             spent = known_cost(journal.spending())
-        kept = _final_keys(run)
+        kept = _final_keys(run).difference(again)
         measured = measured_tokens(run, plan, previous, respondent)
     asked = np.fromiter((shard is None or shard.has(key) for key in keys), bool, len(keys))
     done = np.fromiter((key in kept for key in keys), bool, len(keys))
-    tokens = RequestTokens(plan, measured)
+    tokens = RequestTokens(plan, measured, stories=stories)
     inputs, outputs = (float(part.sum()) for part in tokens.at(np.flatnonzero(asked & ~done)))
     return Estimate(
         calls=int((asked & ~done).sum()),

@@ -1,24 +1,33 @@
 """The files of a run's scenarios: stories as the storyteller's run has them, checked, and the table of those that passed."""
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fairpp_hf.generation.database import FIELDS
 from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
+from fairpp_hf.generation.journal import Journal, text_of
 from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
-from fairpp_hf.generation.records import load_replies
+from fairpp_hf.generation.records import check_set_up, manifest_of
 from fairpp_hf.generation.stories import Names, Story, StoryProblem, check_story, scenario_row
 from fairpp_hf.schema import QUESTION_FEATURES
+
+logger = logging.getLogger(__name__)
 
 TABLE = "scenarios.parquet"
 SET_ASIDE = "set_aside.jsonl"
 _STORY_STATUSES = ("ok", "invalid", "truncated")
+_CUT_OFF = StoryProblem(
+    "truncated",
+    "A story must be whole; got one that was cut off at the limit of tokens. Raise --storyteller-max-tokens.",
+)
 
 
 class SetAside(NamedTuple):
@@ -26,9 +35,9 @@ class SetAside(NamedTuple):
 
     question_id: str
     status: str
-    """Of the storyteller's reply; `invalid` where there is a text that is no story."""
+    """`refusal`, `empty`, `truncated` where the reply was cut off, or `invalid` where there is a text that is no story."""
     problems: tuple[StoryProblem, ...]
-    """Empty where there is no text to check."""
+    """Of the last text; empty where there is none to check."""
     raw: str | None
 
 
@@ -38,6 +47,12 @@ class CheckedStories(NamedTuple):
     scenarios: pa.Table
     """A row a story that passed, with the columns of `QUESTION_FEATURES`; `question_id` is that of the question told."""
     set_aside: tuple[SetAside, ...]
+    failed: tuple[str, ...] = ()
+    """Ids of the questions whose request failed: it is asked again anyway."""
+
+    def to_retry(self) -> list[str]:
+        """Ids of the questions worth telling again: all that were set aside but those that the storyteller refused."""
+        return [story.question_id for story in self.set_aside if story.status != "refusal"]
 
     def counts(self) -> dict[str, int]:
         """Why stories were set aside: kind of problem, or status where there was no text, to number, most frequent first.
@@ -55,7 +70,9 @@ class CheckedStories(NamedTuple):
         mine = pc.is_in(self.scenarios["question_id"], value_set=pa.array(ids, pa.string()))
         wanted = set(ids)
         return CheckedStories(
-            self.scenarios.filter(mine), tuple(story for story in self.set_aside if story.question_id in wanted)
+            self.scenarios.filter(mine),
+            tuple(story for story in self.set_aside if story.question_id in wanted),
+            tuple(question_id for question_id in self.failed if question_id in wanted),
         )
 
 
@@ -89,7 +106,7 @@ def load_scenario_questions(run: Path) -> pa.Table:
 
 
 def checked_stories(run: Path, questions: pa.Table, names: Names) -> CheckedStories:
-    """Read and check the replies of a run's storyteller.
+    """Read and check the replies of a run's storyteller to what the run asks now; see `kept_stories`.
 
     Args:
         run: a run with stories.
@@ -98,27 +115,124 @@ def checked_stories(run: Path, questions: pa.Table, names: Names) -> CheckedStor
 
     Raises:
         FileNotFoundError: the run has no stories.
-        ValueError: the stories are of other questions.
+        ValueError: the stories are of other questions, or their run's set-up was interrupted.
+        OSError: the journal is damaged.
     """
     folder = stories_folder(run)
-    replies = load_replies(folder).select(["question_id", "status", "raw"])
-    at = pc.index_in(replies["question_id"].combine_chunks(), questions["question_id"].combine_chunks())
-    if at.null_count:
-        unknown = replies["question_id"].filter(pc.is_null(at))[0].as_py()
-        raise ValueError(
-            f"Stories must be of these questions; got one of {unknown!r} in {folder}. Pass the questions that were told as "
-            "`questions`."
-        )
-    rows, set_aside = [], []
+    manifest = manifest_of(folder)
+    with Journal(folder, read_only=True) as journal, journal.snapshot():
+        check_set_up(folder, journal, manifest)
+        keys = {request.question_id: request.key for request in journal.requests()}
+        known = set(questions["question_id"].to_pylist())
+        if unknown := next((question_id for question_id in keys if question_id not in known), None):
+            raise ValueError(
+                f"Stories must be of these questions; got one of {unknown!r} in {folder}. Pass the questions that were told "
+                "as `questions`."
+            )
+        return kept_stories(journal, questions, keys, names)
+
+
+def kept_stories(journal: Journal, questions: pa.Table, keys: Mapping[str, str], names: Names) -> CheckedStories:
+    """Read and check the replies that a journal has to some requests, whether or not they are those of the run.
+
+    A question has the last story that passes. Where the last text does not, an earlier one may by rules that have changed
+    since: all were paid for.
+
+    Args:
+        journal: the storyteller's.
+        questions: columns of `QUESTION_FEATURES`; those of `keys` and others.
+        keys: question id to the key of the request that tells it.
+        names: of personas that no story may name, of `persona_names`.
+    """
+    wanted = {key: question_id for question_id, key in keys.items()}
+    told = {reply.question_id: reply for reply in _told(journal, "replies", wanted)}
+    before: dict[str, list[str]] = {question_id: [] for question_id in told}
+    for reply in _told(journal, "replaced", wanted):
+        if reply.question_id in told:
+            before[reply.question_id] += [*reply.earlier, *reply.texts]
+    rows_of = {row["question_id"]: row for row in questions.to_pylist() if row["question_id"] in told}
+    # In the order of the requests, whenever the replies came.
+    in_order = (told[question_id] for question_id in keys if question_id in told)
+    whole = (reply._replace(earlier=before[reply.question_id] + reply.earlier) for reply in in_order)
+    return _checked(((reply, rows_of[reply.question_id]) for reply in whole), names)
+
+
+class _Told(NamedTuple):
+    """A storyteller's reply."""
+
+    question_id: str
+    status: str
+    raw: str | None
+    cut_off: bool
+    earlier: list[str]
+    """Texts of earlier tries, the first one first."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What may be a story: no text, or one. A refusal is none."""
+        return [self.raw] if self.raw is not None and self.status != "refusal" else []
+
+
+def _told(journal: Journal, table: str, wanted: Mapping[str, str]) -> Iterator[_Told]:
+    fields = FIELDS.split(", ")
+    at = [fields.index(name) for name in ("key", "status", "raw", "detail")]
+    damaged = 0
+    for rows in journal.records(table):
+        for *record, is_intact in rows:
+            key, status, raw, found = (record[place] for place in at)
+            if key not in wanted:
+                continue
+            if not is_intact:
+                damaged += 1
+                continue
+            detail = json.loads(found) if found else {}
+            cut_off = detail.get("finish_reason") == "length"
+            yield _Told(wanted[key], status, text_of(raw), cut_off, detail.get("earlier", []))
+    if damaged:
+        logger.warning("%d damaged stories of %s are left out; they will be told again.", damaged, journal.path)
+
+
+def _checked(told: Iterable[tuple[_Told, Mapping[str, Any]]], names: Names) -> CheckedStories:
+    rows: list[dict[str, Any]] = []
+    set_aside: list[SetAside] = []
+    failed: list[str] = []
     # A text at a time: to parse it is no column operation.
-    for reply, question in zip(replies.to_pylist(), questions.take(at).to_pylist(), strict=True):
-        found = check_story(reply["raw"], question, names) if reply["status"] in _STORY_STATUSES else []
-        if isinstance(found, Story):
-            rows.append(scenario_row(found, question))
+    for reply, question in told:
+        if reply.status == "failed":
+            failed.append(reply.question_id)
+            continue
+        for text in (*reply.texts, *reversed(reply.earlier)):
+            found = check_story(text, question, names)
+            if isinstance(found, Story):
+                rows.append(scenario_row(found, question))
+                break
         else:
-            status = "invalid" if reply["status"] == "ok" else reply["status"]
-            set_aside.append(SetAside(reply["question_id"], status, tuple(found), reply["raw"]))
-    return CheckedStories(pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema), tuple(set_aside))
+            set_aside.append(_set_aside(reply, question, names))
+    return CheckedStories(pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema), tuple(set_aside), tuple(failed))
+
+
+def _set_aside(reply: _Told, question: Mapping[str, Any], names: Names) -> SetAside:
+    status, problems = reply.status, []
+    if reply.cut_off and status != "refusal":
+        status, problems = "truncated", [_CUT_OFF]  # what else is wrong with half a story follows from that
+    elif status in _STORY_STATUSES:
+        found = check_story(reply.raw, question, names)
+        status, problems = "invalid", [] if isinstance(found, Story) else found
+    return SetAside(reply.question_id, status, tuple(problems), reply.raw)
+
+
+def story_counts(run: Path) -> tuple[int, int]:
+    """How many stories of a run passed the checks and were put to the personas, and how many were set aside."""
+    folder = scenarios_folder(run)
+    lines = (folder / SET_ASIDE).read_bytes().count(b"\n") if (folder / SET_ASIDE).is_file() else 0
+    return pq.read_metadata(folder / TABLE).num_rows, lines
+
+
+def write_checked(folder: Path, checked: CheckedStories) -> None:
+    """Write what was told and what was set aside; no table where nothing has ever been told."""
+    write_set_aside(folder, checked.set_aside)
+    if len(checked.scenarios) or (folder / TABLE).is_file():
+        write_scenarios(folder, checked.scenarios)
 
 
 def write_scenarios(folder: Path, scenarios: pa.Table) -> None:

@@ -2,11 +2,10 @@
 
 Both stages are runs, so that either can be killed and continued and no reply is bought twice: RUN/scenarios/stories has
 the storyteller's replies, RUN/scenarios the personas' answers, and RUN/scenarios/scenarios.parquet between them is the
-question table that the second one asks. The table is made anew from the stories whenever they are read: a story counts if
-it passes the checks of today, whatever its status in the journal says.
+question table that the second one asks. `tell_and_answer` and `rebuild_scenarios` make the table anew from the stories: one
+counts if it passes the checks of today, whatever its status in the journal says.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,25 +13,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from fairpp_hf.generation.budget import BudgetReached, check_max_cost
-from fairpp_hf.generation.database import FIELDS
 from fairpp_hf.generation.estimate import Estimate, estimate
 from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
 from fairpp_hf.generation.journal import Journal, RunLock
-from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
-from fairpp_hf.generation.manifest import read_manifest, write_manifest
-from fairpp_hf.generation.plan import RequestPlan, questions_digest
+from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.runner import generate
 from fairpp_hf.generation.scenario_files import (
     SET_ASIDE,
+    CheckedStories,
     checked_stories,
     has_answered_scenarios,
+    kept_stories,
     load_scenario_questions,
     scenarios_folder,
     stories_folder,
-    write_scenarios,
-    write_set_aside,
+    write_checked,
 )
+from fairpp_hf.generation.scenario_rebuild import ask_nothing, rebuild_scenarios
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.generation.stories import (
     Story,
@@ -41,9 +40,9 @@ from fairpp_hf.generation.stories import (
     story_requests,
     wording,
 )
+from fairpp_hf.generation.story_retry import begin_retry, end_retry, retry_goes_on
 from fairpp_hf.generation.summary import RunSummary, dollars
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.base import HasAddress, Respondent, RespondentStopped
 from fairpp_hf.schema import QUESTION_FEATURES
@@ -52,12 +51,20 @@ if TYPE_CHECKING:
     from fairpp_hf.generation.batch import BatchLimits
     from fairpp_hf.generation.storyteller import StorytellerRespondent
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "ScenarioSummary",
+    "estimate_scenarios",
+    "has_answered_scenarios",
+    "load_scenario_questions",
+    "rebuild_scenarios",
+    "scenarios_folder",
+    "spent_in",
+    "storyteller_persona",
+    "tell_and_answer",
+]
 
 _USUAL_SCENE = 400  # characters of four sentences
-_STORY_TOKENS = 300  # of two usual scenes in JSON, with room for a third in some
 _LETTER_TOKENS = 3
-_ASKED_AGAIN = ("invalid", "truncated", "empty")
 
 
 class _Persona(NamedTuple):
@@ -79,6 +86,10 @@ class ScenarioSummary(NamedTuple):
     set_aside: dict[str, int]
     """Of `CheckedStories.counts`."""
     set_aside_stories: int
+    to_retry: int
+    """Those of them that `retry_set_aside` has told again: all but what the storyteller refused."""
+    failed: int
+    """Stories without a reply; the next call asks for them again."""
     stories: RunSummary
     answers: RunSummary | None
     """None where there is no story to answer."""
@@ -86,7 +97,8 @@ class ScenarioSummary(NamedTuple):
 
     def table(self) -> str:
         """What was told and set aside, then the answers by persona and status."""
-        lines = [f"Stories: {self.told:,} told, {self.set_aside_stories:,} set aside."]
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        lines = [f"Stories: {self.told:,} told, {self.set_aside_stories:,} set aside{failed}."]
         if self.set_aside:
             why = ", ".join(f"{kind} {count:,}" for kind, count in self.set_aside.items())
             lines.append(f"Set aside for: {why} (a story may count twice). See {self.path / SET_ASIDE}.")
@@ -134,7 +146,8 @@ def tell_and_answer(
         prices: the respondent's.
         max_cost: USD; a cap on all that stories and answers have ever cost together.
         batch: limits of batches, where both are to be asked by the OpenAI Batch API.
-        retry_set_aside: whether to tell again what was set aside in earlier calls.
+        retry_set_aside: whether to tell again what the checks of today set aside of earlier calls' stories, but for
+            refusals. After an interruption, the same call continues and tells nothing a third time.
         progress: whether to show progress bars.
 
     Returns:
@@ -160,10 +173,13 @@ def tell_and_answer(
             f"max_cost must be at least what stories and answers have cost so far, {dollars(spent)}; got "
             f"{dollars(max_cost)} for {folder}. Raise --max-cost."
         )
-    if retry_set_aside and (told_in / JOURNAL).is_file():
-        _ask_again(told_in)
+    names = persona_names(personas)
     requests = story_requests(questions)
     teller: Any = storyteller_persona()
+    # A machine answers the stories of its own part, whoever told them.
+    mine = _keys_of_shard(shard, RequestPlan(teller, requests), storyteller)
+    if retry_set_aside:
+        begin_retry(told_in, questions, mine, names)
     money = _Money(max_cost, (told_in, folder), batch)
     stories = money.generate(
         told_in,
@@ -176,16 +192,11 @@ def tell_and_answer(
         stories=True,
         progress=progress,
     )
-    checked = checked_stories(run, questions, persona_names(personas))
-    if shard is not None:
-        # A machine answers the stories of its own part, whoever told them.
-        keys = RequestPlan(teller, requests).keys(storyteller.settings)
-        mine = [row for row, key in zip(requests["question_id"].to_pylist(), keys, strict=True) if shard.has(key)]
-        checked = checked.only(mine)
+    checked = checked_stories(run, questions, names).only(list(mine))
     with RunLock(folder):
-        write_set_aside(folder, checked.set_aside)
-        if len(checked.scenarios):
-            write_scenarios(folder, checked.scenarios)
+        write_checked(folder, checked)
+        if not len(checked.scenarios) and (manifest := read_manifest(folder)) is not None:
+            ask_nothing(folder, manifest, checked)
     answers = None
     if len(checked.scenarios):
         answers = money.generate(
@@ -195,10 +206,13 @@ def tell_and_answer(
             swap=swap,
             progress=progress,
         )
+    end_retry(told_in)
     return ScenarioSummary(
         told=len(checked.scenarios),
         set_aside=checked.counts(),
         set_aside_stories=len(checked.set_aside),
+        to_retry=len(checked.to_retry()),
+        failed=len(checked.failed),
         stories=stories,
         answers=answers,
         path=folder,
@@ -235,7 +249,17 @@ class _Money(NamedTuple):
                 raise RespondentStopped(self._reached(calls))
             left = None  # nothing will be asked
         try:
-            return generate(stage, respondent, personas, questions, max_cost=left, batch=self.batch, **asked, **others)
+            return generate(
+                stage,
+                respondent,
+                personas,
+                questions,
+                max_cost=left,
+                batch=self.batch,
+                part_of_scenarios=True,
+                **asked,
+                **others,
+            )
         except BudgetReached as reached:
             raise BudgetReached(self._reached(reached.summary.remaining), reached.summary) from reached
 
@@ -260,79 +284,62 @@ def estimate_scenarios(
     shard: Shard | None = None,
     story_prices: Prices | None = None,
     prices: Prices | None = None,
-) -> tuple[Estimate, Estimate]:
+    retry_set_aside: bool = False,
+) -> tuple[Estimate, Estimate | None]:
     """Count what `tell_and_answer` with the same arguments would ask, and price it; asks and writes nothing.
 
     A story that is still to be told is thought to pass at the first try, with scenes of `_USUAL_SCENE` characters.
 
     Returns:
-        Of the stories, and of the answers.
+        Of the stories, and of the answers; None where there is no story to answer, since all are set aside.
     """
-    run = Path(run)
+    folder = stories_folder(Path(run))
     _check_reader(respondent)
     teller: Any = storyteller_persona()
     requests = story_requests(questions)
-    if shard is not None:
-        keys = RequestPlan(teller, requests).keys(storyteller.settings)
-        mine = pa.array([shard.has(key) for key in keys])
-        questions, requests = questions.filter(mine), requests.filter(mine)
-    stories = estimate(stories_folder(run), storyteller, teller, requests, prices=story_prices)
-    told: dict[str, dict[str, Any]] = {}
-    if has_answered_scenarios(run):
-        told = {row["question_id"]: row for row in load_scenario_questions(run).to_pylist()}
+    mine = _keys_of_shard(shard, RequestPlan(teller, requests), storyteller)
+    kept, again = CheckedStories(questions.slice(0, 0), ()), set[str]()
+    if (folder / JOURNAL).is_file():
+        with Journal(folder, read_only=True) as journal, journal.snapshot() as connection:
+            kept = kept_stories(journal, questions, mine, persona_names(personas))
+            if retry_set_aside and not retry_goes_on(connection):
+                again = set(kept.to_retry())
+    stories = estimate(
+        *(folder, storyteller, teller, requests),
+        shard=shard,
+        prices=story_prices,
+        stories=True,
+        again={mine[question_id] for question_id in again},
+    )
+    told = {row["question_id"]: row for row in kept.scenarios.to_pylist()}
+    out = {story.question_id for story in kept.set_aside} - again
     usual = Story(
         (f"{'a' * _USUAL_SCENE}.", f"{'b' * _USUAL_SCENE}.", wording()["option_c"]), wording()["closing_question"]
     )
-    rows = [told.get(row["question_id"]) or scenario_row(usual, row) for row in questions.to_pylist()]
+    rows = [
+        told.get(row["question_id"]) or scenario_row(usual, row)
+        for row in questions.to_pylist()
+        if row["question_id"] in mine and row["question_id"] not in out
+    ]
+    if not rows:
+        return stories, None
     scenarios = pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema)
     answers = estimate(
-        scenarios_folder(run), respondent, personas, scenarios, samples=samples, swap=swap, prices=prices
+        scenarios_folder(Path(run)), respondent, personas, scenarios, samples=samples, swap=swap, prices=prices
     )
-    return _with_output(stories, _STORY_TOKENS), _with_output(answers, _LETTER_TOKENS)
+    return stories, _with_letters(answers)
 
 
-def _with_output(found: Estimate, each: int) -> Estimate:
-    """Neither replies with an option written out, which is what an estimate takes for granted without earlier replies."""
+def _with_letters(found: Estimate) -> Estimate:
+    """A letter is asked for, not an option written out, which an estimate takes for granted without earlier replies."""
     if found.measured is not None:
         return found
-    written = found.calls * each
+    written = found.calls * _LETTER_TOKENS
     batch, plain = (
         found.prices.of_tokens(found.input_tokens, written, batch=by_batch) if found.prices else None
         for by_batch in (True, False)
     )
     return found._replace(output_tokens=written, cost_usd=plain, batch_cost_usd=batch)
-
-
-def rebuild_scenarios(run: str | Path, questions: pa.Table | None = None) -> int:
-    """Make the table of a run's scenarios, and what its second stage asks, anew from its stories.
-
-    For after `merge_runs`, which unites the replies of both stages. Asks nothing.
-
-    Args:
-        run: a run with scenarios.
-        questions: those that were told; those of `load_questions()` by default.
-
-    Returns:
-        How many scenarios there are.
-
-    Raises:
-        FileNotFoundError: the run has no stories.
-        ValueError: the answers' manifest keeps no persona set, or the stories are of other questions.
-        RuntimeError: another process is writing to the scenarios.
-    """
-    run = Path(run)
-    folder = scenarios_folder(run)
-    questions = load_questions() if questions is None else questions
-    manifest = read_manifest(folder)
-    personas = None if manifest is None else _personas_of(manifest, folder)
-    checked = checked_stories(run, questions, persona_names(personas or ()))
-    with RunLock(folder):
-        write_set_aside(folder, checked.set_aside)
-        if len(checked.scenarios):
-            write_scenarios(folder, checked.scenarios)
-            if manifest is not None and personas is not None:
-                _set_requests(folder, manifest, personas, checked.scenarios)
-    return len(checked.scenarios)
 
 
 def storyteller_persona() -> _Storyteller:
@@ -348,44 +355,10 @@ def spent_in(run: Path) -> float:
         return journal.spending().cost_usd
 
 
-def _ask_again(stories: Path) -> None:
-    """Make room for another reply where a story was set aside; what it cost stays counted."""
-    marks = ", ".join("?" * len(_ASKED_AGAIN))
-    chosen = f"FROM replies WHERE status IN ({marks}) AND key IN (SELECT key FROM requests)"
-    with RunLock(stories), Journal(stories, stories=True) as journal, journal.transaction() as connection:
-        connection.execute(f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} {chosen}", _ASKED_AGAIN)
-        connection.execute(f"DELETE {chosen}", _ASKED_AGAIN)
-
-
-def _set_requests(folder: Path, manifest: Mapping[str, Any], personas: PersonaSet, scenarios: pa.Table) -> None:
-    """Let the second stage's journal and manifest ask for these scenarios."""
-    plan = RequestPlan(personas, scenarios, samples=manifest["samples"], swap=manifest["swap"])
-    keys = plan.keys(manifest["respondent"]["settings"])
-    digest = keys.digest()
-    with Journal(folder) as journal:
-        if journal.requests_digest() != digest:
-            journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)
-    # After the journal, as in a run's set-up: readers tell by the digest that this was cut short.
-    changed = {
-        "questions": {
-            **manifest["questions"],
-            "count": len(plan.questions),
-            "digest": questions_digest(plan.questions),
-        },
-        "requests": {"count": len(plan), "digest": digest},
-        "shard": None,
-    }
-    write_manifest(folder, {**manifest, **changed})
-
-
-def _personas_of(manifest: Mapping[str, Any], folder: Path) -> PersonaSet:
-    record = manifest["personas"]["record"]
-    if record is None:
-        raise ValueError(
-            f"The scenarios' manifest must have the whole persona set; got only the name {manifest['personas']['set']!r} at "
-            f"{folder / MANIFEST}. Run `fairpp scenarios` on this run with --personas to ask them anew."
-        )
-    return recorded_personas(record, str(folder / MANIFEST))
+def _keys_of_shard(shard: Shard | None, plan: RequestPlan, storyteller: "StorytellerRespondent") -> dict[str, str]:
+    """Question id to key of each story that is told here."""
+    asked = zip(plan.questions["question_id"].to_pylist(), plan.keys(storyteller.settings), strict=True)
+    return {question_id: key for question_id, key in asked if shard is None or shard.has(key)}
 
 
 def _check_reader(respondent: Respondent) -> None:

@@ -64,13 +64,16 @@ class StoryProblem(NamedTuple):
 
     kind: str
     """For counting: `form`, `count`, `length`, `sentences`, `markup`, `placeholder`, `letter`, `pole`, `persona` or
-    `same`."""
+    `same`; `truncated` for a reply that was cut off."""
     sentence: str
 
 
 @cache
 def wording() -> Mapping[str, Any]:
-    """`storyteller.json`: the storyteller's prompts, the fixed texts of scenarios, and word forms of poles."""
+    """`storyteller.json`: the storyteller's prompts, the fixed texts of scenarios, and word forms of poles.
+
+    `pole_forms` name a pole; `innocent_forms` hold its word and mean something else.
+    """
     tree: dict[str, Any] = json.loads(files(__package__).joinpath("storyteller.json").read_text("utf-8"))
     return tree
 
@@ -140,12 +143,12 @@ def check_story(raw: str | None, question: Mapping[str, Any], names: Names | Non
 
     JSON is found in code fences and in prose as well. Each scene must have three to five sentences and 60 to 1,200
     characters, without markup or gaps to fill in. It must not give away which option it is: no letter or number of an
-    option, neither pole of the question's dimension by name, nor any form of that word, and no persona by name; labels of
-    the question itself, such as the problem `basic law enforcement`, may stand. The scenes must differ from each other and
-    must not hold the text of an option.
+    option, neither pole of the question's dimension by name, nor any form of that word, and no persona by name. Labels of
+    the question itself, such as the problem `basic law enforcement`, may stand, and so may words such as `mother-in-law`.
+    The scenes must differ from each other and must not hold the text of an option.
 
     A third scene that is missing becomes the fixed text "Neither of these two situations."; a closing question that does
-    not end in a question mark, or gives something away, becomes "Which of these situations is fairer?".
+    not end in a question mark, or gives something away, becomes "Which of these situations is better?".
 
     Args:
         raw: text of the reply.
@@ -206,6 +209,7 @@ def check_story(raw: str | None, question: Mapping[str, Any], names: Names | Non
 def _closing_question(given: Any, question: Mapping[str, Any], names: Names) -> str:
     text = " ".join(given.split()) if isinstance(given, str) else ""
     fits = text.endswith("?") and len(text) <= CLOSING_CHARACTERS and not _MARKUP.search(text)
+    fits = fits and not _SURROGATE.search(text)
     if fits and not _PLACEHOLDER.search(text) and not any(_leaks("The closing question", text, question, names)):
         return text
     closing: str = wording()["closing_question"]
@@ -250,6 +254,7 @@ _MARKUP = re.compile(r"\*|`|~~|\]\(|\||</?\w+[^<>]*>|(?m:^\s*(?:#{1,6}\s|>|[-•
 _PLACEHOLDER = re.compile(
     r"\[[^\]]*\]|\{[^}]*\}|_{2,}|\b(?:TBD|TODO|XX+|YY+|NAME)\b|(?i:\blorem ipsum\b|\binsert (?:name|place|text)\b)"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _END = re.compile(r"""[.!?…]["'”’»)]*$""")
 
 
@@ -265,6 +270,8 @@ def _form_problems(key: str, text: str, scene: str) -> Iterator[StoryProblem]:
     elif not _END.search(scene):
         sentence = f"The {key} scene must end with a full sentence; got {_quoted(scene[-40:])} at its end."
         yield StoryProblem("sentences", sentence)
+    if _SURROGATE.search(text):
+        yield StoryProblem("form", f"The {key} scene must be valid Unicode; got a lone surrogate in it.")
     if found := _MARKUP.search(text):
         yield StoryProblem("markup", f"The {key} scene must be plain text; got {_quoted(found[0])} in it.")
     if found := _PLACEHOLDER.search(text):
@@ -281,8 +288,9 @@ _BREAK = re.compile(r"""([.!?…]+)(["'”’»)\]]*)\s+(?=["'“‘«(\[]*(\w+)
 _SPEECH = re.compile(
     r"“[^”]*”|\"[^\"]*\"|(?<!\w)‘(?:[^‘’]|(?<=\w)’(?=\w))*[.!?,…]’|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*[.!?,…]'(?!\w)"
 )
+_NUMBERED = re.compile(r"\b(?:[Nn]o|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.$")
 _SAID = re.compile(
-    r"\s+(?:[A-Z][\w'’-]+\s+){1,2}(?:said|says|asked|asks|replied|replies|answered|answers|added|adds|whispered|whispers|"
+    r"\s+(?:(?:[A-Z][\w'’-]+\s+){1,2}|[A-Z][\w-]*(?:['’]s|s['’])\s+(?:[\w-]+\s+){1,2})(?:said|says|asked|asks|replied|replies|answered|answers|added|adds|whispered|whispers|"
     r"thought|thinks|murmured|murmurs|told|tells|explained|explains|insisted|insists|shouted|called|cried|sighed)\b"
 )
 
@@ -291,8 +299,8 @@ def count_sentences(text: str) -> int:
     """How many sentences a text has.
 
     A sentence ends at `.`, `!`, `?` or an ellipsis, with the quotation marks behind it, where a capital letter or a digit
-    follows, or the text ends. Abbreviations (Mr., e.g., U.K.) and initials end none. Speech in quotation marks counts as
-    part of the sentence around it, however many sentences were spoken.
+    follows, or the text ends. Abbreviations (Mr., e.g., U.K., 3 Jan. 2020) and initials end none. Speech in quotation marks
+    counts as part of the sentence around it, however many sentences were spoken.
 
     Example:
         >>> count_sentences('Mr. Shah sighed. "Why us? Why now?" Ann asked. It was 5.30 p.m. and raining... They went home.')
@@ -305,7 +313,7 @@ def count_sentences(text: str) -> int:
         if not (following[0].isupper() or following[0].isdigit()):
             continue
         before = text[: found.end(1)]
-        numbered = following[0].isdigit() and before.endswith((" No.", " no."))
+        numbered = following[0].isdigit() and _NUMBERED.search(before)
         if marks == "." and not closing and (numbered or _ABBREVIATION.search(before)):
             continue
         if (len(marks) > 1 or marks == "…") and set(marks) <= {".", "…"} and following in ("I", "I'm", "I'd", "I've"):
@@ -326,9 +334,11 @@ def _without_inner_ends(speech: re.Match[str]) -> str:
 # What gives an option or a persona away
 
 
+# After a colon, and after a word of everyday life, an A before a small letter is the article: "her answer: A nod".
 _LETTER = re.compile(
-    r"""(?i:\b(?:options?|choices?|answers?|alternatives?|situations?|scenarios?|scenes?|vignettes?)\s*[:=]?\s*)
-        ["'“‘(\[]*(?:[A-C]|[1-3])\b
+    r"""(?i:\b(?:options?|alternatives?|scenarios?|scenes?|vignettes?)\s*)["'“‘(\[]*(?:[A-C]|[1-3])\b
+      | (?i:\b(?:options?|choices?|answers?|alternatives?|situations?|scenarios?|scenes?|vignettes?)\s*[:=]?\s*)
+        ["'“‘(\[]*(?:A(?!\s+(?!(?:is|was|and|or)\b)[a-z])|[BC]|[1-3])\b
       | (?i:\b(?:option|scenario|vignette)\s+(?:one|two|three)\b)
       | (?<!\w)[(\[][A-Ca-c][)\]]
       | ^["'“‘]?[A-C][.:)](?=\s)
@@ -345,7 +355,9 @@ def _leaks(where: str, text: str, question: Mapping[str, Any], names: Names) -> 
     for label in (question["problem"], question["group"]):
         rest = re.sub(re.escape(label), " ", rest, flags=re.IGNORECASE)
     for pole in (question["pole_a"], question["pole_b"]):
-        if found := _pole_pattern(pole).search(rest):
+        innocent = wording()["innocent_forms"].get(pole)
+        left = rest if innocent is None else re.sub(rf"\b(?:{innocent})\b", " ", rest, flags=re.IGNORECASE)
+        if found := _pole_pattern(pole).search(left):
             yield StoryProblem("pole", f"{where} must not name the pole {pole!r}; got {_quoted(found[0])} in it.")
     if found := _persona_pattern(names).search(rest):
         yield StoryProblem("persona", f"{where} must not name a persona; got {_quoted(found[0])} in it.")

@@ -11,7 +11,7 @@ from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.schema import NO_ANSWER
 
 TRIES = 3
-"""How often a story is told, at most, until it passes the checks."""
+"""How often a story is told, at most, until it passes the checks. At temperature 0, the second would be the first again."""
 
 
 class StorytellerRespondent(OpenAIRespondent):
@@ -26,9 +26,11 @@ class StorytellerRespondent(OpenAIRespondent):
         model: the model's name on the server.
         questions: those that will be told, with the columns of `QUESTION_FEATURES`.
         personas: of the run, whom no story may name; those of the shipped sets never may be.
-        tries: how often a story is told at most; at least 1. Each is paid for.
+        tries: how often a story is told at most; at least 1, and no more at temperature 0. Each is paid for. `TRIES` by
+            default, or 1 at temperature 0.
         base_url: see `OpenAIRespondent`; so for the other arguments.
-        max_tokens: enough for three scenes in JSON; at least 1.
+        max_tokens: enough for three scenes in JSON; at least 1. It is no part of the settings: a whole story stays the
+            one that it is, whatever the limit was.
 
     Raises:
         ValueError: an argument out of range, or neither a key nor a base URL.
@@ -48,7 +50,7 @@ class StorytellerRespondent(OpenAIRespondent):
         questions: pa.Table,
         *,
         personas: Iterable[Any] = (),
-        tries: int = TRIES,
+        tries: int | None = None,
         base_url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         concurrency: int = 32,
@@ -57,8 +59,13 @@ class StorytellerRespondent(OpenAIRespondent):
         max_retries: int = 5,
         timeout_s: float = 120.0,
     ) -> None:
-        if tries < 1:
+        if tries is not None and tries < 1:
             raise ValueError(f"tries must be at least 1; got {tries}.")
+        if tries is not None and tries > 1 and temperature == 0:
+            raise ValueError(
+                f"tries must be 1 at temperature 0; got {tries}, which would be paid for one by one and all alike. Raise "
+                "--storyteller-temperature, or leave out --tries."
+            )
         super().__init__(
             model,
             base_url=base_url,
@@ -69,7 +76,7 @@ class StorytellerRespondent(OpenAIRespondent):
             max_retries=max_retries,
             timeout_s=timeout_s,
         )
-        self.further_tries = tries - 1
+        self.further_tries = (TRIES if temperature else 1) - 1 if tries is None else tries - 1
         self._names = persona_names(personas)
         self._questions = {row["question_id"]: row for row in questions.drop(["prompt"]).to_pylist()}
 
@@ -80,8 +87,9 @@ class StorytellerRespondent(OpenAIRespondent):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Model, sampling parameters, and a digest of what it is told."""
-        return {**super().settings, "kind": "storyteller", "wording": wording_digest()}
+        """Model, temperature, and a digest of what it is told."""
+        settings = {name: value for name, value in super().settings.items() if name != "max_tokens"}
+        return {**settings, "kind": "storyteller", "wording": wording_digest()}
 
     def read(self, completion: Mapping[str, Any], request: Request, latency_s: float) -> Reply:
         """Turn a chat completion, as it stands in JSON, into a reply without an answer: `ok` is a fit story.

@@ -145,12 +145,15 @@ def scenarios_made(facts: FolderFacts) -> str:
         return text
     storyteller = run.get("storyteller")
     if storyteller:
-        told = storyteller["statuses"].get("ok", 0)
-        asked = sum(storyteller["statuses"].values())
+        told, set_aside = storyteller["told"], storyteller["set_aside"]
+        failed = storyteller["statuses"].get("failed", 0)
         text += (
             f" {code(storyteller['respondent'])} told them. Each story was checked for its form and for words that give an "
-            f"option or a persona away: of {asked:,} stories, {told:,} passed and were answered, the others were set aside."
+            f"option or a persona away: of {told + set_aside:,} stories, {told:,} passed and were answered, the others were "
+            "set aside."
         )
+        if failed:
+            text += f" {failed:,} more were asked for and never came."
     return f"{text} {code(run['respondent'])} answered them in the role of each persona. {_how_often(run)}"
 
 

@@ -93,10 +93,98 @@ def test_what_is_set_aside_is_counted_and_how_to_go_on_is_said(run, capsys):
     assert 0 < bad < 8
     assert f"Stories: {8 - bad} told, {bad} set aside.\n" in printed
     assert f"Set aside for: markup {bad} (a story may count twice). See {path}/scenarios/set_aside.jsonl.\n" in printed
-    assert "--retry-set-aside has what was set aside told again.\n" in printed
+    assert f"--retry-set-aside has {bad} of those set aside told again.\n" in printed
     server.answer = tell
     assert fairpp(*command, "--retry-set-aside") == 0
     assert "Stories: 8 told, 0 set aside.\n" in capsys.readouterr().out
+
+
+def test_what_can_be_done_about_stories_is_said(run, capsys):
+    path, server = run
+    kinds = {}
+
+    def answer(call: Call) -> Served:
+        if not is_story_call(call):
+            return tell(call)
+        number = kinds.setdefault(call.user, len(kinds))
+        whole = json.dumps(good_story(call.user))
+        cut_off = Served(content=whole[:90], finish_reason="length")
+        return [cut_off, Served(content=None, refusal="No."), Served(status=400, error={"message": "no"})][number % 3]
+
+    server.answer = answer
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 6]
+    assert fairpp(*command, "--retry-set-aside") == 0
+    assert capsys.readouterr().out.endswith(
+        f"Stories in {path}/scenarios/stories, scenarios and answers in {path}/scenarios.\n"
+        "2 requests failed. The same command without --retry-set-aside asks them again.\n"
+        "--retry-set-aside has 2 of those set aside told again.\n"
+        "2 stories were cut off: give a larger --storyteller-max-tokens with it. Whole stories stay as they are.\n"
+        "2 refusals stay as they are.\n"
+    )
+    capsys.readouterr()
+    assert fairpp(*command, "--retry-set-aside", "--dry-run") == 0
+    stories, answers = capsys.readouterr().out.split("\n\n")[:2]
+    # The two that failed and the two that were cut off; a refusal is final.
+    assert re.search(r"calls to make +4\n", stories)
+    assert re.search(r"calls to make +28\n", answers)
+
+
+def test_batches_of_both_stages_can_be_given_up(run, capsys):
+    path, server = run
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 1]
+    assert fairpp(*command, "--forget-batches") == 0
+    assert capsys.readouterr().out.startswith("Gave up batches with 0 requests, which will be bought again.\n")
+
+
+def test_a_dry_run_of_what_is_all_set_aside(run, capsys):
+    path, server = run
+    server.answer = lambda call: Served(content="No.") if is_story_call(call) else tell(call)
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 2]
+    assert fairpp(*command, "--tries", 1) == 0
+    capsys.readouterr()
+    assert fairpp(*command, "--dry-run") == 0
+    assert "Answers, openai:m (simulated):\nevery story is set aside: there is nothing to answer.\n" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("given", [("--model", "m2"), ("--respondent", "openai", "--model", "m2")])
+def test_another_model_answers_on_the_runs_own_server(run, given):
+    """Never silently at OpenAI: the server, the settings and the personas of RUN hold beside another model."""
+    path, server = run
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 1]
+    assert fairpp(*command, *given) == 0
+    bodies = [body for body in server.bodies if body["model"] != "t"]
+    assert {(body["model"], body["temperature"], body["max_tokens"]) for body in bodies} == {("m2", 0.0, 9)}
+    assert read_manifest(path / "scenarios")["personas"]["set"] == "hidden_tribes_2018"
+    with LoopbackServer(tell) as other:
+        assert fairpp(*command, *given, "--base-url", other.base_url, "--max-tokens", 5) == 0
+        assert {body["max_tokens"] for body in other.bodies} == {5}
+
+
+def test_what_comes_next_works_where_scenarios_alone_were_answered(tmp_path, capsys):
+    import shlex
+
+    from datasets import load_dataset
+
+    with LoopbackServer(tell) as server:
+        both = ["--storyteller", "t", "--storyteller-url", server.base_url, "--base-url", server.base_url, "--limit", 4]
+        command = ["scenarios", *both, "--respondent", "openai", "--model", "m", "--run"]
+        parts = [tmp_path / "1", tmp_path / "2"]
+        for number, part in enumerate(parts, 1):
+            assert fairpp(*command, part, "--shard", f"{number}/2") == 0
+            assert capsys.readouterr().out.endswith(
+                f"Next: fairpp merge --out RUN {part} ..., with the runs of all shards\n"
+            )
+        assert fairpp("merge", "--out", tmp_path / "all", *parts) == 0
+        asked = server.total
+        capsys.readouterr()
+        assert fairpp(*command, tmp_path / "all") == 0
+        assert server.total == asked
+    following = capsys.readouterr().out.splitlines()[-1].removeprefix("Next: ")
+    shell, python = following.split(", or in Python ")
+    assert main(shlex.split(shell)[1:]) == 0
+    assert len(eval(python, {"load_dataset": load_dataset})["test"]) == 4 * 7
 
 
 def test_costs_have_a_price_each(run, capsys, tmp_path):
@@ -114,7 +202,8 @@ def test_costs_have_a_price_each(run, capsys, tmp_path):
     )
     assert fairpp(*command, "--max-cost", "50") == 1
     assert capsys.readouterr().err.startswith(
-        "fairpp scenarios: max_cost must come with the price of the model; got no price"
+        "fairpp scenarios: --max-cost must come with the price of every model; got none for storyteller:t (simulated). Add "
+        "--storyteller-price IN OUT, USD per million input and output tokens, or --prices FILE.\n"
     )
 
 

@@ -1,15 +1,16 @@
 """Runs with scenarios as datasets: rows, fingerprints, folders, cards, and the record of the run that goes with them."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 from datasets import load_dataset
-from loopback_openai import LoopbackServer
-from loopback_stories import tell
+from loopback_openai import Call, LoopbackServer, Served
+from loopback_stories import good_story, is_story_call, tell
 
 from fairpp_hf.dataset.builder import FairPP
-from fairpp_hf.dataset.run_record import folder_run_record, run_record
+from fairpp_hf.dataset.run_record import folder_run_record, run_record, without_folders
 from fairpp_hf.dataset.sources import (
     load_scenarios,
     resolve_answers,
@@ -26,17 +27,25 @@ from fairpp_hf.generation.storyteller import StorytellerRespondent
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
-from fairpp_hf.respondents import OpenAIRespondent
+from fairpp_hf.respondents import OpenAIRespondent, SurveyRespondent
 
 QUESTIONS = load_questions("test").slice(0, 6)
 
 
-def answer_scenarios(run, url, count=6, **others):
-    storyteller = StorytellerRespondent("teller", QUESTIONS, base_url=url)
+NAMED = "Zadie keeps a shop in Leeds. She has to settle it tonight, and lets them keep what they have. She is relieved."
+
+
+def answer_scenarios(run, url, count=6, *, personas=None, **others):
+    personas = load_personas() if personas is None else personas
+    storyteller = StorytellerRespondent("teller", QUESTIONS, personas=personas, base_url=url, concurrency=1)
     respondent = OpenAIRespondent("m2", base_url=url)
-    return tell_and_answer(
-        run, storyteller, respondent, load_personas(), QUESTIONS.slice(0, count), progress=False, **others
-    )
+    return tell_and_answer(run, storyteller, respondent, personas, QUESTIONS.slice(0, count), progress=False, **others)
+
+
+def generate_run(run, respondent=None):
+    """A run of the questions themselves."""
+    respondent = SurveyRespondent(load_personas()) if respondent is None else respondent
+    return generate(run, respondent, load_personas(), QUESTIONS, progress=False, selection={"split": "test"})
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +165,7 @@ def test_a_built_folder_has_scenarios_and_record(built, made):
     assert scenarios["statuses"] == {"ok": 4 * 7 * 2}
     assert scenarios["storyteller"]["respondent"] == "storyteller:teller (simulated)"
     assert scenarios["storyteller"]["statuses"] == {"ok": 4}
+    assert (scenarios["storyteller"]["told"], scenarios["storyteller"]["set_aside"]) == (4, 0)
     # Nothing of the machine.
     text = json.dumps(record)
     assert "127.0.0.1" not in text
@@ -178,6 +188,82 @@ def test_the_card_says_how_the_answers_were_got(built):
         "A and B in each other's place, and the answer is the option with the highest mean over both orders, a reply "
         "counting with its option probabilities or as one vote. Settings: temperature 0.0, max tokens 64. Replies by "
         "status: 56 ok." in card
+    )
+
+
+def test_stories_are_counted_as_they_were_checked_not_by_their_status(tmp_path):
+    """Six questions: one fails, one is refused, one is no story, and one of three stories names a persona of today."""
+    order, run = [], tmp_path / "run"
+
+    def answer(call: Call) -> Served:
+        if not is_story_call(call):
+            return tell(call)
+        if call.user not in order:
+            order.append(call.user)
+        others = [
+            Served(status=400, error={"message": "no"}),
+            Served(content=None, refusal="No."),
+            Served(content="No."),
+        ]
+        number = order.index(call.user)
+        if number < 3:
+            return others[number]
+        return Served(content=json.dumps(good_story(call.user) | ({"first": NAMED} if number == 5 else {})))
+
+    with LoopbackServer(answer) as server:
+        answer_scenarios(run, server.base_url)
+        assert run_record(run)["scenarios"]["storyteller"]["told"] == 3
+        # Persona sets have names, and those of another one's personas are in no story.
+        own = dataclasses.replace(load_personas("hidden_tribes_2018"), id="own")
+        own = dataclasses.replace(own, personas=(dataclasses.replace(own.personas[0], name="Zadie"), *own.personas[1:]))
+        answer_scenarios(run, server.base_url, personas=own)
+    record = run_record(run)["scenarios"]["storyteller"]
+    assert record["statuses"] == {"failed": 1, "invalid": 1, "ok": 3, "refusal": 1}
+    assert (record["told"], record["set_aside"]) == (2, 3)
+    assert load_scenario_questions(run).num_rows == 2
+    generate_run(run)
+    build_dataset_folder(tmp_path / "built", answers=run, targets=[], progress=False)
+    card = " ".join((tmp_path / "built" / "README.md").read_text("utf-8").split())
+    assert (
+        "of 5 stories, 2 passed and were answered, the others were set aside. 1 more were asked for and never came."
+    ) in card
+
+
+def test_a_model_that_is_served_by_its_path_shows_its_last_part_alone(tmp_path):
+    run, model = tmp_path / "run", "/srv/secret/models/small-chat"
+    with LoopbackServer(tell) as server:
+        generate_run(run, OpenAIRespondent(model, base_url=server.base_url))
+        storyteller = StorytellerRespondent(model, QUESTIONS, base_url=server.base_url)
+        respondent = OpenAIRespondent(model, base_url=server.base_url)
+        tell_and_answer(run, storyteller, respondent, load_personas(), QUESTIONS, progress=False)
+    folder = tmp_path / "built"
+    build_dataset_folder(folder, answers=run, targets=[], progress=False)
+    record = json.loads((folder / "fairpp_build.json").read_bytes())["run"]
+    for part in (record, record["scenarios"]):
+        assert part["respondent"] == "openai:small-chat (simulated)"
+        assert part["settings"]["model"] == part["served_model"] == "small-chat"
+    assert record["scenarios"]["storyteller"]["respondent"] == "storyteller:small-chat (simulated)"
+    for file in ("fairpp_build.json", "README.md"):
+        assert "secret" not in (folder / file).read_text("utf-8")
+    for config in ("preferences", "scenarios"):
+        for source in (folder, run):
+            rows = load_dataset("fairpp", config, answers=str(source), split="test")
+            assert set(rows["respondent"]) == {"openai:small-chat (simulated)"}
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("gpt-4o", "gpt-4o"),
+        ("org/small-chat", "org/small-chat"),
+        ("/models/small-chat/", "small-chat"),
+        ("C:\\models\\small-chat", "small-chat"),
+        ("/", "/"),
+    ],
+)
+def test_only_absolute_paths_are_cut(model, shown):
+    assert without_folders(f"openai:{model} (simulated)", {"model": model, "temperature": 0.0}) == (
+        f"openai:{shown} (simulated)"
     )
 
 
