@@ -24,7 +24,7 @@ from fairpp_hf.evaluation.quality.statuses import Statuses, count_statuses
 from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey
 from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.records import load_replies
-from fairpp_hf.generation.scenarios import has_answered_scenarios, load_scenario_questions, scenarios_folder
+from fairpp_hf.generation.scenario_files import has_answered_scenarios, load_scenario_questions, scenarios_folder
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions, sample_questions
 
