@@ -1,7 +1,6 @@
-"""Arguments and tables that several commands have in common."""
+"""Arguments that several commands have in common."""
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -72,20 +71,3 @@ def load_answers_of(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answe
     source = resolve_answers(arguments.answers, arguments.published_revision)
     answers = load_source(source, arguments.personas)
     return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)
-
-
-def in_columns(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """Rows as text, columns two spaces apart.
-
-    Args:
-        rows: of equally many cells.
-        right: which columns are aligned to the right.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at_right else cell.ljust(width)
-            for cell, width, at_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in rows
-    )

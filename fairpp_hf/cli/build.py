@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import add_answers, add_weighting, comparison_of, in_columns
+from fairpp_hf.cli.arguments import add_answers, add_weighting, comparison_of
+from fairpp_hf.text_table import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ from fairpp_hf.cli.arguments import (
     add_heldout,
     add_weighting,
     comparison_of,
-    in_columns,
     load_answers_of,
 )
+from fairpp_hf.text_table import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -179,7 +179,8 @@ def _dry_run(
     from fairpp_hf.generation.estimate import estimate
     from fairpp_hf.generation.summary import dollars
 
-    estimated = estimate(arguments.run_path, respondent, personas, questions, **asked)
+    forget = bool(arguments.forget_batches)
+    estimated = estimate(arguments.run_path, respondent, personas, questions, **asked, forget_batches=forget)
     print(estimated.table(batch=bool(arguments.batch)))
     cost = estimated.batch_cost_usd if arguments.batch else estimated.cost_usd
     if arguments.max_cost is not None and cost is not None:

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _next(parts: Sequence["MergeSummary"], out: Path) -> str:
-    from fairpp_hf.generation.commands import command_for
+    from fairpp_hf.generation.run_folder import command_for
 
     waiting = {run: number for part in parts for run, number in part.in_batches}
     if waiting:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fairpp_hf.cli.arguments import in_columns
+from fairpp_hf.text_table import in_columns
 
 SUMMARY = "measure a run's quality: are the personas recognisable, consistent, and near their survey?"
 

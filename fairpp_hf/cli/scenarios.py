@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=int, metavar="N", help="requests in flight at most, over all servers (default: 32)"
     )
     parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds to wait for a story or an answer (default: 120)"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="count calls and tokens, price them, ask nothing and write nothing"
     )
     teller = parser.add_argument_group("storyteller", "Always a server with the OpenAI API.")
@@ -157,7 +160,12 @@ def run(arguments: argparse.Namespace) -> int:
     given = (arguments.run_path, storyteller, respondent, personas, questions)
     if arguments.dry_run:
         batch = bool(arguments.batch)
-        stories, answers = estimate_scenarios(*given, **asked, retry_set_aside=arguments.retry_set_aside)
+        stories, answers = estimate_scenarios(
+            *given,
+            **asked,
+            retry_set_aside=arguments.retry_set_aside,
+            forget_batches=bool(arguments.forget_batches),
+        )
         print(f"Stories, {storyteller.name}:\n{stories.table(batch=batch)}\n")
         found = (
             "every story is set aside: there is nothing to answer." if answers is None else answers.table(batch=batch)
@@ -310,7 +318,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _server(arguments: argparse.Namespace, urls: list[str] | None) -> dict[str, Any]:
-    options = _given(base_url=urls, concurrency=arguments.concurrency)
+    options = _given(base_url=urls, concurrency=arguments.concurrency, timeout_s=arguments.timeout)
     return options | ({"api_key": "none, since nothing is asked"} if arguments.dry_run else {})
 
 

@@ -80,7 +80,7 @@ class Budget:
         """A reply came to a request that was in flight.
 
         Args:
-            reply: the reply. A failed one, and one that the provider refused with an error, cost nothing without usage.
+            reply: the reply. One without usage costs nothing if it says what went wrong in the place of a server's reply.
         """
         self._in_flight = max(0, self._in_flight - 1)
         cost = self._prices.cost_of(reply)
@@ -103,8 +103,9 @@ class Budget:
 
 
 def is_paid_for(reply: Reply) -> bool:
-    """Whether a reply has cost something, whatever is known of it: one that failed, or that an error refused, has not."""
-    return reply.status != "failed" and "error" not in (reply.detail or {})
+    """Whether a server sent a reply, and so wants money for it, whether or not it counted the tokens: as `database.SENT`."""
+    detail = reply.detail or {}
+    return reply.usage is not None or detail.get("finish_reason") is not None or detail.get("tries", 0) > 0
 
 
 def most_of_one(tokens: "RequestTokens", positions: "NDArray[np.int64]", respondent: Respondent) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from fairpp_hf.generation.commands import command_for
+from fairpp_hf.generation.run_folder import command_for
 
 FIELDS = (
     "key, question_id, persona, status, answer, p_a, p_b, p_c, raw, usage, detail, latency_s, created_at, attempts, "

@@ -1,6 +1,5 @@
 """What a run would cost, before anything is asked: calls, tokens and a price."""
 
-import sqlite3
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +10,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairpp_hf.generation import journal as journal_module
-from fairpp_hf.generation.database import connect
+from fairpp_hf.generation.batch.ledger import keys_in_batches
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.plan import RequestPlan, check_respondent
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.setup import check_directory, check_journal_exists
 from fairpp_hf.generation.shards import Shard
-from fairpp_hf.generation.summary import dollars, in_columns, known_cost
+from fairpp_hf.generation.summary import dollars, known_cost
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.base import HasAddress, Request, Respondent
+from fairpp_hf.text_table import in_columns
 
 BYTES_PER_TOKEN = 4.5
 """Bytes of UTF-8 a token. SmolLM2's tokenizer, whose 49,152 tokens are few, has 4.67 on the portraits and prompts of the
@@ -34,6 +34,15 @@ STORY_TOKENS = 300
 """Of a story: two scenes of four sentences in JSON, with room for a third in some."""
 
 _SAMPLE = 5000
+
+# In the order of the requests, since those that come first may be all there is.
+_MEASURED = f"""
+SELECT requests.question_id, requests.persona, json_extract(usage, '$.prompt_tokens') AS asked,
+    json_extract(usage, '$.completion_tokens') AS written
+FROM requests JOIN replies USING (key)
+WHERE json_valid(usage) AND typeof(asked) = 'integer' AND typeof(written) = 'integer' AND asked > 0
+ORDER BY position LIMIT {_SAMPLE}
+"""
 
 
 class MeasuredTokens(NamedTuple):
@@ -88,6 +97,9 @@ class Estimate(NamedTuple):
     """Requests to be asked."""
     kept: int
     """Requests that have a final reply from before."""
+    in_batches: int
+    """Requests whose answers are bought already: they are in batches at the provider, of this run or of one that was merged
+    into it. Where a run does not know which, all that have no final reply."""
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
@@ -111,6 +123,7 @@ class Estimate(NamedTuple):
         rows = [
             ("calls to make", f"{self.calls:,}"),
             ("kept from before", f"{self.kept:,}"),
+            *([("in batches, bought already", f"{self.in_batches:,}")] if self.in_batches else []),
         ]
         if not self.paid:
             return f"{in_columns(rows)}\nNo server is asked, so that nothing is paid."
@@ -150,6 +163,7 @@ def estimate(
     prices: Prices | None = None,
     stories: bool = False,
     again: Collection[str] = (),
+    forget_batches: bool = False,
 ) -> Estimate:
     """Count what `generate` with the same arguments would ask, and price it. Nothing is asked, and nothing is written.
 
@@ -164,6 +178,7 @@ def estimate(
         prices: of the model; None where they are unknown.
         stories: whether the respondent tells stories.
         again: keys of requests that would be asked again though they have a final reply.
+        forget_batches: whether the run's batches would be given up before, and so bought again.
 
     Returns:
         `Estimate`.
@@ -182,18 +197,27 @@ def estimate(
     kept: set[str] = set()
     spent: float | None = 0.0
     measured = None
+    in_batches: set[str] = set()
     if (run / journal_module.FILE_NAME).exists():
         with Journal(run, read_only=True) as journal:
-            spent = known_cost(journal.spending())
-        kept = _final_keys(run).difference(again)
-        measured = measured_tokens(run, plan, previous, respondent)
+            with journal.snapshot() as connection:
+                spent = known_cost(journal.spending())
+                kept = {key for (key,) in connection.execute("SELECT key FROM replies WHERE status <> 'failed'")}
+                if not forget_batches:
+                    in_batches.update(key for (key,) in connection.execute("SELECT key FROM elsewhere"))
+                    in_batches.update(keys_in_batches(connection))
+            measured = measured_tokens(journal, plan, previous, respondent)
+        kept -= set(again)
     asked = np.fromiter((shard is None or shard.has(key) for key in keys), bool, len(keys))
     done = np.fromiter((key in kept for key in keys), bool, len(keys))
+    bought = ~done & np.fromiter((key in in_batches for key in keys), bool, len(keys))
     tokens = RequestTokens(plan, measured, stories=stories)
-    inputs, outputs = (float(part.sum()) for part in tokens.at(np.flatnonzero(asked & ~done)))
+    to_ask = asked & ~done & ~bought
+    inputs, outputs = (float(part.sum()) for part in tokens.at(np.flatnonzero(to_ask)))
     return Estimate(
-        calls=int((asked & ~done).sum()),
+        calls=int(to_ask.sum()),
         kept=int((asked & done).sum()),
+        in_batches=int((asked & bought).sum()),
         input_tokens=round(inputs),
         output_tokens=round(outputs),
         cost_usd=prices.of_tokens(inputs, outputs) if prices else None,
@@ -206,25 +230,20 @@ def estimate(
 
 
 def measured_tokens(
-    run: Path, plan: RequestPlan, previous: Mapping[str, Any] | None, respondent: Respondent
+    journal: Journal, plan: RequestPlan, previous: Mapping[str, Any] | None, respondent: Respondent
 ) -> MeasuredTokens | None:
     """Tokens of the replies that a run has from this respondent, of the first `_SAMPLE`; None where there are none.
 
     Args:
-        run: the run's directory, with a journal.
+        journal: of the run.
         plan: the requests.
         previous: the run's manifest as it was; None where it has none.
         respondent: another one's replies say nothing about this one's tokens.
     """
     if previous is None or previous["respondent"]["settings"] != respondent.settings:
         return None
-    rows = _query(
-        run,
-        "SELECT requests.question_id, requests.persona, json_extract(usage, '$.prompt_tokens') AS asked, "
-        "json_extract(usage, '$.completion_tokens') AS written FROM requests JOIN replies USING (key) "
-        "WHERE json_valid(usage) AND typeof(asked) = 'integer' AND typeof(written) = 'integer' AND asked > 0 "
-        f"ORDER BY position LIMIT {_SAMPLE}",
-    )
+    with journal.snapshot() as connection:
+        rows = connection.execute(_MEASURED).fetchall()
     if not rows:
         return None
     ids, personas, asked, written = zip(*rows, strict=True)
@@ -239,24 +258,6 @@ def measured_tokens(
     return MeasuredTokens(
         int(known.sum()), float(np.array(asked)[known].sum() / size), float(np.array(written)[known].mean())
     )
-
-
-def _final_keys(run: Path) -> set[str]:
-    return {key for (key,) in _query(run, "SELECT key FROM replies WHERE status <> 'failed'")}
-
-
-def _query(run: Path, query: str) -> list[tuple[Any, ...]]:
-    path = run / journal_module.FILE_NAME
-    connection = connect(path, "ro")
-    try:
-        return connection.execute(query).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise OSError(
-            f"The journal must be a sound SQLite file; got {error} at {path}. "
-            "Run `fairpp generate` on this run again: it saves what can be read and asks the rest."
-        ) from error
-    finally:
-        connection.close()
 
 
 def _bytes(questions: pa.Table, name: str) -> NDArray[np.int64]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from fairpp_hf.generation.commands import command_for
 from fairpp_hf.generation.database import (
     FIELDS,
     RUN_KEY,
@@ -36,6 +35,7 @@ from fairpp_hf.generation.database import (
     upgrade,
 )
 from fairpp_hf.generation.manifest import new_run_key
+from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.run_lock import LOCK_NAME, RunLock
 from fairpp_hf.generation.salvage import finish_salvage, is_half_salvaged, is_sound, salvage
 from fairpp_hf.respondents.base import Reply, check_reply

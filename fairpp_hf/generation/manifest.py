@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairpp_hf import __version__
-from fairpp_hf.generation.commands import command_for
+from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.shards import Shard
 
 FILE_NAME = "manifest.json"

@@ -15,15 +15,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from fairpp_hf import __version__
-from fairpp_hf.generation.batch import FOLDER
 from fairpp_hf.generation.batch.ledger import keys_in_batches
-from fairpp_hf.generation.commands import command_for
 from fairpp_hf.generation.database import FIELDS, PARSED_AT, RUN_KEY, insert
 from fairpp_hf.generation.journal import Journal, RunLock
 from fairpp_hf.generation.manifest import differences, read_manifest, write_manifest
 from fairpp_hf.generation.records import check_set_up, manifest_of
+from fairpp_hf.generation.run_folder import BATCHES, command_for
 from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
-from fairpp_hf.generation.scenarios import rebuild_scenarios
+from fairpp_hf.generation.scenario_rebuild import rebuild_scenarios
 from fairpp_hf.generation.setup import check_directory
 
 logger = logging.getLogger(__name__)
@@ -244,11 +243,11 @@ def _note_elsewhere(
 
 def _bring_kept(run: Path, out: Path) -> None:
     """Copy the files of replies that were paid for and that the run did not ask for when they came."""
-    for path in (run / FOLDER).glob("*.kept.jsonl"):
-        (out / FOLDER).mkdir(exist_ok=True)
-        scratch = out / FOLDER / "kept.part"
+    for path in (run / BATCHES).glob("*.kept.jsonl"):
+        (out / BATCHES).mkdir(exist_ok=True)
+        scratch = out / BATCHES / "kept.part"
         shutil.copyfile(path, scratch)
-        scratch.replace(out / FOLDER / path.name)
+        scratch.replace(out / BATCHES / path.name)
 
 
 def _check_same(one: Path, first: Mapping[str, Any], run: Path, other: Mapping[str, Any], same_questions: bool) -> None:

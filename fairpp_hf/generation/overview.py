@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairpp_hf.generation.batch.ledger import Unfinished, unfinished_in
-from fairpp_hf.generation.commands import command_for
 from fairpp_hf.generation.database import is_damage
 from fairpp_hf.generation.journal import Journal, Spending, text_of
 from fairpp_hf.generation.records import (
@@ -23,9 +22,11 @@ from fairpp_hf.generation.records import (
     tied,
     votes,
 )
+from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.shards import parse_shard
-from fairpp_hf.generation.summary import dollars, in_columns, known_cost
+from fairpp_hf.generation.summary import dollars, known_cost
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
+from fairpp_hf.text_table import in_columns
 
 _QUANTILES = (0.5, 0.9, 0.99)
 _MODEL = "CASE WHEN json_valid(detail) THEN json_extract(detail, '$.model') END"

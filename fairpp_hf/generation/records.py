@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.generation.commands import command_for, home_of
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import FILE_NAME, read_manifest
 from fairpp_hf.generation.plan import questions_digest
+from fairpp_hf.generation.run_folder import command_for, home_of
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES, STATUSES
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from fairpp_hf.generation.database import CHECKSUM_FIELDS, PARSED_AT, checksum
 from fairpp_hf.generation.journal import Journal, RunLock, text_of
 from fairpp_hf.generation.plan import shown_options
 from fairpp_hf.generation.records import check_questions, check_set_up, manifest_of
-from fairpp_hf.generation.scenario_files import TABLE
+from fairpp_hf.generation.run_folder import SCENARIO_TABLE
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.reading import read_text
 from fairpp_hf.schema import OPTION_LETTERS
@@ -79,8 +79,8 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
 
 def questions_of(run: Path) -> pa.Table:
     """The questions that a run has asked, if nobody passed others: its own scenarios, or those of `load_questions()`."""
-    if (run / TABLE).is_file():
-        return pq.read_table(run / TABLE, partitioning=None)
+    if (run / SCENARIO_TABLE).is_file():
+        return pq.read_table(run / SCENARIO_TABLE, partitioning=None)
     from fairpp_hf.questions import load_questions
 
     return load_questions()

@@ -22,7 +22,6 @@ from fairpp_hf.generation.budget import (
     price_earlier,
     warn_if_over,
 )
-from fairpp_hf.generation.commands import home_of
 from fairpp_hf.generation.estimate import RequestTokens, measured_tokens
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
@@ -30,6 +29,7 @@ from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, check_respondent
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.progress import CostBar
+from fairpp_hf.generation.run_folder import SCENARIO_TABLE, STORIES, home_of
 from fairpp_hf.generation.run_lock import RunLock
 from fairpp_hf.generation.setup import (
     ServedModel,
@@ -141,7 +141,7 @@ def generate(
         positions: Any = pending[mine[pending]]  # a sequence of int
         total = int(mine.sum())
         needs_tokens = batch is not None or max_cost is not None
-        measured = measured_tokens(run, plan, previous, respondent) if needs_tokens else None
+        measured = measured_tokens(journal, plan, previous, respondent) if needs_tokens else None
         tokens = RequestTokens(plan, measured, stories=stories)
         if prices and journal.spending().unpriced:
             price_earlier(journal, prices)
@@ -252,7 +252,7 @@ def _check_no_scenarios(run: Path) -> None:
     """An ordinary run in the place of scenarios would ask others than the stories, and what they cost would be lost."""
     manifest = read_manifest(run)
     is_told = manifest is not None and manifest["respondent"]["settings"].get("kind") == "storyteller"
-    if is_told or (run / "scenarios.parquet").exists() or (run / "stories" / MANIFEST).exists():
+    if is_told or (run / SCENARIO_TABLE).exists() or (run / STORIES / MANIFEST).exists():
         raise ValueError(
             f"run must not be a part of scenarios; got {run}. To go on with them, run "
             f"`fairpp scenarios --run {home_of(run)}`; to ask the questions themselves, pass another --run."

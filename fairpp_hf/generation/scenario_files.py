@@ -16,12 +16,12 @@ from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
 from fairpp_hf.generation.journal import Journal, text_of
 from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
 from fairpp_hf.generation.records import check_set_up, manifest_of
+from fairpp_hf.generation.run_folder import SCENARIO_TABLE, SCENARIOS, STORIES
 from fairpp_hf.generation.stories import Names, Story, StoryProblem, check_story, scenario_row
 from fairpp_hf.schema import QUESTION_FEATURES
 
 logger = logging.getLogger(__name__)
 
-TABLE = "scenarios.parquet"
 SET_ASIDE = "set_aside.jsonl"
 _STORY_STATUSES = ("ok", "invalid", "truncated")
 _CUT_OFF = StoryProblem(
@@ -78,17 +78,17 @@ class CheckedStories(NamedTuple):
 
 def scenarios_folder(run: Path) -> Path:
     """The run of the personas' answers to a run's scenarios."""
-    return run / "scenarios"
+    return run / SCENARIOS
 
 
 def stories_folder(run: Path) -> Path:
     """The storyteller's run of a run's scenarios."""
-    return scenarios_folder(run) / "stories"
+    return scenarios_folder(run) / STORIES
 
 
 def has_answered_scenarios(run: Path) -> bool:
     """Whether a run's scenarios have been put to the personas; read off the names of files."""
-    return all((scenarios_folder(run) / name).is_file() for name in (MANIFEST, JOURNAL, TABLE))
+    return all((scenarios_folder(run) / name).is_file() for name in (MANIFEST, JOURNAL, SCENARIO_TABLE))
 
 
 def load_scenario_questions(run: Path) -> pa.Table:
@@ -97,7 +97,7 @@ def load_scenario_questions(run: Path) -> pa.Table:
     Raises:
         FileNotFoundError: it has none.
     """
-    path = scenarios_folder(run) / TABLE
+    path = scenarios_folder(run) / SCENARIO_TABLE
     if not path.is_file():
         raise FileNotFoundError(
             f"A run with scenarios must have their table; got none at {path}. Run `fairpp scenarios --run {run}`."
@@ -225,21 +225,21 @@ def story_counts(run: Path) -> tuple[int, int]:
     """How many stories of a run passed the checks and were put to the personas, and how many were set aside."""
     folder = scenarios_folder(run)
     lines = (folder / SET_ASIDE).read_bytes().count(b"\n") if (folder / SET_ASIDE).is_file() else 0
-    return pq.read_metadata(folder / TABLE).num_rows, lines
+    return pq.read_metadata(folder / SCENARIO_TABLE).num_rows, lines
 
 
 def write_checked(folder: Path, checked: CheckedStories) -> None:
     """Write what was told and what was set aside; no table where nothing has ever been told."""
     write_set_aside(folder, checked.set_aside)
-    if len(checked.scenarios) or (folder / TABLE).is_file():
+    if len(checked.scenarios) or (folder / SCENARIO_TABLE).is_file():
         write_scenarios(folder, checked.scenarios)
 
 
 def write_scenarios(folder: Path, scenarios: pa.Table) -> None:
     """Write the table of scenarios, whole or not at all."""
-    scratch = folder / f"{TABLE}.new"
+    scratch = folder / f"{SCENARIO_TABLE}.new"
     pq.write_table(scenarios, scratch, compression="zstd")
-    _into_place(scratch, folder / TABLE)
+    _into_place(scratch, folder / SCENARIO_TABLE)
 
 
 def write_set_aside(folder: Path, set_aside: Iterable[SetAside]) -> None:

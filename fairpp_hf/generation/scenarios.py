@@ -2,7 +2,7 @@
 
 Both stages are runs, so that either can be killed and continued and no reply is bought twice: RUN/scenarios/stories has
 the storyteller's replies, RUN/scenarios the personas' answers, and RUN/scenarios/scenarios.parquet between them is the
-question table that the second one asks. `tell_and_answer` and `rebuild_scenarios` make the table anew from the stories: one
+question table that the second one asks. `tell_and_answer` and `scenario_rebuild` make the table anew from the stories: one
 counts if it passes the checks of today, whatever its status in the journal says.
 """
 
@@ -24,14 +24,12 @@ from fairpp_hf.generation.scenario_files import (
     SET_ASIDE,
     CheckedStories,
     checked_stories,
-    has_answered_scenarios,
     kept_stories,
-    load_scenario_questions,
     scenarios_folder,
     stories_folder,
     write_checked,
 )
-from fairpp_hf.generation.scenario_rebuild import ask_nothing, rebuild_scenarios
+from fairpp_hf.generation.scenario_rebuild import ask_nothing
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.generation.stories import (
     Story,
@@ -50,18 +48,6 @@ from fairpp_hf.schema import QUESTION_FEATURES
 if TYPE_CHECKING:
     from fairpp_hf.generation.batch import BatchLimits
     from fairpp_hf.generation.storyteller import StorytellerRespondent
-
-__all__ = [
-    "ScenarioSummary",
-    "estimate_scenarios",
-    "has_answered_scenarios",
-    "load_scenario_questions",
-    "rebuild_scenarios",
-    "scenarios_folder",
-    "spent_in",
-    "storyteller_persona",
-    "tell_and_answer",
-]
 
 _USUAL_SCENE = 400  # characters of four sentences
 _LETTER_TOKENS = 3
@@ -245,7 +231,8 @@ class _Money(NamedTuple):
             None if self.max_cost is None else self.max_cost - sum(spent_in(run) for run in self.stages if run != stage)
         )
         if left is not None and left <= spent_in(stage):
-            if calls := estimate(stage, respondent, personas, questions, **asked).calls:
+            found = estimate(stage, respondent, personas, questions, **asked)
+            if calls := found.calls + found.in_batches:
                 raise RespondentStopped(self._reached(calls))
             left = None  # nothing will be asked
         try:
@@ -285,6 +272,7 @@ def estimate_scenarios(
     story_prices: Prices | None = None,
     prices: Prices | None = None,
     retry_set_aside: bool = False,
+    forget_batches: bool = False,
 ) -> tuple[Estimate, Estimate | None]:
     """Count what `tell_and_answer` with the same arguments would ask, and price it; asks and writes nothing.
 
@@ -310,6 +298,7 @@ def estimate_scenarios(
         prices=story_prices,
         stories=True,
         again={mine[question_id] for question_id in again},
+        forget_batches=forget_batches,
     )
     told = {row["question_id"]: row for row in kept.scenarios.to_pylist()}
     out = {story.question_id for story in kept.set_aside} - again
@@ -325,7 +314,11 @@ def estimate_scenarios(
         return stories, None
     scenarios = pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema)
     answers = estimate(
-        scenarios_folder(Path(run)), respondent, personas, scenarios, samples=samples, swap=swap, prices=prices
+        *(scenarios_folder(Path(run)), respondent, personas, scenarios),
+        samples=samples,
+        swap=swap,
+        prices=prices,
+        forget_batches=forget_batches,
     )
     return stories, _with_letters(answers)
 

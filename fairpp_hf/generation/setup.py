@@ -10,6 +10,7 @@ from fairpp_hf.generation import manifest as manifest_module
 from fairpp_hf.generation.journal import Journal, served_model_in
 from fairpp_hf.generation.manifest import differences, new_manifest, write_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, questions_digest
+from fairpp_hf.generation.run_folder import BATCHES, SCENARIO_TABLE, SCENARIOS, STORIES
 from fairpp_hf.generation.salvage import is_half_salvaged
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.personas import PersonaSet
@@ -18,7 +19,7 @@ from fairpp_hf.respondents.base import HasAddress, Reply, Respondent
 logger = logging.getLogger(__name__)
 
 # Beside a run's manifest, journal and lock: its batches' input files, and the parts of its scenarios.
-_OTHER_PARTS = {"batches", "scenarios", "scenarios.parquet", "stories"}
+_OTHER_PARTS = {BATCHES, SCENARIOS, SCENARIO_TABLE, STORIES}
 
 
 def set_up(

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from fairpp_hf.generation.stories import STORY_SCHEMA, Story, check_story, persona_names, wording_digest
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request
-from fairpp_hf.respondents.openai import OpenAIRespondent
+from fairpp_hf.respondents.openai import OpenAIRespondent, Options
 from fairpp_hf.schema import NO_ANSWER
 
 TRIES = 3
@@ -43,6 +43,7 @@ class StorytellerRespondent(OpenAIRespondent):
         }
     }
     without_optional_parameters = "The server rejects requests for structured output: asking for JSON in words alone."
+    options = Options("--storyteller", "--storyteller-url", "--storyteller-temperature")
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from fairpp_hf.generation.journal import Journal, Spending
 from fairpp_hf.schema import STATUSES
+from fairpp_hf.text_table import in_columns
 
 
 class RunSummary(NamedTuple):
@@ -131,14 +132,6 @@ def dollars(amount: float) -> str:
     """
     digits = 2 - math.floor(math.log10(amount)) if 0 < amount < 0.1 else 2
     return f"${amount:,.{digits}f}"
-
-
-def in_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many cells as text: the first column to the left, the others to the right, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    )
 
 
 def totals(personas: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -3,18 +3,17 @@
 import json
 import logging
 import random
-import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.endpoints import Address, Addresses, Dialect, Places, retry_after, until_reset
+from fairpp_hf.respondents.faults import connection_fault, hidden_error, is_unsupported, message_of
 from fairpp_hf.respondents.reading import sum_of_usage, usage_of
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
     from fairpp_hf.respondents.openai import OpenAIRespondent
@@ -35,10 +34,6 @@ _TOO_MUCH = (408, 503, 504)
 
 _PASSING = (408, 409, 425)
 """Statuses below 500 that may be another one the next time."""
-
-_UNSUPPORTED_CODES = ("unsupported_value", "unsupported_parameter", "unknown_parameter")
-_UNSUPPORTED = re.compile(r"(unsupported|unknown|unrecogni[sz]ed) (request )?(value|parameter|argument|field)", re.I)
-"""At the start of a message: further on, it may be the words of the prompt."""
 
 
 class RequestsStopped(Exception):
@@ -190,7 +185,7 @@ class Exchange:
         completion: Any = None
         try:
             completion = _from_json(response.content)
-            if (hidden := _hidden_error(completion, response)) is not None:
+            if (hidden := hidden_error(completion, response)) is not None:
                 paid.usage = sum_of_usage(paid.usage, usage_of(completion))
                 return self._after_status(address, hidden, dialect, started, paid)
             reply = self._respondent.read(completion, request, latency_s)
@@ -247,7 +242,7 @@ class Exchange:
                 return _Again(message)
             if dialect.optional and not address.dialect.known:
                 return _Again(message, plain=True)
-            if not any(other.dialect.known for other in self._addresses) and _is_unsupported(error, message):
+            if not any(other.dialect.known for other in self._addresses) and is_unsupported(error, message):
                 raise self._unsupported(address, status, message)
         return paid.failed(message, now - sent_at)
 
@@ -308,7 +303,8 @@ class Exchange:
 
     def _unsupported(self, address: Address, status: int, message: str) -> RespondentStopped:
         of_temperature = "temperature" in message and self._respondent.temperature != 1
-        fix = "Pass --temperature 1" if of_temperature else "Use another --model"
+        options = self._respondent.options
+        fix = f"Pass {options.temperature} 1" if of_temperature else f"Use another {options.model}"
         where = f" at {address.name}" if len(self._addresses) > 1 else ""
         return RespondentStopped(
             f"The model must take what a request asks for; got {status} for model {self._respondent.model!r}{where}: "
@@ -318,75 +314,8 @@ class Exchange:
     def _unreachable(self) -> RespondentStopped:
         return RespondentStopped(
             f"The server must be reachable; got {self._addresses.errors()}. "
-            f"Check --base-url, and that the server runs. {KEEP_GOING}"
+            f"Check {self._respondent.options.base_url}, and that the server runs. {KEEP_GOING}"
         )
-
-
-class Fault(NamedTuple):
-    """A request that no response came to."""
-
-    message: str
-    unreachable: bool = False
-    """Whether no connection came about."""
-    timed_out: bool = False
-    """Whether there was a connection, and the response took too long."""
-    reached: bool = False
-    """Whether the server began to respond."""
-
-
-def connection_fault(error: Exception) -> Fault:
-    """What went wrong without a response, or with one that is not whole.
-
-    The client's own classes do not tell: a connection that the server drops is a time-out to them.
-
-    Args:
-        error: an `openai.APIConnectionError`, or an `aiohttp.ClientError` that the client lets through.
-    """
-    import aiohttp
-    import httpx2
-
-    cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, aiohttp.ClientError | httpx2.DecodingError):
-        cause = cause.__cause__
-    # Where aiohttp's words have a whole URL in them, ours take their place: there may be a secret in it.
-    words = cause.message if isinstance(cause, aiohttp.ClientResponseError) else str(cause)
-    words = " ".join(words.split())[:500]
-    if isinstance(cause, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return Fault("No connection. The address is not the URL of a server.", unreachable=True)
-    if isinstance(cause, aiohttp.ConnectionTimeoutError):
-        return Fault("No connection. The server did not take it in time.", unreachable=True)
-    if isinstance(cause, aiohttp.ClientConnectorError):
-        return Fault(f"No connection. {words}", unreachable=True)
-    if isinstance(cause, aiohttp.ClientHttpProxyError):
-        return Fault(f"No connection. The proxy refuses it: {cause.status} {words}", unreachable=True)
-    if isinstance(cause, TimeoutError):
-        return Fault(f"Timed out. {words}", timed_out=True)
-    if isinstance(cause, aiohttp.ClientPayloadError):
-        return Fault(f"The connection was dropped. {words}", reached=True)
-    if isinstance(cause, aiohttp.ClientConnectionError | OSError):
-        return Fault(f"The connection was dropped. {words}")
-    # What came is not HTTP, is packed wrongly, or leads round in circles.
-    return Fault(f"unreadable response: {words}", reached=isinstance(cause, httpx2.DecodingError))
-
-
-def _hidden_error(completion: Any, response: "httpx2.Response") -> "openai.APIStatusError | None":
-    """The error in a response that says 200 and holds one with another status, as gateways send it."""
-    import openai
-
-    error = completion.get("error") if isinstance(completion, dict) and not completion.get("choices") else None
-    if not isinstance(error, dict):
-        return None
-    status = str(error.get("code", ""))
-    if not re.fullmatch(r"[45]\d\d", status):
-        return None
-    found = openai.APIStatusError(str(error.get("message")), response=response, body=error)
-    found.status_code = int(status)
-    return found
-
-
-def _is_unsupported(error: "openai.APIStatusError", message: str) -> bool:
-    """Whether a rejection is about what every request asks for alike, and not about this one's prompt."""
-    return error.code in _UNSUPPORTED_CODES or error.param == "temperature" or _UNSUPPORTED.match(message) is not None
 
 
 def _from_json(content: bytes) -> Any:
@@ -403,12 +332,3 @@ def _from_json(content: bytes) -> Any:
     except ValueError:
         # It takes no lone surrogates, which models do send, and whose text is to be kept.
         return json.loads(content)
-
-
-def message_of(error: "openai.APIStatusError") -> str:
-    """The server's own words, on one line."""
-    body = error.body
-    text = body.get("message") if isinstance(body, dict) else None
-    if not isinstance(text, str):
-        text = body if isinstance(body, str) and body else json.dumps(body) if body else error.message
-    return " ".join(text.split())[:500]

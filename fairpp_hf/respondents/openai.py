@@ -6,12 +6,13 @@ import re
 from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
 from fairpp_hf.respondents.endpoints import Addresses, Dialect, Places
-from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped, message_of
+from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped
+from fairpp_hf.respondents.faults import message_of
 from fairpp_hf.respondents.reading import read_completion
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ _LONGEST_CONNECTING_S = 15.0
 _FEWEST_FAILURES_TO_STOP = 10
 _LOOK_S = 0.1
 """How often a look is taken at whether the requests are stopped."""
+
+
+class Options(NamedTuple):
+    """The options of the command line that messages name."""
+
+    model: str = "--model"
+    base_url: str = "--base-url"
+    temperature: str = "--temperature"
 
 
 class OpenAIRespondent:
@@ -75,6 +84,9 @@ class OpenAIRespondent:
         "The server rejects requests for logprobs: asking without, so no option probabilities."
     )
     """The warning where it does not."""
+
+    options = Options()
+    """Where a user says what can be said otherwise."""
 
     def __init__(
         self,
@@ -279,9 +291,12 @@ class OpenAIRespondent:
         elif status == 401:
             problem, fix = "The server must accept the key", "Set OPENAI_API_KEY to a valid one"
         elif status == 403:
-            problem, fix = "The key must be allowed to use the model", "Use another key or another --model"
+            problem, fix = (
+                "The key must be allowed to use the model",
+                f"Use another key or another {self.options.model}",
+            )
         elif status == 404:
-            problem, fix = "The server must have the model", "Check --model and --base-url"
+            problem, fix = "The server must have the model", f"Check {self.options.model} and {self.options.base_url}"
         else:
             return
         where = f" at {address or self._addresses[0].name}" if len(self._addresses) > 1 else ""

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 
 import pytest
 from loopback_openai import Call, LoopbackServer, Served
@@ -220,6 +221,24 @@ def test_a_dry_run_asks_nothing(run, capsys):
     assert printed.endswith("Nothing was asked and nothing written. Without --dry-run, the same command asks.\n")
 
 
+def test_stories_and_answers_are_waited_for_as_long_as_the_user_says(run):
+    """The second story and the second answer take 5 s, and come at once when asked for again."""
+    path, server = run
+    came = []
+
+    def answer(call: Call) -> Served:
+        came.append(is_story_call(call))
+        late = came.count(came[-1]) == 2
+        return tell(call)._replace(delay_s=5.0 if late else 0.0)
+
+    server.answer = answer
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 2]
+    started = time.monotonic()
+    assert fairpp(*command, "--timeout", 0.4, "--concurrency", 1) == 0
+    assert time.monotonic() - started < 5
+    assert (came.count(True), came.count(False)) == (2 + 1, 14 + 1)
+
+
 def test_ctrl_c_says_how_to_go_on(run, capsys):
     path, server = run
 
@@ -250,6 +269,10 @@ def test_ctrl_c_says_how_to_go_on(run, capsys):
             "--temperature must come with --respondent openai; got --respondent transformers. Leave it out.",
         ),
         (("--limit", "0"), "--limit must be at least 1; got 0."),
+        (
+            ("--respondent", "openai", "--model", "m", "--storyteller-url", "http://b", "--timeout", "0"),
+            "timeout_s must be above 0; got 0.0.",
+        ),
         (
             ("--respondent", "openai", "--model", "m", "--samples", "2"),
             "--samples above 1 must come with a --temperature above 0; got 2 samples at temperature 0, which are paid for "

@@ -144,9 +144,10 @@ def test_source_hash_covers_every_module_that_makes_rows(imported_modules: dict[
         "__init__.py",
         "markdown.py",
         "naming.py",
+        "text_table.py",
         *(
             f"respondents/{name}.py"
-            for name in ("__init__", "base", "endpoints", "exchange", "openai", "reading", "transformers")
+            for name in ("__init__", "base", "endpoints", "exchange", "faults", "openai", "reading", "transformers")
         ),
     }
 

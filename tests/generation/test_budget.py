@@ -1,8 +1,10 @@
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.generation import RunInterrupted, RunSummary, generate
 from fairpp_hf.generation.batch import BatchLimits
-from fairpp_hf.generation.budget import Budget, BudgetReached
+from fairpp_hf.generation.budget import Budget, BudgetReached, is_paid_for
+from fairpp_hf.generation.database import SENT
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request, RespondentStopped
@@ -63,9 +66,37 @@ def test_a_failed_reply_costs_nothing_and_makes_room() -> None:
 def test_a_reply_of_unknown_cost_ends_it() -> None:
     budget = Budget(30.0, 0.0, 2.0, DOLLAR_A_TOKEN)
     assert budget.take()
-    budget.pay(reply(None))
+    budget.pay(reply(None, finish_reason="stop"))
     assert not budget.take()
     assert budget.fitting(3) == 0
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+@pytest.mark.parametrize("tokens", [None, 2])
+@pytest.mark.parametrize(
+    ("detail", "is_sent"),
+    [
+        ({}, False),
+        ({"error": "no connection"}, False),
+        ({"error": "filtered", "refusal": True}, False),
+        ({"finish_reason": "stop"}, True),
+        ({"finish_reason": "length", "error": "a reply that is truncated"}, True),
+        ({"finish_reason": None, "model": "m"}, False),
+        ({"finish_reason": None, "tries": 1}, True),
+        ({"error": "unreadable", "tries": 2}, True),
+        ({"tries": 0}, False),
+    ],
+)
+def test_paid_for_is_what_the_journal_takes_for_sent(
+    status: str, tokens: int | None, detail: dict[str, Any], is_sent: bool
+) -> None:
+    """By a cap and by the journal's SQL alike: whatever has usage, a reason to finish, or tries."""
+    came = reply(tokens, status, **detail)
+    stored = [None if value is None else json.dumps(value) for value in (came.usage, came.detail)]
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        query = f"SELECT {SENT} FROM (SELECT ? AS usage, ? AS detail)"
+        assert bool(connection.execute(query, stored).fetchone()[0]) == is_paid_for(came)
+    assert is_paid_for(came) == (is_sent or tokens is not None)
 
 
 def test_how_many_of_a_batch_fit() -> None:
@@ -258,7 +289,7 @@ def test_replies_of_unknown_price_are_named(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_a_server_that_counts_no_tokens_stops_after_one_reply(tmp_path: Path) -> None:
-    respondent = Paid(lambda _: reply(None), concurrency=4)
+    respondent = Paid(lambda _: reply(None, finish_reason="stop"), concurrency=4)
     with pytest.raises(RespondentStopped) as stopped:
         ask(tmp_path, respondent, 1000.0)
     assert str(stopped.value) == (

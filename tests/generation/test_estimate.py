@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions
 
 from fairpp_hf.generation import generate
+from fairpp_hf.generation.batch import forget_batches
+from fairpp_hf.generation.batch.ledger import Batch, Ledger
+from fairpp_hf.generation.database import BATCHES_UNKNOWN
 from fairpp_hf.generation.estimate import (
     BYTES_PER_TOKEN,
     STORY_TOKENS,
@@ -19,10 +23,12 @@ from fairpp_hf.generation.estimate import (
     RequestTokens,
     estimate,
 )
+from fairpp_hf.generation.journal import AskedRequest, Journal
+from fairpp_hf.generation.merge import merge_runs
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.shards import Shard
-from fairpp_hf.respondents import Reply, Request
+from fairpp_hf.respondents import Reply, Request, RespondentStopped
 
 PRICES = Prices(1.0, 1.0, 10.0, 0.5, "a test")
 
@@ -56,6 +62,7 @@ def test_without_a_run_the_lengths_of_the_texts_decide(tmp_path: Path) -> None:
     assert found == Estimate(
         calls=10,
         kept=0,
+        in_batches=0,
         input_tokens=round(inputs),
         output_tokens=30,
         cost_usd=pytest.approx((inputs + 300) / 1e6),
@@ -125,6 +132,60 @@ def test_what_is_to_be_asked_again_is_counted(tmp_path: Path) -> None:
     keys = RequestPlan(personas(), questions()).keys(Served().settings)
     found = estimate(tmp_path, Served(), personas(), questions(), again={keys[0], keys[7], "none of these"})
     assert (found.calls, found.kept) == (2, 8)
+
+
+def in_a_batch(run: Path, positions: Sequence[int]) -> list[AskedRequest]:
+    """A run of ten requests, the first with a reply and some in a batch."""
+    plan = RequestPlan(personas(), questions())
+    with pytest.raises(RespondentStopped):
+        generate(run, Served(stops_at_q1), personas(), questions(), progress=False)
+    keys = list(plan.keys(Served().settings))
+    asked = [plan.asked_at(position, keys[position]) for position in positions]
+    with Journal(run) as journal:
+        batch = Batch("intent", time.time(), len(asked), 100, "", "file-1", "batch-1")
+        Ledger(journal, asked).add(batch, [request.key for request in asked])
+    return asked
+
+
+def stops_at_q1(request: Request) -> Reply:
+    if request.question_id == "q1":
+        raise RespondentStopped("no more")
+    return by_number(request)
+
+
+def test_what_is_in_batches_is_bought_already(tmp_path: Path) -> None:
+    """Of ten requests one has a reply and four are in a batch: five are left, unless the batch is given up. A request in a
+    batch that the run asks no more counts nowhere."""
+    in_a_batch(tmp_path, [1, 2, 3, 9])
+    found = estimate(tmp_path, Served(), personas(), questions())
+    assert (found.calls, found.kept, found.in_batches) == (5, 1, 4)
+    assert found.table().splitlines()[:4] == [
+        "calls to make                      5",
+        "kept from before                   1",
+        "in batches, bought already         4",
+        "input tokens                about 93",
+    ]
+    fewer = estimate(tmp_path, Served(), personas(), questions(3))
+    assert (fewer.calls, fewer.kept, fewer.in_batches) == (3, 1, 2)
+    given_up = estimate(tmp_path, Served(), personas(), questions(), forget_batches=True)
+    assert (given_up.calls, given_up.kept, given_up.in_batches) == (9, 1, 0)
+    forget_batches(tmp_path)
+    assert estimate(tmp_path, Served(), personas(), questions()) == given_up
+
+
+def test_what_the_parts_of_a_merged_run_have_in_batches_is_bought_already(tmp_path: Path) -> None:
+    in_a_batch(tmp_path / "part", [1, 2, 3, 9])
+    merge_runs(tmp_path / "all", [tmp_path / "part"])
+    found = estimate(tmp_path / "all", Served(), personas(), questions())
+    assert (found.calls, found.kept, found.in_batches) == (5, 1, 4)
+
+
+def test_where_the_list_of_batches_is_lost_all_that_is_open_may_be_bought(tmp_path: Path) -> None:
+    in_a_batch(tmp_path, [1, 2])
+    with Journal(tmp_path) as journal:
+        journal.note(BATCHES_UNKNOWN, "yes")
+    found = estimate(tmp_path, Served(), personas(), questions())
+    assert (found.calls, found.kept, found.in_batches) == (0, 1, 9)
 
 
 def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ tests/cli/test_generate_command.py.
 import json
 import resource
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from killed_processes import forkserver
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf.cli import main
@@ -225,27 +225,33 @@ def test_fault_11_a_damaged_journal_costs_its_damaged_records_alone(
     assert f"{again:,} asked, {len(whole) - again:,} kept from before" in capsys.readouterr().out
 
 
+def on_a_full_disk(words: Sequence[str], log: Path) -> None:
+    """What a process does that cannot write more than 450 kB into a file; its error output goes into `log`."""
+    sys.stderr = log.open("w", buffering=1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (450_000, 450_000))
+    raise SystemExit(main(words))
+
+
 def test_fault_12_a_full_disk_stops_before_the_next_call_and_what_was_there_stays(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: SQLite gets an error from the system as it would there."""
-
-    def few_bytes() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (450_000, 450_000))
 
     def answer(call: Call) -> Served:
         return Served(f"A. {'Because. ' * 500}")
 
     with LoopbackServer(answer) as server:
-        words = [sys.executable, "-m", "fairpp_hf", *command(tmp_path / "run", server, limit=20)]
-        full = subprocess.run(words, preexec_fn=few_bytes, capture_output=True, text=True, check=False)
-        assert full.returncode == 1, full.stderr
-        assert "The journal must be writable; got " in full.stderr
-        assert "Earlier replies are kept." in full.stderr
-        assert "Traceback" not in full.stderr
+        words = command(tmp_path / "run", server, limit=20)
+        full = forkserver().Process(target=on_a_full_disk, args=(words, tmp_path / "log"))
+        full.start()
+        full.join(timeout=60)
+        errors = (tmp_path / "log").read_text()
+        assert full.exitcode == 1, errors
+        assert "The journal must be writable; got " in errors
+        assert "Earlier replies are kept." in errors
+        assert "Traceback" not in errors
         kept = len(load_run(tmp_path / "run"))
         calls = server.total
         assert 10 < kept <= calls <= kept + 2 * 4
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert main(words) == 0
         assert server.total == 140 + calls - kept
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from killed_processes import forkserver
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf.cli import main
@@ -21,17 +22,13 @@ from fairpp_hf.questions import load_questions, sample_questions
 LIMIT = 58
 REQUESTS = 7 * LIMIT
 CONCURRENCY = 8
-KILLS = 20
 
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> multiprocessing.context.ForkServerContext:
-    """Starts real processes, to be killed, from one that has imported everything: twenty imports take half a minute."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fairpp_hf.cli.generate", "fairpp_hf.generation.runner", "openai.resources.chat"])
-    return context
+    return forkserver()
 
 
 def command(run: Path, base_url: str) -> list[str]:
@@ -57,12 +54,13 @@ def wait_until(condition, what: str) -> None:
         time.sleep(0.001)
 
 
-def test_killed_at_twenty_points_a_run_ends_as_if_it_had_never_been(
-    tmp_path: Path, processes: multiprocessing.context.ForkServerContext
+@pytest.mark.parametrize("kills_in_all", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_again_and_again_a_run_ends_as_if_it_had_never_been(
+    tmp_path: Path, processes: multiprocessing.context.ForkServerContext, kills_in_all: int
 ) -> None:
     """A SIGKILL when the server has seen this and that many calls. Each costs at most the calls in flight a second time."""
     run = tmp_path / "killed"
-    points = sorted(random.Random(5).sample(range(1, REQUESTS - 10), KILLS))
+    points = sorted(random.Random(5).sample(range(1, REQUESTS - 10), kills_in_all))
 
     def slow_letter(call: Call) -> Served:
         return letter_by_hash(call)._replace(delay_s=0.005)
@@ -86,7 +84,7 @@ def test_killed_at_twenty_points_a_run_ends_as_if_it_had_never_been(
         again = Counter(server.calls.values())
         assert sum(again.values()) == REQUESTS
         assert server.total == REQUESTS + lost
-        assert lost <= KILLS * CONCURRENCY
+        assert lost <= kills_in_all * CONCURRENCY
         # Asked once more, it asks nothing.
         assert main(command(run, server.base_url)) == 0
         assert server.total == REQUESTS + lost

@@ -275,7 +275,7 @@ def test_the_cost_that_is_projected() -> None:
 def test_what_a_server_does_not_count_is_not_shown_as_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    respondent = FakeRespondent(lambda request: ok(0)._replace(usage=None))
+    respondent = FakeRespondent(lambda request: ok(0)._replace(usage=None, detail={"finish_reason": "stop"}))
     generate(tmp_path, respondent, personas(), questions(), prices=Prices(1.0, 1.0, 1.0, 1.0, "a test"))
     err = capfd.readouterr().err
     assert "unknown cost" in err

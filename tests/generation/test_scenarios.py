@@ -3,14 +3,15 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from generation_fixtures import FakeRespondent, ok, personas
+from killed_processes import forkserver, kill
 from loopback_batches import BatchServer
 from loopback_openai import Call, LoopbackServer, Served
 from loopback_stories import bad_for, good_story, is_story_call, tell
@@ -23,13 +24,15 @@ from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.records import load_replies, load_run
 from fairpp_hf.generation.runner import RunInterrupted, generate
 from fairpp_hf.generation.scenario_files import load_scenario_questions
-from fairpp_hf.generation.scenarios import estimate_scenarios, rebuild_scenarios, spent_in, tell_and_answer
+from fairpp_hf.generation.scenario_rebuild import rebuild_scenarios
+from fairpp_hf.generation.scenarios import estimate_scenarios, spent_in, tell_and_answer
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.generation.stories import STORY_SCHEMA, check_story, persona_names, wording
 from fairpp_hf.generation.storyteller import StorytellerRespondent
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
 from fairpp_hf.respondents import OpenAIRespondent, RespondentStopped
+from fairpp_hf.respondents.exchange import KEEP_GOING
 
 TEST = load_questions("test")
 TWELVE = TEST.take(pa.array(sample_questions(TEST, 12)))
@@ -48,7 +51,7 @@ def questions(count: int) -> pa.Table:
 
 def go(
     run: Path,
-    server: LoopbackServer,
+    server: "LoopbackServer | At",
     asked=TWELVE,
     who=TWO,
     *,
@@ -402,6 +405,45 @@ def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        (
+            Served(status=400, error={"message": "No.", "code": "unsupported_value", "param": "temperature"}),
+            "The model must take what a request asks for; got 400 for model 'teller': No. Use another --storyteller.",
+        ),
+        (
+            Served(status=400, error={"message": "Unsupported value: temperature is 1.", "param": "temperature"}),
+            "The model must take what a request asks for; got 400 for model 'teller': Unsupported value: temperature is 1. "
+            "Pass --storyteller-temperature 1.",
+        ),
+        (
+            Served(status=404, error={"message": "None such."}),
+            "The server must have the model; got 404 for model 'teller': None such. Check --storyteller and "
+            "--storyteller-url.",
+        ),
+        (
+            Served(status=403, error={"message": "No."}),
+            "The key must be allowed to use the model; got 403 for model 'teller': No. Use another key or another "
+            "--storyteller.",
+        ),
+        (
+            Served(drop=True),
+            "The server must be reachable; got 'The connection was dropped. Server disconnected' from {address}. Check "
+            "--storyteller-url, and that the server runs.",
+        ),
+    ],
+)
+def test_what_stops_a_storyteller_names_its_own_options(tmp_path, served, message, monkeypatch):
+    monkeypatch.setattr("fairpp_hf.respondents.exchange.LONGEST_BACKOFF_S", 0.01)
+    with LoopbackServer(lambda call: served) as server, pytest.raises(RespondentStopped) as stopped:
+        go(tmp_path / "run", server, questions(2))
+    assert str(stopped.value) == (
+        f"{message.format(address=server.base_url)} {KEEP_GOING} 0 of 2 requests have a reply in "
+        f"{tmp_path / 'run' / 'scenarios' / 'stories'}."
+    )
+
+
 def test_more_questions_keep_the_answers_to_earlier_ones(tmp_path):
     with LoopbackServer(tell) as server:
         go(tmp_path / "run", server, questions(5))
@@ -647,34 +689,33 @@ def test_a_dry_run_of_what_is_all_set_aside_has_nothing_to_answer(tmp_path):
         assert (stories.calls, answers) == (0, None)
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from loopback_openai import LoopbackServer
-sys.path[:0] = [{tests!r}, {here!r}]
-import test_scenarios as t
-class Server: base_url = {url!r}
-t.go(Path({run!r}), Server())
-"""
+class At(NamedTuple):
+    """Stands in for a server in the process to be killed."""
+
+    base_url: str
+
+
+def go_at(run: Path, base_url: str) -> None:
+    go(run, At(base_url))
 
 
 @pytest.mark.parametrize("after", [5, 18])
 def test_a_kill_in_either_stage_loses_nothing(tmp_path, after):
     """12 stories and 24 answers; killed after so many calls and run again, at most the 4 in flight are bought twice."""
     run = tmp_path / "run"
-    here = Path(__file__).parent
-    code = KILLED.format(tests=str(here.parent), here=str(here), url="{url}", run=str(run))
-    child: list[subprocess.Popen] = []
+    child: list[BaseProcess] = []
 
     def answer(call: Call) -> Served:
-        if server.total == after and child and child[0].poll() is None:
-            os.kill(child[0].pid, signal.SIGKILL)
+        if server.total == after and child:
+            kill(child.pop())
         return tell(call)
 
     with LoopbackServer(answer) as server:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])}
-        child.append(subprocess.Popen([sys.executable, "-c", code.replace("{url}", server.base_url)], env=environment))
-        assert child[0].wait(60) == -signal.SIGKILL
+        process = forkserver().Process(target=go_at, args=(run, server.base_url))
+        process.start()
+        child.append(process)
+        process.join(timeout=60)
+        assert process.exitcode == -signal.SIGKILL
         go(run, server)
         assert len(server.calls) == 36
         assert server.total <= 36 + 4

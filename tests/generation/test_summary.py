@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fairpp_hf.generation.journal import Spending
-from fairpp_hf.generation.summary import RunSummary, dollars, in_columns, known_cost
+from fairpp_hf.generation.summary import RunSummary, dollars, known_cost
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,6 @@ from fairpp_hf.generation.summary import RunSummary, dollars, in_columns, known_
 )
 def test_small_amounts_have_more_digits(amount: float, text: str) -> None:
     assert dollars(amount) == text
-
-
-def test_columns_are_two_spaces_apart() -> None:
-    assert in_columns([["persona", "ok"], ["ann", "1,000"]]) == "persona     ok\nann      1,000"
 
 
 def test_replies_without_tokens_are_said_too() -> None:

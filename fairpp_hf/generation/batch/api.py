@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.respondents.endpoints import retry_after
-from fairpp_hf.respondents.exchange import KEEP_GOING, message_of
+from fairpp_hf.respondents.exchange import KEEP_GOING
+from fairpp_hf.respondents.faults import message_of
 from fairpp_hf.respondents.openai import OpenAIRespondent
 
 if TYPE_CHECKING:

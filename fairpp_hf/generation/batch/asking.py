@@ -21,13 +21,11 @@ from fairpp_hf.generation.batch.ledger import Batch, Ledger
 from fairpp_hf.generation.batch.submit import Submitter
 from fairpp_hf.generation.batch.work import BatchLimits, BatchWork
 from fairpp_hf.generation.journal import AskedRequest, Journal
+from fairpp_hf.generation.run_folder import BATCHES
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "batches"
-"""In the run's directory: files of batches in progress, and paid replies that the run does not ask for now."""
 
 _CHECK_S = 0.25
 _DAY_S = 86_400.0
@@ -87,7 +85,7 @@ async def ask_in_batches(
             "Pass one --base-url, or leave out --batch."
         )
     client = respondent.open_client()
-    folder = journal.path.parent / FOLDER
+    folder = journal.path.parent / BATCHES
     folder.mkdir(exist_ok=True)
     work = BatchWork(
         journal=journal,

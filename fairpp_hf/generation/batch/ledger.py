@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fairpp_hf.generation.commands import command_for, home_of
 from fairpp_hf.generation.database import BATCHES_UNKNOWN, columns_of
 from fairpp_hf.generation.journal import FILE_NAME, AskedRequest, Journal
+from fairpp_hf.generation.run_folder import command_for, home_of
 
 _TABLES = (
     """
@@ -261,7 +261,8 @@ def check_not_in_batches(run: Path, *, by_batches: bool) -> None:
     if is_unknown:
         raise ValueError(
             f"A run must know its batches at the provider; got {run}, whose list of them was damaged. What they answer is "
-            "bought already. Have them looked for first: the same command with --batch, or batch=BatchLimits()."
+            "bought already. Have them looked for first: the same command with --batch, or batch=BatchLimits(). Where the "
+            "account is lost, --forget-batches buys them again."
         )
     if unfinished.batches:
         raise ValueError(

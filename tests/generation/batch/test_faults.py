@@ -3,21 +3,24 @@
 import errno
 import os
 import re
+import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from generation_fixtures import personas, questions
+from killed_processes import forkserver, kill
 from loopback_batches import BatchServer, Fault, Outcome
 from loopback_openai import Call, Served
 
 from fairpp_hf.generation import RunSummary, generate, load_run
 from fairpp_hf.generation.batch import BatchLimits, forget_batches
 from fairpp_hf.generation.batch import api as batch_api
+from fairpp_hf.generation.batch import files as batch_files
 from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.ledger import Ledger, unfinished_batches
 from fairpp_hf.generation.database import BATCHES_UNKNOWN
@@ -32,32 +35,28 @@ LIMITS = BatchLimits(requests=25, poll_s=0.02)
 """60 requests: 1 goes the ordinary way, and 59 in batches of 25, 25 and 9."""
 SIZES = [25, 25, 9]
 
-# The process to be killed. It saves 5 lines at a time, so that it can be killed between two savings.
-CHILD = """
-import os, signal, sys
-from generation_fixtures import personas, questions
-from fairpp_hf.generation import generate
-from fairpp_hf.generation.batch import files as batch_files
-from fairpp_hf.generation.batch import BatchLimits
-from fairpp_hf.generation.batch.ledger import Ledger, unfinished_batches
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.respondents import OpenAIRespondent
 
-run, url, saves = sys.argv[1], sys.argv[2], int(sys.argv[3])
-batch_files.LINES_AT_ONCE = 5
-record = Journal.record
+def go_on_until_saved(run: Path, base_url: str, saves: int) -> None:
+    """What the process to be killed does. It saves 5 lines at a time, so that it can be killed between two savings.
 
-def counting(*args, **options):
-    global saves
-    record(*args, **options)
-    saves -= 1
-    if saves == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    Args:
+        run: the run's directory.
+        base_url: the server.
+        saves: after how many savings it kills itself; -1 for never.
+    """
+    batch_files.LINES_AT_ONCE = 5
+    record, left = Journal.record, [saves]
 
-Journal.record = counting
-limits = BatchLimits(requests=25, poll_s=0.02)
-generate(run, OpenAIRespondent("m", base_url=url), personas(), questions(30), batch=limits, progress=False)
-"""
+    def counting(*arguments: Any, **options: Any) -> None:
+        record(*arguments, **options)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.record = counting  # type: ignore[method-assign]
+    generate(
+        run, OpenAIRespondent("m", base_url=base_url), personas(), questions(QUESTIONS), batch=LIMITS, progress=False
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +109,7 @@ class Killed:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: BaseProcess | None = None
         self.where = ("", -1, False, None)
 
     def fault(self, name: str, number: int) -> Fault | None:
@@ -121,17 +120,13 @@ class Killed:
 
     def kill(self) -> None:
         assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        kill(self.process)
 
     def start(self, server: BatchServer, saves: int = -1) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.run), server.base_url, str(saves)],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            stderr=subprocess.PIPE,
-        )
-        _, errors = self.process.communicate(timeout=60)
-        assert self.process.returncode == -9, errors.decode()
+        self.process = forkserver().Process(target=go_on_until_saved, args=(self.run, server.base_url, saves))
+        self.process.start()
+        self.process.join(timeout=60)
+        assert self.process.exitcode == -signal.SIGKILL
         self.process = None
 
 

@@ -80,7 +80,8 @@ def test_a_ledger_that_is_lost_has_its_batches_looked_for(tmp_path: Path, table:
         check_not_in_batches(tmp_path, by_batches=False)
     assert str(error.value) == (
         f"A run must know its batches at the provider; got {tmp_path}, whose list of them was damaged. What they answer is "
-        "bought already. Have them looked for first: the same command with --batch, or batch=BatchLimits()."
+        "bought already. Have them looked for first: the same command with --batch, or batch=BatchLimits(). Where the "
+        "account is lost, --forget-batches buys them again."
     )
     check_not_in_batches(tmp_path, by_batches=True)
     with Journal(tmp_path) as journal:

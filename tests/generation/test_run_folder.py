@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from fairpp_hf.generation.commands import command_for, home_of
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.records import manifest_of
+from fairpp_hf.generation.run_folder import command_for, home_of
 
 
 @pytest.fixture
