@@ -13,6 +13,11 @@ On two processes without a GPU:
     accelerate launch --config_file trainer_configs/accelerate/cpu_2_processes.yaml train.py --use_cpu true \\
         --config trainer_configs/smollm2_135m_lora.yaml
 
+With the distances to all personas at each evaluation, on 100 held-out questions, keeping the nearest checkpoint:
+
+    accelerate launch train.py --config trainer_configs/smollm2_135m_lora.yaml --alignment_questions 100 \\
+        --load_best_model_at_end true --metric_for_best_model js_distance/target --greater_is_better false
+
 Going on from the last checkpoint after an interruption, in whichever stage:
 
     accelerate launch train.py --config trainer_configs/smollm2_135m_lora.yaml --resume_from_checkpoint last
@@ -21,7 +26,8 @@ Going on from the last checkpoint after an interruption, in whichever stage:
 `ReweightedDPOConfig` (training; all of TRL's) and TRL's `ModelConfig` (model, LoRA, quantization).
 """
 
+from fairpp_hf.evaluation.callback import alignment_for_training
 from fairpp_hf.training.run import main
 
 if __name__ == "__main__":
-    main()
+    main(alignment=alignment_for_training)

@@ -1,97 +1,262 @@
-"""`fairpp evaluate`: where a model stands among the personas, plain, role-playing and with an adapter."""
+"""`fairpp evaluate`: where models stand among the personas, plain, role-playing and with adapters, beside baselines."""
 
 import argparse
+import logging
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.arguments import add_answers, add_heldout, load_answers_of
+from fairpp_hf.cli.arguments import add_answers, add_heldout
+from fairpp_hf.cli.money import add_money_arguments, batch_limits
 
 if TYPE_CHECKING:
-    from fairpp_hf.personas import PersonaSet
+    from collections.abc import Sequence
 
-SUMMARY = "score a model on held-out questions against all personas"
+    from fairpp_hf.dataset.answers import Answers
+    from fairpp_hf.dataset.sources import AnswerSource
+    from fairpp_hf.evaluation.model_scores import ApiOptions
+    from fairpp_hf.evaluation.models import ModelSpec
+
+SUMMARY = "score models and baselines on held-out questions against all personas"
+
+_PLAIN, _ROLE_PLAY = "plain", "role-play"
+_ONLY_FOR_SERVERS = (*("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens"),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--model", required=True, help="name or path of a causal language model with a chat template")
-    parser.add_argument("--adapter", help="name or path of a PEFT adapter trained on it")
-    parser.add_argument("--target", required=True, help="persona that the model is meant to match")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.description = (
+        "Each model is scored as it is, with the target's portrait as system prompt and with each adapter, next to the "
+        "majority vote of the other personas and to equal probabilities. Replies are kept in DIR/scores: the same command "
+        "again continues where it stopped and scores nothing twice. Several processes share the work under "
+        "`accelerate launch -m fairpp_hf evaluate ...`."
+    )
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument(
+        "--model",
+        nargs="+",
+        metavar="M",
+        help="names or paths of causal language models with a chat template; with --base-url, the server's names",
+    )
+    models.add_argument(
+        "--models", metavar="FILE", help="YAML with the entries to score: name, model, adapter, base_url, persona, ..."
+    )
+    parser.add_argument(
+        "--adapter",
+        nargs="+",
+        default=[],
+        metavar="P",
+        help="names or paths of PEFT adapters trained on the one --model",
+    )
+    parser.add_argument("--target", required=True, help="persona that the models are meant to match")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and results")
     add_answers(parser)
+    parser.add_argument(
+        "--scenarios", action="store_true", help="ask the scenarios of --answers, a run with some or 'published'"
+    )
     parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
     add_heldout(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
-    parser.add_argument("--no-role-play", action="store_true", help="leave out the model with the target's portrait")
-    parser.add_argument("--batch-size", type=int, default=8, help="questions a forward pass (default: 8)")
+    parser.add_argument("--no-role-play", action="store_true", help="leave out --model with the target's portrait")
+    parser.add_argument(
+        "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
+    )
+    local = parser.add_argument_group("models loaded here")
+    local.add_argument(
+        "--rule",
+        choices=("line", "letter"),
+        default="line",
+        help="score the whole option line or its letter alone (default: line)",
+    )
+    local.add_argument(
+        "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"
+    )
+    server = parser.add_argument_group(
+        "models on a server", "Asked in text. The key is read from OPENAI_API_KEY; a server of your own needs none."
+    )
+    server.add_argument(
+        "--base-url",
+        nargs="+",
+        metavar="U",
+        help="of each --model, such as http://localhost:8000/v1; several share the load",
+    )
+    server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
+    server.add_argument(
+        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
+    )
+    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
+    add_money_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything, then score each system, then write and print the results."""
+    """Check everything, then score each system, then write and print the results.
+
+    Returns:
+        0, or 128 + the signal that stopped the scoring.
+
+    Raises:
+        ValueError: the arguments do not fit together, or one is out of range.
+        RuntimeError: another process writes to a run, a server refuses to go on, or --max-cost is reached.
+        OSError: a model or file cannot be found, or a file cannot be written.
+    """
+    _check_options(arguments)
     from fairpp_hf.dataset.sources import source_personas
-    from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score, score_questions
+    from fairpp_hf.evaluation.baselines import baselines
+    from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
     from fairpp_hf.evaluation.figures import draw_evaluation
-    from fairpp_hf.naming import check_name
-    from fairpp_hf.questions.heldout import heldout_labels
-    from fairpp_hf.schema import NO_ANSWER
-    from fairpp_hf.scoring import OptionScorer
+    from fairpp_hf.evaluation.model_scores import is_main_process, score_models
+    from fairpp_hf.generation import RunInterrupted
 
-    source, answers = load_answers_of(arguments)
-    check_name("target", arguments.target, answers.personas)
+    if not is_main_process():
+        _be_quiet()
+    source, answers = _answers(arguments)
+    personas = source_personas(source, arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
-    if (references[arguments.target] == NO_ANSWER).all():
+    check_references(references, arguments.target)
+    models = _models(arguments)
+    if personas is None and any(spec.persona for spec in models):
         raise ValueError(
-            f"--target must have answered some of the {len(questions)} questions; {arguments.target!r} has no valid answer. "
-            "Ask it again with `fairpp generate`, or raise --limit."
+            f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "
+            "It has the portrait for role-play. Add --personas SET_OR_FILE, or --no-role-play."
         )
-    prompts: dict[str, str | None] = {"plain": None}
-    if not arguments.no_role_play:
-        prompts["role-play"] = _portrait(arguments, source_personas(source, arguments.personas))
-    if arguments.adapter:
-        _check_adapter(arguments.adapter)
+    try:
+        scores = score_models(
+            models,
+            questions,
+            arguments.out,
+            personas=personas,
+            rule=arguments.rule,
+            batch_size=arguments.batch_size,
+            swap=not arguments.one_order,
+            api=_api_options(arguments),
+            max_cost=arguments.max_cost,
+        )
+    except RunInterrupted as interruption:
+        left = f"{interruption.summary.remaining:,} requests left in {interruption.summary.path}"
+        print(
+            f"fairpp evaluate: stopped with {left} and the models after it. Every reply is kept, and the same command "
+            "continues. No results were written.",
+            file=sys.stderr,
+        )
+        return 128 + interruption.signal_number
+    if not is_main_process():
+        return 0
+    shares = {persona.id: persona.share for persona in personas or ()}
+    evaluation = evaluate_systems(
+        [*scores, *baselines(references, shares, arguments.target)],
+        questions,
+        references,
+        arguments.target,
+        reference=", ".join(answers.respondents),
+        division=_division(arguments),
+        kind="scenarios" if arguments.scenarios else "questions",
+        personas=personas,
+    )
+    files = [*evaluation.write(arguments.out), draw_evaluation(evaluation, arguments.out / "results.png")]
+    print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
+    if failed := sum(int((system.statuses == "failed").sum()) for system in scores):
+        print(f"{failed:,} requests failed and count as unanswered. The same command asks them again.")
+    print("Files:", *(f"  {file}" for file in files), sep="\n")
+    print(f"Next: fairpp position --out {arguments.out} ..., fairpp report {arguments.out}")
+    return 0
 
-    scorer = OptionScorer.from_pretrained(arguments.model, batch_size=arguments.batch_size)
-    systems = {
-        name: score_questions(scorer, questions, system_prompt=prompt, progress=name)
-        for name, prompt in prompts.items()
-    }
-    if arguments.adapter:
-        del scorer  # one copy of the model in memory at a time
-        adapted = OptionScorer.from_pretrained(
-            arguments.model, adapter=arguments.adapter, batch_size=arguments.batch_size
+
+def _be_quiet() -> None:
+    """Leave warnings and progress bars to process 0."""
+    from transformers.utils.logging import disable_progress_bar
+
+    logging.disable(logging.WARNING)
+    disable_progress_bar()
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if arguments.adapter and len(arguments.model or ()) != 1:
+        raise ValueError(
+            f"--adapter must come with one --model; got {len(arguments.model or ())}. Give each adapter its model in a "
+            "file, for --models."
         )
-        systems["adapter"] = score_questions(adapted, questions, progress="adapter")
+    for option in ("adapter", "base_url"):
+        if getattr(arguments, option) and arguments.models is not None:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must come with --model; got --models {arguments.models}. Write it into the "
+                "file."
+            )
+    if arguments.adapter and arguments.base_url:
+        raise ValueError(
+            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url[0]}. Serve the "
+            "adapter under a name of its own, and give that as --model."
+        )
+    for option in _ONLY_FOR_SERVERS:
+        if getattr(arguments, option) is not None and not arguments.base_url and arguments.models is None:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must come with a model on a server; got no --base-url. Leave it out."
+            )
+    for option in ("limit", "batch_size"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
+    if arguments.batch and len(arguments.base_url or ()) > 1:
+        raise ValueError(
+            f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
+        )
+    if arguments.scenarios and arguments.split != "test":
+        raise ValueError(f"--scenarios must come with --split test; got {arguments.split}. There are no others.")
+
+
+def _answers(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
+    """Whose answers the models are compared with."""
+    from fairpp_hf.dataset.sources import load_source, load_source_scenarios, resolve_answers, resolve_scenarios
+
+    answers: Answers | None
+    if arguments.scenarios:
+        source = resolve_scenarios(arguments.answers, arguments.published_revision)
+        answers = load_source_scenarios(source, arguments.personas)
+        if answers is None:
+            raise ValueError(
+                f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
+                "`fairpp scenarios` was run, or --answers published."
+            )
+    else:
+        source = resolve_answers(arguments.answers, arguments.published_revision)
+        answers = load_source(source, arguments.personas)
+    return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)
+
+
+def _models(arguments: argparse.Namespace) -> "Sequence[ModelSpec]":
+    """The entries of --models, or --model as it is, role-playing the target, and with each adapter."""
+    from fairpp_hf.evaluation.models import ModelSpec, read_models
+
+    if arguments.models is not None:
+        return read_models(arguments.models)
+    urls: Any = None if arguments.base_url is None else tuple(arguments.base_url)
+    specs = []
+    for model in arguments.model:
+        name, role_play = _PLAIN, _ROLE_PLAY
+        if len(arguments.model) > 1:
+            name = Path(model).name
+            role_play = f"{name} {_ROLE_PLAY}"
+        specs.append(ModelSpec(name, model, base_url=urls))
+        if not arguments.no_role_play:
+            specs.append(ModelSpec(role_play, model, base_url=urls, persona=arguments.target, before=name))
+    for adapter in arguments.adapter:
+        name = "adapter" if len(arguments.adapter) == 1 else Path(adapter).name
+        specs.append(ModelSpec(name, arguments.model[0], adapter=adapter, before=_PLAIN))
+    return specs
+
+
+def _api_options(arguments: argparse.Namespace) -> "ApiOptions":
+    from fairpp_hf.evaluation.model_scores import ApiOptions
+
+    names = {"concurrency": "concurrency", "max_tokens": "max_tokens", "timeout": "timeout_s"}
+    given = {ours: getattr(arguments, name) for name, ours in names.items() if getattr(arguments, name) is not None}
+    return ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments))
+
+
+def _division(arguments: argparse.Namespace) -> str:
+    from fairpp_hf.questions.heldout import heldout_labels
 
     division = f"{arguments.split} split"
     if arguments.heldout is not None:
         labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
         division += f" with {arguments.heldout} held out of training: {labels}"
-    evaluation = evaluate_systems(
-        systems, questions, references, arguments.target, ", ".join(answers.respondents), division
-    )
-    files = [*evaluation.write(arguments.out), draw_evaluation(evaluation, arguments.out / "results.png")]
-    print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
-    print("Files:", *(f"  {file}" for file in files), sep="\n")
-    return 0
-
-
-def _portrait(arguments: argparse.Namespace, personas: "PersonaSet | None") -> str:
-    """The target's portrait, from the set whose personas answered."""
-    if personas is None:
-        raise ValueError(
-            f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "
-            "It has the portrait for role-play. Add --personas SET_OR_FILE, or --no-role-play."
-        )
-    return personas.get(arguments.target).portrait
-
-
-def _check_adapter(adapter: str) -> None:
-    """Refuse an adapter that cannot be found before hours of scoring."""
-    from peft import PeftConfig
-
-    try:
-        PeftConfig.from_pretrained(adapter)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--adapter must be the path or Hub name of a PEFT adapter; got {adapter!r}. {error}"
-        ) from error
+    return division

@@ -1,37 +1,65 @@
-"""Models against all personas on the same questions: results as JSON, a Markdown table and Parquet rows."""
+"""Systems against all personas on the same questions: arrays in, metrics with intervals and comparisons out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.evaluation.intervals import Interval, bootstrap_intervals, clusters_of
+from fairpp_hf.evaluation.intervals import Interval, clusters_of, metric_intervals
 from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.evaluation.model_scores import SystemScores, first_choices
+from fairpp_hf.evaluation.paired import Comparison, paired_comparison
+from fairpp_hf.evaluation.position_bias import PositionBias, position_bias
+from fairpp_hf.evaluation.results_folder import as_json, write_results
+from fairpp_hf.evaluation.results_table import notes, tables
+from fairpp_hf.evaluation.styles import readable
+from fairpp_hf.naming import check_name
 from fairpp_hf.questions import sample_questions
 from fairpp_hf.schema import NO_ANSWER
-from fairpp_hf.scoring import OptionScorer
+
+if TYPE_CHECKING:
+    from fairpp_hf.personas import PersonaSet
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """How one system (a model, or a model with a prompt) stands among the personas."""
+    """How one system (a model, a model with a prompt or adapter, a baseline) stands among the personas."""
 
-    name: str
-    probabilities: NDArray[np.float64]
-    """(n, 3), over options A, B, C."""
+    scores: SystemScores
     metrics: dict[str, Any]
-    """`alignment_metrics` of the probabilities: what sampled answers would give on average."""
+    """`alignment_metrics` of the probabilities: what sampled answers would give on average. Without the target's where the
+    system and the target have no question in common that both answered."""
     first_choice_metrics: dict[str, Any]
-    """`alignment_metrics` of the most probable option of each question."""
+    """`alignment_metrics` of the most probable option of each question; a tie for the first place is no answer."""
     intervals: dict[str, Interval]
     """95% intervals of `metrics`, bootstrapped over clusters of questions."""
+    position_bias: PositionBias | None
+    """None where the options were shown in one order alone."""
+
+    @property
+    def name(self) -> str:
+        """The system's."""
+        return self.scores.name
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(n, 3), over options A, B, C."""
+        return self.scores.probabilities
+
+
+class SystemComparison(NamedTuple):
+    """Two systems by one metric, on the questions that both answered."""
+
+    first: str
+    second: str
+    metric: str
+    result: Comparison
+    """First minus second."""
 
 
 @dataclass(frozen=True)
@@ -39,124 +67,118 @@ class Evaluation:
     """Several systems, scored on the same n questions against the same personas."""
 
     target: str
-    personas: tuple[str, ...]
+    names: dict[str, str]
+    """Persona id to the name to show, in the personas' order."""
+    shares: dict[str, float | None]
+    """Persona id to its share of the population; None where it is unknown."""
     questions: pa.Table
+    """n questions with the columns of `QUESTION_FEATURES`."""
+    references: Mapping[str, NDArray[np.integer]]
+    """Persona id to answers, (n,), 0..2 or -1."""
     reference: str
     """Whose answers the systems are compared with, such as `"survey:britains_choice_2020 (simulated)"`."""
-    systems: tuple[SystemResult, ...]
     division: str
     """Where the questions come from, such as `"test split"`."""
+    kind: Literal["questions", "scenarios"]
+    systems: tuple[SystemResult, ...]
+    comparisons: tuple[SystemComparison, ...]
+
+    @property
+    def personas(self) -> tuple[str, ...]:
+        """Ids of the personas."""
+        return tuple(self.names)
+
+    @property
+    def orders(self) -> int:
+        """In how many orders of the options models were asked: 1 or 2."""
+        return max(system.scores.by_order.shape[1] for system in self.systems)
+
+    def best_first(self) -> list[SystemResult]:
+        """The systems by agreement with the target; those without any last."""
+        return sorted(self.systems, key=lambda system: -(system.metrics.get("agreement/target") or -1.0))
 
     def to_markdown(self) -> str:
-        """A table of the systems, best agreement first, and below it what the columns mean."""
-        lines = [
-            "| system | JS distance to target | agreement with target | nearest other | JS distance to it | margin |",
-            "|---|---|---|---|---|---|",
-        ]
-        for system in sorted(self.systems, key=lambda system: -system.metrics["agreement/target"]):
-            cells = [
-                system.name,
-                _with_interval(system, "js_distance/target"),
-                _with_interval(system, "agreement/target"),
-                str(system.metrics["nearest_other"]),
-                f"{system.metrics['js_distance/nearest_other']:.3f}",
-                _with_interval(system, "js_distance/margin"),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines) + "\n"
+        """Tables: the systems, best agreement first; position bias; comparisons; how replies came out."""
+        return tables(self)
 
     def notes(self) -> str:
         """What the numbers are, in plain words."""
-        return (
-            f"Target: {self.target}; {len(self.questions)} questions ({self.division}); answers of the personas: "
-            f"{self.reference}.\n"
-            "JS distance: between shares of A, B, C, natural logarithm, 0 to 0.833; lower is closer. Agreement: mean\n"
-            "probability given to the persona's own answer. Margin: distance to the nearest other persona minus distance\n"
-            "to the target. In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; it does not\n"
-            "cover the variation over training seeds.\n"
-        )
+        return notes(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows, as JSON takes it."""
-        return {
-            "target": self.target,
-            "personas": list(self.personas),
-            "questions": len(self.questions),
-            "division": self.division,
-            "reference": self.reference,
-            "systems": {
-                system.name: {
-                    "probabilities": system.metrics,
-                    "first_choice": system.first_choice_metrics,
-                    "intervals_95": {name: list(interval) for name, interval in system.intervals.items()},
-                }
-                for system in self.systems
-            },
-        }
+        return as_json(self)
 
     def write(self, out: Path) -> list[Path]:
-        """Write results.json, results.md and rows.parquet into a folder, and return their paths."""
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        (out / "results.md").write_text(f"{self.to_markdown()}\n{self.notes()}", encoding="utf-8")
-        pq.write_table(self._rows(), out / "rows.parquet")
-        return [out / name for name in ("results.json", "results.md", "rows.parquet")]
-
-    def _rows(self) -> pa.Table:
-        """One row a system and question: `system`, `question_id`, `probabilities`."""
-        count = len(self.questions)
-        offsets = pa.array(np.arange(0, 3 * count + 1, 3, dtype=np.int32))
-        tables = [
-            pa.table(
-                {
-                    "system": pa.repeat(pa.scalar(system.name), count),
-                    "question_id": self.questions["question_id"],
-                    "probabilities": pa.ListArray.from_arrays(offsets, pa.array(system.probabilities.ravel())),
-                }
-            )
-            for system in self.systems
-        ]
-        return pa.concat_tables(tables)
-
-
-def _with_interval(system: SystemResult, name: str) -> str:
-    text = f"{system.metrics[name]:.3f}"
-    if name in system.intervals:
-        low, high = system.intervals[name]
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text
+        """Write results.json, results.md, questions.parquet and scores.parquet into a folder, and return their paths."""
+        return write_results(self, out)
 
 
 def evaluate_systems(
-    systems: Mapping[str, NDArray[np.float64]],
+    systems: Sequence[SystemScores],
     questions: pa.Table,
     references: Mapping[str, NDArray[np.integer]],
     target: str,
+    *,
     reference: str,
     division: str,
+    kind: Literal["questions", "scenarios"] = "questions",
+    personas: "PersonaSet | None" = None,
 ) -> Evaluation:
-    """Compare the option probabilities of several systems with the personas' answers.
+    """Compare systems with the answers of personas, and with each other.
+
+    Each system is compared with the one that its fact `before` names, and the others with the first system that is a plain
+    model (no persona, no `before`).
 
     Args:
-        systems: name to option probabilities, (n, 3).
+        systems: of `score_models`, `baselines` or `as_scores`; names are unique.
         questions: the n questions, with the columns of `QUESTION_FEATURES`.
         references: persona id to answers, (n,), 0..2 or -1.
         target: the persona that the systems are meant to match.
         reference: name of the respondent behind `references`.
         division: where the questions come from, in words, such as `"test split"`.
+        kind: whether these are questions or scenarios.
+        personas: the set of the personas, for names and shares; None where it is unknown.
+
+    Raises:
+        ValueError: the target is unknown, or `check_references` fails.
     """
+    check_references(references, target)
     clusters = clusters_of(questions)
-    results = [
-        SystemResult(
-            name=name,
-            probabilities=probabilities,
-            metrics=alignment_metrics(probabilities, references, target),
-            first_choice_metrics=alignment_metrics(_first_choices(probabilities), references, target),
-            intervals=bootstrap_intervals(probabilities, references, target, clusters),
+    results = tuple(_result(scores, questions, references, target, clusters) for scores in systems)
+    known = {persona.id: persona for persona in personas or ()}
+    return Evaluation(
+        target=target,
+        names={persona: known[persona].name if persona in known else readable(persona) for persona in references},
+        shares={persona: known[persona].share if persona in known else None for persona in references},
+        questions=questions,
+        references=references,
+        reference=reference,
+        division=division,
+        kind=kind,
+        systems=results,
+        comparisons=tuple(_comparisons(results, questions, references, target)),
+    )
+
+
+def check_references(references: Mapping[str, NDArray[np.integer]], target: str) -> None:
+    """Check that systems can be compared with these answers, before any is scored.
+
+    Raises:
+        ValueError: the target is unknown, or has no valid answer, or nobody else has one.
+    """
+    check_name("target", target, references)
+    count = len(references[target])
+    if (references[target] == NO_ANSWER).all():
+        raise ValueError(
+            f"target must have answered some of the {count:,} questions; {target!r} has no valid answer. Ask it again with "
+            "`fairpp generate`, or raise --limit."
         )
-        for name, probabilities in systems.items()
-    ]
-    return Evaluation(target, tuple(references), questions, reference, tuple(results), division)
+    if all((answers == NO_ANSWER).all() for persona, answers in references.items() if persona != target):
+        raise ValueError(
+            f"Another persona than the target must have answered some of the {count:,} questions; got answers of "
+            f"{target!r} alone. Use other --answers, or raise --limit."
+        )
 
 
 def questions_to_score(
@@ -184,25 +206,53 @@ def questions_to_score(
     return answers.questions.take(pa.array(rows)), references
 
 
-def _first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The most probable option of each question, (n,); no answer where there are no probabilities."""
-    return np.where(np.isnan(probabilities).any(axis=1), NO_ANSWER, probabilities.argmax(axis=1))
+def _result(
+    scores: SystemScores,
+    questions: pa.Table,
+    references: Mapping[str, NDArray[np.integer]],
+    target: str,
+    clusters: NDArray[np.int64],
+) -> SystemResult:
+    has_target = _has_common(scores, references[target])
+    first = first_choices(scores.probabilities)
+    return SystemResult(
+        scores=scores,
+        metrics=alignment_metrics(scores.probabilities, references, target if has_target else None, questions),
+        first_choice_metrics=alignment_metrics(
+            first, references, target if _both(first, references[target]) else None, questions
+        ),
+        intervals=metric_intervals(scores.probabilities, references, target, questions) if has_target else {},
+        position_bias=position_bias(scores.by_order, scores.answers, clusters),
+    )
 
 
-def score_questions(
-    scorer: OptionScorer, questions: pa.Table, *, system_prompt: str | None = None, progress: str | None = None
-) -> NDArray[np.float64]:
-    """Option probabilities of a model for questions, (n, 3).
+def _has_common(scores: SystemScores, answers: NDArray[np.integer]) -> bool:
+    """Whether there is a question that a system and a persona both answered."""
+    return bool((~np.isnan(scores.probabilities).any(axis=1) & (answers != NO_ANSWER)).any())
 
-    Args:
-        scorer: the model.
-        questions: n rows with the columns of `QUESTION_FEATURES`.
-        system_prompt: a persona's portrait for role-play, or None for the model as it is.
-        progress: a title for a progress bar, or None for no bar.
-    """
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    chats: Sequence[list[dict[str, str]]] = [
-        [*system, {"role": "user", "content": prompt}] for prompt in questions["prompt"].to_pylist()
-    ]
-    options = list(zip(*(questions[f"option_{letter}"].to_pylist() for letter in "abc"), strict=True))
-    return scorer.score(chats, options, progress=progress).probabilities
+
+def _both(first: NDArray[np.integer], second: NDArray[np.integer]) -> bool:
+    return bool(((first != NO_ANSWER) & (second != NO_ANSWER)).any())
+
+
+def _comparisons(
+    results: Sequence[SystemResult], questions: pa.Table, references: Mapping[str, NDArray[np.integer]], target: str
+) -> list[SystemComparison]:
+    by_name = {result.name: result for result in results}
+    plain = next((result for result in results if _is_plain(result.scores)), None)
+    found = []
+    for result in results:
+        other = by_name.get(result.scores.facts.get("before") or "", plain)
+        if other is None or other is result:
+            continue
+        both = ~np.isnan(result.probabilities + other.probabilities).any(axis=1)
+        if not (both & (references[target] != NO_ANSWER)).any():
+            continue
+        compared = paired_comparison(result.probabilities, other.probabilities, references, target, questions)
+        found += [SystemComparison(result.name, other.name, metric, each) for metric, each in compared.items()]
+    return found
+
+
+def _is_plain(scores: SystemScores) -> bool:
+    facts = scores.facts
+    return facts["kind"] == "model" and facts.get("persona") is None and facts.get("before") is None

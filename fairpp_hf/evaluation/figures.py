@@ -1,13 +1,16 @@
 """Pictures of an evaluation, drawn with matplotlib and readable in print and without colour vision."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.evaluation.evaluate import Evaluation
-from fairpp_hf.evaluation.styles import STYLES, readable
+from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
+from fairpp_hf.evaluation.styles import STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_WIDEST_NAME = 24  # characters a line
 
 
 def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
@@ -16,18 +19,21 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5.4), layout="constrained", dpi=150)
+    rows = max(len(evaluation.personas), len(evaluation.systems))
+    figure = Figure(figsize=(13, 3.0 + 0.42 * rows), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    distances, agreement = figure.subplots(1, 2, width_ratios=[1.6, 1])
+    distances, agreement = figure.subplots(1, 2, width_ratios=[1.25, 1])
     _draw_distances(distances, evaluation)
     _draw_agreement(agreement, evaluation)
     figure.suptitle(
-        f"How near to each persona? Target: {readable(evaluation.target)}",
+        f"How near to each persona? Target: {evaluation.names[evaluation.target]}",
         fontsize=13,
         fontweight="bold",
     )
+    orders = "both orders of A and B" if evaluation.orders == 2 else "options in one order"
     figure.supxlabel(
-        f"{len(evaluation.questions)} questions. Answers of the personas: {evaluation.reference}.",
+        f"{len(evaluation.questions):,} {evaluation.kind} ({evaluation.division}), {orders}. Answers of the personas: "
+        f"{evaluation.reference}.",
         fontsize=9,
         color="#444",
     )
@@ -37,46 +43,71 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
 
 
 def _draw_distances(axes: "Axes", evaluation: Evaluation) -> None:
-    """One row a persona, the target on top; one marker a system."""
+    """One row a persona, the target on top; one marker a system, one below the other."""
     others = [persona for persona in evaluation.personas if persona != evaluation.target]
     rows = [evaluation.target, *others][::-1]
     axes.axhspan(len(rows) - 1.5, len(rows) - 0.5, color="#fff3d6", zorder=0)
-    spread = 0.12
+    count = len(evaluation.systems)
+    spread = min(0.12, 0.8 / count)
     for number, system in enumerate(evaluation.systems):
-        color, marker = STYLES[number % len(STYLES)]
-        offset = spread * ((len(evaluation.systems) - 1) / 2 - number)
+        offset = spread * ((count - 1) / 2 - number)
         points = [
             (system.metrics[f"js_distance/{persona}"], row + offset)
             for row, persona in enumerate(rows)
             if system.metrics[f"js_distance/{persona}"] is not None
         ]
-        distances, heights = zip(*points, strict=True)
-        axes.scatter(distances, heights, color=color, marker=marker, s=48, label=system.name, zorder=3)
-    axes.set_yticks(range(len(rows)), [readable(persona) for persona in rows])
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        _points(axes, xs, ys, number, 46 if count < 5 else 32)
+    axes.set_yticks(range(len(rows)), [evaluation.names[persona] for persona in rows])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.hlines(
+        [row - 0.5 for row in range(1, len(rows))], 0, 1, transform=axes.get_yaxis_transform(), color="#eee", lw=1
+    )
     axes.set_xlim(left=0)
     axes.set_xlabel("Jensen-Shannon distance of answer shares (lower is closer)")
-    axes.grid(axis="x", color="#ddd", zorder=1)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=len(evaluation.systems), frameon=False)
+    _quiet(axes)
 
 
 def _draw_agreement(axes: "Axes", evaluation: Evaluation) -> None:
-    """One row a system: agreement with the target, with its 95% interval."""
+    """One row a system, which is the legend of the other panel as well: agreement with its 95% interval."""
     count = len(evaluation.systems)
     for number, system in enumerate(evaluation.systems):
-        color, marker = STYLES[number % len(STYLES)]
+        color = STYLES[number % len(STYLES)][0]
         row = count - 1 - number
-        value = system.metrics["agreement/target"]
+        value = system.metrics.get("agreement/target")
+        if value is None:
+            axes.annotate("no answer", (0.02, row), xycoords=("axes fraction", "data"), va="center", color="#666")
+            continue
         if "agreement/target" in system.intervals:
             axes.plot(system.intervals["agreement/target"], [row, row], color=color, linewidth=2.5, zorder=2)
-        axes.scatter([value], [row], color=color, marker=marker, s=60, zorder=3)
-        axes.annotate(f"{value:.3f}", (value, row), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
-    axes.set_yticks(range(count), [system.name for system in evaluation.systems][::-1])
+        _points(axes, [value], [row], number, 64)
+        axes.annotate(f"{value:.3f}", (value, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+    # In data coordinates of the row and beside the axis: the marker of each system stands next to its name.
+    for number in range(count):
+        color, marker = STYLES[number % len(STYLES)]
+        axes.plot(
+            -0.025, count - 1 - number, marker, color=color, ms=7, clip_on=False, transform=axes.get_yaxis_transform()
+        )
+    axes.set_yticks(range(count), [_label(system) for system in evaluation.systems][::-1])
     axes.set_ylim(-0.6, count - 0.3)
     axes.set_xlabel("Agreement with the target (95% interval)")
+    _quiet(axes)
+    axes.tick_params(axis="y", pad=14)
+
+
+def _points(axes: "Axes", xs: list[float], ys: list[float], number: int, size: float) -> None:
+    color, marker = STYLES[number % len(STYLES)]
+    size *= 1.8 if marker == "*" else 1.0  # which has little area
+    axes.scatter(xs, ys, color=color, marker=marker, s=size, zorder=3, edgecolors="white", linewidths=0.4)
+
+
+def _label(system: SystemResult) -> str:
+    return textwrap.fill(system.name, _WIDEST_NAME, max_lines=2, placeholder="...")
+
+
+def _quiet(axes: "Axes") -> None:
     axes.grid(axis="x", color="#ddd", zorder=1)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -4,129 +4,249 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.naming import check_name
-from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+from fairpp_hf.evaluation.probabilities import MAX_JS_DISTANCE, js_distances
+from fairpp_hf.evaluation.weighted_sums import LABELS, QuestionSums, question_sums
 
-MAX_JS_DISTANCE = float(np.sqrt(np.log(2)))
-"""The Jensen-Shannon distance of two distributions without common support, natural logarithm: 0.8326."""
+__all__ = ["MAX_JS_DISTANCE", "alignment_metrics", "metric_values"]
 
 
 def alignment_metrics(
-    predictions: ArrayLike, references: Mapping[str, ArrayLike], target: str | None = None
+    predictions: ArrayLike,
+    references: Mapping[str, ArrayLike],
+    target: str | None = None,
+    questions: pa.Table | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compare answers, or option probabilities, with the answers of personas to the same questions.
 
-    For each persona, over the m questions with a valid prediction and a valid answer of that persona:
+    Of the predictions alone, over all n questions:
 
-    - `js_distance/<persona>`: the Jensen-Shannon distance between the two marginal distributions over A, B, C, as in the
-      paper (Zhou et al. 2025): sqrt((KL(p || r) + KL(q || r)) / 2) with r = (p + q) / 2, natural logarithm, 0 to 0.8326. It
-      is blind to who answers what: opposite answers with equal marginals have distance 0.
-    - `agreement/<persona>`: the mean probability that the prediction gives to the persona's own answer, 0 to 1; for
-      answers, the share of equal answers.
-    - `questions/<persona>`: m.
+    - `unanswered`: the share of questions without a valid prediction. They are reported here and count nowhere else.
+    - `abstention`: the mean probability of C, over the questions with a prediction.
+    - `forms_consistency` (with questions): over the (problem, group, dimension) whose criterion and explanation question
+      both have a prediction, the mean probability that two answers drawn independently are the same option.
 
-    With a target, also `js_distance/target`, `agreement/target`, `nearest_other` (the other persona with the smallest
-    distance), `js_distance/nearest_other`, and `js_distance/margin` (nearest other minus target: above 0 means closer to
-    the target than to anyone else).
+    For each persona p, over the m questions with a valid prediction and a valid answer of that persona:
+
+    - `questions/p`: m.
+    - `js_distance/p`: the Jensen-Shannon distance between the two marginal distributions over A, B, C, as in the paper
+      (Zhou et al. 2025): sqrt((KL(p || r) + KL(q || r)) / 2) with r = (p + q) / 2, natural logarithm, 0 to 0.8326. It is
+      blind to who answers what: opposite answers with equal marginals have distance 0. `js_distance_base2/p` is the same
+      with the logarithm to base 2, 0 to 1.
+    - `js_distance_by_dimension/p`, `js_distance_by_topic/p`, `js_distance_by_group_type/p` (with questions): the same
+      distance within each label, averaged with the labels' shares of the m questions as weights.
+    - `question_js_distance/p`: the mean over questions of the distance between the two distributions of that question.
+    - `agreement/p`: the mean probability that the two answers are equal, 0 to 1: the mean of sum_k p_k q_k, which is the
+      probability that the prediction gives to the persona's own answer, and for answers the share of equal ones.
+    - `kappa/p`: agreement corrected for chance (Cohen 1960), (a - e) / (1 - e), where e = sum_k p_k q_k of the two
+      marginals is the agreement of answers that know nothing of the question. 1 at most, 0 at chance.
+
+    With a target, all of these also as `.../target`, and:
+
+    - `js_distance/nearest_other`, `nearest_other`: the least distance to another persona, and whose it is.
+    - `js_distance/margin`: nearest other minus target: above 0 means closer to the target than to anyone else.
+      `question_js_distance/margin`: the same of `question_js_distance`, with its own nearest other.
+    - `calibration_error/target`: expected calibration error (Guo et al. 2017): questions in 10 equal-width bins of the
+      top probability; the mean over questions of a bin's |mean top probability - share of target's answers equal to the
+      top option|. Equal top options share the hit. For answers (probability 1) it is 1 - agreement.
+    - `brier/target`: mean squared error sum_k (p_k - [k is the target's answer])^2 (Brier 1950), 0 to 2.
+    - with questions, over the agreements with the target within each group: `worst_group/target`, the lowest,
+      `worst_group_name/target`, `group_p20/target`, the 20th percentile (linear between groups), and
+      `group_gini/target`, the Gini coefficient sum_ij |a_i - a_j| / (2 g^2 mean(a)), 0 where groups fare alike.
+
+    What is estimated where answers are single draws from a persona's (or a system's) option probabilities:
+
+    - `agreement`, `brier` and `abstention` of draws are unbiased for what they are of the probabilities; `kappa` and
+      `js_distance` are consistent. A distance cannot fall below 0, so that noise enlarges it: by about 1 / sqrt(m) where
+      the truth is 0, and `js_distance_by_...` by more, having fewer questions a label. The same holds of
+      `calibration_error` and `group_gini`; the lowest of noisy numbers lies too low, which concerns `worst_group`,
+      `group_p20`, `js_distance/nearest_other` and `margin`. `metric_intervals` allows for all this.
+    - `question_js_distance` to a drawn answer is NOT the one to the probabilities behind it: the distance of a
+      distribution to a certain answer is above 0 even where the two respondents are the same. Compare systems by it, or
+      give references as probabilities where they are known; then it is the distance between distributions.
+
+    Two systems that left different questions unanswered have metrics over different questions: compare them with
+    `paired_comparison`, which takes those that both answered.
 
     Args:
         predictions: answers, integers (n,) in 0..2 or -1 for none; or option probabilities, floats (n, 3), a row of NaN
             for none.
-        references: persona id to answers, integers (n,) in 0..2 or -1.
+        references: persona id to answers, (n,), or option probabilities, (n, 3), of the same kinds.
         target: persona id, or None.
+        questions: the n questions, a table or a mapping of columns with `topic`, `problem`, `group_type`, `group`,
+            `dimension` and `form`; None leaves out the metrics that need them.
 
     Returns:
-        Metric name to float, int (`questions/`) or persona id (`nearest_other`). A persona without any common question
-        has distance and agreement None.
+        Metric name to float, int (`questions/`) or name (`nearest_other`, `worst_group_name/target`). What has no value,
+        such as the distance to a persona without any common question, is None.
 
     Raises:
-        ValueError: wrong shapes or values, an unknown target, or a target without any common question or without another
-            persona to compare it with.
+        ValueError: wrong shapes, values or columns, an unknown target, or a target without any common question or without
+            another persona to compare it with.
 
     Example:
         >>> metrics = alignment_metrics([0, 0, 1, 1], {"a": [0, 0, 1, 1], "b": [1, 1, 1, 1]}, target="a")
         >>> metrics["js_distance/target"], metrics["agreement/b"], metrics["nearest_other"]
         (0.0, 0.5, 'b')
     """
-    probabilities = option_probabilities(predictions)
-    metrics: dict[str, Any] = {}
-    for persona, answers in references.items():
-        reference = option_probabilities(answers, name=f"references[{persona!r}]")
-        if len(reference) != len(probabilities):
-            raise ValueError(
-                f"references[{persona!r}] must answer the same questions as predictions; "
-                f"got {len(reference)} for {len(probabilities)}."
-            )
-        common = ~(np.isnan(probabilities).any(axis=1) | np.isnan(reference).any(axis=1))
-        ours, theirs = probabilities[common], reference[common]
-        metrics[f"js_distance/{persona}"] = js_distance(ours, theirs) if common.any() else None
-        metrics[f"agreement/{persona}"] = float((ours * theirs).sum(axis=1).mean()) if common.any() else None
-        metrics[f"questions/{persona}"] = int(common.sum())
-    if target is not None:
-        check_name("target", target, references)
-        metrics |= _target_metrics(metrics, list(references), target)
+    sums = question_sums(predictions, references, target, questions)
+    check_target(sums)
+    totals = sums.totals(np.ones((1, sums.clusters)))
+    metrics: dict[str, Any] = {
+        name: None if np.isnan(value[0]) else float(value[0]) for name, value in metric_values(sums, totals).items()
+    }
+    counts = totals["personas"][0, :, 0].round().astype(int).tolist()
+    metrics |= {f"questions/{persona}": count for persona, count in zip(sums.personas, counts, strict=True)}
+    if sums.target is not None:
+        metrics["questions/target"] = counts[sums.target]
+        metrics["nearest_other"] = nearest_other(sums, metrics, "js_distance")
+        if "groups" in totals:
+            metrics["worst_group_name/target"] = sums.labels["group"][int(np.nanargmin(group_agreement(totals)[0]))]
     return metrics
 
 
-def _target_metrics(metrics: Mapping[str, Any], personas: list[str], target: str) -> dict[str, Any]:
-    others = {
-        persona: metrics[f"js_distance/{persona}"]
-        for persona in personas
-        if persona != target and metrics[f"questions/{persona}"]
-    }
-    if not metrics[f"questions/{target}"]:
+def check_target(sums: QuestionSums) -> None:
+    """Refuse a target that nothing can be said about.
+
+    Raises:
+        ValueError: it has no common question with the predictions, or no other persona has.
+    """
+    if sums.target is None:
+        return
+    target = sums.personas[sums.target]
+    has_common = sums.blocks["personas"][:, :, 0].sum(axis=0) > 0
+    if not has_common[sums.target]:
         raise ValueError(
             f"target must share a question with the predictions; got none answered by both for {target!r}."
         )
-    if not others:
+    if not has_common[sums.others].any():
         raise ValueError(f"references must hold another persona than the target; got only {target!r}.")
-    nearest_other = min(others, key=lambda persona: others[persona])
-    own = metrics[f"js_distance/{target}"]
-    return {
-        "js_distance/target": own,
-        "agreement/target": metrics[f"agreement/{target}"],
-        "nearest_other": nearest_other,
-        "js_distance/nearest_other": others[nearest_other],
-        "js_distance/margin": others[nearest_other] - own,
-    }
 
 
-def js_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Jensen-Shannon distance between the mean rows of two arrays of option probabilities, (m, 3) and (m', 3)."""
-    marginals = first.mean(axis=0), second.mean(axis=0)
-    # Equal up to rounding gives scipy the square root of a tiny negative number.
-    return 0.0 if np.allclose(*marginals, rtol=0, atol=1e-12) else float(jensenshannon(*marginals))
+def nearest_other(sums: QuestionSums, metrics: Mapping[str, Any], name: str) -> str:
+    """The persona other than the target with the least value of a metric."""
+    others = [sums.personas[place] for place in sums.others]
+    known = [persona for persona in others if metrics[f"{name}/{persona}"] is not None]
+    return min(known, key=lambda persona: metrics[f"{name}/{persona}"])
 
 
-def option_probabilities(values: ArrayLike, name: str = "predictions") -> NDArray[np.float64]:
-    """Answers as one-hot rows, probabilities as they are: float64 (n, 3), with rows of NaN where there is no answer.
+def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Every metric that is a number, of each of b totals; the one place where they are computed.
 
-    Raises:
-        ValueError: neither integers (n,) in -1..2 nor probabilities (n, 3) that sum to 1.
+    Args:
+        sums: what the totals are of.
+        totals: as `QuestionSums.totals` gives them, blocks by label left out or not.
+
+    Returns:
+        Metric name to (b,), NaN where a total holds no question of its kind.
     """
-    array = np.asarray(values)
-    count = len(OPTION_LETTERS)
-    if array.ndim == 1 and array.dtype.kind in "iu":
-        wrong = np.flatnonzero((array < NO_ANSWER) | (array >= count))
-        if len(wrong):
-            raise ValueError(
-                f"{name} must be in -1..2 (-1 for no valid answer); got {array[wrong[0]]} at row {wrong[0]}."
-            )
-        rows = np.full((len(array), count), np.nan)
-        valid = array != NO_ANSWER
-        rows[valid] = np.eye(count)[array[valid]]
-        return rows
-    if array.ndim == 2 and array.shape[1] == count and array.dtype.kind == "f":
-        wrong = np.flatnonzero((array < 0).any(axis=1) | (np.abs(array.sum(axis=1) - 1) > 1e-3))
-        if len(wrong):
-            raise ValueError(
-                f"{name} must be probabilities that sum to 1 over A, B, C; got {array[wrong[0]].tolist()} at row {wrong[0]}."
-            )
-        return array.astype(np.float64)
-    raise ValueError(
-        f"{name} must be integer answers of shape (n,) or probabilities of shape (n, 3); "
-        f"got {array.dtype} of shape {array.shape}."
-    )
+    asked, answered, of_c = np.moveaxis(totals["answers"], -1, 0)
+    values = {"unanswered": ratio(asked - answered, asked), "abstention": ratio(of_c, answered)}
+    if "forms" in totals:
+        values["forms_consistency"] = ratio(totals["forms"][:, 1], totals["forms"][:, 0])
+
+    ours, theirs, agreement, question_js = persona_means(totals["personas"])
+    distance = js_distances(ours, theirs)
+    expected = (ours * theirs).sum(axis=-1)
+    by_persona = {
+        "js_distance": distance,
+        "js_distance_base2": distance / MAX_JS_DISTANCE,
+        "question_js_distance": question_js,
+        "agreement": agreement,
+        # With both always at one option, chance alone gives full agreement.
+        "kappa": ratio(agreement - expected, np.where(1 - expected > 1e-9, 1 - expected, 0)),
+    }
+    for label in LABELS:
+        if label in totals:
+            by_persona[f"js_distance_by_{label}"] = distance_within(*label_shares(totals[label]))
+    for name, columns in by_persona.items():
+        values |= {f"{name}/{persona}": columns[:, place] for place, persona in enumerate(sums.personas)}
+        if sums.target is not None:
+            values[f"{name}/target"] = columns[:, sums.target]
+
+    if sums.target is None:
+        return values
+    nearest = least(distance[:, sums.others])
+    values["js_distance/nearest_other"] = nearest
+    values["js_distance/margin"] = nearest - distance[:, sums.target]
+    values["question_js_distance/margin"] = least(question_js[:, sums.others]) - question_js[:, sums.target]
+    count = totals["personas"][:, sums.target, 0]
+    values["calibration_error/target"] = ratio(np.abs(totals["bins"]).sum(axis=-1), count)
+    values["brier/target"] = ratio(totals["brier"], count)
+    if "groups" in totals:
+        groups = group_agreement(totals)
+        values["worst_group/target"] = least(groups)
+        values["group_p20/target"] = twentieth_percentile(groups)
+        values["group_gini/target"] = gini(groups)
+    return values
+
+
+def persona_means(block: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Of the block `personas`: predicted marginals (b, k, 3), the personas' (b, k, 3), agreement and question JS (b, k)."""
+    means = ratio(block[..., 1:], block[..., :1])
+    return means[..., :3], means[..., 3:6], means[..., 6], means[..., 7]
+
+
+def label_shares(block: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of a label's block: predicted marginals and the personas', (b, k, l, 3), and the labels' weights, (b, k, l)."""
+    means = ratio(block[..., 1:], block[..., :1])
+    counts = block[..., 0]
+    return means[..., :3], means[..., 3:], ratio(counts, counts.sum(axis=-1, keepdims=True))
+
+
+def distance_within(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The weighted mean over labels of the distance within a label.
+
+    Args:
+        ours: marginals, (..., l, 3).
+        theirs: marginals, (..., l, 3).
+        weights: (..., l), of sum 1; labels of weight 0 may be NaN in the others.
+
+    Returns:
+        (...).
+    """
+    return np.where(weights == 0, 0.0, weights * js_distances(ours, theirs)).sum(axis=-1)
+
+
+def group_agreement(totals: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Agreement with the target within each group, (b, g), NaN where a group has no common question."""
+    return ratio(totals["groups"][..., 1], totals["groups"][..., 0])
+
+
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Their quotient, NaN where nothing was counted: a resample may miss whatever is rare."""
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator > 0)
+
+
+def least(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least number of each row, NaN where there is none."""
+    lowest = np.where(np.isnan(values), np.inf, values).min(axis=-1, initial=np.inf)
+    return np.where(np.isinf(lowest), np.nan, lowest)
+
+
+def twentieth_percentile(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 20th percentile of the numbers of each row (b, g), linear between them, NaN where there is none."""
+    counts = (~np.isnan(values)).sum(axis=-1)
+    place = 0.2 * np.maximum(counts - 1, 0)
+    below = place.astype(np.int64)
+    above = np.minimum(below + 1, np.maximum(counts - 1, 0))
+    ordered = np.sort(values, axis=-1)  # NaN comes last
+    low, high = (np.take_along_axis(ordered, at[:, None], axis=-1)[:, 0] for at in (below, above))
+    return low + (place - below) * (high - low)
+
+
+def gini(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Gini coefficient of the numbers of each row (b, g): sum_ij |x_i - x_j| / (2 n^2 mean), NaN where all are 0.
+
+    By ranks r = 1..n of the sorted numbers: 2 sum_r r x_(r) / (n sum x) - (n + 1) / n.
+    """
+    ordered = np.sort(values, axis=-1)
+    counts = (~np.isnan(values)).sum(axis=-1)
+    ranked = np.nansum(ordered * np.arange(1, values.shape[-1] + 1), axis=-1)
+    total = np.nansum(values, axis=-1)
+    return np.maximum(ratio(2 * ranked, counts * total) - ratio(counts + 1.0, counts), 0.0)

@@ -9,6 +9,7 @@ STYLES = (
     ("#009E73", "v"),
     ("#CC79A7", "P"),
     ("#0072B2", "X"),
+    ("#7F5FA9", "*"),  # an eighth, by its marker above all: black, the palette's own, is invisible on a dark page
 )
 """Colour and marker of each persona or system, in their order."""
 

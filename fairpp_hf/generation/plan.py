@@ -97,7 +97,7 @@ class RequestPlan(Sequence[Request]):
     The requests of a (persona, question) thus stand together. A request is built when it is looked at.
 
     Args:
-        personas: each with `id` and `portrait`.
+        personas: each with `id` and `portrait`; an empty portrait means no system message.
         questions: a table with the columns `ASKED_COLUMNS`. Rows that repeat another are left out.
         samples: how often the same is asked, at least 1.
         swap: whether each question is also asked with the options of its two poles in each other's place. Its prompt must
@@ -139,7 +139,7 @@ class RequestPlan(Sequence[Request]):
             raise IndexError(position)
         persona, row, swapped, sample = self._at(position)
         prompt, options = self._shown(row, swapped)
-        messages = [_system_message(self.portraits[persona]), _user_message(prompt)]
+        messages = [*_system_messages(self.portraits[persona]), _user_message(prompt)]
         return Request(self._ids[row], persona, messages, options, sample, swapped)
 
     def _at(self, position: int) -> tuple[str, int, bool, int]:
@@ -178,7 +178,7 @@ class RequestPlan(Sequence[Request]):
                 of_questions.append((of_id, _digest(_user_message(prompt)), _digest(options)))
         raw = bytearray()
         for persona, portrait in self.portraits.items():
-            of_persona, of_portrait = _digest(persona), _digest(_system_message(portrait))
+            of_persona, of_portrait = _digest(persona), b"".join(map(_digest, _system_messages(portrait)))
             for of_id, of_prompt, of_options in of_questions:
                 for of_sample in of_settings:
                     raw += _key_of(of_sample, of_persona, of_id, of_portrait, of_prompt, of_options)
@@ -210,8 +210,9 @@ def _check_swappable(ids: Sequence[str], prompts: Sequence[str], options: Sequen
             )
 
 
-def _system_message(portrait: str) -> dict[str, str]:
-    return {"role": "system", "content": portrait}
+def _system_messages(portrait: str) -> list[dict[str, str]]:
+    """The portrait as a system message; none for an empty one, so that a model can be asked as it is."""
+    return [{"role": "system", "content": portrait}] if portrait else []
 
 
 def _user_message(prompt: str) -> dict[str, str]:

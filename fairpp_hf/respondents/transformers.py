@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request
 from fairpp_hf.schema import NO_ANSWER
@@ -16,15 +17,21 @@ from fairpp_hf.schema import NO_ANSWER
 if TYPE_CHECKING:
     from fairpp_hf.scoring import OptionScores
 
-CHUNK = 64
-"""Requests that are scored in one go; what is not kept yet when a run is killed."""
+CHUNK = 256
+"""Requests that are sorted by length and scored batch by batch."""
 
 
 class Scorer(Protocol):
-    """What the respondent needs of an `OptionScorer`."""
+    """What the respondent needs of an `OptionScorer` or a `SharedScorer`."""
 
-    def score(self, messages: Sequence[Any], options: Sequence[Sequence[str]]) -> "OptionScores":
-        """Score the options of n questions."""
+    @property
+    def template_hash(self) -> str:
+        """SHA-256 of the chat template, 64 hexadecimal digits."""
+
+    def iterate(
+        self, messages: Sequence[Any], options: Sequence[Sequence[str]]
+    ) -> "Iterator[tuple[NDArray[np.int64], OptionScores]]":
+        """Score the options of n questions batch by batch: rows and their scores."""
 
 
 class TransformersRespondent:
@@ -39,7 +46,7 @@ class TransformersRespondent:
     Args:
         model: Hub name or local path of a causal language model with a chat template.
         adapter: name or path of a PEFT adapter trained on it.
-        batch_size: questions a forward pass; at least 1.
+        batch_size: most questions a forward pass, at least 1; None for as many as fit.
         scorer: a scorer of that model to use instead of loading one.
 
     Raises:
@@ -52,7 +59,7 @@ class TransformersRespondent:
         model: str | Path,
         *,
         adapter: str | Path | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         scorer: Scorer | None = None,
     ) -> None:
         if scorer is None:
@@ -82,11 +89,18 @@ class TransformersRespondent:
         """Model and adapter with their revisions or contents, and the scoring rule."""
         return dict(self._settings)
 
+    @property
+    def template_hash(self) -> str:
+        """SHA-256 of the chat template that the model is asked with, 64 hexadecimal digits."""
+        return self.scorer.template_hash
+
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
-        """Score the requests, `CHUNK` at a time.
+        """Score the requests, and give each reply as soon as its batch is done.
+
+        `CHUNK` requests at a time are taken and sorted by length, so replies come in another order.
 
         Raises:
-            ValueError: a request asks for a further sample.
+            ValueError: a request asks for a further sample, or is longer than the model's context.
         """
         for chunk in _chunks(enumerate(requests)):
             for index, request in chunk:
@@ -98,22 +112,31 @@ class TransformersRespondent:
                     )
             started = time.monotonic()
             # In a thread, so that the user can stop the run; the scorer itself blocks.
-            scores = await asyncio.to_thread(
-                self.scorer.score,
+            batches = await asyncio.to_thread(
+                self.scorer.iterate,
                 [request.messages for _, request in chunk],
                 [request.options for _, request in chunk],
             )
-            latency_s = (time.monotonic() - started) / len(chunk)
-            finite = np.all(np.isfinite([scores.logprobs, scores.probabilities]), axis=(0, 2), keepdims=False)
-            answers = np.where(finite, scores.probabilities.argmax(axis=1), NO_ANSWER).tolist()
-            for row, (index, _) in enumerate(chunk):
-                logprobs = scores.logprobs[row].tolist()
-                if not finite[row]:
-                    error = f"log-probabilities must be finite; got {logprobs}"
-                    yield index, Reply(NO_ANSWER, None, "failed", None, None, latency_s, {"error": error})
-                    continue
-                a, b, c = scores.probabilities[row].tolist()
-                yield index, Reply(answers[row], (a, b, c), "ok", None, None, latency_s, {"logprobs": logprobs})
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                rows, scores = batch
+                latency_s = (time.monotonic() - started) / len(rows)
+                for row, reply in zip(rows.tolist(), _replies(scores, latency_s), strict=True):
+                    yield chunk[row][0], reply
+                started = time.monotonic()
+
+
+def _replies(scores: "OptionScores", latency_s: float) -> Iterator[Reply]:
+    """The replies of a batch."""
+    finite = np.all(np.isfinite([scores.logprobs, scores.probabilities]), axis=(0, 2), keepdims=False)
+    answers = np.where(finite, scores.probabilities.argmax(axis=1), NO_ANSWER).tolist()
+    for row, (answer, probabilities, logprobs) in enumerate(
+        zip(answers, scores.probabilities.tolist(), scores.logprobs.tolist(), strict=True)
+    ):
+        if finite[row]:
+            yield Reply(answer, tuple(probabilities), "ok", None, None, latency_s, {"logprobs": logprobs})
+        else:
+            error = f"log-probabilities must be finite; got {logprobs}"
+            yield Reply(NO_ANSWER, None, "failed", None, None, latency_s, {"error": error})
 
 
 def _chunks(items: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:

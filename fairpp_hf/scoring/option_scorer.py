@@ -1,34 +1,43 @@
 """Option probabilities of a causal language model, read off its next-token distribution and not off generated text.
 
 The probability of an option is the probability that the model, under its chat template, replies with that option's line
-("B. ..."), renormalised over the question's options. The prompt runs through the model once a question; its key-value
-cache is shared by the options, which adds a few tokens each. Models without such a cache get each prompt and option as a
-whole sequence.
+("B. ..."), renormalised over the question's options. What questions have in common is computed once: the beginning of
+their prompts (the chat's header, a persona's portrait) once for all of them, and the rest of a prompt once for its three
+options, which stand in one row with it (`shared_prefix`). The head of the model, which is a good part of a small one,
+runs only where a token is predicted that counts. Models that do not take such rows get each prompt and option as a whole
+sequence.
 """
 
-from collections.abc import Sequence
-from functools import cached_property
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fairpp_hf.naming import check_name
 from fairpp_hf.schema import OPTION_LETTERS
+from fairpp_hf.scoring.encoding import ChatEncoder, Messages, Question, Rule
+from fairpp_hf.scoring.prefix_cache import Prefix, PrefixCache, common_length
+from fairpp_hf.scoring.shared_prefix import Completion, lay_out, model_inputs, only_positions, sharing_obstacle
 
-Messages = Sequence[dict[str, str]]
-Encoded = tuple[list[int], list[list[int]]]
-"""Token ids of a question's prompt, and of each of its options."""
-SCORING_RULES = ("line", "letter")
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+CPU_BATCH_TOKENS = 2048
+"""On a CPU, larger batches are no faster."""
+ACCELERATOR_BATCH_TOKENS = 16384
+HEAD_ROWS = 1024
+"""Predictions that are turned into log-probabilities at once: each is a row of the vocabulary's size."""
 
 
 class OptionScores(NamedTuple):
-    """Scores of n questions with three options each."""
+    """Scores of n questions with three options each; a row of NaN where the model gave numbers that are none."""
 
     logprobs: NDArray[np.float64]
     """(n, 3): natural-log probability of each option's tokens, not renormalised."""
@@ -36,15 +45,23 @@ class OptionScores(NamedTuple):
     """(n, 3): probabilities renormalised over the three options; rows sum to 1."""
 
 
+ScoredRows = Iterator[tuple[NDArray[np.int64], OptionScores]]
+"""Some rows of a call, (b,), and their scores."""
+
+
 class OptionScorer:
     """Scores the options of multiple-choice questions under a chat model.
+
+    The model must stay as it is from call to call; after a training step or a change of adapters, call `forget`.
 
     Args:
         model: a causal language model, with or without an adapter. It is put in evaluation mode.
         tokenizer: its tokenizer, with a chat template.
         rule: `"line"` scores the whole option line ("B. ..."), the text that training uses; `"letter"` only the tokens
             of the letter ("B"), which is a little cheaper and blind to the option's wording.
-        batch_size: questions a forward pass; at least 1.
+        batch_size: most questions a forward pass, at least 1; None for as many as fit. How many fit is first a guess
+            by the kind of device (2048 tokens on a CPU, 16384 elsewhere, padding included) and then half of what the
+            memory did not hold.
 
     Raises:
         ValueError: no chat template, an unknown rule, or a batch size below 1.
@@ -61,22 +78,21 @@ class OptionScorer:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        rule: Literal["line", "letter"] = "line",
-        batch_size: int = 8,
+        rule: Rule = "line",
+        batch_size: int | None = None,
     ) -> None:
-        check_name("rule", rule, SCORING_RULES)
-        if batch_size < 1:
+        self._encoder = ChatEncoder(tokenizer, rule)
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
-        if not getattr(tokenizer, "chat_template", None):
-            raise ValueError(
-                f"tokenizer must have a chat template; got none in {tokenizer.name_or_path!r}. "
-                "Use an instruction-tuned model, or set tokenizer.chat_template."
-            )
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.rule = rule
         self.batch_size = batch_size
-        self._shares_prompt = _can_repeat_cache(model)
+        self._batch_tokens = CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
+        self._prefixes = PrefixCache()
+        # Whether the model takes shared rows: None until the first batch has been compared with separate sequences.
+        self._takes_rows: bool | None = None
+        self._said: str | None = None
 
     @classmethod
     def from_pretrained(
@@ -84,8 +100,8 @@ class OptionScorer:
         model: str | Path,
         *,
         adapter: str | Path | None = None,
-        rule: Literal["line", "letter"] = "line",
-        batch_size: int = 8,
+        rule: Rule = "line",
+        batch_size: int | None = None,
         device: str | None = None,
         **model_kwargs: Any,
     ) -> "OptionScorer":
@@ -131,7 +147,11 @@ class OptionScorer:
             loaded = PeftModel.from_pretrained(loaded, str(adapter))
         return cls(loaded, tokenizer, rule=rule, batch_size=batch_size)
 
-    @torch.inference_mode()
+    @property
+    def template_hash(self) -> str:
+        """SHA-256 of the chat template in use, 64 hexadecimal digits."""
+        return self._encoder.template_hash
+
     def score(
         self,
         messages: Sequence[Messages],
@@ -150,141 +170,235 @@ class OptionScorer:
             `OptionScores` in the order of the questions, whatever order they were batched in.
 
         Raises:
-            ValueError: unequal numbers of messages and options, or a chat template that refuses these messages or whose
-                prompt merges with the reply's first token.
+            ValueError: unequal numbers of messages and options, a question that is longer than the model's context, or
+                a chat template that refuses these messages or whose prompt merges with the reply's first token.
+            RuntimeError: the memory does not hold a single question.
         """
-        if len(messages) != len(options):
-            raise ValueError(
-                f"options must have one triple a question; got {len(options)} for {len(messages)} questions."
+        return in_order(self.iterate(messages, options), len(messages), progress)
+
+    def iterate(self, messages: Sequence[Messages], options: Sequence[Sequence[str]]) -> ScoredRows:
+        """Score n questions batch by batch.
+
+        Args:
+            messages: as in `score`.
+            options: as in `score`.
+
+        Yields:
+            Rows of the call and their scores, every row once, as soon as a batch is done.
+
+        Raises:
+            ValueError: as in `score`, before anything is scored.
+            RuntimeError: as in `score`.
+        """
+        return self.iterate_encoded(self.encode(messages, options))
+
+    def encode(self, messages: Sequence[Messages], options: Sequence[Sequence[str]]) -> list[Question]:
+        """The token ids of n questions, all that `score` checks checked."""
+        max_length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return self._encoder.encode(messages, options, max_length)
+
+    def iterate_encoded(self, questions: Sequence[Question]) -> ScoredRows:
+        """As `iterate`, for questions from `encode`."""
+        self.model.eval()
+        of_system: dict[str, list[int]] = {}
+        for row, question in enumerate(questions):
+            of_system.setdefault(question.system, []).append(row)
+        longest = max((question.longest for question in questions), default=0)
+        shared = self._shares_prompts(longest)
+        for system, rows in of_system.items():
+            # Batches of like lengths waste little padding; the longest go first, so that memory runs out early or never.
+            pending = sorted(rows, key=lambda row: -questions[row].in_one_row)
+            # The last token of a prompt predicts the replies' first, and stays with them; the one before it makes a row of
+            # what would otherwise be three, if there is only one question.
+            start = questions[rows[0]].prompt[: common_length([questions[row].prompt[:-2] for row in rows])]
+            while pending:
+                cached = len(start) if shared else None
+                batch = pending[: self._fitting(questions[pending[0]], cached)]
+                of_batch = [questions[row] for row in batch]
+                logprobs: NDArray[np.float64] | None
+                if shared and self._takes_rows is None:
+                    run_checked = partial(self._checked, of_batch, system, start)
+                    shared, logprobs = self._within_memory(of_batch, cached, run_checked) or (True, None)
+                else:
+                    run = partial(self._logprobs, of_batch, system, start if shared else None)
+                    logprobs = self._within_memory(of_batch, cached, run)
+                if logprobs is not None:
+                    yield np.asarray(batch, np.int64), option_scores(logprobs)
+                    del pending[: len(batch)]
+
+    def forget(self) -> None:
+        """Drop what is kept of the model from call to call, to be called when its weights or adapters have changed."""
+        self._prefixes.clear()
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def _fitting(self, longest: Question, cached: int | None) -> int:
+        """How many questions, none longer than this one, make a batch."""
+        fitting = max(1, self._batch_tokens // _computed(longest, cached))
+        return fitting if self.batch_size is None else min(fitting, self.batch_size)
+
+    def _within_memory(self, batch: Sequence[Question], cached: int | None, run: Callable[[], Result]) -> Result | None:
+        """What `run` returns, or None where the memory did not hold the batch: the next ones are half as large."""
+        try:
+            return run()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0].rstrip(".")
+        # Out of the except clause, which holds on to the tensors of the failed forward by its traceback.
+        if torch.accelerator.is_available():
+            torch.accelerator.memory.empty_cache()
+        if len(batch) == 1:
+            raise RuntimeError(
+                f"Memory must hold one question at a time; got none left for one of {batch[0].longest} tokens with its "
+                f"longest option. {reason}. Use a device with more memory, a smaller model, or one of fewer bits a "
+                "weight (dtype)."
             )
-        logprobs = np.zeros((len(messages), len(OPTION_LETTERS)))
-        encoded = [self._encode(chat, texts) for chat, texts in zip(messages, options, strict=True)]
-        # Batches of like lengths waste little padding; the longest go first, so that memory runs out early or never.
-        order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row][0]))
-        bar = tqdm(total=len(order), desc=progress, unit="question", disable=progress is None)
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            logprobs[rows] = self._score_batch([encoded[row] for row in rows]).cpu().numpy()
-            bar.update(len(rows))
-        bar.close()
-        # Shifted by the best option, so that exp cannot underflow for all three.
+        self._batch_tokens = min(self._batch_tokens, _computed(batch[0], cached) * len(batch)) // 2
+        logger.warning("Out of memory at %d questions a batch; going on with half as many.", len(batch))
+        return None
+
+    # -- forward -------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _logprobs(self, batch: Sequence[Question], system: str, start: tuple[int, ...] | None) -> NDArray[np.float64]:
+        """Log-probabilities of the options of b questions, (b, options).
+
+        Args:
+            batch: the questions, with as many options each.
+            system: the system message of all of them.
+            start: tokens that their prompts start with, to be computed once; None to run whole sequences.
+        """
+        model, shared, cached = self._causal_lm, start is not None, len(start or ())
+        rows = lay_out(
+            [Completion(question.prompt[cached:], reply) for question in batch for reply in question.replies],
+            share_prefix=shared,
+            pad_token_id=self.tokenizer.pad_token_id or 0,
+        )
+        rows = {name: tensor.to(self.model.device) for name, tensor in rows.items()}
+        eager = model.config.get_text_config()._attn_implementation == "eager"
+        inputs: dict[str, Any] = {
+            **model_inputs(rows, shared=shared, eager=eager, dtype=model.dtype, cached=cached),
+            "use_cache": False,
+        }
+        if start:
+            prefix: Prefix = self._prefixes.get(model.base_model, system, start)
+            inputs |= {"past_key_values": prefix.cache(), "use_cache": True}
+        with only_positions(model.base_model, rows["predicted_by"], rows["input_ids"].size(1)):
+            logits = self.model(**inputs).logits.squeeze(0)
+        of_tokens = torch.cat(
+            [
+                torch.log_softmax(some.float(), dim=-1).gather(1, targets.unsqueeze(1)).squeeze(1)
+                for some, targets in zip(logits.split(HEAD_ROWS), rows["target_ids"].split(HEAD_ROWS), strict=True)
+            ]
+        )
+        counts = rows["completion_mask"].sum(dim=1)
+        completion = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        # Summed in float64, which not every accelerator has.
+        sums = torch.zeros(len(counts), dtype=torch.float64)
+        sums.index_add_(0, completion.cpu(), of_tokens.cpu().double())
+        return sums.view(len(batch), -1).numpy()
+
+    @property
+    def _causal_lm(self) -> PreTrainedModel:
+        """The model without the wrapper of an adapter."""
+        adapted = getattr(self.model, "peft_config", None)
+        return cast(PreTrainedModel, cast(Any, self.model).get_base_model() if adapted else self.model)
+
+    # -- whether prompts can be shared ---------------------------------------------------------------------------------
+
+    def _shares_prompts(self, longest: int) -> bool:
+        """Whether sequences of up to that many tokens can share their prompts, as far as is known."""
+        if self._takes_rows is False:
+            return False
+        obstacle = _obstacle(self.model, self._causal_lm, longest)
+        if obstacle is not None:
+            self._say(obstacle)
+        return obstacle is None
+
+    def _checked(
+        self, batch: Sequence[Question], system: str, start: tuple[int, ...]
+    ) -> tuple[bool, NDArray[np.float64] | None]:
+        """Score a batch in shared rows, and compare some of it with whole sequences.
+
+        Returns:
+            Whether prompts are to be shared from here on, and the log-probabilities if they are.
+        """
+        # The longest and the shortest, so that one row has padding, and of each the option that has all others before it.
+        compared = np.unique([0, len(batch) - 1])
+        some = [batch[row]._replace(replies=batch[row].replies[-1:]) for row in compared]
+        plain = self._logprobs(some, system, None)[:, 0]
+        known = np.isfinite(plain)
+        if not known.any():
+            # Nothing to compare with: whole sequences for this call, and the next one tells.
+            return False, None
+        reason = None
+        try:
+            logprobs = self._logprobs(batch, system, start)
+        except Exception as error:  # whatever an unknown architecture says to a mask of its own for each row
+            if _is_out_of_memory(error):
+                raise
+            reason = f"the model does not take such rows ({type(error).__name__}: {error})"
+        if reason is None:
+            tokens = sum(len(question.replies[0]) for question, is_known in zip(some, known, strict=True) if is_known)
+            difference = float(np.abs(logprobs[compared, -1] - plain)[known].sum() / tokens)
+            # As in training: rounding in 16 bits or fewer differs more, and a wrong context moves a token by tenths.
+            if difference <= (1e-3 if self._causal_lm.dtype == torch.float32 else 0.05):
+                logger.info(
+                    "Prompts are shared: the same log-probabilities (mean difference %.1g a token).", difference
+                )
+            else:
+                reason = f"log-probabilities differ from those of separate sequences by {difference:.2g} nats a token"
+        self._takes_rows = reason is None
+        if reason is not None:
+            self._say(reason)
+            return False, None
+        return True, logprobs
+
+    def _say(self, reason: str) -> None:
+        if reason != self._said:
+            logger.warning("Prompts are computed for each option, which is slower: %s.", reason)
+        self._said = reason
+
+
+def option_scores(logprobs: NDArray[np.float64]) -> OptionScores:
+    """Log-probabilities (n, 3) with the probabilities among the three."""
+    # Shifted by the best option, so that exp cannot underflow for all three.
+    with np.errstate(invalid="ignore"):
         shifted = np.exp(logprobs - logprobs.max(axis=1, keepdims=True, initial=-np.inf))
         return OptionScores(logprobs, shifted / shifted.sum(axis=1, keepdims=True))
 
-    def _encode(self, chat: Messages, texts: Sequence[str]) -> Encoded:
-        """Token ids of the prompt with the generation prompt, and of each option as the start of a reply."""
-        prompt = self._render(chat, add_generation_prompt=True)
-        prompt_ids = self._ids(prompt)
-        reply_ids = []
-        for letter, text in zip(OPTION_LETTERS, texts, strict=True):
-            # The end of the turn belongs to saying the line and nothing more; after a letter alone it would ask for a
-            # reply that ends there.
-            reply = f"{letter}. {text}{self._end_of_turn}" if self.rule == "line" else letter
-            full_ids = self._ids(prompt + reply)
-            if full_ids[: len(prompt_ids)] != prompt_ids:
-                raise ValueError(
-                    "The chat template's prompt must end on a token boundary; "
-                    f"got {prompt[-40:]!r}, whose last token changes when {reply[:10]!r} follows. Use another template."
-                )
-            reply_ids.append(full_ids[len(prompt_ids) :])
-        return prompt_ids, reply_ids
 
-    @cached_property
-    def _end_of_turn(self) -> str:
-        """What the template writes after the assistant's text, such as an end token."""
-        mark = "the reply"
-        rendered = self._render([{"role": "user", "content": "a question"}, {"role": "assistant", "content": mark}])
-        return rendered[rendered.rindex(mark) + len(mark) :]
+def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScores:
+    """All of a call's scores in the order of its rows.
 
-    def _render(self, chat: Messages, *, add_generation_prompt: bool = False) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                list(chat), add_generation_prompt=add_generation_prompt, tokenize=False
-            )
-        except TemplateError as error:
-            speakers = ", ".join(message["role"] for message in chat)
-            raise ValueError(
-                f"The chat template must take messages of {speakers}; it says: {error}. "
-                "Use a model whose template does, or leave out what it does not take, such as a system message."
-            ) from error
-        return cast(str, rendered)
-
-    def _ids(self, text: str) -> list[int]:
-        # The template has written the special tokens already.
-        return cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _score_batch(self, batch: Sequence[Encoded]) -> Tensor:
-        """Log-probabilities of the options of b questions, (b, 3)."""
-        return self._score_shared(batch) if self._shares_prompt else self._score_whole(batch)
-
-    def _score_whole(self, batch: Sequence[Encoded]) -> Tensor:
-        """Each prompt with each option as a sequence of its own: the plain way, which every causal model allows."""
-        starts = [len(prompt) for prompt, replies in batch for _ in replies]
-        ids, mask = self._padded([prompt + reply for prompt, replies in batch for reply in replies])
-        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # Prompt-learning adapters prepend virtual tokens; the last positions are the real ones.
-        logprobs = torch.log_softmax(logits[:, -ids.size(1) :][:, :-1].float(), dim=-1)
-        token_logprobs = logprobs.gather(2, ids[:, 1:, None]).squeeze(2).double()
-        position = torch.arange(1, ids.size(1), device=ids.device)
-        is_reply = (position >= torch.tensor(starts, device=ids.device).unsqueeze(1)) & (mask[:, 1:] == 1)
-        return (token_logprobs * is_reply).sum(dim=1).view(len(batch), len(OPTION_LETTERS))
-
-    def _score_shared(self, batch: Sequence[Encoded]) -> Tensor:
-        """Prompts in one pass, and all options in a second that shares the prompts' key-value cache."""
-        # Padding on the left, so that every prompt ends at the same position and its options follow at once.
-        prompt_ids, prompt_mask = self._padded([prompt for prompt, _ in batch], left=True)
-        positions = (prompt_mask.cumsum(dim=1) - 1).clamp(min=0)
-        first = self.model(
-            input_ids=prompt_ids,
-            attention_mask=prompt_mask,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        last_logprobs = torch.log_softmax(first.logits[:, -1].float(), dim=-1)
-
-        count = len(OPTION_LETTERS)
-        reply_ids, reply_mask = self._padded([reply for _, replies in batch for reply in replies])
-        token_logprobs = last_logprobs.repeat_interleave(count, dim=0).gather(1, reply_ids[:, :1])
-        if reply_ids.size(1) > 1:
-            cache = first.past_key_values
-            cache.batch_repeat_interleave(count)
-            start = prompt_mask.sum(dim=1).repeat_interleave(count).unsqueeze(1)
-            second = self.model(
-                input_ids=reply_ids[:, :-1],
-                attention_mask=torch.cat([prompt_mask.repeat_interleave(count, dim=0), reply_mask[:, :-1]], dim=1),
-                position_ids=start + torch.arange(reply_ids.size(1) - 1, device=reply_ids.device),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            rest = torch.log_softmax(second.logits.float(), dim=-1).gather(2, reply_ids[:, 1:, None]).squeeze(2)
-            token_logprobs = torch.cat([token_logprobs, rest], dim=1)
-        return (token_logprobs.double() * reply_mask).sum(dim=1).view(len(batch), count)
-
-    def _padded(self, sequences: Sequence[list[int]], *, left: bool = False) -> tuple[Tensor, Tensor]:
-        """Token ids and attention mask of sequences of unequal lengths, each (n, longest), on the model's device."""
-        width = max(len(sequence) for sequence in sequences)
-        ids = torch.zeros(len(sequences), width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, sequence in enumerate(sequences):
-            place = slice(width - len(sequence), width) if left else slice(len(sequence))
-            ids[row, place] = torch.tensor(sequence)
-            mask[row, place] = 1
-        return ids.to(self.model.device), mask.to(self.model.device)
-
-
-def _can_repeat_cache(model: PreTrainedModel) -> bool:
-    """Whether the cache of a prompt can be repeated for its options.
-
-    Recurrent and hybrid models keep a state instead of keys and values; prompt-learning adapters would put their virtual
-    tokens before the options once more.
+    Args:
+        scored: from `iterate`.
+        count: n rows of the call.
+        progress: a title for a progress bar, or None for no bar.
     """
-    adapters = getattr(model, "peft_config", {}).values()
-    base = cast(Any, model).get_base_model() if adapters else model
-    stateful = getattr(base, "_is_stateful", False) or any(
-        layer != "full_attention" and "sliding" not in layer and "chunked" not in layer
-        for layer in getattr(base.config.get_text_config(), "layer_types", None) or []
-    )
-    return not stateful and not any(getattr(adapter, "is_prompt_learning", False) for adapter in adapters)
+    logprobs = np.zeros((count, len(OPTION_LETTERS)))
+    with tqdm(total=count, desc=progress, unit="question", disable=progress is None) as bar:
+        for rows, scores in scored:
+            logprobs[rows] = scores.logprobs
+            bar.update(len(rows))
+    return option_scores(logprobs)
+
+
+def _computed(question: Question, cached: int | None) -> int:
+    """Tokens that a question takes in a batch, in one row after `cached` ones or, where None, in three sequences."""
+    return len(OPTION_LETTERS) * question.longest if cached is None else question.in_one_row - cached
+
+
+def _obstacle(model: nn.Module, causal_lm: PreTrainedModel, longest: int) -> str | None:
+    """Why a model cannot share prompts, as far as its configuration tells."""
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        return "a prompt-learning adapter puts virtual tokens before every row"
+    if getattr(causal_lm, "_is_stateful", False):
+        return "the model carries a state from token to token"
+    return sharing_obstacle(causal_lm.config, longest)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an accelerator's memory is full, or the CPU's."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)

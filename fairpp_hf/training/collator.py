@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from fairpp_hf.scoring.shared_prefix import Completion, lay_out
 from fairpp_hf.training.pair_columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER
-from fairpp_hf.training.shared_prefix import Completion, lay_out
 
 PAIR_COLUMNS = ("weight", LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
 """Columns of one number a pair that a batch carries where the examples have them."""

@@ -9,7 +9,7 @@ from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fairpp_hf.training.shared_prefix import PADDING, model_inputs, only_positions, separate_rows, sharing_obstacle
+from fairpp_hf.scoring.shared_prefix import PADDING, model_inputs, only_positions, separate_rows, sharing_obstacle
 
 logger = logging.getLogger(__name__)
 

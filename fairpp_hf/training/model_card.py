@@ -426,15 +426,22 @@ def _limits(facts: ModelCardFacts) -> list[str]:
     limits = [
         "It was trained on short answers to multiple-choice questions. What it does in conversation, in other languages or "
         "on other subjects was not measured here; the faults of its base model remain.",
-        "The metrics above compare answers within pairs. They do not say how near the model comes to the persona, nor what "
-        "it lost on the way.",
+        f"{_what_metrics_are(facts)} They do not say what it lost on the way.",
         "A persona is an average. People within a group differ, often more than groups do.",
     ]
-    if facts.stage == "sft":
-        limits[1] = limits[1].replace("compare answers within pairs", "concern the texts that it was taught")
     if facts.given.get("simulated"):
         limits.append("Agreement with simulated answers says nothing about agreement with people.")
     return limits
+
+
+def _what_metrics_are(facts: ModelCardFacts) -> str:
+    subject = "concern the texts that it was taught" if facts.stage == "sft" else "compare answers within pairs"
+    if facts.evaluation is not None and "js_distance/target" in facts.evaluation.values:
+        return (
+            f"The losses above {subject}; distances and agreement come from a sample of questions, without intervals: "
+            "`fairpp evaluate` gives those."
+        )
+    return f"The metrics above {subject}, and do not say how near the model comes to the persona."
 
 
 def _licence(facts: ModelCardFacts) -> str:

@@ -1,7 +1,7 @@
 """What `train.py` does: read a configuration, load weighted pairs, train, save, and say what came of it."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +31,7 @@ from fairpp_hf.training.stages import (
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from fairpp_hf.training.config import ReweightedDPOConfig
     from fairpp_hf.training.sft import ReweightedSFTTrainer
@@ -50,6 +51,7 @@ _BUILDER_ARGUMENTS = (
     "weight_alpha",
     "weight_beta",
     "random_third_pair",
+    "alignment_questions",
 )
 
 
@@ -62,7 +64,7 @@ class PairArguments:
         dataset_name (`str`): `"fairpp"` builds the pairs; anything else is a Hub dataset or a local dataset folder whose
             config `pairs-<target>` holds them.
         answers (`str`): whose answers: `"survey"`, `"published"`, or the path of a run, of a dataset folder or of a
-            published table. With "fairpp" only, as are the next eight.
+            published table. With "fairpp" only, as are the next eight and the last.
         published_revision (`str`, *optional*): branch, tag or commit of the published tables, with `answers="published"`;
             `main` by default.
         personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
@@ -79,6 +81,8 @@ class PairArguments:
         max_train_pairs (`int`, *optional*): use that many training pairs, drawn with `data_seed` or `seed`: those of one
             question after the other, and of the last one as many as are still wanted.
         max_eval_pairs (`int`, *optional*): evaluate on that many test pairs, drawn likewise.
+        alignment_questions (`int`): at each evaluation, also score a fixed sample of that many test questions and log the
+            model's distances to all personas, see `PersonaAlignmentCallback`; 0 for none.
     """
 
     target: str = field(metadata={"help": "Persona to align with, such as loyal_nationals."})
@@ -115,6 +119,10 @@ class PairArguments:
     )
     max_train_pairs: int | None = field(default=None, metadata={"help": "Number of training pairs to draw."})
     max_eval_pairs: int | None = field(default=None, metadata={"help": "Number of test pairs to draw."})
+    alignment_questions: int = field(
+        default=0,
+        metadata={"help": "Number of test questions to score against all personas at each evaluation; 0 for none."},
+    )
 
     def __post_init__(self) -> None:
         # A configuration file gives one name as a text, a command line as a list of one.
@@ -134,6 +142,8 @@ class PairArguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}. Leave it out to use all pairs.")
+        if self.alignment_questions < 0:
+            raise ValueError(f"alignment_questions must be at least 0; got {self.alignment_questions}. 0 scores none.")
 
 
 def load_pairs(arguments: PairArguments, *, soft_labels: bool = False) -> "DatasetDict":
@@ -215,11 +225,17 @@ def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
     return pairs.select(np.argsort(place[question.indices.to_numpy()], kind="stable")[:count])
 
 
-def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | ReweightedSFTTrainer":
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    alignment: "Callable[[PairArguments, TrainingArguments], Callable[[Trainer], TrainerCallback] | None] | None" = None,
+) -> "ReweightedDPOTrainer | ReweightedSFTTrainer":
     """Train as the command line and its `--config` file say.
 
     Args:
         argv: arguments without the program's name; `sys.argv` by default.
+        alignment: from what was asked for, makes what makes each stage's callback for `alignment_questions`, or None; it
+            may refuse before a model is loaded. `alignment_for_training` is one.
 
     Returns:
         The trainer of the last stage, after training and saving.
@@ -237,6 +253,11 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
     pair_arguments, stages, training_arguments, model_arguments = parser.parse_args_and_config(argv)
     if model_arguments.model_name_or_path is None:
         raise ValueError("model_name_or_path must be given; got none. Add it to the configuration file.")
+    if pair_arguments.alignment_questions and alignment is None:
+        raise ValueError(
+            f"alignment_questions must be 0 for main() without `alignment`; got {pair_arguments.alignment_questions}. "
+            "Nothing would be scored. Pass alignment=alignment_for_training, as train.py does."
+        )
     quantization_config = get_quantization_config(model_arguments)
     if quantization_config is not None and not model_arguments.use_peft:
         raise ValueError(
@@ -260,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
 
     train_pairs, eval_pairs = _load_splits(pair_arguments, training_arguments)
     data = {"train_dataset": train_pairs, "eval_dataset": eval_pairs}
+    alignment_callback = None if alignment is None else alignment(pair_arguments, training_arguments)
     model = {
         "model": model_arguments.model_name_or_path,
         "quantization_config": quantization_config,
@@ -276,6 +298,8 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
         else:
             trainer = ReweightedSFTTrainer(args=sft_settings, **model, **data)
             trainer.card_facts = facts
+            if alignment_callback is not None:
+                trainer.add_callback(alignment_callback(trainer))
             results["sft"] = run_stage(trainer, plan["sft"], {"train_texts": len(trainer.train_dataset)})
     if "dpo" in plan:
         if sft_settings is not None:
@@ -286,6 +310,8 @@ def main(argv: Sequence[str] | None = None) -> "ReweightedDPOTrainer | Reweighte
         trainer = ReweightedDPOTrainer(args=training_arguments, **model, **data)
         training_arguments.model_init_kwargs = init_kwargs  # where the card finds the revision
         trainer.card_facts = facts
+        if alignment_callback is not None:
+            trainer.add_callback(alignment_callback(trainer))
         results["dpo"] = run_stage(trainer, plan["dpo"], {"train_pairs": len(trainer.train_dataset)})
 
     if trainer.is_world_process_zero():
@@ -380,6 +406,9 @@ def _summary(
                 ("eval_loss", "eval loss (weighted)"),
                 ("eval_rewards/accuracies", "eval reward accuracy"),
                 ("eval_rewards/weighted_accuracies", "the same, weighted"),
+                ("eval_js_distance/target", "JS distance to target"),
+                ("eval_js_distance/margin", "margin to nearest other"),
+                ("eval_agreement/target", "agreement with target"),
             )
             if name in metrics
         ]

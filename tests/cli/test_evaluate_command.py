@@ -1,10 +1,20 @@
 import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from loopback_openai import LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf.cli import main
+from fairpp_hf.generation import generate
+from fairpp_hf.generation.summary import RunInterrupted
+from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
 
@@ -20,33 +30,234 @@ def adapter(tmp_path):
     return tmp_path / "adapter"
 
 
-def test_scores_three_systems_against_all_personas(tiny_model_path, adapter, tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """A tenth of the resamples: each of the many systems here has its intervals, and none of them is looked at closely."""
+    from fairpp_hf.evaluation import evaluate
+
+    monkeypatch.setattr(evaluate, "metric_intervals", partial(evaluate.metric_intervals, resamples=100))
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapter, tmp_path, capsys):
     out = tmp_path / "results"
     arguments = ["evaluate", "--model", str(tiny_model_path), "--adapter", str(adapter), "--target", "loyal_nationals"]
-    assert main([*arguments, "--out", str(out), "--limit", "12"]) == 0
-    results = json.loads((out / "results.json").read_text())
-    assert results["questions"] == 12
+    arguments += ["--out", str(out), "--limit", "16"]
+    assert main(arguments) == 0
+    first = (out / "results.json").read_text()
+    results = json.loads(first)
+    assert (results["questions"], results["kind"], results["orders"]) == (16, "questions", 2)
     assert results["reference"] == "survey:britains_choice_2020 (simulated)"
-    assert set(results["systems"]) == {"plain", "role-play", "adapter"}
+    assert set(results["systems"]) == {"plain", "role-play", "adapter", "majority vote", "uniform"}
+    assert results["names"]["loyal_nationals"] == "Loyal Nationals"
     plain = results["systems"]["plain"]
     assert len([name for name in plain["probabilities"] if name.startswith("agreement/")]) == 7 + 1
     low, high = plain["intervals_95"]["agreement/target"]
     assert low < plain["probabilities"]["agreement/target"] < high
+    assert plain["statuses"] == {"ok": 32}
+    assert len(plain["facts"]["template_hash"]) == 64
     assert plain["probabilities"] != results["systems"]["role-play"]["probabilities"]
     assert plain["probabilities"] != results["systems"]["adapter"]["probabilities"]
+    compared = {(found["first"], found["second"]) for found in results["comparisons"]}
+    assert compared == {(name, "plain") for name in ("role-play", "adapter", "majority vote", "uniform")}
     table = (out / "results.md").read_text()
     assert "survey:britains_choice_2020 (simulated)" in table
     assert (out / "results.png").stat().st_size > 10_000
-    assert str(out / "results.json") in capsys.readouterr().out
+    rows = pq.read_table(out / "scores.parquet")
+    assert len(rows) == 3 * 16 * 2 + 2 * 16
+    assert len(pq.read_table(out / "questions.parquet")) == 16
+    printed = capsys.readouterr()
+    assert table.strip() in printed.out
+    assert str(out / "results.json") in printed.out
+
+    # Once more: nothing is asked, and everything comes out the same.
+    assert main(arguments) == 0
+    assert (out / "results.json").read_text() == first
+    assert "/32 [00:" not in capsys.readouterr().err.replace("32/32", "")
 
 
-def test_the_same_call_gives_the_same_results(tiny_model_path, tmp_path):
-    texts = []
-    for name in ("first", "second"):
-        arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--no-role-play"]
-        assert main([*arguments, "--out", str(tmp_path / name), "--limit", "6"]) == 0
-        texts.append((tmp_path / name / "results.json").read_text())
-    assert texts[0] == texts[1]
+def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--no-role-play"]
+    assert main([*arguments, "--out", str(tmp_path), "--limit", "6", "--one-order", "--rule", "letter"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["orders"] == 1
+    assert set(results["systems"]) == {"plain", "majority vote", "uniform"}
+    plain = results["systems"]["plain"]
+    assert (plain["position_bias"], plain["statuses"]) == (None, {"ok": 6})
+    assert plain["facts"]["settings"]["rule"] == "letter"
+
+
+def test_several_models_have_the_names_of_their_folders(tiny_model_path, tmp_path):
+    from tiny_models import save_tiny_model
+
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    arguments = ["evaluate", "--model", str(tiny_model_path), str(other), "--target", "loyal_nationals"]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--limit", "4"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    name = tiny_model_path.name
+    names = [name, f"{name} role-play", "other", "other role-play", "majority vote", "uniform"]
+    assert list(results["systems"]) == names
+
+
+def test_a_models_file_says_what_is_scored(tiny_model_path, adapter, tmp_path):
+    file = tmp_path / "models.yaml"
+    file.write_text(
+        f"""models:
+  - {{name: as it is, model: {tiny_model_path}, region: nowhere}}
+  - {{name: aligned, model: {tiny_model_path}, adapter: {adapter}, before: as it is}}
+  - {{name: a role, model: {tiny_model_path}, persona: civic_pragmatists}}
+""",
+        "utf-8",
+    )
+    out = tmp_path / "out"
+    arguments = ["evaluate", "--models", str(file), "--target", "loyal_nationals", "--out", str(out), "--limit", "4"]
+    assert main(arguments) == 0
+    systems = json.loads((out / "results.json").read_text())["systems"]
+    assert list(systems) == ["as it is", "aligned", "a role", "majority vote", "uniform"]
+    assert systems["as it is"]["facts"]["region"] == "nowhere"
+    assert systems["a role"]["facts"]["persona"] == "civic_pragmatists"
+
+
+def test_a_model_on_a_server_is_asked_in_text(tmp_path, capsys):
+    """Refusals are counted and asked no more; the same command again asks nothing."""
+    out = tmp_path / "out"
+
+    def reluctant(call):
+        return Served(content=None, refusal="No.") if "criterion" in call.user and call.system else letter_by_hash(call)
+
+    with LoopbackServer(reluctant) as server:
+        arguments = ["evaluate", "--model", "m", "--base-url", server.base_url, "--target", "loyal_nationals"]
+        arguments += ["--out", str(out), "--limit", "12", "--price", "1", "1", "--max-cost", "1", "--concurrency", "4"]
+        assert main(arguments) == 0
+        assert server.total == 2 * 2 * 12
+        assert main(arguments) == 0
+        assert server.total == 2 * 2 * 12
+    results = json.loads((out / "results.json").read_text())
+    role_play = results["systems"]["role-play"]
+    assert set(role_play["statuses"]) == {"ok", "refusal"}
+    assert sum(role_play["statuses"].values()) == 24
+    assert role_play["probabilities"]["unanswered"] == role_play["statuses"]["refusal"] / 24
+    assert results["systems"]["plain"]["statuses"] == {"ok": 24}
+    assert results["systems"]["plain"]["facts"]["template_hash"] is None
+    assert "| replies of | ok | refusal |" in capsys.readouterr().out
+
+
+def test_stopped_it_says_how_to_go_on_and_writes_no_results(tiny_model_path, tmp_path, monkeypatch, capsys):
+    from fairpp_hf.evaluation import model_scores
+
+    def stopped(run, *rest, **others):
+        summary = generate(run, *rest, **others)
+        raise RunInterrupted(summary._replace(remaining=7), 2)
+
+    monkeypatch.setattr(model_scores, "generate", stopped)
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--out", str(tmp_path)]
+    assert main([*arguments, "--limit", "4"]) == 130
+    (run,) = (tmp_path / "scores").iterdir()
+    assert capsys.readouterr().err.endswith(
+        f"fairpp evaluate: stopped with 7 requests left in {run} and the models after it. Every reply is kept, and the same "
+        "command continues. No results were written.\n"
+    )
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_scenarios_are_asked_as_they_were_told(tiny_model_path, tmp_path, capsys):
+    """A dataset folder's config `scenarios`: other prompts under the same ids."""
+    from small_runs import KnownRespondent
+
+    questions = load_questions("test").slice(0, 4)
+    told = questions
+    for letter in "abc":
+        told = told.set_column(
+            told.column_names.index(f"option_{letter}"),
+            f"option_{letter}",
+            pa.array([f"Scene {letter} of {number}." for number in range(4)]),
+        )
+    prompts = [
+        f"{row['question']}\nA. {row['option_a']}\nB. {row['option_b']}\nC. {row['option_c']}\nReply."
+        for row in told.to_pylist()
+    ]
+    told = told.set_column(told.column_names.index("prompt"), "prompt", pa.array(prompts))
+    run = tmp_path / "run"
+    scenarios = run / "scenarios"
+    generate(scenarios, KnownRespondent(), load_personas(), told, progress=False, part_of_scenarios=True)
+    pq.write_table(told, scenarios / "scenarios.parquet")
+    out = tmp_path / "out"
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--out", str(out)]
+    assert main([*arguments, "--answers", str(run), "--scenarios"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert (results["kind"], results["questions"], results["reference"]) == ("scenarios", 4, "known (simulated)")
+    assert pq.read_table(out / "questions.parquet")["option_a"].to_pylist()[0].startswith("Scene a of ")
+    capsys.readouterr()
+    assert main([*arguments, "--scenarios"]) == 1
+    assert capsys.readouterr().err == (
+        "fairpp evaluate: --answers must have scenarios for --scenarios; got 'survey' without any. Pass a run on which "
+        "`fairpp scenarios` was run, or --answers published.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--model", "a", "b", "--adapter", "p"],
+            "--adapter must come with one --model; got 2. Give each adapter its model in a file, for --models.",
+        ),
+        (
+            ["--models", "f.yaml", "--base-url", "http://h/v1"],
+            "--base-url must come with --model; got --models f.yaml. Write it into the file.",
+        ),
+        (
+            ["--model", "m", "--adapter", "p", "--base-url", "http://h/v1"],
+            "--adapter must come with a model that is loaded here; got --base-url http://h/v1. Serve the adapter under a "
+            "name of its own, and give that as --model.",
+        ),
+        (
+            ["--model", "m", "--max-cost", "1"],
+            "--max-cost must come with a model on a server; got no --base-url. Leave it out.",
+        ),
+        (["--model", "m", "--limit", "0"], "--limit must be at least 1; got 0."),
+        (
+            ["--model", "m", "--base-url", "http://a/v1", "http://b/v1", "--batch"],
+            "--batch must have one --base-url at most; got 2. Batches are kept by one server.",
+        ),
+        (
+            ["--model", "m", "--scenarios", "--split", "train"],
+            "--scenarios must come with --split test; got train. There are no others.",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_together(words, message, tmp_path, capsys):
+    assert main(["evaluate", *words, "--target", "loyal_nationals", "--out", str(tmp_path / "x")]) == 1
+    assert capsys.readouterr().err == f"fairpp evaluate: {message}\n"
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow  # three processes that import everything
+def test_two_processes_score_what_one_does(tiny_model_path, tmp_path):
+    """Process 0 alone prints and writes; the forwards are shared."""
+    root = Path(__file__).parents[2]
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--limit", "12"]
+    assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", str(root / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
+    command += ["-m", "fairpp_hf", *arguments, "--out", str(tmp_path / "two")]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("| system | position gap |") == 1
+    assert done.stderr.count("Loading weights: 100%") == 1
+    one, two = (
+        pq.read_table(tmp_path / name / "scores.parquet").to_pandas()["probabilities"].tolist()
+        for name in ("one", "two")
+    )
+    assert len(one) == len(two)
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
@@ -59,7 +270,7 @@ def test_only_what_was_held_out_of_training_is_asked(split, tiny_model_path, tmp
     dimension = {row["question_id"]: row["dimension"] for row in load_questions().to_pylist()}
     asked = {
         dimension[question]
-        for question in pq.read_table(tmp_path / "results" / "rows.parquet")["question_id"].to_pylist()
+        for question in pq.read_table(tmp_path / "results" / "scores.parquet")["question_id"].to_pylist()
     }
     assert asked == {held_out} if split == "test" else asked <= set(range(1, 6)) - {held_out}
     division = f"{split} split with dimensions held out of training: {held_out}"
@@ -72,7 +283,7 @@ def test_a_mistyped_adapter_is_refused_before_the_model_is_loaded(tmp_path, caps
     assert main([*arguments, "--adapter", str(tmp_path / "adaptor")]) == 1
     error = capsys.readouterr().err
     assert error.startswith(
-        f"fairpp evaluate: --adapter must be the path or Hub name of a PEFT adapter; got '{tmp_path / 'adaptor'}'. "
+        f"fairpp evaluate: adapter must be the path or Hub name of a PEFT adapter; got '{tmp_path / 'adaptor'}' at "
     )
 
 

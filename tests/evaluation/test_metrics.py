@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.evaluation.metrics import MAX_JS_DISTANCE, alignment_metrics
+from fairpp_hf.evaluation.metrics import MAX_JS_DISTANCE, alignment_metrics, gini, twentieth_percentile
 
 
 def test_js_distance_by_hand():
@@ -18,8 +18,13 @@ def test_js_distance_by_hand():
     metrics = alignment_metrics([0, 1], {"x": [0, 0]})
     divergence = (0.5 * math.log(2 / 3) + 0.5 * math.log(2) + math.log(4 / 3)) / 2
     assert metrics == {
+        "unanswered": 0.0,
+        "abstention": 0.0,
         "js_distance/x": pytest.approx(math.sqrt(divergence)),
+        "js_distance_base2/x": pytest.approx(jensenshannon([0.5, 0.5, 0], [1, 0, 0], base=2)),
+        "question_js_distance/x": pytest.approx(MAX_JS_DISTANCE / 2),
         "agreement/x": 0.5,
+        "kappa/x": 0.0,
         "questions/x": 2,
     }
 
@@ -51,7 +56,9 @@ def test_probabilities_match_scipy_and_expectation():
 def test_answers_are_certain_probabilities():
     answers = np.array([0, 2, 1, 1])
     references = {"x": np.array([0, 0, 1, 2])}
-    assert alignment_metrics(answers, references) == alignment_metrics(np.eye(3)[answers], references)
+    metrics = alignment_metrics(answers, references)
+    assert metrics == alignment_metrics(np.eye(3)[answers], references)
+    assert metrics == alignment_metrics(answers, {"x": np.eye(3)[references["x"]]})
 
 
 def test_missing_answers_are_left_out_of_both_sides():
@@ -70,6 +77,145 @@ def test_target_metrics():
     assert metrics["agreement/target"] == 1.0
 
 
+def test_question_distance_is_the_mean_over_questions_and_of_draws_not_that_of_their_probabilities():
+    """Against itself it is 0; against a draw from itself it is not: P = (1/2, 1/2, 0) lies 0.4645 from either answer."""
+    rng = np.random.default_rng(0)
+    first, second = rng.dirichlet([1, 1, 1], 20), rng.dirichlet([1, 1, 1], 20)
+    metrics = alignment_metrics(first, {"same": first, "other": second})
+    assert metrics["question_js_distance/same"] == 0.0
+    assert metrics["question_js_distance/other"] == pytest.approx(jensenshannon(first, second, axis=1).mean())
+    half = np.array([[0.5, 0.5, 0.0]])
+    assert alignment_metrics(half, {"x": [1]})["question_js_distance/x"] == pytest.approx(
+        jensenshannon([0.5, 0.5, 0], [0, 1, 0])
+    )
+
+
+def test_kappa_by_hand():
+    """Answers A A A B and A A B B: agreement 3/4; marginals (3/4, 1/4) and (1/2, 1/2) agree by chance in 1/2.
+
+    (3/4 - 1/2) / (1 - 1/2) = 1/2.
+    """
+    assert alignment_metrics([0, 0, 0, 1], {"x": [0, 0, 1, 1]})["kappa/x"] == pytest.approx(0.5)
+    # Always the same option on both sides: chance alone agrees, and there is nothing to correct.
+    assert alignment_metrics([2, 2], {"x": [2, 2]})["kappa/x"] is None
+
+
+def test_abstention_and_unanswered():
+    metrics = alignment_metrics([2, -1, 0, 2], {"x": [0, 0, 0, 0]})
+    assert (metrics["abstention"], metrics["unanswered"]) == (pytest.approx(2 / 3), 0.25)
+    nobody = alignment_metrics([-1, -1], {"x": [0, 0]})
+    assert (nobody["abstention"], nobody["unanswered"], nobody["js_distance/x"]) == (None, 1.0, None)
+    everyone = alignment_metrics([2, 2], {"x": [2, 0]})
+    assert (everyone["abstention"], everyone["agreement/x"], everyone["kappa/x"]) == (1.0, 0.5, 0.0)
+
+
+def test_calibration_and_brier_by_hand():
+    """Top probabilities 0.5, 0.58 (one bin, one hit of 2: |0.54 - 0.5|) and 1.0 (its own bin, a miss: |1 - 0|).
+
+    Error: (2 x 0.04 + 1 x 1) / 3. Brier: 0.25 + 0.25 for the first; 0.58^2 + 0.3^2 + 0.88^2 for the second, whose answer
+    is C at 0.12; 1 + 1 for the third.
+    """
+    predictions = np.array([[0.5, 0.5, 0.0], [0.58, 0.3, 0.12], [0.0, 1.0, 0.0]])
+    metrics = alignment_metrics(predictions, {"t": [0, 2, 0], "x": [0, 0, 0]}, target="t")
+    # Both options of the first question are its top, so that its hit counts half.
+    assert metrics["calibration_error/target"] == pytest.approx((abs(0.54 * 2 - 0.5) + 1) / 3)
+    assert metrics["brier/target"] == pytest.approx((0.5 + (0.58**2 + 0.3**2 + 0.88**2) + 2) / 3)
+
+
+def questions(**columns):
+    """Two groups of two units each, in both forms, on one topic."""
+    base = {
+        "topic": ["t"] * 8,
+        "problem": ["p"] * 8,
+        "group_type": ["g"] * 8,
+        "group": ["men"] * 4 + ["women"] * 4,
+        "dimension": [1, 1, 2, 2] * 2,
+        "form": ["criterion", "explanation"] * 4,
+    }
+    return base | columns
+
+
+def test_groups_by_hand():
+    """Agreement 3/4 with men, 1/4 with women: worst 1/4, 20th percentile 1/4 + 0.2 / 2, Gini 2 x 0.5 / (2 x 4 x 0.5)."""
+    metrics = alignment_metrics([0, 0, 0, 1, 1, 1, 1, 0], {"t": [0] * 8, "x": [1] * 8}, "t", questions())
+    assert metrics["worst_group/target"] == 0.25
+    assert metrics["worst_group_name/target"] == "women"
+    assert metrics["group_p20/target"] == pytest.approx(np.percentile([0.75, 0.25], 20))
+    assert metrics["group_gini/target"] == pytest.approx(0.25)
+
+
+def test_gini_and_percentile_against_their_definitions():
+    rng = np.random.default_rng(0)
+    rows = rng.random((5, 7))
+    rows[2, [1, 4]] = np.nan
+    for row, coefficient, percentile in zip(rows, gini(rows), twentieth_percentile(rows), strict=True):
+        known = row[~np.isnan(row)]
+        differences = np.abs(known[:, None] - known[None]).sum()
+        assert coefficient == pytest.approx(differences / (2 * len(known) ** 2 * known.mean()))
+        assert percentile == pytest.approx(np.percentile(known, 20))
+    assert np.isnan(gini(np.zeros((1, 3)))).all()
+    assert twentieth_percentile(np.array([[0.3]])) == 0.3
+
+
+def test_one_group_is_its_own_worst():
+    one = questions(group=["men"] * 8, problem=["p"] * 4 + ["q"] * 4)
+    metrics = alignment_metrics([0, 0, 0, 1, 1, 1, 1, 0], {"t": [0] * 8, "x": [1] * 8}, "t", one)
+    assert metrics["worst_group/target"] == metrics["group_p20/target"] == metrics["agreement/target"] == 0.5
+    assert metrics["group_gini/target"] == 0.0
+
+
+def test_distance_within_labels_by_hand():
+    """A on dimension 1 and B on dimension 2, against the reverse: marginals are equal, and within dimensions disjoint."""
+    metrics = alignment_metrics([0, 0, 1, 1] * 2, {"x": [1, 1, 0, 0] * 2}, questions=questions())
+    assert (
+        metrics["js_distance/x"] == metrics["js_distance_by_topic/x"] == metrics["js_distance_by_group_type/x"] == 0.0
+    )
+    assert metrics["js_distance_by_dimension/x"] == pytest.approx(MAX_JS_DISTANCE)
+    # Three questions of dimension 1, all disjoint, and one of dimension 2, equal: 3/4 of the largest distance.
+    weighted = alignment_metrics([0, 0, -1, 0, 0, -1, -1, -1], {"x": [1, 1, 0, 0] * 2}, questions=questions())
+    assert weighted["js_distance_by_dimension/x"] == pytest.approx(0.75 * MAX_JS_DISTANCE)
+
+
+def test_forms_consistency_by_hand():
+    """Units (0, 0), (0, 1), (1, missing), (even, 0): (1 + 0 + 1/2) / 3."""
+    predictions = np.eye(3)[[0, 0, 0, 1, 1, 0, 0, 0]]
+    predictions[5] = np.nan
+    predictions[6] = [0.5, 0.5, 0]
+    metrics = alignment_metrics(predictions, {"x": [0] * 8}, questions=questions())
+    assert metrics["forms_consistency"] == pytest.approx(0.5)
+    lonely = alignment_metrics([0] * 8, {"x": [0] * 8}, questions=questions(form=["criterion"] * 8))
+    assert lonely["forms_consistency"] is None
+
+
+def test_question_margin_has_its_own_nearest_other():
+    """One has the predictions' shares and none of their answers, one all their answers but one."""
+    references = {"t": [0, 0, 1, 1], "marginal": [1, 1, 0, 0], "same_but_one": [0, 0, 1, 2]}
+    metrics = alignment_metrics([0, 0, 1, 1], references, target="t")
+    assert metrics["nearest_other"] == "marginal"
+    assert metrics["js_distance/margin"] == 0.0
+    assert metrics["question_js_distance/margin"] == pytest.approx(MAX_JS_DISTANCE / 4)
+
+
+@pytest.mark.parametrize("name", ["target", "margin", "nearest_other"])
+def test_a_persona_cannot_have_the_name_of_a_metric(name):
+    message = f"references must not have a persona called {name!r}: metrics end in that name. Rename the persona."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        alignment_metrics([0], {name: [0]})
+
+
+def test_questions_must_have_their_columns_and_rows():
+    short = {name: column[:3] for name, column in questions().items()}
+    with pytest.raises(ValueError, match=r"^questions must be those of predictions; got 3 for 8\.$"):
+        alignment_metrics([0] * 8, {"x": [0] * 8}, questions=short)
+    del short["form"]
+    message = (
+        "questions must have the columns topic, problem, group_type, group, dimension, form; got no 'form'. "
+        "Give rows of `load_questions()`, or leave questions out."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        alignment_metrics([0] * 8, {"x": [0] * 8}, questions=short)
+
+
 @pytest.mark.parametrize(
     ("predictions", "references", "target", "message"),
     [
@@ -79,6 +225,12 @@ def test_target_metrics():
             {"x": [0]},
             None,
             "predictions must be probabilities that sum to 1 over A, B, C; got [0.5, 0.5, 0.5] at row 0.",
+        ),
+        (
+            [[0.5, 0.5, math.nan]],
+            {"x": [0]},
+            None,
+            "predictions must be probabilities that sum to 1 over A, B, C; got [0.5, 0.5, nan] at row 0.",
         ),
         (
             [0.5],

@@ -1,13 +1,16 @@
 import asyncio
+import hashlib
 import itertools
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from tiny_models import CHAT_TEMPLATE
 
 from fairpp_hf.respondents import Reply, Request, Respondent, TransformersRespondent
 from fairpp_hf.respondents.transformers import CHUNK
@@ -19,16 +22,27 @@ class Scores(NamedTuple):
 
 
 class FakeScorer:
-    """Scores by the number in the prompt: option n % 3 gets 0.5, the others 0.25; gives the sizes of its calls."""
+    """Scores by the number in the prompt: option n % 3 gets 0.5, the others 0.25; gives the sizes of its calls.
+
+    The last of a call come first, in batches of up to 100.
+    """
 
     rule = "line"
+    template_hash = "0" * 64
 
     def __init__(self, broken: Sequence[int] = (), value: float = math.nan) -> None:
         self.broken, self.value, self.sizes = broken, value, []
 
-    def score(self, messages: Sequence[Any], options: Sequence[Sequence[str]]) -> Scores:
+    def iterate(
+        self, messages: Sequence[Any], options: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[NDArray[np.int64], Scores]]:
         assert len(messages) == len(options)
         self.sizes.append(len(messages))
+        rows = np.arange(len(messages))[::-1]
+        for batch in np.split(rows, range(100, len(rows), 100)):
+            yield batch, self.score([messages[row] for row in batch])
+
+    def score(self, messages: Sequence[Any]) -> Scores:
         numbers = [int(chat[-1]["content"]) for chat in messages]
         probabilities = np.full((len(numbers), 3), 0.25)
         probabilities[np.arange(len(numbers)), np.asarray(numbers) % 3] = 0.5
@@ -76,9 +90,11 @@ def test_swapped_options_are_scored_as_shown_and_further_samples_are_refused() -
     class OptionsScorer(FakeScorer):
         """Prefers the option that says "y", wherever it stands."""
 
-        def score(self, messages: Sequence[Any], options: Sequence[Sequence[str]]) -> Scores:
+        def iterate(
+            self, messages: Sequence[Any], options: Sequence[Sequence[str]]
+        ) -> Iterator[tuple[NDArray[np.int64], Scores]]:
             preferred = [tuple(texts).index("y") for texts in options]
-            return super().score([[{"content": str(number)}] for number in preferred], options)
+            return super().iterate([[{"content": str(number)}] for number in preferred], options)
 
     plain = requests(1)[0]
     swapped = plain._replace(options=("y", "x", "z"), swapped=True)
@@ -108,6 +124,40 @@ def test_requests_are_taken_a_chunk_at_a_time() -> None:
 
     asyncio.run(first())
     assert next(taken) == CHUNK
+
+
+def test_replies_come_batch_by_batch() -> None:
+    """What is scored is given, and kept by a run, before the next batch is begun."""
+    begun = []
+
+    class Watched(FakeScorer):
+        def score(self, messages: Sequence[Any]) -> Scores:
+            begun.append(len(messages))
+            return super().score(messages)
+
+    async def first() -> list[int]:
+        stream = TransformersRespondent("m", scorer=Watched()).answer(requests(250))
+        found = [(await anext(stream))[0] for _ in range(100)]
+        assert begun == [100]
+        await stream.aclose()
+        return found
+
+    assert asyncio.run(first()) == list(range(249, 149, -1))
+
+
+def test_an_error_of_the_scorer_comes_through() -> None:
+    class Broken(FakeScorer):
+        def score(self, messages: Sequence[Any]) -> Scores:
+            raise RuntimeError("Memory must hold one question at a time.")
+
+    with pytest.raises(RuntimeError, match=r"^Memory must hold one question at a time\.$"):
+        ask(TransformersRespondent("m", scorer=Broken()), requests(2))
+
+
+def test_the_template_is_told_by_its_hash(tiny_model_path: Path) -> None:
+    assert TransformersRespondent("m", scorer=FakeScorer()).template_hash == "0" * 64
+    expected = hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
+    assert TransformersRespondent(tiny_model_path).template_hash == expected
 
 
 def test_the_name_says_model_adapter_and_simulated() -> None:

@@ -1,66 +1,324 @@
-"""The scorer against the plainest oracle: one whole sequence at a time, no cache, no padding."""
+"""The scorer against the plainest oracle, `plain_logprobs`."""
 
+import logging
 import re
 
 import numpy as np
 import pytest
 import torch
+from plain_scoring import CHATS, GENEROUS, OPTIONS, THRIFTY, asks, plain_logprobs
+from tiny_architectures import SHARING, tiny
 from tiny_models import tiny_model, tiny_tokenizer
 
 from fairpp_hf.scoring import OptionScorer
 
-CHATS = [
-    [{"role": "user", "content": "Which is fairer?"}],
-    [
-        {"role": "system", "content": "You are thrifty."},
-        {"role": "user", "content": "Which rule is fairer for people?"},
-    ],
-    [{"role": "user", "content": "Émile asks: fair? ⚖️"}],
-]
-OPTIONS = [
-    ("equal", "what each has earned, and a good deal more", "neither"),
-    ("the rule", "the need", "none of them"),
-    ("a", "b", "c"),
-]
 
-
-def plain_logprob(model, tokenizer, chat, reply, *, closed):
-    """Sum of log p(token | all before), from a forward pass over the whole text."""
-    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    text = prompt + reply + ("<|end|>" if closed else "")
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        logp = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), dim=-1)
-    return sum(logp[position - 1, ids[position]].item() for position in range(start, len(ids)))
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-@pytest.mark.parametrize("rule", ["line", "letter"])
-def test_matches_the_plain_oracle(rule, batch_size):
-    model, tokenizer = tiny_model(), tiny_tokenizer()
-    scores = OptionScorer(model, tokenizer, rule=rule, batch_size=batch_size).score(CHATS, OPTIONS)
-    expected = [
-        [
-            plain_logprob(
-                model, tokenizer, chat, f"{letter}. {text}" if rule == "line" else letter, closed=rule == "line"
-            )
-            for letter, text in zip("ABC", texts, strict=True)
-        ]
-        for chat, texts in zip(CHATS, OPTIONS, strict=True)
-    ]
+def assert_close(scores, expected):
     np.testing.assert_allclose(scores.logprobs, expected, rtol=1e-4, atol=1e-4)
     weights = np.exp(expected)
     np.testing.assert_allclose(scores.probabilities, weights / weights.sum(axis=1, keepdims=True), rtol=1e-3)
 
 
+def count_tokens(scorer):
+    """A list that grows by the rows and the tokens of a row of every forward from now on."""
+    shapes = []
+    scorer._causal_lm.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    return shapes
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+@pytest.mark.parametrize("rule", ["line", "letter"])
+def test_matches_the_plain_oracle(rule, batch_size, caplog):
+    """Prompts with and without system messages, of different ones, and of unequal lengths."""
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    with caplog.at_level(logging.INFO, logger="fairpp_hf"):
+        scores = OptionScorer(model, tokenizer, rule=rule, batch_size=batch_size).score(CHATS, OPTIONS)
+    assert_close(scores, plain_logprobs(model, tokenizer, rule=rule))
+    assert [re.sub(r"\de-\d+", "x", record.getMessage()) for record in caplog.records] == [
+        "Prompts are shared: the same log-probabilities (mean difference x a token)."
+    ]
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_architectures_that_share_prompts(kind):
+    model, tokenizer = SHARING[kind]().eval(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
+    assert scorer._takes_rows
+
+
+CANNOT = {
+    "a short sliding window": (
+        lambda: tiny("Mistral", sliding_window=16),
+        r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
+    ),
+    "sliding layers": (
+        lambda: tiny("Gemma2", sliding_window=16),
+        r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
+    ),
+    "recurrent": (
+        lambda: tiny("Mamba", state_size=4, num_heads=2),
+        "the model carries a state from token to token",
+    ),
+    "positions by distance in the row": (
+        lambda: tiny("Bloom", n_head=2, n_layer=2),
+        "the model does not take such rows .*|log-probabilities differ from those of separate sequences by .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CANNOT)
+def test_others_are_scored_in_whole_sequences(kind, caplog):
+    """The same numbers, and the reason said once."""
+    make, reason = CANNOT[kind]
+    model, tokenizer = make().eval(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer, batch_size=4)
+    expected = plain_logprobs(model, tokenizer)
+    for _ in range(2):
+        np.testing.assert_allclose(scorer.score(CHATS, OPTIONS).logprobs, expected, rtol=1e-3, atol=1e-3)
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("fairpp_hf")]
+    assert re.fullmatch(f"Prompts are computed for each option, which is slower: (?:{reason})\\.", said)
+
+
+def test_a_window_is_no_obstacle_where_all_fits_into_it():
+    """The same model with the same weights, once with a window of 16 tokens and once of 64."""
+    narrow, wide = (tiny("Mistral", sliding_window=window).eval() for window in (16, 64))
+    narrow.load_state_dict(wide.state_dict())
+    chats, options = [[asks("fair?")]], [("a", "b", "c")]
+    scorer = OptionScorer(narrow, tiny_tokenizer())
+    assert scorer.encode(chats, options)[0].longest <= 16
+    np.testing.assert_allclose(
+        scorer.score(chats, options).logprobs, OptionScorer(wide, tiny_tokenizer()).score(chats, options).logprobs
+    )
+    assert scorer._takes_rows
+
+
+def test_a_leaking_mask_is_noticed(monkeypatch, caplog):
+    """If a model let options see each other, the check on the first batch must find it."""
+    from fairpp_hf.scoring import shared_prefix
+
+    def causal(segment, cached):
+        width = segment.size(1)
+        return torch.ones(len(segment), 1, width, cached + width, dtype=torch.bool).tril(cached)
+
+    monkeypatch.setattr(shared_prefix, "attention_mask", causal)
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    assert_close(OptionScorer(model, tokenizer).score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
+    assert re.search(
+        r"slower: log-probabilities differ from those of separate sequences by .* nats a token", caplog.text
+    )
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+
+def lora_model():
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    return get_peft_model(tiny_model(), lora).eval()
+
+
+def test_an_adapter_changes_the_scores(tiny_model_path, tmp_path):
+    adapted, tokenizer = lora_model(), tiny_tokenizer()
+    adapted.save_pretrained(tmp_path)
+    scorer = OptionScorer.from_pretrained(tiny_model_path, adapter=tmp_path)
+    scores = scorer.score(CHATS, OPTIONS)
+    assert_close(scores, plain_logprobs(adapted, tokenizer))
+    assert scorer._takes_rows
+    plain = OptionScorer.from_pretrained(tiny_model_path).score(CHATS, OPTIONS)
+    assert np.abs(plain.logprobs - scores.logprobs).max() > 1e-3
+
+
+def test_changed_weights_are_taken_up_after_forget():
+    """The keys and values of a system message are those of the weights that they were computed with."""
+    model, tokenizer = lora_model(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    scorer.score(CHATS, OPTIONS)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name:
+                parameter.mul_(2)
+    expected = plain_logprobs(model, tokenizer)
+    assert np.abs(scorer.score(CHATS, OPTIONS).logprobs - expected).max() > 1e-3
+    scorer.forget()
+    assert_close(scorer.score(CHATS, OPTIONS), expected)
+
+
+def test_prompt_learning_adapters_are_scored_as_they_run(caplog):
+    """Virtual tokens stand before the prompt, and not once more before the options."""
+    from peft import PromptTuningConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(tiny_model(), PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")).eval()
+    assert_close(OptionScorer(model, tiny_tokenizer()).score(CHATS, OPTIONS), plain_logprobs(model, tiny_tokenizer()))
+    assert "a prompt-learning adapter puts virtual tokens before every row" in caplog.text
+
+
+def test_a_model_in_training_is_scored_without_dropout():
+    model, tokenizer = tiny("Llama", attention_dropout=0.5).eval(), tiny_tokenizer()
+    expected = plain_logprobs(model, tokenizer)
+    scorer = OptionScorer(model, tokenizer)
+    model.train()
+    assert_close(scorer.score(CHATS, OPTIONS), expected)
+
+
+# -- what is computed once ---------------------------------------------------------------------------------------------
+
+
+def test_what_prompts_start_with_is_computed_once():
+    """Three questions of ten words after a portrait of 300: once 300, and three rows of a few."""
+    portrait = {"role": "system", "content": "You are thrifty. " * 60}
+    chats = [[portrait, asks(f"{text} Which is fairer?")] for text in ("One.", "Two of them.", "Three of them all.")]
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    scorer.score(CHATS[:1], OPTIONS[:1])
+    shapes = count_tokens(scorer)
+    scores = scorer.score(chats, OPTIONS[:3])
+    questions = scorer.encode(chats, OPTIONS[:3])
+    (_, prefix), (rows, width) = shapes
+    assert shapes[0] == (1, prefix)
+    assert all(question.prompt[:prefix] == questions[0].prompt[:prefix] for question in questions)
+    assert len({question.prompt[prefix] for question in questions}) > 1
+    # A row holds the rest of the prompt, whose last token each option has for itself, without the options' last tokens.
+    assert (rows, width) == (3, max(question.in_one_row for question in questions) - prefix - 1)
+    assert_close(scores, plain_logprobs(model, tokenizer, chats, OPTIONS[:3]))
+
+    shapes.clear()
+    np.testing.assert_allclose(scorer.score(chats, OPTIONS[:3]).logprobs, scores.logprobs, rtol=1e-5)
+    assert shapes == [(rows, width)], "the portrait is there from the call before"
+
+    # Of another question, all but the portrait is computed.
+    shapes.clear()
+    other = [[portrait, asks("Or else?")]]
+    found = scorer.score(other, OPTIONS[:1])
+    assert sum(rows * width for rows, width in shapes) < scorer.encode(other, OPTIONS[:1])[0].in_one_row - prefix + 10
+    assert_close(found, plain_logprobs(model, tokenizer, other, OPTIONS[:1]))
+
+
+def test_a_portrait_is_kept_while_another_is_asked():
+    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
+    chats = [[system, asks(text)] for text in ("a?", "b?") for system in (THRIFTY, GENEROUS)]
+    expected = scorer.score(chats, OPTIONS[:4])
+    shapes = count_tokens(scorer)
+    again = [scorer.score(chats[row : row + 1], OPTIONS[row : row + 1]).logprobs[0] for row in range(4)]
+    np.testing.assert_allclose(again, expected.logprobs, rtol=1e-5)
+    portraits = sum(len(tiny_tokenizer()(chat[0]["content"])["input_ids"]) for chat in chats)
+    whole = sum(question.in_one_row for question in scorer.encode(chats, OPTIONS[:4]))
+    assert sum(rows * width for rows, width in shapes) < whole - portraits
+
+
+def test_the_same_question_twice():
+    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
+    once = scorer.score(CHATS[:1], OPTIONS[:1]).logprobs
+    np.testing.assert_allclose(scorer.score(CHATS[:1] * 3, OPTIONS[:1] * 3).logprobs, np.repeat(once, 3, 0), rtol=1e-5)
+
+
+# -- batches and memory ------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_batch_by_batch_the_longest_first():
+    scorer = OptionScorer(tiny_model(), tiny_tokenizer(), batch_size=2)
+    chats, options = CHATS[:1] * 5, [(f"{'fair ' * number}a", "b", "c") for number in range(5)]
+    batches = list(scorer.iterate(chats, options))
+    assert [rows.tolist() for rows, _ in batches] == [[4, 3], [2, 1], [0]]
+    expected = scorer.score(chats, options)
+    for rows, scores in batches:
+        np.testing.assert_allclose(scores.logprobs, expected.logprobs[rows], rtol=1e-5)
+        np.testing.assert_allclose(scores.probabilities, expected.probabilities[rows], rtol=1e-5)
+
+
+class SmallMemory:
+    """A model's forward that fails beyond a number of padded tokens, as an allocator does."""
+
+    def __init__(self, model, tokens, error):
+        self.forward, self.tokens, self.error, self.tried = model.forward, tokens, error, []
+        model.forward = self
+
+    def __call__(self, **inputs):
+        self.tried.append(inputs["input_ids"].numel())
+        if self.tried[-1] > self.tokens:
+            raise self.error
+        return self.forward(**inputs)
+
+
+CPU_ERROR = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "9663676416 bytes. Error code 12 (Cannot allocate memory)\nframe #0"
+)
+GPU_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+
+
+@pytest.mark.parametrize("error", [CPU_ERROR, GPU_ERROR], ids=["CPU", "GPU"])
+def test_batches_halve_until_memory_holds_them_and_stay_so(error, caplog):
+    chats = [[asks(f"Which is fairer, {number}?")] for number in range(24)]
+    options = OPTIONS[:1] * 24
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    scorer.score(chats[:1], options[:1])
+    memory = SmallMemory(model, 400, error)
+    scores = scorer.score(chats, options)
+    refused = [tokens for tokens in memory.tried if tokens > 400]
+    assert refused
+    assert_close(scores, plain_logprobs(tiny_model(), tokenizer, chats, options))
+    assert re.fullmatch(r"Out of memory at \d+ questions a batch; going on with half as many\.", caplog.messages[0])
+    memory.tried.clear()
+    scorer.score(chats, options)
+    assert max(memory.tried) <= 400, "what did not fit is not tried again"
+
+
+def test_memory_runs_out_in_the_first_check():
+    chats = [[asks(f"Which is fairer, {number}?")] for number in range(4)]
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    SmallMemory(model, 3 * scorer.encode(chats, OPTIONS[:4])[0].longest, GPU_ERROR)
+    assert_close(scorer.score(chats, OPTIONS[:4]), plain_logprobs(tiny_model(), tokenizer, chats, OPTIONS[:4]))
+
+
+def test_one_question_that_does_not_fit_is_one_error():
+    model = tiny_model()
+    scorer = OptionScorer(model, tiny_tokenizer())
+    SmallMemory(model, 1, GPU_ERROR)
+    tokens = scorer.encode(CHATS[:1], OPTIONS[:1])[0].longest
+    message = (
+        f"Memory must hold one question at a time; got none left for one of {tokens} tokens with its longest option. "
+        "CUDA out of memory. Tried to allocate 9.00 GiB. Use a device with more memory, a smaller model, or one of fewer "
+        "bits a weight (dtype)."
+    )
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        scorer.score(CHATS[:1], OPTIONS[:1])
+
+
+def test_other_errors_of_a_forward_are_not_taken_for_memory():
+    model = tiny_model()
+    scorer = OptionScorer(model, tiny_tokenizer())
+    SmallMemory(model, 0, RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(RuntimeError, match=r"^CUDA error: device-side assert triggered$"):
+        scorer.score(CHATS, OPTIONS)
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
 def test_probabilities_survive_long_options():
     """Lines of hundreds of tokens have probabilities that underflow; the shares among them do not."""
-    model, tokenizer = tiny_model(), tiny_tokenizer()
-    options = [("fair " * 300, "rule " * 300, "law " * 300)]
-    scores = OptionScorer(model, tokenizer).score(CHATS[:1], options)
+    scores = OptionScorer(tiny_model(), tiny_tokenizer()).score(
+        CHATS[:1], [("fair " * 300, "rule " * 300, "law " * 300)]
+    )
     assert scores.logprobs.max() < -750
     assert scores.probabilities.sum() == pytest.approx(1.0)
+
+
+def test_a_model_of_no_numbers_gives_rows_of_none():
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)
+    scores = OptionScorer(model, tiny_tokenizer()).score(CHATS, OPTIONS)
+    assert np.isnan(scores.logprobs).all()
+    assert np.isnan(scores.probabilities).all()
 
 
 def test_no_questions_give_no_rows():
@@ -68,117 +326,12 @@ def test_no_questions_give_no_rows():
     assert scores.probabilities.shape == (0, 3)
 
 
-def test_an_adapter_changes_the_scores(tiny_model_path, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    get_peft_model(tiny_model(), lora).save_pretrained(tmp_path)
-    plain = OptionScorer.from_pretrained(tiny_model_path).score(CHATS, OPTIONS)
-    adapted = OptionScorer.from_pretrained(tiny_model_path, adapter=tmp_path).score(CHATS, OPTIONS)
-    assert np.abs(plain.logprobs - adapted.logprobs).max() > 1e-3
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = None
-    message = (
-        "tokenizer must have a chat template; got none in ''. "
-        "Use an instruction-tuned model, or set tokenizer.chat_template."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        OptionScorer(tiny_model(), tokenizer)
-
-
-def test_unequal_inputs_are_refused():
-    with pytest.raises(ValueError, match=r"^options must have one triple a question; got 1 for 3 questions\.$"):
-        OptionScorer(tiny_model(), tiny_tokenizer()).score(CHATS, OPTIONS[:1])
-
-
-def test_a_template_that_renders_the_last_turn_in_its_own_way_is_scored_as_the_model_sees_it():
-    """As Mistral's: the system text goes before the user's turn only while that is the last."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{% set s = m['content'] %}{% elif m['role'] == 'user' %}"
-        "<|user|>{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }} {% endif %}"
-        "{{ m['content'] }}<|assistant|>{% else %}{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
-    )
-    model = tiny_model()
-    scores = OptionScorer(model, tokenizer).score(CHATS[1:2], OPTIONS[1:2])
-    expected = [
-        plain_logprob(model, tokenizer, CHATS[1], f"{letter}. {text}", closed=True)
-        for letter, text in zip("ABC", OPTIONS[1], strict=True)
-    ]
-    np.testing.assert_allclose(scores.logprobs[0], expected, rtol=1e-4)
-
-
-def test_a_template_that_refuses_a_system_message_says_so():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-        "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
-    )
-    message = (
-        "The chat template must take messages of system, user; it says: System role not supported. "
-        "Use a model whose template does, or leave out what it does not take, such as a system message."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        OptionScorer(tiny_model(), tokenizer).score(CHATS[1:2], OPTIONS[1:2])
-
-
-def test_a_prompt_that_merges_with_the_reply_is_refused():
-    """A prompt that ends in a space: the tokenizer has " A" as one token."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %} "
-    message = (
-        "The chat template's prompt must end on a token boundary; got 'Which is fairer?<|end|> ', "
-        "whose last token changes when 'A. equal<|' follows. Use another template."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        OptionScorer(tiny_model(), tokenizer).score(CHATS[:1], OPTIONS[:1])
-
-
-@pytest.mark.parametrize("rule", ["line", "letter"])
-def test_whole_sequences_give_what_shared_prompts_give(rule):
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer(), rule=rule, batch_size=2)
-    shared = scorer.score(CHATS, OPTIONS)
-    scorer._shares_prompt = False
-    np.testing.assert_allclose(scorer.score(CHATS, OPTIONS).logprobs, shared.logprobs, rtol=1e-4, atol=1e-4)
-
-
-def test_prompt_learning_adapters_are_scored_as_they_run():
-    """Virtual tokens stand before the prompt, and not once more before the options."""
-    from peft import PromptTuningConfig, get_peft_model
-
-    torch.manual_seed(0)
-    model = get_peft_model(tiny_model(), PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")).eval()
-    tokenizer = tiny_tokenizer()
-    scores = OptionScorer(model, tokenizer).score(CHATS[:1], OPTIONS[:1])
-    prompt = tokenizer.apply_chat_template(CHATS[0], add_generation_prompt=True, tokenize=False)
-    start = len(tokenizer(prompt)["input_ids"])
-    for option, letter in enumerate("ABC"):
-        ids = tokenizer(f"{prompt}{letter}. {OPTIONS[0][option]}<|end|>")["input_ids"]
-        with torch.no_grad():
-            logits = model(torch.tensor([ids])).logits[0][-len(ids) :]
-        logp = torch.log_softmax(logits.double(), dim=-1)
-        expected = sum(logp[position - 1, ids[position]].item() for position in range(start, len(ids)))
-        assert scores.logprobs[0, option] == pytest.approx(expected, rel=1e-4)
-
-
-def test_recurrent_models_are_scored_too():
-    from transformers import MambaConfig, MambaForCausalLM
-
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=16, state_size=4, num_hidden_layers=2)
-    model = MambaForCausalLM(config).eval()
-    scores = OptionScorer(model, tokenizer, batch_size=3).score(CHATS, OPTIONS)
-    for row, chat in enumerate(CHATS):
-        expected = [
-            plain_logprob(model, tokenizer, chat, f"{letter}. {text}", closed=True)
-            for letter, text in zip("ABC", OPTIONS[row], strict=True)
-        ]
-        np.testing.assert_allclose(scores.logprobs[row], expected, rtol=1e-3, atol=1e-3)
+def test_a_batch_size_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"^batch_size must be at least 1; got 0\.$"):
+        OptionScorer(tiny_model(), tiny_tokenizer(), batch_size=0)
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path, tiny_model_path):
@@ -187,3 +340,19 @@ def test_a_path_that_does_not_exist_is_named(tmp_path, tiny_model_path):
         message = f"{what} must be a Hub name or an existing folder; got {str(path)!r}. Check the path."
         with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
             OptionScorer.from_pretrained(**arguments)
+
+
+def test_questions_beyond_the_context_are_refused_before_any_is_scored():
+    model = tiny("Llama", max_position_embeddings=100)
+    scorer = OptionScorer(model, tiny_tokenizer())
+    chats = [*CHATS[:2], [asks("fair " * 60)], [asks("law " * 70)]]
+    tokens = [question.longest for question in OptionScorer(tiny_model(), tiny_tokenizer()).encode(chats, OPTIONS[:4])]
+    assert [length > 100 for length in tokens] == [False, False, True, True]
+    model.forward = None
+    message = (
+        f"A prompt with its longest option must have at most 100 tokens, the model's context; got {tokens[2]} at row 2 "
+        f"('{('fair ' * 60)[:60]}'), and more than that many in 2 of 4 rows. Shorten the prompt or the system message, or "
+        "use a model with a longer context."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        scorer.score(chats, OPTIONS[:4])

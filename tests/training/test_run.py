@@ -17,6 +17,7 @@ from datasets import Dataset, load_dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fairpp_hf.evaluation.callback import alignment_for_training
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
 from fairpp_hf.training.run import (
@@ -474,6 +475,63 @@ def _main_stopped_at_the_first_step(arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "training_step", stop)
         main(arguments)
+
+
+# -- alignment ---------------------------------------------------------------------------------------------------------
+
+
+def test_alignment_is_scored_in_both_stages_and_after_resuming(config, tmp_path, capsys):
+    """At each of 2 steps a stage, the same whether it was stopped between them or not; and in results and summary."""
+    out = tmp_path / "out"
+    fields = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    arguments = ["--config", config(stage="sft_then_dpo", alignment_questions=3, max_train_pairs=4, **fields)]
+    main(arguments, alignment=alignment_for_training)
+
+    def distances(folder):
+        name = "eval_js_distance/target"
+        return [(entry["step"], entry[name]) for entry in _log(folder) if name in entry]
+
+    whole = distances(out)
+    # After the last step, the stage's own evaluation comes on top.
+    assert [step for step, _ in whole] == [step for step, _ in distances(out / "sft")] == [1, 2, 2]
+    results = json.loads((out / "all_results.json").read_text())
+    assert results["eval_js_distance/target"] == results["eval_js_distance/loyal_nationals"] == whole[-1][1]
+    assert sum(name.startswith("eval_js_distance/") for name in results) == 7 + 3
+    shown = rf"dpo: JS distance to target +{whole[-1][1]:.4f}\ndpo: margin to nearest other +-?\d\.\d{{4}}\n"
+    assert re.search(rf"{shown}dpo: agreement with target +\d\.\d{{4}}\n", capsys.readouterr().out)
+
+    (out / "checkpoint-2").rename(tmp_path / "last")
+    main([*arguments, "--resume_from_checkpoint", "last"], alignment=alignment_for_training)
+    assert [step for step, _ in distances(out)] == [1, 2, 2]
+    assert [value for _, value in distances(out)] == pytest.approx([value for _, value in whole], rel=1e-5)
+
+
+def test_alignment_that_cannot_be_scored_is_refused_before_the_model_is_loaded(config, pairs, tmp_path):
+    def refused(message, *, alignment=alignment_for_training, **fields):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            main(["--config", config(model_name_or_path="no such model", **fields)], alignment=alignment)
+
+    refused(
+        "alignment_questions must be 0 for main() without `alignment`; got 5. Nothing would be scored. Pass "
+        "alignment=alignment_for_training, as train.py does.",
+        alignment=None,
+        alignment_questions=5,
+    )
+    refused("alignment_questions must be at least 0; got -1. 0 scores none.", alignment_questions=-1)
+    refused("eval_strategy must be 'steps' or 'epoch' to score alignment; got 'no'. ", alignment_questions=5)
+    best = {"eval_strategy": "epoch", "metric_for_best_model": "js_distance/target"}
+    refused(
+        "greater_is_better must be False with metric_for_best_model='js_distance/target';",
+        alignment_questions=5,
+        **best,
+    )
+    refused("alignment_questions must be above 0 with metric_for_best_model='js_distance/target'; got 0. ", **best)
+    folder = _folder(tmp_path / "mine", pairs)
+    refused(
+        f"alignment_questions must be left out with dataset_name={folder!r}; its pairs are as they are. ",
+        alignment_questions=5,
+        dataset_name=folder,
+    )
 
 
 # -- precision and memory, without a GPU -------------------------------------------------------------------------------

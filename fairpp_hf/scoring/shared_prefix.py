@@ -11,7 +11,8 @@ A part starts with the prompt's last token, which predicts the completion's firs
 token, which predicts nothing: of every position exactly one token is predicted, or none.
 
 Equal to separate sequences up to rounding where attention takes a mask of its own for each row and nothing is carried
-from token to token outside attention; `sharing_obstacle` and `trainer.ReweightedDPOTrainer` see to that.
+from token to token outside attention; `sharing_obstacle` sees to that as far as a configuration tells, and whoever runs
+such rows compares the first ones with separate sequences. Training and scoring do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -126,21 +127,25 @@ def separate_rows(batch: dict[str, Tensor], pad_token_id: int) -> dict[str, Tens
     return {**batch, **{name: tensor.to(device) for name, tensor in plain.items()}}
 
 
-def attention_mask(segment: Tensor) -> Tensor:
+def attention_mask(segment: Tensor, cached: int = 0) -> Tensor:
     """Which positions see which: those before them of their own segment and of the shared one.
 
     Args:
         segment: (R, S), see `lay_out`.
+        cached: K tokens that stand before every row and are seen by all of it.
 
     Returns:
-        (R, 1, S, S), bool; padding sees something too, since a softmax over nothing has no value.
+        (R, 1, S, K + S), bool; padding sees something too, since a softmax over nothing has no value.
     """
     of_query, of_key = segment.unsqueeze(2), segment.unsqueeze(1)
     before = torch.ones(segment.size(1), segment.size(1), dtype=torch.bool, device=segment.device).tril()
-    return (before & ((of_key == of_query) | (of_key == SHARED))).unsqueeze(1)
+    mask = before & ((of_key == of_query) | (of_key == SHARED))
+    return nn.functional.pad(mask, (cached, 0), value=True).unsqueeze(1)
 
 
-def model_inputs(batch: dict[str, Tensor], *, shared: bool, eager: bool, dtype: torch.dtype) -> dict[str, Tensor]:
+def model_inputs(
+    batch: dict[str, Tensor], *, shared: bool, eager: bool, dtype: torch.dtype, cached: int = 0
+) -> dict[str, Tensor]:
     """Keyword arguments of the model for rows of a batch.
 
     Args:
@@ -148,13 +153,14 @@ def model_inputs(batch: dict[str, Tensor], *, shared: bool, eager: bool, dtype: 
         shared: whether rows hold several completions.
         eager: attention adds the mask to the scores instead of taking it as a boolean.
         dtype: of the scores.
+        cached: tokens before the rows whose keys and values the model has in a cache; shared rows only.
     """
     if not shared:
         return {"input_ids": batch["input_ids"], "attention_mask": (batch["segment"] != PADDING).long()}
-    mask = attention_mask(batch["segment"])
+    mask = attention_mask(batch["segment"], cached)
     if eager:
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-    return {"input_ids": batch["input_ids"], "attention_mask": mask, "position_ids": batch["position_ids"]}
+    return {"input_ids": batch["input_ids"], "attention_mask": mask, "position_ids": batch["position_ids"] + cached}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Shared prompts: the layout, the same log-probabilities and gradients as separate sequences, and who cannot."""
+"""Shared prompts in training: the same log-probabilities and gradients as separate sequences, and who cannot."""
 
 import logging
 import random
@@ -6,64 +6,13 @@ import re
 
 import pytest
 import torch
-import transformers
 from peft import PromptTuningConfig
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_architectures import SHARING, tiny
 from tiny_trainers import make_pairs, make_trainer, question_pairs
-from transformers import AutoModelForCausalLM
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from fairpp_hf.scoring.shared_prefix import PADDING, separate_rows
 from fairpp_hf.training import DataCollatorForWeightedPreference
-from fairpp_hf.training.shared_prefix import (
-    PADDING,
-    Completion,
-    attention_mask,
-    lay_out,
-    separate_rows,
-    sharing_obstacle,
-)
-
-A, B = Completion((1, 2), (3,)), Completion((1, 2), (4, 5))
-ALONE, NO_PROMPT = Completion((6,), (7, 8)), Completion((), (9, 10, 11))
-
-
-def test_layout_by_hand():
-    """Row 0 is 1 | 2 | 2 4: the prompt without its last token, then 2 (predicts 3) and 2 4 (predict 4 and 5)."""
-    rows = lay_out([A, B, ALONE, NO_PROMPT], share_prefix=True, pad_token_id=0)
-    assert rows["input_ids"].tolist() == [[1, 2, 2, 4], [6, 7, 0, 0], [9, 10, 0, 0]]
-    assert rows["position_ids"].tolist() == [[0, 1, 1, 2], [0, 1, 0, 0], [0, 1, 0, 0]]
-    assert rows["segment"].tolist() == [[0, 1, 2, 2], [1, 1, -1, -1], [1, 1, -1, -1]]
-    assert rows["place"].tolist() == [[0, 1], [0, 2], [1, 1], [2, 1]]
-    assert rows["predicted_by"].tolist() == [1, 2, 3, 4, 5, 8, 9]
-    # without a prompt, nothing predicts a completion's first token
-    assert rows["target_ids"].tolist() == [3, 4, 5, 7, 8, 10, 11]
-    assert rows["completion_mask"].int().tolist() == [[1, 0], [1, 1], [1, 1], [1, 1]]
-    assert rows["completion_length"].tolist() == [1, 2, 2, 3]
-    assert rows["sequence_length"].tolist() == [3, 4, 3, 3]
-
-
-def test_mask_by_hand():
-    """Positions 2 and 3 of the first row are the second completion: they see the prompt and themselves, not position 1."""
-    mask = attention_mask(lay_out([A, B], share_prefix=True, pad_token_id=0)["segment"])
-    assert mask[0, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
-
-
-def test_rows_are_padded_to_a_multiple():
-    rows = lay_out([A, B], share_prefix=True, pad_token_id=0, pad_to_multiple_of=8)
-    assert rows["input_ids"].shape == (1, 8)
-    assert attention_mask(rows["segment"]).any(dim=-1).all(), "a softmax over nothing is not a number"
-
-
-def test_separate_rows_are_the_plain_layout():
-    completions = [A, B, ALONE, NO_PROMPT, Completion((1, 2), (3, 3, 3))]
-    shared = lay_out(completions, share_prefix=True, pad_token_id=0)
-    plain = lay_out(completions, share_prefix=False, pad_token_id=0)
-    assert len(plain["input_ids"]) == len(completions)
-    again = separate_rows({**shared, "weight": torch.ones(3)}, pad_token_id=0)
-    assert again.pop("weight").tolist() == [1, 1, 1]
-    assert {name: tensor.tolist() for name, tensor in again.items()} == {
-        name: tensor.tolist() for name, tensor in plain.items()
-    }
 
 
 @pytest.mark.parametrize("truncation_mode", ["keep_start", "keep_end"])
@@ -95,38 +44,6 @@ def test_truncation_is_that_of_trl(truncation_mode, max_length):
             if predicted:
                 ids = plain["input_ids"][number][plain["segment"][number] != PADDING].tolist()
                 assert [*ids, predicted[-1]] == sequence
-
-
-def tiny(kind, **settings):
-    """A tiny random model of an architecture."""
-    torch.manual_seed(0)
-    sizes = {
-        "vocab_size": len(tiny_tokenizer()),
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.3,
-        "pad_token_id": 0,
-    }
-    config = getattr(transformers, f"{kind}Config")(**{**sizes, **settings})
-    return AutoModelForCausalLM.from_config(config)
-
-
-SHARING = {
-    "llama": lambda: tiny("Llama"),
-    "llama, eager": lambda: tiny("Llama", attn_implementation="eager"),
-    "qwen2": lambda: tiny("Qwen2"),
-    "qwen3": lambda: tiny("Qwen3"),
-    "mistral": lambda: tiny("Mistral", sliding_window=None),
-    "gemma2": lambda: tiny("Gemma2", sliding_window=2048),
-    "gpt2": lambda: tiny("GPT2", n_embd=16, n_head=2, n_layer=2, n_positions=512),
-    "gpt_neox": lambda: tiny("GPTNeoX"),
-    "phi": lambda: tiny("Phi"),
-}
 
 
 @pytest.mark.parametrize("kind", SHARING)
@@ -199,12 +116,6 @@ def test_others_fall_back_with_one_line(tmp_path, caplog, kind):
         make_trainer(tmp_path, pairs, share_prefix=True, **settings).train()
 
 
-def test_prompts_of_one_token_share_nothing():
-    """There is nothing to save, and many in one row would cost a mask of their length squared."""
-    rows = lay_out([Completion((7,), (1, 2)), Completion((7,), (3, 4))], share_prefix=True, pad_token_id=0)
-    assert rows["input_ids"].tolist() == [[7, 1], [7, 3]]
-
-
 def test_after_a_fallback_batches_come_apart(tmp_path):
     """Tokens that were computed are counted as they were computed, and the collator is told."""
     pairs = question_pairs([[1.0, 1.0]] * 2)
@@ -229,18 +140,11 @@ def test_prompt_tuning_falls_back(tmp_path, caplog):
     assert trainer.train().training_loss == pytest.approx(torch.tensor(2.0).log().item(), rel=0.2)
 
 
-def test_obstacles_by_configuration():
-    config = tiny_model().config
-    assert sharing_obstacle(config, 1024) is None
-    config._attn_implementation = "flash_attention_2"
-    assert sharing_obstacle(config, 1024) == "attention 'flash_attention_2' takes no mask of its own for each row"
-
-
 def test_a_leaking_mask_is_noticed(tmp_path, monkeypatch):
     """If a model let completions see each other, the check on the first batch must find it."""
-    from fairpp_hf.training import shared_prefix
+    from fairpp_hf.scoring import shared_prefix
 
-    def causal(segment):
+    def causal(segment, cached):
         width = segment.size(1)
         return torch.ones(len(segment), 1, width, width, dtype=torch.bool).tril()
 

@@ -1,0 +1,445 @@
+"""Option probabilities of models for questions: each model is asked in a run of its own, kept reply by reply.
+
+A run (`generation.generate`) knows a reply by everything that decides it, so that an interrupted scoring continues, and
+what was scored once is never scored again in the same folder: not by the same command, and not by another one.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairpp_hf.evaluation.models import ModelSpec, check_names
+from fairpp_hf.generation import generate
+from fairpp_hf.generation.budget import BudgetReached
+from fairpp_hf.generation.estimate import estimate
+from fairpp_hf.generation.plan import RequestPlan
+from fairpp_hf.generation.prices import Prices, load_prices
+from fairpp_hf.generation.records import load_replies, tied
+from fairpp_hf.generation.scenarios import spent_in
+from fairpp_hf.generation.summary import dollars
+from fairpp_hf.respondents.base import Respondent, RespondentStopped
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+
+if TYPE_CHECKING:
+    from fairpp_hf.generation.batch import BatchLimits
+    from fairpp_hf.personas import PersonaSet
+
+RUNS = "scores"
+"""In the folder of an evaluation: the runs, one a model and prompt."""
+
+PLAIN = "plain"
+"""Who is asked where nobody's portrait is the system prompt."""
+
+
+class SystemScores(NamedTuple):
+    """What one system (a model, a model with a prompt or adapter, a baseline) gives each of n questions."""
+
+    name: str
+    probabilities: NDArray[np.float64]
+    """(n, 3): over A, B, C, the mean over the orders in which the options were shown. A reply in text is 1 for the option
+    that it names, so that two orders that disagree give 0.5 each. A row of NaN where an order has no valid answer: the other
+    one alone would carry the bias of the options' places."""
+    by_order: NDArray[np.float64]
+    """(n, orders, 3): the same for each order, as written first; 0 is the option of pole A whatever the order."""
+    statuses: NDArray[np.str_]
+    """(n, orders), of `STATUSES`."""
+    facts: dict[str, Any]
+    """JSON-able: `kind` ("model" or "baseline"), and of a model `respondent`, `settings`, `template_hash` (None where a
+    server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
+    answers: NDArray[np.int8]
+    """(n, orders): 0..2 with 0 for pole A, -1 for none."""
+    logprobs: NDArray[np.float64] | None = None
+    """(n, orders, 3): natural-log probabilities of the options, not renormalised, NaN for none. None: there are none."""
+    prompt_hashes: NDArray[np.str_] | None = None
+    """(n, orders): SHA-256 of the messages in canonical JSON. None: nothing was asked."""
+
+
+class ApiOptions(NamedTuple):
+    """How models with a `base_url` are asked."""
+
+    respondent: Mapping[str, Any] = {}
+    """Arguments of `OpenAIRespondent`, such as `max_tokens`."""
+    price: Sequence[float] | None = None
+    """USD per million input and output tokens, of every such model."""
+    price_file: Path | None = None
+    """A table of prices, see `load_prices`."""
+    batch: "BatchLimits | None" = None
+    """Ask by the OpenAI Batch API, within these limits."""
+
+
+class _Speaker(NamedTuple):
+    id: str
+    portrait: str
+
+
+class _Speakers(tuple[_Speaker, ...]):
+    """Stands in the place of a persona set in a run: who speaks is a model, as it is or in a role."""
+
+    id = "speakers"
+
+
+class _Run(NamedTuple):
+    """What is asked for one entry."""
+
+    spec: ModelSpec
+    path: Path
+    speakers: Any
+    """`_Speakers`."""
+
+
+def score_models(
+    models: Sequence[ModelSpec],
+    questions: pa.Table,
+    out: Path,
+    *,
+    personas: "PersonaSet | None",
+    rule: Literal["line", "letter"] = "line",
+    batch_size: int | None = None,
+    swap: bool = True,
+    api: ApiOptions | None = None,
+    max_cost: float | None = None,
+    progress: bool = True,
+) -> list[SystemScores]:
+    """Score the options of questions under several models, one model in memory at a time.
+
+    Called again with the same folder, it continues where it stopped; `failed` replies are asked again.
+
+    Under `accelerate launch`, every process calls it with the same arguments: process 0 asks and keeps the replies, the
+    others do their share of the forward passes and get an empty list.
+
+    Args:
+        models: names are unique; entries of one model are scored one after the other, whatever their order.
+        questions: n different questions with the columns of `QUESTION_FEATURES`.
+        out: a folder; the runs go into `scores` in it.
+        personas: the set with the portraits of those whom entries role-play; None where none does.
+        rule: what of an option is scored by a model that is loaded here, see `OptionScorer`.
+        batch_size: questions a forward pass at most; None for as many as fit.
+        swap: whether each question is asked in both orders of its options A and B.
+        api: how models with a `base_url` are asked.
+        max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.
+        progress: whether to show progress bars.
+
+    Returns:
+        Scores in the order of `models`.
+
+    Raises:
+        ValueError: something about the arguments is wrong; nothing has been scored.
+        OSError: a model cannot be found (nothing has been scored), or a run cannot be written.
+        RuntimeError: another process writes to a run, a server refuses to go on, or `max_cost` is reached. Replies are kept.
+        RunInterrupted: the user stopped; replies are kept, and the same call continues.
+    """
+    api = api or ApiOptions()
+    check_models(models, personas)
+    runs = [_run_of(spec, out, personas) for spec in models]
+    RequestPlan(
+        runs[0].speakers, questions, swap=swap
+    )  # what is wrong with the questions is said before a model is loaded
+    servers = {run.path: _server(run.spec, api) for run in runs if run.spec.base_url is not None}
+    money = {path: _prices(respondent, api) for path, respondent in servers.items()}
+    _check_money(money, max_cost, servers)
+    scored: dict[str, SystemScores] = {}
+    for group in _by_model(runs):
+        if group[0].spec.base_url is None:
+            scored |= _score_here(group, questions, rule=rule, batch_size=batch_size, swap=swap, progress=progress)
+        elif is_main_process():
+            for run in group:
+                cap = _Cap(max_cost, tuple(servers), api.batch)
+                cap.generate(run, servers[run.path], questions, money[run.path], swap=swap, progress=progress)
+                scored[run.spec.name] = _read(run, servers[run.path], questions, None, swap=swap)
+    return [scored[spec.name] for spec in models] if is_main_process() else []
+
+
+def is_main_process() -> bool:
+    """Whether this is process 0, which alone asks, writes and prints; True where there is but one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> None:
+    """Check all that can be wrong with models before the first is loaded: names, portraits, files, chat templates.
+
+    Args:
+        models: the entries.
+        personas: the set with the portraits of those whom entries role-play.
+
+    Raises:
+        ValueError: names are not unique, a persona is unknown or its set is, an adapter cannot be found, or a tokenizer has
+            no chat template.
+        OSError: a model cannot be found.
+    """
+    check_names(models, "models")
+    for spec in models:
+        if spec.persona is not None:
+            if personas is None:
+                raise ValueError(
+                    f"personas must be given to role-play {spec.persona!r}; got none for {spec.name!r}. The set has the "
+                    "portrait. Add --personas SET_OR_FILE."
+                )
+            personas.get(spec.persona)
+    local = [spec for spec in models if spec.base_url is None]
+    for spec in {spec.adapter: spec for spec in local if spec.adapter is not None}.values():
+        _check_adapter(spec)
+    for spec in {(spec.model, spec.revision): spec for spec in local}.values():
+        _check_model(spec)
+
+
+def _check_adapter(spec: ModelSpec) -> None:
+    from peft import PeftConfig
+
+    try:
+        PeftConfig.from_pretrained(str(spec.adapter))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"adapter must be the path or Hub name of a PEFT adapter; got {spec.adapter!r} at {spec.name!r}. {error}"
+        ) from error
+
+
+def _check_model(spec: ModelSpec) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        AutoConfig.from_pretrained(spec.model, revision=spec.revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(spec.model, revision=spec.revision or "main")
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"model must be the path or Hub name of a causal language model; got {spec.model!r} at {spec.name!r}. {error}"
+        ) from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"model must have a chat template; got none in {spec.model!r} at {spec.name!r}. Use an instruction-tuned model."
+        )
+
+
+def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
+    """Where an entry's replies are kept, and who speaks."""
+    speaker = _Speaker(PLAIN, "")
+    if spec.persona is not None:
+        assert personas is not None  # by check_models
+        speaker = _Speaker(spec.persona, personas.get(spec.persona).portrait)
+    places = [_place(spec.model), _place(spec.adapter), spec.revision, spec.base_url, spec.persona]
+    digest = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:8]
+    words = [Path(part).name for part in (spec.model, spec.adapter, spec.persona) if part is not None]
+    slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "+".join(words))
+    return _Run(spec, out / RUNS / f"{slug}-{digest}", _Speakers([speaker]))
+
+
+def _place(name: str | None) -> str | None:
+    """A Hub name as it is, a local folder by its whole path, however it was given."""
+    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+
+
+def _by_model(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
+    """Runs of the same model, adapter and server together, so that it is loaded once."""
+    groups: dict[Any, list[_Run]] = {}
+    for run in runs:
+        spec = run.spec
+        groups.setdefault((spec.model, spec.adapter, spec.revision, spec.base_url), []).append(run)
+    yield from groups.values()
+
+
+def _score_here(
+    runs: Sequence[_Run],
+    questions: pa.Table,
+    *,
+    rule: Literal["line", "letter"],
+    batch_size: int | None,
+    swap: bool,
+    progress: bool,
+) -> dict[str, SystemScores]:
+    """Score the runs of one model, which is loaded for them and let go of again."""
+    from fairpp_hf.respondents import TransformersRespondent
+    from fairpp_hf.scoring import OptionScorer
+    from fairpp_hf.scoring.distributed import SharedScorer, join_processes
+
+    process, processes = join_processes()
+    spec = runs[0].spec
+    options: Any = {} if spec.revision is None else {"revision": spec.revision}
+    own = OptionScorer.from_pretrained(spec.model, adapter=spec.adapter, rule=rule, batch_size=batch_size, **options)
+    scorer: Any = own if processes == 1 else SharedScorer(own)
+    scored = {}
+    if process:
+        _serve(scorer)
+    else:
+        try:
+            respondent = TransformersRespondent(spec.model, adapter=spec.adapter, scorer=scorer)
+            for run in runs:
+                _generate(run, respondent, questions, swap=swap, progress=progress)
+                scored[run.spec.name] = _read(run, respondent, questions, scorer.template_hash, swap=swap)
+            del respondent
+        finally:
+            if processes > 1:
+                scorer.close()
+    del own, scorer
+    gc.collect()  # adapters hold on to their models in circles
+    return scored
+
+
+def _serve(scorer: Any) -> None:
+    """Do the share of another process than 0, which alone stops when the user says so.
+
+    Raises:
+        KeyboardInterrupt: the user said so, and process 0 has stopped.
+    """
+    received: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in stops}
+    try:
+        scorer.serve()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        raise KeyboardInterrupt
+
+
+def _generate(run: _Run, respondent: Respondent, questions: pa.Table, *, swap: bool, **others: Any) -> None:
+    """`generate` a run."""
+    # How the questions were chosen is not known here; how many they are is what the log says when others are asked.
+    selection = {"limit": len(questions)}
+    generate(run.path, respondent, run.speakers, questions, selection=selection, swap=swap, **others)
+
+
+def _server(spec: ModelSpec, api: ApiOptions) -> Any:
+    from fairpp_hf.respondents import OpenAIRespondent
+
+    return OpenAIRespondent(spec.model, base_url=spec.base_url, **api.respondent)
+
+
+def _prices(respondent: Any, api: ApiOptions) -> Prices | None:
+    return load_prices(respondent.model, api.price_file, api.price, respondent.address)
+
+
+def _read(
+    run: _Run, respondent: Respondent, questions: pa.Table, template_hash: str | None, *, swap: bool
+) -> SystemScores:
+    """The replies of a finished run as arrays."""
+    replies = load_replies(run.path)
+    orders = 2 if swap else 1
+    if len(replies) != len(questions) * orders:
+        raise RuntimeError(
+            f"A finished run must have a reply to each request; got {len(replies):,} of {len(questions) * orders:,} in "
+            f"{run.path}. Run the same command again."
+        )
+    shape = (len(questions), orders)
+    answers = replies["answer"].to_numpy().astype(np.int8).reshape(shape)
+    none = [np.nan] * len(OPTION_LETTERS)
+    given = np.array([row or none for row in replies["probabilities"].to_pylist()]).reshape(*shape, len(none))
+    by_order = _votes(answers, given)
+    return SystemScores(
+        name=run.spec.name,
+        probabilities=by_order.mean(axis=1),
+        by_order=by_order,
+        statuses=np.array(replies["status"].to_pylist()).reshape(shape),
+        facts={
+            "kind": "model",
+            "respondent": respondent.name,
+            "settings": respondent.settings,
+            "template_hash": template_hash,
+            "persona": run.spec.persona,
+            "region": run.spec.region,
+            "before": run.spec.before,
+        },
+        answers=answers,
+        logprobs=_logprobs(replies).reshape(*shape, len(none)) if run.spec.base_url is None else None,
+        prompt_hashes=_prompt_hashes(run, questions, swap).reshape(shape),
+    )
+
+
+def first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int8]:
+    """The most probable option of each row: (...) of (..., 3); -1 where there is none, or a tie for the first place."""
+    rows = np.nan_to_num(probabilities.reshape(-1, len(OPTION_LETTERS)))
+    chosen = np.where(tied(rows), NO_ANSWER, rows.argmax(axis=1)).astype(np.int8)
+    return chosen.reshape(probabilities.shape[:-1])
+
+
+def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities where there are some, else 1 for the answer; NaN where there is no answer. (..., 3)."""
+    chosen = (answers[..., None] == np.arange(len(OPTION_LETTERS))).astype(np.float64)
+    votes = np.where(np.isnan(probabilities).any(axis=-1, keepdims=True), chosen, probabilities)
+    votes[answers == NO_ANSWER] = np.nan
+    return votes
+
+
+def _logprobs(replies: pa.Table) -> NDArray[np.float64]:
+    """Log-probabilities of the options, that of pole A first, (m, 3); NaN for none."""
+    none = [None] * len(OPTION_LETTERS)
+    details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
+    shown = np.array([detail.get("logprobs") or none for detail in details], np.float64)
+    return np.where(replies["swapped"].to_numpy(zero_copy_only=False)[:, None], shown[:, [1, 0, 2]], shown)
+
+
+def _prompt_hashes(run: _Run, questions: pa.Table, swap: bool) -> NDArray[np.str_]:
+    """SHA-256 of each request's messages in canonical JSON, in the order of the replies."""
+    plan = RequestPlan(run.speakers, questions, swap=swap)
+    return np.array([prompt_hash(request.messages) for request in plan])
+
+
+def prompt_hash(messages: Sequence[Mapping[str, str]]) -> str:
+    """SHA-256 of messages as JSON with sorted keys and no spaces, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(messages, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check_money(
+    prices: Mapping[Path, Prices | None], max_cost: float | None, servers: Mapping[Path, Respondent]
+) -> None:
+    """Check a cap before anything is spent."""
+    from fairpp_hf.generation.budget import check_max_cost
+
+    if max_cost is not None and not servers:
+        raise ValueError(f"max_cost must come with a model on a server; got {max_cost} and none. Leave out --max-cost.")
+    for path, respondent in servers.items():
+        check_max_cost(max_cost, prices[path], respondent.name)
+
+
+class _Cap(NamedTuple):
+    """One cap over the runs of all models on servers."""
+
+    max_cost: float | None
+    runs: tuple[Path, ...]
+    batch: "BatchLimits | None"
+
+    def generate(
+        self,
+        run: _Run,
+        respondent: Respondent,
+        questions: pa.Table,
+        prices: Prices | None,
+        *,
+        swap: bool,
+        progress: bool,
+    ) -> None:
+        """`generate` a run with what the others leave of the cap."""
+        left = None
+        if self.max_cost is not None:
+            left = self.max_cost - sum(spent_in(other) for other in self.runs if other != run.path)
+            if left <= spent_in(run.path):
+                found = estimate(run.path, respondent, run.speakers, questions, swap=swap, prices=prices)
+                if calls := found.calls + found.in_batches:
+                    raise RespondentStopped(self._reached(calls, run.path))
+                left = None  # nothing will be asked
+        try:
+            _generate(
+                *(run, respondent, questions),
+                swap=swap,
+                prices=prices,
+                max_cost=left,
+                batch=self.batch,
+                progress=progress,
+            )
+        except BudgetReached as reached:
+            raise BudgetReached(self._reached(reached.summary.remaining, run.path), reached.summary) from reached
+
+    def _reached(self, calls: int, path: Path) -> str:
+        assert self.max_cost is not None
+        return (
+            f"--max-cost must cover what is asked of all models; got {dollars(self.max_cost)}, which is reached with "
+            f"{calls:,} requests left in {path}. Raise --max-cost, and the same command continues."
+        )

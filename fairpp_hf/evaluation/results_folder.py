@@ -1,0 +1,155 @@
+"""The files of an evaluation: results.json, results.md, questions.parquet and scores.parquet."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES, STATUSES
+
+if TYPE_CHECKING:
+    from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
+
+FORMAT = 2
+"""Of results.json, where `format` says it."""
+
+RESULTS, TABLES, QUESTIONS, SCORES = "results.json", "results.md", "questions.parquet", "scores.parquet"
+
+ANSWER_PREFIX = "answer/"
+"""Before a persona's id: its column of answers in questions.parquet."""
+
+SCORE_SCHEMA = pa.schema(
+    {
+        "system": pa.string(),
+        "question_id": pa.string(),
+        "order": pa.int8(),
+        "probabilities": pa.list_(pa.float64()),
+        "logprobs": pa.list_(pa.float64()),
+        "answer": pa.int8(),
+        "status": pa.string(),
+        "prompt_hash": pa.string(),
+        "template_hash": pa.string(),
+    }
+)
+"""Columns of scores.parquet: one row a system, question and order (0 as written, 1 with A and B in each other's place).
+`probabilities`, `logprobs` and `answer` (0..2, -1 for none) are over the options as written, whatever the order."""
+
+
+def write_results(evaluation: "Evaluation", out: Path) -> list[Path]:
+    """Write the files of an evaluation into a folder, results.json last, and return their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    pq.write_table(question_rows(evaluation), out / QUESTIONS)
+    pq.write_table(score_rows(evaluation), out / SCORES)
+    (out / TABLES).write_text(f"{evaluation.to_markdown()}\n{evaluation.notes()}", encoding="utf-8")
+    text = json.dumps(as_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+    (out / RESULTS).write_text(text + "\n", encoding="utf-8")
+    return [out / name for name in (RESULTS, TABLES, QUESTIONS, SCORES)]
+
+
+def as_json(evaluation: "Evaluation") -> dict[str, Any]:
+    """Everything of an evaluation but its rows."""
+    return {
+        "format": FORMAT,
+        "target": evaluation.target,
+        "personas": list(evaluation.personas),
+        "names": evaluation.names,
+        "shares": evaluation.shares,
+        "questions": len(evaluation.questions),
+        "kind": evaluation.kind,
+        "division": evaluation.division,
+        "reference": evaluation.reference,
+        "orders": evaluation.orders,
+        "systems": {system.name: _system(system) for system in evaluation.systems},
+        "comparisons": [
+            {
+                "first": comparison.first,
+                "second": comparison.second,
+                "metric": comparison.metric,
+                "difference": _number(comparison.result.difference),
+                "interval_95": [_number(comparison.result.low), _number(comparison.result.high)],
+                "p_value": _number(comparison.result.p_value),
+            }
+            for comparison in evaluation.comparisons
+        ],
+    }
+
+
+def _system(system: "SystemResult") -> dict[str, Any]:
+    bias = system.position_bias
+    return {
+        "facts": system.scores.facts,
+        "statuses": status_counts(system),
+        "probabilities": _numbers(system.metrics),
+        "first_choice": _numbers(system.first_choice_metrics),
+        "intervals_95": {name: list(map(_number, interval)) for name, interval in system.intervals.items()},
+        "position_bias": None
+        if bias is None
+        else {
+            "gap": bias.gap,
+            "interval_95": None if bias.interval is None else list(bias.interval),
+            "same_choice": bias.same_choice,
+        },
+    }
+
+
+def status_counts(system: "SystemResult") -> dict[str, int]:
+    """Status to number of replies, those statuses that occur, in the order of `STATUSES`."""
+    counts = {status: int((system.scores.statuses == status).sum()) for status in STATUSES}
+    return {status: count for status, count in counts.items() if count}
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _number(value) for name, value in metrics.items()}
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def question_rows(evaluation: "Evaluation") -> pa.Table:
+    """The columns of `QUESTION_FEATURES`, and a column of answers a persona, int8: 0..2, -1 for none."""
+    columns = {name: evaluation.questions[name] for name in QUESTION_FEATURES}
+    for persona, answers in evaluation.references.items():
+        columns[f"{ANSWER_PREFIX}{persona}"] = pa.chunked_array([pa.array(np.asarray(answers), pa.int8())])
+    return pa.table(columns)
+
+
+def score_rows(evaluation: "Evaluation") -> pa.Table:
+    """The table of `SCORE_SCHEMA`, system by system, question by question, the order as written first."""
+    return pa.concat_tables([_rows_of(system, evaluation.questions) for system in evaluation.systems])
+
+
+def _rows_of(system: "SystemResult", questions: pa.Table) -> pa.Table:
+    scores = system.scores
+    count, orders, options = scores.by_order.shape
+    total = count * orders
+    rows = np.repeat(np.arange(count), orders)
+    hashes = scores.prompt_hashes
+    columns = [
+        pa.repeat(pa.scalar(scores.name), total),
+        questions["question_id"].combine_chunks().take(pa.array(rows)),
+        pa.array(np.tile(np.arange(orders, dtype=np.int8), count)),
+        _lists(scores.by_order.reshape(total, options)),
+        pa.nulls(total, SCORE_SCHEMA.field("logprobs").type)
+        if scores.logprobs is None
+        else _lists(scores.logprobs.reshape(total, options)),
+        pa.array(scores.answers.ravel(), pa.int8()),
+        pa.array(scores.statuses.ravel().tolist(), pa.string()),
+        pa.nulls(total, pa.string()) if hashes is None else pa.array(hashes.ravel().tolist(), pa.string()),
+        pa.repeat(pa.scalar(scores.facts.get("template_hash"), pa.string()), total),
+    ]
+    return pa.table(columns, schema=SCORE_SCHEMA)
+
+
+def _lists(values: NDArray[np.float64]) -> pa.Array:
+    """Rows of three as lists; null for a row with NaN."""
+    missing = np.isnan(values).any(axis=1)
+    offsets = pa.array(np.arange(0, values.size + 1, len(OPTION_LETTERS), dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()), mask=pa.array(missing))

@@ -1,0 +1,145 @@
+"""An evaluation as Markdown: tables for people, and what their numbers are in plain words."""
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fairpp_hf.evaluation.results_folder import status_counts
+from fairpp_hf.markdown import one_line, table
+from fairpp_hf.schema import STATUSES
+
+if TYPE_CHECKING:
+    from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
+
+_NONE = "none"
+
+_HEADLINE = (
+    ("agreement with target", "agreement/target"),
+    ("JS distance to target", "js_distance/target"),
+    ("per-question JS distance", "question_js_distance/target"),
+    ("margin", "js_distance/margin"),
+    ("worst group", "worst_group/target"),
+)
+"""Columns of the first table with the metric in each."""
+
+_COMPARED = ("agreement/target", "js_distance/target", "question_js_distance/target", "js_distance/margin")
+
+
+_METRICS = (
+    "Agreement: mean probability given to the target's own answer. JS distance: between the shares of A, B and C, natural "
+    "logarithm, 0 to 0.833; lower is closer, and it is blind to who answers what. Per-question JS distance: the mean over "
+    "questions, to the target's one answer, so that only a system that is certain and right has 0. Margin: distance to "
+    "the nearest other persona minus distance to the target; above 0 is closer to the target than to anyone else. Worst "
+    "group: the lowest agreement among the groups asked about."
+)
+_INTERVALS = (
+    "In brackets: 95% interval, bootstrap over (problem, group) clusters of questions. It does not cover the variation over "
+    "training seeds."
+)
+_BOTH_ORDERS = (
+    "Models saw each question in both orders of options A and B, and their probabilities are the mean of the two. Position "
+    "gap: probability of the option shown as A minus that of the option shown as B, over both orders, so that what they say "
+    "cancels; 0 is no bias. Same choice: share of questions with the same answer in both orders."
+)
+_ONE_ORDER = (
+    "Models saw the options in one order, as written, so that a preference for the place of A or B is in the numbers."
+)
+_DIFFERENCES = (
+    "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. p: "
+    "two-sided bootstrap test of no difference, one comparison at a time."
+)
+_REPLIES = (
+    "Replies: by question and order. Refused, invalid, empty, cut off and failed ones are counted and never made into an "
+    "answer; a question without a valid answer in each order is left out of the metrics (unanswered)."
+)
+
+
+def tables(evaluation: "Evaluation") -> str:
+    """The tables, best agreement first in each."""
+    systems = evaluation.best_first()
+    parts = [_headline(systems), *_position_bias(systems), *_comparisons(evaluation), _statuses(systems)]
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(evaluation: "Evaluation") -> str:
+    """What the numbers are."""
+    paragraphs = [
+        f"Target: {evaluation.target}; {len(evaluation.questions):,} {evaluation.kind} ({evaluation.division}); answers of "
+        f"the personas: {one_line(evaluation.reference)}.",
+        _METRICS,
+        _INTERVALS,
+        _BOTH_ORDERS if evaluation.orders == 2 else _ONE_ORDER,
+    ]
+    if evaluation.comparisons:
+        paragraphs.append(_DIFFERENCES)
+    return "\n".join(textwrap.fill(paragraph, 120) for paragraph in [*paragraphs, _REPLIES]) + "\n"
+
+
+def _headline(systems: "list[SystemResult]") -> str:
+    rows = [
+        [
+            system.name,
+            *(_with_interval(system, metric) for _, metric in _HEADLINE),
+            _text(system.metrics.get("nearest_other")),
+            _share(system.metrics.get("unanswered")),
+        ]
+        for system in systems
+    ]
+    return table(["system", *(head for head, _ in _HEADLINE), "nearest other", "unanswered"], rows)
+
+
+def _position_bias(systems: "list[SystemResult]") -> list[str]:
+    rows = []
+    for system in systems:
+        if (bias := system.position_bias) is not None:
+            interval = "" if bias.interval is None else f" [{bias.interval.low:+.3f}, {bias.interval.high:+.3f}]"
+            rows.append([system.name, f"{bias.gap:+.3f}{interval}", f"{bias.same_choice:.1%}"])
+    return [table(["system", "position gap", "same choice in both orders"], rows)] if rows else []
+
+
+def _comparisons(evaluation: "Evaluation") -> list[str]:
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
+    for comparison in evaluation.comparisons:
+        pairs.setdefault((comparison.first, comparison.second), {})[comparison.metric] = comparison.result
+    if not pairs:
+        return []
+    heads = {metric: head for head, metric in _HEADLINE}
+    rows = [
+        [first, second, *(_difference(found, metric) for metric in _COMPARED)]
+        for (first, second), found in pairs.items()
+    ]
+    return [table(["system", "minus", *(heads[metric] for metric in _COMPARED)], rows, left=2)]
+
+
+def _difference(found: Mapping[str, Any], metric: str) -> str:
+    if metric not in found:
+        return _NONE
+    result = found[metric]
+    return f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}], p {_p_value(result.p_value)}"
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _statuses(systems: "list[SystemResult]") -> str:
+    counts = {system.name: status_counts(system) for system in systems}
+    shown = [status for status in STATUSES if status == "ok" or any(status in found for found in counts.values())]
+    rows = [[name, *(f"{found.get(status, 0):,}" for status in shown)] for name, found in counts.items()]
+    return table(["replies of", *shown], rows)
+
+
+def _with_interval(system: "SystemResult", metric: str) -> str:
+    value = system.metrics.get(metric)
+    if value is None:
+        return _NONE
+    interval = system.intervals.get(metric)
+    return f"{value:.3f}" + ("" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]")
+
+
+def _share(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.1%}"
+
+
+def _text(value: str | None) -> str:
+    return _NONE if value is None else value

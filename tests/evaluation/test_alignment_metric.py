@@ -1,0 +1,96 @@
+"""The module of Hugging Face's evaluate, loaded from its folder without the Hub."""
+
+import re
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+
+from fairpp_hf.evaluation import metric_path
+from fairpp_hf.evaluation.metrics import alignment_metrics
+
+PREDICTIONS = [0, 1, -1, 2]
+REFERENCES = [[0, 1], [1, 1], [0, -1], [1, 2]]
+COLUMNS = {"persona_0": [0, 1, 0, 1], "persona_1": [1, 1, -1, 2]}
+
+SHARE_OF_A = """
+import datasets
+import evaluate
+
+
+class ShareOfA(evaluate.Metric):
+    def _info(self):
+        answer = datasets.Value("int64")
+        features = datasets.Features({"predictions": answer, "references": datasets.List(answer)})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"share_of_a": sum(answer == 0 for answer in predictions) / len(predictions)}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left on the machine, and nothing there is read."""
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", tmp_path / "metrics")
+
+
+def test_it_computes_what_the_function_does() -> None:
+    metric = evaluate.load(metric_path())
+    assert metric.name == "alignment_metric"
+    assert metric.compute(predictions=PREDICTIONS, references=REFERENCES) == alignment_metrics(PREDICTIONS, COLUMNS)
+    assert all((metric.description, metric.citation, metric.inputs_description))
+
+
+def test_batches_and_single_questions_are_collected() -> None:
+    metric = evaluate.load(metric_path(), personas=["a", "b"], target="b")
+    metric.add_batch(predictions=PREDICTIONS[:2], references=REFERENCES[:2])
+    metric.add(prediction=PREDICTIONS[2], reference=REFERENCES[2])
+    metric.add_batch(predictions=PREDICTIONS[3:], references=REFERENCES[3:])
+    named = dict(zip("ab", COLUMNS.values(), strict=True))
+    assert metric.compute() == alignment_metrics(PREDICTIONS, named, target="b")
+
+
+def test_probabilities_a_single_persona_and_questions() -> None:
+    metric = evaluate.load(metric_path())
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 4)
+    answers = [0, 1, 2, -1]
+    names = ("topic", "problem", "group_type", "group")
+    questions = {name: ["x"] * 4 for name in names} | {
+        "dimension": [1, 1, 2, 2],
+        "form": ["criterion", "explanation"] * 2,
+    }
+    found = metric.compute(predictions=probabilities, references=answers, personas=["a"], questions=questions)
+    assert found == alignment_metrics(probabilities, {"a": answers}, questions=questions)
+    assert "forms_consistency" in found
+
+
+def test_it_combines_with_another_module(tmp_path: Path) -> None:
+    other = tmp_path / "share_of_a"
+    other.mkdir()
+    (other / "share_of_a.py").write_text(SHARE_OF_A)
+    both = evaluate.combine([metric_path(), str(other)])
+    expected = alignment_metrics(PREDICTIONS, COLUMNS) | {"share_of_a": 0.25}
+    assert both.compute(predictions=PREDICTIONS, references=REFERENCES) == expected
+    loaded = evaluate.combine([evaluate.load(metric_path(), target="persona_1"), evaluate.load(str(other))])
+    loaded.add_batch(predictions=PREDICTIONS, references=REFERENCES)
+    assert loaded.compute() == alignment_metrics(PREDICTIONS, COLUMNS, target="persona_1") | {"share_of_a": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("references", "personas", "message"),
+    [
+        (REFERENCES, ["a"], "personas must name each of the 2 columns of references once; got ['a']."),
+        (REFERENCES, ["a", "a"], "personas must name each of the 2 columns of references once; got ['a', 'a']."),
+        (
+            [[0, 1], [1], [0, 1], [1, 2]],
+            None,
+            "references must hold an answer of every persona for each question; got rows of [1, 2] answers. "
+            "Give -1 for an answer that is missing.",
+        ),
+    ],
+)
+def test_bad_references_are_refused(references: list, personas: list[str] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        evaluate.load(metric_path()).compute(predictions=PREDICTIONS, references=references, personas=personas)

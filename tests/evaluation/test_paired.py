@@ -1,0 +1,86 @@
+"""Comparisons of two systems on cases with known answers; `test_coverage.py` has the size of the test."""
+
+import re
+
+import numpy as np
+import pytest
+from survey_worlds import TARGET, Population
+
+from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.evaluation.paired import HEADLINES, paired_comparison
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return Population((TARGET, "backbone_conservatives", "progressive_activists"), every=4)
+
+
+def test_differences_are_those_of_the_metrics_and_change_sign_with_the_order(population: Population) -> None:
+    world = population.draw(population.probabilities[TARGET], 60, np.random.default_rng(0))
+    other = population.probabilities["progressive_activists"][world.rows]
+    given = world.references, TARGET, world.questions
+    compared = paired_comparison(world.predictions, other, *given)
+    ours, theirs = (alignment_metrics(system, *given) for system in (world.predictions, other))
+    assert tuple(compared) == HEADLINES
+    for name, comparison in compared.items():
+        assert comparison.difference == pytest.approx(ours[name] - theirs[name])
+        assert comparison.low < comparison.difference < comparison.high
+    # So different that no resample comes near: the least p-value of 1000 resamples.
+    assert compared["agreement/target"].p_value == 1 / 1001
+    assert compared["agreement/target"].low > 0
+    for name, back in paired_comparison(other, world.predictions, *given).items():
+        np.testing.assert_allclose(np.array(back[:3]) * -1, np.array(compared[name])[[0, 2, 1]])
+
+
+def test_a_system_does_not_differ_from_itself(population: Population) -> None:
+    world = population.draw(population.probabilities[TARGET], 30, np.random.default_rng(0))
+    for comparison in paired_comparison(world.predictions, world.predictions, *world[1:2], TARGET, world[2]).values():
+        assert comparison == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_the_interval_leaves_out_zero_where_the_p_value_is_small(population: Population) -> None:
+    model = population.blend({TARGET: 0.9, "backbone_conservatives": 0.1})
+    for seed in range(20):
+        world = population.draw(population.probabilities[TARGET], 40, np.random.default_rng(seed))
+        compared = paired_comparison(world.predictions, model[world.rows], world.references, TARGET, world.questions)
+        for comparison in compared.values():
+            assert (comparison.p_value < 0.049) <= (not comparison.low <= 0 <= comparison.high)
+            assert (comparison.p_value > 0.051) <= (comparison.low <= 0 <= comparison.high)
+
+
+def test_only_what_both_answered_counts(population: Population) -> None:
+    """The first leaves out odd rows, the second the first half: the rest is compared as if it were all."""
+    world = population.draw(population.probabilities[TARGET], 60, np.random.default_rng(0))
+    first, second = world.predictions.copy(), population.probabilities["backbone_conservatives"][world.rows]
+    first[1::2] = np.nan
+    second[:300] = np.nan
+    rows = np.arange(300, 600, 2)
+    whole = paired_comparison(first, second, world.references, TARGET, world.questions)
+    part = paired_comparison(
+        first[rows],
+        second[rows],
+        {persona: answers[rows] for persona, answers in world.references.items()},
+        TARGET,
+        world.questions.take(rows),
+    )
+    assert whole.keys() == part.keys()
+    for name, comparison in whole.items():
+        assert comparison.difference == pytest.approx(part[name].difference)
+
+
+def test_few_common_clusters_give_no_comparison(population: Population) -> None:
+    world = population.draw(population.probabilities[TARGET], 9, np.random.default_rng(0))
+    assert paired_comparison(world.predictions, world.predictions, world.references, TARGET, world.questions) == {}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([0], [0, 1], "second must answer the same questions as first; got 2 for 1."),
+        ([0, -1], [-1, 0], "first and second must share a question that both answered; got none."),
+        ([0, 4], [0, 0], "first must be in -1..2 (-1 for no valid answer); got 4 at row 1."),
+    ],
+)
+def test_bad_input_is_refused(first: list[int], second: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        paired_comparison(first, second, {"t": [0, 0], "x": [0, 0]}, "t", {})

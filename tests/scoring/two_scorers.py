@@ -1,0 +1,44 @@
+"""Run by `test_distributed` in two processes: the calls of one scorer, dealt to both."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from tiny_models import tiny_model, tiny_tokenizer
+
+from fairpp_hf.scoring import OptionScorer, SharedScorer, join_processes
+
+out = Path(sys.argv[1])
+process, count = join_processes()
+plain = OptionScorer(tiny_model(), tiny_tokenizer(), batch_size=2)
+scorer = SharedScorer(plain)
+if process:
+    served = []
+    score = plain.iterate_encoded
+
+    def watched(questions):
+        served.append(len(questions))
+        if any(tiny_tokenizer().decode(question.prompt).count("fail") for question in questions):
+            raise ValueError("this one cannot")
+        return score(questions)
+
+    plain.iterate_encoded = watched
+    scorer.serve()
+    np.save(out / "served.npy", served)
+else:
+    try:
+        from test_distributed import CHATS, OPTIONS
+
+        found = {"count": count, "logprobs": scorer.score(CHATS, OPTIONS).logprobs}
+        found["one"] = scorer.score(CHATS[:1], OPTIONS[:1]).logprobs
+        found["none"] = scorer.score([], []).logprobs
+        next(scorer.iterate(CHATS, OPTIONS))  # and left half-way
+        try:
+            scorer.score([[{"role": "user", "content": f"fail {number}"}] for number in range(3)], OPTIONS[:3])
+        except RuntimeError as error:
+            found["error"] = str(error)
+        found["after"] = scorer.score(CHATS, OPTIONS).logprobs
+        found["hash"] = scorer.template_hash
+        np.savez(out / "found.npz", **found)
+    finally:
+        scorer.close()
