@@ -11,7 +11,7 @@ from fairpp_hf.naming import nearest
 
 COMMANDS = (
     *("questions", "generate", "scenarios", "parse", "merge", "show", "quality"),
-    *("build", "weights", "export", "evaluate", "push", "demo"),
+    *("build", "weights", "export", "evaluate", "position", "report", "push", "demo"),
 )
 """In the order of the data. A command is imported when it is asked for, so that none slows down another."""
 

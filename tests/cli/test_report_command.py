@@ -1,0 +1,46 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from evaluated_folder import TARGET, small_evaluation, write_evaluated_folder
+
+from fairpp_hf.cli import main
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    evaluation = small_evaluation(40, ("plain model",), personas=(TARGET, "civic_pragmatists"), groups=("women",))
+    return write_evaluated_folder(tmp_path_factory.mktemp("evaluated"), evaluation, positions=False)
+
+
+def test_page_and_pictures_are_written_and_replaced(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(evaluated)]) == 0
+    # 3 of the systems, 2 radars, 4 heat maps, 2 of agreement, 2 for each of 2 personas and 3 systems, bias and statuses.
+    assert capsys.readouterr().out == f"{evaluated / 'report.html'}\n23 pictures in {evaluated / 'report'}\n"
+    page = (evaluated / "report.html").read_text("utf-8")
+    assert f"<code>fairpp position --out {evaluated} ...</code> adds them" in page
+    pictures = {path.name: path.read_bytes() for path in (evaluated / "report").iterdir()}
+    assert "radar-1-loyal-nationals.png" in pictures
+    assert all(data.startswith(b"\x89PNG") for data in pictures.values())
+    # What somebody else has put there stays; what this report has no more, goes.
+    (evaluated / "report" / "notes.png").write_bytes(b"mine")
+    page = page.replace('<figure id="figure-statuses"', '<figure id="figure-of-old"')
+    (evaluated / "report.html").write_text(page, "utf-8")
+    (evaluated / "report" / "of-old.png").write_bytes(b"old")
+    assert main(["report", str(evaluated)]) == 0
+    again = {path.name: path.read_bytes() for path in (evaluated / "report").iterdir()}
+    assert again == {**pictures, "notes.png": b"mine"}
+
+
+def test_a_folder_that_was_not_evaluated_is_refused(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        "fairpp report: the folder must be one that `fairpp evaluate --out` has written; got no results.json at "
+        f"{tmp_path}. Run `fairpp evaluate --out {tmp_path} ...` first.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+    shutil.copy(evaluated / "results.json", tmp_path)
+    assert main(["report", str(tmp_path)]) == 1
+    assert "got no questions.parquet" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""A small folder as `fairpp evaluate` and `fairpp position` write it, with systems made from arrays."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fairpp_hf.evaluation.baselines import as_scores, baselines
+from fairpp_hf.evaluation.evaluate import Evaluation, evaluate_systems
+from fairpp_hf.evaluation.model_scores import SystemScores
+from fairpp_hf.personas import load_personas
+from fairpp_hf.questions import load_questions, sample_questions
+from fairpp_hf.respondents.survey import all_survey_answers
+
+TARGET = "loyal_nationals"
+REGIONS = ("Europe", "North America", "East Asia", "Middle East")
+
+
+def small_evaluation(
+    questions: int = 120,
+    names: tuple[str, ...] = ("plain model", "aligned model"),
+    *,
+    personas: tuple[str, ...] = (TARGET, "civic_pragmatists", "backbone_conservatives"),
+    groups: tuple[str, ...] = ("men", "women", "muslim people"),
+    refusals: int = 6,
+) -> Evaluation:
+    """Models of these names, each nearer to the target than the one before, and the two baselines.
+
+    Args:
+        questions: number of questions.
+        names: of the models; the first has nothing to do with the target.
+        personas: their ids; all of the default set if empty.
+        groups: that the questions are about; all if empty.
+        refusals: questions that the first model refuses.
+    """
+    table = load_questions()
+    if groups:
+        table = table.filter(pc.is_in(table["group"], pa.array(groups)))
+    table = table.take(pa.array(sample_questions(table, questions)))
+    segments = load_personas()
+    found = all_survey_answers(table, segments)
+    answers = {persona: found[persona][0] for persona in personas or segments.ids}
+    shares = {persona.id: persona.share for persona in segments}
+    systems = [
+        model_scores(
+            name, found[TARGET][1], number / max(len(names) - 1, 1), seed=number, refusals=refusals * (number == 0)
+        )
+        for number, name in enumerate(names)
+    ]
+    if len(names) > 1:
+        systems[1].facts["before"] = names[0]
+    return evaluate_systems(
+        [*systems, *baselines(answers, shares, TARGET)],
+        table,
+        answers,
+        TARGET,
+        reference="survey:britains_choice_2020 (simulated)",
+        division="test split",
+        personas=segments,
+    )
+
+
+def model_scores(
+    name: str, target: NDArray[np.float64], nearness: float, *, seed: int, refusals: int = 0
+) -> SystemScores:
+    """Probabilities between those of somebody who favours A and the target's, in both orders, the first option favoured."""
+    rng = np.random.default_rng(seed)
+    own = rng.dirichlet((4, 2, 1), size=len(target))
+    one = (1 - nearness) * own + nearness * target
+    favour = rng.uniform(0, 0.2, size=(len(target), 1))
+    both = np.stack([one + favour * np.eye(3)[0], one + favour * np.eye(3)[1]], axis=1)
+    both /= both.sum(axis=2, keepdims=True)
+    both[:refusals] = np.nan
+    scores = as_scores(name, both, kind="model")
+    statuses = scores.statuses.astype("<U9")
+    statuses[:refusals] = "refusal"
+    facts = {
+        **scores.facts,
+        "respondent": f"transformers:{name} (simulated)",
+        "settings": {"model": name, "rule": "line"},
+        "template_hash": "5f" * 32,
+        "persona": None,
+        "region": REGIONS[seed % len(REGIONS)],
+        "before": None,
+    }
+    hashes = np.array([[f"{2 * row + order:064x}" for order in (0, 1)] for row in range(len(target))])
+    return scores._replace(facts=facts, prompt_hashes=hashes, statuses=statuses)
+
+
+def write_evaluated_folder(folder: Path, evaluation: Evaluation | None = None, *, positions: bool = True) -> Path:
+    """Write the files of an evaluation, and positions.json for its personas and models.
+
+    Args:
+        folder: where.
+        evaluation: `small_evaluation()` by default.
+        positions: whether there is a positions.json.
+    """
+    evaluation = evaluation or small_evaluation()
+    evaluation.write(folder)
+    if positions:
+        (folder / "positions.json").write_text(json.dumps(positions_of(evaluation)), "utf-8")
+    return folder
+
+
+def positions_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Points at made-up places: personas on a circle, models from its edge towards the target."""
+    points: list[dict[str, Any]] = []
+
+    def add(name: str, kind: str, place: NDArray[np.float64], radius: float, **more: Any) -> None:
+        angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+        ring = place + radius * np.stack([np.cos(angles), 0.6 * np.sin(angles)], axis=1)
+        point = {"xy": place.tolist(), "ellipse_95": ring.tolist()}
+        turned = {"xy": (-place).tolist(), "ellipse_95": (-ring).tolist()}
+        given = {"name": name, "kind": kind, "region": None, "before": None, **more}
+        points.append({**given, "pca": point, "ideal_point": turned})
+
+    angles = np.linspace(0, 2 * np.pi, len(evaluation.personas), endpoint=False)
+    circle = 0.5 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for persona, place in zip(evaluation.personas, circle, strict=True):
+        add(evaluation.names[persona], "persona", place, 0.03)
+    add("majority", "majority", circle.mean(axis=0) + 0.05, 0.02)
+    models = [system.scores for system in evaluation.systems if system.scores.facts["kind"] == "model"]
+    target = circle[evaluation.personas.index(evaluation.target)]
+    for number, scores in enumerate(models):
+        place = np.array([0.3, -0.4]) + (target - [0.3, -0.4]) * 0.8 * number / max(len(models) - 1, 1)
+        add(scores.name, "model", place, 0.04, region=scores.facts["region"], before=scores.facts["before"])
+    return {
+        "format": 1,
+        "questions": len(evaluation.questions),
+        "division": evaluation.division,
+        "reference": evaluation.reference,
+        "methods": {
+            "pca": {"explained_variance": [0.61, 0.22], "axes": ["egalitarian to libertarian", "law to moral"]},
+            "ideal_point": {"axes": []},
+        },
+        "points": points,
+    }
