@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     local = parser.add_argument_group("transformers")
     local.add_argument("--adapter", metavar="PATH", help="a PEFT adapter trained on the model")
-    local.add_argument("--batch-size", type=int, metavar="N", help="questions a forward pass (default: 8)")
+    local.add_argument("--batch-size", type=int, metavar="N", help="most questions a forward pass (default: what fits)")
     server = parser.add_argument_group(
         "openai", "The key is read from OPENAI_API_KEY; a server of your own needs none."
     )

@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     answerer.add_argument("--adapter", metavar="PATH", help="a PEFT adapter trained on the model (transformers)")
     answerer.add_argument(
-        "--batch-size", type=int, metavar="N", help="scenarios a forward pass (transformers, default: 8)"
+        "--batch-size", type=int, metavar="N", help="most scenarios a forward pass (transformers; default: what fits)"
     )
     add_money_arguments(parser)
     parser.add_argument(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.respondents.base import SIMULATED, Reply, Request
+from fairpp_hf.respondents.base import SIMULATED, Reply, Request, is_stopped
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ class TransformersRespondent:
                 [request.messages for _, request in chunk],
                 [request.options for _, request in chunk],
             )
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            # Once the user stops the run, the batch that is under way is finished, and the rest stays unasked.
+            while not is_stopped(requests) and (batch := await asyncio.to_thread(next, batches, None)) is not None:
                 rows, scores = batch
                 latency_s = (time.monotonic() - started) / len(rows)
                 for row, reply in zip(rows.tolist(), _replies(scores, latency_s), strict=True):

@@ -260,7 +260,8 @@ class OptionScorer:
 
     # -- forward -------------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    # Not inference mode: FSDP gathers weights on the way, which training then changes in place.
+    @torch.no_grad()
     def _logprobs(self, batch: Sequence[Question], system: str, start: tuple[int, ...] | None) -> NDArray[np.float64]:
         """Log-probabilities of the options of b questions, (b, options).
 

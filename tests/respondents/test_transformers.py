@@ -145,6 +145,20 @@ def test_replies_come_batch_by_batch() -> None:
     assert asyncio.run(first()) == list(range(249, 149, -1))
 
 
+def test_a_stopped_run_finishes_its_batch_and_begins_no_other() -> None:
+    class Stoppable(list[Request]):
+        stopped = False
+
+    async def stopped_after(replies: int) -> list[int]:
+        asked, found = Stoppable(requests(250)), []
+        async for index, _ in TransformersRespondent("m", scorer=FakeScorer()).answer(asked):
+            found.append(index)
+            asked.stopped = len(found) >= replies
+        return found
+
+    assert asyncio.run(stopped_after(130)) == list(range(249, 49, -1))
+
+
 def test_an_error_of_the_scorer_comes_through() -> None:
     class Broken(FakeScorer):
         def score(self, messages: Sequence[Any]) -> Scores:
