@@ -1,0 +1,225 @@
+"""`fairpp position`: models in the space of the personas, on two maps, with their uncertainty."""
+
+import argparse
+import logging
+import sys
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairpp_hf.cli.arguments import add_answers, add_heldout, load_answers_of
+from fairpp_hf.cli.money import add_money_arguments, batch_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fairpp_hf.evaluation.model_scores import SystemScores
+    from fairpp_hf.evaluation.models import ModelSpec
+    from fairpp_hf.evaluation.positioning import Respondent
+    from fairpp_hf.personas import PersonaSet
+
+SUMMARY = "place models among the personas, by principal components and ideal points"
+
+PAPER = "paper"
+_MAJORITY = "Majority vote"
+_MONEY = ("max_cost", "price", "prices", "batch", "batch_tokens")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = (
+        "The personas and their majority vote are the anchors; models are projected among them, each with the region that "
+        "holds its place in 95% of samples. Replies are kept in DIR/scores: in the DIR of `fairpp evaluate`, nothing is "
+        "scored twice, and the same command again continues where it stopped."
+    )
+    parser.add_argument(
+        "--models",
+        metavar="FILE",
+        help="YAML with the models to place: name, model, region, adapter, base_url, before, ...; "
+        f"or '{PAPER}' for the six of the paper",
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=[],
+        metavar="M",
+        help="names or paths of causal language models with a chat template; with --base-url, the server's names",
+    )
+    parser.add_argument(
+        "--adapter",
+        nargs="+",
+        default=[],
+        metavar="P",
+        help="names or paths of PEFT adapters trained on the one --model; an arrow leads from the model to each",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and positions")
+    add_answers(parser)
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
+    add_heldout(parser)
+    parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
+    parser.add_argument(
+        "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"
+    )
+    parser.add_argument(
+        "--base-url",
+        nargs="+",
+        metavar="U",
+        help="server of each --model, such as http://localhost:8000/v1; several share the load. The key is read from "
+        "OPENAI_API_KEY",
+    )
+    add_money_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything, then score each model, then place, write and print.
+
+    Returns:
+        0, or 128 + the signal that stopped the scoring.
+
+    Raises:
+        ValueError: the arguments do not fit together, the personas span no map, or two points have one name.
+        RuntimeError: another process writes to a run, a server refuses to go on, or --max-cost is reached.
+        OSError: a model or file cannot be found, or a file cannot be written.
+    """
+    _check_options(arguments)
+    from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.evaluation.evaluate import questions_to_score
+    from fairpp_hf.evaluation.model_scores import ApiOptions, is_main_process, score_models
+    from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
+    from fairpp_hf.evaluation.positioning.report import to_markdown, write_positions
+    from fairpp_hf.generation import RunInterrupted
+    from fairpp_hf.questions.heldout import heldout_labels
+
+    if not is_main_process():
+        logging.disable(logging.WARNING)  # process 0 says it
+    source, answers = load_answers_of(arguments)
+    personas = source_personas(source, arguments.personas)
+    questions, references = questions_to_score(answers, arguments.split, arguments.limit)
+    check_anchors(references, questions)
+    models = _models(arguments)
+    anchors = _anchors(references, personas)
+    _check_names(models, anchors)
+    try:
+        scores = score_models(
+            models,
+            questions,
+            arguments.out,
+            personas=personas,
+            batch_size=arguments.batch_size,
+            swap=not arguments.one_order,
+            api=ApiOptions(price=arguments.price, price_file=arguments.prices, batch=batch_limits(arguments)),
+            max_cost=arguments.max_cost,
+        )
+    except RunInterrupted as interruption:
+        print(f"fairpp position: {interruption}", file=sys.stderr)
+        return 128 + interruption.signal_number
+    if not is_main_process():
+        return 0
+    division = f"{arguments.split} split"
+    if arguments.heldout is not None:
+        labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
+        division += f" with {arguments.heldout} held out of training: {labels}"
+    positions = position_respondents(
+        [*anchors, *_placed(models, scores)],
+        questions,
+        reference=", ".join(answers.respondents),
+        division=division,
+    )
+    written = write_positions(positions, arguments.out)
+    print(f"\n{to_markdown(positions)}")
+    if failed := sum(int((system.statuses == "failed").sum()) for system in scores):
+        print(f"{failed:,} requests failed and count as unanswered. The same command asks them again.")
+    print("Files:", *(f"  {file}" for file in written), sep="\n")
+    return 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if not arguments.models and not arguments.model:
+        raise ValueError(
+            f"A model must be given; got neither --models nor --model. Add --model NAME_OR_PATH, or --models {PAPER}."
+        )
+    if arguments.adapter and len(arguments.model) != 1:
+        raise ValueError(
+            f"--adapter must come with one --model; got {len(arguments.model)}. Give each adapter its model in a file, for "
+            "--models."
+        )
+    if arguments.adapter and arguments.base_url:
+        raise ValueError(
+            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url[0]}. Serve the "
+            "adapter under a name of its own, and give that as --model."
+        )
+    if arguments.base_url and not arguments.model:
+        raise ValueError("--base-url must come with --model; got --models alone. Write base_url into the file.")
+    for option in _MONEY:
+        given = getattr(arguments, option) is not None
+        if given and not arguments.base_url and arguments.models in (None, PAPER):
+            raise ValueError(
+                f"--{option.replace('_', '-')} must come with a model on a server; got no --base-url. Leave it out."
+            )
+    for option in ("limit", "batch_size"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
+
+
+def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
+    """The entries of --models, then each --model, then --model with each --adapter."""
+    from fairpp_hf.evaluation.models import ModelSpec, read_models
+
+    specs: list[ModelSpec] = []
+    if arguments.models == PAPER:
+        with as_file(files("fairpp_hf.evaluation.positioning") / "paper_models.yaml") as file:
+            specs += read_models(file)
+    elif arguments.models is not None:
+        specs += read_models(arguments.models)
+    urls = None if arguments.base_url is None else tuple(arguments.base_url)
+    specs += [ModelSpec(Path(model).name, model, base_url=urls) for model in arguments.model]
+    for adapter in arguments.adapter:
+        before = Path(arguments.model[0]).name
+        specs.append(ModelSpec(f"{before} + {Path(adapter).name}", arguments.model[0], adapter=adapter, before=before))
+    return specs
+
+
+def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "PersonaSet | None") -> "list[Respondent]":
+    """The personas, and their share-weighted majority vote."""
+    from fairpp_hf.evaluation.baselines import majority_vote
+    from fairpp_hf.evaluation.positioning import Respondent
+    from fairpp_hf.evaluation.probabilities import option_probabilities
+    from fairpp_hf.evaluation.styles import readable
+
+    known = {persona.id: persona for persona in personas or ()}
+    anchors = [
+        Respondent(known[name].name if name in known else readable(name), "persona", option_probabilities(column))
+        for name, column in references.items()
+    ]
+    shares = {name: known[name].share if name in known else None for name in references}
+    return [*anchors, Respondent(_MAJORITY, "majority", majority_vote(references, shares))]
+
+
+def _check_names(models: "Sequence[ModelSpec]", anchors: "Sequence[Respondent]") -> None:
+    """Check, before anything is scored, that no two points of the map have one name."""
+    from fairpp_hf.evaluation.models import check_names
+
+    check_names(models, "--models and --model")
+    taken = {anchor.name: anchor.kind for anchor in anchors}
+    for spec in models:
+        if spec.name in taken:
+            raise ValueError(
+                f"The name of a model must not be that of an anchor of the map; got {spec.name!r}, which is the "
+                f"{'majority vote' if taken[spec.name] == 'majority' else 'persona'}. Rename the model in the file."
+            )
+
+
+def _placed(models: "Sequence[ModelSpec]", scores: "Sequence[SystemScores]") -> "list[Respondent]":
+    from fairpp_hf.evaluation.positioning import Respondent
+
+    return [
+        Respondent(spec.name, "model", system.probabilities, spec.region, spec.before)
+        for spec, system in zip(models, scores, strict=True)
+    ]

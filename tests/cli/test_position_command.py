@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_models import save_tiny_model
+
+from fairpp_hf.cli import main
+from fairpp_hf.evaluation.models import read_models
+from fairpp_hf.evaluation.positioning.report import FILES
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from tiny_models import tiny_model
+
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(tiny_model(), lora).save_pretrained(tmp_path / "aligned")
+    return tmp_path / "aligned"
+
+
+def test_places_a_model_and_its_adapter_with_an_arrow(
+    tiny_model_path: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["position", "--model", str(tiny_model_path), "--adapter", str(adapter), "--out", str(out)]
+    assert main([*arguments, "--limit", "150", "--one-order"]) == 0
+    printed = capsys.readouterr().out
+    assert "# Positions among the personas" in printed
+    for name in FILES:
+        assert f"  {out / name}\n" in printed
+        assert (out / name).stat().st_size
+    tree = json.loads((out / "positions.json").read_text())
+    kinds = [point["kind"] for point in tree["points"]]
+    assert kinds == ["persona"] * 7 + ["majority", "model", "model"]
+    assert [point["name"] for point in tree["points"][-3:]] == ["Majority vote", "tiny-llama", "tiny-llama + aligned"]
+    assert tree["points"][-1]["before"] == "tiny-llama"
+    assert tree["points"][0]["name"] == "Progressive Activists"
+    assert (tree["questions"], tree["division"]) == (150, "test split")
+    assert tree["reference"] == "survey:britains_choice_2020 (simulated)"
+
+
+def test_a_models_file_gives_regions_and_the_second_call_scores_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    file = tmp_path / "models.yaml"
+    file.write_text(yaml.safe_dump({"models": [{"name": "here", "model": str(model), "region": "Atlantis"}]}))
+    arguments = ["position", "--models", str(file), "--out", str(tmp_path / "out"), "--limit", "150", "--one-order"]
+    assert main(arguments) == 0
+    first = (tmp_path / "out" / "positions.json").read_text()
+    assert json.loads(first)["points"][-1]["region"] == "Atlantis"
+    from fairpp_hf.scoring import OptionScorer
+
+    monkeypatch.setattr(OptionScorer, "iterate", lambda *_: pytest.fail("scored again"))
+    assert main(arguments) == 0
+    assert (tmp_path / "out" / "positions.json").read_text() == first
+
+
+def test_the_papers_six_models_have_regions() -> None:
+    from importlib.resources import as_file, files
+
+    with as_file(files("fairpp_hf.evaluation.positioning") / "paper_models.yaml") as file:
+        models = read_models(file)
+    assert len(models) == 6
+    assert {spec.region for spec in models} == {
+        *("Middle East", "North America", "South-East Asia", "Europe", "East Asia"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            "A model must be given; got neither --models nor --model. Add --model NAME_OR_PATH, or --models paper.",
+        ),
+        (
+            ["--model", "a", "b", "--adapter", "x"],
+            "--adapter must come with one --model; got 2. Give each adapter its model in a file, for --models.",
+        ),
+        (["--model", "a", "--limit", "0"], "--limit must be at least 1; got 0."),
+        (
+            ["--model", "a", "--max-cost", "1"],
+            "--max-cost must come with a model on a server; got no --base-url. Leave it out.",
+        ),
+        (
+            ["--model", "a", "--adapter", "x", "--base-url", "http://localhost:1/v1"],
+            "--adapter must come with a model that is loaded here; got --base-url http://localhost:1/v1. Serve the adapter "
+            "under a name of its own, and give that as --model.",
+        ),
+        (
+            ["--model", "x/a", "y/a"],
+            "The name of a model must be unique; got 'a' twice at --models and --model. Rename one.",
+        ),
+        (
+            ["--model", "Loyal Nationals"],
+            "The name of a model must not be that of an anchor of the map; got 'Loyal Nationals', which is the persona. "
+            "Rename the model in the file.",
+        ),
+        (
+            ["--model", "a", "--limit", "5"],
+            "The questions must be on at least 10 (problem, group) pairs; got 5. The uncertainty of a place is measured "
+            "over them. Raise --limit.",
+        ),
+    ],
+)
+def test_what_cannot_be_placed_is_refused_before_anything_is_scored(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit = [] if "--limit" in arguments else ["--limit", "60"]
+    assert main(["position", "--out", str(tmp_path / "out"), *arguments, *limit]) == 1
+    assert capsys.readouterr().err == f"fairpp position: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["position", "--model", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--limit", "60"]
+    assert main(arguments) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
