@@ -1,26 +1,31 @@
 """`fairpp evaluate`: where models stand among the personas, plain, role-playing and with adapters, beside baselines."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.arguments import add_answers, add_heldout
-from fairpp_hf.cli.money import add_money_arguments, batch_limits
+from fairpp_hf.cli.scoring import (
+    add_questions,
+    add_scoring,
+    be_quiet,
+    check_scoring,
+    division_of,
+    failures,
+    score,
+    stopped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.dataset.sources import AnswerSource
-    from fairpp_hf.evaluation.model_scores import ApiOptions
     from fairpp_hf.evaluation.models import ModelSpec
 
 SUMMARY = "score models and baselines on held-out questions against all personas"
 
 _PLAIN, _ROLE_PLAY = "plain", "role-play"
-_ONLY_FOR_SERVERS = (*("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens"),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,42 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--target", required=True, help="persona that the models are meant to match")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and results")
-    add_answers(parser)
+    add_questions(parser)
     parser.add_argument(
         "--scenarios", action="store_true", help="ask the scenarios of --answers, a run with some or 'published'"
     )
-    parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
-    add_heldout(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
     parser.add_argument("--no-role-play", action="store_true", help="leave out --model with the target's portrait")
-    parser.add_argument(
-        "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
-    )
-    local = parser.add_argument_group("models loaded here")
-    local.add_argument(
-        "--rule",
-        choices=("line", "letter"),
-        default="line",
-        help="score the whole option line or its letter alone (default: line)",
-    )
-    local.add_argument(
-        "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"
-    )
-    server = parser.add_argument_group(
-        "models on a server", "Asked in text. The key is read from OPENAI_API_KEY; a server of your own needs none."
-    )
-    server.add_argument(
-        "--base-url",
-        nargs="+",
-        metavar="U",
-        help="of each --model, such as http://localhost:8000/v1; several share the load",
-    )
-    server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
-    server.add_argument(
-        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
-    )
-    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
-    add_money_arguments(parser)
+    add_scoring(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,11 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
     from fairpp_hf.evaluation.figures import draw_evaluation
-    from fairpp_hf.evaluation.model_scores import is_main_process, score_models
+    from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
-        _be_quiet()
+        be_quiet()
     source, answers = _answers(arguments)
     personas = source_personas(source, arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
@@ -120,24 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
             "It has the portrait for role-play. Add --personas SET_OR_FILE, or --no-role-play."
         )
     try:
-        scores = score_models(
-            models,
-            questions,
-            arguments.out,
-            personas=personas,
-            rule=arguments.rule,
-            batch_size=arguments.batch_size,
-            swap=not arguments.one_order,
-            api=_api_options(arguments),
-            max_cost=arguments.max_cost,
-        )
+        scores = score(arguments, models, questions, personas)
     except RunInterrupted as interruption:
-        left = f"{interruption.summary.remaining:,} requests left in {interruption.summary.path}"
-        print(
-            f"fairpp evaluate: stopped with {left} and the models after it. Every reply is kept, and the same command "
-            "continues. No results were written.",
-            file=sys.stderr,
-        )
+        print(stopped("evaluate", interruption), file=sys.stderr)
         return 128 + interruption.signal_number
     if not is_main_process():
         return 0
@@ -148,57 +108,26 @@ def run(arguments: argparse.Namespace) -> int:
         references,
         arguments.target,
         reference=", ".join(answers.respondents),
-        division=_division(arguments),
+        division=division_of(arguments),
         kind="scenarios" if arguments.scenarios else "questions",
         personas=personas,
     )
     files = [*evaluation.write(arguments.out), draw_evaluation(evaluation, arguments.out / "results.png")]
     print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
-    if failed := sum(int((system.statuses == "failed").sum()) for system in scores):
-        print(f"{failed:,} requests failed and count as unanswered. The same command asks them again.")
+    print(failures(scores), end="")
     print("Files:", *(f"  {file}" for file in files), sep="\n")
     print(f"Next: fairpp position --out {arguments.out} ..., fairpp report {arguments.out}")
     return 0
 
 
-def _be_quiet() -> None:
-    """Leave warnings and progress bars to process 0."""
-    from transformers.utils.logging import disable_progress_bar
-
-    logging.disable(logging.WARNING)
-    disable_progress_bar()
-
-
 def _check_options(arguments: argparse.Namespace) -> None:
-    if arguments.adapter and len(arguments.model or ()) != 1:
-        raise ValueError(
-            f"--adapter must come with one --model; got {len(arguments.model or ())}. Give each adapter its model in a "
-            "file, for --models."
-        )
     for option in ("adapter", "base_url"):
         if getattr(arguments, option) and arguments.models is not None:
             raise ValueError(
                 f"--{option.replace('_', '-')} must come with --model; got --models {arguments.models}. Write it into the "
                 "file."
             )
-    if arguments.adapter and arguments.base_url:
-        raise ValueError(
-            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url[0]}. Serve the "
-            "adapter under a name of its own, and give that as --model."
-        )
-    for option in _ONLY_FOR_SERVERS:
-        if getattr(arguments, option) is not None and not arguments.base_url and arguments.models is None:
-            raise ValueError(
-                f"--{option.replace('_', '-')} must come with a model on a server; got no --base-url. Leave it out."
-            )
-    for option in ("limit", "batch_size"):
-        value = getattr(arguments, option)
-        if value is not None and value < 1:
-            raise ValueError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
-    if arguments.batch and len(arguments.base_url or ()) > 1:
-        raise ValueError(
-            f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
-        )
+    check_scoring(arguments, models_file=arguments.models is not None)
     if arguments.scenarios and arguments.split != "test":
         raise ValueError(f"--scenarios must come with --split test; got {arguments.split}. There are no others.")
 
@@ -242,21 +171,3 @@ def _models(arguments: argparse.Namespace) -> "Sequence[ModelSpec]":
         name = "adapter" if len(arguments.adapter) == 1 else Path(adapter).name
         specs.append(ModelSpec(name, arguments.model[0], adapter=adapter, before=_PLAIN))
     return specs
-
-
-def _api_options(arguments: argparse.Namespace) -> "ApiOptions":
-    from fairpp_hf.evaluation.model_scores import ApiOptions
-
-    names = {"concurrency": "concurrency", "max_tokens": "max_tokens", "timeout": "timeout_s"}
-    given = {ours: getattr(arguments, name) for name, ours in names.items() if getattr(arguments, name) is not None}
-    return ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments))
-
-
-def _division(arguments: argparse.Namespace) -> str:
-    from fairpp_hf.questions.heldout import heldout_labels
-
-    division = f"{arguments.split} split"
-    if arguments.heldout is not None:
-        labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
-        division += f" with {arguments.heldout} held out of training: {labels}"
-    return division

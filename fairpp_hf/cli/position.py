@@ -1,14 +1,22 @@
 """`fairpp position`: models in the space of the personas, on two maps, with their uncertainty."""
 
 import argparse
-import logging
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import add_answers, add_heldout, load_answers_of
-from fairpp_hf.cli.money import add_money_arguments, batch_limits
+from fairpp_hf.cli.arguments import load_answers_of
+from fairpp_hf.cli.scoring import (
+    add_questions,
+    add_scoring,
+    be_quiet,
+    check_scoring,
+    division_of,
+    failures,
+    score,
+    stopped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +33,6 @@ SUMMARY = "place models among the personas, by principal components and ideal po
 
 PAPER = "paper"
 _MAJORITY = "Majority vote"
-_MONEY = ("max_cost", "price", "prices", "batch", "batch_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,24 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names or paths of PEFT adapters trained on the one --model; an arrow leads from the model to each",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and positions")
-    add_answers(parser)
-    parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
-    add_heldout(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
-    parser.add_argument(
-        "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"
-    )
-    parser.add_argument(
-        "--base-url",
-        nargs="+",
-        metavar="U",
-        help="server of each --model, such as http://localhost:8000/v1; several share the load. The key is read from "
-        "OPENAI_API_KEY",
-    )
-    add_money_arguments(parser)
+    add_questions(parser)
+    add_scoring(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,14 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.evaluation.evaluate import questions_to_score
-    from fairpp_hf.evaluation.model_scores import ApiOptions, is_main_process, score_models
+    from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
     from fairpp_hf.evaluation.positioning.report import to_markdown, write_positions
     from fairpp_hf.generation import RunInterrupted
-    from fairpp_hf.questions.heldout import heldout_labels
 
     if not is_main_process():
-        logging.disable(logging.WARNING)  # process 0 says it
+        be_quiet()
     source, answers = load_answers_of(arguments)
     personas = source_personas(source, arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
@@ -106,35 +96,21 @@ def run(arguments: argparse.Namespace) -> int:
     anchors = _anchors(references, personas)
     _check_names(models, anchors)
     try:
-        scores = score_models(
-            models,
-            questions,
-            arguments.out,
-            personas=personas,
-            batch_size=arguments.batch_size,
-            swap=not arguments.one_order,
-            api=ApiOptions(price=arguments.price, price_file=arguments.prices, batch=batch_limits(arguments)),
-            max_cost=arguments.max_cost,
-        )
+        scores = score(arguments, models, questions, personas)
     except RunInterrupted as interruption:
-        print(f"fairpp position: {interruption}", file=sys.stderr)
+        print(stopped("position", interruption), file=sys.stderr)
         return 128 + interruption.signal_number
     if not is_main_process():
         return 0
-    division = f"{arguments.split} split"
-    if arguments.heldout is not None:
-        labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
-        division += f" with {arguments.heldout} held out of training: {labels}"
     positions = position_respondents(
         [*anchors, *_placed(models, scores)],
         questions,
         reference=", ".join(answers.respondents),
-        division=division,
+        division=division_of(arguments),
     )
     written = write_positions(positions, arguments.out)
     print(f"\n{to_markdown(positions)}")
-    if failed := sum(int((system.statuses == "failed").sum()) for system in scores):
-        print(f"{failed:,} requests failed and count as unanswered. The same command asks them again.")
+    print(failures(scores), end="")
     print("Files:", *(f"  {file}" for file in written), sep="\n")
     return 0
 
@@ -144,28 +120,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"A model must be given; got neither --models nor --model. Add --model NAME_OR_PATH, or --models {PAPER}."
         )
-    if arguments.adapter and len(arguments.model) != 1:
-        raise ValueError(
-            f"--adapter must come with one --model; got {len(arguments.model)}. Give each adapter its model in a file, for "
-            "--models."
-        )
-    if arguments.adapter and arguments.base_url:
-        raise ValueError(
-            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url[0]}. Serve the "
-            "adapter under a name of its own, and give that as --model."
-        )
-    if arguments.base_url and not arguments.model:
-        raise ValueError("--base-url must come with --model; got --models alone. Write base_url into the file.")
-    for option in _MONEY:
-        given = getattr(arguments, option) is not None
-        if given and not arguments.base_url and arguments.models in (None, PAPER):
-            raise ValueError(
-                f"--{option.replace('_', '-')} must come with a model on a server; got no --base-url. Leave it out."
-            )
-    for option in ("limit", "batch_size"):
-        value = getattr(arguments, option)
-        if value is not None and value < 1:
-            raise ValueError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
+    check_scoring(arguments, models_file=arguments.models not in (None, PAPER))
 
 
 def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":

@@ -1,0 +1,162 @@
+"""What `fairpp evaluate` and `fairpp position` share: whom they score, on which questions, and how."""
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+from fairpp_hf.cli.arguments import add_answers, add_heldout
+from fairpp_hf.cli.money import add_money_arguments, batch_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from fairpp_hf.evaluation.model_scores import SystemScores
+    from fairpp_hf.evaluation.models import ModelSpec
+    from fairpp_hf.generation import RunInterrupted
+    from fairpp_hf.personas import PersonaSet
+
+_OF_SERVERS = ("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens")
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """Add --answers and what goes with it, --split, --heldout and --limit."""
+    add_answers(parser)
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
+    add_heldout(parser)
+    parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add how models are asked: in which orders, loaded here or on a server, and for how much money."""
+    parser.add_argument(
+        "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
+    )
+    local = parser.add_argument_group("models loaded here")
+    local.add_argument(
+        "--rule",
+        choices=("line", "letter"),
+        default="line",
+        help="score the whole option line or its letter alone (default: line)",
+    )
+    local.add_argument(
+        "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"
+    )
+    server = parser.add_argument_group(
+        "models on a server", "Asked in text. The key is read from OPENAI_API_KEY; a server of your own needs none."
+    )
+    server.add_argument(
+        "--base-url",
+        nargs="+",
+        metavar="U",
+        help="of each --model, such as http://localhost:8000/v1; several share the load",
+    )
+    server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
+    server.add_argument(
+        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
+    )
+    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
+    add_money_arguments(parser)
+
+
+def check_scoring(arguments: argparse.Namespace, *, models_file: bool) -> None:
+    """Check what can be checked before anything is read.
+
+    Args:
+        arguments: those of `add_questions` and `add_scoring`, --model and --adapter.
+        models_file: whether a file of the user's says which models are scored, some of which may be on a server.
+
+    Raises:
+        ValueError: arguments do not fit together, or one is out of range.
+    """
+    if arguments.adapter and len(arguments.model or ()) != 1:
+        raise ValueError(
+            f"--adapter must come with one --model; got {len(arguments.model or ())}. Give each adapter its model in a "
+            "file, for --models."
+        )
+    if arguments.adapter and arguments.base_url:
+        raise ValueError(
+            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url[0]}. Serve the "
+            "adapter under a name of its own, and give that as --model."
+        )
+    if arguments.base_url and not arguments.model:
+        raise ValueError("--base-url must come with --model; got --models alone. Write base_url into the file.")
+    for option in _OF_SERVERS:
+        if getattr(arguments, option) is not None and not arguments.base_url and not models_file:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must come with a model on a server; got no --base-url. Leave it out."
+            )
+    for option in ("limit", "batch_size"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
+    if arguments.batch and len(arguments.base_url or ()) > 1:
+        raise ValueError(
+            f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
+        )
+
+
+def score(
+    arguments: argparse.Namespace,
+    models: "Sequence[ModelSpec]",
+    questions: "pa.Table",
+    personas: "PersonaSet | None",
+) -> "list[SystemScores]":
+    """`score_models` as the arguments ask for it.
+
+    Raises:
+        ValueError: see `score_models`.
+        OSError: see `score_models`.
+        RuntimeError: see `score_models`.
+        RunInterrupted: the user stopped; replies are kept.
+    """
+    from fairpp_hf.evaluation.model_scores import ApiOptions, score_models
+
+    names = {"concurrency": "concurrency", "max_tokens": "max_tokens", "timeout": "timeout_s"}
+    given = {ours: getattr(arguments, name) for name, ours in names.items() if getattr(arguments, name) is not None}
+    return score_models(
+        models,
+        questions,
+        arguments.out,
+        personas=personas,
+        rule=arguments.rule,
+        batch_size=arguments.batch_size,
+        swap=not arguments.one_order,
+        api=ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments)),
+        max_cost=arguments.max_cost,
+    )
+
+
+def be_quiet() -> None:
+    """Leave warnings and progress bars to process 0."""
+    from transformers.utils.logging import disable_progress_bar
+
+    logging.disable(logging.WARNING)
+    disable_progress_bar()
+
+
+def division_of(arguments: argparse.Namespace) -> str:
+    """Where the questions come from, in words."""
+    from fairpp_hf.questions.heldout import heldout_labels
+
+    division = f"{arguments.split} split"
+    if arguments.heldout is not None:
+        labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
+        division += f" with {arguments.heldout} held out of training: {labels}"
+    return division
+
+
+def failures(scores: "Sequence[SystemScores]") -> str:
+    """A line on the requests that failed; empty where none did."""
+    failed = sum(int((system.statuses == "failed").sum()) for system in scores)
+    return f"{failed:,} requests failed and count as unanswered. The same command asks them again.\n" if failed else ""
+
+
+def stopped(command: str, interruption: "RunInterrupted") -> str:
+    """What is said when the user stops the scoring."""
+    left = f"{interruption.summary.remaining:,} requests left in {interruption.summary.path}"
+    return (
+        f"fairpp {command}: stopped with {left} and the models after it. Every reply is kept, and the same command "
+        "continues. No results were written."
+    )
