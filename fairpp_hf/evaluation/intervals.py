@@ -15,9 +15,11 @@ seeds is none of it. Three kinds of metrics need three kinds of intervals:
   groups: from an interval of each number. The least of their lower ends is below the least number as often as the one
   end is; of the upper ends, those of all k numbers that may be the least are stretched to hold together (Bonferroni).
   The intervals hold at least their share, and more where many numbers are close. Those of a group's agreement are normal,
-  by Student's t; those of a difference of two distances combine the two distances' intervals (Zou and Donner 2008).
+  by Student's t; those of a difference of two distances are percentiles, or, where one of the two may be 0, combine the
+  two distances' intervals (Zou and Donner 2008).
 
-Every interval is widened, where need be, to hold the estimate.
+Every interval is widened, where need be, to hold the estimate. How often each held a known truth is in
+benchmarks/results/interval_coverage.json: 93% to 96% on average, and 99% and more for what is over groups.
 """
 
 from collections.abc import Callable, Mapping
@@ -174,7 +176,9 @@ def _is_informative(values: NDArray[np.float64]) -> bool:
 def _percentiles(values: NDArray[np.float64], level: float) -> Interval | None:
     if not _is_informative(values):
         return None
-    low, high = np.nanpercentile(values[1:], (50 * (1 - level), 50 * (1 + level)))
+    drawn = values[1:][np.isfinite(values[1:])]
+    # Of n resamples and the truth, each is as likely to be the k-th: rank (n + 1) p, and not (n - 1) p + 1.
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2), method="weibull")
     return Interval(float(low), float(high))
 
 
@@ -252,8 +256,8 @@ def _sizes_that_fit(
 
     def surplus(scale: float, share: float) -> float:
         ordered = drawn_at(scale)
-        # As `np.quantile` does, which would take longer than the rest.
-        return float(np.interp(share * (len(ordered) - 1), np.arange(len(ordered)), ordered)) - estimate
+        # As in `_percentiles`; `np.quantile` would take longer than all the rest.
+        return float(np.interp(share * (len(ordered) + 1), np.arange(1, len(ordered) + 1), ordered)) - estimate
 
     @cache
     def where_it_fits(share: float) -> float:
@@ -305,7 +309,7 @@ def _nearest_intervals(
             of_questions[place] = estimate, _percentiles(difference, level) or Interval(estimate, estimate)
     of_target = sized.pop(sums.target) if sums.target is not None else None
     nearest = {place: (one.centre, one.interval) for place, one in sized.items()}
-    margins = {place: _difference(one, of_target) for place, one in sized.items() if of_target is not None}
+    margins = {place: _difference(one, of_target, level) for place, one in sized.items() if of_target is not None}
 
     tail = (1 - level) / 2
 
@@ -324,16 +328,24 @@ def _nearest_intervals(
     return intervals
 
 
-def _difference(first: _Sized, second: _Sized) -> tuple[float, Interval]:
-    """The difference of two distances' centres, and its interval from theirs (Zou and Donner 2008, equation 11)."""
+def _difference(first: _Sized, second: _Sized, level: float) -> tuple[float, Interval]:
+    """The difference of two distances' centres, and its interval.
+
+    Far from 0, distances are smooth and so is their difference. Where one may be 0, resamples know neither its noise nor how
+    that goes with the other's: the intervals are combined as those of independent quantities (Zou and Donner 2008), or with
+    their correlation where that makes it wider.
+    """
+    difference = first.centre - second.centre
+    of_drawn = _percentiles(first.drawn - second.drawn, level)
+    if min(first.interval.low, second.interval.low) > 0 and of_drawn is not None:
+        return difference, of_drawn
     finite = np.isfinite(first.drawn[1:]) & np.isfinite(second.drawn[1:])
     drawn = np.stack([first.drawn[1:][finite], second.drawn[1:][finite]])
     correlation = float(np.asarray(np.corrcoef(drawn))[0, 1]) if (np.ptp(drawn, axis=1) > 0).all() else 0.0
 
     def reach(of_first: float, of_second: float) -> float:
-        return float(np.sqrt(max(of_first**2 + of_second**2 - 2 * correlation * of_first * of_second, 0.0)))
+        return float(np.sqrt(of_first**2 + of_second**2 - 2 * min(correlation, 0) * of_first * of_second))
 
-    difference = first.centre - second.centre
     low = difference - reach(first.centre - first.interval.low, second.interval.high - second.centre)
     high = difference + reach(first.interval.high - first.centre, second.centre - second.interval.low)
     return difference, Interval(low, high)

@@ -98,5 +98,5 @@ def _compared(differences: NDArray[np.float64], level: float) -> Comparison:
     off = np.abs(drawn[np.isfinite(drawn)] - difference)
     # Rounding must not make a difference of two equal systems larger than itself.
     p_value = (1 + np.count_nonzero(off >= abs(difference) - 1e-12)) / (1 + len(off))
-    reach = float(np.quantile(off, level))
+    reach = float(np.quantile(off, level, method="weibull"))
     return Comparison(float(difference), float(difference - reach), float(difference + reach), float(p_value))
