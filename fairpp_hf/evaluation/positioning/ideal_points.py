@@ -50,6 +50,7 @@ def fit_spatial_model(counts: _Floats, start: SpatialModel | None = None, *, tol
         tolerance: relative gain of the objective below which a step is the last.
     """
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     shares = _shares(counts)
     first = _first_guess(shares) if start is None else start
@@ -64,13 +65,15 @@ def fit_spatial_model(counts: _Floats, start: SpatialModel | None = None, *, tol
         value, gradient = _loss(unpack(values), shares)
         return value, _flat(gradient)
 
-    result = minimize(
-        loss,
-        _flat(first),
-        jac=True,
-        method="L-BFGS-B",
-        options={"ftol": tolerance, "gtol": tolerance**0.625, "maxiter": 2000},
-    )
+    # The solver calls BLAS on a hundred numbers at a time: its threads take ten times as long to wake as to work.
+    with threadpool_limits(1, user_api="blas"):
+        result = minimize(
+            loss,
+            _flat(first),
+            jac=True,
+            method="L-BFGS-B",
+            options={"ftol": tolerance, "gtol": tolerance**0.625, "maxiter": 2000},
+        )
     return unpack(result.x)
 
 
