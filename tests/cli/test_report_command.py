@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,26 +11,30 @@ from fairpp_hf.cli import main
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = small_evaluation(40, ("plain model",), personas=(TARGET, "civic_pragmatists"), groups=("women",))
-    return write_evaluated_folder(tmp_path_factory.mktemp("evaluated"), evaluation, positions=False)
+    alone = replace(evaluation, systems=evaluation.systems[:1], comparisons=())
+    return write_evaluated_folder(tmp_path_factory.mktemp("evaluated"), alone, positions=False)
 
 
 def test_page_and_pictures_are_written_and_replaced(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # What somebody else has put there stays; what an earlier report had and this one has not, goes.
+    (evaluated / "report").mkdir()
+    (evaluated / "report" / "notes.png").write_bytes(b"mine")
+    (evaluated / "report" / "of-old.png").write_bytes(b"old")
+    (evaluated / "report.html").write_text('<figure id="figure-of-old">', "utf-8")
     assert main(["report", str(evaluated)]) == 0
-    # 3 of the systems, 2 radars, 4 heat maps, 2 of agreement, 2 for each of 2 personas and 3 systems, bias and statuses.
-    assert capsys.readouterr().out == f"{evaluated / 'report.html'}\n23 pictures in {evaluated / 'report'}\n"
+    # 3 of the model, 2 radars, 2 heat maps, 2 of agreement, 2 for each of 2 personas and the model, bias and statuses.
+    said = capsys.readouterr()
+    assert said.out == f"{evaluated / 'report.html'}\n17 pictures in {evaluated / 'report'}\n"
+    assert "Drawing: 100%" in said.err
+    assert "17/17" in said.err
     page = (evaluated / "report.html").read_text("utf-8")
     assert f"<code>fairpp position --out {evaluated} ...</code> adds them" in page
+    assert "<!-- drawing" not in page
     pictures = {path.name: path.read_bytes() for path in (evaluated / "report").iterdir()}
+    assert pictures.pop("notes.png") == b"mine"
+    assert len(pictures) == 17
     assert "radar-1-loyal-nationals.png" in pictures
     assert all(data.startswith(b"\x89PNG") for data in pictures.values())
-    # What somebody else has put there stays; what this report has no more, goes.
-    (evaluated / "report" / "notes.png").write_bytes(b"mine")
-    page = page.replace('<figure id="figure-statuses"', '<figure id="figure-of-old"')
-    (evaluated / "report.html").write_text(page, "utf-8")
-    (evaluated / "report" / "of-old.png").write_bytes(b"old")
-    assert main(["report", str(evaluated)]) == 0
-    again = {path.name: path.read_bytes() for path in (evaluated / "report").iterdir()}
-    assert again == {**pictures, "notes.png": b"mine"}
 
 
 def test_a_folder_that_was_not_evaluated_is_refused(

@@ -1,5 +1,6 @@
 """How many of the others agree with the target, and how systems do where few or many do."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fairpp_hf.evaluation.report.charts import Chart, Labeller, percent, say_left
@@ -98,7 +99,7 @@ def agreeing_charts(evaluated: Evaluated, labels: Labeller, found: Agreeing) -> 
         f"Bars: of {total:,} questions, "
         + ", ".join(f"{questions:,} with {others}" for others, questions in enumerate(found.questions.tolist()))
         + f" of the {bins - 1} others on the side of {target}.",
-        drawn("agreeing", (WIDTH, 2.75), paint_counts),
+        partial(drawn, "agreeing", (WIDTH, 2.75), paint_counts),
         ("others that agree", "questions"),
         rows,
         notes=(f"{total:,} questions. Where few agree, an answer tells {target} from the rest.{left_out}",),
@@ -114,7 +115,7 @@ def agreeing_charts(evaluated: Evaluated, labels: Labeller, found: Agreeing) -> 
             for system, values in zip(evaluated.systems, found.agreement, strict=True)
         )
         + ".",
-        drawn("agreeing-systems", size, paint_agreement),
+        partial(drawn, "agreeing-systems", size, paint_agreement),
         ("others that agree", *map(str, range(bins))),
         [[system.name, *map(percent, row)] for system, row in zip(evaluated.systems, found.agreement, strict=True)],
         notes=("Agreement on the right is easy, since everybody says the same; on the left it has to be learnt.",),

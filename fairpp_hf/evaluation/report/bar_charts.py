@@ -1,5 +1,6 @@
 """Stacked bars: shares of A, B and C by label, and how replies came out."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,7 +83,7 @@ def share_chart(
         key,
         title,
         f"Stacked bars of {name}, {title.lower()}.{extremes}",
-        drawn(key, size, paint),
+        partial(drawn, key, size, paint),
         ("", "A", "B", "C", "answered"),
         rows,
         shown_by=shown_by,
@@ -167,7 +168,7 @@ def status_chart(evaluated: Evaluated, labels: Labeller) -> Chart:
         "statuses",
         "How replies came out",
         f"Stacked bars: {said}.",
-        drawn("statuses", size, paint),
+        partial(drawn, "statuses", size, paint),
         ("system", *statuses),
         table,
     )

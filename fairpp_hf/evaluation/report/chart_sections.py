@@ -1,9 +1,12 @@
 """The sections of charts: the map, the personas, distances, agreement, shares, position bias and statuses."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from fairpp_hf.evaluation.report.agreeing import agreeing_charts
 from fairpp_hf.evaluation.report.bar_charts import share_chart, status_chart
 from fairpp_hf.evaluation.report.charts import Labeller, heat_map, interval_chart, key_of, percent
-from fairpp_hf.evaluation.report.folder import Evaluated
+from fairpp_hf.evaluation.report.folder import METHODS, Evaluated
 from fairpp_hf.evaluation.report.markup import (
     Section,
     controls,
@@ -17,7 +20,7 @@ from fairpp_hf.evaluation.report.markup import (
     text,
 )
 from fairpp_hf.evaluation.report.numbers import Labels, agreeing_others, distance_matrix, labels_of, shares_by
-from fairpp_hf.evaluation.report.position_map import METHODS, position_chart
+from fairpp_hf.evaluation.report.position_map import position_chart
 from fairpp_hf.evaluation.report.radar import radar_chart
 from fairpp_hf.schema import OPTION_LETTERS
 
@@ -52,9 +55,37 @@ def map_section(evaluated: Evaluated) -> Section:
             + (f", with the answers of {name(reference)}" if reference else "")
             + ". Near together: alike in their answers."
         ),
+        _differs(evaluated, positions),
         controls(chooser) if len(methods) > 1 else "",
         grid(figure(chart, wide=True) for chart in charts),
         charts=charts,
+    )
+
+
+def _differs(evaluated: Evaluated, positions: Mapping[str, Any]) -> str:
+    """A warning where the map was made of something else than the rest of the page."""
+    both = (
+        ("Questions", f"{positions['questions']:,}", f"{len(evaluated.questions):,}"),
+        ("Division", positions.get("division"), evaluated.division),
+        ("Answers of the personas", positions.get("reference"), evaluated.reference),
+    )
+    said = [
+        f"{what}: {name(of_map)}, elsewhere {name(of_page)}"
+        for what, of_map, of_page in both
+        if of_map not in (None, of_page)
+    ]
+    known = {*evaluated.personas, *map(evaluated.name, evaluated.personas)}
+    others = [
+        point["name"] for point in positions["points"] if point["kind"] == "persona" and point["name"] not in known
+    ]
+    if others:
+        said.append(f"Personas that are nowhere else: {', '.join(map(name, others))}")
+    if not said:
+        return ""
+    how = f"fairpp position --out {evaluated.path}"
+    return (
+        f'<p class="notice">The map was not made of what the rest of this page is about. {". ".join(said)}. '
+        f"<code>{text(how)}</code> with the options of <code>fairpp evaluate</code> makes it again.</p>"
     )
 
 
@@ -75,7 +106,7 @@ def radar_section(evaluated: Evaluated, labels: Labeller) -> Section:
             f"{name(evaluated.systems[best].name)} unless another is chosen."
         ),
         controls(select("system shown over the personas", {"data-shows": "overlay"}, options, str(best))),
-        grid((figure(chart) for chart in charts), small=True),
+        grid((figure(chart) for chart in charts), kind="thirds"),
         f"<details><summary>Numbers of the systems</summary>{_by_dimension(evaluated, dimensions)}</details>",
         charts=charts,
     )
@@ -206,7 +237,8 @@ def asking_section(evaluated: Evaluated, labels: Labeller) -> Section:
         said = paragraph(
             "Each question was asked in both orders of its options. Position bias: probability of the option shown as A "
             "minus that of the option shown as B, mean over both orders, in which what the options say cancels; 0 is none. "
-            "It is averaged out of all other numbers here."
+            "The mean of both orders favours neither pole; a system that goes by the place alone gets half of A and half of "
+            "B."
         )
         charts.append(
             interval_chart(

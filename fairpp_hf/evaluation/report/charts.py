@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,8 @@ class Chart:
     title: str
     alt: str
     """What it shows, in a sentence or two with the main numbers."""
-    drawing: Drawing
+    draw: Callable[[], Drawing]
+    """Takes most of the time, and is asked for once."""
     heads: tuple[str, ...]
     """Of the table of numbers."""
     rows: list[list[str]]
@@ -93,7 +95,7 @@ def interval_chart(
     zero: bool = True,
     what: str,
 ) -> Chart:
-    """A row a system: its value as a marker, its 95% interval as a line.
+    """A row a system, but for baselines without a value: the value as a marker, its 95% interval as a line.
 
     Args:
         key: of the chart.
@@ -105,47 +107,51 @@ def interval_chart(
         zero: whether 0 is on the axis in any case.
         what: heading of the numbers.
     """
-    found = [of(system) for system in evaluated.systems]
-    ends = [end for value, interval in found if value is not None for end in (value, *(interval or ()))]
+    found = [
+        (place, system, *of(system))
+        for place, system in enumerate(evaluated.systems)
+        # That a baseline was not asked for something says nothing about it.
+        if not (system.is_baseline and of(system)[0] is None)
+    ]
+    ends = [end for _, _, value, interval in found if value is not None for end in (value, *(interval or ()))]
     low, high = min([*ends, *([0.0] * zero)], default=0.0), max([*ends, *([0.0] * zero)], default=1.0)
     span = (high - low) or 1.0
     low, high = low - 0.06 * span, high + 0.06 * span
     rows = len(found)
-    step, left = 0.4, 1.75
-    size = (WIDTH, 0.55 + step * rows)
+    step, left = 0.4, 1.7
+    # Three of them stand in a row: the narrower, the larger are the letters.
+    width = 4.1
+    size = (width, 0.55 + step * rows)
 
     def paint(figure: "Figure") -> tuple[Marks, list["Artist"]]:
-        axes = panel(figure, (left, 0.45, WIDTH - left - 0.25, step * rows), (low, high), (rows - 0.5, -0.5))
+        axes = panel(figure, (left, 0.45, width - left - 0.25, step * rows), (low, high), (rows - 0.5, -0.5))
         _grid(axes, low, high, rows)
         marks: Marks = {}
-        for row, ((value, interval), label) in enumerate(zip(found, labels.systems, strict=True)):
-            say_left(axes, low, row, in_lines(label, 22))
+        for row, (place, system, value, interval) in enumerate(found):
+            say_left(axes, low, row, in_lines(labels.systems[place], 22))
             if value is None:
                 bar(axes, low, row, high - low, 0.5, PAPER)
                 say(axes, low, row, " not measured", size=8.5, color=MUTED, ha="left")
                 continue
-            color, marker = style_of(row)
+            color, marker = style_of(place)
             if interval is not None:
                 axes.plot(interval, [row, row], color=INK, linewidth=1.6, clip_on=False, solid_capstyle="round")
             point = axes.plot(
                 [value], [row], marker=marker, color=color, markersize=8, markeredgecolor=INK, markeredgewidth=0.8
             )[0]
             point.set(gid=f"point{row}", clip_on=False)
-            marks[f"point{row}"] = {"data-tip": f"{evaluated.systems[row].name}: {_with(value, interval)}"}
+            marks[f"point{row}"] = {"data-tip": f"{system.name}: {_with(value, interval)}"}
             say(axes, value, row - 0.2, number(value), size=8.5, va="bottom")
-        say(axes, (low + high) / 2, rows - 0.5 + 0.27 / step, axis, size=8.5, color=MUTED, va="top")
+        say(axes, high, rows - 0.5 + 0.27 / step, axis, size=8.5, color=MUTED, va="top", ha="right")
         return marks, []
 
     table = [
         [system.name, number(value), *(map(number, interval) if interval else ("none", "none"))]
-        for system, (value, interval) in zip(evaluated.systems, found, strict=True)
+        for _, system, value, interval in found
     ]
-    said = "; ".join(
-        f"{system.name} {_with(value, interval)}"
-        for system, (value, interval) in zip(evaluated.systems, found, strict=True)
-    )
+    said = "; ".join(f"{system.name} {_with(value, interval)}" for _, system, value, interval in found)
     return Chart(
-        key, title, f"{title}: {said}.", drawn(key, size, paint), ("system", what, "95% from", "95% to"), table
+        key, title, f"{title}: {said}.", partial(drawn, key, size, paint), ("system", what, "95% from", "95% to"), table
     )
 
 
@@ -251,7 +257,7 @@ def heat_map(
         key,
         title,
         f"Heat map, {measure}.{said}",
-        drawn(key, size, paint),
+        partial(drawn, key, size, paint),
         ("", *(marks_of[column] for column in columns)),
         table,
         shown_by=shown_by,

@@ -6,13 +6,11 @@ A figure is at most 4.6 inches wide, so that its letters can be read on a phone.
 import re
 import textwrap
 from collections.abc import Callable
-from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from xml.etree import ElementTree
 
-from fairpp_hf.evaluation.styles import STYLES
-from fairpp_hf.markdown import one_line
+from fairpp_hf.evaluation.styles import STYLES, drawable, drawing_settings  # noqa: F401 - one place for all that draws
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -53,25 +51,19 @@ def drawn(key: str, size: tuple[float, float], paint: Callable[["Figure"], tuple
         size: width and height, inches.
         paint: draws into the figure; gives the marks, and what is left out of the PNG, where no control could show it.
     """
-    import matplotlib
-
     # The object interface, and not pyplot: no window system, no figures left open.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "text.parse_math": False,  # a $ in somebody's name is no formula
-                "text.color": INK,
-                "font.size": 9,
-                "svg.fonttype": "none",
-                "svg.hashsalt": key,
-                "hatch.linewidth": 0.6,
-                "lines.solid_capstyle": "butt",
-            }
-        )
+    settings = {
+        "text.color": INK,
+        "font.size": 9,
+        "svg.fonttype": "none",
+        "svg.hashsalt": key,
+        "hatch.linewidth": 0.6,
+        "lines.solid_capstyle": "butt",
+    }
+    with drawing_settings(settings):
         figure = Figure(figsize=size, dpi=150)
         FigureCanvasAgg(figure)
         marks, only_on_the_page = paint(figure)
@@ -156,21 +148,6 @@ def style_of(number: int) -> tuple[str, str]:
     """Colour and marker of the system with this number; beyond the colours, each comes again with another marker."""
     color, _ = STYLES[(number + 1) % len(STYLES)]
     return color, MARKERS[(number + 1 + number // len(STYLES)) % len(MARKERS)]
-
-
-def drawable(text: str) -> str:
-    """The text in one line; empty where the figures' font lacks a character of it, for which it would draw a box."""
-    line = one_line(text)
-    return line if all(ord(letter) in _characters() for letter in line) else ""
-
-
-@cache
-def _characters() -> frozenset[int]:
-    """Code points of the font of the figures, which comes with matplotlib."""
-    from matplotlib import get_data_path
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())
 
 
 def in_lines(text: str, width: int, lines: int = 2) -> str:

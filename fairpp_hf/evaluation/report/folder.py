@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fairpp_hf.evaluation.evaluate import by_agreement
 from fairpp_hf.evaluation.probabilities import option_probabilities
-from fairpp_hf.evaluation.results_folder import ANSWER_PREFIX, FORMAT, QUESTIONS, RESULTS, SCORES
+from fairpp_hf.evaluation.results_folder import ANSWER_PREFIX, FORMAT, QUESTIONS, RESULTS, SCORE_SCHEMA, SCORES
+from fairpp_hf.markdown import one_line
 from fairpp_hf.naming import check_name
-from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES
 
 POSITIONS = "positions.json"
 POSITIONS_FORMAT = 1
-_AGAIN = "Run `fairpp evaluate` into this folder again"
+METHODS = {"pca": "Principal components", "ideal_point": "Ideal points"}
+"""Of the map: key in positions.json, and title."""
+POINT_KINDS = ("persona", "majority", "model")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ class System:
     prompts_hash: str | None
     """SHA-256 over the sorted hashes of the prompts, to compare two evaluations at a glance."""
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a rule to compare with, such as a majority vote, and no model that was asked."""
+        return self.facts.get("kind") == "baseline"
+
     def interval(self, metric: str) -> tuple[float, float] | None:
         """The 95% interval of a metric, where there is one."""
         bounds = self.intervals.get(metric)
@@ -74,6 +84,8 @@ class Evaluated:
     division: str
     reference: str
     orders: int
+    version: str | None
+    """Of the package that computed the numbers, where the folder says it."""
     answers: Mapping[str, NDArray[np.int8]]
     """Persona id to its answers, (n,), 0..2 or -1."""
     systems: tuple[System, ...]
@@ -91,10 +103,15 @@ class Evaluated:
         return {persona: option_probabilities(column) for persona, column in self.answers.items()}
 
     @cached_property
+    def models(self) -> tuple[System, ...]:
+        """The systems that are no baselines; all where there is nothing but baselines."""
+        return tuple(system for system in self.systems if not system.is_baseline) or self.systems
+
+    @cached_property
     def best(self) -> int:
-        """Number of the system that agrees most with the target, which the page shows first."""
-        agreement = [system.metrics.get("agreement/target") for system in self.systems]
-        return int(np.argmax([-1.0 if value is None else value for value in agreement]))
+        """Number of the model that agrees most with the target, which the page shows first."""
+        models = [number for number, system in enumerate(self.systems) if system in self.models]
+        return min(models, key=lambda number: by_agreement(self.systems[number].metrics))
 
 
 def read_evaluated(folder: Path) -> Evaluated:
@@ -115,95 +132,223 @@ def read_evaluated(folder: Path) -> Evaluated:
             )
     where = folder / RESULTS
     results = _read_json(where, FORMAT)
-    personas = tuple(_field(results, "personas", list, where))
-    target = check_name(f"the target of {where}", _field(results, "target", str, where), personas)
+    _check_digest(results, folder / SCORES)
     of_systems = _field(results, "systems", dict, where)
     if not of_systems:
-        raise ValueError(f"{where} must hold a system; got none. {_AGAIN}.")
+        raise ValueError(f"{where} must hold a system; got none. {_again(where)}.")
+    personas = _texts(results, "personas", where)
+    target = check_name(f"the target of {where}", _field(results, "target", str, where), personas)
     questions, answers = _read_questions(folder / QUESTIONS, personas)
+    if (count := _field(results, "questions", int, where)) != len(questions):
+        raise _damaged("questions", f"be the {len(questions):,} of {QUESTIONS}", count, where)
     return Evaluated(
         path=folder,
         target=target,
         personas=personas,
-        names=_field(results, "names", dict, where),
-        shares=_field(results, "shares", dict, where),
+        names=_mapping(results, "names", (str,), where),
+        shares=_mapping(results, "shares", _NUMBER, where),
         questions=questions,
         scenarios=_field(results, "kind", str, where) == "scenarios",
         division=_field(results, "division", str, where),
         reference=_field(results, "reference", str, where),
         orders=_field(results, "orders", int, where),
+        version=_field(results, "version", (str, NoneType), where),
         answers=answers,
         systems=_read_systems(folder / SCORES, of_systems, questions, where),
-        comparisons=tuple(_field(results, "comparisons", list, where)),
+        comparisons=_read_comparisons(results, where),
         positions=_read_positions(folder / POSITIONS),
     )
+
+
+def _check_digest(results: Mapping[str, Any], file: Path) -> None:
+    """results.json is written last and knows the scores that it is about."""
+    digest = results.get("scores_sha256")
+    if digest is None:
+        return
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != digest:
+        raise ValueError(
+            f"{file.name} must be the one that {RESULTS} was written with, of SHA-256 {digest}; got {found} at {file}. "
+            f"The folder is half-written: an evaluation was cut off in it, or is still under way. {_again(file)}."
+        )
 
 
 def _read_json(file: Path, version: int) -> dict[str, Any]:
     try:
         tree = json.loads(file.read_bytes())
     except ValueError as error:
+        raise ValueError(f"{file.name} must be JSON; got {error} at {file}. {_again(file)}.") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{file.name} must hold an object; got {_shown(tree)} at {file}. {_again(file)}.")
+    found = tree.get("format", 1)
+    if found != version:
         raise ValueError(
-            f"{file.name} must be JSON; got {error} at {file}. Run the command that wrote it again."
-        ) from error
-    found = tree.get("format", 1) if isinstance(tree, dict) else None
-    if found != version or ("systems" not in tree and "points" not in tree):
-        raise ValueError(
-            f"{file.name} must be of format {version}; got {found!r} at {file}. It was written by another version, or by "
-            "something else. Run the command that wrote it again."
+            f"{file.name} must be of format {version}; got {_shown(found)} at {file}. It was written by another version. "
+            f"{_again(file)}."
         )
     return tree
 
 
-def _field(tree: Mapping[str, Any], name: str, kind: type, where: Path) -> Any:
-    value = tree.get(name)
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} must be of type {kind.__name__}; got {value!r} at {where}. {_AGAIN}.")
+def _again(file: Path) -> str:
+    command = "position" if file.name == POSITIONS else "evaluate"
+    return f"Run `fairpp {command}` into this folder again"
+
+
+def _shown(value: object) -> str:
+    """A value in a message, which is not to be longer than the rest of it."""
+    whole = repr(value)
+    return whole if len(whole) <= 80 else f"{whole[:79]}…"
+
+
+def _damaged(what: str, rule: str, value: object, where: Path) -> ValueError:
+    return ValueError(f"{what} must {rule}; got {_shown(value)} at {where}. {_again(where)}.")
+
+
+_Kinds: TypeAlias = type | tuple[type, ...]
+_NUMBER = (int, float, NoneType)
+_TEXT_METRICS = ("nearest_other", "worst_group_name/target")
+
+
+def _field(tree: Mapping[str, Any], name: str, kinds: _Kinds, where: Path, of: str = "") -> Any:
+    """A field of one of these types; where `NoneType` is among them, the field may be missing."""
+    return _of_kinds(f"{name}{of}", tree.get(name), kinds, where)
+
+
+def _of_kinds(what: str, value: Any, kinds: _Kinds, where: Path) -> Any:
+    wanted = kinds if isinstance(kinds, tuple) else (kinds,)
+    # True is an int to Python, and no number to anybody else.
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        names = [_KIND_NAMES[kind] for kind in wanted if kind is not int or float not in wanted]
+        raise _damaged(what, f"be {' or '.join(names)}", value, where)
     return value
 
 
+_KIND_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+    NoneType: "null",
+}
+
+
+def _texts(tree: Mapping[str, Any], name: str, where: Path) -> tuple[str, ...]:
+    return tuple(_of_kinds(f"each of {name}", item, str, where) for item in _field(tree, name, list, where))
+
+
+def _mapping(tree: Mapping[str, Any], name: str, kinds: _Kinds, where: Path, of: str = "") -> dict[str, Any]:
+    """An object whose values are of these types."""
+    return {
+        key: _of_kinds(f"{name} of {key!r}{of}", value, kinds, where)
+        for key, value in _field(tree, name, dict, where, of).items()
+    }
+
+
+def _numbers(what: str, value: Any, count: int, kinds: _Kinds, where: Path) -> Any:
+    """A list of so many numbers."""
+    if len(_of_kinds(what, value, list, where)) != count:
+        raise _damaged(what, f"be {count} numbers", value, where)
+    for item in value:
+        _of_kinds(f"each of {what}", item, kinds, where)
+    return value
+
+
+def _read_table(file: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    """These columns of a Parquet file, as these types."""
+    try:
+        table = pq.read_table(file)
+        if missing := [name for name in columns if name not in table.column_names]:
+            raise ValueError(f"{file.name} must have a column {missing[0]!r}; got none at {file}. {_again(file)}.")
+        return table.select(list(columns)).cast(pa.schema(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{file.name} must be a Parquet file as `fairpp evaluate` writes it; got {one_line(str(error))} at {file}. "
+            f"{_again(file)}."
+        ) from error
+
+
 def _read_questions(file: Path, personas: Sequence[str]) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:
-    table = pq.read_table(file)
-    wanted = [*QUESTION_FEATURES, *(f"{ANSWER_PREFIX}{persona}" for persona in personas)]
-    if missing := [name for name in wanted if name not in table.column_names]:
-        raise ValueError(f"{file.name} must have a column {missing[0]!r}; got none at {file}. {_AGAIN}.")
-    answers = {persona: table[f"{ANSWER_PREFIX}{persona}"].to_numpy().astype(np.int8) for persona in personas}
-    return table.select(list(QUESTION_FEATURES)), answers
+    features = {field.name: field.type for field in QUESTION_FEATURES.arrow_schema}
+    columns = {persona: f"{ANSWER_PREFIX}{persona}" for persona in personas}
+    table = _read_table(file, {**features, **dict.fromkeys(columns.values(), pa.int8())})
+    if holes := [name for name in table.column_names if table[name].null_count]:
+        raise ValueError(
+            f"{file.name} must have no null; got one in the column {holes[0]!r} at {file}. {_again(file)}."
+        )
+    answers = {persona: table[column].to_numpy() for persona, column in columns.items()}
+    for persona, given in answers.items():
+        if ((given < NO_ANSWER) | (given >= len(OPTION_LETTERS))).any():
+            raise _damaged(f"the column {columns[persona]!r}", "hold -1 to 2", sorted(set(given.tolist())), file)
+    return table.select(list(features)), answers
 
 
 def _read_systems(file: Path, of_systems: Mapping[str, Any], questions: pa.Table, where: Path) -> tuple[System, ...]:
-    scores = pq.read_table(file)
+    wanted = ("system", "question_id", "probabilities", "prompt_hash", "template_hash")
+    scores = _read_table(file, {name: SCORE_SCHEMA.field(name).type for name in wanted})
+    lengths = pc.unique(pc.list_value_length(scores["probabilities"]).drop_null()).to_pylist()
+    if lengths not in ([], [len(OPTION_LETTERS)]):
+        raise _damaged("probabilities", f"be {len(OPTION_LETTERS)} numbers a row", lengths, file)
     row = pc.index_in(scores["question_id"], questions["question_id"].combine_chunks())
     if row.null_count:
         unknown = scores["question_id"][pc.index(row.is_null(), True).as_py()].as_py()
         raise ValueError(
-            f"{file.name} must be about the questions of questions.parquet; got {unknown!r} at {file}. {_AGAIN}."
+            f"{file.name} must be about the questions of {QUESTIONS}; got {unknown!r} at {file}. {_again(file)}."
         )
     names = scores["system"]
     systems = []
     for name, tree in of_systems.items():
         own = scores.filter(pc.equal(names, name)).append_column("row", row.filter(pc.equal(names, name)))
         if not len(own):
-            raise ValueError(f"{file.name} must have rows of the system {name!r} of {where}; got none. {_AGAIN}.")
-        hashes = sorted(text for text in pc.unique(own["prompt_hash"]).to_pylist() if text is not None)
-        systems.append(
-            System(
-                name=name,
-                facts=_field(tree, "facts", dict, where),
-                statuses=_field(tree, "statuses", dict, where),
-                metrics=_field(tree, "probabilities", dict, where),
-                first_choice=_field(tree, "first_choice", dict, where),
-                intervals=_field(tree, "intervals_95", dict, where),
-                position_bias=tree.get("position_bias"),
-                probabilities=_mean_over_orders(own, len(questions)),
-                template_hashes=tuple(
-                    sorted(text for text in pc.unique(own["template_hash"]).to_pylist() if text is not None)
-                ),
-                prompts=len(hashes),
-                prompts_hash=hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None,
-            )
-        )
+            raise ValueError(f"{file.name} must have rows of the system {name!r} of {where}; got none. {_again(file)}.")
+        systems.append(_read_system(name, tree, own, len(questions), where))
     return tuple(systems)
+
+
+def _read_system(name: str, tree: Any, scores: pa.Table, questions: int, where: Path) -> System:
+    """One system of results.json, with its rows of the scores."""
+    of = f" of the system {name!r}"
+    _of_kinds(f"the system {name!r}", tree, dict, where)
+    metrics = _field(tree, "probabilities", dict, where, of)
+    for metric, value in metrics.items():
+        _of_kinds(f"{metric}{of}", value, (str, NoneType) if metric in _TEXT_METRICS else _NUMBER, where)
+    intervals = _field(tree, "intervals_95", dict, where, of)
+    for metric, bounds in intervals.items():
+        _numbers(f"the interval of {metric}{of}", bounds, 2, _NUMBER, where)
+    bias = _field(tree, "position_bias", (dict, NoneType), where, of)
+    if bias is not None:
+        _field(bias, "gap", (int, float), where, f" of the position bias{of}")
+        if bias.get("interval_95") is not None:
+            _numbers(f"the interval of the position bias{of}", bias["interval_95"], 2, (int, float), where)
+    hashes = sorted(text for text in pc.unique(scores["prompt_hash"]).to_pylist() if text is not None)
+    templates = (text for text in pc.unique(scores["template_hash"]).to_pylist() if text is not None)
+    return System(
+        name=name,
+        facts=_field(tree, "facts", dict, where, of),
+        statuses=_mapping(tree, "statuses", int, where, of),
+        metrics=metrics,
+        first_choice=_field(tree, "first_choice", dict, where, of),
+        intervals=intervals,
+        position_bias=bias,
+        probabilities=_mean_over_orders(scores, questions),
+        template_hashes=tuple(sorted(templates)),
+        prompts=len(hashes),
+        prompts_hash=hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None,
+    )
+
+
+def _read_comparisons(results: Mapping[str, Any], where: Path) -> tuple[Mapping[str, Any], ...]:
+    comparisons = _field(results, "comparisons", list, where)
+    for number, comparison in enumerate(comparisons, 1):
+        of = f" of comparison {number}"
+        _of_kinds(f"comparison {number}", comparison, dict, where)
+        for name in ("first", "second", "metric"):
+            _field(comparison, name, str, where, of)
+        for name in ("difference", "p_value"):
+            _field(comparison, name, _NUMBER, where, of)
+        _numbers(f"the interval{of}", comparison.get("interval_95"), 2, _NUMBER, where)
+    return tuple(comparisons)
 
 
 def _mean_over_orders(scores: pa.Table, questions: int) -> NDArray[np.float64]:
@@ -222,6 +367,31 @@ def _read_positions(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     positions = _read_json(file, POSITIONS_FORMAT)
-    for name, kind in (("methods", dict), ("points", list), ("questions", int)):
-        _field(positions, name, kind, file)
+    _field(positions, "questions", int, file)
+    for name in ("division", "reference"):
+        _field(positions, name, (str, NoneType), file)
+    for method, tree in _mapping(positions, "methods", dict, file).items():
+        if tree.get("explained_variance") is not None:
+            _numbers(f"explained_variance of {method!r}", tree["explained_variance"], 2, (int, float), file)
+        _field(tree, "axes", (list, NoneType), file, f" of {method!r}")
+    for number, point in enumerate(_field(positions, "points", list, file), 1):
+        _check_point(point, number, file)
     return positions
+
+
+def _check_point(point: Any, number: int, file: Path) -> None:
+    """A name, a kind, and by each method a place, or none."""
+    of = f" of point {number}"
+    _of_kinds(f"point {number}", point, dict, file)
+    _field(point, "name", str, file, of)
+    if point.get("kind") not in POINT_KINDS:
+        raise _damaged(f"kind{of}", f"be one of {', '.join(map(repr, POINT_KINDS))}", point.get("kind"), file)
+    for name in ("region", "before"):
+        _field(point, name, (str, NoneType), file, of)
+    for method in METHODS:
+        place = _field(point, method, (dict, NoneType), file, of)
+        if place is None:
+            continue
+        _numbers(f"xy of {method}{of}", place.get("xy"), 2, (int, float), file)
+        for corner in _field(place, "ellipse_95", (list, NoneType), file, f" of {method}{of}") or ():
+            _numbers(f"each corner of ellipse_95 of {method}{of}", corner, 2, (int, float), file)

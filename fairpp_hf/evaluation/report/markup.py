@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fairpp_hf.evaluation.report.charts import Chart
 
@@ -51,18 +51,23 @@ def figure(chart: Chart, *, wide: bool = False) -> str:
     shown = ""
     if chart.shown_by is not None:
         shown = f' data-of="{text(chart.shown_by[0])}" data-value="{text(chart.shown_by[1])}"'
-    notes = f'<div class="notes">{text(" ".join(chart.notes))}</div>' if chart.notes else ""
+    notes = f'<div class="notes">{"".join(paragraph(text(note)) for note in chart.notes)}</div>' if chart.notes else ""
     return (
         f'<figure id="figure-{chart.key}"{" class=wide" if wide else ""}{shown}>'
         f"<figcaption><h3>{text(chart.title)}</h3></figcaption>"
-        f'<div role="img" aria-label="{text(chart.alt)}">{chart.drawing.svg}</div>{notes}'
+        f'<div role="img" aria-label="{text(chart.alt)}">{place_of(chart)}</div>{notes}'
         f"<details><summary>Numbers</summary>{table(chart.heads, chart.rows, chart.title)}</details></figure>"
     )
 
 
-def grid(figures: Iterable[str], *, small: bool = False) -> str:
-    """Figures beside each other as far as the page is wide."""
-    return f'<div class="grid{" small" if small else ""}">{"".join(figures)}</div>'
+def place_of(chart: Chart) -> str:
+    """What stands in a section for a chart's drawing until that is made; no text from outside can hold such a comment."""
+    return f"<!-- drawing of {chart.key} -->"
+
+
+def grid(figures: Iterable[str], kind: Literal["halves", "thirds"] = "halves") -> str:
+    """Figures beside each other, on a wide screen so many a row, on paper two."""
+    return f'<div class="grid {kind}">{"".join(figures)}</div>'
 
 
 def select(label: str, attributes: Mapping[str, str], options: Iterable[tuple[str, str]], chosen: str = "") -> str:

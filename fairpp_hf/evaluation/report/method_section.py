@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fairpp_hf import __version__
+from fairpp_hf.dataset.builder import CITATION
 from fairpp_hf.evaluation.report.folder import Evaluated, System
 from fairpp_hf.evaluation.report.markup import Section, name, paragraph, scrolled, section, text
 
@@ -13,23 +14,17 @@ NOTICE = (
     "for segments of a survey. Nobody was asked, and the answers speak for nobody."
 )
 
-CITATION = """@article{zhou2025fairpp,
-  title   = {Fair-PP: A Synthetic Dataset for Aligning LLM with Personalized Preferences of Social Equity},
-  author  = {Zhou, Qi and Zhang, Jie and Wang, Dongxia and Liu, Qiang and Li, Tianlin and Dong, Jin Song
-             and Wang, Wenhai and Guo, Qing},
-  journal = {arXiv preprint arXiv:2505.11861},
-  year    = {2025}
-}"""
-
 
 def method_section(evaluated: Evaluated) -> Section:
     """The end of the page."""
     kind = "scenarios" if evaluated.scenarios else "questions"
+    computed = f"fairpp_hf {evaluated.version}" if evaluated.version else "a version that the folder does not name"
     facts = [
         (kind, f"{len(evaluated.questions):,}, {evaluated.division}"),
         ("answers of the personas", evaluated.reference),
         ("orders of the options", str(evaluated.orders)),
-        ("written by", f"fairpp_hf {__version__}"),
+        ("numbers computed by", computed),
+        ("page drawn by", f"fairpp_hf {__version__}"),
     ]
     return section(
         "method",

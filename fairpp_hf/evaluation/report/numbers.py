@@ -124,18 +124,19 @@ class Divided(NamedTuple):
     entropy: NDArray[np.float64]
     """Of the personas' answers, natural logarithm, 0 to 1.0986, for each of `rows`."""
     disagreement: NDArray[np.float64]
-    """1 - the probability that the systems give to the target's answer, mean over them, for each of `rows`; NaN for none."""
+    """1 - the probability that the models give to the target's answer, mean over them, for each of `rows`; NaN for none.
+    Baselines do not count, unless there is nothing else."""
 
 
 def most_divided(evaluated: Evaluated, limit: int = 100) -> Divided:
-    """At most `limit` questions: half those that divide the personas most, half those where systems miss the target most."""
+    """At most `limit` questions: half those that divide the personas most, half those where models miss the target most."""
     answers = np.stack(list(evaluated.answers.values()))
     counts = np.stack([(answers == option).sum(axis=0) for option in range(len(OPTION_LETTERS))], axis=1)
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     entropy = entr(shares).sum(axis=1)
     given = np.stack(
-        [_given_to(system.probabilities, evaluated.answers[evaluated.target]) for system in evaluated.systems]
+        [_given_to(system.probabilities, evaluated.answers[evaluated.target]) for system in evaluated.models]
     )
     scored = (~np.isnan(given)).sum(axis=0)
     missed = 1 - np.divide(np.nansum(given, axis=0), scored, out=np.full(len(entropy), np.nan), where=scored > 0)

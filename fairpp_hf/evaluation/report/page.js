@@ -39,6 +39,12 @@
     });
   }
 
+  // Boxes that are narrower than what is in them say so.
+  const boxes = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    target.classList.toggle("wider", target.scrollWidth > target.clientWidth + 1);
+  }));
+  all(".scroll").forEach((box) => boxes.observe(box));
+
   // The questions: filtered by words, dimension and group, in one of two orders.
   const list = document.querySelector(".questions");
   if (list) {

@@ -3,9 +3,12 @@
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+
+from tqdm.auto import tqdm
 
 from fairpp_hf.evaluation.report.chart_sections import (
     agreeing_section,
@@ -17,7 +20,7 @@ from fairpp_hf.evaluation.report.chart_sections import (
 )
 from fairpp_hf.evaluation.report.charts import Labeller
 from fairpp_hf.evaluation.report.folder import Evaluated, read_evaluated
-from fairpp_hf.evaluation.report.markup import Section, name, text
+from fairpp_hf.evaluation.report.markup import Section, name, place_of, text
 from fairpp_hf.evaluation.report.method_section import NOTICE, method_section
 from fairpp_hf.evaluation.report.questions_section import questions_section
 from fairpp_hf.evaluation.report.results_section import results_section
@@ -26,11 +29,12 @@ PAGE = "report.html"
 PICTURES = "report"
 
 
-def write_report(folder: Path) -> list[Path]:
+def write_report(folder: Path, *, progress: bool = True) -> list[Path]:
     """Write report.html and the pictures of its charts, report/*.png, into an evaluated folder.
 
     Args:
         folder: `--out` of `fairpp evaluate`, in which `fairpp position` may have added positions.json.
+        progress: whether to show a bar, picture by picture.
 
     Returns:
         Paths of the page and of the pictures. Those of an earlier report in the folder are replaced.
@@ -46,16 +50,19 @@ def write_report(folder: Path) -> list[Path]:
     for key in before:
         (pictures / f"{key}.png").unlink(missing_ok=True)
     pictures.mkdir(exist_ok=True)
-    written = []
-    for chart in (chart for section in sections for chart in section.charts):
+    written, drawings = [], {}
+    charts = [chart for section in sections for chart in section.charts]
+    for chart in tqdm(charts, desc="Drawing", unit="picture", disable=not progress):
+        drawing = chart.draw()
         written.append(pictures / f"{chart.key}.png")
-        written[-1].write_bytes(chart.drawing.png)
-    page.write_text(render(evaluated, sections), encoding="utf-8")
+        written[-1].write_bytes(drawing.png)
+        drawings[place_of(chart)] = drawing.svg
+    page.write_text(render(evaluated, sections, drawings), encoding="utf-8")
     return [page, *written]
 
 
 def sections_of(evaluated: Evaluated) -> list[Section]:
-    """The sections, in their order, with their charts drawn."""
+    """The sections, in their order, with a place for the drawing of each chart."""
     labels = Labeller(evaluated)
     return [
         results_section(evaluated, labels),
@@ -70,8 +77,14 @@ def sections_of(evaluated: Evaluated) -> list[Section]:
     ]
 
 
-def render(evaluated: Evaluated, sections: list[Section]) -> str:
-    """The page as HTML."""
+def render(evaluated: Evaluated, sections: list[Section], drawings: Mapping[str, str]) -> str:
+    """The page as HTML.
+
+    Args:
+        evaluated: the folder.
+        sections: of the page.
+        drawings: what `place_of` gives for each chart, to its SVG.
+    """
     here = files(__package__)
     script = "\n" + here.joinpath("page.js").read_text("utf-8")
     target = evaluated.name(evaluated.target)
@@ -80,7 +93,9 @@ def render(evaluated: Evaluated, sections: list[Section]) -> str:
         heading=f"Who agrees with {name(target)}?",
         notice=text(NOTICE),
         navigation="".join(f'<li><a href="#{section.key}">{section.title}</a></li>' for section in sections),
-        sections="\n".join(section.html for section in sections),
+        sections=re.sub(
+            "<!-- .*? -->", lambda place: drawings[place[0]], "\n".join(section.html for section in sections)
+        ),
         style=here.joinpath("page.css").read_text("utf-8"),
         script=script,
         # Nothing but this script may run, whatever a name or a text has been made to hold.

@@ -1,6 +1,7 @@
 """The map: personas, their majority and the models in two dimensions, as `fairpp position` placed them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from fairpp_hf.evaluation.report.drawing import (
     panel,
     say,
 )
+from fairpp_hf.evaluation.report.folder import METHODS
 from fairpp_hf.evaluation.styles import STYLES
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ _Box: TypeAlias = tuple[float, float, float, float]
 
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
-METHODS = {"pca": "Principal components", "ideal_point": "Ideal points"}
 _NO_REGION = "region not given"
 
 
@@ -121,7 +122,7 @@ def position_chart(method: str, positions: Mapping[str, Any]) -> Chart:
     said = f"{METHODS[method]}: {len(points)} points. " + "; ".join(
         f"{point['name']} at {place[0]:.2f}, {place[1]:.2f}" for point, place in zip(points, places, strict=True)
     )
-    notes = [_axes_in_words(method, positions)]
+    notes = _axes_in_words(method, positions)
     if moved:
         notes.append(f"Arrows, before to after alignment: {'; '.join(moved)}.")
     if any(len(ring) for ring in rings):
@@ -130,11 +131,11 @@ def position_chart(method: str, positions: Mapping[str, Any]) -> Chart:
         f"map-{method.replace('_', '-')}",
         f"The map: {METHODS[method].lower()}",
         f"{said}.",
-        drawn(f"map-{method.replace('_', '-')}", size, paint),
+        partial(drawn, f"map-{method.replace('_', '-')}", size, paint),
         ("name", "kind", "region", "before", "x", "y"),
         rows,
         shown_by=("map", method),
-        notes=tuple(note for note in notes if note),
+        notes=tuple(notes),
     )
 
 
@@ -179,10 +180,10 @@ def _axis_names(method: str, positions: Mapping[str, Any]) -> tuple[str, str]:
     return "first dimension", "second dimension"
 
 
-def _axes_in_words(method: str, positions: Mapping[str, Any]) -> str:
+def _axes_in_words(method: str, positions: Mapping[str, Any]) -> list[str]:
+    """A sentence an axis."""
     axes = (positions["methods"].get(method) or {}).get("axes") or []
-    texts = [text for text in axes if isinstance(text, str)]
-    return f"Axes: {'; '.join(texts)}." if texts else ""
+    return [f"{text[0].upper()}{text[1:]}." for text in axes if isinstance(text, str) and text]
 
 
 def _tip(point: Mapping[str, Any], place: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""The questions worth reading: those that divide the personas, and those on which systems miss the target."""
+"""The questions worth reading: those that divide the personas, and those on which models miss the target."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def questions_section(evaluated: Evaluated) -> Section:
         "Questions to read",
         paragraph(
             f"{len(rows):,} of {len(evaluated.questions):,}: half of them those that divide the personas most (by the "
-            "entropy of their answers), half those on which the systems give the least probability to the answer of "
+            "entropy of their answers), half those on which the models give the least probability to the answer of "
             f"{name(evaluated.name(evaluated.target))}."
         ),
         controls(
@@ -45,7 +45,7 @@ def questions_section(evaluated: Evaluated) -> Section:
             select(
                 "first",
                 {"id": "filter-order"},
-                [("entropy", "what divides the personas"), ("missed", "where systems miss the target")],
+                [("entropy", "what divides the personas"), ("missed", "where models miss the target")],
             ),
             '<span class="muted" id="filter-count" aria-live="polite"></span>',
         ),
@@ -65,7 +65,7 @@ def _question(evaluated: Evaluated, question: dict, row: int, entropy: float, mi
     systems = "; ".join(
         f"{name(system.name)} {_probabilities(system.probabilities[row])}" for system in evaluated.systems
     )
-    missing = "" if np.isnan(missed) else f", systems miss the target by {100 * missed:.0f}%"
+    missing = "" if np.isnan(missed) else f", models miss the target by {100 * missed:.0f}%"
     return (
         f'<li data-dimension="{question["dimension"]}" data-group="{text(question["group"])}" '
         f'data-entropy="{entropy:.6f}" data-missed="{-1 if np.isnan(missed) else missed:.6f}">'

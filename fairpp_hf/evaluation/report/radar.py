@@ -1,6 +1,7 @@
 """Radars: a persona's shares of A and B by dimension, and a system over them."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,7 +124,7 @@ def radar_chart(
         key,
         title,
         f"Radar of {evaluated.name(persona)}: shares of A and B by dimension. {said}.",
-        drawn(key, size, paint),
+        partial(drawn, key, size, paint),
         ("dimension", *OPTION_LETTERS),
         rows,
         notes=notes,

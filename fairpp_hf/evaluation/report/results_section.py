@@ -1,8 +1,9 @@
 """The first section: what was evaluated, on whose answers, and how the systems did, in words and in a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairpp_hf.evaluation.evaluate import by_agreement
 from fairpp_hf.evaluation.report.charts import Labeller, interval_chart, number
 from fairpp_hf.evaluation.report.folder import Evaluated, System
 from fairpp_hf.evaluation.report.markup import (
@@ -17,6 +18,7 @@ from fairpp_hf.evaluation.report.markup import (
     table,
     text,
 )
+from fairpp_hf.evaluation.results_table import p_value_text, signed
 from fairpp_hf.markdown import counted
 
 _COLUMNS = (
@@ -39,8 +41,6 @@ METRIC_NAMES = {metric: heading for metric, heading, _ in _COLUMNS}
 def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
     """What stands at the top of the page."""
     target = name(evaluated.name(evaluated.target))
-    kind = "scenario" if evaluated.scenarios else "question"
-    orders = "in both orders of their options" if evaluated.orders == 2 else "in one order of their options"
     metrics = [
         interval_chart(
             "agreement",
@@ -63,7 +63,7 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
         ),
         interval_chart(
             "margin",
-            "Nearer to the target than to anyone else?",
+            "Nearer to the target than to others?",
             evaluated,
             labels,
             lambda system: _measured(system, "js_distance/margin"),
@@ -74,12 +74,7 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
     return section(
         "results",
         "Where the systems stand",
-        paragraph(
-            f"{text(counted(len(evaluated.systems), 'system'))} answered {text(counted(len(evaluated.questions), kind))} "
-            f"({text(evaluated.division)}), {orders}, and {'is' if len(evaluated.systems) == 1 else 'are'} compared with "
-            f"{text(counted(len(evaluated.personas), 'persona'))}. The target is {target}. The personas' answers are those "
-            f"of {name(evaluated.reference)}."
-        ),
+        paragraph(_asked(evaluated), f"The target is {target}."),
         bullets(_findings(evaluated)),
         _systems_table(evaluated),
         paragraph(
@@ -87,13 +82,49 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             "it does not cover the variation over training runs. Agreement: mean probability given to the target's own "
             "answer. JS distance: Jensen-Shannon distance of the shares of A, B and C, natural logarithm, 0 to 0.833, which "
             "is blind to who answers what; the mean distance by question is not. Worst group: agreement where it is lowest. "
-            "Unanswered questions are left out and not imputed.</span>"
+            "Unanswered questions are left out and not imputed"
+            + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
         ),
-        grid(figure(chart) for chart in metrics),
+        grid((figure(chart) for chart in metrics), kind="thirds"),
         _comparisons(evaluated),
         _personas(evaluated),
         charts=metrics,
     )
+
+
+def _asked(evaluated: Evaluated) -> str:
+    """Who was asked what, and who gave no valid answer at all."""
+    baselines = sum(system.is_baseline for system in evaluated.systems)
+    models = len(evaluated.systems) - baselines
+    questions = counted(len(evaluated.questions), "scenario" if evaluated.scenarios else "question")
+    orders = "in both orders" if evaluated.orders == 2 else "in one order"
+    said = []
+    if models:
+        verb = "was" if models == 1 else "were"
+        said.append(
+            f"{counted(models, 'model')} {verb} asked {questions} ({text(evaluated.division)}), {orders} of the options."
+        )
+    if baselines:
+        beside = "beside" if models else f"on {questions} ({text(evaluated.division)}), without a model beside"
+        verb = "stands" if baselines == 1 else "stand"
+        said.append(f"{counted(baselines, 'baseline')} {verb} {beside} {'it' if models == 1 else 'them'}.")
+    said.append(
+        f"All are compared with the answers of {counted(len(evaluated.personas), 'persona')}, those of "
+        f"{name(evaluated.reference)}."
+    )
+    silent = [name(system.name) for system in evaluated.systems if not system.statuses.get("ok")]
+    if silent:
+        said.append(f"<strong>No valid answer came from {', '.join(silent)}.</strong>")
+    return " ".join(said)
+
+
+def _unanswered(evaluated: Evaluated) -> bool:
+    return any(system.metrics.get("unanswered") for system in evaluated.systems)
+
+
+def _called(system: System) -> str:
+    """Its name in a sentence."""
+    return name(system.name) + " (baseline)" * system.is_baseline
 
 
 def _measured(system: System, metric: str) -> tuple[float | None, tuple[float, float] | None]:
@@ -106,16 +137,15 @@ def _findings(evaluated: Evaluated) -> list[str]:
     measured = [system for system in evaluated.systems if system.metrics.get("agreement/target") is not None]
     if not measured:
         return [f"No system answered a question that {target} answered too: there is nothing to compare."]
-    by_agreement = sorted(measured, key=lambda system: -system.metrics["agreement/target"])
+    ranked = sorted(measured, key=lambda system: by_agreement(system.metrics))
     found = [
-        f"Most agreement with {target}: <strong>{name(by_agreement[0].name)}</strong>, "
-        f"{_value(by_agreement[0], 'agreement/target')}."
+        f"Most agreement with {target}: <strong>{_called(ranked[0])}</strong>, {_value(ranked[0], 'agreement/target')}."
     ]
-    if len(by_agreement) > 1:
-        found[0] += f" Least: {name(by_agreement[-1].name)}, {_value(by_agreement[-1], 'agreement/target')}."
+    if len(ranked) > 1:
+        found[0] += f" Least: {_called(ranked[-1])}, {_value(ranked[-1], 'agreement/target')}."
     nearest = min(measured, key=lambda system: system.metrics["js_distance/target"])
     found.append(
-        f"Shares of A, B and C nearest to the target's: {name(nearest.name)}, {_value(nearest, 'js_distance/target')}."
+        f"Shares of A, B and C nearest to the target's: {_called(nearest)}, {_value(nearest, 'js_distance/target')}."
     )
     nearer: list[str] = []
     not_nearer: list[str] = []
@@ -123,13 +153,17 @@ def _findings(evaluated: Evaluated) -> list[str]:
     for system in measured:
         margin = system.interval("js_distance/margin")
         place = open_ if margin is None or margin[0] <= 0 <= margin[1] else nearer if margin[0] > 0 else not_nearer
-        place.append(name(system.name))
+        place.append(_called(system))
     for systems, said in (
         (nearer, "Nearer to the target than to any other persona"),
         (not_nearer, "Nearer to another persona than to the target"),
-        (open_, "Neither can be said of"),
+        (open_, "Either may be true of"),
     ):
-        if systems:
+        if systems is open_ and len(systems) == len(measured):
+            found.append(
+                "Of none can be said whether the target or another persona is nearer: each interval has 0 in it."
+            )
+        elif systems:
             found.append(f"{said}: {', '.join(systems)}.")
     return found
 
@@ -143,7 +177,10 @@ def _value(system: System, metric: str) -> str:
 def _systems_table(evaluated: Evaluated) -> str:
     """A row a system; sorted by a click where there are scripts, and by agreement to begin with."""
     columns = [
-        column for column in _COLUMNS if any(system.metrics.get(column[0]) is not None for system in evaluated.systems)
+        column
+        for column in _COLUMNS
+        if any(system.metrics.get(column[0]) is not None for system in evaluated.systems)
+        and (column[0] != "unanswered" or _unanswered(evaluated))
     ]
     heads = (
         '<th scope="col">system</th>'
@@ -155,8 +192,11 @@ def _systems_table(evaluated: Evaluated) -> str:
         + '<th scope="col" class="text">nearest other</th>'
     )
     rows = []
-    for system in sorted(evaluated.systems, key=lambda system: -(system.metrics.get("agreement/target") or -1.0)):
-        cells = [f'<th scope="row" data-key="{text(system.name)}">{name(system.name)}</th>']
+    for system in sorted(evaluated.systems, key=lambda system: by_agreement(system.metrics)):
+        cells = [
+            f'<th scope="row" data-key="{text(system.name)}">{name(system.name)}'
+            f"{'<small>baseline</small>' * system.is_baseline}</th>"
+        ]
         for metric, _, _ in columns:
             value, interval = _measured(system, metric)
             bounds = "" if interval is None else f"<small>[{number(interval[0])}, {number(interval[1])}]</small>"
@@ -169,7 +209,7 @@ def _systems_table(evaluated: Evaluated) -> str:
     return (
         "<div>"
         + scrolled(
-            f'<table class="sortable" id="systems"><caption>{text(caption)}</caption><thead><tr>{heads}</tr></thead>'
+            f'<table class="sortable dense" id="systems"><caption>{text(caption)}</caption><thead><tr>{heads}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table>",
             caption,
         )
@@ -181,31 +221,41 @@ def _comparisons(evaluated: Evaluated) -> str:
     """Paired comparisons, where two systems were compared."""
     if not evaluated.comparisons:
         return ""
-    rows = []
+    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for comparison in evaluated.comparisons:
-        low, high = comparison["interval_95"]
-        value = comparison["p_value"]
-        rows.append(
-            [
-                f"{comparison['first']} minus {comparison['second']}",
-                METRIC_NAMES.get(comparison["metric"], comparison["metric"]),
-                _signed(comparison["difference"]),
-                f"[{_signed(low)}, {_signed(high)}]",
-                "none" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}",
-            ]
-        )
+        pairs.setdefault((comparison["first"], comparison["second"]), {})[comparison["metric"]] = comparison
+    metrics = list(dict.fromkeys(comparison["metric"] for comparison in evaluated.comparisons))
+    metrics.sort(key=lambda metric: list(METRIC_NAMES).index(metric) if metric in METRIC_NAMES else len(METRIC_NAMES))
+    caption = "Differences between systems"
+    heads = "".join(f'<th scope="col">{text(METRIC_NAMES.get(metric, metric))}</th>' for metric in metrics)
+    rows = "".join(
+        f'<tr><th scope="row">{name(first)} minus {name(second)}</th>'
+        f"{''.join(_difference(found.get(metric)) for metric in metrics)}</tr>"
+        for (first, second), found in pairs.items()
+    )
     return (
         "<h3>Compared in pairs</h3>"
         + paragraph(
             "The same questions, resampled together for both. Of agreement, margin and worst group, above 0 is in favour of "
-            "the first; of distances, below 0 is."
+            "the first; of distances, below 0 is. In brackets: 95% interval. p: two-sided test of no difference, one "
+            "comparison at a time."
         )
-        + table(("systems", "metric", "difference", "95% interval", "p"), rows, "Differences between systems")
+        + scrolled(
+            f'<table class="dense"><caption>{caption}</caption><thead><tr><th scope="col">systems</th>{heads}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>",
+            caption,
+        )
     )
 
 
-def _signed(value: float | None) -> str:
-    return "none" if value is None else f"{value:+.3f}"
+def _difference(comparison: Mapping[str, Any] | None) -> str:
+    """A cell."""
+    if comparison is None or comparison["difference"] is None:
+        return "<td>none</td>"
+    low, high = comparison["interval_95"]
+    interval = "" if low is None or high is None else f"<small>[{signed(low)}, {signed(high)}]</small>"
+    p = "" if comparison["p_value"] is None else f"<small>p {text(p_value_text(comparison['p_value']))}</small>"
+    return f"<td>{signed(comparison['difference'])}{interval}{p}</td>"
 
 
 def _personas(evaluated: Evaluated) -> str:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,12 @@ from fairpp_hf.evaluation.report.folder import read_evaluated
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ValueError, match="must") as caught:
+        read_evaluated(folder)
+    return str(caught.value)
 
 
 def change(file: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -60,6 +67,7 @@ def test_one_order_without_an_answer_leaves_the_question_out(copy: Path) -> None
     last = max(number for number, row in enumerate(rows) if row["system"] == "aligned model")
     rows[last]["probabilities"] = None
     pq.write_table(pa.Table.from_pylist(rows, scores.schema), copy / "scores.parquet")
+    change(copy / "results.json", lambda tree: tree.pop("scores_sha256"))
     assert np.isnan(read_evaluated(copy).systems[1].probabilities).all(axis=1).nonzero()[0].tolist() == [119]
 
 
@@ -75,6 +83,7 @@ def test_a_folder_that_was_not_evaluated_is_refused(name: str, copy: Path) -> No
 
 
 AGAIN = "Run `fairpp evaluate` into this folder again."
+PLAIN = "of the system 'plain model'"
 
 
 @pytest.mark.parametrize(
@@ -82,51 +91,146 @@ AGAIN = "Run `fairpp evaluate` into this folder again."
     [
         (
             lambda tree: tree.update(format=1),
-            "results.json must be of format 2; got 1 at {}. It was written by another version, or by something else. Run "
-            "the command that wrote it again.",
+            f"results.json must be of format 2; got 1 at {{}}. It was written by another version. {AGAIN}",
         ),
         (
             lambda tree: tree.update(target="loyal_national"),
             "the target of {} must be one of 'loyal_nationals', 'civic_pragmatists', 'backbone_conservatives'; got "
             "'loyal_national'. Did you mean 'loyal_nationals'?",
         ),
+        (lambda tree: tree.pop("systems"), f"systems must be an object; got None at {{}}. {AGAIN}"),
         (lambda tree: tree.update(systems={}), f"{{}} must hold a system; got none. {AGAIN}"),
-        (lambda tree: tree.pop("division"), f"division must be of type str; got None at {{}}. {AGAIN}"),
+        (lambda tree: tree.pop("division"), f"division must be a text; got None at {{}}. {AGAIN}"),
+        (lambda tree: tree.update(personas=[3]), f"each of personas must be a text; got 3 at {{}}. {AGAIN}"),
+        (
+            lambda tree: tree["names"].update(loyal_nationals=None),
+            f"names of 'loyal_nationals' must be a text; got None at {{}}. {AGAIN}",
+        ),
+        (
+            lambda tree: tree.update(questions=119),
+            f"questions must be the 120 of questions.parquet; got 119 at {{}}. {AGAIN}",
+        ),
         (
             lambda tree: tree["systems"].update(other=tree["systems"]["uniform"]),
             f"scores.parquet must have rows of the system 'other' of {{}}; got none. {AGAIN}",
+        ),
+        (
+            lambda tree: tree["systems"].update({"plain model": 3}),
+            f"the system 'plain model' must be an object; got 3 at {{}}. {AGAIN}",
+        ),
+        (
+            lambda tree: tree["systems"]["plain model"].pop("facts"),
+            f"facts {PLAIN} must be an object; got None at {{}}. {AGAIN}",
+        ),
+        (
+            lambda tree: tree["systems"]["plain model"]["probabilities"].update({"agreement/target": "high"}),
+            f"agreement/target {PLAIN} must be a number or null; got 'high' at {{}}. {AGAIN}",
+        ),
+        (
+            lambda tree: tree["systems"]["plain model"]["intervals_95"].update({"agreement/target": [0.1]}),
+            f"the interval of agreement/target {PLAIN} must be 2 numbers; got [0.1] at {{}}. {AGAIN}",
+        ),
+        (
+            lambda tree: tree["systems"]["plain model"]["position_bias"].pop("gap"),
+            f"gap of the position bias {PLAIN} must be a number; got None at {{}}. {AGAIN}",
+        ),
+        (
+            lambda tree: tree["comparisons"][0].pop("first"),
+            f"first of comparison 1 must be a text; got None at {{}}. {AGAIN}",
         ),
     ],
 )
 def test_results_that_do_not_fit_are_refused(edit: Callable[[dict[str, Any]], Any], message: str, copy: Path) -> None:
     change(copy / "results.json", edit)
-    with pytest.raises(ValueError, match="must") as caught:
-        read_evaluated(copy)
-    assert str(caught.value) == message.format(copy / "results.json")
+    assert refusal(copy) == message.format(copy / "results.json")
 
 
-def test_damaged_json_is_refused(copy: Path) -> None:
+POSITION_AGAIN = "Run `fairpp position` into this folder again."
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda tree: tree.pop("points"), f"points must be a list; got None at {{}}. {POSITION_AGAIN}"),
+        (lambda tree: tree["points"].append(3), f"point 7 must be an object; got 3 at {{}}. {POSITION_AGAIN}"),
+        (
+            lambda tree: tree["points"][0].pop("name"),
+            f"name of point 1 must be a text; got None at {{}}. {POSITION_AGAIN}",
+        ),
+        (
+            lambda tree: tree["points"][0].update(kind="people"),
+            f"kind of point 1 must be one of 'persona', 'majority', 'model'; got 'people' at {{}}. {POSITION_AGAIN}",
+        ),
+        (
+            lambda tree: tree["points"][1]["pca"].pop("xy"),
+            f"xy of pca of point 2 must be a list; got None at {{}}. {POSITION_AGAIN}",
+        ),
+        (
+            lambda tree: tree["points"][1]["ideal_point"].update(xy=[1, None]),
+            f"each of xy of ideal_point of point 2 must be a number; got None at {{}}. {POSITION_AGAIN}",
+        ),
+        (
+            lambda tree: tree["methods"].update(pca={"explained_variance": [0.6]}),
+            f"explained_variance of 'pca' must be 2 numbers; got [0.6] at {{}}. {POSITION_AGAIN}",
+        ),
+    ],
+)
+def test_positions_that_cannot_be_drawn_are_refused(
+    edit: Callable[[dict[str, Any]], Any], message: str, copy: Path
+) -> None:
+    change(copy / "positions.json", edit)
+    assert refusal(copy) == message.format(copy / "positions.json")
+
+
+def test_json_that_is_none_or_holds_no_object_is_refused(copy: Path) -> None:
     (copy / "positions.json").write_text("{")
-    with pytest.raises(ValueError, match="must") as caught:
-        read_evaluated(copy)
-    assert str(caught.value) == (
+    assert refusal(copy) == (
         "positions.json must be JSON; got Expecting property name enclosed in double quotes: line 1 column 2 (char 1) at "
-        f"{copy / 'positions.json'}. Run the command that wrote it again."
+        f"{copy / 'positions.json'}. {POSITION_AGAIN}"
     )
+    (copy / "positions.json").write_text("[]")
+    assert refusal(copy) == f"positions.json must hold an object; got [] at {copy / 'positions.json'}. {POSITION_AGAIN}"
 
 
 def test_questions_and_scores_must_belong_together(copy: Path) -> None:
     questions = pq.read_table(copy / "questions.parquet")
     pq.write_table(questions.slice(1), copy / "questions.parquet")
-    with pytest.raises(ValueError, match="must") as caught:
-        read_evaluated(copy)
-    assert str(caught.value) == (
+    change(copy / "results.json", lambda tree: tree.update(questions=119))
+    assert refusal(copy) == (
         f"scores.parquet must be about the questions of questions.parquet; got {questions['question_id'][0].as_py()!r} at "
         f"{copy / 'scores.parquet'}. {AGAIN}"
     )
     pq.write_table(questions.drop_columns([f"answer/{TARGET}"]), copy / "questions.parquet")
-    with pytest.raises(ValueError, match="must") as caught:
-        read_evaluated(copy)
-    assert str(caught.value) == (
+    assert refusal(copy) == (
         f"questions.parquet must have a column 'answer/loyal_nationals'; got none at {copy / 'questions.parquet'}. {AGAIN}"
     )
+
+
+def test_answers_are_of_three_options(copy: Path) -> None:
+    questions = pq.read_table(copy / "questions.parquet")
+    place = questions.column_names.index(f"answer/{TARGET}")
+    for answers, message in (
+        ([3] * 120, "the column 'answer/loyal_nationals' must hold -1 to 2; got [3]"),
+        ([None] * 120, "questions.parquet must have no null; got one in the column 'answer/loyal_nationals'"),
+    ):
+        column = pa.array(answers, pa.int8())
+        pq.write_table(questions.set_column(place, f"answer/{TARGET}", column), copy / "questions.parquet")
+        assert refusal(copy) == f"{message} at {copy / 'questions.parquet'}. {AGAIN}"
+
+
+def test_scores_that_were_cut_off_are_refused(copy: Path) -> None:
+    """The digest tells of a folder that a second evaluation has half written; without it, the file itself does."""
+    scores = copy / "scores.parquet"
+    before, whole = hashlib.sha256(scores.read_bytes()).hexdigest(), scores.read_bytes()
+    change(copy / "results.json", lambda tree: tree.update(scores_sha256=before))
+    assert len(read_evaluated(copy).systems) == 4
+    scores.write_bytes(whole[:1000])
+    assert refusal(copy) == (
+        f"scores.parquet must be the one that results.json was written with, of SHA-256 {before}; got "
+        f"{hashlib.sha256(whole[:1000]).hexdigest()} at {scores}. The folder is half-written: an evaluation was cut off in "
+        f"it, or is still under way. {AGAIN}"
+    )
+    change(copy / "results.json", lambda tree: tree.pop("scores_sha256"))
+    start = "scores.parquet must be a Parquet file as `fairpp evaluate` writes it; got "
+    assert refusal(copy).startswith(start)
+    assert refusal(copy).endswith(f" at {scores}. {AGAIN}")

@@ -3,12 +3,13 @@
 import io
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from evaluated_folder import small_evaluation, write_evaluated_folder
+from evaluated_folder import TARGET, small_evaluation, write_evaluated_folder
 from PIL import Image
 
 from fairpp_hf.evaluation.report import write_report
@@ -18,7 +19,7 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 )
-SCRIPT, QUOTES, ARABIC = "<script>alert(1)</script>", """"quoted" & 'so' 🦄 <b>bold</b>""", "نموذج عربي"
+SCRIPT, QUOTES = "<script>alert(1)</script>", """"quoted" & 'so' 🦄 <b>نموذج عربي</b>"""
 NO_BROWSER = "needs Chromium: install it with `apt-get install chromium`, or put `chromium` on the PATH"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
@@ -26,8 +27,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    evaluation = small_evaluation(120, (SCRIPT, QUOTES, ARABIC))
-    return write_report(write_evaluated_folder(tmp_path_factory.mktemp("hostile"), evaluation))[0]
+    evaluation = small_evaluation(50, (SCRIPT, QUOTES), personas=(TARGET, "civic_pragmatists"))
+    evaluation = replace(evaluation, systems=evaluation.systems[:3])
+    folder = write_evaluated_folder(tmp_path_factory.mktemp("hostile"), evaluation)
+    return write_report(folder, progress=False)[0]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +43,13 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_page(browser: Any, page_file: Path) -> Iterator[Any]:
     """Opens the page with context options; at the end, nothing may have been logged, asked for or run."""
-    contexts, noise = [], []
+    noise = []
 
     def opened(**options: Any) -> Any:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
+        page = browser.new_context(**options).new_page()
         page.on("console", lambda message: noise.append(message.text))
         page.on("pageerror", lambda error: noise.append(str(error)))
         page.on("dialog", lambda dialog: noise.append(dialog.message))
@@ -57,9 +58,21 @@ def open_page(browser: Any, page_file: Path) -> Iterator[Any]:
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
     assert noise == []
+
+
+@pytest.fixture(scope="module")
+def opened_once(open_page: Any) -> Any:
+    return open_page()
+
+
+@pytest.fixture
+def page(opened_once: Any) -> Iterator[Any]:
+    """The page as it is opened, whatever the test before has done to its window."""
+    yield opened_once
+    opened_once.emulate_media(media="screen", color_scheme="light")
+    opened_once.set_viewport_size({"width": 1280, "height": 720})
+    opened_once.evaluate("document.querySelectorAll('details').forEach(part => { part.open = false; })")
 
 
 def shown(page: Any, selector: str) -> list[str]:
@@ -69,13 +82,8 @@ def shown(page: Any, selector: str) -> list[str]:
     return found
 
 
-def test_hostile_names_are_shown_as_they_are(open_page: Any) -> None:
-    page = open_page()
-    assert page.locator("#systems tbody th").all_text_contents()[-1] == "uniform"
-    assert set(page.locator("#systems tbody th").all_text_contents()) == {
-        *(SCRIPT, QUOTES, ARABIC),
-        *("majority vote", "uniform"),
-    }
+def test_hostile_names_are_shown_as_they_are(page: Any) -> None:
+    assert set(page.locator("#systems tbody th bdi").all_text_contents()) == {SCRIPT, QUOTES, "majority vote"}
     assert (page.locator("script").count(), page.locator("main b").count()) == (1, 0)
     ids = page.eval_on_selector_all("[id]", "parts => parts.map(part => part.id)")
     assert len(ids) == len(set(ids))
@@ -102,22 +110,22 @@ def test_the_systems_are_sorted_by_click_and_by_key(open_page: Any) -> None:
     assert page.locator("#results [aria-live]").text_content() == "Sorted by JS distance, largest first."
     assert page.locator("#systems [aria-sort]").count() == 1
     page.locator("#systems thead th").nth(0).locator("button").click()
-    names = page.locator("#systems tbody th").all_text_contents()
-    assert names == sorted(names, key=[QUOTES, SCRIPT, "majority vote", "uniform", ARABIC].index)
+    names = page.locator("#systems tbody th bdi").all_text_contents()
+    assert names == sorted(names, key=[QUOTES, SCRIPT, "majority vote"].index)
 
 
 def test_selects_show_one_of_several(open_page: Any) -> None:
     page = open_page()
     assert shown(page, "figure[data-of=shares]") == ["0", "0"]
-    page.get_by_label("answers of").select_option(label=f"{ARABIC} (system)")
-    assert shown(page, "figure[data-of=shares]") == ["5", "5"]
+    page.get_by_label("answers of").select_option(label=f"{QUOTES} (system)")
+    assert shown(page, "figure[data-of=shares]") == ["3", "3"]
     assert shown(page, "figure[data-of=map]") == ["pca"]
     page.get_by_label("method").select_option("ideal_point")
     assert shown(page, "figure[data-of=map]") == ["ideal_point"]
-    # The model nearest to the target to begin with; lines for A and B over each of three personas.
-    assert shown(page, "[data-of=overlay]") == ["2"] * 6
+    # The model nearest to the target to begin with; lines for A and B over each of two personas.
+    assert shown(page, "[data-of=overlay]") == ["1"] * 4
     page.get_by_label("system shown over the personas").select_option(label=SCRIPT)
-    assert shown(page, "[data-of=overlay]") == ["0"] * 6
+    assert shown(page, "[data-of=overlay]") == ["0"] * 4
     page.get_by_label("system shown over the personas").select_option("none")
     assert shown(page, "[data-of=overlay]") == []
 
@@ -125,18 +133,18 @@ def test_selects_show_one_of_several(open_page: Any) -> None:
 def test_questions_are_filtered_and_ordered(open_page: Any) -> None:
     page = open_page()
     count, items = page.locator("#filter-count"), page.locator(".questions > li:visible")
-    assert count.text_content() == "100 of 100 shown"
+    assert count.text_content() == "50 of 50 shown"
     page.locator("#filter-dimension").select_option("2")
     page.locator("#filter-group").select_option("women")
     page.locator("#filter-words").fill("women PROCEDURAL")
     found = items.count()
     assert 0 < found < 30
-    assert count.text_content() == f"{found} of 100 shown"
+    assert count.text_content() == f"{found} of 50 shown"
     assert set(page.eval_on_selector_all(".questions > li:not(.off)", "items => items.map(i => i.dataset.group)")) == {
         "women"
     }
     page.locator("#filter-words").fill("nowhere to be found")
-    assert (items.count(), count.text_content()) == (0, "0 of 100 shown")
+    assert (items.count(), count.text_content()) == (0, "0 of 50 shown")
     page.locator("#filter-order").select_option("missed")
     missed = page.eval_on_selector_all(".questions > li", "items => items.map(i => Number(i.dataset.missed))")
     assert missed == sorted(missed, reverse=True)
@@ -170,10 +178,30 @@ def test_everything_is_reached_by_keyboard(open_page: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_wider_than_the_screen(width: int, open_page: Any) -> None:
-    page = open_page(viewport={"width": width, "height": 740})
+def test_nothing_is_wider_than_the_screen(width: int, page: Any) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
     page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_table_wider_than_its_box_says_so(page: Any) -> None:
+    """On a wide screen the whole table of systems is seen; on a phone it scrolls, under a line that says so."""
+    table = "document.getElementById('systems').parentElement"
+    hint = f"[{table}.classList.contains('wider'), getComputedStyle({table}, '::before').content]"
+    assert page.evaluate(f"{table}.scrollWidth <= {table}.clientWidth")
+    assert page.evaluate(hint) == [False, "none"]
+    page.set_viewport_size({"width": 390, "height": 740})
+    page.wait_for_function(f"{table}.classList.contains('wider')")
+    assert page.evaluate(hint) == [True, '"Wider than the screen: scroll sideways ↔"']
+
+
+@pytest.mark.parametrize(("section", "count"), [("results", 3), ("personas", 2), ("distances", 2), ("asking", 2)])
+def test_figures_stand_in_a_row(section: str, count: int, page: Any) -> None:
+    found = page.eval_on_selector_all(
+        f"#{section} figure",
+        "figures => figures.map(f => f.getBoundingClientRect()).filter(box => box.width).map(box => box.top)",
+    )
+    assert (len(found), len(set(found))) == (count, 1)
 
 
 CONTRASTS = """() => {
@@ -208,8 +236,8 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
-def test_texts_stand_out_in_light_and_in_dark(scheme: str, is_dark: bool, open_page: Any) -> None:
-    page = open_page(color_scheme=scheme)
+def test_texts_stand_out_in_light_and_in_dark(scheme: str, is_dark: bool, page: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(20, 23, 26)" if is_dark else "rgb(255, 255, 255)")
     found = page.evaluate(CONTRASTS)
@@ -218,9 +246,8 @@ def test_texts_stand_out_in_light_and_in_dark(scheme: str, is_dark: bool, open_p
     assert [text for text in found if text[0] < 4.5] == []
 
 
-def test_on_paper_everything_is_open_and_no_control_is_left(open_page: Any) -> None:
-    page = open_page(color_scheme="dark")
-    page.emulate_media(media="print")
+def test_on_paper_everything_is_open_and_no_control_is_left(page: Any) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
     assert page.locator(".controls:visible, nav:visible, summary:visible").count() == 0
     assert page.locator("details table").first.bounding_box()["height"] > 20
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -237,11 +264,10 @@ def test_without_scripts_everything_is_there(open_page: Any) -> None:
     page = open_page(java_script_enabled=False)
     assert page.locator(".controls:visible").count() == 0
     figures = page.locator("figure")
-    assert figures.count() == page.locator("figure:visible").count() == 3 + 2 + 3 + 4 + 2 + 16 + 2
-    assert page.locator(".questions > li:visible").count() == 100
+    assert figures.count() == page.locator("figure:visible").count() == 3 + 2 + 2 + 4 + 2 + 10 + 2
+    assert page.locator(".questions > li:visible").count() == 50
 
 
-def test_charts_have_words_and_numbers(open_page: Any) -> None:
-    page = open_page()
+def test_charts_have_words_and_numbers(page: Any) -> None:
     empty = "figures => figures.filter(f => !f.querySelector('[role=img]').ariaLabel || !f.querySelector('td')).length"
     assert page.eval_on_selector_all("figure", empty) == 0
