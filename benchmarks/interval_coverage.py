@@ -1,24 +1,27 @@
 """Do intervals and p-values keep their promises? Against the survey respondent, whose option probabilities are the truth.
 
-    python benchmarks/interval_coverage.py [--repetitions 200] [--clusters 300 ...] [--resamples 400] [--processes 2]
+    python benchmarks/interval_coverage.py [--repetitions 200] [--clusters 30 100 300] [--questions 50 200 1000]
 
-A repetition draws clusters of questions from all 28,420, with replacement, and answers from the personas' probabilities;
-each metric's truth is its value at the probabilities over all questions (tests/survey_worlds.py). Models: the target's own
-probabilities, three mixtures of it with other personas, another persona. Answers: both sides drawn (with 5% of the
-predictions missing), references drawn, both as probabilities. An interval should hold the truth in 95% of repetitions; what
-falls short of that by more than 3.3 binomial standard errors is listed. The size of the paired test is the share of
-p < 0.05 between two systems that are equal in truth: two draws from the same probabilities, and two different models whose
-agreement with the target is the same. Prints a table; the result is kept in benchmarks/results/.
+A repetition draws clusters of ten questions from all 28,420, with replacement, or single questions, as `--limit` does, and
+answers from the personas' probabilities; each metric's truth is its value at the probabilities over all questions
+(tests/survey_worlds.py). Models: the target's own probabilities, two mixtures of it with other personas, another persona.
+Answers: both sides drawn (with 5% of the predictions missing), references drawn, both as probabilities. An interval should
+hold the truth in 95% of repetitions; what falls short of that by more than 3.3 binomial standard errors is listed. So are
+intervals of differences between five pairs of different systems. The size of the paired test is the share of p < 0.05
+between two systems that are equal in truth: two draws from the same probabilities, and two different models whose agreement
+with the target is the same. With 200 resamples by default, where users have 1000, to have the rest of the time for
+repetitions. Prints tables; the result is kept in benchmarks/results/. Every setting has seeds of its own.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from _record import environment, keep
@@ -26,7 +29,7 @@ from scipy.optimize import brentq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from survey_worlds import TARGET, Population, draw_answers
+from survey_worlds import TARGET, Population, World, draw_answers
 
 from fairpp_hf.evaluation.intervals import metric_intervals
 from fairpp_hf.evaluation.paired import paired_comparison
@@ -36,9 +39,16 @@ MODELS = {
     "the target itself": {TARGET: 1.0},
     "near the target": {TARGET: 0.9, FAR: 0.1},
     "between two": {TARGET: 0.5, NEAR: 0.5},
-    "of everything": {TARGET: 0.4, NEAR: 0.2, MIDDLE: 0.2, FAR: 0.2},
     "another persona": {FAR: 1.0},
 }
+PAIRS = {
+    "the target itself, near the target": ("the target itself", "near the target"),
+    "the target itself, between two": ("the target itself", "between two"),
+    "near the target, between two": ("near the target", "between two"),
+    "the target itself, another persona": ("the target itself", "another persona"),
+    "another persona, between two": ("another persona", "between two"),
+}
+NULLS = ("same probabilities", "equal agreement")
 ANSWERS: dict[str, dict[str, Any]] = {
     "both drawn": {"drawn_predictions": True, "unanswered": 0.05},
     "references drawn": {},
@@ -47,52 +57,109 @@ ANSWERS: dict[str, dict[str, Any]] = {
 LEVEL = 0.95
 
 
+class Setting(NamedTuple):
+    """What the repetitions of a task have in common."""
+
+    number: int
+    """Of the task, so that no two have the same seeds."""
+    of: str
+    """A model, a pair, or what two systems have in common."""
+    answers: str
+    sampling: str
+    """`clusters` or `questions`."""
+    size: int
+    repetitions: int
+    resamples: int
+
+    def draw(self, model: np.ndarray, repetition: int) -> tuple[World, np.random.Generator]:
+        rng = np.random.default_rng([self.number, repetition])
+        singly = self.sampling == "questions"
+        return population().draw(model, self.size, rng, single_questions=singly, **ANSWERS[self.answers]), rng
+
+
 @cache
 def population() -> Population:
     """All questions, and four personas: the target, its two nearest, and the farthest."""
     return Population((TARGET, NEAR, MIDDLE, FAR))
 
 
-def coverage(task: tuple[str, str, int, int, int]) -> dict[str, tuple[int, int]]:
-    """Of one model, kind of answers and number of clusters: how often each metric's interval held the truth, of how many."""
-    model_name, kind, clusters, repetitions, resamples = task
-    model = population().blend(MODELS[model_name])
-    truth = population().truth(model, **ANSWERS[kind])
+@cache
+def model_and_truth(name: str, answers: str) -> tuple[np.ndarray, dict[str, Any]]:
+    model = population().blend(MODELS[name])
+    return model, population().truth(model, **ANSWERS[answers])
+
+
+def holds(low: float, high: float, truth: float) -> bool:
+    """The last digits of a truth of exactly 0 are no reason to miss it."""
+    return low - 1e-9 <= truth <= high + 1e-9
+
+
+def coverage(setting: Setting) -> dict[str, tuple[int, int]]:
+    """Of one model: how often each metric's interval held the truth, of how many."""
+    model, truth = model_and_truth(setting.of, setting.answers)
     held: dict[str, list[bool]] = {}
-    for seed in range(repetitions):
-        world = population().draw(model, clusters, np.random.default_rng(seed), **ANSWERS[kind])
+    for repetition in range(setting.repetitions):
+        world, _ = setting.draw(model, repetition)
         intervals = metric_intervals(
-            world.predictions, world.references, TARGET, world.questions, level=LEVEL, resamples=resamples, seed=seed
+            world.predictions,
+            world.references,
+            TARGET,
+            world.questions,
+            level=LEVEL,
+            resamples=setting.resamples,
+            seed=repetition,
         )
-        for name, (low, high) in intervals.items():
-            # The last digits of a truth of exactly 0 are no reason to miss it.
-            held.setdefault(name, []).append(low - 1e-9 <= truth[name] <= high + 1e-9)
+        # Which groups count depends on what was asked.
+        here = truth | {"worst_group/target": population().worst_group(model, world)}
+        for name, interval in intervals.items():
+            held.setdefault(name, []).append(holds(*interval, here[name]))
     return {name: (sum(times), len(times)) for name, times in held.items()}
 
 
-def size(task: tuple[str, int, int, int]) -> dict[str, float]:
-    """Share of p < 0.05 between systems that are equal in truth, by metric."""
-    kind, clusters, repetitions, resamples = task
-    first = second = population().blend(MODELS["between two"])
-    if kind == "equal agreement":
-        # Another mixture with the same mean of sum p q, so that agreement alone is equal.
-        second = population().blend({TARGET: (share := same_agreement()), FAR: 1 - share})
-    significant: dict[str, int] = {}
-    for seed in range(repetitions):
-        rng = np.random.default_rng(seed)
-        world = population().draw(first, clusters, rng)
-        systems = first[world.rows], second[world.rows]
-        if kind == "same probabilities":
-            systems = tuple(np.eye(3)[draw_answers(rows, rng)] for rows in systems)
+def paired_coverage(setting: Setting) -> dict[str, tuple[int, int]]:
+    """Of two different models: how often each difference's interval held the truth, of how many."""
+    (first, of_first), (second, of_second) = (model_and_truth(name, setting.answers) for name in PAIRS[setting.of])
+    held: dict[str, list[bool]] = {}
+    for repetition in range(setting.repetitions):
+        world, _ = setting.draw(first, repetition)
         compared = paired_comparison(
-            *systems, world.references, TARGET, world.questions, resamples=resamples, seed=seed
+            first[world.rows],
+            second[world.rows],
+            world.references,
+            TARGET,
+            world.questions,
+            level=LEVEL,
+            resamples=setting.resamples,
+            seed=repetition,
         )
         for name, comparison in compared.items():
-            if kind == "same probabilities" or name == "agreement/target":
-                significant[name] = significant.get(name, 0) + (comparison.p_value < 1 - LEVEL)
-    return {name: count / repetitions for name, count in significant.items()}
+            truth = of_first[name] - of_second[name]
+            held.setdefault(name, []).append(holds(comparison.low, comparison.high, truth))
+    return {name: (sum(times), len(times)) for name, times in held.items()}
 
 
+def size(setting: Setting) -> dict[str, tuple[int, int]]:
+    """How often p < 0.05 between systems that are equal in truth, of how many, by metric."""
+    first = second = population().blend(MODELS["between two"])
+    if setting.of == "equal agreement":
+        # Another mixture with the same mean of sum p q, so that agreement alone is equal.
+        second = population().blend({TARGET: (share := same_agreement()), FAR: 1 - share})
+    significant: dict[str, list[bool]] = {}
+    for repetition in range(setting.repetitions):
+        world, rng = setting.draw(first, repetition)
+        systems = first[world.rows], second[world.rows]
+        if setting.of == "same probabilities":
+            systems = tuple(np.eye(3)[draw_answers(rows, rng)] for rows in systems)
+        compared = paired_comparison(
+            *systems, world.references, TARGET, world.questions, resamples=setting.resamples, seed=repetition
+        )
+        for name, comparison in compared.items():
+            if setting.of == "same probabilities" or name == "agreement/target":
+                significant.setdefault(name, []).append(comparison.p_value < 1 - LEVEL)
+    return {name: (sum(times), len(times)) for name, times in significant.items()}
+
+
+@cache
 def same_agreement() -> float:
     """The target's share in a mixture with the farthest persona that agrees with the target as "between two" does."""
     wanted = population().truth(population().blend(MODELS["between two"]))["agreement/target"]
@@ -106,52 +173,78 @@ def same_agreement() -> float:
 def main() -> None:
     """Repeat, count, print, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=200)
-    parser.add_argument("--clusters", type=int, nargs="+", default=[300])
-    parser.add_argument("--resamples", type=int, default=400)
+    parser.add_argument("--repetitions", type=int, default=200, help="of each setting; 50 for a first look")
+    parser.add_argument("--clusters", type=int, nargs="*", default=[30, 100, 300], help="of ten questions")
+    parser.add_argument("--questions", type=int, nargs="*", default=[50, 200, 1000], help="drawn singly")
+    parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    counts = (arguments.repetitions, arguments.resamples)
-    tasks = [(*setting, *counts) for setting in product(MODELS, ANSWERS, arguments.clusters)]
-    sizes = [(*setting, *counts) for setting in product(("same probabilities", "equal agreement"), arguments.clusters)]
+    samples = [
+        *(("clusters", count) for count in arguments.clusters),
+        *(("questions", count) for count in arguments.questions),
+    ]
+    tasks: list[tuple[Callable[[Setting], dict[str, tuple[int, int]]], Setting]] = []
+    for task, names, kinds in (
+        (coverage, MODELS, ANSWERS),
+        (paired_coverage, PAIRS, ["references drawn"]),
+        (size, NULLS, ["references drawn"]),
+    ):
+        for name, kind, sample in product(names, kinds, samples):
+            setting = Setting(len(tasks), name, kind, *sample, arguments.repetitions, arguments.resamples)
+            tasks.append((task, setting))
     started = time.perf_counter()
     with ProcessPoolExecutor(arguments.processes) as pool:
-        held, found_sizes = list(pool.map(coverage, tasks)), list(pool.map(size, sizes))
+        results = [pool.submit(*task) for task in tasks]
+        counted = [(task, setting, result.result()) for (task, setting), result in zip(tasks, results, strict=True)]
 
-    cells = [
-        {
-            "model": task[0],
-            "answers": task[1],
-            "clusters": task[2],
-            "metric": name,
-            "coverage": times / count,
-            "of": count,
-        }
-        for task, result in zip(tasks, held, strict=True)
-        for name, (times, count) in result.items()
-    ]
-    band = 3.3 * np.sqrt(LEVEL * (1 - LEVEL))
-    short = [cell for cell in cells if cell["coverage"] < LEVEL - band / np.sqrt(cell["of"])]
-    metrics = {}
-    print(f"{'metric':<50}  {'mean':>6}  {'lowest':>6}  {'of':>4}")
-    for name in dict.fromkeys(cell["metric"].partition("/")[0] + ending(cell["metric"]) for cell in cells):
-        shares = [
-            cell["coverage"] for cell in cells if cell["metric"].partition("/")[0] + ending(cell["metric"]) == name
+    found: dict[str, Any] = {}
+    for heading, task in (("intervals", coverage), ("paired_intervals", paired_coverage), ("p_values", size)):
+        cells = [
+            {"of": setting.of, "answers": setting.answers, "sample": f"{setting.size} {setting.sampling}"}
+            | {"metric": name, "share": times / count, "repetitions": count}
+            for of_task, setting, result in counted
+            if of_task is task
+            for name, (times, count) in result.items()
         ]
-        metrics[name] = {"mean_coverage": float(np.mean(shares)), "lowest": min(shares), "settings": len(shares)}
-        print(f"{name:<50}  {np.mean(shares):>6.3f}  {min(shares):>6.3f}  {len(shares):>4}")
-    print(f"Short of {LEVEL} by more than 3.3 standard errors: {len(short)} of {len(cells)}")
-    for cell in short:
-        print(f"  {cell}")
-    paired = [
-        {"null": task[0], "clusters": task[1], "share_of_p_below_0.05": result}
-        for task, result in zip(sizes, found_sizes, strict=True)
-    ]
-    for entry in paired:
-        print(entry)
+        found[heading] = summary(heading, cells, [f"{count} {sampling}" for sampling, count in samples])
     setting = vars(arguments) | {"level": LEVEL, "seconds": time.perf_counter() - started}
-    found = {"metrics": metrics, "short_of_it": short, "settings": len(cells), "paired_tests": paired}
     keep("interval_coverage", setting | found | environment("numpy", "scipy"))
+
+
+def summary(heading: str, cells: list[dict[str, Any]], samples: list[str]) -> dict[str, Any]:
+    """Mean and lowest (of p-values: highest) share by metric and sample, printed; and what is off by more than chance."""
+    is_size = heading == "p_values"
+    promised = 1 - LEVEL if is_size else LEVEL
+    worst: Callable[[Iterable[float]], float] = max if is_size else min
+    print(f"\n{heading}: promised {promised:.2f}; mean, and {worst.__name__} of settings")
+    print(f"{'metric':<40}" + "".join(f"{sample:>16}" for sample in samples))
+    shares: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        name = cell["metric"].partition("/")[0] + ending(cell["metric"])
+        shares.setdefault(name, {}).setdefault(cell["sample"], []).append(cell["share"])
+    table = {}
+    for name, by_sample in shares.items():
+        table[name] = {
+            sample: {"mean": float(np.mean(found)), worst.__name__: worst(found), "settings": len(found)}
+            for sample, found in by_sample.items()
+        }
+        entries = (table[name].get(sample) for sample in samples)
+        print(
+            f"{name:<40}"
+            + "".join(
+                f"{entry['mean']:>9.3f} {entry[worst.__name__]:>6.3f}" if entry else " " * 16 for entry in entries
+            )
+        )
+    error = np.sqrt(LEVEL * (1 - LEVEL))
+    off = [
+        cell
+        for cell in cells
+        if (cell["share"] - promised) * (1 if is_size else -1) > 3.3 * error / np.sqrt(cell["repetitions"])
+    ]
+    print(f"Off by more than 3.3 standard errors: {len(off)} of {len(cells)}")
+    for cell in off:
+        print(f"  {cell}")
+    return {"metrics": table, "off": off, "cells": len(cells)}
 
 
 def ending(metric: str) -> str:

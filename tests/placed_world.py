@@ -1,14 +1,20 @@
 """Survey respondents, whose true probabilities are known: personas of one set, and those of another in place of models."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
-from fairpp_hf.evaluation.positioning import Respondent
+from fairpp_hf.evaluation.positioning import Place, Respondent, ideal_points, pca
+from fairpp_hf.evaluation.positioning.alignment import aligned
+from fairpp_hf.evaluation.positioning.counts import templates_of
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.survey import survey_answers
+
+CHI_SQUARE_95 = chi2.ppf(0.95, df=2)
 
 ANCHORS, MODELS = "britains_choice_2020", "hidden_tribes_2018"
 
@@ -54,3 +60,42 @@ def drawn_clusters(
     picked = rng.integers(0, cluster.max() + 1, count)
     rows = np.concatenate([order[starts[number] : starts[number + 1]] for number in picked])
     return rows, np.repeat(np.arange(count), np.diff(starts)[picked])
+
+
+def true_points(truth: NDArray[np.float64], personas: int, method: str, by: tuple[str, ...]) -> NDArray[np.float64]:
+    """Where respondents stand by their true probabilities over all questions, (r, 2), up to a rotation or reflection.
+
+    Args:
+        truth: (r, 28,420, 3); the first `personas` rows are theirs.
+        personas: how many.
+        method: of `METHODS`.
+        by: what the map's cells are divided by.
+    """
+    templates, template = templates_of(load_questions())
+    by_template = np.zeros((len(truth), len(templates), 3))
+    np.add.at(by_template, (slice(None), template), truth)
+    counts = pca.cells_by(templates, by).counts(by_template)
+    if method == "pca":
+        features = pca.features_of(counts)[None]
+        return pca.fit_plane(features[:, :personas]).coordinates(features)[0]
+    fit = ideal_points.fit_spatial_model(counts[:personas, :, :2])
+    theta = ideal_points.place(fit.slopes[None], fit.intercepts[None], counts[None, ..., :2])
+    return ideal_points.coordinates(theta, fit.slopes[None], personas)[0][0]
+
+
+def held(places: Sequence[Place | None], true: NDArray[np.float64], personas: int) -> NDArray[np.float64]:
+    """Whether each respondent's 95% region holds its true point, (r,): 1 or 0; NaN for one without a place.
+
+    Args:
+        places: of r respondents; the first `personas` are the personas', who all have one.
+        true: `true_points`, (r, 2).
+        personas: how many.
+    """
+    anchors = np.stack([place.xy for place in places[:personas] if place is not None])
+    turned = aligned(true[None], true[None, :personas], anchors - anchors.mean(axis=0))[0]
+    return np.array(
+        [
+            np.nan if place is None else float(place.distances(point[None])[0] <= CHI_SQUARE_95)
+            for place, point in zip(places, turned, strict=True)
+        ]
+    )

@@ -5,6 +5,7 @@ probabilities. What a metric estimates is then known: the metric of the probabil
 draws are something else (`question_js_distance`, and what is asked of drawn predictions), their expectation.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairpp_hf.evaluation.intervals import clusters_of
-from fairpp_hf.evaluation.metrics import MAX_JS_DISTANCE, alignment_metrics
+from fairpp_hf.evaluation.metrics import FEWEST_GROUP_CLUSTERS, MAX_JS_DISTANCE, alignment_metrics
 from fairpp_hf.evaluation.probabilities import js_distances
-from fairpp_hf.evaluation.weighted_sums import QUESTION_COLUMNS
+from fairpp_hf.evaluation.weighted_sums import QUESTION_COLUMNS, question_sums
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.survey import all_survey_answers
@@ -64,13 +65,28 @@ class Population:
         drawn_predictions: bool = False,
         drawn_references: bool = True,
         unanswered: float = 0.0,
+        single_questions: bool = False,
     ) -> World:
-        chosen = rng.integers(0, len(self.of_cluster), clusters)
-        rows = self.of_cluster[chosen].ravel()
-        # A cluster that was drawn twice is two clusters.
-        names = pa.array(np.repeat(np.arange(clusters), self.of_cluster.shape[1]).astype(str))
-        questions = self.questions.take(pa.array(rows))
-        questions = questions.set_column(questions.column_names.index("problem"), "problem", names)
+        """Draw a world.
+
+        Args:
+            model: probabilities, (rows of the population, 3).
+            clusters: how many.
+            rng: of the drawing.
+            drawn_predictions: the model gives answers, and not probabilities.
+            drawn_references: the personas do.
+            unanswered: share of missing predictions.
+            single_questions: draw so many questions, each once, in the place of clusters: what `--limit` does.
+        """
+        if single_questions:
+            rows = rng.choice(len(model), clusters, replace=False)
+            questions = self.questions.take(pa.array(rows))
+        else:
+            chosen = rng.integers(0, len(self.of_cluster), clusters)
+            rows = self.of_cluster[chosen].ravel()
+            questions = with_problems(
+                self.questions.take(pa.array(rows)), np.repeat(np.arange(clusters), self.of_cluster.shape[1])
+            )
         references = {
             persona: draw_answers(probabilities[rows], rng) if drawn_references else probabilities[rows]
             for persona, probabilities in self.probabilities.items()
@@ -91,6 +107,7 @@ class Population:
     ) -> dict[str, Any]:
         """What the metrics of a world estimate."""
         truth = alignment_metrics(model, self.probabilities, TARGET, self.questions)
+        truth |= divergences(truth, self.probabilities)
         truth["unanswered"] = unanswered
         if drawn_references:
             for persona, probabilities in self.probabilities.items():
@@ -105,6 +122,16 @@ class Population:
             truth["calibration_error/target"] = 1 - truth["agreement/target"]
         return truth
 
+    def worst_group(self, model: np.ndarray, world: World) -> float | None:
+        """The lowest agreement in truth among the groups that count in a world."""
+        asked = question_sums(world.predictions, {TARGET: world.references[TARGET]}, TARGET, world.questions)
+        counting = np.flatnonzero(asked.group_problems >= FEWEST_GROUP_CLUSTERS)
+        if len(counting) < 2:
+            return None
+        groups = self.questions["group"].to_numpy(zero_copy_only=False)
+        agreement = (model * self.probabilities[TARGET]).sum(axis=1)
+        return float(min(agreement[groups == asked.labels["group"][place]].mean() for place in counting))
+
     @staticmethod
     def _distance_to_draws(model: np.ndarray, probabilities: np.ndarray, drawn_predictions: bool) -> float:
         """The expected distance of a question to an answer drawn from `probabilities`."""
@@ -113,6 +140,18 @@ class Population:
         answers = np.eye(3)[:, None, :]
         distances = np.stack([js_distances(model, np.broadcast_to(answer, model.shape)) for answer in answers])
         return float((probabilities.T * distances).sum(axis=0).mean())
+
+
+def divergences(metrics: dict[str, Any], personas: Iterable[str]) -> dict[str, float]:
+    """What `paired_comparison` compares of marginals: from the target, and from the nearest other minus that."""
+    of_target = metrics["js_distance/target"] ** 2
+    nearest = min(metrics[f"js_distance/{persona}"] for persona in personas if persona != TARGET) ** 2
+    return {"js_divergence/target": of_target, "js_divergence/margin": nearest - of_target}
+
+
+def with_problems(questions: pa.Table, problems: np.ndarray) -> pa.Table:
+    """The questions with other problems, by number: what was drawn twice is two."""
+    return questions.set_column(questions.column_names.index("problem"), "problem", pa.array(problems.astype(str)))
 
 
 def draw_answers(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:

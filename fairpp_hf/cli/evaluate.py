@@ -1,18 +1,24 @@
 """`fairpp evaluate`: where models stand among the personas, plain, role-playing and with adapters, beside baselines."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairpp_hf.cli.arguments import load_answers_of
 from fairpp_hf.cli.scoring import (
+    NAME_IN_FILE,
     add_questions,
     add_scoring,
     be_quiet,
     check_scoring,
+    check_use,
     division_of,
     failures,
+    same_questions,
     score,
+    short_names,
     stopped,
 )
 
@@ -25,7 +31,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "score models and baselines on held-out questions against all personas"
 
-_PLAIN, _ROLE_PLAY = "plain", "role-play"
+ENTRIES = "models.yaml"
+"""What was scored, as `--models` reads it."""
+
+_PLAIN, _ROLE_PLAY, _ADAPTER = "plain", "role-play", "adapter"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         OSError: a model or file cannot be found, or a file cannot be written.
     """
     _check_options(arguments)
+    models = _models(arguments)
+    check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
@@ -88,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     personas = source_personas(source, arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     check_references(references, arguments.target)
-    models = _models(arguments)
     if personas is None and any(spec.persona for spec in models):
         raise ValueError(
             f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "
@@ -112,11 +122,13 @@ def run(arguments: argparse.Namespace) -> int:
         kind="scenarios" if arguments.scenarios else "questions",
         personas=personas,
     )
-    files = [*evaluation.write(arguments.out), draw_evaluation(evaluation, arguments.out / "results.png")]
+    entries = _entries(models, arguments.out, arguments.models)
+    files = evaluation.write(arguments.out)
     print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
-    print(failures(scores), end="")
+    print(failures(scores), end="", flush=True)
+    files += [draw_evaluation(evaluation, arguments.out / "results.png"), entries]
     print("Files:", *(f"  {file}" for file in files), sep="\n")
-    print(f"Next: fairpp position --out {arguments.out} ..., fairpp report {arguments.out}")
+    print(_next(arguments, entries))
     return 0
 
 
@@ -127,47 +139,75 @@ def _check_options(arguments: argparse.Namespace) -> None:
                 f"--{option.replace('_', '-')} must come with --model; got --models {arguments.models}. Write it into the "
                 "file."
             )
-    check_scoring(arguments, models_file=arguments.models is not None)
+    if arguments.no_role_play and arguments.models is not None:
+        raise ValueError(
+            f"--no-role-play must come with --model; got --models {arguments.models}. An entry of the file role-plays where "
+            "it names a persona. Leave it out."
+        )
+    check_scoring(arguments)
     if arguments.scenarios and arguments.split != "test":
         raise ValueError(f"--scenarios must come with --split test; got {arguments.split}. There are no others.")
 
 
 def _answers(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
     """Whose answers the models are compared with."""
-    from fairpp_hf.dataset.sources import load_source, load_source_scenarios, resolve_answers, resolve_scenarios
+    if not arguments.scenarios:
+        return load_answers_of(arguments)
+    from fairpp_hf.dataset.sources import load_source_scenarios, resolve_scenarios
 
-    answers: Answers | None
-    if arguments.scenarios:
-        source = resolve_scenarios(arguments.answers, arguments.published_revision)
-        answers = load_source_scenarios(source, arguments.personas)
-        if answers is None:
-            raise ValueError(
-                f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
-                "`fairpp scenarios` was run, or --answers published."
-            )
-    else:
-        source = resolve_answers(arguments.answers, arguments.published_revision)
-        answers = load_source(source, arguments.personas)
+    source = resolve_scenarios(arguments.answers, arguments.published_revision)
+    answers = load_source_scenarios(source, arguments.personas)
+    if answers is None:
+        raise ValueError(
+            f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
+            "`fairpp scenarios` was run, or --answers published."
+        )
     return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)
 
 
 def _models(arguments: argparse.Namespace) -> "Sequence[ModelSpec]":
     """The entries of --models, or --model as it is, role-playing the target, and with each adapter."""
-    from fairpp_hf.evaluation.models import ModelSpec, read_models
+    from fairpp_hf.evaluation.baselines import MAJORITY, UNIFORM
+    from fairpp_hf.evaluation.models import ModelSpec, check_names, read_models
 
+    taken = dict.fromkeys((MAJORITY, UNIFORM), "a baseline")
     if arguments.models is not None:
-        return read_models(arguments.models)
+        models = read_models(arguments.models)
+        check_names(models, str(arguments.models), taken=taken)
+        return models
     urls: Any = None if arguments.base_url is None else tuple(arguments.base_url)
+    several = len(arguments.model) > 1
     specs = []
-    for model in arguments.model:
-        name, role_play = _PLAIN, _ROLE_PLAY
-        if len(arguments.model) > 1:
-            name = Path(model).name
-            role_play = f"{name} {_ROLE_PLAY}"
+    for model, name in zip(arguments.model, short_names(arguments.model, taken) if several else [_PLAIN], strict=True):
         specs.append(ModelSpec(name, model, base_url=urls))
         if not arguments.no_role_play:
+            role_play = f"{name} {_ROLE_PLAY}" if several else _ROLE_PLAY
             specs.append(ModelSpec(role_play, model, base_url=urls, persona=arguments.target, before=name))
-    for adapter in arguments.adapter:
-        name = "adapter" if len(arguments.adapter) == 1 else Path(adapter).name
+    several = len(arguments.adapter) > 1
+    names = (
+        short_names(arguments.adapter, (*taken, _PLAIN, _ROLE_PLAY)) if several else [_ADAPTER] * len(arguments.adapter)
+    )
+    for adapter, name in zip(arguments.adapter, names, strict=True):
         specs.append(ModelSpec(name, arguments.model[0], adapter=adapter, before=_PLAIN))
+    check_names(specs, taken=taken, fix=NAME_IN_FILE)
     return specs
+
+
+def _entries(models: "Sequence[ModelSpec]", out: Path, own: str | None) -> Path:
+    """A file with the entries for `fairpp position`; the user's own where it lies in the same place."""
+    from fairpp_hf.evaluation.models import write_models
+
+    path = out / ENTRIES
+    return path if own is not None and path.exists() and path.samefile(own) else write_models(models, path)
+
+
+def _next(arguments: argparse.Namespace, entries: Path) -> str:
+    """Commands that go on from here, on the same questions."""
+    out = shlex.quote(str(arguments.out))
+    commands = [f"fairpp report {out}"]
+    # Scenarios are no ground for a map: it is made of the questions.
+    if not arguments.scenarios:
+        commands.insert(
+            0, f"fairpp position --models {shlex.quote(str(entries))} --out {out} {same_questions(arguments)}"
+        )
+    return "\n".join(["Next:", *(f"  {command.rstrip()}" for command in commands)])

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from fairpp_hf.cli.arguments import load_answers_of
 from fairpp_hf.cli.scoring import (
+    NAME_IN_FILE,
     add_questions,
     add_scoring,
     be_quiet,
     check_scoring,
+    check_use,
     division_of,
     failures,
     score,
+    short_names,
     stopped,
 )
 
@@ -32,14 +35,14 @@ if TYPE_CHECKING:
 SUMMARY = "place models among the personas, by principal components and ideal points"
 
 PAPER = "paper"
-_MAJORITY = "Majority vote"
+_MAJORITY = "Majority of all personas"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = (
-        "The personas and their majority vote are the anchors; models are projected among them, each with the region that "
-        "holds its place in 95% of samples. Replies are kept in DIR/scores: in the DIR of `fairpp evaluate`, nothing is "
+        "The axes are the personas' alone; models, and the majority of all personas, are projected among them, each with a "
+        "95% region. Replies are kept in DIR/scores: in the DIR of `fairpp evaluate`, nothing is "
         "scored twice, and the same command again continues where it stopped."
     )
     parser.add_argument(
@@ -79,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         OSError: a model or file cannot be found, or a file cannot be written.
     """
     _check_options(arguments)
+    models = _models(arguments)
+    check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.evaluation.evaluate import questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
@@ -92,7 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     personas = source_personas(source, arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     check_anchors(references, questions)
-    models = _models(arguments)
     anchors = _anchors(references, personas)
     _check_names(models, anchors)
     try:
@@ -120,12 +124,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"A model must be given; got neither --models nor --model. Add --model NAME_OR_PATH, or --models {PAPER}."
         )
-    check_scoring(arguments, models_file=arguments.models not in (None, PAPER))
+    check_scoring(arguments)
 
 
 def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
     """The entries of --models, then each --model, then --model with each --adapter."""
-    from fairpp_hf.evaluation.models import ModelSpec, read_models
+    from fairpp_hf.evaluation.models import ModelSpec, check_names, read_models
 
     specs: list[ModelSpec] = []
     if arguments.models == PAPER:
@@ -134,15 +138,16 @@ def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
     elif arguments.models is not None:
         specs += read_models(arguments.models)
     urls = None if arguments.base_url is None else tuple(arguments.base_url)
-    specs += [ModelSpec(Path(model).name, model, base_url=urls) for model in arguments.model]
-    for adapter in arguments.adapter:
-        before = Path(arguments.model[0]).name
-        specs.append(ModelSpec(f"{before} + {Path(adapter).name}", arguments.model[0], adapter=adapter, before=before))
+    names = short_names(arguments.model, [spec.name for spec in specs])
+    specs += [ModelSpec(name, model, base_url=urls) for name, model in zip(names, arguments.model, strict=True)]
+    for adapter, name in zip(arguments.adapter, short_names(arguments.adapter), strict=True):
+        specs.append(ModelSpec(f"{names[0]} + {name}", arguments.model[0], adapter=adapter, before=names[0]))
+    check_names(specs, fix=NAME_IN_FILE)
     return specs
 
 
 def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "PersonaSet | None") -> "list[Respondent]":
-    """The personas, and their share-weighted majority vote."""
+    """The personas, and the share-weighted majority vote of them all, where evaluate's baseline leaves out the target."""
     from fairpp_hf.evaluation.baselines import majority_vote
     from fairpp_hf.evaluation.positioning import Respondent
     from fairpp_hf.evaluation.probabilities import option_probabilities
@@ -158,17 +163,13 @@ def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "Persona
 
 
 def _check_names(models: "Sequence[ModelSpec]", anchors: "Sequence[Respondent]") -> None:
-    """Check, before anything is scored, that no two points of the map have one name."""
+    """Check, before anything is scored, that no model has the name of an anchor of the map."""
     from fairpp_hf.evaluation.models import check_names
 
-    check_names(models, "--models and --model")
-    taken = {anchor.name: anchor.kind for anchor in anchors}
-    for spec in models:
-        if spec.name in taken:
-            raise ValueError(
-                f"The name of a model must not be that of an anchor of the map; got {spec.name!r}, which is the "
-                f"{'majority vote' if taken[spec.name] == 'majority' else 'persona'}. Rename the model in the file."
-            )
+    kinds = {"majority": "the majority on the map", "persona": "a persona on the map"}
+    check_names(
+        models, taken={anchor.name: kinds[anchor.kind] for anchor in anchors}, fix="Rename it in a file, for --models."
+    )
 
 
 def _placed(models: "Sequence[ModelSpec]", scores: "Sequence[SystemScores]") -> "list[Respondent]":

@@ -2,13 +2,16 @@
 
 import argparse
 import logging
+import os
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpp_hf.cli.arguments import add_answers, add_heldout
 from fairpp_hf.cli.money import add_money_arguments, batch_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
     from fairpp_hf.generation import RunInterrupted
     from fairpp_hf.personas import PersonaSet
 
+NAME_IN_FILE = "Name them in a file, for --models."
+"""What to do about names that are not free, where they are made from paths."""
+
+_LOCAL = ("rule", "batch_size", "dtype")
 _OF_SERVERS = ("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens")
 
 
@@ -37,11 +44,15 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     local.add_argument(
         "--rule",
         choices=("line", "letter"),
-        default="line",
         help="score the whole option line or its letter alone (default: line)",
     )
     local.add_argument(
         "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"
+    )
+    local.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the weights; auto: as they were saved (default: float32 on a CPU, else auto)",
     )
     server = parser.add_argument_group(
         "models on a server", "Asked in text. The key is read from OPENAI_API_KEY; a server of your own needs none."
@@ -60,12 +71,11 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     add_money_arguments(parser)
 
 
-def check_scoring(arguments: argparse.Namespace, *, models_file: bool) -> None:
+def check_scoring(arguments: argparse.Namespace) -> None:
     """Check what can be checked before anything is read.
 
     Args:
         arguments: those of `add_questions` and `add_scoring`, --model and --adapter.
-        models_file: whether a file of the user's says which models are scored, some of which may be on a server.
 
     Raises:
         ValueError: arguments do not fit together, or one is out of range.
@@ -82,19 +92,55 @@ def check_scoring(arguments: argparse.Namespace, *, models_file: bool) -> None:
         )
     if arguments.base_url and not arguments.model:
         raise ValueError("--base-url must come with --model; got --models alone. Write base_url into the file.")
-    for option in _OF_SERVERS:
-        if getattr(arguments, option) is not None and not arguments.base_url and not models_file:
-            raise ValueError(
-                f"--{option.replace('_', '-')} must come with a model on a server; got no --base-url. Leave it out."
-            )
     for option in ("limit", "batch_size"):
         value = getattr(arguments, option)
         if value is not None and value < 1:
-            raise ValueError(f"--{option.replace('_', '-')} must be at least 1; got {value}.")
+            raise ValueError(f"{_flag(option)} must be at least 1; got {value}.")
     if arguments.batch and len(arguments.base_url or ()) > 1:
         raise ValueError(
             f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
         )
+
+
+def check_use(arguments: argparse.Namespace, models: "Iterable[ModelSpec]") -> None:
+    """Check that every option of how models are asked concerns one of them, before anything is scored.
+
+    Raises:
+        ValueError: one concerns none.
+    """
+    on_servers = [spec.base_url is not None for spec in models]
+    for unused, options, needed in (
+        (not any(on_servers), _OF_SERVERS, "a model on a server"),
+        (all(on_servers), _LOCAL, "a model that is loaded here"),
+    ):
+        for option in options:
+            if unused and getattr(arguments, option) is not None:
+                raise ValueError(f"{_flag(option)} must come with {needed}; got none. Leave it out.")
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def short_names(paths: "Sequence[str]", taken: "Iterable[str]" = ()) -> list[str]:
+    """The last part of each path; where another path or a taken name is the same, as many parts as tell them apart.
+
+    Example:
+        >>> short_names(["runA/checkpoint-10", "runB/checkpoint-10", "runB/final"])
+        ['runA/checkpoint-10', 'runB/checkpoint-10', 'final']
+    """
+    # Such as `.`, which has no name of its own.
+    parts = [Path(os.path.abspath(path) if Path(path).is_dir() else path).parts for path in paths]
+    longest = max([1, *map(len, parts)])
+    names = []
+    for number, own in enumerate(parts):
+        for length in range(1, longest + 1):
+            others = {other[-length:] for place, other in enumerate(parts) if place != number}
+            name = str(Path(*own[-length:]))
+            if own[-length:] not in others and name not in taken:
+                break
+        names.append(name)
+    return names
 
 
 def score(
@@ -120,8 +166,9 @@ def score(
         questions,
         arguments.out,
         personas=personas,
-        rule=arguments.rule,
+        rule=arguments.rule or "line",
         batch_size=arguments.batch_size,
+        dtype=arguments.dtype,
         swap=not arguments.one_order,
         api=ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments)),
         max_cost=arguments.max_cost,
@@ -145,6 +192,19 @@ def division_of(arguments: argparse.Namespace) -> str:
         labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
         division += f" with {arguments.heldout} held out of training: {labels}"
     return division
+
+
+def same_questions(arguments: argparse.Namespace) -> str:
+    """The options that decide which questions are asked of whom and how, as they were given, to be pasted into a shell."""
+    words: list[str] = []
+    for option, default in (
+        *(("answers", "survey"), ("published_revision", None), ("personas", None), ("split", "test")),
+        *(("heldout", None), ("limit", None), ("rule", None), ("dtype", None), ("max_tokens", None)),
+    ):
+        value = getattr(arguments, option)
+        if value != default:
+            words += [_flag(option), str(value)]
+    return shlex.join(words + ["--one-order"] * arguments.one_order)
 
 
 def failures(scores: "Sequence[SystemScores]") -> str:

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.model_scores import SystemScores, first_choices
+from fairpp_hf.evaluation.model_scores import SystemScores, first_choices, shared_first_places
 from fairpp_hf.schema import OPTION_LETTERS, STATUSES
 
 MAJORITY = "majority vote"
 UNIFORM = "uniform"
-
-_TIE = 1e-9  # Sums of equal shares may differ by rounding.
 
 
 def majority_vote(
@@ -37,10 +35,7 @@ def majority_vote(
     for persona, column in answers.items():
         share = shares[persona] if known else 1.0
         votes += share * (np.asarray(column)[:, None] == np.arange(len(OPTION_LETTERS)))
-    most = votes.max(axis=1, keepdims=True)
-    winners = (votes >= most - _TIE) & (most > 0)
-    with np.errstate(invalid="ignore"):
-        return winners / winners.sum(axis=1, keepdims=True)
+    return shared_first_places(votes)
 
 
 def baselines(

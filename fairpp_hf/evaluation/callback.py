@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from fairpp_hf.dataset.sources import load_source, resolve_answers
 from fairpp_hf.evaluation.evaluate import questions_to_score
 from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.evaluation.model_scores import Speaker
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.naming import check_name
 from fairpp_hf.scoring import OptionScorer
@@ -54,7 +55,8 @@ class PersonaAlignmentCallback(TrainerCallback):
         questions: the n questions, with the columns of `QUESTION_FEATURES`; such as were not trained on.
         references: persona id to its answers, integers (n,), 0..2 or -1 for none.
         target: persona to come near to.
-        batch_size: questions in one order a forward; by default the trainer's `per_device_eval_batch_size`.
+        batch_size: questions in one order a forward at most. By default as many as fit, see `OptionScorer`; on several
+            processes the trainer's `per_device_eval_batch_size`.
 
     Raises:
         ValueError: no evaluation in the trainer's settings, a metric for the best model that there is not or that is to be
@@ -86,7 +88,12 @@ class PersonaAlignmentCallback(TrainerCallback):
         self._sample = _Sample(questions, references, target)
         _check_settings(trainer.args, self._sample.names)
         self.trainer = trainer
-        self.batch_size = trainer.args.per_device_eval_batch_size if batch_size is None else batch_size
+        if batch_size is None and trainer.args.world_size > 1:
+            # All must do the same forwards where the model is divided among them (FSDP, ZeRO-3). Batches are alike on all,
+            # until one alone runs out of memory and goes on with smaller ones, while the others wait for it for ever. This
+            # size is known to fit beside the optimizer. A process on its own recovers, and larger batches are faster.
+            batch_size = trainer.args.per_device_eval_batch_size
+        self.batch_size = batch_size
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Score the model, log, and add to the metrics that the trainer chooses the best checkpoint by."""
@@ -125,18 +132,11 @@ class PersonaAlignmentCallback(TrainerCallback):
         return self._sample.metrics(average_orders(shown))
 
 
-class _Plain(NamedTuple):
-    """Whoever is asked without a portrait: no system message."""
-
-    id: str = "plain"
-    portrait: str = ""
-
-
 class _Sample:
     """Questions in both orders, and the personas' answers to them; all that is wrong with them is said at once."""
 
     def __init__(self, questions: pa.Table, references: Mapping[str, ArrayLike], target: str) -> None:
-        asked = list(RequestPlan(cast(Any, [_Plain()]), questions, swap=True))
+        asked = list(RequestPlan(cast(Any, [Speaker()]), questions, swap=True))
         self.messages = [request.messages for request in asked]
         """2n chats: each question as it is written and after it with the options of its poles swapped."""
         self.options = [request.options for request in asked]

@@ -1,5 +1,6 @@
 """Systems against all personas on the same questions: arrays in, metrics with intervals and comparisons out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.evaluation.intervals import Interval, clusters_of, metric_intervals
+from fairpp_hf.evaluation.intervals import clusters_of, metric_intervals
 from fairpp_hf.evaluation.metrics import alignment_metrics
-from fairpp_hf.evaluation.model_scores import SystemScores, first_choices
+from fairpp_hf.evaluation.model_scores import SystemScores, shared_first_places
+from fairpp_hf.evaluation.models import check_befores, check_unique
 from fairpp_hf.evaluation.paired import Comparison, paired_comparison
 from fairpp_hf.evaluation.position_bias import PositionBias, position_bias
+from fairpp_hf.evaluation.resampling import Interval
 from fairpp_hf.evaluation.results_folder import as_json, write_results
 from fairpp_hf.evaluation.results_table import notes, tables
 from fairpp_hf.evaluation.styles import readable
@@ -35,7 +38,8 @@ class SystemResult:
     """`alignment_metrics` of the probabilities: what sampled answers would give on average. Without the target's where the
     system and the target have no question in common that both answered."""
     first_choice_metrics: dict[str, Any]
-    """`alignment_metrics` of the most probable option of each question; a tie for the first place is no answer."""
+    """`alignment_metrics` with 1 for the most probable option of each question, shared by those that tie for the first
+    place: a model in text that changes its answer with the order of the options counts half for each."""
     intervals: dict[str, Interval]
     """95% intervals of `metrics`, bootstrapped over clusters of questions."""
     position_bias: PositionBias | None
@@ -95,7 +99,7 @@ class Evaluation:
 
     def best_first(self) -> list[SystemResult]:
         """The systems by agreement with the target; those without any last."""
-        return sorted(self.systems, key=lambda system: -(system.metrics.get("agreement/target") or -1.0))
+        return sorted(self.systems, key=lambda system: by_agreement(system.metrics))
 
     def to_markdown(self) -> str:
         """Tables: the systems, best agreement first; position bias; comparisons; how replies came out."""
@@ -114,6 +118,12 @@ class Evaluation:
         return write_results(self, out)
 
 
+def by_agreement(metrics: Mapping[str, Any]) -> float:
+    """The sorting key of a system with these metrics: best agreement with the target first, those without any last."""
+    agreement = metrics.get("agreement/target")
+    return math.inf if agreement is None else -agreement
+
+
 def evaluate_systems(
     systems: Sequence[SystemScores],
     questions: pa.Table,
@@ -128,10 +138,11 @@ def evaluate_systems(
     """Compare systems with the answers of personas, and with each other.
 
     Each system is compared with the one that its fact `before` names, and the others with the first system that is a plain
-    model (no persona, no `before`).
+    model (no persona, no `before`). An adapter is compared as well with its model's role-play of the target, where that is
+    among the systems: what a prompt alone would have done.
 
     Args:
-        systems: of `score_models`, `baselines` or `as_scores`; names are unique.
+        systems: of `score_models`, `baselines` or `as_scores`; names are unique, and each `before` is one of them.
         questions: the n questions, with the columns of `QUESTION_FEATURES`.
         references: persona id to answers, (n,), 0..2 or -1.
         target: the persona that the systems are meant to match.
@@ -141,8 +152,10 @@ def evaluate_systems(
         personas: the set of the personas, for names and shares; None where it is unknown.
 
     Raises:
-        ValueError: the target is unknown, or `check_references` fails.
+        ValueError: names are repeated or wrong, or `check_references` fails.
     """
+    check_unique([system.name for system in systems], "The name of a system", "", "Rename one.")
+    check_befores({system.name: system.facts.get("before") for system in systems})
     check_references(references, target)
     clusters = clusters_of(questions)
     results = tuple(_result(scores, questions, references, target, clusters) for scores in systems)
@@ -214,12 +227,12 @@ def _result(
     clusters: NDArray[np.int64],
 ) -> SystemResult:
     has_target = _has_common(scores, references[target])
-    first = first_choices(scores.probabilities)
+    of_target = target if has_target else None
     return SystemResult(
         scores=scores,
-        metrics=alignment_metrics(scores.probabilities, references, target if has_target else None, questions),
+        metrics=alignment_metrics(scores.probabilities, references, of_target, questions),
         first_choice_metrics=alignment_metrics(
-            first, references, target if _both(first, references[target]) else None, questions
+            shared_first_places(scores.probabilities), references, of_target, questions
         ),
         intervals=metric_intervals(scores.probabilities, references, target, questions) if has_target else {},
         position_bias=position_bias(scores.by_order, scores.answers, clusters),
@@ -231,28 +244,36 @@ def _has_common(scores: SystemScores, answers: NDArray[np.integer]) -> bool:
     return bool((~np.isnan(scores.probabilities).any(axis=1) & (answers != NO_ANSWER)).any())
 
 
-def _both(first: NDArray[np.integer], second: NDArray[np.integer]) -> bool:
-    return bool(((first != NO_ANSWER) & (second != NO_ANSWER)).any())
-
-
 def _comparisons(
     results: Sequence[SystemResult], questions: pa.Table, references: Mapping[str, NDArray[np.integer]], target: str
 ) -> list[SystemComparison]:
+    plain = [result.name for result in results if _is_plain(result.scores)][:1]
     by_name = {result.name: result for result in results}
-    plain = next((result for result in results if _is_plain(result.scores)), None)
     found = []
     for result in results:
-        other = by_name.get(result.scores.facts.get("before") or "", plain)
-        if other is None or other is result:
-            continue
-        both = ~np.isnan(result.probabilities + other.probabilities).any(axis=1)
-        if not (both & (references[target] != NO_ANSWER)).any():
-            continue
-        compared = paired_comparison(result.probabilities, other.probabilities, references, target, questions)
-        found += [SystemComparison(result.name, other.name, metric, each) for metric, each in compared.items()]
+        before = result.scores.facts.get("before")
+        others = plain if before is None else [before]
+        others = others + [other.name for other in results if _is_its_role_play(other.scores, result.scores, target)]
+        for name in dict.fromkeys(others):
+            other = by_name[name]
+            both = ~np.isnan(result.probabilities + other.probabilities).any(axis=1)
+            if other is not result and (both & (references[target] != NO_ANSWER)).any():
+                compared = paired_comparison(result.probabilities, other.probabilities, references, target, questions)
+                found += [SystemComparison(result.name, name, metric, each) for metric, each in compared.items()]
     return found
 
 
 def _is_plain(scores: SystemScores) -> bool:
     facts = scores.facts
     return facts["kind"] == "model" and facts.get("persona") is None and facts.get("before") is None
+
+
+def _is_its_role_play(scores: SystemScores, adapted: SystemScores, target: str) -> bool:
+    """Whether a system is the role-play of the target by the model under an adapter."""
+    ours, its = scores.facts, adapted.facts
+    return (
+        its.get("adapter") is not None
+        and ours.get("adapter") is None
+        and ours.get("persona") == target
+        and all(ours.get(part) == its.get(part) for part in ("model", "revision"))
+    )

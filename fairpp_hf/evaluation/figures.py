@@ -1,11 +1,12 @@
 """Pictures of an evaluation, drawn with matplotlib and readable in print and without colour vision."""
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
-from fairpp_hf.evaluation.styles import STYLES
+from fairpp_hf.evaluation.styles import STYLES, drawable, drawing_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,29 +21,31 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     rows = max(len(evaluation.personas), len(evaluation.systems))
-    figure = Figure(figsize=(13, 3.0 + 0.42 * rows), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
-    distances, agreement = figure.subplots(1, 2, width_ratios=[1.25, 1])
-    _draw_distances(distances, evaluation)
-    _draw_agreement(agreement, evaluation)
-    figure.suptitle(
-        f"How near to each persona? Target: {evaluation.names[evaluation.target]}",
-        fontsize=13,
-        fontweight="bold",
-    )
-    orders = "both orders of A and B" if evaluation.orders == 2 else "options in one order"
-    figure.supxlabel(
-        f"{len(evaluation.questions):,} {evaluation.kind} ({evaluation.division}), {orders}. Answers of the personas: "
-        f"{evaluation.reference}.",
-        fontsize=9,
-        color="#444",
-    )
+    names = {
+        persona: drawable(name) or f"persona {number}"
+        for number, (persona, name) in enumerate(evaluation.names.items(), 1)
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with drawing_settings():
+        figure = Figure(figsize=(13, 3.0 + 0.42 * rows), layout="constrained", dpi=150)
+        FigureCanvasAgg(figure)
+        distances, agreement = figure.subplots(1, 2, width_ratios=[1.25, 1])
+        _draw_distances(distances, evaluation, names)
+        _draw_agreement(agreement, evaluation)
+        figure.suptitle(f"How near to each persona? Target: {names[evaluation.target]}", fontsize=13, fontweight="bold")
+        orders = "both orders of A and B" if evaluation.orders == 2 else "options in one order"
+        division = drawable(evaluation.division) or "see results.md"
+        figure.supxlabel(
+            f"{len(evaluation.questions):,} {evaluation.kind} ({division}), {orders}. Answers of the personas: "
+            f"{drawable(evaluation.reference) or 'see results.md'}.",
+            fontsize=9,
+            color="#444",
+        )
+        figure.savefig(path)
     return path
 
 
-def _draw_distances(axes: "Axes", evaluation: Evaluation) -> None:
+def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, str]) -> None:
     """One row a persona, the target on top; one marker a system, one below the other."""
     others = [persona for persona in evaluation.personas if persona != evaluation.target]
     rows = [evaluation.target, *others][::-1]
@@ -58,7 +61,7 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation) -> None:
         ]
         xs, ys = [x for x, _ in points], [y for _, y in points]
         _points(axes, xs, ys, number, 46 if count < 5 else 32)
-    axes.set_yticks(range(len(rows)), [evaluation.names[persona] for persona in rows])
+    axes.set_yticks(range(len(rows)), [names[persona] for persona in rows])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.hlines(
@@ -85,25 +88,25 @@ def _draw_agreement(axes: "Axes", evaluation: Evaluation) -> None:
         axes.annotate(f"{value:.3f}", (value, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
     # In data coordinates of the row and beside the axis: the marker of each system stands next to its name.
     for number in range(count):
-        color, marker = STYLES[number % len(STYLES)]
-        axes.plot(
-            -0.025, count - 1 - number, marker, color=color, ms=7, clip_on=False, transform=axes.get_yaxis_transform()
-        )
-    axes.set_yticks(range(count), [_label(system) for system in evaluation.systems][::-1])
+        _points(axes, [-0.025], [count - 1 - number], number, 49, clip_on=False, transform=axes.get_yaxis_transform())
+    axes.set_yticks(range(count), [_label(system, number) for number, system in enumerate(evaluation.systems, 1)][::-1])
     axes.set_ylim(-0.6, count - 0.3)
     axes.set_xlabel("Agreement with the target (95% interval)")
     _quiet(axes)
     axes.tick_params(axis="y", pad=14)
 
 
-def _points(axes: "Axes", xs: list[float], ys: list[float], number: int, size: float) -> None:
+def _points(axes: "Axes", xs: list[float], ys: list[float], number: int, size: float, **others: Any) -> None:
+    """The markers of the system with this number; where the colours come a second time, they are hollow."""
     color, marker = STYLES[number % len(STYLES)]
     size *= 1.8 if marker == "*" else 1.0  # which has little area
-    axes.scatter(xs, ys, color=color, marker=marker, s=size, zorder=3, edgecolors="white", linewidths=0.4)
+    face, edge, width = (color, "white", 0.4) if number < len(STYLES) else ("white", color, 1.4)
+    axes.scatter(xs, ys, facecolor=face, edgecolor=edge, linewidth=width, marker=marker, s=size, zorder=3, **others)
 
 
-def _label(system: SystemResult) -> str:
-    return textwrap.fill(system.name, _WIDEST_NAME, max_lines=2, placeholder="...")
+def _label(system: SystemResult, number: int) -> str:
+    name = drawable(system.name) or f"system {number}"
+    return textwrap.fill(name, _WIDEST_NAME, max_lines=2, placeholder="...")
 
 
 def _quiet(axes: "Axes") -> None:

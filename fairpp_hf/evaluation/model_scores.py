@@ -7,6 +7,7 @@ what was scored once is never scored again in the same folder: not by the same c
 import gc
 import hashlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.models import ModelSpec, check_names
+from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names, public_urls
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.budget import BudgetReached
 from fairpp_hf.generation.estimate import estimate
@@ -32,6 +33,8 @@ from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 if TYPE_CHECKING:
     from fairpp_hf.generation.batch import BatchLimits
     from fairpp_hf.personas import PersonaSet
+
+logger = logging.getLogger(__name__)
 
 RUNS = "scores"
 """In the folder of an evaluation: the runs, one a model and prompt."""
@@ -53,8 +56,9 @@ class SystemScores(NamedTuple):
     statuses: NDArray[np.str_]
     """(n, orders), of `STATUSES`."""
     facts: dict[str, Any]
-    """JSON-able: `kind` ("model" or "baseline"), and of a model `respondent`, `settings`, `template_hash` (None where a
-    server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
+    """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (a list of
+    addresses without secrets, or None), `respondent`, `settings`, `template_hash` (None where a server has the template),
+    `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
     answers: NDArray[np.int8]
     """(n, orders): 0..2 with 0 for pole A, -1 for none."""
     logprobs: NDArray[np.float64] | None = None
@@ -76,12 +80,15 @@ class ApiOptions(NamedTuple):
     """Ask by the OpenAI Batch API, within these limits."""
 
 
-class _Speaker(NamedTuple):
-    id: str
-    portrait: str
+class Speaker(NamedTuple):
+    """Who is asked, in the place of a persona."""
+
+    id: str = PLAIN
+    portrait: str = ""
+    """The system message; empty for none."""
 
 
-class _Speakers(tuple[_Speaker, ...]):
+class _Speakers(tuple[Speaker, ...]):
     """Stands in the place of a persona set in a run: who speaks is a model, as it is or in a role."""
 
     id = "speakers"
@@ -104,6 +111,7 @@ def score_models(
     personas: "PersonaSet | None",
     rule: Literal["line", "letter"] = "line",
     batch_size: int | None = None,
+    dtype: str | None = None,
     swap: bool = True,
     api: ApiOptions | None = None,
     max_cost: float | None = None,
@@ -123,6 +131,8 @@ def score_models(
         personas: the set with the portraits of those whom entries role-play; None where none does.
         rule: what of an option is scored by a model that is loaded here, see `OptionScorer`.
         batch_size: questions a forward pass at most; None for as many as fit.
+        dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in; None
+            for float32 on a CPU and `"auto"` elsewhere.
         swap: whether each question is asked in both orders of its options A and B.
         api: how models with a `base_url` are asked.
         max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.
@@ -149,7 +159,8 @@ def score_models(
     scored: dict[str, SystemScores] = {}
     for group in _by_model(runs):
         if group[0].spec.base_url is None:
-            scored |= _score_here(group, questions, rule=rule, batch_size=batch_size, swap=swap, progress=progress)
+            loading = {"rule": rule, "batch_size": batch_size, **({} if dtype is None else {"dtype": dtype})}
+            scored |= _score_here(group, questions, loading, swap=swap, progress=progress)
         elif is_main_process():
             for run in group:
                 cap = _Cap(max_cost, tuple(servers), api.batch)
@@ -171,11 +182,11 @@ def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> 
         personas: the set with the portraits of those whom entries role-play.
 
     Raises:
-        ValueError: names are not unique, a persona is unknown or its set is, an adapter cannot be found, or a tokenizer has
-            no chat template.
+        ValueError: names are not unique, a persona is unknown or its set is, an adapter cannot be found or is given as a
+            model, or a tokenizer has no chat template.
         OSError: a model cannot be found.
     """
-    check_names(models, "models")
+    check_names(models)
     for spec in models:
         if spec.persona is not None:
             if personas is None:
@@ -185,9 +196,11 @@ def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> 
                 )
             personas.get(spec.persona)
     local = [spec for spec in models if spec.base_url is None]
-    for spec in {spec.adapter: spec for spec in local if spec.adapter is not None}.values():
+    # What is wrong is said of the first entry that has it.
+    adapted = [spec for spec in local if spec.adapter is not None]
+    for spec in {(spec.adapter, spec.model): spec for spec in reversed(adapted)}.values():
         _check_adapter(spec)
-    for spec in {(spec.model, spec.revision): spec for spec in local}.values():
+    for spec in {(spec.model, spec.revision): spec for spec in reversed(local)}.values():
         _check_model(spec)
 
 
@@ -195,16 +208,27 @@ def _check_adapter(spec: ModelSpec) -> None:
     from peft import PeftConfig
 
     try:
-        PeftConfig.from_pretrained(str(spec.adapter))
+        base = PeftConfig.from_pretrained(str(spec.adapter)).base_model_name_or_path
     except (OSError, ValueError) as error:
         raise ValueError(
             f"adapter must be the path or Hub name of a PEFT adapter; got {spec.adapter!r} at {spec.name!r}. {error}"
         ) from error
+    of_one_name = base and Path(absolute(base)).name == Path(absolute(spec.model)).name
+    if base and not of_one_name and os.path.realpath(base) != os.path.realpath(spec.model):
+        # Perhaps a copy under another name, and so no error.
+        logger.warning(
+            "The adapter %r of %r says that it was trained on %r, and is scored on %r. Unless the two are the same model, "
+            "its scores mean nothing.",
+            *(spec.adapter, spec.name, base, spec.model),
+        )
 
 
 def _check_model(spec: ModelSpec) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
+    from fairpp_hf.scoring.option_scorer import check_whole
+
+    check_whole(spec.model)
     try:
         AutoConfig.from_pretrained(spec.model, revision=spec.revision or "main")
         tokenizer = AutoTokenizer.from_pretrained(spec.model, revision=spec.revision or "main")
@@ -220,13 +244,14 @@ def _check_model(spec: ModelSpec) -> None:
 
 def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
     """Where an entry's replies are kept, and who speaks."""
-    speaker = _Speaker(PLAIN, "")
+    speaker = Speaker()
     if spec.persona is not None:
         assert personas is not None  # by check_models
-        speaker = _Speaker(spec.persona, personas.get(spec.persona).portrait)
-    places = [_place(spec.model), _place(spec.adapter), spec.revision, spec.base_url, spec.persona]
+        speaker = Speaker(spec.persona, personas.get(spec.persona).portrait)
+    urls = None if spec.base_url is None else public_urls(spec.base_url)
+    places = [_place(spec.model), _place(spec.adapter), spec.revision, urls, spec.persona]
     digest = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:8]
-    words = [Path(part).name for part in (spec.model, spec.adapter, spec.persona) if part is not None]
+    words = [Path(absolute(part)).name for part in (spec.model, spec.adapter, spec.persona) if part is not None]
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "+".join(words))
     return _Run(spec, out / RUNS / f"{slug}-{digest}", _Speakers([speaker]))
 
@@ -248,21 +273,29 @@ def _by_model(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
 def _score_here(
     runs: Sequence[_Run],
     questions: pa.Table,
+    loading: Mapping[str, Any],
     *,
-    rule: Literal["line", "letter"],
-    batch_size: int | None,
     swap: bool,
     progress: bool,
 ) -> dict[str, SystemScores]:
-    """Score the runs of one model, which is loaded for them and let go of again."""
+    """Score the runs of one model, which is loaded for them, with these arguments, and let go of again."""
     from fairpp_hf.respondents import TransformersRespondent
     from fairpp_hf.scoring import OptionScorer
     from fairpp_hf.scoring.distributed import SharedScorer, join_processes
 
     process, processes = join_processes()
     spec = runs[0].spec
-    options: Any = {} if spec.revision is None else {"revision": spec.revision}
-    own = OptionScorer.from_pretrained(spec.model, adapter=spec.adapter, rule=rule, batch_size=batch_size, **options)
+    options: Any = dict(loading) if spec.revision is None else {**loading, "revision": spec.revision}
+    try:
+        own = OptionScorer.from_pretrained(spec.model, adapter=spec.adapter, **options)
+    except (RuntimeError, ValueError) as error:
+        reason = _misfit(error)
+        if spec.adapter is None or reason is None:
+            raise
+        raise ValueError(
+            f"adapter must be trained on its model; got {spec.adapter!r} with {spec.model!r} at {spec.name!r}. {reason}. "
+            "Name the model that it was trained on."
+        ) from error
     scorer: Any = own if processes == 1 else SharedScorer(own)
     scored = {}
     if process:
@@ -280,6 +313,17 @@ def _score_here(
     del own, scorer
     gc.collect()  # adapters hold on to their models in circles
     return scored
+
+
+def _misfit(error: Exception) -> str | None:
+    """Why an adapter does not go with a model, in one sentence; None for any other error."""
+    said = str(error)
+    if "arget modules" in said and "not found" in said:
+        return "The model has none of the modules that it adapts"
+    if "size mismatch" in said:
+        line = next(line for line in said.splitlines() if "size mismatch" in line)
+        return f"Their weights differ in shape ({line.strip().rstrip('.')})"
+    return None
 
 
 def _serve(scorer: Any) -> None:
@@ -340,6 +384,10 @@ def _read(
         statuses=np.array(replies["status"].to_pylist()).reshape(shape),
         facts={
             "kind": "model",
+            "model": run.spec.model,
+            "adapter": run.spec.adapter,
+            "revision": run.spec.revision,
+            "base_url": None if run.spec.base_url is None else public_urls(run.spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
             "template_hash": template_hash,
@@ -358,6 +406,28 @@ def first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int8]:
     rows = np.nan_to_num(probabilities.reshape(-1, len(OPTION_LETTERS)))
     chosen = np.where(tied(rows), NO_ANSWER, rows.argmax(axis=1)).astype(np.int8)
     return chosen.reshape(probabilities.shape[:-1])
+
+
+def shared_first_places(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 for the largest value of each row, shared equally by those that tie for the first place (`tied`).
+
+    Args:
+        values: (n, 3), at least 0: probabilities, or votes.
+
+    Returns:
+        (n, 3); a row of NaN for one of NaN or of zeros alone.
+
+    Example:
+        >>> shared_first_places(np.array([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0]])).tolist()
+        [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
+    """
+    rows = np.nan_to_num(values)
+    # An option is among the first if it ties with the largest.
+    pairs = np.stack(np.broadcast_arrays(rows.max(axis=1, keepdims=True), rows), axis=-1)
+    first = tied(pairs.reshape(-1, 2)).reshape(rows.shape)
+    first[~rows.any(axis=1)] = False
+    with np.errstate(invalid="ignore"):
+        return first / first.sum(axis=1, keepdims=True)
 
 
 def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

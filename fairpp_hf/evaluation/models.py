@@ -1,22 +1,26 @@
 """Which models are scored: entries of a models file or of the command line, checked before anything is loaded.
 
-models:
-- name: SmolLM2
-model: HuggingFaceTB/SmolLM2-135M-Instruct
-region: North America
-- name: SmolLM2 aligned
-model: HuggingFaceTB/SmolLM2-135M-Instruct
-adapter: outputs/loyal-nationals
-before: SmolLM2
-- name: a served model
-model: name-on-the-server
-base_url: http://localhost:8000/v1
+A models file:
+
+    models:
+    - name: SmolLM2
+      model: HuggingFaceTB/SmolLM2-135M-Instruct
+      region: North America
+    - name: SmolLM2 aligned
+      model: HuggingFaceTB/SmolLM2-135M-Instruct
+      adapter: outputs/loyal-nationals
+      before: SmolLM2
+    - name: a served model
+      model: name-on-the-server
+      base_url: http://localhost:8000/v1
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
@@ -29,7 +33,7 @@ class ModelSpec:
 
     Attributes:
         name: what it is called in tables and pictures; unique.
-        model: Hub name or path of a causal language model; with `base_url`, the server's name for it.
+        model: Hub name or path of a causal language model, in which `~` is the home folder; with `base_url`, the server's name for it.
         adapter: Hub name or path of a PEFT adapter trained on it.
         base_url: a server with the OpenAI API, such as `http://localhost:8000/v1`, or several that serve the same model;
             None for a model that is loaded here.
@@ -64,6 +68,11 @@ class ModelSpec:
                     f"{field} must be given for a model that is loaded here; got {getattr(self, field)!r} beside base_url "
                     f"{self.base_url!r} at {self.name!r}. A server decides itself what it serves. Leave one of them out."
                 )
+        if self.base_url is None:
+            # A shell expands it on a command line, and nobody in a file.
+            for field in ("model", "adapter"):
+                if (path := getattr(self, field)) is not None and path.startswith("~"):
+                    object.__setattr__(self, field, os.path.expanduser(path))
 
 
 _FIELDS = tuple(field.name for field in fields(ModelSpec))
@@ -97,25 +106,114 @@ def read_models(file: str | Path) -> tuple[ModelSpec, ...]:
     return specs
 
 
-def check_names(models: Sequence[ModelSpec], where: str) -> None:
-    """Check that models have names of their own, and that each `before` is one of them.
+def write_models(models: Sequence[ModelSpec], path: Path) -> Path:
+    """Write a models file that `read_models` reads from any working directory; without passwords, and with them queries, of
+    servers' addresses.
+
+    Args:
+        models: the entries; those of local folders get the whole path.
+        path: of the file.
+    """
+    entries = []
+    for spec in models:
+        entry = {field: value for field, value in asdict(spec).items() if value is not None}
+        if spec.base_url is None:
+            entry |= {field: absolute(entry[field]) for field in ("model", "adapter") if field in entry}
+        else:
+            entry["base_url"] = public_urls(spec.base_url)
+        entries.append(entry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({"models": entries}, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def absolute(name: str) -> str:
+    """The whole path of a local folder, and a Hub name as it is."""
+    return os.path.abspath(name) if os.path.isdir(name) else name
+
+
+def public_urls(urls: str | Sequence[str]) -> list[str]:
+    """Servers' addresses without what could be a secret: user name, password, query and fragment.
+
+    Example:
+        >>> public_urls("https://me:secret@host:8000/v1?key=secret")
+        ['https://host:8000/v1']
+    """
+    parts = [urlsplit(url) for url in ([urls] if isinstance(urls, str) else urls)]
+    return [urlunsplit((part.scheme, part.netloc.rpartition("@")[2], part.path, "", "")) for part in parts]
+
+
+def check_names(
+    models: Sequence[ModelSpec],
+    where: str | None = None,
+    *,
+    taken: Mapping[str, str] | None = None,
+    fix: str = "Rename one.",
+) -> None:
+    """Check that models have names of their own, and that each `before` is another one of them, without circles.
 
     Args:
         models: at least one.
-        where: origin of the models, for error messages.
+        where: origin of the models, for error messages; None if there is nothing to say.
+        taken: names that something else has, each with what that is, such as `"a baseline"`.
+        fix: what to do about a name that is not free.
 
     Raises:
         ValueError: it is not so.
     """
+    place = "" if where is None else f" at {where}"
     if not models:
-        raise ValueError(f"At least one model must be scored; got none at {where}. Name one.")
-    names = [spec.name for spec in models]
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise ValueError(f"The name of a model must be unique; got {name!r} twice at {where}. Rename one.")
+        raise ValueError(f"At least one model must be scored; got none{place}. Name one.")
     for spec in models:
-        if spec.before is not None:
-            check_name(f"before of {spec.name!r}", spec.before, [name for name in names if name != spec.name])
+        if taken and spec.name in taken:
+            raise ValueError(
+                f"The name of a model must not be that of {taken[spec.name]}; got {spec.name!r}{place}. {fix}"
+            )
+    check_unique([spec.name for spec in models], "The name of a model", place, fix)
+    check_befores({spec.name: spec.before for spec in models}, place)
+
+
+def check_unique(names: Collection[str], what: str, place: str, fix: str) -> None:
+    """Check that no name is there twice.
+
+    Raises:
+        ValueError: one is.
+    """
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{what} must be unique; got {name!r} twice{place}. {fix}")
+        seen.add(name)
+
+
+def check_befores(before: Mapping[str, str | None], place: str = "") -> None:
+    """Check that each entry is compared with another one that there is, and none with itself by way of others.
+
+    Args:
+        before: name of each entry to the name of the one that it is compared with, or None.
+        place: where, for error messages: empty, or beginning with a space.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    for name, other in before.items():
+        if other is None:
+            continue
+        others = [each for each in before if each != name]
+        if other == name or not others:
+            raise ValueError(
+                f"before of {name!r} must name another entry; got {other!r}{place}. Leave it out, or add that entry."
+            )
+        check_name(f"before of {name!r}", other, others)
+    for name in before:
+        way: list[str] = [name]
+        while (other := before[way[-1]]) is not None and other not in way:
+            way.append(other)
+        if other == name:
+            raise ValueError(
+                f"before must lead to an entry without one; got {' before '.join(map(repr, [*way, name][::-1]))}{place}. "
+                "Leave it out at one of them."
+            )
 
 
 def _entry(entry: Any, where: str) -> ModelSpec:

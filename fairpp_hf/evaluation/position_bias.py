@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.intervals import FEWEST_CLUSTERS, Interval
+from fairpp_hf.evaluation.resampling import FEWEST_CLUSTERS, Interval, drawn_weights, percentile_interval
 
-_RESAMPLES = 1000
+_RESAMPLES, _LEVEL = 1000, 0.95
 
 
 class PositionBias(NamedTuple):
@@ -17,8 +17,8 @@ class PositionBias(NamedTuple):
     """Mean over questions of the probability of the option shown as A minus that of the option shown as B, averaged over
     the two orders, so that what the options say cancels. -1 to 1; 0 is no bias, above 0 favours the first place."""
     interval: Interval | None
-    """95%, bootstrap over clusters of questions; None where these questions lie in fewer than 10
-    clusters."""
+    """95%, bootstrap over clusters of questions; None where these questions lie in fewer than 30 clusters, or where no two
+    resamples differ."""
     same_choice: float
     """Share of these questions whose answer is the same option in both orders, 0 to 1."""
 
@@ -67,5 +67,5 @@ def _interval_of_mean(values: NDArray[np.float64], clusters: NDArray[np.int64], 
     if count < FEWEST_CLUSTERS:
         return None
     sums, sizes = np.bincount(cluster, values), np.bincount(cluster)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
-    return Interval(*map(float, np.percentile((draws @ sums) / (draws @ sizes), (2.5, 97.5))))
+    weights = drawn_weights(count, _RESAMPLES, seed)
+    return percentile_interval((weights @ sums) / (weights @ sizes), _LEVEL)

@@ -1,8 +1,10 @@
 """The files of an evaluation: results.json, results.md, questions.parquet and scores.parquet."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fairpp_hf import __version__
 from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES, STATUSES
 
 if TYPE_CHECKING:
@@ -42,20 +45,36 @@ SCORE_SCHEMA = pa.schema(
 
 
 def write_results(evaluation: "Evaluation", out: Path) -> list[Path]:
-    """Write the files of an evaluation into a folder, results.json last, and return their paths."""
+    """Write the files of an evaluation into a folder, and return their paths.
+
+    Each takes the place of an older one when it is whole, results.json last: `scores_sha256` in it, the digest of
+    scores.parquet, tells whether the two belong together.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    pq.write_table(question_rows(evaluation), out / QUESTIONS)
-    pq.write_table(score_rows(evaluation), out / SCORES)
-    (out / TABLES).write_text(f"{evaluation.to_markdown()}\n{evaluation.notes()}", encoding="utf-8")
-    text = json.dumps(as_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
-    (out / RESULTS).write_text(text + "\n", encoding="utf-8")
+    _put(out / QUESTIONS, lambda path: pq.write_table(question_rows(evaluation), path))
+    _put(out / SCORES, lambda path: pq.write_table(score_rows(evaluation), path))
+    _put_text(out / TABLES, f"{evaluation.to_markdown()}\n{evaluation.notes()}")
+    tree = {**as_json(evaluation), "scores_sha256": hashlib.sha256((out / SCORES).read_bytes()).hexdigest()}
+    _put_text(out / RESULTS, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return [out / name for name in (RESULTS, TABLES, QUESTIONS, SCORES)]
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, and then put it there at once."""
+    scratch = path.with_name(f".{path.name}.part")
+    write(scratch)
+    os.replace(scratch, path)
+
+
+def _put_text(path: Path, text: str) -> None:
+    _put(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
 def as_json(evaluation: "Evaluation") -> dict[str, Any]:
     """Everything of an evaluation but its rows."""
     return {
         "format": FORMAT,
+        "version": __version__,
         "target": evaluation.target,
         "personas": list(evaluation.personas),
         "names": evaluation.names,

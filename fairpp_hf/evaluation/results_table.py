@@ -15,6 +15,7 @@ _NONE = "none"
 
 _HEADLINE = (
     ("agreement with target", "agreement/target"),
+    ("Brier score", "brier/target"),
     ("JS distance to target", "js_distance/target"),
     ("per-question JS distance", "question_js_distance/target"),
     ("margin", "js_distance/margin"),
@@ -22,19 +23,26 @@ _HEADLINE = (
 )
 """Columns of the first table with the metric in each."""
 
-_COMPARED = ("agreement/target", "js_distance/target", "question_js_distance/target", "js_distance/margin")
-
+_COMPARED = (
+    ("agreement with target", "agreement/target"),
+    ("Brier score", "brier/target"),
+    ("JS divergence from target", "js_divergence/target"),
+    ("per-question JS distance", "question_js_distance/target"),
+    ("divergence margin", "js_divergence/margin"),
+)
+"""Columns of the comparisons, likewise."""
 
 _METRICS = (
-    "Agreement: mean probability given to the target's own answer. JS distance: between the shares of A, B and C, natural "
-    "logarithm, 0 to 0.833; lower is closer, and it is blind to who answers what. Per-question JS distance: the mean over "
-    "questions, to the target's one answer, so that only a system that is certain and right has 0. Margin: distance to "
-    "the nearest other persona minus distance to the target; above 0 is closer to the target than to anyone else. Worst "
-    "group: the lowest agreement among the groups asked about."
+    "Agreement: mean probability given to the target's own answer. Brier score: mean squared error of the probabilities, "
+    "0 to 2; lower is better, and unlike agreement it does not reward mere confidence. JS distance: between the shares of "
+    "A, B and C, natural logarithm, 0 to 0.833; lower is closer, and it is blind to who answers what. Per-question JS "
+    "distance: the mean over questions, to the target's one answer, so that only a system that is certain and right has 0. "
+    "Margin: distance to the nearest other persona minus distance to the target; above 0 is closer to the target than to "
+    "anyone else. Worst group: the lowest agreement among the groups with at least 10 problems answered."
 )
 _INTERVALS = (
-    "In brackets: 95% interval, bootstrap over (problem, group) clusters of questions. It does not cover the variation over "
-    "training seeds."
+    "In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; none with fewer than 30 of these. It "
+    "does not cover the variation over training seeds."
 )
 _BOTH_ORDERS = (
     "Models saw each question in both orders of options A and B, and their probabilities are the mean of the two. Position "
@@ -45,8 +53,9 @@ _ONE_ORDER = (
     "Models saw the options in one order, as written, so that a preference for the place of A or B is in the numbers."
 )
 _DIFFERENCES = (
-    "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. p: "
-    "two-sided bootstrap test of no difference, one comparison at a time."
+    "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. JS "
+    "divergence: the square of the distance, less what noise adds to it; divergence margin: that from the nearest other "
+    "persona minus that from the target. p: two-sided bootstrap test of no difference, one comparison at a time."
 )
 _REPLIES = (
     "Replies: by question and order. Refused, invalid, empty, cut off and failed ones are counted and never made into an "
@@ -92,8 +101,8 @@ def _position_bias(systems: "list[SystemResult]") -> list[str]:
     rows = []
     for system in systems:
         if (bias := system.position_bias) is not None:
-            interval = "" if bias.interval is None else f" [{bias.interval.low:+.3f}, {bias.interval.high:+.3f}]"
-            rows.append([system.name, f"{bias.gap:+.3f}{interval}", f"{bias.same_choice:.1%}"])
+            interval = "" if bias.interval is None else f" [{', '.join(map(signed, bias.interval))}]"
+            rows.append([system.name, f"{signed(bias.gap)}{interval}", f"{bias.same_choice:.1%}"])
     return [table(["system", "position gap", "same choice in both orders"], rows)] if rows else []
 
 
@@ -103,23 +112,42 @@ def _comparisons(evaluation: "Evaluation") -> list[str]:
         pairs.setdefault((comparison.first, comparison.second), {})[comparison.metric] = comparison.result
     if not pairs:
         return []
-    heads = {metric: head for head, metric in _HEADLINE}
     rows = [
-        [first, second, *(_difference(found, metric) for metric in _COMPARED)]
+        [first, second, *(_difference(found, metric) for _, metric in _COMPARED)]
         for (first, second), found in pairs.items()
     ]
-    return [table(["system", "minus", *(heads[metric] for metric in _COMPARED)], rows, left=2)]
+    return [table(["system", "minus", *(head for head, _ in _COMPARED)], rows, left=2)]
 
 
 def _difference(found: Mapping[str, Any], metric: str) -> str:
     if metric not in found:
         return _NONE
     result = found[metric]
-    return f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}], p {_p_value(result.p_value)}"
+    return (
+        f"{signed(result.difference)} [{signed(result.low)}, {signed(result.high)}], p {p_value_text(result.p_value)}"
+    )
 
 
-def _p_value(value: float) -> str:
+def p_value_text(value: float | None) -> str:
+    """A p-value with three digits, `< 0.001` below them, and `none` for None."""
+    if value is None:
+        return _NONE
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign and three digits, never `-0.000`, and `none` for None.
+
+    Example:
+        >>> signed(0.25), signed(-0.0001), signed(None)
+        ('+0.250', '+0.000', 'none')
+    """
+    return _NONE if value is None else f"{_rounded(value):+.3f}"
+
+
+def _rounded(value: float) -> float:
+    """To three digits; adding 0 makes 0 of -0."""
+    return round(value, 3) + 0.0
 
 
 def _statuses(systems: "list[SystemResult]") -> str:
@@ -134,7 +162,8 @@ def _with_interval(system: "SystemResult", metric: str) -> str:
     if value is None:
         return _NONE
     interval = system.intervals.get(metric)
-    return f"{value:.3f}" + ("" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]")
+    bounds = "" if interval is None else f" [{_rounded(interval.low):.3f}, {_rounded(interval.high):.3f}]"
+    return f"{_rounded(value):.3f}{bounds}"
 
 
 def _share(value: float | None) -> str:

@@ -7,7 +7,7 @@ cluster give a resample, by one matrix product and the same function.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class QuestionSums:
     blocks: dict[str, NDArray[np.float64]]
     labels: dict[str, tuple[str, ...]]
     """Labels in the order of a block's axis, for each of `LABELS` and for `groups`."""
+    group_problems: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """On how many problems the prediction and the target both have an answer, for each group, (g,)."""
 
     @property
     def clusters(self) -> int:
@@ -98,8 +100,10 @@ def question_sums(
         clusters: number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
 
     Raises:
-        ValueError: wrong shapes, values or names.
+        ValueError: no question at all, or wrong shapes, values or names.
     """
+    if len(np.asarray(predictions)) == 0:
+        raise ValueError("predictions must hold at least one question; got none.")
     ours = option_probabilities(predictions)
     theirs = _references(references, len(ours))
     if target is not None:
@@ -108,7 +112,7 @@ def question_sums(
     columns = None if questions is None else question_columns(questions, len(ours))
     if clusters is None:
         clusters = np.zeros(len(ours), dtype=np.int64)
-    count = int(clusters.max()) + 1 if len(clusters) else 1
+    count = int(clusters.max()) + 1
 
     def added_up(values: NDArray[Any], of: NDArray[np.integer] = clusters, size: int = count) -> NDArray[np.float64]:
         """Sums of (m, ...) over the rows of each of `size` numbers `of` (m,)."""
@@ -130,6 +134,7 @@ def question_sums(
         "personas": added_up(by_persona),
     }
     labels: dict[str, tuple[str, ...]] = {}
+    group_problems = np.zeros(0, dtype=np.int64)
     if place is not None:
         blocks |= _calibration(ours, theirs[:, place], common[:, place], added_up)
     if columns is not None:
@@ -143,11 +148,13 @@ def question_sums(
                 blocks[name] = np.ascontiguousarray(sums.swapaxes(1, 2))
             elif place is not None:
                 blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(*shape[:2], 2)
-        first, second = _form_pairs(columns)
-        both = answered[first] & answered[second]
-        same = (ours[first] * ours[second]).sum(axis=1) * both
-        blocks["forms"] = added_up(np.column_stack([both, same]), clusters[first])
-    return QuestionSums(tuple(references), place, blocks, labels)
+                group_problems = _problems_of_groups(columns, common[:, place])
+        unit, same = _same_in_both_forms(columns, ours, answered, added_up)
+        # The questions of a unit are in one cluster, so that any of them tells which.
+        of_unit = np.zeros(len(same), dtype=np.int64)
+        of_unit[unit] = clusters
+        blocks["forms"] = added_up(same, of_unit)
+    return QuestionSums(tuple(references), place, blocks, labels, group_problems)
 
 
 def _references(references: Mapping[str, ArrayLike], count: int) -> NDArray[np.float64]:
@@ -196,7 +203,7 @@ def question_columns(
         Column to numbers (n,) and labels.
 
     Raises:
-        ValueError: a column is missing, or the number of rows is another.
+        ValueError: a column or a value is missing, or the number of rows is another.
     """
     names = questions.column_names if isinstance(questions, pa.Table) else list(questions)
     for name in needed:
@@ -210,6 +217,9 @@ def question_columns(
         raise ValueError(f"questions must be those of predictions; got {len(table)} for {count}.")
     columns = {}
     for name in needed:
+        if table[name].null_count:
+            row = int(np.flatnonzero(table[name].is_null().to_numpy())[0])
+            raise ValueError(f"questions must have a {name!r} in every row; got none at row {row}.")
         encoded = table[name].combine_chunks().dictionary_encode()
         columns[name] = encoded.indices.to_numpy().astype(np.int64), tuple(map(str, encoded.dictionary.to_pylist()))
     return columns
@@ -226,15 +236,32 @@ def combined(
     return np.unique(number, return_inverse=True)[1].astype(np.int64)
 
 
-def _form_pairs(
+def _problems_of_groups(
+    columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]], counts: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """How many problems the rows that count have for each group, (g,)."""
+    (group, groups), (problem, problems) = columns["group"], columns["problem"]
+    seen = np.unique(group[counts] * len(problems) + problem[counts]) // len(problems)
+    return np.bincount(seen, minlength=len(groups))
+
+
+def _same_in_both_forms(
     columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the criterion and of the explanation of every (problem, group, dimension) that has both, (u,) each."""
+    ours: NDArray[np.float64],
+    answered: NDArray[np.bool_],
+    added_up: Any,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Each row's (problem, group, dimension), (n,), and of each of these u units what `forms` adds up, (u, 2).
+
+    Any answer of one form is paired with any of the other: the mean product is the product of the means.
+    """
     unit = combined(columns, ("problem", "group", "dimension"))
+    units = int(unit.max()) + 1
     form, names = columns["form"]
-    rows = np.full((2, int(unit.max()) + 1 if len(unit) else 0), -1)
-    for number, name in enumerate(FORMS):
-        of_form = np.flatnonzero(form == names.index(name)) if name in names else np.empty(0, dtype=np.int64)
-        rows[number, unit[of_form]] = of_form
-    both = (rows >= 0).all(axis=0)
-    return rows[0, both], rows[1, both]
+    both, means = np.ones(units, dtype=bool), np.ones((units, ours.shape[1]))
+    for name in FORMS:
+        counts = answered & (form == names.index(name)) if name in names else np.zeros(len(form), dtype=bool)
+        sums = added_up(np.column_stack([counts, ours * counts[:, None]]), unit, units)
+        both &= sums[:, 0] > 0
+        means *= sums[:, 1:] / np.maximum(sums[:, :1], 1)
+    return unit, np.column_stack([both, means.sum(axis=1) * both])

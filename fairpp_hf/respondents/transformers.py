@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,8 +18,12 @@ from fairpp_hf.schema import NO_ANSWER
 if TYPE_CHECKING:
     from fairpp_hf.scoring import OptionScores
 
+    Batch = tuple[NDArray[np.int64], OptionScores]
+
+logger = logging.getLogger(__name__)
+
 CHUNK = 256
-"""Requests that are sorted by length and scored batch by batch."""
+"""Requests a process that are sorted by length and scored batch by batch."""
 
 
 class Scorer(Protocol):
@@ -38,7 +43,7 @@ class TransformersRespondent:
     """Asks a local causal language model, by `OptionScorer`.
 
     The answer is the most probable option (of equally probable ones, the first). There is no text, so `raw` is None. A
-    request whose log-probabilities are not finite numbers is `failed`.
+    request that is longer than the model's context is `failed`, and one whose log-probabilities are not finite numbers.
 
     A local model or adapter is told from another by its files' contents, and not by its path: an adapter that was
     trained further gives new replies.
@@ -69,14 +74,20 @@ class TransformersRespondent:
         self.model = str(model)
         self.adapter = None if adapter is None else str(adapter)
         self.scorer = scorer
-        config = getattr(getattr(scorer, "model", None), "config", None)
+        loaded = getattr(scorer, "model", None)
         self._settings = {
             "kind": "transformers",
             "model": _short_name(self.model),
-            "revision": _contents_digest(self.model) or getattr(config, "_commit_hash", None),
-            "adapter": None if self.adapter is None else _contents_digest(self.adapter) or self.adapter,
+            "revision": _contents_digest(self.model) or getattr(getattr(loaded, "config", None), "_commit_hash", None),
+            "adapter": None if self.adapter is None else _contents_digest(self.adapter) or _on_hub(self.adapter),
             "rule": getattr(scorer, "rule", None),
         }
+        # What is as with most models is left out, so that replies of before there were these are found again.
+        dtype = str(getattr(loaded, "dtype", "torch.float32")).removeprefix("torch.")
+        if dtype != "float32":
+            self._settings["dtype"] = dtype
+        if opening := getattr(scorer, "opening", None):
+            self._settings["opening"] = opening
 
     @property
     def name(self) -> str:
@@ -86,7 +97,10 @@ class TransformersRespondent:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Model and adapter with their revisions or contents, and the scoring rule."""
+        """Model and adapter with their revisions or contents, and the scoring rule.
+
+        `dtype` where it is not float32, and `opening` where a reply does not simply follow the template's prompt.
+        """
         return dict(self._settings)
 
     @property
@@ -97,12 +111,12 @@ class TransformersRespondent:
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Score the requests, and give each reply as soon as its batch is done.
 
-        `CHUNK` requests at a time are taken and sorted by length, so replies come in another order.
+        `CHUNK` requests a process at a time are taken and sorted by length, so replies come in another order.
 
         Raises:
-            ValueError: a request asks for a further sample, or is longer than the model's context.
+            ValueError: a request asks for a further sample.
         """
-        for chunk in _chunks(enumerate(requests)):
+        for chunk in _chunks(enumerate(requests), CHUNK * getattr(self.scorer, "processes", 1)):
             for index, request in chunk:
                 if request.sample:
                     raise ValueError(
@@ -112,38 +126,82 @@ class TransformersRespondent:
                     )
             started = time.monotonic()
             # In a thread, so that the user can stop the run; the scorer itself blocks.
-            batches = await asyncio.to_thread(
-                self.scorer.iterate,
-                [request.messages for _, request in chunk],
-                [request.options for _, request in chunk],
-            )
+            kept, batches, too_long = await asyncio.to_thread(self._begin, chunk)
+            for index, reply in too_long:
+                yield index, reply
             # Once the user stops the run, the batch that is under way is finished, and the rest stays unasked.
             while not is_stopped(requests) and (batch := await asyncio.to_thread(next, batches, None)) is not None:
-                rows, scores = batch
-                latency_s = (time.monotonic() - started) / len(rows)
-                for row, reply in zip(rows.tolist(), _replies(scores, latency_s), strict=True):
-                    yield chunk[row][0], reply
+                for index, reply in _replies(kept, batch, started):
+                    yield index, reply
                 started = time.monotonic()
+            if is_stopped(requests) and (leave := getattr(self.scorer, "leave", None)) is not None:
+                # Other processes finish their shares, which are kept as well.
+                for batch in await asyncio.to_thread(lambda: list(leave())):
+                    for index, reply in _replies(kept, batch, started):
+                        yield index, reply
+
+    def _begin(
+        self, chunk: list[tuple[int, Request]]
+    ) -> "tuple[list[tuple[int, Request]], Iterator[Batch], list[tuple[int, Reply]]]":
+        """Which requests of a chunk are scored, their batches to come, and the replies to those that are too long."""
+        from fairpp_hf.scoring.encoding import TooLongError
+
+        try:
+            return chunk, self._iterate(chunk), []
+        except TooLongError as error:
+            tokens, limit = error.tokens, error.limit
+        # One question must not keep the others from being asked, in this run and whenever it goes on.
+        replies = []
+        for row, count in tokens.items():
+            index, request = chunk[row]
+            reason = (
+                f"a prompt with its longest option must have at most {limit} tokens, the model's context; got {count}"
+            )
+            replies.append((index, Reply(NO_ANSWER, None, "failed", None, None, 0.0, {"error": reason})))
+            logger.warning("Question %s is not asked: %s.", request.question_id, reason)
+        kept = [item for row, item in enumerate(chunk) if row not in tokens]
+        return kept, self._iterate(kept), replies
+
+    def _iterate(self, chunk: list[tuple[int, Request]]) -> "Iterator[Batch]":
+        return self.scorer.iterate(
+            [request.messages for _, request in chunk], [request.options for _, request in chunk]
+        )
 
 
-def _replies(scores: "OptionScores", latency_s: float) -> Iterator[Reply]:
-    """The replies of a batch."""
+def _replies(chunk: list[tuple[int, Request]], batch: "Batch", started: float) -> Iterator[tuple[int, Reply]]:
+    """The replies of a batch, with the places of their requests."""
+    rows, scores = batch
+    latency_s = (time.monotonic() - started) / len(rows)
     finite = np.all(np.isfinite([scores.logprobs, scores.probabilities]), axis=(0, 2), keepdims=False)
     answers = np.where(finite, scores.probabilities.argmax(axis=1), NO_ANSWER).tolist()
-    for row, (answer, probabilities, logprobs) in enumerate(
-        zip(answers, scores.probabilities.tolist(), scores.logprobs.tolist(), strict=True)
+    for number, (row, answer, probabilities, logprobs) in enumerate(
+        zip(rows.tolist(), answers, scores.probabilities.tolist(), scores.logprobs.tolist(), strict=True)
     ):
-        if finite[row]:
-            yield Reply(answer, tuple(probabilities), "ok", None, None, latency_s, {"logprobs": logprobs})
+        index = chunk[row][0]
+        if finite[number]:
+            yield index, Reply(answer, tuple(probabilities), "ok", None, None, latency_s, {"logprobs": logprobs})
         else:
             error = f"log-probabilities must be finite; got {logprobs}"
-            yield Reply(NO_ANSWER, None, "failed", None, None, latency_s, {"error": error})
+            yield index, Reply(NO_ANSWER, None, "failed", None, None, latency_s, {"error": error})
 
 
-def _chunks(items: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
+def _chunks(items: Iterable[tuple[int, Request]], size: int) -> Iterator[list[tuple[int, Request]]]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def _on_hub(adapter: str) -> str:
+    """An adapter's name on the Hub with its commit, where that is known."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(adapter, "adapter_config.json")
+    except HFValidationError:
+        return adapter
+    # .../snapshots/COMMIT/adapter_config.json
+    return f"{adapter}@{Path(found).parent.name}" if isinstance(found, str) else adapter
 
 
 def _short_name(name: str) -> str:

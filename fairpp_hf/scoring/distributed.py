@@ -74,14 +74,24 @@ class SharedScorer:
         self.model = scorer.model
         self._rank, self._count = dist.get_rank(), dist.get_world_size()
         self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
-        # Whether the others have work of which the results have not been fetched.
-        self._owed = False
+        # The rows of each process of a call, of which the others' results have not been fetched.
+        self._owed: list[NDArray[np.int64]] | None = None
         self._closed = False
 
     @property
     def template_hash(self) -> str:
         """See `OptionScorer`."""
         return self.scorer.template_hash
+
+    @property
+    def opening(self) -> dict[str, str]:
+        """See `OptionScorer`."""
+        return self.scorer.opening
+
+    @property
+    def processes(self) -> int:
+        """How many share the work."""
+        return self._count
 
     def score(
         self, messages: Sequence[Messages], options: Sequence[Sequence[str]], *, progress: str | None = None
@@ -102,14 +112,24 @@ class SharedScorer:
         return self._iterate(self.scorer.encode(messages, options))
 
     def _iterate(self, questions: list[Question]) -> ScoredRows:
-        if self._owed:
+        if self._owed is not None:
             # A call before this one was left half-way.
             self._fetch()
         shares = deal(np.array([question.in_one_row for question in questions]), self._count)
         self._send([[questions[row] for row in share] for share in shares])
-        self._owed = True
+        self._owed = shares
         for rows, scores in self.scorer.iterate_encoded([questions[row] for row in shares[0]]):
             yield shares[0][rows], scores
+        yield from self.leave()
+
+    def leave(self) -> ScoredRows:
+        """What the other processes have scored of a call that was left half-way; they finish their shares.
+
+        Raises:
+            RuntimeError: another process failed; it goes on serving.
+        """
+        if (shares := self._owed) is None:
+            return
         for number, result in enumerate(self._fetch()[1:], start=1):
             if isinstance(result, str):
                 raise RuntimeError(
@@ -136,7 +156,7 @@ class SharedScorer:
         if self._closed:
             return
         self._closed = True
-        if self._owed:
+        if self._owed is not None:
             self._fetch()
         self._send([None] * self._count)
 
@@ -152,7 +172,7 @@ class SharedScorer:
         """Results of all processes: log-probabilities (n, 3) or what went wrong; None for this one."""
         results: list[Any] = [None] * self._count
         dist.gather_object(None, results, dst=0, group=self._group)
-        self._owed = False
+        self._owed = None
         return results
 
 

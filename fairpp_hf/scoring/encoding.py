@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.schema import OPTION_LETTERS
+from fairpp_hf.scoring.prefix_cache import common_length
 
 Messages = Sequence[dict[str, str]]
 Rule = Literal["line", "letter"]
@@ -75,8 +76,9 @@ class ChatEncoder:
             max_length: the longest sequence that the model takes, in tokens; None where there is no limit.
 
         Raises:
-            ValueError: unequal numbers of messages and options, a question that is too long, or a chat template that
-                refuses these messages or whose prompt merges with the reply's first token.
+            TooLongError: a question is too long.
+            ValueError: unequal numbers of messages and options, or a chat template that refuses these messages or leaves
+                out what is said.
         """
         if len(messages) != len(options):
             raise ValueError(
@@ -84,11 +86,12 @@ class ChatEncoder:
             )
         if not messages:
             return []
-        prompts = [self._render(chat, add_generation_prompt=True) for chat in messages]
+        cut, before, after = self._around_reply
+        prompts = [self._prompt(chat, cut) for chat in messages]
         # The end of the turn belongs to saying the line and nothing more; after a letter alone it would ask for a reply
         # that ends there.
         replies = [
-            f"{letter}. {text}{self._end_of_turn}" if self.rule == "line" else letter
+            f"{before}{letter}. {text}{after}" if self.rule == "line" else before + letter
             for texts in options
             for letter, text in zip(OPTION_LETTERS, texts, strict=True)
         ]
@@ -99,25 +102,59 @@ class ChatEncoder:
         questions = []
         for row, (chat, prompt) in enumerate(zip(messages, ids_of_prompts, strict=True)):
             of_row = ids_of_all[count * row : count * (row + 1)]
-            for reply, ids in zip(replies[count * row :], of_row, strict=False):
-                if ids[: len(prompt)] != prompt:
-                    raise ValueError(
-                        "The chat template's prompt must end on a token boundary; got "
-                        f"{prompts[row][-40:]!r}, whose last token changes when {reply[:10]!r} follows. Use another "
-                        "template."
-                    )
+            # The prompt's last token may merge with the reply's first, such as a space. TRL cuts it off as well.
+            length = common_length([tuple(prompt), *map(tuple, of_row)])
             system = chat[0]["content"] if chat and chat[0]["role"] == "system" else ""
-            questions.append(Question(tuple(prompt), tuple(tuple(ids[len(prompt) :]) for ids in of_row), system))
+            questions.append(Question(tuple(prompt[:length]), tuple(tuple(ids[length:]) for ids in of_row), system))
         if max_length is not None:
             _check_lengths(questions, messages, max_length)
         return questions
 
+    @property
+    def opening(self) -> dict[str, str]:
+        """How a reply begins where not simply after the prompt that the template writes.
+
+        A model that thinks, or that speaks on channels, is trained and scored on a reply without a thought and on the last
+        channel: what the template makes of an assistant's message.
+
+        Returns:
+            `cut`, the end of the prompt that is left out, and `before`, what stands before the option; neither where it is
+            empty, as with most templates.
+        """
+        cut, before, _ = self._around_reply
+        return {name: text for name, text in (("cut", cut), ("before", before)) if text}
+
+    def _prompt(self, chat: Messages, cut: str) -> str:
+        prompt = self._render(chat, add_generation_prompt=True)
+        if not prompt.endswith(cut):
+            raise ValueError(
+                f"The chat template's prompt must always end alike; got {prompt[-40:]!r} and, for another chat, {cut!r}. "
+                "Use another template."
+            )
+        return prompt.removesuffix(cut)
+
     @cached_property
-    def _end_of_turn(self) -> str:
-        """What the template writes after the assistant's text, such as an end token."""
-        mark = "the reply"
-        rendered = self._render([{"role": "user", "content": "a question"}, {"role": "assistant", "content": mark}])
-        return rendered[rendered.rindex(mark) + len(mark) :]
+    def _around_reply(self) -> tuple[str, str, str]:
+        """What the template makes of a reply: the end of the prompt that it replaces, what it writes before and after.
+
+        TRL trains on what follows the common beginning of a prompt and of the same prompt with its reply.
+        """
+        question, mark = "a question", "the reply"
+        prompt = self._render([{"role": "user", "content": question}], add_generation_prompt=True)
+        whole = self._render([{"role": "user", "content": question}, {"role": "assistant", "content": mark}])
+        if question not in prompt or mark not in whole:
+            raise ValueError(
+                f"The chat template must write what is said; got {whole[-80:]!r} for the reply {mark!r} to {question!r}. It "
+                "may be one for pictures, which takes a list of parts. Use a model of text, or another template."
+            )
+        reply = whole.rindex(mark)
+        start = common_length([prompt, whole[:reply]])
+        if start < prompt.rindex(question) + len(question):
+            raise ValueError(
+                f"The chat template must write a question alike before and after its reply; got {prompt[-80:]!r} and "
+                f"{whole[-80:]!r}. Use another template."
+            )
+        return prompt[start:], whole[start:reply], whole[reply + len(mark) :]
 
     def _render(self, chat: Messages, *, add_generation_prompt: bool = False) -> str:
         from jinja2 import TemplateError
@@ -139,14 +176,30 @@ class ChatEncoder:
         return cast(list[list[int]], self.tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
+class TooLongError(ValueError):
+    """Questions that are longer than a model's context.
+
+    Attributes:
+        tokens: row to tokens with the longest option, of each question that is too long.
+        limit: tokens of the context.
+    """
+
+    def __init__(self, message: str, tokens: dict[int, int], limit: int) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.limit = limit
+
+
 def _check_lengths(questions: Sequence[Question], messages: Sequence[Messages], max_length: int) -> None:
-    too_long = [row for row, question in enumerate(questions) if question.longest > max_length]
+    too_long = {row: question.longest for row, question in enumerate(questions) if question.longest > max_length}
     if not too_long:
         return
-    row = too_long[0]
-    raise ValueError(
+    row = next(iter(too_long))
+    raise TooLongError(
         f"A prompt with its longest option must have at most {max_length} tokens, the model's context; got "
-        f"{questions[row].longest} at row {row} ({messages[row][-1]['content'][:EXCERPT]!r}), and more than that many "
+        f"{too_long[row]} at row {row} ({messages[row][-1]['content'][:EXCERPT]!r}), and more than that many "
         f"in {len(too_long)} of {len(questions)} rows. Shorten the prompt or the system message, or use a model with a "
-        "longer context."
+        "longer context.",
+        too_long,
+        max_length,
     )

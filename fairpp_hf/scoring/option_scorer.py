@@ -8,6 +8,7 @@ runs only where a token is predicted that counts. Models that do not take such r
 sequence.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
@@ -24,7 +26,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fairpp_hf.schema import OPTION_LETTERS
 from fairpp_hf.scoring.encoding import ChatEncoder, Messages, Question, Rule
 from fairpp_hf.scoring.prefix_cache import Prefix, PrefixCache, common_length
-from fairpp_hf.scoring.shared_prefix import Completion, lay_out, model_inputs, only_positions, sharing_obstacle
+from fairpp_hf.scoring.shared_prefix import (
+    HALF_PRECISION_TOLERANCE,
+    TOLERANCE,
+    Completion,
+    lay_out,
+    model_inputs,
+    only_predictions,
+    sharing_obstacle,
+)
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -52,13 +62,14 @@ ScoredRows = Iterator[tuple[NDArray[np.int64], OptionScores]]
 class OptionScorer:
     """Scores the options of multiple-choice questions under a chat model.
 
-    The model must stay as it is from call to call; after a training step or a change of adapters, call `forget`.
+    What is computed once is computed again when the model's weights or adapters have changed.
 
     Args:
         model: a causal language model, with or without an adapter. It is put in evaluation mode.
         tokenizer: its tokenizer, with a chat template.
-        rule: `"line"` scores the whole option line ("B. ..."), the text that training uses; `"letter"` only the tokens
-            of the letter ("B"), which is a little cheaper and blind to the option's wording.
+        rule: `"line"` scores the whole option line ("B. ...") with what the template writes before it and after it (an
+            empty thought, the end of the turn), the text that training uses; `"letter"` only what stands before it and the
+            tokens of the letter ("B"), which is a little cheaper and blind to the option's wording.
         batch_size: most questions a forward pass, at least 1; None for as many as fit. How many fit is first a guess
             by the kind of device (2048 tokens on a CPU, 16384 elsewhere, padding included) and then half of what the
             memory did not hold.
@@ -113,44 +124,45 @@ class OptionScorer:
             rule: see the class.
             batch_size: see the class.
             device: where to run; the accelerator where there is one, else the CPU.
-            **model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype`; `revision` and
-                `trust_remote_code` go to the tokenizer as well.
+            **model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype` (without it float32 on a CPU,
+                and elsewhere what the model was saved in); `revision` and `trust_remote_code` go to the tokenizer as well.
 
         Raises:
+            ValueError: `model` is an adapter; or as the class.
             FileNotFoundError: a path that does not exist.
             OSError: a model that is not on the Hub, or that cannot be reached.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        for what, name in (("model", model), ("adapter", adapter)):
-            # Transformers would take a mistyped path for a Hub name and complain about its characters.
-            if (
-                name is not None
-                and str(name).startswith(("/", "./", "../", "~"))
-                and not Path(name).expanduser().is_dir()
-            ):
-                raise FileNotFoundError(
-                    f"{what} must be a Hub name or an existing folder; got {str(name)!r}. Check the path."
-                )
+        model, adapter = _found("model", model), None if adapter is None else _found("adapter", adapter)
+        check_whole(model)
         if device is None:
             accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
             device = str(accelerator or "cpu")
         # bfloat16, the dtype of most checkpoints, is several times slower than float32 on a CPU.
         model_kwargs.setdefault("dtype", torch.float32 if device == "cpu" else "auto")
         shared = {key: model_kwargs[key] for key in ("revision", "trust_remote_code") if key in model_kwargs}
-        tokenizer = AutoTokenizer.from_pretrained(str(model), **shared)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(str(model), **model_kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(model, **shared)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, **model_kwargs)
+        if getattr(loaded, "peft_config", None):
+            # A name on the Hub, of which only the loading tells.
+            raise ValueError(_not_whole(model, loaded.config.name_or_path))
         loaded.to(device)
         if adapter is not None:
             from peft import PeftModel
 
-            loaded = PeftModel.from_pretrained(loaded, str(adapter))
+            loaded = PeftModel.from_pretrained(loaded, adapter)
         return cls(loaded, tokenizer, rule=rule, batch_size=batch_size)
 
     @property
     def template_hash(self) -> str:
         """SHA-256 of the chat template in use, 64 hexadecimal digits."""
         return self._encoder.template_hash
+
+    @property
+    def opening(self) -> dict[str, str]:
+        """How a reply begins where not simply after the template's prompt: see `ChatEncoder`; empty with most models."""
+        return self._encoder.opening
 
     def score(
         self,
@@ -170,9 +182,11 @@ class OptionScorer:
             `OptionScores` in the order of the questions, whatever order they were batched in.
 
         Raises:
-            ValueError: unequal numbers of messages and options, a question that is longer than the model's context, or
-                a chat template that refuses these messages or whose prompt merges with the reply's first token.
-            RuntimeError: the memory does not hold a single question.
+            TooLongError: questions are longer than the model's context; it is a ValueError, and says which.
+            ValueError: unequal numbers of messages and options, or a chat template that refuses these messages or leaves
+                out what is said.
+            RuntimeError: the memory does not hold a single question, or not a batch of a model that is divided among
+                processes.
         """
         return in_order(self.iterate(messages, options), len(messages), progress)
 
@@ -226,10 +240,6 @@ class OptionScorer:
                     yield np.asarray(batch, np.int64), option_scores(logprobs)
                     del pending[: len(batch)]
 
-    def forget(self) -> None:
-        """Drop what is kept of the model from call to call, to be called when its weights or adapters have changed."""
-        self._prefixes.clear()
-
     # -- batches -------------------------------------------------------------------------------------------------------
 
     def _fitting(self, longest: Question, cached: int | None) -> int:
@@ -241,10 +251,10 @@ class OptionScorer:
         """What `run` returns, or None where the memory did not hold the batch: the next ones are half as large."""
         try:
             return run()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            reason = str(error).partition("\n")[0].rstrip(".")
+            reason = str(error).partition("\n")[0].rstrip(".") or "Out of memory"
         # Out of the except clause, which holds on to the tensors of the failed forward by its traceback.
         if torch.accelerator.is_available():
             torch.accelerator.memory.empty_cache()
@@ -253,6 +263,12 @@ class OptionScorer:
                 f"Memory must hold one question at a time; got none left for one of {batch[0].longest} tokens with its "
                 f"longest option. {reason}. Use a device with more memory, a smaller model, or one of fewer bits a "
                 "weight (dtype)."
+            )
+        if is_divided(self.model):
+            # The other processes would be in the middle of a batch that this one begins anew.
+            raise RuntimeError(
+                f"Memory must hold a batch of a model that is divided among processes; got none left for {len(batch)} "
+                f"questions. {reason}. Set a smaller batch_size."
             )
         self._batch_tokens = min(self._batch_tokens, _computed(batch[0], cached) * len(batch)) // 2
         logger.warning("Out of memory at %d questions a batch; going on with half as many.", len(batch))
@@ -275,6 +291,8 @@ class OptionScorer:
             [Completion(question.prompt[cached:], reply) for question in batch for reply in question.replies],
             share_prefix=shared,
             pad_token_id=self.tokenizer.pad_token_id or 0,
+            # A prompt with many sets of options would make one long row of them all, with a mask of its length squared.
+            groups=[row for row, question in enumerate(batch) for _ in question.replies],
         )
         rows = {name: tensor.to(self.model.device) for name, tensor in rows.items()}
         eager = model.config.get_text_config()._attn_implementation == "eager"
@@ -285,7 +303,7 @@ class OptionScorer:
         if start:
             prefix: Prefix = self._prefixes.get(model.base_model, system, start)
             inputs |= {"past_key_values": prefix.cache(), "use_cache": True}
-        with only_positions(model.base_model, rows["predicted_by"], rows["input_ids"].size(1)):
+        with only_predictions(model.get_output_embeddings(), rows["predicted_by"], rows["input_ids"].size(1)):
             logits = self.model(**inputs).logits.squeeze(0)
         of_tokens = torch.cat(
             [
@@ -303,8 +321,9 @@ class OptionScorer:
     @property
     def _causal_lm(self) -> PreTrainedModel:
         """The model without the wrapper of an adapter."""
-        adapted = getattr(self.model, "peft_config", None)
-        return cast(PreTrainedModel, cast(Any, self.model).get_base_model() if adapted else self.model)
+        # PEFT's wrapper has it, also within one of FSDP; a model that loads adapters into itself has none.
+        unwrap = getattr(self.model, "get_base_model", None)
+        return cast(PreTrainedModel, self.model if unwrap is None else unwrap())
 
     # -- whether prompts can be shared ---------------------------------------------------------------------------------
 
@@ -325,12 +344,11 @@ class OptionScorer:
         Returns:
             Whether prompts are to be shared from here on, and the log-probabilities if they are.
         """
-        # The longest and the shortest, so that one row has padding, and of each the option that has all others before it.
+        # The longest and the shortest, so that one row has padding; one after the other, since whole sequences are many.
         compared = np.unique([0, len(batch) - 1])
-        some = [batch[row]._replace(replies=batch[row].replies[-1:]) for row in compared]
-        plain = self._logprobs(some, system, None)[:, 0]
+        plain = np.concatenate([self._logprobs([batch[row]], system, None) for row in compared])
         known = np.isfinite(plain)
-        if not known.any():
+        if not self._all_agree(known.any()):
             # Nothing to compare with: whole sequences for this call, and the next one tells.
             return False, None
         reason = None
@@ -341,20 +359,30 @@ class OptionScorer:
                 raise
             reason = f"the model does not take such rows ({type(error).__name__}: {error})"
         if reason is None:
-            tokens = sum(len(question.replies[0]) for question, is_known in zip(some, known, strict=True) if is_known)
-            difference = float(np.abs(logprobs[compared, -1] - plain)[known].sum() / tokens)
-            # As in training: rounding in 16 bits or fewer differs more, and a wrong context moves a token by tenths.
-            if difference <= (1e-3 if self._causal_lm.dtype == torch.float32 else 0.05):
-                logger.info(
-                    "Prompts are shared: the same log-probabilities (mean difference %.1g a token).", difference
-                )
-            else:
+            lengths = np.array([[len(reply) for reply in batch[row].replies] for row in compared])
+            difference = float(np.abs(logprobs[compared] - plain)[known].sum() / lengths[known].sum())
+            if not difference <= self._tolerance:
                 reason = f"log-probabilities differ from those of separate sequences by {difference:.2g} nats a token"
-        self._takes_rows = reason is None
-        if reason is not None:
-            self._say(reason)
+        self._takes_rows = self._all_agree(reason is None)
+        if not self._takes_rows:
+            self._say(reason or "another process found that log-probabilities differ from those of separate sequences")
             return False, None
+        logger.info("Prompts are shared: the same log-probabilities (mean difference %.1g a token).", difference)
         return True, logprobs
+
+    @property
+    def _tolerance(self) -> float:
+        """What rounding may differ by, as in training."""
+        in_full = self._causal_lm.dtype == torch.float32 and not torch.is_autocast_enabled(self.model.device.type)
+        return TOLERANCE if in_full else HALF_PRECISION_TOLERANCE
+
+    def _all_agree(self, verdict: bool) -> bool:
+        """This process's verdict; of a model that is divided among processes, which run it together, that of all."""
+        if not is_divided(self.model):
+            return bool(verdict)
+        agreed = torch.tensor(int(verdict), device=self.model.device)
+        torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MIN)
+        return bool(agreed)
 
     def _say(self, reason: str) -> None:
         if reason != self._said:
@@ -386,20 +414,71 @@ def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScor
     return option_scores(logprobs)
 
 
+def is_divided(model: nn.Module) -> bool:
+    """Whether other processes hold parts of a model, as with FSDP, DeepSpeed ZeRO-3 and tensor parallelism."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(module, FullyShardedDataParallel) for module in model.modules()) or any(
+        isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in model.parameters()
+    )
+
+
+def check_whole(model: str) -> None:
+    """Check that a local folder, if it is one, has a model and not an adapter.
+
+    Raises:
+        ValueError: it has an adapter.
+    """
+    adapter = Path(model) / "adapter_config.json"
+    if adapter.is_file():
+        raise ValueError(_not_whole(model, json.loads(adapter.read_text("utf-8")).get("base_model_name_or_path")))
+
+
+def _not_whole(model: str, base: str | None) -> str:
+    return (
+        f"model must be a whole model; got the adapter {model!r}. Give it as --adapter, with --model {base or 'BASE'}, the "
+        "model that it was trained on."
+    )
+
+
+def _found(what: str, name: str | Path) -> str:
+    """A Hub name as it is, and the path of an existing folder."""
+    path = Path(name).expanduser()
+    # Transformers would take a mistyped path for a Hub name and complain about its characters.
+    if str(name).startswith(("/", "./", "../", "~")) and not path.is_dir():
+        raise FileNotFoundError(f"{what} must be a Hub name or an existing folder; got {str(name)!r}. Check the path.")
+    return str(path) if path.is_dir() else str(name)
+
+
 def _computed(question: Question, cached: int | None) -> int:
     """Tokens that a question takes in a batch, in one row after `cached` ones or, where None, in three sequences."""
-    return len(OPTION_LETTERS) * question.longest if cached is None else question.in_one_row - cached
+    if cached is None:
+        return len(OPTION_LETTERS) * question.longest
+    # A row has a copy of the cached tokens' keys and values, one layer at a time: some part of what a token takes.
+    return question.in_one_row - cached + cached // 4
 
 
 def _obstacle(model: nn.Module, causal_lm: PreTrainedModel, longest: int) -> str | None:
     """Why a model cannot share prompts, as far as its configuration tells."""
-    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+    configs = cast(dict[str, Any], getattr(model, "peft_config", {}))
+    if any(config.is_prompt_learning for config in configs.values()):
         return "a prompt-learning adapter puts virtual tokens before every row"
     if getattr(causal_lm, "_is_stateful", False):
         return "the model carries a state from token to token"
     return sharing_obstacle(causal_lm.config, longest)
 
 
+_OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "not enough memory")
+"""What accelerate does not know."""
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an accelerator's memory is full, or the CPU's."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or should_reduce_batch_size(error)
+        or (isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY))
+    )

@@ -48,10 +48,14 @@ class _PrefixLayer(DynamicLayer):
 
 
 class PrefixCache:
-    """Computes prefixes, and keeps the last one of each system message, for the `KEPT_PREFIXES` messages last asked."""
+    """Computes prefixes, and keeps the last one of each system message, for the `KEPT_PREFIXES` messages last asked.
+
+    All are dropped when the model's weights have changed, or the adapters in use.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, Prefix] = {}
+        self._state: object = None
 
     def get(self, backbone: nn.Module, system: str, tokens: tuple[int, ...]) -> Prefix:
         """The prefix of these tokens; what a kept one has of them is not computed again.
@@ -61,6 +65,10 @@ class PrefixCache:
             system: the system message that the tokens come from.
             tokens: K token ids, at least 1.
         """
+        state = _state(backbone)
+        if state != self._state:
+            self._kept.clear()
+            self._state = state
         kept = self._kept.pop(system, Prefix((), ()))
         known = common_length([kept.tokens, tokens])
         prefix = kept.cut(known)
@@ -79,13 +87,24 @@ class PrefixCache:
             del self._kept[next(iter(self._kept))]
         return prefix
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
+
+def _state(backbone: nn.Module) -> tuple[int, list[tuple[str, ...]]]:
+    """What tells a model from itself after a training step, or with other adapters.
+
+    What is written past autograd (`parameter.data.copy_`) is not seen.
+    """
+    # Counted up by each write in place, an optimiser's step or the loading of a state.
+    versions = sum(parameter._version for parameter in backbone.parameters() if not parameter.is_inference())
+    adapters = [
+        (*layer.active_adapters, str(layer.disable_adapters), str(layer.merged_adapters))
+        for layer in cast(Any, backbone.modules())
+        if hasattr(layer, "merged_adapters") and hasattr(layer, "disable_adapters")
+    ]
+    return versions, adapters
 
 
-def common_length(sequences: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all sequences start with."""
+def common_length(sequences: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
+    """How many tokens or characters all sequences start with."""
     # Whatever the least and the greatest have in common, those between them have, too.
     first, last = min(sequences), max(sequences)
     for length, (one, other) in enumerate(zip(first, last, strict=False)):

@@ -25,6 +25,10 @@ from transformers import PreTrainedConfig
 
 PADDING = -1
 SHARED = 0
+TOLERANCE = 1e-3
+"""Mean difference of a token's log-probability, in nats, between shared rows and separate sequences that is rounding."""
+HALF_PRECISION_TOLERANCE = 0.01
+"""The same in 16 bits or fewer. A context that is wrong by a token moves it by hundredths or more."""
 
 
 class Completion(NamedTuple):
@@ -40,14 +44,17 @@ def lay_out(
     share_prefix: bool,
     pad_token_id: int,
     pad_to_multiple_of: int | None = None,
+    groups: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """Lay C completions out in R rows of S tokens, padded on the right.
 
     Args:
-        completions: all different.
+        completions: those of a row all different.
         share_prefix: completions of the same prompt in one row; otherwise a row each.
         pad_token_id: token that fills the rows up.
         pad_to_multiple_of: rounds S up.
+        groups: a number for each completion, to keep those of other numbers out of its row; None where only the prompt
+            decides.
 
     Returns:
         - `input_ids`, `position_ids` (R, S).
@@ -62,7 +69,8 @@ def lay_out(
     of_row: dict[Any, list[int]] = {}
     for number, (prompt, _) in enumerate(completions):
         # Of a prompt of one token nothing is left to share.
-        of_row.setdefault(prompt if share_prefix and len(prompt) > 1 else number, []).append(number)
+        group = None if groups is None else groups[number]
+        of_row.setdefault((prompt, group) if share_prefix and len(prompt) > 1 else number, []).append(number)
 
     rows: list[tuple[list[int], list[int], list[int]]] = []
     place = [(0, 0)] * len(completions)
@@ -167,8 +175,8 @@ def model_inputs(
 def only_positions(backbone: nn.Module, positions: Tensor, width: int) -> Iterator[None]:
     """Within this context, the backbone returns the hidden states of some positions only.
 
-    The LM head of a small model is a good part of its work, and most positions, those of the prompt above all, predict
-    nothing that is asked for. TRL's fused head skips them on GPUs alone.
+    For TRL's fused head, which takes what the backbone returns and skips positions on GPUs alone; `only_predictions` is
+    for a model's own.
 
     Args:
         backbone: the model without its head.
@@ -177,8 +185,7 @@ def only_positions(backbone: nn.Module, positions: Tensor, width: int) -> Iterat
     """
 
     def select(module: nn.Module, arguments: Any, output: Any) -> Any:
-        hidden = output.last_hidden_state[:, -width:]
-        output.last_hidden_state = hidden.reshape(-1, hidden.size(-1))[positions.to(hidden.device)].unsqueeze(0)
+        output.last_hidden_state = _selected(output.last_hidden_state, positions, width)
         return output
 
     handle = backbone.register_forward_hook(select)
@@ -186,6 +193,35 @@ def only_positions(backbone: nn.Module, positions: Tensor, width: int) -> Iterat
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def only_predictions(head: nn.Module, positions: Tensor, width: int) -> Iterator[None]:
+    """Within this context, a model's head predicts from some positions only: its logits are (1, N, vocabulary).
+
+    The head of a small model is a good part of its work, and most positions, those of the prompt above all, predict
+    nothing that is asked for.
+
+    Args:
+        head: the model's output embeddings, a linear map.
+        positions: (N,), in the rows end to end.
+        width: as in `only_positions`.
+    """
+
+    def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (_selected(arguments[0], positions, width), *arguments[1:])
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _selected(hidden: Tensor, positions: Tensor, width: int) -> Tensor:
+    """(1, N, width of a state) of (R, at least S, width of a state)."""
+    hidden = hidden[:, -width:]
+    return hidden.reshape(-1, hidden.size(-1))[positions.to(hidden.device)].unsqueeze(0)
 
 
 def sharing_obstacle(config: PreTrainedConfig, max_length: int | None) -> str | None:
@@ -199,15 +235,17 @@ def sharing_obstacle(config: PreTrainedConfig, max_length: int | None) -> str | 
     attention = text_config._attn_implementation
     if attention not in ("sdpa", "eager"):
         return f"attention {attention!r} takes no mask of its own for each row"
-    layers = set(getattr(text_config, "layer_types", None) or [])
+    # GPT-Neo has names of its own.
+    layers = set(getattr(text_config, "layer_types", None) or getattr(text_config, "attention_layers", None) or [])
+    in_attention = ("full_attention", "global", "local")
     carried = {
-        layer for layer in layers if layer != "full_attention" and "sliding" not in layer and "chunked" not in layer
+        layer for layer in layers if layer not in in_attention and "sliding" not in layer and "chunked" not in layer
     }
     if carried:
         return f"layers of type {', '.join(sorted(carried))} carry a state from token to token"
-    windows = [getattr(text_config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    windows = [getattr(text_config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
     window = min((size for size in windows if size), default=None)
-    windowed = layers != {"full_attention"} and getattr(text_config, "use_sliding_window", True)
+    windowed = layers not in ({"full_attention"}, {"global"}) and getattr(text_config, "use_sliding_window", True)
     if window is not None and windowed and (max_length is None or max_length > window):
         return f"attention reaches back {window} tokens, and sequences may be longer (max_length={max_length})"
     return None

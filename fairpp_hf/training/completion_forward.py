@@ -9,7 +9,15 @@ from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fairpp_hf.scoring.shared_prefix import PADDING, model_inputs, only_positions, separate_rows, sharing_obstacle
+from fairpp_hf.scoring.shared_prefix import (
+    HALF_PRECISION_TOLERANCE,
+    PADDING,
+    TOLERANCE,
+    model_inputs,
+    only_positions,
+    separate_rows,
+    sharing_obstacle,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +67,7 @@ class CompletionForward:
         self.share_prefix = share_prefix
         self.max_length = max_length
         self.pad_token_id = pad_token_id
-        # Mean difference of a token's log-probability in nats. A wrong context moves it by tenths or more.
-        self.tolerance = 0.05 if half_precision else 1e-3
+        self.tolerance = HALF_PRECISION_TOLERANCE if half_precision else TOLERANCE
         self.router_loss = router_loss
         self._can_share: dict[int, bool] = {}
 

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 import torch
 from loopback_openai import LoopbackServer, Served, letter_by_hash
 
+from fairpp_hf.cli import evaluate as evaluate_command
 from fairpp_hf.cli import main
+from fairpp_hf.cli.scoring import short_names
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.summary import RunInterrupted
 from fairpp_hf.personas import load_personas
@@ -47,11 +50,11 @@ def _no_key(monkeypatch):
 def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapter, tmp_path, capsys):
     out = tmp_path / "results"
     arguments = ["evaluate", "--model", str(tiny_model_path), "--adapter", str(adapter), "--target", "loyal_nationals"]
-    arguments += ["--out", str(out), "--limit", "16"]
+    arguments += ["--out", str(out), "--limit", "40"]
     assert main(arguments) == 0
     first = (out / "results.json").read_text()
     results = json.loads(first)
-    assert (results["questions"], results["kind"], results["orders"]) == (16, "questions", 2)
+    assert (results["questions"], results["kind"], results["orders"]) == (40, "questions", 2)
     assert results["reference"] == "survey:britains_choice_2020 (simulated)"
     assert set(results["systems"]) == {"plain", "role-play", "adapter", "majority vote", "uniform"}
     assert results["names"]["loyal_nationals"] == "Loyal Nationals"
@@ -59,26 +62,37 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert len([name for name in plain["probabilities"] if name.startswith("agreement/")]) == 7 + 1
     low, high = plain["intervals_95"]["agreement/target"]
     assert low < plain["probabilities"]["agreement/target"] < high
-    assert plain["statuses"] == {"ok": 32}
+    assert plain["statuses"] == {"ok": 80}
     assert len(plain["facts"]["template_hash"]) == 64
-    assert plain["probabilities"] != results["systems"]["role-play"]["probabilities"]
-    assert plain["probabilities"] != results["systems"]["adapter"]["probabilities"]
     compared = {(found["first"], found["second"]) for found in results["comparisons"]}
-    assert compared == {(name, "plain") for name in ("role-play", "adapter", "majority vote", "uniform")}
+    assert compared == {
+        *((name, "plain") for name in ("role-play", "adapter", "majority vote", "uniform")),
+        ("adapter", "role-play"),
+    }
+    assert plain["facts"]["model"] == str(tiny_model_path)
+    assert results["systems"]["adapter"]["facts"]["adapter"] == str(adapter)
     table = (out / "results.md").read_text()
     assert "survey:britains_choice_2020 (simulated)" in table
     assert (out / "results.png").stat().st_size > 10_000
     rows = pq.read_table(out / "scores.parquet")
-    assert len(rows) == 3 * 16 * 2 + 2 * 16
-    assert len(pq.read_table(out / "questions.parquet")) == 16
+    assert len(rows) == 3 * 40 * 2 + 2 * 40
+    assert len({str(rows["logprobs"][start].as_py()) for start in (0, 80, 160)}) == 3
+    assert len(pq.read_table(out / "questions.parquet")) == 40
     printed = capsys.readouterr()
     assert table.strip() in printed.out
     assert str(out / "results.json") in printed.out
+    assert printed.out.endswith(
+        f"  {out}/models.yaml\nNext:\n  fairpp position --models {out}/models.yaml --out {out} --limit 40\n"
+        f"  fairpp report {out}\n"
+    )
 
-    # Once more: nothing is asked, and everything comes out the same.
-    assert main(arguments) == 0
+    # Once more, from the file that was written: nothing is asked, and everything comes out the same.
+    written = (out / "models.yaml").read_text()
+    again = ["evaluate", "--models", str(out / "models.yaml"), *arguments[arguments.index("--target") :]]
+    assert main(again) == 0
     assert (out / "results.json").read_text() == first
-    assert "/32 [00:" not in capsys.readouterr().err.replace("32/32", "")
+    assert (out / "models.yaml").read_text() == written
+    assert "/80 [00:" not in capsys.readouterr().err.replace("80/80", "")
 
 
 def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
@@ -90,6 +104,35 @@ def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
     plain = results["systems"]["plain"]
     assert (plain["position_bias"], plain["statuses"]) == (None, {"ok": 6})
     assert plain["facts"]["settings"]["rule"] == "letter"
+
+
+def test_adapters_have_names_that_tell_them_apart(tmp_path, monkeypatch):
+    """Checkpoints of one number, and a folder that is called as the plain model is."""
+    names = names_of(["--model", "m", "--adapter", "a/checkpoint-10", "b/checkpoint-10", "b/plain", "b/last"])
+    assert names == ["plain", "role-play", "a/checkpoint-10", "b/checkpoint-10", "b/plain", "last"]
+    assert names_of(["--model", "x/m", "y/m", "z/n", "--no-role-play"]) == ["x/m", "y/m", "n"]
+    monkeypatch.chdir(tmp_path)
+    assert names_of(["--model", ".", "org/n", "--no-role-play"]) == [tmp_path.name, "n"]
+    assert short_names(["m", "org/m", "uniform"], ["uniform"]) == ["m", "org/m", "uniform"]
+
+
+def names_of(words):
+    parser = argparse.ArgumentParser()
+    evaluate_command.add_arguments(parser)
+    return [spec.name for spec in evaluate_command._models(parser.parse_args([*words, "--target", "t", "--out", "o"]))]
+
+
+def test_the_next_commands_are_about_the_same_questions_and_can_be_pasted(tmp_path):
+    parser = argparse.ArgumentParser()
+    evaluate_command.add_arguments(parser)
+    words = ["--model", "m", "--target", "t", "--out", "my results", "--answers", "a run", "--split", "train"]
+    words += ["--heldout", "groups", "--personas", "p", "--rule", "letter", "--one-order"]
+    assert evaluate_command._next(parser.parse_args(words), Path("my results/models.yaml")) == (
+        "Next:\n  fairpp position --models 'my results/models.yaml' --out 'my results' --answers 'a run' --personas p "
+        "--split train --heldout groups --rule letter --one-order\n  fairpp report 'my results'"
+    )
+    told = parser.parse_args([*words[:6], "--scenarios"])
+    assert evaluate_command._next(told, Path("x")) == "Next:\n  fairpp report 'my results'"
 
 
 def test_several_models_have_the_names_of_their_folders(tiny_model_path, tmp_path):
@@ -204,6 +247,27 @@ def test_scenarios_are_asked_as_they_were_told(tiny_model_path, tmp_path, capsys
     ("words", "message"),
     [
         (
+            ["--model", "a/m", "a/m"],
+            "The name of a model must be unique; got 'a/m' twice. Name them in a file, for --models.",
+        ),
+        (
+            ["--model", "a", "uniform"],
+            "The name of a model must not be that of a baseline; got 'uniform'. Name them in a file, for --models.",
+        ),
+        (
+            ["--models", "f.yaml", "--no-role-play"],
+            "--no-role-play must come with --model; got --models f.yaml. An entry of the file role-plays where it names a "
+            "persona. Leave it out.",
+        ),
+        (
+            ["--model", "m", "--base-url", "http://h/v1", "--rule", "letter"],
+            "--rule must come with a model that is loaded here; got none. Leave it out.",
+        ),
+        (
+            ["--model", "m", "--base-url", "http://h/v1", "--batch-size", "3"],
+            "--batch-size must come with a model that is loaded here; got none. Leave it out.",
+        ),
+        (
             ["--model", "a", "b", "--adapter", "p"],
             "--adapter must come with one --model; got 2. Give each adapter its model in a file, for --models.",
         ),
@@ -218,7 +282,7 @@ def test_scenarios_are_asked_as_they_were_told(tiny_model_path, tmp_path, capsys
         ),
         (
             ["--model", "m", "--max-cost", "1"],
-            "--max-cost must come with a model on a server; got no --base-url. Leave it out.",
+            "--max-cost must come with a model on a server; got none. Leave it out.",
         ),
         (["--model", "m", "--limit", "0"], "--limit must be at least 1; got 0."),
         (
@@ -276,6 +340,23 @@ def test_only_what_was_held_out_of_training_is_asked(split, tiny_model_path, tmp
     division = f"{split} split with dimensions held out of training: {held_out}"
     assert f"12 questions ({division}); answers of" in capsys.readouterr().out
     assert json.loads((tmp_path / "results" / "results.json").read_text())["division"] == division
+
+
+def test_an_entry_with_the_name_of_a_baseline_and_options_for_nobody_are_refused(tmp_path, capsys):
+    file = tmp_path / "models.yaml"
+    file.write_text("models:\n- {name: majority vote, model: m}\n", "utf-8")
+    arguments = ["evaluate", "--models", str(file), "--target", "loyal_nationals", "--out", str(tmp_path / "x")]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == (
+        "fairpp evaluate: The name of a model must not be that of a baseline; got 'majority vote' at "
+        f"{file}. Rename one.\n"
+    )
+    file.write_text("models:\n- {name: m, model: m}\n", "utf-8")
+    assert main([*arguments, "--concurrency", "3"]) == 1
+    assert capsys.readouterr().err == (
+        "fairpp evaluate: --concurrency must come with a model on a server; got none. Leave it out.\n"
+    )
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_mistyped_adapter_is_refused_before_the_model_is_loaded(tmp_path, capsys):

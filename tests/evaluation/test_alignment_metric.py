@@ -94,3 +94,35 @@ def test_it_combines_with_another_module(tmp_path: Path) -> None:
 def test_bad_references_are_refused(references: list, personas: list[str] | None, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         evaluate.load(metric_path()).compute(predictions=PREDICTIONS, references=references, personas=personas)
+
+
+def test_references_may_be_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.dirichlet([1, 1, 1], 4), rng.dirichlet([1, 1, 1], 4)
+    metric = evaluate.load(metric_path(), personas=["a", "b"])
+    expected = alignment_metrics(PREDICTIONS, {"a": first, "b": second})
+    assert metric.compute(predictions=PREDICTIONS, references=np.stack([first, second], axis=1).tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        (
+            [0.2, 1.0],
+            [0, 1],
+            "predictions must be whole numbers in -1..2; got 0.2 at row 0. "
+            "Give probabilities as lists of 3, of A, B and C.",
+        ),
+        (
+            [0, 1],
+            [[0, 1], [0, 1.7]],
+            "references['persona_1'] must be whole numbers in -1..2; got 1.7 at row 1. "
+            "Give probabilities as lists of 3, of A, B and C.",
+        ),
+        ([0, 3], [0, 1], "predictions must be in -1..2 (-1 for no valid answer); got 3 at row 1."),
+        ([], [], "predictions must hold at least one question; got none."),
+    ],
+)
+def test_what_is_no_answer_is_refused_and_not_rounded(predictions: list, references: list, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        evaluate.load(metric_path()).compute(predictions=predictions, references=references)

@@ -67,6 +67,17 @@ def test_what_is_logged_is_what_the_plainest_scoring_gives(tmp_path):
     assert {type(value) for value in logged.values()} <= {float, int}
 
 
+@pytest.mark.parametrize(
+    ("processes", "given", "taken"), [(1, None, None), (1, 3, 3), (2, None, 4), (2, 3, 3)], ids=str
+)
+def test_batches_are_as_large_as_fit_unless_all_processes_must_have_the_same(processes, given, taken):
+    args = SimpleNamespace(
+        eval_strategy="epoch", metric_for_best_model=None, world_size=processes, per_device_eval_batch_size=4
+    )
+    callback = PersonaAlignmentCallback(SimpleNamespace(args=args), QUESTIONS, ANSWERS, "first", batch_size=given)
+    assert callback.batch_size == taken
+
+
 @pytest.mark.parametrize("method", ["dpo", "sft"])
 def test_every_evaluation_is_logged_everywhere(tmp_path, method):
     """The history, the trackers, the returned metrics and the card; at the start, too."""

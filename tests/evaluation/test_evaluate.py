@@ -1,16 +1,21 @@
 import dataclasses
+import hashlib
 import json
 import re
+import warnings
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import fairpp_hf
 from fairpp_hf.dataset.sources import load_answers
+from fairpp_hf.evaluation import results_folder
 from fairpp_hf.evaluation.baselines import as_scores
 from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
 from fairpp_hf.evaluation.figures import draw_evaluation
 from fairpp_hf.evaluation.results_folder import SCORE_SCHEMA
+from fairpp_hf.evaluation.results_table import p_value_text, signed
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, split_of
 from fairpp_hf.schema import QUESTION_FEATURES
@@ -57,19 +62,48 @@ def test_a_question_without_probabilities_has_no_first_choice(evaluation):
     assert sure.first_choice_metrics["agreement/t"] == 1.0
 
 
-def test_a_tie_is_no_first_choice(evaluation):
+def test_a_tie_for_the_first_place_is_shared(evaluation):
+    """A model in text with a place of its own: A in one order is B in the other, half for each, so that half the target's
+    answers are met, and not those questions left out."""
     unsure = evaluation.systems[1]
     assert unsure.metrics["agreement/target"] == pytest.approx(1 / 3)
-    assert unsure.first_choice_metrics["questions/t"] == 0
-    assert unsure.first_choice_metrics["agreement/t"] is None
-    assert "agreement/target" not in unsure.first_choice_metrics
+    assert unsure.first_choice_metrics["questions/t"] == 4
+    assert unsure.first_choice_metrics["agreement/target"] == pytest.approx(1 / 3)
+    a, b, _ = np.eye(3)
+    flipping = as_scores("flips on the last two", np.array([[a, a], [a, a], [a, b], [a, b]]), kind="model")
+    found = evaluated([flipping], {"t": np.array([0, 1, 0, 1]), "x": np.zeros(4, int)}).systems[0].first_choice_metrics
+    assert (found["questions/t"], found["unanswered"]) == (4, 0.0)
+    assert found["agreement/target"] == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
+
+
+def test_best_agreement_comes_first_and_none_at_all_last():
+    """Always wrong is an agreement of 0, and before no answer at all."""
+    systems = [
+        as_scores("silent", np.full((4, 3), np.nan), kind="model"),
+        as_scores("wrong", np.tile([0, 1.0, 0], (4, 1)), kind="model"),
+        as_scores("right", np.tile([1.0, 0, 0], (4, 1)), kind="model"),
+    ]
+    found = evaluated(systems, {"t": np.zeros(4, int), "x": np.ones(4, int)}).best_first()
+    assert [system.name for system in found] == ["right", "wrong", "silent"]
+
+
+def test_names_that_are_wrong_are_refused():
+    rows = np.eye(3)
+    references = {"t": np.arange(3), "x": np.zeros(3, int)}
+    with pytest.raises(ValueError, match=r"^The name of a system must be unique; got 'm' twice\. Rename one\.$"):
+        evaluated([as_scores("m", rows), as_scores("m", rows[::-1])], references)
+    lost = as_scores("m", rows, kind="model")
+    lost.facts["before"] = "plane"
+    message = r"^before of 'm' must be one of 'plain'; got 'plane'\. Did you mean 'plain'\?$"
+    with pytest.raises(ValueError, match=message):
+        evaluated([as_scores("plain", rows, kind="model"), lost], references)
 
 
 def test_a_system_that_never_answered_is_in_the_table_without_numbers(evaluation):
     """A model that refuses everything is a result, too, and stands last."""
     lines = evaluation.to_markdown().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| sure", "| unsure", "| silent"]
-    assert lines[4] == "| silent | none | none | none | none | none | none | 100.0% |"
+    assert lines[4] == "| silent | none | none | none | none | none | none | none | 100.0% |"
     assert evaluation.systems[2].intervals == {}
     assert "| replies of | ok | empty |" in lines
     assert lines[-1] == "| silent | 0 | 8 |"
@@ -93,7 +127,9 @@ def test_systems_are_compared_with_the_plain_model(many):
     assert by_pair["good", "plain"].difference == pytest.approx(0.4)
     assert by_pair["baseline", "plain"].difference == pytest.approx(0.6)
     assert by_pair["good", "plain"].p_value < 0.01
-    assert "| good | plain | +0.400 [+0.400, +0.400], p < 0.001 |" in many.to_markdown()
+    (row,) = (line for line in many.to_markdown().splitlines() if line.startswith("| good | plain |"))
+    assert row.startswith("| good | plain | +0.400 [+0.400, +0.400], p < 0.001 |")
+    assert "none" not in row
 
 
 def test_a_comparison_is_with_the_entry_of_its_own_model():
@@ -107,15 +143,51 @@ def test_a_comparison_is_with_the_entry_of_its_own_model():
     assert {(each.first, each.second) for each in found.comparisons} == {("b", "a"), ("a+", "a"), ("b+", "b")}
 
 
+def test_an_adapter_is_compared_with_the_role_play_of_its_model_too():
+    """Of the target, by the same model without an adapter; what a prompt alone would have done."""
+    rng = np.random.default_rng(0)
+    names = ("plain", "role-play", "another role", "adapter", "other role-play")
+    systems = {name: as_scores(name, rng.dirichlet([1, 1, 1], 60), kind="model") for name in names}
+    for name, facts in {
+        "plain": {"model": "m"},
+        "role-play": {"model": "m", "persona": "t", "before": "plain"},
+        "another role": {"model": "m", "persona": "x", "before": "plain"},
+        "adapter": {"model": "m", "adapter": "p", "before": "plain"},
+        "other role-play": {"model": "o", "persona": "t"},
+    }.items():
+        systems[name].facts.update(facts)
+    references = {"t": rng.integers(0, 3, 60), "x": rng.integers(0, 3, 60)}
+    found = evaluated(list(systems.values()), references, load_questions("test").take(list(range(0, 5400, 90))))
+    pairs = dict.fromkeys((each.first, each.second) for each in found.comparisons)
+    assert [second for first, second in pairs if first == "adapter"] == ["plain", "role-play"]
+    assert len(pairs) == 5
+
+
+def test_numbers_have_no_minus_zero():
+    assert [signed(value) for value in (0.25, -0.25, -0.0001, 0.0, None)] == [
+        *("+0.250", "-0.250", "+0.000", "+0.000", "none"),
+    ]
+    assert [p_value_text(value) for value in (0.04, 0.001, 0.0004, None)] == ["0.040", "0.001", "< 0.001", "none"]
+    # Half of A and half of B in both orders, off by a rounding error.
+    even = np.tile([0.5 - 1e-6, 0.5 + 1e-6, 0.0], (4, 2, 1))
+    even[:, 1] = even[:, 0, [1, 0, 2]]
+    table = evaluated([as_scores("m", even)], {"t": np.zeros(4, int), "x": np.zeros(4, int)}).to_markdown()
+    assert "-0.000" not in table
+    assert "| m | +0.000 |" in table
+
+
 def test_written_files_hold_what_was_computed(many, tmp_path):
     paths = many.write(tmp_path / "deep" / "folder")
     assert [path.name for path in paths] == ["results.json", "results.md", "questions.parquet", "scores.parquet"]
     results = json.loads(paths[0].read_text())
     assert list(results) == [
-        *("format", "target", "personas", "names", "shares", "questions", "kind", "division", "reference", "orders"),
-        *("systems", "comparisons"),
+        *("format", "version", "target", "personas", "names", "shares", "questions", "kind", "division", "reference"),
+        *("orders", "systems", "comparisons", "scores_sha256"),
     ]
     assert (results["format"], results["questions"], results["orders"]) == (2, 60, 2)
+    assert results["version"] == fairpp_hf.__version__
+    assert results["scores_sha256"] == hashlib.sha256(paths[3].read_bytes()).hexdigest()
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
     assert (results["names"], results["shares"]) == ({"t": "T", "x": "X"}, {"t": None, "x": None})
     good = results["systems"]["good"]
     assert good["probabilities"]["agreement/target"] == pytest.approx(0.8)
@@ -151,6 +223,20 @@ def test_rows_without_an_answer_are_null(evaluation, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["systems"]["silent"]["statuses"] == {"empty": 8}
 
 
+def test_stopped_while_it_writes_it_leaves_the_old_files_whole(many, tmp_path, monkeypatch):
+    paths = many.write(tmp_path)
+    before = {path.name: path.read_bytes() for path in paths}
+
+    def stopped(table, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results_folder.pq, "write_table", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        many.write(tmp_path)
+    assert {path.name: path.read_bytes() for path in paths} == before
+
+
 def test_names_and_shares_are_those_of_the_set():
     ids = ("loyal_nationals", "civic_pragmatists")
     references = {"t": np.zeros(3, int), **{persona: np.ones(3, int) for persona in ids}}
@@ -160,13 +246,18 @@ def test_names_and_shares_are_those_of_the_set():
     assert found.shares["loyal_nationals"] == load_personas().get("loyal_nationals").share
 
 
-def test_a_picture_of_eight_systems_with_one_that_never_answered(evaluation, tmp_path):
+def test_a_picture_of_nine_systems_whatever_they_are_called(tmp_path):
+    """A formula that is none, letters that the font lacks, a name that is too long; one that never answered."""
     rng = np.random.default_rng(0)
-    systems = [as_scores(f"model {number}", rng.dirichlet([1, 1, 1], 60), kind="model") for number in range(7)]
+    names = ["$x^2_{$", "模型", *(f"model {number}" for number in range(6))]
+    systems = [as_scores(name, rng.dirichlet([1, 1, 1], 60), kind="model") for name in names]
     systems.append(as_scores("a model with a name that is too long to stand on one line", np.full((60, 3), np.nan)))
     references = {persona: rng.integers(0, 3, 60) for persona in ("t", "x", "y")}
     questions = load_questions("test").take(list(range(0, 5400, 90)))
-    path = draw_evaluation(evaluated(systems, references, questions), tmp_path / "new" / "results.png")
+    others = {"reference": "$ (simulated)", "division": "模型"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a box for a letter
+        path = draw_evaluation(evaluated(systems, references, questions, **others), tmp_path / "new" / "results.png")
     assert path.stat().st_size > 10_000
 
 

@@ -135,9 +135,27 @@ def questions(**columns):
     return base | columns
 
 
+def on_groups(**problems):
+    """A question on each of some problems of each group."""
+    group = [name for name, count in problems.items() for _ in range(count)]
+    problem = [str(number) for count in problems.values() for number in range(count)]
+    same = {name: ["same"] * len(group) for name in ("topic", "group_type")}
+    return same | {
+        "group": group,
+        "problem": problem,
+        "dimension": [1] * len(group),
+        "form": ["criterion"] * len(group),
+    }
+
+
 def test_groups_by_hand():
-    """Agreement 3/4 with men, 1/4 with women: worst 1/4, 20th percentile 1/4 + 0.2 / 2, Gini 2 x 0.5 / (2 x 4 x 0.5)."""
-    metrics = alignment_metrics([0, 0, 0, 1, 1, 1, 1, 0], {"t": [0] * 8, "x": [1] * 8}, "t", questions())
+    """Agreement 9/12 with men, 3/12 with women: worst 1/4, 20th percentile 1/4 + 0.2 / 2, Gini 2 x 0.5 / (2 x 4 x 0.5).
+
+    The elderly, on whom nothing is right, are asked about in 9 problems, which is too few to count.
+    """
+    answers = [0] * 9 + [1] * 3 + [1] * 9 + [0] * 3 + [1] * 9
+    references = {"t": [0] * 33, "x": [1] * 33}
+    metrics = alignment_metrics(answers, references, "t", on_groups(men=12, women=12, elderly=9))
     assert metrics["worst_group/target"] == 0.25
     assert metrics["worst_group_name/target"] == "women"
     assert metrics["group_p20/target"] == pytest.approx(np.percentile([0.75, 0.25], 20))
@@ -157,11 +175,17 @@ def test_gini_and_percentile_against_their_definitions():
     assert twentieth_percentile(np.array([[0.3]])) == 0.3
 
 
-def test_one_group_is_its_own_worst():
-    one = questions(group=["men"] * 8, problem=["p"] * 4 + ["q"] * 4)
-    metrics = alignment_metrics([0, 0, 0, 1, 1, 1, 1, 0], {"t": [0] * 8, "x": [1] * 8}, "t", one)
-    assert metrics["worst_group/target"] == metrics["group_p20/target"] == metrics["agreement/target"] == 0.5
-    assert metrics["group_gini/target"] == 0.0
+@pytest.mark.parametrize("unanswered", [0, 1])
+def test_fewer_than_two_groups_of_ten_problems_have_no_worst(unanswered):
+    """A problem counts where it is answered, and once, however many questions there are on it."""
+    asked = on_groups(men=10, women=10)
+    asked["problem"][10] = asked["problem"][10 + 1 - unanswered]
+    answers = np.zeros(20, int)
+    answers[:unanswered] = -1
+    metrics = alignment_metrics(answers, {"t": [0] * 20, "x": [1] * 20}, "t", asked)
+    for name in ("worst_group", "worst_group_name", "group_p20", "group_gini"):
+        assert metrics[f"{name}/target"] is None
+    assert metrics["agreement/target"] == 1.0
 
 
 def test_distance_within_labels_by_hand():
@@ -187,6 +211,16 @@ def test_forms_consistency_by_hand():
     assert lonely["forms_consistency"] is None
 
 
+def test_forms_asked_several_times_are_all_paired():
+    """Criterion A and A, explanation B and A: of four pairs, two are the same. Nothing depends on the order of rows."""
+    several = {name: ["same"] * 4 for name in ("topic", "problem", "group_type", "group")} | {"dimension": [1] * 4}
+    several["form"] = ["criterion", "explanation"] * 2
+    for answers in ([0, 1, 0, 0], [0, 0, 0, 1]):
+        assert alignment_metrics(answers, {"x": [0] * 4}, questions=several)["forms_consistency"] == 0.5
+    # A form without an answer is none; of C and A, A, the one pair that is left is different.
+    assert alignment_metrics([2, 0, -1, -1], {"x": [0] * 4}, questions=several)["forms_consistency"] == 0.0
+
+
 def test_question_margin_has_its_own_nearest_other():
     """One has the predictions' shares and none of their answers, one all their answers but one."""
     references = {"t": [0, 0, 1, 1], "marginal": [1, 1, 0, 0], "same_but_one": [0, 0, 1, 2]}
@@ -207,6 +241,9 @@ def test_questions_must_have_their_columns_and_rows():
     short = {name: column[:3] for name, column in questions().items()}
     with pytest.raises(ValueError, match=r"^questions must be those of predictions; got 3 for 8\.$"):
         alignment_metrics([0] * 8, {"x": [0] * 8}, questions=short)
+    missing = questions(problem=["p"] * 3 + [None] * 5)
+    with pytest.raises(ValueError, match=r"^questions must have a 'problem' in every row; got none at row 3\.$"):
+        alignment_metrics([0] * 8, {"x": [0] * 8}, questions=missing)
     del short["form"]
     message = (
         "questions must have the columns topic, problem, group_type, group, dimension, form; got no 'form'. "
@@ -238,6 +275,7 @@ def test_questions_must_have_their_columns_and_rows():
             None,
             "predictions must be integer answers of shape (n,) or probabilities of shape (n, 3); got float64 of shape (1,).",
         ),
+        ([], {"x": []}, None, "predictions must hold at least one question; got none."),
         ([0], {"x": [0, 1]}, None, "references['x'] must answer the same questions as predictions; got 2 for 1."),
         ([0], {"x": [0]}, "y", "target must be one of 'x'; got 'y'."),
         ([0], {"x": [0]}, "x", "references must hold another persona than the target; got only 'x'."),
@@ -252,3 +290,17 @@ def test_questions_must_have_their_columns_and_rows():
 def test_bad_input_is_refused(predictions, references, target, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         alignment_metrics(predictions, references, target=target)
+
+
+def test_a_certain_guess_beats_the_personas_own_probabilities_except_by_brier():
+    """Answers drawn from (0.6, 0.3, 0.1): the mode agrees in 0.6, the probabilities themselves in 0.36 + 0.09 + 0.01.
+
+    Brier: 2 (1 - 0.6) of the mode, 1 - 0.46 of the probabilities.
+    """
+    answers = np.repeat([0, 1, 2], [60, 30, 10])
+    references = {"t": answers, "x": np.zeros(100, int)}
+    own = alignment_metrics(np.tile([0.6, 0.3, 0.1], (100, 1)), references, "t")
+    mode = alignment_metrics(np.zeros(100, int), references, "t")
+    assert (own["agreement/target"], mode["agreement/target"]) == (pytest.approx(0.46), pytest.approx(0.6))
+    assert own["question_js_distance/target"] > mode["question_js_distance/target"]
+    assert (own["brier/target"], mode["brier/target"]) == (pytest.approx(0.54), pytest.approx(0.8))

@@ -93,6 +93,10 @@ def test_facts_and_hashes_say_how_a_system_was_asked(two, tiny_model_path, quest
     ).hexdigest()
     assert plain.facts == {
         "kind": "model",
+        "model": str(tiny_model_path),
+        "adapter": None,
+        "revision": None,
+        "base_url": None,
         "respondent": f"transformers:{tiny_model_path.name} (simulated)",
         "settings": plain.facts["settings"],
         "template_hash": template,
@@ -188,6 +192,56 @@ def test_everything_is_checked_before_a_model_is_loaded(spec, error, message, ti
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_wrong_is_said_of_the_first_entry_that_has_it(tmp_path):
+    specs = [ModelSpec(name, "./no/model") for name in ("first", "second")]
+    with pytest.raises(OSError, match=r"got './no/model' at 'first'\. "):
+        check_models(specs, None)
+
+
+def adapter_of(model, path, base=None):
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    get_peft_model(model, lora).save_pretrained(path)
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
+    return path
+
+
+def test_an_adapter_of_another_model_is_warned_of(tiny_model_path, tmp_path, caplog):
+    """A copy of the model under a name that ends alike is taken for the same, as is one that says nothing."""
+    from tiny_models import tiny_model
+
+    link = tmp_path / "link"
+    link.symlink_to(tiny_model_path)
+    name = tiny_model_path.name
+    for base in (None, f"org/{name}", str(tiny_model_path), str(link)):
+        adapter = adapter_of(tiny_model(), tmp_path / "p", base)
+        check_models([ModelSpec("a", str(tiny_model_path), adapter=str(adapter))], None)
+        assert caplog.messages == []
+    adapter = adapter_of(tiny_model(), tmp_path / "p", "org/other")
+    check_models([ModelSpec("a", str(tiny_model_path), adapter=str(adapter))], None)
+    assert caplog.messages == [
+        f"The adapter {str(adapter)!r} of 'a' says that it was trained on 'org/other', and is scored on "
+        f"{str(tiny_model_path)!r}. Unless the two are the same model, its scores mean nothing."
+    ]
+
+
+def test_an_adapter_of_other_shapes_is_an_error_that_names_the_entry(tiny_model_path, questions, tmp_path):
+    from tiny_models import tiny_model
+    from transformers import LlamaForCausalLM
+
+    config = tiny_model().config
+    config.hidden_size *= 2
+    adapter = adapter_of(LlamaForCausalLM(config), tmp_path / "p")
+    message = (
+        f"adapter must be trained on its model; got {str(adapter)!r} with {str(tiny_model_path)!r} at 'wide'. Their weights "
+        "differ in shape (size mismatch for "
+    )
+    with pytest.raises(ValueError, match=rf"^{re.escape(message)}.*\)\. Name the model that it was trained on\.$"):
+        scored([ModelSpec("wide", str(tiny_model_path), adapter=str(adapter))], questions, tmp_path / "out")
+
+
 def test_role_play_without_a_persona_set_and_a_model_without_a_template(tiny_model_path, tmp_path):
     message = (
         "personas must be given to role-play 'loyal_nationals'; got none for 'a'. The set has the portrait. Add --personas "
@@ -230,6 +284,7 @@ def test_a_model_on_a_server_answers_in_text(questions, tmp_path):
     assert plain.logprobs is None
     assert plain.facts["template_hash"] is None
     assert plain.facts["settings"]["model"] == "m"
+    assert plain.facts["base_url"] == [server.base_url]
     np.testing.assert_array_equal(again[1].by_order, role_play.by_order)
 
 

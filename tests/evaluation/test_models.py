@@ -1,8 +1,10 @@
+import inspect
 import re
 
 import pytest
 
-from fairpp_hf.evaluation.models import ModelSpec, check_names, read_models
+from fairpp_hf.evaluation import models as module
+from fairpp_hf.evaluation.models import ModelSpec, check_names, public_urls, read_models, write_models
 
 
 def test_entries_of_a_models_file(tmp_path):
@@ -21,6 +23,35 @@ def test_entries_of_a_models_file(tmp_path):
         ModelSpec("aligned", model, adapter="outputs/a", before="small"),
         ModelSpec("in a role", "m", persona="loyal_nationals", base_url=("http://a/v1", "http://b/v1")),
     )
+
+
+def test_the_example_of_the_module_is_such_a_file(tmp_path):
+    file = tmp_path / "models.yaml"
+    head, _, example = inspect.getdoc(module).partition("models:\n")
+    assert head.endswith("A models file:\n\n    ")
+    file.write_text(inspect.cleandoc(f"    models:\n{example}"), "utf-8")
+    plain, aligned, served = read_models(file)
+    assert (plain.name, plain.region) == ("SmolLM2", "North America")
+    assert (aligned.adapter, aligned.before) == ("outputs/loyal-nationals", "SmolLM2")
+    assert (served.model, served.base_url) == ("name-on-the-server", "http://localhost:8000/v1")
+
+
+def test_a_written_file_says_the_same_from_anywhere_and_has_no_secrets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").mkdir()
+    specs = [
+        ModelSpec("a: #1", "local", adapter="org/on-the-hub", region="Österreich"),
+        ModelSpec("b", "local", base_url="https://me:secret@host:8000/v1?key=secret", before="a: #1"),
+        ModelSpec("c", "m", base_url=("http://a/v1", "http://b/v1"), persona="p"),
+    ]
+    file = write_models(specs, tmp_path / "new" / "models.yaml")
+    assert "secret" not in file.read_text("utf-8")
+    assert read_models(file) == (
+        ModelSpec("a: #1", str(tmp_path / "local"), adapter="org/on-the-hub", region="Österreich"),
+        ModelSpec("b", "local", base_url=("https://host:8000/v1",), before="a: #1"),
+        specs[2],
+    )
+    assert public_urls("http://localhost:8000/v1") == ["http://localhost:8000/v1"]
 
 
 TWO = "models:\n- {name: a, model: m}\n- {name: b, model: m, "
@@ -62,7 +93,19 @@ TWO = "models:\n- {name: a, model: m}\n- {name: b, model: m, "
             "The name of a model must be unique; got 'a' twice at FILE. Rename one.",
         ),
         (TWO + "before: aa}", "before of 'b' must be one of 'a'; got 'aa'. Did you mean 'a'?"),
-        (TWO + "before: b}", "before of 'b' must be one of 'a'; got 'b'."),
+        (
+            TWO + "before: b}",
+            "before of 'b' must name another entry; got 'b' at FILE. Leave it out, or add that entry.",
+        ),
+        (
+            "models: [{name: a, model: m, before: c}]",
+            "before of 'a' must name another entry; got 'c' at FILE. Leave it out, or add that entry.",
+        ),
+        (
+            TWO.replace("model: m}", "model: m, before: c}") + "before: a}\n- {name: c, model: m, before: b}",
+            "before must lead to an entry without one; got 'a' before 'b' before 'c' before 'a' at FILE. Leave it out at "
+            "one of them.",
+        ),
         (
             TWO + "adapter: p, base_url: http://h/v1}",
             "adapter must be given for a model that is loaded here; got 'p' beside base_url 'http://h/v1' at 'b'. A server "
@@ -86,3 +129,9 @@ def test_a_file_that_is_no_yaml_or_not_there(tmp_path):
         read_models(file)
     with pytest.raises(ValueError, match=r"^At least one model must be scored; got none at here\. Name one\.$"):
         check_names([], "here")
+
+
+def test_a_name_that_something_else_has():
+    message = r"^The name of a model must not be that of a baseline; got 'uniform'\. Rename it\.$"
+    with pytest.raises(ValueError, match=message):
+        check_names([ModelSpec("uniform", "m")], taken={"uniform": "a baseline"}, fix="Rename it.")

@@ -3,11 +3,14 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from survey_worlds import TARGET, Population
+from survey_worlds import TARGET, Population, divergences
 
+from fairpp_hf.evaluation.intervals import clusters_of
 from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.evaluation.paired import HEADLINES, paired_comparison
+from fairpp_hf.evaluation.resampling import drawn_weights
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +26,50 @@ def test_differences_are_those_of_the_metrics_and_change_sign_with_the_order(pop
     ours, theirs = (alignment_metrics(system, *given) for system in (world.predictions, other))
     assert tuple(compared) == HEADLINES
     for name, comparison in compared.items():
-        assert comparison.difference == pytest.approx(ours[name] - theirs[name])
+        if not name.startswith("js_divergence/"):
+            assert comparison.difference == pytest.approx(ours[name] - theirs[name])
         assert comparison.low < comparison.difference < comparison.high
     # So different that no resample comes near: the least p-value of 1000 resamples.
     assert compared["agreement/target"].p_value == 1 / 1001
     assert compared["agreement/target"].low > 0
     for name, back in paired_comparison(other, world.predictions, *given).items():
         np.testing.assert_allclose(np.array(back[:3]) * -1, np.array(compared[name])[[0, 2, 1]])
+
+
+def test_noise_is_taken_off_divergences_as_in_a_plain_loop(population: Population) -> None:
+    """The drawing of clusters again: twice the difference of the answers at hand minus the mean of the resamples'."""
+    world = population.draw(population.probabilities[TARGET], 30, np.random.default_rng(0))
+    systems = world.predictions, population.probabilities["backbone_conservatives"][world.rows]
+    found = paired_comparison(*systems, world.references, TARGET, world.questions, resamples=100, seed=5)
+    clusters = clusters_of(world.questions)
+    differences = []
+    for drawn in drawn_weights(30, 100, seed=5).astype(int):
+        rows = np.repeat(np.arange(300), drawn[clusters])
+        references = {persona: answers[rows] for persona, answers in world.references.items()}
+        first, second = (
+            divergences(alignment_metrics(system[rows], references, TARGET), references) for system in systems
+        )
+        differences.append(first["js_divergence/target"] - second["js_divergence/target"])
+    comparison = found["js_divergence/target"]
+    assert comparison.difference == pytest.approx(2 * differences[0] - np.mean(differences[1:]))
+    off = np.sort(np.abs(differences[1:] - np.mean(differences[1:])))
+    assert off[94] <= comparison.high - comparison.difference <= off[95]
+    assert comparison.p_value == pytest.approx((1 + (off >= abs(comparison.difference)).sum()) / 101)
+
+
+def test_claims_about_other_problems_have_wider_intervals(population: Population) -> None:
+    """A model that is right on half of the 98 problems, on whatever group it is asked: 98 observations."""
+    problem = np.unique(population.questions["problem"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
+    right = (problem % 2 == 0)[:, None]
+    model = np.where(right, population.probabilities[TARGET], 1 / 3)
+    rows = np.random.default_rng(0).choice(len(model), 1500, replace=False)
+    references = {persona: rows_of[rows] for persona, rows_of in population.probabilities.items()}
+    questions = population.questions.take(pa.array(rows))
+    given = model[rows], population.probabilities[TARGET][rows], references, TARGET, questions
+    related, problems = paired_comparison(*given), paired_comparison(*given, cluster_by=("problem",))
+    for name in ("brier/target", "agreement/target", "question_js_distance/target"):
+        assert problems[name].difference == pytest.approx(related[name].difference)
+        assert problems[name].high - problems[name].low > 1.3 * (related[name].high - related[name].low)
 
 
 def test_a_system_does_not_differ_from_itself(population: Population) -> None:
@@ -63,13 +103,14 @@ def test_only_what_both_answered_counts(population: Population) -> None:
         TARGET,
         world.questions.take(rows),
     )
-    assert whole.keys() == part.keys()
+    assert whole.keys() == part.keys() == set(HEADLINES)
     for name, comparison in whole.items():
+        # Where noise is taken off, by the same resamples.
         assert comparison.difference == pytest.approx(part[name].difference)
 
 
 def test_few_common_clusters_give_no_comparison(population: Population) -> None:
-    world = population.draw(population.probabilities[TARGET], 9, np.random.default_rng(0))
+    world = population.draw(population.probabilities[TARGET], 29, np.random.default_rng(0))
     assert paired_comparison(world.predictions, world.predictions, world.references, TARGET, world.questions) == {}
 
 

@@ -50,15 +50,15 @@ def test_the_same_choice_is_of_answers_and_not_of_probabilities():
 
 
 def test_the_interval_draws_clusters_whole():
-    """20 clusters of 5 like questions, 12 with gap 1 and 8 with gap -1: the resampled mean of 20 has standard error
-    sqrt(0.96 / 20) = 0.219. Taken for 100 questions of their own, it would be 0.098."""
-    signs = np.repeat([1.0] * 12 + [-1.0] * 8, 5)
+    """40 clusters of 5 like questions, 24 with gap 1 and 16 with gap -1: the resampled mean of 40 has standard error
+    sqrt(0.96 / 40) = 0.155. Taken for 200 questions of their own, it would be 0.069."""
+    signs = np.repeat([1.0] * 24 + [-1.0] * 16, 5)
     by_order = np.where(signs[:, None, None] > 0, [A, B], [B, A])
     answers = by_order.argmax(axis=2)
-    clustered = position_bias(by_order, answers, np.repeat(np.arange(20), 5))
+    clustered = position_bias(by_order, answers, np.repeat(np.arange(40), 5))
     assert clustered.gap == pytest.approx(0.2)
     low, high = clustered.interval
-    assert (high - low) / (2 * 1.96) == pytest.approx(0.219, rel=0.15)
-    single = position_bias(by_order, answers, np.arange(100))
+    assert (high - low) / (2 * 1.96) == pytest.approx(0.155, rel=0.15)
+    single = position_bias(by_order, answers, np.arange(200))
     low, high = single.interval
-    assert (high - low) / (2 * 1.96) == pytest.approx(0.098, rel=0.15)
+    assert (high - low) / (2 * 1.96) == pytest.approx(0.069, rel=0.15)

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from tiny_models import CHAT_TEMPLATE
 
 from fairpp_hf.respondents import Reply, Request, Respondent, TransformersRespondent
 from fairpp_hf.respondents.transformers import CHUNK
+from fairpp_hf.scoring import OptionScorer
 
 
 class Scores(NamedTuple):
@@ -159,6 +161,60 @@ def test_a_stopped_run_finishes_its_batch_and_begins_no_other() -> None:
     assert asyncio.run(stopped_after(130)) == list(range(249, 49, -1))
 
 
+def test_a_stopped_run_keeps_what_other_processes_have_scored() -> None:
+    """Of 250 requests, process 0 has the first 150; it is stopped after its first batch, the last 100 of them."""
+
+    class Shared(FakeScorer):
+        processes = 2
+        owed: tuple[list[Any], Sequence[Any]] | None = None
+
+        def iterate(self, messages: Sequence[Any], options: Sequence[Sequence[str]]) -> Any:
+            self.owed = (list(range(150, len(messages))), messages)
+            yield from super().iterate(messages[:150], options[:150])
+            yield from self.leave()
+
+        def leave(self) -> Any:
+            if self.owed is not None:
+                (rows, messages), self.owed = self.owed, None
+                yield np.array(rows), self.score([messages[row] for row in rows])
+
+    class Stoppable(list[Request]):
+        stopped = False
+
+    async def collect() -> dict[int, Reply]:
+        asked, found = Stoppable(requests(250)), {}
+        async for index, reply in TransformersRespondent("m", scorer=Shared()).answer(asked):
+            found[index] = reply
+            asked.stopped = True
+        return found
+
+    found = asyncio.run(collect())
+    assert sorted(found) == list(range(50, 250))
+    assert all(reply.answer == index % 3 for index, reply in found.items())
+
+
+def test_several_processes_get_a_chunk_each() -> None:
+    scorer = FakeScorer()
+    scorer.processes = 3  # type: ignore[attr-defined]
+    ask(TransformersRespondent("m", scorer=scorer), requests(3 * CHUNK + 1))
+    assert scorer.sizes == [3 * CHUNK, 1]
+
+
+def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scorer = OptionScorer.from_pretrained(tiny_model_path)
+    asked = requests(3)
+    asked[1] = asked[1]._replace(messages=[{"role": "user", "content": "fair " * 200}])
+    expected = scorer.score([asked[n].messages for n in (0, 2)], [asked[n].options for n in (0, 2)]).probabilities
+    tokens = scorer.encode([asked[1].messages], [asked[1].options])[0].longest
+    scorer.model.config.max_position_embeddings = 100
+    replies = ask(TransformersRespondent(tiny_model_path, scorer=scorer), asked)
+    np.testing.assert_allclose([replies[n].probabilities for n in (0, 2)], expected, rtol=1e-4)
+    reason = f"a prompt with its longest option must have at most 100 tokens, the model's context; got {tokens}"
+    assert replies[1][:3] == (-1, None, "failed")
+    assert replies[1].detail == {"error": reason}
+    assert f"Question q1 is not asked: {reason}." in caplog.messages
+
+
 def test_an_error_of_the_scorer_comes_through() -> None:
     class Broken(FakeScorer):
         def score(self, messages: Sequence[Any]) -> Scores:
@@ -195,6 +251,38 @@ def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     assert settings(adapter) != first
     assert settings(adapter)["model"] == "m"
     assert settings(adapter)["rule"] == "line"
+
+
+def test_settings_name_what_is_unusual_of_a_model(tiny_model_path: Path) -> None:
+    """Those of a float32 model with a plain template are as they always were."""
+    usual = TransformersRespondent(tiny_model_path).settings
+    assert set(usual) == {"kind", "model", "revision", "adapter", "rule"}
+    scorer = OptionScorer.from_pretrained(tiny_model_path, dtype=torch.bfloat16)
+    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {**usual, "dtype": "bfloat16"}
+    scorer = OptionScorer.from_pretrained(tiny_model_path)
+    scorer.tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<think></think>' if m['role'] == 'assistant' }}{{ m['content'] }}{% endfor %}"
+    )
+    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {
+        **usual,
+        "opening": {"before": "<think></think>"},
+    }
+
+
+def test_an_adapter_on_the_hub_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def adapter() -> str:
+        return TransformersRespondent("m", adapter="org/lora", scorer=FakeScorer()).settings["adapter"]
+
+    cache = tmp_path / "models--org--lora"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert adapter() == "org/lora"
+    commit = "0123456789" * 4
+    (cache / "snapshots" / commit).mkdir(parents=True)
+    (cache / "snapshots" / commit / "adapter_config.json").write_text("{}")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    assert adapter() == f"org/lora@{commit}"
+    assert TransformersRespondent("m", adapter="../a b", scorer=FakeScorer()).settings["adapter"] == "../a b"
 
 
 def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The scorer against the plainest oracle, `plain_logprobs`."""
 
+import itertools
 import logging
 import re
 
@@ -10,7 +11,8 @@ from plain_scoring import CHATS, GENEROUS, OPTIONS, THRIFTY, asks, plain_logprob
 from tiny_architectures import SHARING, tiny
 from tiny_models import tiny_model, tiny_tokenizer
 
-from fairpp_hf.scoring import OptionScorer
+from fairpp_hf.scoring import OptionScorer, option_scorer
+from fairpp_hf.scoring.encoding import TooLongError
 
 
 def assert_close(scores, expected):
@@ -58,6 +60,10 @@ CANNOT = {
         lambda: tiny("Gemma2", sliding_window=16),
         r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
     ),
+    "local layers": (
+        lambda: tiny("GPTNeo", attention_types=[[["global", "local"], 1]], num_layers=2, num_heads=2, window_size=16),
+        r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
+    ),
     "recurrent": (
         lambda: tiny("Mamba", state_size=4, num_heads=2),
         "the model carries a state from token to token",
@@ -80,6 +86,60 @@ def test_others_are_scored_in_whole_sequences(kind, caplog):
         np.testing.assert_allclose(scorer.score(CHATS, OPTIONS).logprobs, expected, rtol=1e-3, atol=1e-3)
     (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("fairpp_hf")]
     assert re.fullmatch(f"Prompts are computed for each option, which is slower: (?:{reason})\\.", said)
+
+
+HEADS = {
+    "a backbone that is not called": lambda: tiny("OPT", ffn_dim=32, word_embed_proj_dim=16),
+    "a backbone that is not found": lambda: tiny(
+        "Llama4Text", intermediate_size_mlp=32, num_local_experts=2, attention_chunk_size=512
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_predictions_are_selected_at_the_head(kind):
+    model, tokenizer = HEADS[kind]().eval(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
+    assert scorer._takes_rows
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+def test_prompts_are_shared_in_16_bits(kind):
+    """bfloat16 has 8 bits of precision: options of up to 60 nats are right to a few tenths, of tokens to hundredths."""
+    model, tokenizer = SHARING[kind]().to(torch.bfloat16).eval(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    scores = scorer.score(CHATS, OPTIONS)
+    assert scorer._takes_rows
+    tokens = np.array([list(map(len, question.replies)) for question in scorer.encode(CHATS, OPTIONS)])
+    assert np.max(np.abs(scores.logprobs - plain_logprobs(model, tokenizer)) / tokens) < 0.1
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_16_bits_may_differ_by_a_hundredth(autocast, monkeypatch):
+    """Rows that are off by 0.002 nats a token are rounding in 16 bits, also under autocast, and 0.02 are not."""
+    for off, precise, expected in ((0.002, not autocast, autocast), (0.02, False, False), (0.0005, True, True)):
+        model = tiny_model() if precise or autocast else tiny_model().to(torch.bfloat16)
+        scorer = OptionScorer(model, tiny_tokenizer())
+
+        def logprobs(batch, system, start, off=off):
+            return np.array([[-off * len(reply) * (start is not None) for reply in q.replies] for q in batch])
+
+        monkeypatch.setattr(scorer, "_logprobs", logprobs)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            scorer.score(CHATS, OPTIONS)
+        assert scorer._takes_rows is expected
+
+
+def test_a_single_option_that_differs_is_noticed(monkeypatch):
+    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
+
+    def logprobs(batch, system, start):
+        return np.array([[-1.0 if start is not None else -2.0, -3.0, -3.0]] * len(batch))
+
+    monkeypatch.setattr(scorer, "_logprobs", logprobs)
+    scorer.score(CHATS, OPTIONS)
+    assert scorer._takes_rows is False
 
 
 def test_a_window_is_no_obstacle_where_all_fits_into_it():
@@ -133,19 +193,63 @@ def test_an_adapter_changes_the_scores(tiny_model_path, tmp_path):
     assert np.abs(plain.logprobs - scores.logprobs).max() > 1e-3
 
 
-def test_changed_weights_are_taken_up_after_forget():
-    """The keys and values of a system message are those of the weights that they were computed with."""
+def test_changed_weights_are_taken_up():
+    """The keys and values of a system message are those of the weights that they are asked with."""
     model, tokenizer = lora_model(), tiny_tokenizer()
     scorer = OptionScorer(model, tokenizer)
-    scorer.score(CHATS, OPTIONS)
+    before = scorer.score(CHATS, OPTIONS).logprobs
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora" in name:
                 parameter.mul_(2)
     expected = plain_logprobs(model, tokenizer)
-    assert np.abs(scorer.score(CHATS, OPTIONS).logprobs - expected).max() > 1e-3
-    scorer.forget()
+    assert np.abs(before - expected).max() > 1e-3
     assert_close(scorer.score(CHATS, OPTIONS), expected)
+
+
+def test_adapters_that_are_switched_are_taken_up():
+    from peft import LoraConfig
+
+    model, tokenizer = lora_model(), tiny_tokenizer()
+    model.add_adapter("other", LoraConfig(r=2, target_modules=["v_proj"], init_lora_weights=False))
+    scorer, found = OptionScorer(model, tokenizer), []
+    for adapter in ("default", "other"):
+        model.set_adapter(adapter)
+        found.append(scorer.score(CHATS, OPTIONS))
+        assert_close(found[-1], plain_logprobs(model, tokenizer))
+    with model.disable_adapter():
+        found.append(scorer.score(CHATS, OPTIONS))
+        assert_close(found[-1], plain_logprobs(model, tokenizer))
+    assert all(np.abs(one.logprobs - other.logprobs).max() > 1e-3 for one, other in itertools.combinations(found, 2))
+
+
+def test_a_model_may_load_an_adapter_into_itself(tmp_path):
+    lora_model().save_pretrained(tmp_path)
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    model.load_adapter(str(tmp_path))
+    scorer = OptionScorer(model, tokenizer)
+    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(lora_model(), tokenizer))
+    assert scorer._takes_rows
+
+
+def test_an_adapter_is_no_model(tmp_path):
+    adapted = lora_model()
+    adapted.peft_config["default"].base_model_name_or_path = "org/base"
+    adapted.save_pretrained(tmp_path)
+    message = (
+        f"model must be a whole model; got the adapter {str(tmp_path)!r}. Give it as --adapter, with --model org/base, the "
+        "model that it was trained on."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        OptionScorer.from_pretrained(tmp_path)
+
+
+def test_paths_of_the_home_folder(tiny_model_path, tmp_path, monkeypatch):
+    lora_model().save_pretrained(tmp_path / "adapter")
+    (tmp_path / "base").symlink_to(tiny_model_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    scores = OptionScorer.from_pretrained("~/base", adapter="~/adapter").score(CHATS, OPTIONS)
+    assert_close(scores, plain_logprobs(lora_model(), tiny_tokenizer()))
 
 
 def test_prompt_learning_adapters_are_scored_as_they_run(caplog):
@@ -217,6 +321,17 @@ def test_the_same_question_twice():
     np.testing.assert_allclose(scorer.score(CHATS[:1] * 3, OPTIONS[:1] * 3).logprobs, np.repeat(once, 3, 0), rtol=1e-5)
 
 
+def test_one_prompt_with_other_options_is_another_row():
+    """One row of all would have a mask of its length squared."""
+    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
+    scorer.score(CHATS[:1], OPTIONS[:1])
+    shapes = count_tokens(scorer)
+    chats, options = CHATS[:1] * 20, [(f"one {number}", f"two {number}", "neither") for number in range(20)]
+    assert_close(scorer.score(chats, options), plain_logprobs(tiny_model(), tiny_tokenizer(), chats, options))
+    longest = max(question.in_one_row for question in scorer.encode(chats, options))
+    assert max(width for _, width in shapes) < longest
+
+
 # -- batches and memory ------------------------------------------------------------------------------------------------
 
 
@@ -250,9 +365,18 @@ CPU_ERROR = RuntimeError(
     "9663676416 bytes. Error code 12 (Cannot allocate memory)\nframe #0"
 )
 GPU_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+MEMORY_ERRORS = {
+    "CPU": CPU_ERROR,
+    "GPU": GPU_ERROR,
+    "CUDA": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported at some other call"),
+    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "MPS": RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)"),
+    "Windows": RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried"),
+    "Python": MemoryError(),
+}
 
 
-@pytest.mark.parametrize("error", [CPU_ERROR, GPU_ERROR], ids=["CPU", "GPU"])
+@pytest.mark.parametrize("error", MEMORY_ERRORS.values(), ids=MEMORY_ERRORS)
 def test_batches_halve_until_memory_holds_them_and_stay_so(error, caplog):
     chats = [[asks(f"Which is fairer, {number}?")] for number in range(24)]
     options = OPTIONS[:1] * 24
@@ -290,6 +414,21 @@ def test_one_question_that_does_not_fit_is_one_error():
     )
     with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
         scorer.score(CHATS[:1], OPTIONS[:1])
+
+
+def test_a_divided_model_says_so_when_memory_runs_out(monkeypatch):
+    """Halving on one process alone would leave the others waiting for ever."""
+    model = tiny_model()
+    scorer = OptionScorer(model, tiny_tokenizer())
+    scorer.score(CHATS[:1], OPTIONS[:1])
+    monkeypatch.setattr(option_scorer, "is_divided", lambda model: True)
+    SmallMemory(model, 1, GPU_ERROR)
+    message = (
+        "Memory must hold a batch of a model that is divided among processes; got none left for 2 questions. CUDA out of "
+        "memory. Tried to allocate 9.00 GiB. Set a smaller batch_size."
+    )
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        scorer.score(CHATS[:1] * 2, OPTIONS[:1] * 2)
 
 
 def test_other_errors_of_a_forward_are_not_taken_for_memory():
@@ -354,5 +493,6 @@ def test_questions_beyond_the_context_are_refused_before_any_is_scored():
         f"('{('fair ' * 60)[:60]}'), and more than that many in 2 of 4 rows. Shorten the prompt or the system message, or "
         "use a model with a longer context."
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(TooLongError, match=f"^{re.escape(message)}$") as error:
         scorer.score(chats, OPTIONS[:4])
+    assert (error.value.tokens, error.value.limit) == ({2: tokens[2], 3: tokens[3]}, 100)

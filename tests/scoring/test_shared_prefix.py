@@ -74,6 +74,12 @@ def test_prompts_of_one_token_share_nothing():
     assert rows["input_ids"].tolist() == [[7, 1], [7, 3]]
 
 
+def test_groups_have_rows_of_their_own():
+    rows = lay_out([A, B, A], share_prefix=True, pad_token_id=0, groups=[0, 0, 1])
+    assert rows["input_ids"].tolist() == [[1, 2, 2, 4], [1, 2, 0, 0]]
+    assert rows["place"].tolist() == [[0, 1], [0, 2], [1, 1]]
+
+
 def test_obstacles_by_configuration():
     config = tiny_model().config
     assert sharing_obstacle(config, 1024) is None

@@ -6,7 +6,9 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
+from numpy.typing import NDArray
 
+from fairpp_hf.dataset.builder import CITATION
 from fairpp_hf.evaluation.metrics import alignment_metrics
 
 _DESCRIPTION = """\
@@ -19,7 +21,8 @@ score. Of the answers alone: abstention and the share left unanswered.
 _INPUTS = """\
 Args:
     predictions: a question's answer, 0 to 2 for A, B, C or -1 for none; or its probabilities of A, B, C, a list of 3 floats.
-    references: each persona's answer to the question, a list of integers 0 to 2 or -1; or one integer for a single persona.
+    references: each persona's answer to the question, a list of integers 0 to 2 or -1, or of lists of 3 probabilities; or
+        one integer for a single persona.
     personas: ids of the personas, in the order of the references. By default `persona_0`, `persona_1`, ...
     target: id of the persona that the answers are meant to match. By default none.
     questions: a mapping of columns `topic`, `problem`, `group_type`, `group`, `dimension` and `form`, in the order of the
@@ -31,16 +34,6 @@ Examples:
     >>> metric = evaluate.load(fairpp_hf.evaluation.metric_path())
     >>> metric.compute(predictions=[0, 1, -1], references=[[0, 1], [1, 1], [0, 0]])["agreement/persona_0"]
     1.0
-"""
-
-_CITATION = """\
-@article{zhou2025fairpp,
-  title = {Fair-PP: A Synthetic Dataset for Aligning LLM with Personalized Preferences of Social Equity},
-  author = {Zhou, Qi and Zhang, Jie and Wang, Dongxia and Liu, Qiang and Li, Tianlin and Dong, Jin Song and Wang, Wenhai
-    and Guo, Qing},
-  journal = {arXiv preprint arXiv:2505.11861},
-  year = {2025}
-}
 """
 
 
@@ -55,24 +48,36 @@ class AlignmentMetric(evaluate.Metric):
         self._target = target
 
     def _info(self) -> evaluate.MetricInfo:
-        answer, probabilities = datasets.Value("int64"), datasets.List(datasets.Value("float64"))
-        answers = datasets.List(datasets.Value("int64"))
+        # As integers, 0.2 would be taken for 0 without a word: `_numbers` sees to it that answers are whole.
+        answer = datasets.Value("float64")
+        probabilities = answers = datasets.List(answer)
+        several_probabilities = datasets.List(probabilities)
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description=_INPUTS,
             features=[
                 datasets.Features({"predictions": prediction, "references": reference})
                 for prediction in (answer, probabilities)
-                for reference in (answers, answer)
+                for reference in (several_probabilities, answers, answer)
             ],
             reference_urls=["https://arxiv.org/abs/2505.11861"],
         )
 
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
+        """Add questions, see `evaluate.Metric.add_batch`, which fails on none without saying why.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if predictions is not None and len(predictions) == 0:
+            raise ValueError("predictions must hold at least one question; got none.")
+        super().add_batch(predictions=predictions, references=references, **kwargs)
+
     def _compute(
         self,
-        predictions: Sequence[int] | Sequence[Sequence[float]],
-        references: Sequence[int] | Sequence[Sequence[int]],
+        predictions: Sequence[float] | Sequence[Sequence[float]],
+        references: Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]],
         personas: Sequence[str] | None = None,
         target: str | None = None,
         questions: Mapping[str, Any] | None = None,
@@ -83,7 +88,9 @@ class AlignmentMetric(evaluate.Metric):
                 f"references must hold an answer of every persona for each question; got rows of {sorted(widths)} "
                 "answers. Give -1 for an answer that is missing."
             )
-        columns = np.asarray(references, dtype=np.int64).reshape(len(references), -1)
+        columns = np.asarray(references, dtype=np.float64)
+        # A persona's answers, (n, k), or probabilities, (n, k, 3); a single persona's answers, (n,), are a column.
+        columns = columns[:, None] if columns.ndim == 1 else columns
         names = self._personas if personas is None else personas
         if names is None:
             names = [f"persona_{place}" for place in range(columns.shape[1])]
@@ -92,8 +99,21 @@ class AlignmentMetric(evaluate.Metric):
                 f"personas must name each of the {columns.shape[1]} columns of references once; got {list(names)}."
             )
         return alignment_metrics(
-            np.asarray(predictions),
-            {name: columns[:, place] for place, name in enumerate(names)},
+            _numbers(np.asarray(predictions, dtype=np.float64), "predictions"),
+            {name: _numbers(columns[:, place], f"references[{name!r}]") for place, name in enumerate(names)},
             self._target if target is None else target,
             questions,
         )
+
+
+def _numbers(values: NDArray[np.float64], name: str) -> NDArray[Any]:
+    """Answers (n,) as integers, probabilities (n, 3) as they are."""
+    if values.ndim != 1:
+        return values
+    wrong = np.flatnonzero(values != np.round(values))
+    if len(wrong):
+        raise ValueError(
+            f"{name} must be whole numbers in -1..2; got {values[wrong[0]]} at row {wrong[0]}. "
+            "Give probabilities as lists of 3, of A, B and C."
+        )
+    return values.astype(np.int64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fairpp_hf.evaluation.positioning.labels import Label, write_labels
-from fairpp_hf.evaluation.positioning.positions import METHODS, Place, Point, Positions
+from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS, METHODS, Place, Point, Positions
 from fairpp_hf.evaluation.positioning.report import TITLES
 from fairpp_hf.evaluation.styles import STYLES
 
@@ -50,7 +50,8 @@ def draw_positions(positions: Positions, path: Path) -> Path:
         0.055,
         0.92,
         f"{positions.questions:,} questions ({positions.division}). Answers of the personas: {positions.reference}. "
-        "Shaded: 95% region of each point.",
+        "Shaded: 95% region of each point"
+        + (", not to be relied on with so few questions." if positions.questions < FEW_QUESTIONS else "."),
         fontsize=10,
         color="#444",
     )
@@ -108,8 +109,8 @@ def _draw_map(axes: "Axes", positions: Positions, method: str, looks: dict[str |
     arrows = [(places[point.before].xy, place.xy) for point, place in placed if point.before in places]
     write_labels(axes, labels, size=8.5, lines=arrows)
     shares = positions.explained_variance if method == "pca" else positions.spread
-    axes.set_xlabel(f"first axis, {shares[0]:.0%} of the personas' variance →", fontsize=9.5)
-    axes.set_ylabel(f"second axis, {shares[1]:.0%} of the personas' variance →", fontsize=9.5)
+    axes.set_xlabel(f"first axis, {shares[0]:.0%} of the personas' sample variance →", fontsize=9.5)
+    axes.set_ylabel(f"second axis, {shares[1]:.0%} of the personas' sample variance →", fontsize=9.5)
     words = "\n".join(_wrapped(f"{axis[0].upper()}{axis[1:]}.") for axis in positions.axes[method])
     axes.text(0, -0.115, words, transform=axes.transAxes, fontsize=9, color="#444", va="top", linespacing=1.5)
     unit = "Hellinger distance" if method == "pca" else "distance in log-odds of pole A to pole B"
@@ -148,7 +149,7 @@ def _legend(points: Sequence[Point], looks: dict[str | None, _Look]) -> "list[Li
 
     entries = [("persona (simulated)", _Look(*_PERSONA, 46))]
     if any(point.kind == "majority" for point in points):
-        entries.append(("majority vote of the personas", _Look(*_MAJORITY, 170)))
+        entries.append(("majority of all personas", _Look(*_MAJORITY, 170)))
     if looks:
         entries += [
             ("model" if len(looks) == 1 and region is None else f"model, {region or _NO_REGION}", look)

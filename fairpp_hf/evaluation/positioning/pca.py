@@ -21,15 +21,15 @@ from fairpp_hf.evaluation.positioning.counts import Template
 _Floats = NDArray[np.float64]
 
 Divisions: TypeAlias = Sequence[tuple[tuple[str, ...], int]]
-"""From fine to coarse: fields of `Template` by which questions are put into cells, and the answers that each respondent must
+"""From fine to coarse: fields of `Template` by which questions are put into cells, and the answers that each persona must
 have in each cell."""
 
-DIVISIONS: Divisions = ((("dimension", "topic"), 80), (("dimension",), 10), ((), 0))
-"""Square roots of the shares of few answers are biased, most of all where an option is rare. On survey respondents, whose
-true places are known, 95% regions hold the truth in 93% to 95% of samples from 80 answers a cell on, and in 90% at 40."""
+MIN_ANSWERS = 40
+"""In each cell, for a place on the map."""
 
-MIN_ANSWERS = 10
-"""For a place on any map."""
+DIVISIONS: Divisions = ((("dimension", "topic"), 2 * MIN_ANSWERS), (("dimension",), MIN_ANSWERS), ((), 0))
+"""Square roots of the shares of few answers are biased, most of all where an option is rare, so that regions hold the truth
+too rarely: of a model with 40 answers a cell in about 90% of samples (benchmarks/position_coverage.py)."""
 
 
 class Cells(NamedTuple):
@@ -44,7 +44,12 @@ class Cells(NamedTuple):
 
     def counts(self, counts: _Floats) -> _Floats:
         """Counts by template, (..., t, o), summed within cells, (..., k, o)."""
-        return np.einsum("...to,tk->...ko", counts, self.member)
+        return self.member.T @ counts
+
+    def fewest(self, counts: _Floats) -> _Floats:
+        """Answers of each respondent, counted by template, (r, t, o), in the cell where it has the fewest, (r,)."""
+        # Sums of probabilities: a whole number may come out a last digit short.
+        return self.counts(counts).sum(axis=-1).min(axis=-1).round(9)
 
 
 class Plane(NamedTuple):
@@ -70,16 +75,18 @@ def cells_by(templates: Sequence[Template], by: tuple[str, ...]) -> Cells:
 
 
 def choose_cells(templates: Sequence[Template], counts: _Floats, divisions: Divisions) -> Cells:
-    """The first division in which every respondent has enough in each cell; else the last.
+    """The first division in which every persona has enough in each cell; else the last.
+
+    The personas alone decide, so that a model which answers little does not blur the map for all others.
 
     Args:
         templates: t of them.
-        counts: (r, t, o): what is counted of each respondent, such as A, B and C.
+        counts: (p, t, o): what is counted of each persona, such as A, B and C.
         divisions: such as `DIVISIONS`.
     """
     for by, enough in divisions:
         cells = cells_by(templates, by)
-        if cells.counts(counts).sum(axis=-1).min() >= enough:
+        if cells.fewest(counts).min() >= enough:
             break
     return cells
 

@@ -28,6 +28,10 @@ MIN_PERSONAS = 3
 """Two span a line, and no plane."""
 MIN_CLUSTERS = 10
 """(problem, group) pairs to draw from; a bootstrap over fewer has next to nothing to vary."""
+MIN_DECIDED = 10
+"""Answers A or B for an ideal point."""
+FEW_QUESTIONS = 200
+"""Under it, regions are not what they say: benchmarks/position_coverage.py."""
 RESAMPLES = 200
 
 TEMPLATES: pca.Divisions = ((("topic", "dimension", "form"), 10), (("dimension", "form"), 0))
@@ -116,9 +120,9 @@ class Positions:
     cells: dict[str, tuple[tuple[str, ...], int]]
     """Method to what its cells (or templates) are divided by, and their number."""
     explained_variance: tuple[float, float]
-    """Of the personas' variance, by principal component."""
+    """Of the personas' sample variance, by principal component."""
     spread: tuple[float, float]
-    """Of the personas' ideal points, shares of their variance by axis."""
+    """Of the personas' ideal points, shares of their sample variance by axis."""
     axes: dict[str, tuple[str, str]]
     """Method to a sentence on each axis."""
 
@@ -152,9 +156,9 @@ def check_anchors(answers: Mapping[str, NDArray[np.integer]], questions: pa.Tabl
         )
     for persona, column in answers.items():
         chosen = int(np.isin(column, (0, 1)).sum())
-        if chosen < pca.MIN_ANSWERS:
+        if chosen < MIN_DECIDED:
             raise ValueError(
-                f"Each persona must have chosen A or B for at least {pca.MIN_ANSWERS} of the questions; got {chosen} at "
+                f"Each persona must have chosen A or B for at least {MIN_DECIDED} of the questions; got {chosen} at "
                 f"{persona!r}. Raise --limit, or complete its answers with `fairpp generate`."
             )
     first = next(iter(answers.values()))
@@ -185,8 +189,9 @@ def position_respondents(
         seed: of the bootstrap.
 
     Returns:
-        Points in the order of `respondents`. One with fewer than 10 answers has no place; one with fewer than 10 of A or
-        B has no ideal point.
+        Points in the order of `respondents`. Principal components go by cells of questions that are as fine as the
+        personas' answers allow (`pca.DIVISIONS`); a model with fewer than 40 answers in one of them has no place there. One
+        with fewer than 10 answers A or B has no ideal point.
     """
     templates, template = templates_of(questions)
     clustered = cluster_counts(np.stack([item.probabilities for item in respondents]), questions, template)
@@ -194,18 +199,17 @@ def position_respondents(
     replicates = resampled_counts(clustered, resamples, seed)
     answered, decided = totals.sum(axis=(1, 2)), totals[..., :2].sum(axis=(1, 2))
     is_persona = np.array([item.kind == "persona" for item in respondents])
+    cells = pca.choose_cells(templates, totals[is_persona], pca.DIVISIONS)
     frames = {
-        "pca": _Frame.of(is_persona, answered >= pca.MIN_ANSWERS - 1e-9),
-        "ideal_point": _Frame.of(is_persona, decided >= pca.MIN_ANSWERS - 1e-9),
+        "pca": _Frame.of(is_persona, cells.fewest(totals) >= pca.MIN_ANSWERS),
+        "ideal_point": _Frame.of(is_persona, decided >= MIN_DECIDED - 1e-9),
     }
     poles = _poles(questions)
     names = [item.name for item in respondents]
 
     maps: dict[str, _Map] = {}
     frame = frames["pca"]
-    maps["pca"] = components = _principal_components(
-        totals[frame.rows], replicates[:, frame.rows], frame, templates, poles
-    )
+    maps["pca"] = components = _principal_components(totals[frame.rows], replicates[:, frame.rows], frame, cells, poles)
     frame = frames["ideal_point"]
     maps["ideal_point"] = points = _ideal_points(
         totals[frame.rows, :, :2], replicates[:, frame.rows, :, :2], frame, templates, poles, components.estimate
@@ -269,10 +273,9 @@ def _principal_components(
     totals: _Floats,
     replicates: _Floats,
     frame: _Frame,
-    templates: Sequence[Template],
+    cells: pca.Cells,
     poles: Mapping[int, tuple[str, str]],
 ) -> _Map:
-    cells = pca.choose_cells(templates, totals, pca.DIVISIONS)
     features = pca.features_of(cells.counts(totals[None]))
     plane = pca.fit_plane(features[:, : frame.personas])
     loadings = plane.axes[0].reshape(2, -1, 3)

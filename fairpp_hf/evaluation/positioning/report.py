@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairpp_hf.evaluation.positioning.positions import METHODS, Place, Point, Positions
+from fairpp_hf.evaluation.positioning.pca import MIN_ANSWERS
+from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS, METHODS, MIN_DECIDED, Place, Point, Positions
 from fairpp_hf.markdown import bullets, counted, table
 
 FORMAT = 1
@@ -15,11 +16,20 @@ FILES = ("positions.json", "positions.md", "positions.parquet", "positions.png")
 
 TITLES = {"pca": "Principal components", "ideal_point": "Ideal points"}
 _DIGITS = {"pca": 3, "ideal_point": 2}
+_NEEDED = {"pca": f"under {MIN_ANSWERS} in a cell", "ideal_point": f"under {MIN_DECIDED} of A or B"}
+"""What leaves a respondent without a place."""
+_SMALL = (
+    f"Regions are not to be relied on under {FEW_QUESTIONS} questions: on simulated respondents, those of principal "
+    "components are too small (the truth in 88% to 94% of samples, and not in 95%), and those of ideal points too large (in "
+    "up to 100%)."
+)
 _NOTES = (
     "Places: in brackets the 95% interval of each coordinate, by a bootstrap over (problem, group) clusters of questions "
     "that repeats the whole estimate, axes included. It covers the questions and the drawing of answers, and not what "
     "another training seed or another wording would change. On simulated respondents, whose true places are known, regions "
-    "hold the truth in 93% to 95% of samples, and in 90% with only 200 questions.",
+    "hold the truth in about 94% of samples of 1,000 questions and more. Of smaller samples, regions of principal "
+    f"components hold it in about 93%, and in about 90% for a model with only {MIN_ANSWERS} answers in a cell; those of "
+    "ideal points in up to 100% (benchmarks/position_coverage.py).",
     "Principal components: of the square roots of the shares of A, B and C in cells of questions. The axes are the "
     "personas' alone. Distances are Hellinger's, 0 to 1, a close relative of Jensen-Shannon's. On the map: how much of the "
     "squared distance from the personas' mean the plane shows; where it is low, the respondent differs mostly in ways that "
@@ -88,6 +98,7 @@ def to_markdown(positions: Positions) -> str:
         f"{counted(positions.questions, 'question')} ({positions.division}); answers of the personas: "
         f"{positions.reference}. "
         "The personas are segments of a survey as they are simulated here: their places say nothing about real people.",
+        *([_SMALL] if positions.questions < FEW_QUESTIONS else []),
         "## Who stands where",
         _overview(positions),
     ]
@@ -95,7 +106,9 @@ def to_markdown(positions: Positions) -> str:
         by, count = positions.cells[method]
         what = "cell" if method == "pca" else "template"
         first, second = positions.explained_variance if method == "pca" else positions.spread
-        share = "of the personas' variance" if method == "pca" else "of the variance of the personas' points"
+        share = (
+            "of the personas' sample variance" if method == "pca" else "of the sample variance of the personas' points"
+        )
         parts += [
             f"## {TITLES[method]}",
             bullets(
@@ -142,7 +155,7 @@ def _places_table(positions: Positions, method: str) -> str:
     for point in positions.points:
         place = point.places[method]
         if place is None:
-            rows.append([point.name, "too few answers", "-"])
+            rows.append([point.name, f"too few answers ({_NEEDED[method]})", "-"])
         else:
             rows.append([point.name, *(_coordinate(place, axis, _DIGITS[method]) for axis in (0, 1))])
     return table(["name", "right", "up"], rows)

@@ -39,9 +39,11 @@ def test_plane_is_that_of_the_covariance_of_the_personas() -> None:
     np.testing.assert_allclose(plane.coordinates(features)[0].mean(axis=0), 0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("answers", "by"), [(80, ("dimension", "topic")), (79, ("dimension",)), (4, ())])
+@pytest.mark.parametrize(
+    ("answers", "by"), [(80, ("dimension", "topic")), (79, ("dimension",)), (20, ("dimension",)), (19, ())]
+)
 def test_cells_get_coarser_where_one_would_be_too_thin(answers: float, by: tuple[str, ...]) -> None:
-    """Two dimensions and two topics: a dimension has twice the answers of a cell; 8 are too few there, too."""
+    """Two dimensions and two topics: a dimension has twice the answers of a cell; 38 are too few there, too."""
     templates = [Template(topic, dimension, "criterion") for topic in "xy" for dimension in (1, 2)]
     counts = np.zeros((1, 4, 3))
     counts[..., 0] = answers
