@@ -131,8 +131,8 @@ def score_models(
         personas: the set with the portraits of those whom entries role-play; None where none does.
         rule: what of an option is scored by a model that is loaded here, see `OptionScorer`.
         batch_size: questions a forward pass at most; None for as many as fit.
-        dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in; None
-            for float32 on a CPU and `"auto"` elsewhere.
+        dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in;
+            None for float32 on a CPU and `"auto"` elsewhere.
         swap: whether each question is asked in both orders of its options A and B.
         api: how models with a `base_url` are asked.
         max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.

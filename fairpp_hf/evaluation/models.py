@@ -33,8 +33,8 @@ class ModelSpec:
 
     Attributes:
         name: what it is called in tables and pictures; unique.
-        model: Hub name or path of a causal language model, in which `~` is the home folder; with `base_url`, the server's name for it.
-        adapter: Hub name or path of a PEFT adapter trained on it.
+        model: Hub name or path of a causal language model; with `base_url`, the server's name for it.
+        adapter: Hub name or path of a PEFT adapter trained on it. Of it and of `model`, `~` is the home folder.
         base_url: a server with the OpenAI API, such as `http://localhost:8000/v1`, or several that serve the same model;
             None for a model that is loaded here.
         revision: branch, tag or commit of the model on the Hub.

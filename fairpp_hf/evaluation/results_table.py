@@ -41,8 +41,9 @@ _METRICS = (
     "anyone else. Worst group: the lowest agreement among the groups with at least 10 problems answered."
 )
 _INTERVALS = (
-    "In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; none with fewer than 30 of these. It "
-    "does not cover the variation over training seeds."
+    "In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; none with fewer than 30 of "
+    "these. It is for these problems and these groups, asked again: a claim about other problems needs a wider "
+    "one (cluster_by=('problem',) in Python). It does not cover the variation over training seeds."
 )
 _BOTH_ORDERS = (
     "Models saw each question in both orders of options A and B, and their probabilities are the mean of the two. Position "

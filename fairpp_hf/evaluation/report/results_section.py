@@ -23,6 +23,7 @@ from fairpp_hf.markdown import counted
 
 _COLUMNS = (
     ("agreement/target", "agreement", "descending"),
+    ("brier/target", "Brier score", "ascending"),
     ("js_distance/target", "JS distance", "ascending"),
     ("question_js_distance/target", "JS distance by question", "ascending"),
     ("js_distance/margin", "margin to nearest other", "descending"),
@@ -35,7 +36,10 @@ _COLUMNS = (
 )
 """Metric, heading, and the order of the first click."""
 
-METRIC_NAMES = {metric: heading for metric, heading, _ in _COLUMNS}
+METRIC_NAMES = {metric: heading for metric, heading, _ in _COLUMNS} | {
+    "js_divergence/target": "JS divergence",
+    "js_divergence/margin": "divergence margin",
+}
 
 
 def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
@@ -78,11 +82,14 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
         bullets(_findings(evaluated)),
         _systems_table(evaluated),
         paragraph(
-            '<span class="muted">In brackets: 95% interval, bootstrap over clusters of questions on one problem and group; '
-            "it does not cover the variation over training runs. Agreement: mean probability given to the target's own "
-            "answer. JS distance: Jensen-Shannon distance of the shares of A, B and C, natural logarithm, 0 to 0.833, which "
-            "is blind to who answers what; the mean distance by question is not. Worst group: agreement where it is lowest. "
-            "Unanswered questions are left out and not imputed"
+            '<span class="muted">'
+            "In brackets: 95% interval, bootstrap over clusters of questions on one problem and group: it is for "
+            "these problems and these groups, asked again, and does not cover the variation over training runs. "
+            "Agreement: mean probability given to the target's own answer; it rewards confidence. Brier score: "
+            "mean squared error of the probabilities, 0 to 2; lower is better, and confidence alone does not "
+            "help. JS distance: Jensen-Shannon distance of the shares of A, B and C, natural logarithm, 0 to "
+            "0.833, which is blind to who answers what; the mean distance by question is not. Worst group: "
+            "agreement where it is lowest. Unanswered questions are left out and not imputed"
             + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
         ),
         grid((figure(chart) for chart in metrics), kind="thirds"),
@@ -236,9 +243,9 @@ def _comparisons(evaluated: Evaluated) -> str:
     return (
         "<h3>Compared in pairs</h3>"
         + paragraph(
-            "The same questions, resampled together for both. Of agreement, margin and worst group, above 0 is in favour of "
-            "the first; of distances, below 0 is. In brackets: 95% interval. p: two-sided test of no difference, one "
-            "comparison at a time."
+            "The same questions, resampled together for both. Of agreement and margin, above 0 is in favour of "
+            "the first; of the others, below 0 is. JS divergence: the square of the distance, less what noise "
+            "adds to it. In brackets: 95% interval. p: two-sided test of no difference, one comparison at a time."
         )
         + scrolled(
             f'<table class="dense"><caption>{caption}</caption><thead><tr><th scope="col">systems</th>{heads}</tr></thead>'
