@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = (
         "The axes are the personas' alone; models, and the majority of all personas, are projected among them, each with a "
-        "95% region. Replies are kept in DIR/scores: in the DIR of `fairpp evaluate`, nothing is "
-        "scored twice, and the same command again continues where it stopped."
+        "95% region. Replies are kept in DIR/scores: in the DIR of `fairpp evaluate`, nothing is scored twice, and the same "
+        "command again continues where it stopped."
     )
     parser.add_argument(
         "--models",

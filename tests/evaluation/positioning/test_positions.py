@@ -205,9 +205,9 @@ def assert_as_promised(shares: list[float], error: float) -> None:
 
 
 def test_regions_of_principal_components_hold_the_truth_as_often_as_promised() -> None:
-    """Pooled over 350 worlds of both divisions: a true share of 0.92 would be over two standard errors below the bound."""
-    shares = coverage("pca", ("dimension", "topic"), worlds=100, clusters=300, resamples=120)
-    shares += coverage("pca", ("dimension",), worlds=250, clusters=100, resamples=120)
+    """Pooled over 400 worlds of both divisions: a true share of 0.92 would be over two standard errors below the bound."""
+    shares = coverage("pca", ("dimension", "topic"), worlds=70, clusters=300, resamples=120)
+    shares += coverage("pca", ("dimension",), worlds=330, clusters=100, resamples=120)
     assert_as_promised(shares, error=0.0045)
 
 
