@@ -151,14 +151,14 @@ class TransformersRespondent:
         except TooLongError as error:
             tokens, limit = error.tokens, error.limit
         # One question must not keep the others from being asked, in this run and whenever it goes on.
-        replies = []
-        for row, count in tokens.items():
-            index, request = chunk[row]
-            reason = (
-                f"a prompt with its longest option must have at most {limit} tokens, the model's context; got {count}"
-            )
-            replies.append((index, Reply(NO_ANSWER, None, "failed", None, None, 0.0, {"error": reason})))
-            logger.warning("Question %s is not asked: %s.", request.question_id, reason)
+        said = f"a prompt with its longest option must have at most {limit} tokens, the model's context; got "
+        replies = [
+            (chunk[row][0], Reply(NO_ANSWER, None, "failed", None, None, 0.0, {"error": f"{said}{count}"}))
+            for row, count in tokens.items()
+        ]
+        row, count = next(iter(tokens.items()))
+        others = f" and {len(tokens) - 1:,} more" if len(tokens) > 1 else ""
+        logger.warning("Question %s%s cannot be asked: %s%d.", chunk[row][1].question_id, others, said, count)
         kept = [item for row, item in enumerate(chunk) if row not in tokens]
         return kept, self._iterate(kept), replies
 

@@ -202,17 +202,19 @@ def test_several_processes_get_a_chunk_each() -> None:
 
 def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scorer = OptionScorer.from_pretrained(tiny_model_path)
-    asked = requests(3)
-    asked[1] = asked[1]._replace(messages=[{"role": "user", "content": "fair " * 200}])
+    asked = requests(4)
+    for number in (1, 3):
+        asked[number] = asked[number]._replace(messages=[{"role": "user", "content": "fair " * 200}])
     expected = scorer.score([asked[n].messages for n in (0, 2)], [asked[n].options for n in (0, 2)]).probabilities
     tokens = scorer.encode([asked[1].messages], [asked[1].options])[0].longest
     scorer.model.config.max_position_embeddings = 100
     replies = ask(TransformersRespondent(tiny_model_path, scorer=scorer), asked)
     np.testing.assert_allclose([replies[n].probabilities for n in (0, 2)], expected, rtol=1e-4)
     reason = f"a prompt with its longest option must have at most 100 tokens, the model's context; got {tokens}"
-    assert replies[1][:3] == (-1, None, "failed")
-    assert replies[1].detail == {"error": reason}
-    assert f"Question q1 is not asked: {reason}." in caplog.messages
+    for number in (1, 3):
+        assert replies[number][:3] == (-1, None, "failed")
+        assert replies[number].detail == {"error": reason}
+    assert f"Question q1 and 1 more cannot be asked: {reason}." in caplog.messages
 
 
 def test_an_error_of_the_scorer_comes_through() -> None:

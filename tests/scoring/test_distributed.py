@@ -22,7 +22,7 @@ OPTIONS = [("the rule", "the need" * number, "neither") for number in range(1, 8
 
 
 def test_two_processes_score_as_one(tmp_path):
-    """7 questions, which do not divide; then 1, none, a call left half-way, and one that fails on the other process."""
+    """7 questions, which do not divide; then 1, none, calls left half-way, and one that fails on the other process."""
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(Path(__file__).parent / "two_scorers.py"), str(tmp_path)]
@@ -39,7 +39,14 @@ def test_two_processes_score_as_one(tmp_path):
     assert found["none"].shape == (0, 3)
     assert str(found["error"]) == "Process 1 of 2 must score its 1 questions; got ValueError: this one cannot."
     assert str(found["hash"]) == scorer.template_hash
-    assert np.load(tmp_path / "served.npy").tolist() == [3, 0, 0, 3, 1, 3]
+    assert np.load(tmp_path / "served.npy").tolist() == [3, 0, 0, 3, 3, 1, 3]
+    # Of a call that is left, the other process's share is there.
+    assert len(found["left_rows"]) == 3
+    assert not set(found["left_rows"]) & set(found["own_rows"])
+    np.testing.assert_allclose(found["left"], expected[found["left_rows"]], rtol=1e-4)
+    for process in range(2):
+        # Whole, then divided; one of two says yes, then both, then none.
+        assert np.load(tmp_path / f"verdicts_{process}.npy").tolist() == [False, True, False, True, False]
 
 
 def test_work_is_dealt_by_length():

@@ -365,18 +365,9 @@ CPU_ERROR = RuntimeError(
     "9663676416 bytes. Error code 12 (Cannot allocate memory)\nframe #0"
 )
 GPU_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
-MEMORY_ERRORS = {
-    "CPU": CPU_ERROR,
-    "GPU": GPU_ERROR,
-    "CUDA": RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported at some other call"),
-    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "MPS": RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)"),
-    "Windows": RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried"),
-    "Python": MemoryError(),
-}
 
 
-@pytest.mark.parametrize("error", MEMORY_ERRORS.values(), ids=MEMORY_ERRORS)
+@pytest.mark.parametrize("error", [CPU_ERROR, GPU_ERROR, MemoryError()], ids=["CPU", "GPU", "Python"])
 def test_batches_halve_until_memory_holds_them_and_stay_so(error, caplog):
     chats = [[asks(f"Which is fairer, {number}?")] for number in range(24)]
     options = OPTIONS[:1] * 24
@@ -414,6 +405,20 @@ def test_one_question_that_does_not_fit_is_one_error():
     )
     with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
         scorer.score(CHATS[:1], OPTIONS[:1])
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might be reported at some other call", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)", True),
+        ("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried to allocate", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_what_devices_say_when_memory_is_full(message, expected):
+    assert option_scorer._is_out_of_memory(RuntimeError(message)) is expected
 
 
 def test_a_divided_model_says_so_when_memory_runs_out(monkeypatch):

@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 from tiny_models import tiny_model, tiny_tokenizer
 
-from fairpp_hf.scoring import OptionScorer, SharedScorer, join_processes
+from fairpp_hf.scoring import OptionScorer, SharedScorer, join_processes, option_scorer
 
 out = Path(sys.argv[1])
 process, count = join_processes()
 plain = OptionScorer(tiny_model(), tiny_tokenizer(), batch_size=2)
 scorer = SharedScorer(plain)
+parameter = next(plain.model.parameters())
+whole = option_scorer.is_divided(plain.model)
+parameter.ds_id = 0  # as DeepSpeed marks what it divides
+agreed = [plain._all_agree(verdict) for verdict in (process == 0, True, False)]
+divided = option_scorer.is_divided(plain.model)
+del parameter.ds_id
+np.save(out / f"verdicts_{process}.npy", [whole, divided, *agreed])
 if process:
     served = []
     score = plain.iterate_encoded
@@ -33,6 +40,10 @@ else:
         found["one"] = scorer.score(CHATS[:1], OPTIONS[:1]).logprobs
         found["none"] = scorer.score([], []).logprobs
         next(scorer.iterate(CHATS, OPTIONS))  # and left half-way
+        begun = scorer.iterate(CHATS, OPTIONS)
+        found["own_rows"] = next(begun)[0]
+        ((found["left_rows"], left),) = scorer.leave()
+        found["left"] = left.logprobs
         try:
             scorer.score([[{"role": "user", "content": f"fail {number}"}] for number in range(3)], OPTIONS[:3])
         except RuntimeError as error:

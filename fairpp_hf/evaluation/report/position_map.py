@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS
 from fairpp_hf.evaluation.report.charts import Chart
 from fairpp_hf.evaluation.report.drawing import (
     INK,
@@ -126,7 +127,9 @@ def position_chart(method: str, positions: Mapping[str, Any]) -> Chart:
     if moved:
         notes.append(f"Arrows, before to after alignment: {'; '.join(moved)}.")
     if any(len(ring) for ring in rings):
-        notes.append("Shaded: 95% regions.")
+        few = positions["questions"] < FEW_QUESTIONS
+        unsure = f", which are not to be relied on under {FEW_QUESTIONS} questions" if few else ""
+        notes.append(f"Shaded: 95% regions{unsure}.")
     return Chart(
         f"map-{method.replace('_', '-')}",
         f"The map: {METHODS[method].lower()}",
@@ -174,8 +177,8 @@ def _axis_names(method: str, positions: Mapping[str, Any]) -> tuple[str, str]:
     variance = (positions["methods"].get(method) or {}).get("explained_variance")
     if variance:
         return (
-            f"first component, {variance[0]:.0%} of the variance",
-            f"second component, {variance[1]:.0%} of the variance",
+            f"first component, {variance[0]:.0%} of the sample variance",
+            f"second component, {variance[1]:.0%} of the sample variance",
         )
     return "first dimension", "second dimension"
 
