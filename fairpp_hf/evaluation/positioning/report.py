@@ -23,6 +23,10 @@ _SMALL = (
     "components are too small (the truth in 88% to 94% of samples, and not in 95%), and those of ideal points too large (in "
     "up to 100%)."
 )
+_ONE_CELL = (
+    f"There are too few questions to tell the dimensions apart, which takes {MIN_ANSWERS} answers of each persona on each. "
+    "All are thrown together here, and the axes show no more than shares of A, B and C. Ask more questions; some 300 do."
+)
 _NOTES = (
     "Places: in brackets the 95% interval of each coordinate, by a bootstrap over (problem, group) clusters of questions "
     "that repeats the whole estimate, axes included. It covers the questions and the drawing of answers, and not what "
@@ -116,6 +120,7 @@ def to_markdown(positions: Positions) -> str:
                     f"{counted(count, what)}{' by ' + ' and '.join(by) if by else ''}; the axes have {first:.1%} and "
                     f"{second:.1%} {share}.",
                     *(f"{axis[0].upper()}{axis[1:]}." for axis in positions.axes[method]),
+                    *([] if by else [_ONE_CELL]),
                 ]
             ),
             _places_table(positions, method),

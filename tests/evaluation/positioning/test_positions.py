@@ -241,6 +241,7 @@ def test_templates_are_coarser_where_questions_are_few() -> None:
     items = respondents(drawn(true_probabilities(ANCHORS)[:, few], np.random.default_rng(0)), 7)
     found = place(items, load_questions().take(pa.array(few)), 20)
     assert found.cells == {"pca": ((), 1), "ideal_point": (("dimension", "form"), 10)}
+    assert "There are too few questions to tell the dimensions apart" in to_markdown(found)
 
 
 @pytest.mark.parametrize(
