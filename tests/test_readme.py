@@ -95,7 +95,9 @@ def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub):
     for written in (
         "fairpp-small/README.md",
         "outputs/taste/adapter_model.safetensors",
-        "outputs/taste-results/results.png",
+        "outputs/where/results.png",
+        "outputs/where/positions.png",
+        "outputs/where/report.html",
         "outputs/quality/quality.png",
         "runs/local/scenarios/scenarios.parquet",
     ):

@@ -30,7 +30,7 @@ def test_a_wrong_command_names_the_nearest(capsys):
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
         "fairpp: the command must be one of questions, generate, scenarios, parse, merge, show, quality, build, weights, "
-        "export, evaluate, push, demo; got 'evalute'. Did you mean 'evaluate'?\nSee `fairpp --help`.\n"
+        "export, evaluate, position, report, push, demo; got 'evalute'. Did you mean 'evaluate'?\nSee `fairpp --help`.\n"
     )
 
 
