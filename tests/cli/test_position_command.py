@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 from tiny_models import save_tiny_model
 
 from fairpp_hf.cli import main
+from fairpp_hf.evaluation import positioning
 from fairpp_hf.evaluation.models import read_models
 from fairpp_hf.evaluation.positioning.report import FILES
 
@@ -20,6 +22,12 @@ def adapter(tmp_path: Path) -> Path:
     lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(tiny_model(), lora).save_pretrained(tmp_path / "aligned")
     return tmp_path / "aligned"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the resamples: how far regions reach is tested where maps are made."""
+    monkeypatch.setattr(positioning, "position_respondents", partial(positioning.position_respondents, resamples=20))
 
 
 def test_places_a_model_and_its_adapter_with_an_arrow(
