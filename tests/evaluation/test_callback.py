@@ -2,14 +2,11 @@
 
 import json
 import math
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import aligned_trainers
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,6 +16,7 @@ from peft import LoraConfig
 from tiny_models import tiny_tokenizer
 from tiny_trainers import make_pairs, make_trainer, parameters, sequence_logp
 from transformers import EarlyStoppingCallback, TrainerCallback
+from two_processes import run_on_two_processes
 
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.evaluation.callback import PersonaAlignmentCallback, alignment_for_training, average_orders
@@ -293,29 +291,7 @@ def test_a_metric_that_nothing_computes_is_refused():
 
 def test_two_processes_score_alike_and_train_as_without(tmp_path):
     """Both log the same numbers, which are those of one process, and the weights are those of a training without it."""
-    root = Path(__file__).parents[2]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # As torchrun starts them, without an interpreter of its own.
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    shared |= {"FAIRPP_HOME": str(tmp_path), "PYTHONPATH": f"{root}:{root / 'tests'}"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(root / "tests" / "aligned_trainers.py"), str(tmp_path)],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()  # one waits for the other if that has failed
-    assert [process.returncode for process in processes] == [0, 0], errors[0][-3000:] + errors[1][-3000:]
+    run_on_two_processes(Path(aligned_trainers.__file__), [str(tmp_path)], tmp_path)
     first, second = (torch.load(tmp_path / f"process {rank}.pt", weights_only=False) for rank in (0, 1))
     assert [entry["step"] for entry in first["logged"]] == [0, 1, 2]
     assert first["logged"] == second["logged"]

@@ -1,14 +1,12 @@
 """Several processes score as one."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_models import tiny_model, tiny_tokenizer
+from two_processes import run_on_two_processes
 
 from fairpp_hf.scoring import OptionScorer, SharedScorer, join_processes
 from fairpp_hf.scoring.distributed import deal
@@ -23,12 +21,7 @@ OPTIONS = [("the rule", "the need" * number, "neither") for number in range(1, 8
 
 def test_two_processes_score_as_one(tmp_path):
     """7 questions, which do not divide; then 1, none, calls left half-way, and one that fails on the other process."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).parent / "two_scorers.py"), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_on_two_processes(Path(__file__).parent / "two_scorers.py", [str(tmp_path)], tmp_path)
     found = np.load(tmp_path / "found.npz")
     scorer = OptionScorer(tiny_model(), tiny_tokenizer())
     expected = scorer.score(CHATS, OPTIONS).logprobs

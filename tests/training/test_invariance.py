@@ -1,9 +1,6 @@
 """What must not change the gradient, and what must: against one pair at a time, and against stock TRL."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_model
 from tiny_trainers import assert_same, make_trainer, oracle_gradient, parameters, question_pairs, step_gradient
 from trl import DPOConfig, DPOTrainer
+from two_processes import run_on_two_processes
 
 from fairpp_hf.training import ReweightedDPOTrainer
 
@@ -181,7 +179,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, settings)
         torch.testing.assert_close(resumed.groups.alpha, whole.groups.alpha)
 
 
-def test_two_processes_are_one(tmp_path):
+def test_two_processes_are_one(tmp_path, monkeypatch):
     """2 processes x 4 pairs against 1 x 8, for each way of weighing, and eval_loss over 7 pairs, which do not divide."""
     cases = {
         "dataset": {},
@@ -189,14 +187,10 @@ def test_two_processes_are_one(tmp_path):
         "groups": {"group_column": "group", "group_step_size": 0.5},
         "precomputed": {"precompute_ref_log_probs": True},
     }
-    root = Path(__file__).parents[2]
     out = tmp_path / "two.pt"
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--config_file", str(root / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
-    command += [str(Path(__file__).parent / "two_processes.py"), str(out), json.dumps(cases)]
-    environment = {**os.environ, "FAIRPP_HOME": str(tmp_path), "PYTHONPATH": f"{root}:{root / 'tests'}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with monkeypatch.context() as theirs:
+        theirs.setenv("FAIRPP_HOME", str(tmp_path))
+        run_on_two_processes(Path(__file__).parent / "two_trainers.py", [str(out), json.dumps(cases)], tmp_path)
     two = torch.load(out)
     for name, settings in cases.items():
         assert_same(two[name]["gradient"], step_gradient(tmp_path, PAIRS, **settings), tolerance=1e-5)

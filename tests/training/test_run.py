@@ -16,6 +16,7 @@ import yaml
 from datasets import Dataset, load_dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from two_processes import run_on_two_processes
 
 from fairpp_hf.evaluation.callback import alignment_for_training
 from fairpp_hf.questions import load_questions
@@ -595,8 +596,8 @@ def test_a_model_must_be_named(tmp_path):
 # -- two processes -----------------------------------------------------------------------------------------------------
 
 
-def _train_on_two_processes(arguments):
-    """As the README says; only the first process prints."""
+def _launch_two_processes(arguments):
+    """As the README says."""
     launch = ["--config_file", str(ROOT / "trainer_configs" / "accelerate" / "cpu_2_processes.yaml")]
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(ROOT / "train.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -604,7 +605,7 @@ def _train_on_two_processes(arguments):
         [*command, "--use_cpu", "true"], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.count("target persona") == 1
+    return finished.stdout
 
 
 def test_two_processes_train_as_one_and_weights_work_on_both(config, pairs, tmp_path):
@@ -626,7 +627,8 @@ def test_two_processes_train_as_one_and_weights_work_on_both(config, pairs, tmp_
             if processes == 1:
                 main(arguments)
             else:
-                _train_on_two_processes(arguments)
+                printed = run_on_two_processes(ROOT / "train.py", [*arguments, "--use_cpu", "true"], tmp_path)
+                assert printed.count("target persona") == 1  # the first process's
             logs.append(_log(output_dir))
             margins[weight, processes] = logs[-1][-1]["eval_rewards/margins"]
         for one, two in zip(*logs, strict=True):
@@ -657,7 +659,7 @@ def test_two_processes_run_both_stages_as_one_does(config, pairs, tmp_path):
         if processes == 1:
             main(arguments)
         else:
-            _train_on_two_processes(arguments)
+            assert _launch_two_processes(arguments).count("target persona") == 1  # the first process's
         logs.append((_log(out / "sft"), _log(out)))
     compared = {"loss", "grad_norm", "eval_loss", "rewards/margins", "logps/chosen", "weights/effective_sample_size"}
     for one_stage, two_stage in zip(*logs, strict=True):
