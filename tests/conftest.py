@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["ACCELERATE_USE_CPU"] = "true"
 
+import gc
 import shutil
 
 import pytest
@@ -21,6 +22,12 @@ import pytest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The README first: its file takes longest, and one of two workers would otherwise end with it alone."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, and the collections of garbage need not go through it: every training makes several."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

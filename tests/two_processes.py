@@ -4,6 +4,7 @@ What takes an interpreter ten seconds to import is imported once for all tests o
 multiprocessing, and every process is a fork of that server, in which nothing has been computed yet.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -62,6 +63,7 @@ def run_on_two_processes(script: Path, arguments: Sequence[str], folder: Path) -
 
 
 def _run(script: Path, arguments: tuple[str, ...], environment: dict[str, str], output: Path) -> None:
+    gc.freeze()  # as in conftest.py
     os.environ.clear()
     os.environ.update(environment)
     for stream, suffix in ((1, ".out"), (2, ".err")):
