@@ -29,7 +29,7 @@ demo: $(SMALL_MODEL) ## run the main job with a small real model: no hub, no key
 	$(BIN)/fairpp demo
 
 test: $(INSTALLED) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(SMALL_MODEL) ## run the tests that take minutes or use the small real model
 	$(BIN)/python -m pytest -m slow

@@ -18,10 +18,16 @@ import shutil
 
 import pytest
 
+LONGEST = (
+    *("training/test_run.py", "tests/test_readme.py", "training/test_invariance.py", "hub/test_push_faults.py"),
+    *("demo/test_demo.py", "training/test_trainer.py", "evaluation/test_callback.py", "training/test_sft.py"),
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README first: its file takes longest, and one of two workers would otherwise end with it alone."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """The files that take longest first: one of two workers would otherwise end with one of them alone."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(f"{item.path.parent.name}/{item.path.name}", len(places)))
 
 
 def pytest_collection_finish() -> None:
