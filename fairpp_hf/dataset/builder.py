@@ -39,6 +39,7 @@ from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, scheme_name, uses_shares
 from fairpp_hf.preferences.weights import check_comparison, preference_weights
 from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions
+from fairpp_hf.questions.option_order import OPTION_ORDERS
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
@@ -79,6 +80,7 @@ _PAIR_ARGUMENTS = (
     "beta",
     "comparison",
     "random_third_pair",
+    "option_order",
     "soft_labels",
     "seed",
 )
@@ -114,9 +116,11 @@ class FairPPConfig(datasets.BuilderConfig):
         comparison: personas to move away from, see `preference_weights`; all others by default, `"nearest"` for the one
             that agrees with the target most often on the training questions.
         random_third_pair: adds the paper's third pair to each question, see `build_pairs`.
+        option_order: `"mixed"` shows the options of the two poles in each other's place in a random half of the questions,
+            see `build_pairs`; `"written"` shows them as config `questions` does.
         soft_labels: adds the column `label_probability`, see `build_pairs`. The target's answers must have option
             probabilities.
-        seed: of the order within the third pair.
+        seed: of the order within the third pair, and of the half that `option_order` takes.
     """
 
     answers: NameOrPath = "survey"
@@ -129,6 +133,7 @@ class FairPPConfig(datasets.BuilderConfig):
     beta: float = 1.0
     comparison: Sequence[str] | Literal["nearest"] | None = None
     random_third_pair: bool = False
+    option_order: Literal["written", "mixed"] = "written"
     soft_labels: bool = False
     seed: int = 0
 
@@ -363,6 +368,7 @@ class FairPP(datasets.ArrowBasedBuilder):
             shares=self._shares,
             comparison=config.comparison,
             random_third_pair=config.random_third_pair,
+            option_order=config.option_order,
             soft_labels=config.soft_labels,
             seed=config.seed,
         )
@@ -397,6 +403,7 @@ def answer_pairs(
     shares: Mapping[str, float] | None = None,
     comparison: Sequence[str] | Literal["nearest"] | None = None,
     random_third_pair: bool = False,
+    option_order: Literal["written", "mixed"] = "written",
     soft_labels: bool = False,
     seed: int = 0,
 ) -> Mapping[str, pa.Table]:
@@ -418,6 +425,7 @@ def answer_pairs(
         shares=shares,
         comparison=comparison,
         random_third_pair=random_third_pair,
+        option_order=option_order,
         probabilities=answers.probabilities(target) if soft_labels else None,
         seed=seed,
     )
@@ -492,6 +500,8 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
     check_comparison(given.get("comparison", []))
     if "heldout" in given:
         check_name("heldout", given["heldout"], HELDOUT)
+    if "option_order" in given:
+        check_name("option_order", given["option_order"], OPTION_ORDERS)
 
 
 def _no_scenarios(answers: NameOrPath) -> ValueError:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from fairpp_hf.generation.journal import AskedRequest
 from fairpp_hf.naming import check_name
+from fairpp_hf.questions.option_order import check_swappable, shown_options, swapped_prompt
 from fairpp_hf.respondents.base import SIMULATED, Request, Respondent
-from fairpp_hf.schema import OPTION_LETTERS
 
 if TYPE_CHECKING:
     from fairpp_hf.personas import PersonaSet
@@ -121,7 +121,7 @@ class RequestPlan(Sequence[Request]):
         self._personas = list(self.portraits)
         self._orders = (False, True) if swap else (False,)
         if swap:
-            _check_swappable(self._ids, self._prompts, self._options)
+            check_swappable(self._ids, self._prompts, self._options)
 
     def __len__(self) -> int:
         return len(self._personas) * len(self._ids) * len(self._orders) * self.samples
@@ -154,8 +154,7 @@ class RequestPlan(Sequence[Request]):
         prompt, options = self._prompts[row], self._options[row]
         if not swapped:
             return prompt, options
-        shown = shown_options(options, swapped)
-        return prompt.replace(_option_block(options), _option_block(shown)), shown
+        return swapped_prompt(prompt, options), shown_options(options, swapped)
 
     def asked_at(self, position: int, key: str) -> AskedRequest:
         """What the journal keeps of a request.
@@ -183,31 +182,6 @@ class RequestPlan(Sequence[Request]):
                 for of_sample in of_settings:
                     raw += _key_of(of_sample, of_persona, of_id, of_portrait, of_prompt, of_options)
         return Keys(raw)
-
-
-def shown_options(options: tuple[str, str, str], swapped: bool) -> tuple[str, str, str]:
-    """A question's options in the order in which a request shows them."""
-    return (options[1], options[0], options[2]) if swapped else options
-
-
-def _option_block(options: Sequence[str]) -> str:
-    return "\n".join(f"{letter}. {text}" for letter, text in zip(OPTION_LETTERS, options, strict=True))
-
-
-def _check_swappable(ids: Sequence[str], prompts: Sequence[str], options: Sequence[tuple[str, str, str]]) -> None:
-    for question_id, prompt, shown in zip(ids, prompts, options, strict=True):
-        times = prompt.count(_option_block(shown))
-        if times != 1:
-            raise ValueError(
-                "A prompt must show its options once, as the lines 'A. ...', 'B. ...' and 'C. ...' one after the other, to "
-                f"be asked in both orders; got them {times} times in that of question {question_id!r}. Write the prompt so, "
-                "or leave out swap."
-            )
-        if shown[0] == shown[1]:
-            raise ValueError(
-                "Options A and B must differ to be asked in both orders; got the same text twice in question "
-                f"{question_id!r}. Mend the question, or leave out swap."
-            )
 
 
 def _system_messages(portrait: str) -> list[dict[str, str]]:

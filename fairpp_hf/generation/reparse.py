@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from fairpp_hf.generation.database import CHECKSUM_FIELDS, PARSED_AT, checksum
 from fairpp_hf.generation.journal import Journal, RunLock, text_of
-from fairpp_hf.generation.plan import shown_options
 from fairpp_hf.generation.records import check_questions, check_set_up, manifest_of
 from fairpp_hf.generation.run_folder import SCENARIO_TABLE
+from fairpp_hf.questions.option_order import shown_options
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.reading import read_text
 from fairpp_hf.schema import OPTION_LETTERS

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.schemes import WeightingFunction
 from fairpp_hf.preferences.weights import PreferenceWeights, preference_weights
 from fairpp_hf.questions import option_lines
+from fairpp_hf.questions.option_order import OPTION_ORDERS, with_swapped_options
 from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, SOFT_PAIR_FEATURES
 from fairpp_hf.stable_hash import uniforms
 
@@ -26,6 +28,7 @@ def build_pairs(
     shares: Mapping[str, float] | None = None,
     comparison: Sequence[str] | Literal["nearest"] | None = None,
     random_third_pair: bool = False,
+    option_order: Literal["written", "mixed"] = "written",
     probabilities: NDArray[np.floating] | None = None,
     seed: int = 0,
 ) -> dict[str, pa.Table]:
@@ -46,11 +49,14 @@ def build_pairs(
         comparison: see `preference_weights`.
         random_third_pair: adds the authors' third pair, the two options that were not chosen in random order. It is
             noise by construction; it is there to reproduce the paper.
+        option_order: `"mixed"` shows the options of the two poles in each other's place in a random half of the questions,
+            and "A. ..." is then pole B's line there. In `"written"`, pole A is A throughout, and a model can answer by
+            the letter.
         probabilities: (n, 3), the target's probabilities of A, B and C, NaN where there are none. They give each pair a
             soft label, label_probability = p(chosen) / (p(chosen) + p(rejected)): how often the target, asked to choose
             between these two options, would choose as it did (Luce 1959, the choice axiom). Where both are 0 it is 0.5,
             the limit as both go to 0 alike: the target prefers neither.
-        seed: of the order within the third pair.
+        seed: of the order within the third pair, and of the half that `option_order` takes.
 
     Returns:
         Tables with the columns of `PAIR_FEATURES`, or of `SOFT_PAIR_FEATURES` where `probabilities` are given, under
@@ -59,15 +65,24 @@ def build_pairs(
 
     Raises:
         ValueError: as `preference_weights` does; or `probabilities` are of another shape, are missing for a question that
-            the target answered, or negative or infinite there.
+            the target answered, or negative or infinite there; or
+            `option_order` is unknown, or a prompt's options cannot be swapped.
     """
+    check_name("option_order", option_order, OPTION_ORDERS)
     weights = preference_weights(
         answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, shares=shares, fit_rows=is_train
     )
     own = np.asarray(answers[target], dtype=np.int64)
     valid = weights.tier > 0
-    if probabilities is not None:
-        probabilities = _checked_probabilities(probabilities, valid, target)
+    shown = None if probabilities is None else _checked_probabilities(probabilities, valid, target)
+    if option_order == "mixed":
+        ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
+        swapped = uniforms(ids, f"option order/{seed}") < 0.5
+        questions = with_swapped_options(questions, swapped)
+        # What stands under each letter now.
+        own = np.where(swapped & (own >= 0) & (own < 2), 1 - own, own)
+        if shown is not None:
+            shown = np.where(swapped[:, None], shown[:, [1, 0, 2]], shown)
     parts = {"train": valid} if is_train is None else {"train": valid & is_train, "test": valid & ~is_train}
     lines = option_lines(questions)
     tables = {}
@@ -82,7 +97,7 @@ def build_pairs(
             ids = questions["question_id"].to_numpy(zero_copy_only=False)[rows].astype(np.str_)
             swap = uniforms(ids, f"third pair/{target}/{seed}") < 0.5
             picks.append(_Pick(np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
-        tables[split] = _pair_table(questions, lines, rows, picks, weights, probabilities, target)
+        tables[split] = _pair_table(questions, lines, rows, picks, weights, shown, target)
     return tables
 
 

@@ -15,6 +15,7 @@ from fairpp_hf.dataset.sources import load_source, resolve_answers, source_perso
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import HELDOUT, heldout_labels
+from fairpp_hf.questions.option_order import OPTION_ORDERS
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.training.pair_columns import column_of
 from fairpp_hf.training.stages import (
@@ -51,6 +52,7 @@ _BUILDER_ARGUMENTS = (
     "weight_alpha",
     "weight_beta",
     "random_third_pair",
+    "option_order",
     "alignment_questions",
 )
 
@@ -64,7 +66,7 @@ class PairArguments:
         dataset_name (`str`): `"fairpp"` builds the pairs; anything else is a Hub dataset or a local dataset folder whose
             config `pairs-<target>` holds them.
         answers (`str`): whose answers: `"survey"`, `"published"`, or the path of a run, of a dataset folder or of a
-            published table. With "fairpp" only, as are the next eight and the last.
+            published table. With "fairpp" only, as are the next nine and the last.
         published_revision (`str`, *optional*): branch, tag or commit of the published tables, with `answers="published"`;
             `main` by default.
         personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
@@ -78,6 +80,8 @@ class PairArguments:
         weight_alpha (`float`): exponent of a tier's number.
         weight_beta (`float`): exponent of a tier's size.
         random_third_pair (`bool`): adds the authors' third pair, which is noise by construction.
+        option_order (`str`): `"mixed"` shows the options of the two poles in each other's place in a random half of the
+            questions, so that the model cannot learn the letter in place of the stance; `"written"` never does.
         max_train_pairs (`int`, *optional*): use that many training pairs, drawn with `data_seed` or `seed`: those of one
             question after the other, and of the last one as many as are still wanted.
         max_eval_pairs (`int`, *optional*): evaluate on that many test pairs, drawn likewise.
@@ -117,6 +121,13 @@ class PairArguments:
     random_third_pair: bool = field(
         default=False, metadata={"help": "Add the authors' third pair, which is noise by construction."}
     )
+    option_order: str = field(
+        default="mixed",
+        metadata={
+            "help": "'mixed' shows the poles' options in each other's place in half of the questions; 'written' never.",
+            "choices": list(OPTION_ORDERS),
+        },
+    )
     max_train_pairs: int | None = field(default=None, metadata={"help": "Number of training pairs to draw."})
     max_eval_pairs: int | None = field(default=None, metadata={"help": "Number of test pairs to draw."})
     alignment_questions: int = field(
@@ -138,6 +149,7 @@ class PairArguments:
                 )
         if self.heldout is not None:
             check_name("heldout", self.heldout, HELDOUT)
+        check_name("option_order", self.option_order, OPTION_ORDERS)
         for name in ("max_train_pairs", "max_eval_pairs"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -182,6 +194,7 @@ def load_pairs(arguments: PairArguments, *, soft_labels: bool = False) -> "Datas
         alpha=arguments.weight_alpha,
         beta=arguments.weight_beta,
         random_third_pair=arguments.random_third_pair,
+        option_order=arguments.option_order,
         soft_labels=soft_labels,
     )
 

@@ -209,6 +209,16 @@ def test_the_third_pair_comes_when_asked_for_and_depends_on_the_seed(run: Path) 
     assert [row["chosen"] for row in first] != [row["chosen"] for row in other]
 
 
+def test_options_come_in_either_order_when_asked_for(cache: str) -> None:
+    written = load("pairs", target=TARGET, split="test", cache_dir=cache)
+    mixed = load("pairs", target=TARGET, option_order="mixed", split="test", cache_dir=cache)
+    assert written["question_id"] == mixed["question_id"]
+    moved = [before != after for before, after in zip(written["prompt"], mixed["prompt"], strict=True)]
+    assert 0.45 < np.mean(moved) < 0.55
+    with pytest.raises(ValueError, match="option_order must be one of 'written', 'mixed'"):
+        load("pairs", target=TARGET, option_order="mix")
+
+
 @pytest.mark.parametrize("weighting", [*SCHEMES, distinguishing])
 def test_pairs_of_every_scheme(weighting: Any) -> None:
     """Of the survey: all rows there, in the columns of the contract, with a weight that is not the same throughout."""
@@ -367,6 +377,7 @@ def test_the_cache_key_differs_for_different_data(run: Path, tmp_path: Path) -> 
                 {"target": TARGET, "weighting": distinguishing},
                 {"target": TARGET, "comparison": "nearest"},
                 {"target": TARGET, "soft_labels": True},
+                {"target": TARGET, "option_order": "mixed"},
                 {"target": TARGET, "heldout": "topics"},
                 {"target": TARGET, "heldout": "groups"},
             )

@@ -69,7 +69,8 @@ def test_a_prompt_that_does_not_show_its_options_once_cannot_be_swapped(prompt: 
         RequestPlan(personas("ann"), table, swap=True)
     assert str(error.value) == (
         "A prompt must show its options once, as the lines 'A. ...', 'B. ...' and 'C. ...' one after the other, to be "
-        f"asked in both orders; got them {times} times in that of question 'q1'. Write the prompt so, or leave out swap."
+        f"asked in both orders; got them {times} times in that of question 'q1'. Write the prompt so, or keep the "
+        "options in the order in which they are written."
     )
 
 
@@ -81,7 +82,7 @@ def test_equal_options_cannot_be_swapped() -> None:
         RequestPlan(personas("ann"), table, swap=True)
     assert str(error.value) == (
         "Options A and B must differ to be asked in both orders; got the same text twice in question 'q0'. "
-        "Mend the question, or leave out swap."
+        "Mend the question, or keep the options in the order in which they are written."
     )
 
 

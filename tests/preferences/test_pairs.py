@@ -96,3 +96,50 @@ def test_bad_probabilities_are_refused(change, message, questions, answers, prob
     message = message.format(answered=(answers["a"] >= 0).sum())
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         build_pairs(questions, answers, "a", probabilities=change(probabilities))
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_mixed_orders_swap_the_texts_of_some_questions_and_nothing_else(third, questions, answers, probabilities):
+    """Against the written order, pair by pair: the same texts of options chosen and rejected, behind the other letter."""
+    options = {"random_third_pair": third, "probabilities": probabilities}
+    written = build_pairs(questions, answers, "a", **options)["train"].to_pylist()
+    mixed = build_pairs(questions, answers, "a", option_order="mixed", **options)["train"].to_pylist()
+    by_id = {row["question_id"]: row for row in questions.to_pylist()}
+    swapped_ids = set()
+
+    def pairs_of(rows):
+        found = {}
+        for row in rows:
+            found.setdefault(row["question_id"], []).append(row)
+        return found
+
+    of_written, of_mixed = pairs_of(written), pairs_of(mixed)
+    assert list(of_written) == list(of_mixed)
+    for question_id, rows in of_mixed.items():
+        question = by_id[question_id]
+        prompt = rows[0]["prompt"][0]["content"]
+        if prompt != question["prompt"]:
+            swapped_ids.add(question_id)
+            assert f"A. {question['option_b']}\nB. {question['option_a']}\nC. " in prompt
+
+        def texts(row):
+            return row["chosen"][0]["content"][3:], row["rejected"][0]["content"][3:]
+
+        for row in rows:
+            # Each line is one that the prompt shows.
+            assert {f"\n{row[side][0]['content']}\n" in prompt for side in ("chosen", "rejected")} == {True}
+        facts = {texts(row): (row["weight"], row["tier"], row["label_probability"]) for row in rows}
+        others = {texts(row): (row["weight"], row["tier"], row["label_probability"]) for row in of_written[question_id]}
+        # The two options of a third pair come in random order.
+        for key in facts.keys() & others.keys():
+            assert facts[key] == pytest.approx(others[key])
+        assert len(facts.keys() & others.keys()) >= 2
+    assert 0 < len(swapped_ids) < len(of_mixed)
+    other_seed = build_pairs(questions, answers, "a", option_order="mixed", seed=1, **options)["train"]
+    assert other_seed.to_pylist() != mixed
+
+
+def test_an_unknown_order_of_options_is_refused(questions, answers):
+    with pytest.raises(ValueError, match="option_order") as error:
+        build_pairs(questions, answers, "a", option_order="mixd")
+    assert "'mixed'" in str(error.value)
