@@ -1,0 +1,150 @@
+"""From the results of cells to tables: means, paired differences, and their intervals.
+
+A seed draws everything anew: what is particular to personas and questions, their answers, the questions to train on, their
+order, and the questions asked. So the seeds are the independent repetitions, and an interval is Student's over them, of an
+average over targets where there are several. Methods of a seed and target have all of that in common, so that they are
+compared pair by pair.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from cells import StudySettings
+from scipy import stats
+
+LEVEL = 0.95
+
+MEASURES = {
+    "question_distance": "distance, question by question",
+    "marginal_distance": "distance of marginals",
+    "question_margin": "margin, question by question",
+    "marginal_margin": "margin of marginals",
+    "agreement": "agreement",
+    "agreement_where_apart": "agreement where apart",
+    "question_distance_where_apart": "distance where apart",
+    "brier": "Brier score",
+    "worst_group_distance": "worst group's distance",
+    "chosen_logprob": "log-probability of chosen",
+    "on_an_option": "probability on an option",
+    "position_gap": "position gap",
+}
+"""What is measured on questions, by the name in the results."""
+
+LESS_IS_BETTER = (
+    "question_distance",
+    "marginal_distance",
+    "question_distance_where_apart",
+    "brier",
+    "worst_group_distance",
+    "position_gap",
+)
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds, and the interval that holds it."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def __str__(self) -> str:
+        """Such as `0.123 [0.110, 0.136]`."""
+        if self.seeds < 2:
+            return f"{self.mean:.3f} (one seed)"
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of one number a seed, with Student's interval.
+
+    Args:
+        values: at least one.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    mean, count = float(found.mean()), len(found)
+    if count < 2:
+        return Estimate(mean, float("-inf"), float("inf"), count)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * found.std(ddof=1) / np.sqrt(count))
+    return Estimate(mean, mean - reach, mean + reach, count)
+
+
+def table_of(settings: StudySettings, lines: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a cell of the configuration that has a result.
+
+    Columns: `part`, `value`, `target`, `method`, `seed`; `test/...`, `topic/...` for each measure and `test_ceiling/...`,
+    `topic_ceiling/...` for what knowing the truth would give; `ordinary_accuracy`, `computed_tokens`, `effective_share`;
+    `curve`.
+    """
+    by_digest = {line["digest"]: line["result"] for line in lines}
+    rows = []
+    for cell in settings.cells():
+        result = by_digest.get(settings.digest(cell))
+        if result is None:
+            continue
+        row = {
+            name: value for name, value in asdict(cell).items() if name in ("part", "value", "target", "method", "seed")
+        }
+        for name, value in result.items():
+            if isinstance(value, dict):
+                row |= {f"{name}/{measure}": number for measure, number in value.items()}
+            else:
+                row[name] = value
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of seeds that have every (target, method, value) that any seed has, so that means compare like with like."""
+    keys = rows["target"] + "/" + rows["method"] + "/" + rows["value"]
+    counts = keys.groupby(rows["seed"]).nunique()
+    return rows[rows["seed"].isin(counts[counts == keys.nunique()].index)]
+
+
+def level_of(rows: pd.DataFrame, method: str, column: str) -> Estimate:
+    """A method's number, the average over targets of each seed.
+
+    Args:
+        rows: of `table_of`, of one part and value.
+        method: its name.
+        column: of `rows`.
+    """
+    own = rows[rows["method"] == method]
+    return estimate(own.groupby("seed")[column].mean().to_list())
+
+
+def difference(rows: pd.DataFrame, method: str, other: str, column: str) -> Estimate:
+    """A method's number less another's, pair by pair, the average over targets of each seed."""
+    wide = rows[rows["method"].isin((method, other))].pivot(index=["seed", "target"], columns="method", values=column)
+    return estimate((wide[method] - wide[other]).groupby("seed").mean().to_list())
+
+
+def tokens_to(rows: pd.DataFrame, method: str, column: str, wanted: dict[tuple[int, str], float]) -> pd.DataFrame:
+    """Tokens that a method computed until its curve first reached a distance, and whether it did.
+
+    Args:
+        rows: of the grid.
+        method: one with curves.
+        column: a measure in which less is better.
+        wanted: the distance for each (seed, target).
+
+    Returns:
+        A row a cell: `seed`, `target`, `tokens` (of the whole training where the distance was not reached) and `reached`.
+    """
+    found = []
+    for row in rows[rows["method"] == method].to_dict("records"):
+        goal = wanted[row["seed"], row["target"]]
+        reached = [point["share"] for point in row["curve"] if point[column] <= goal]
+        share = reached[0] if reached else 1.0
+        found.append(
+            {
+                "seed": row["seed"],
+                "target": row["target"],
+                "tokens": share * row["computed_tokens"],
+                "reached": bool(reached),
+            }
+        )
+    return pd.DataFrame(found)

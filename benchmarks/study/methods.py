@@ -1,0 +1,266 @@
+"""The methods that are compared, and how each trains: from one model, on the same pairs, with the same compute."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from worlds import World
+
+from fairpp_hf.naming import check_name
+from fairpp_hf.preferences.pairs import build_pairs
+from fairpp_hf.preferences.schemes import WeightingFacts
+from fairpp_hf.training import (
+    ReweightedDPOConfig,
+    ReweightedDPOTrainer,
+    ReweightedSFTConfig,
+    ReweightedSFTTrainer,
+)
+from fairpp_hf.training.run import with_group_column
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of training; the defaults are those of plain DPO."""
+
+    stages: tuple[str, ...] = ("dpo",)
+    """`"sft"`, `"dpo"`, or both one after the other, each with half of the compute; none for a model as it is."""
+    weighting: str = "uniform"
+    """A weighting scheme of `fairpp_hf`, or `"expected_tier"`, see `expected_tier_weights`."""
+    alpha: float = 1.0
+    beta: float = 1.0
+    application: str = "loss"
+    """`"loss"` or `"sampling"`; of the dpo stage."""
+    soft_labels: bool = False
+    group_column: str | None = None
+    option_order: str = "mixed"
+    dpo_beta: float = 0.1
+    learning_rate_factor: float = 1.0
+    """on the budget's learning rates"""
+    with_portrait: bool = False
+    """Whether the target's portrait is the system prompt when the model is asked."""
+
+
+METHODS: dict[str, Method] = {
+    "plain": Method(stages=()),
+    "role_play": Method(stages=(), with_portrait=True),
+    "sft": Method(stages=("sft",)),
+    "dpo": Method(),
+    "sft_dpo": Method(stages=("sft", "dpo")),
+    "weighted_sft_dpo": Method(stages=("sft", "dpo"), weighting="tier"),
+    "weighted_sft_dpo_sampling": Method(stages=("sft", "dpo"), weighting="tier", application="sampling"),
+    "tier_dpo": Method(weighting="tier"),
+    "tier_dpo_sampling": Method(weighting="tier", application="sampling"),
+    "tier_beta0_dpo": Method(weighting="tier", beta=0.0),
+    "dpo_beta1": Method(dpo_beta=1.0),
+    "tier_dpo_beta1": Method(weighting="tier", dpo_beta=1.0),
+    "surprisal_dpo": Method(weighting="surprisal"),
+    "soft_dpo": Method(soft_labels=True),
+    "tier_soft_dpo": Method(weighting="tier", soft_labels=True),
+    "group_dpo": Method(group_column="group_type"),
+    "expected_tier_dpo": Method(weighting="expected_tier", beta=0.0),
+    "written_order_dpo": Method(option_order="written"),
+}
+"""By the names that the configuration uses."""
+
+LABELS = {
+    "plain": "plain model",
+    "role_play": "role-play prompt",
+    "sft": "SFT",
+    "dpo": "DPO",
+    "sft_dpo": "SFT, then DPO",
+    "weighted_sft_dpo": "weighted SFT, then reweighted DPO",
+    "weighted_sft_dpo_sampling": "the same, DPO by sampling",
+    "tier_dpo": "reweighted DPO",
+    "tier_dpo_sampling": "reweighted DPO by sampling",
+    "tier_beta0_dpo": "reweighted DPO, sizes of tiers left out",
+    "dpo_beta1": "DPO with beta = 1",
+    "tier_dpo_beta1": "reweighted DPO with beta = 1",
+    "surprisal_dpo": "DPO, surprisal weights",
+    "soft_dpo": "DPO, soft labels",
+    "tier_soft_dpo": "reweighted DPO, soft labels",
+    "group_dpo": "group-robust DPO",
+    "expected_tier_dpo": "DPO, expected tier",
+    "written_order_dpo": "DPO, pole A always shown as A",
+}
+
+
+class Budget(NamedTuple):
+    """How much every method trains."""
+
+    questions: int = 800
+    """training questions, the same for all methods; each gives two pairs"""
+    epochs: float = 2.0
+    """visits to each of them in DPO; SFT, whose rows are shorter, makes as many more as cost the same"""
+    batch_questions: int = 16
+    """visited at a step"""
+    sft_learning_rate: float = 1e-3
+    dpo_learning_rate: float = 5e-4
+
+
+class Trained(NamedTuple):
+    """A trained model, and what it cost."""
+
+    model: PreTrainedModel
+    computed_tokens: int
+    """that went through the policy forwards and backwards, in all stages"""
+    effective_share: float
+    """(sum w)^2 / sum w^2 of the training questions' weights, as a share of their number; 1 without weights"""
+
+
+def expected_tier_weights(truth: dict[str, NDArray[np.float64]], target: str, alpha: float) -> NDArray[np.float64]:
+    """((1 + d) / K)^alpha, with d the number of other personas who are expected to answer unlike the target, (n,).
+
+    With p the option probabilities of the target and q those of another persona, these two answer differently with
+    probability 1 - sum_k p_k q_k; d is the sum of that over the others. It takes the place of the tier, which depends on the
+    one answer that was drawn.
+
+    Args:
+        truth: persona id to option probabilities, (n, 3).
+        target: persona id.
+        alpha: exponent.
+    """
+    disagreement = sum(1 - (truth[target] * other).sum(axis=1) for persona, other in truth.items() if persona != target)
+    return ((1 + np.asarray(disagreement)) / len(truth)) ** alpha
+
+
+def training_pairs(
+    world: World, method: Method, target: str, is_train: NDArray[np.bool_], rows: NDArray[np.int64], seed: int
+) -> Dataset:
+    """The pairs of some training questions under a method's weights.
+
+    Args:
+        world: whose answers.
+        method: weights, labels, order of the options.
+        target: persona id.
+        is_train: (n,), the questions that tiers are counted on.
+        rows: numbers of the questions to train on.
+        seed: of the order of options.
+    """
+    scheme: Any = method.weighting
+    alpha, beta = method.alpha, method.beta
+    if scheme == "expected_tier":
+        weights = expected_tier_weights(world.truth, target, alpha)
+
+        def scheme(facts: WeightingFacts) -> NDArray[np.float64]:
+            return weights
+
+        alpha = beta = 1.0
+    elif scheme in ("uniform", "surprisal"):
+        alpha = beta = 1.0
+    table = build_pairs(
+        world.questions,
+        world.training_answers,
+        target,
+        is_train=is_train,
+        scheme=scheme,
+        alpha=alpha,
+        beta=beta,
+        option_order=method.option_order,  # type: ignore[arg-type]
+        probabilities=world.truth[target] if method.soft_labels else None,
+        seed=seed,
+    )["train"]
+    wanted = pc.is_in(
+        table["question_id"], value_set=world.questions["question_id"].take(pa.array(rows)).combine_chunks()
+    )
+    return Dataset(table.filter(wanted).combine_chunks())
+
+
+def train(
+    method: Method,
+    pairs: Dataset,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    budget: Budget,
+    *,
+    seed: int,
+    output_dir: str,
+    callbacks: list[TrainerCallback] | None = None,
+    peft_config: Any = None,
+) -> Trained:
+    """Train a model by a method.
+
+    Args:
+        method: with at least one stage.
+        pairs: of `training_pairs`.
+        model: what all methods start from; it is changed.
+        tokenizer: its tokenizer.
+        budget: how much.
+        seed: of the order of the questions.
+        output_dir: for what a Trainer writes; nothing is saved there.
+        callbacks: of the last stage.
+        peft_config: of an adapter to train; None for the whole model.
+    """
+    weight = np.asarray(pairs["weight"])
+    tokens, share = 0, 1 / len(method.stages)
+    for stage in method.stages:
+        check_name("stage", stage, ("sft", "dpo"))
+        settings: dict[str, Any] = {
+            "output_dir": output_dir,
+            "per_device_train_batch_size": budget.batch_questions * (2 if stage == "dpo" else 1),
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.1,
+            "logging_strategy": "steps",
+            "logging_steps": 1_000_000,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "seed": seed,
+            "bf16": False,
+            "use_cpu": True,
+            "gradient_checkpointing": False,
+            "dataloader_pin_memory": False,
+            "max_length": None,
+        }
+        common: dict[str, Any] = {
+            "model": model,
+            "processing_class": tokenizer,
+            "peft_config": peft_config,
+            "callbacks": callbacks if stage == method.stages[-1] else None,
+        }
+        visits = budget.questions * budget.epochs * share
+        if stage == "sft":
+            visits *= tokens_a_visit(pairs, tokenizer, "dpo") / tokens_a_visit(pairs, tokenizer, "sft")
+            args: Any = ReweightedSFTConfig(
+                learning_rate=budget.sft_learning_rate * method.learning_rate_factor,
+                max_steps=round(visits / budget.batch_questions),
+                **settings,
+            )
+            trainer: Any = ReweightedSFTTrainer(args=args, train_dataset=pairs, **common)
+        else:
+            dataset = with_group_column(pairs, method.group_column) if method.group_column else pairs
+            args = ReweightedDPOConfig(
+                learning_rate=budget.dpo_learning_rate * method.learning_rate_factor,
+                max_steps=round(visits / budget.batch_questions),
+                beta=method.dpo_beta,
+                weight_application=method.application,
+                soft_labels=method.soft_labels,
+                group_column=method.group_column,
+                **settings,
+            )
+            trainer = ReweightedDPOTrainer(args=args, train_dataset=dataset, **common)
+        trainer.train()
+        counted = "num_computed_tokens" if stage == "dpo" else "num_tokens"
+        tokens += int(next(entry[counted] for entry in reversed(trainer.state.log_history) if counted in entry))
+        model = trainer.model
+    return Trained(model.eval(), tokens, float(weight.sum() ** 2 / (weight**2).sum() / len(weight)))
+
+
+def tokens_a_visit(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, stage: str) -> float:
+    """Tokens that a visit to a question computes on average: its prompt once, and the chosen option or all three.
+
+    Args:
+        pairs: two a question, one after the other.
+        tokenizer: the model's.
+        stage: `"sft"` or `"dpo"`.
+    """
+    first, second = pairs.select(range(0, len(pairs), 2)), pairs.select(range(1, len(pairs), 2))
+    columns = [first["prompt"], first["chosen"]]
+    if stage == "dpo":
+        columns += [first["rejected"], second["rejected"]]
+    texts = [message["content"] for column in columns for (message,) in column]
+    return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) / len(first)

@@ -1,0 +1,303 @@
+"""Writes the page of results: the text of page.md with tables and pictures in the places that it names."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+from analysis import (
+    LESS_IS_BETTER,
+    MEASURES,
+    Estimate,
+    difference,
+    estimate,
+    level_of,
+    table_of,
+    tokens_to,
+    whole_seeds,
+)
+from cells import StudySettings, read_settings
+from figures import draw_curves, draw_differences, draw_sensitivity
+from methods import LABELS
+from results import read_lines
+
+from fairpp_hf.evaluation.styles import readable
+
+HERE = Path(__file__).parent
+
+PARTS = {
+    "alpha": "alpha (exponent of the tier's number)",
+    "beta": "beta (exponent of the tier's size)",
+    "dpo_beta": "beta of DPO",
+    "flips": "share of answers flipped",
+    "difference": "how far personas are apart",
+    "learning_rate_factor": "factor on the learning rate",
+    "sharpness": "how sharply answers show preferences",
+}
+
+CLAIMS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "Reweighted DPO comes nearer to the target than DPO, by marginals (the paper's measure)",
+        "tier_dpo",
+        "dpo",
+        "marginal_distance",
+    ),
+    ("... question by question", "tier_dpo", "dpo", "question_distance"),
+    ("... where the target is most unlike the others", "tier_dpo", "dpo", "question_distance_where_apart"),
+    ("... and agrees with it more often", "tier_dpo", "dpo", "agreement"),
+    (
+        "... and keeps further away from the nearest other persona (margin, question by question)",
+        "tier_dpo",
+        "dpo",
+        "question_margin",
+    ),
+    (
+        "The paper's two weighted stages beat the same two stages without weights",
+        "weighted_sft_dpo",
+        "sft_dpo",
+        "question_distance",
+    ),
+    ("... by marginals", "weighted_sft_dpo", "sft_dpo", "marginal_distance"),
+    ("Two stages without weights beat DPO alone", "sft_dpo", "dpo", "question_distance"),
+    ("Drawing pairs by weight beats multiplying losses", "tier_dpo_sampling", "tier_dpo", "question_distance"),
+    ("Surprisal weights beat none", "surprisal_dpo", "dpo", "question_distance"),
+    ("Tiers without their sizes (beta = 0) beat none", "tier_beta0_dpo", "dpo", "question_distance"),
+    ("Soft labels beat drawn answers", "soft_dpo", "dpo", "question_distance"),
+    ("Weights help once labels are soft", "tier_soft_dpo", "soft_dpo", "question_distance"),
+    ("Weights from expected disagreement beat none", "expected_tier_dpo", "dpo", "question_distance"),
+    ("Group-robust training helps the worst group", "group_dpo", "dpo", "worst_group_distance"),
+    ("Options in both orders beat pole A always shown as A", "dpo", "written_order_dpo", "position_gap"),
+)
+"""Sentence, method, what it is compared with, and by which measure on held-out questions."""
+
+
+def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
+    """Write the page and its pictures of all results that there are.
+
+    Args:
+        results: folder of the results.
+        page: where the page goes, its pictures beside it.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: there is no result of the small model's grid.
+    """
+    small = _Study(read_settings(HERE / "small.yaml"), results)
+    confirmation = _Study(read_settings(HERE / "smollm2.yaml"), results)
+    if small.grid.empty:
+        raise ValueError(
+            f"The page must have results; got none of {small.settings.name!r} in {results}. Run the study first."
+        )
+    pictures = [
+        draw_differences(small.grid, small.others("dpo"), "dpo", page.parent / "differences.png"),
+        draw_curves(small.grid, small.settings.grid["curves"], page.parent / "curves.png"),
+    ]
+    parts = {part: small.part(part) for part in small.settings.sensitivity}
+    parts = {part: rows for part, rows in parts.items() if not rows.empty}
+    if parts:
+        pictures.append(
+            draw_sensitivity(
+                parts, PARTS, ("question_distance", "marginal_distance", "agreement"), page.parent / "sensitivity.png"
+            )
+        )
+    texts: dict[str, Callable[[], str]] = {
+        "small_facts": small.facts,
+        "claims": lambda: claims(small.grid),
+        "levels": lambda: levels(small),
+        "differences": lambda: differences(small.grid, small.others("dpo"), "test"),
+        "topics": lambda: differences(small.grid, small.others("dpo"), "topic"),
+        "targets": lambda: by_target(small.grid),
+        "sensitivity": lambda: sensitivity(parts),
+        "time": lambda: time_to_quality(small),
+        "smollm2_facts": confirmation.facts,
+        "smollm2_levels": lambda: levels(confirmation),
+        "smollm2_differences": lambda: differences(confirmation.grid, confirmation.others("dpo"), "test"),
+        "commands": lambda: "python benchmarks/study",
+    }
+    template = Template((HERE / "page.md").read_text("utf-8"))
+    filled = {name: text() for name, text in texts.items() if name in template.get_identifiers()}
+    page.write_text(template.substitute(filled), "utf-8")
+    return [page, *pictures]
+
+
+class _Study:
+    """A configuration and its results."""
+
+    def __init__(self, settings: StudySettings, results: Path) -> None:
+        self.settings = settings
+        lines = read_lines(results / f"{settings.name}.jsonl")
+        self.rows = table_of(settings, lines)
+        self.lines = lines
+        self.grid = self.part("grid")
+
+    def part(self, name: str) -> pd.DataFrame:
+        """The results of a part, of the seeds that are whole."""
+        if self.rows.empty:
+            return self.rows
+        return whole_seeds(self.rows[self.rows["part"] == name])
+
+    def others(self, baseline: str) -> list[str]:
+        """The methods of the grid that have results, but for one."""
+        there = set() if self.grid.empty else set(self.grid["method"])
+        return [method for method in self.settings.grid["methods"] if method in there and method != baseline]
+
+    def facts(self) -> str:
+        """What there is, and where and from which commits it comes."""
+        if self.grid.empty:
+            return "_Not run yet._"
+        cells = len(self.rows.drop_duplicates(["target", "method", "seed", "part", "value"]))
+        commits = sorted({str(line["commit"])[:12] for line in self.lines})
+        machines = sorted({line["machine"] for line in self.lines})
+        seeds = ", ".join(map(str, sorted(self.grid["seed"].unique())))
+        return (
+            f"{cells} results, seeds {seeds} of the grid, {len(self.grid['target'].unique())} targets, "
+            f"{int(self.grid['computed_tokens'].median()):,} tokens a training (median); {'; '.join(machines)}; commit "
+            f"{', '.join(commits)}."
+        )
+
+
+def levels(study: _Study) -> str:
+    """A table of methods and measures on held-out questions."""
+    rows = study.grid
+    if rows.empty:
+        return "_Not run yet._"
+    columns = (
+        "question_distance",
+        "marginal_distance",
+        "question_margin",
+        "agreement",
+        "agreement_where_apart",
+        "brier",
+        "worst_group_distance",
+        "chosen_logprob",
+        "on_an_option",
+        "position_gap",
+    )
+    head = ["method", *(MEASURES[name] for name in columns), "ordinary questions right", "effective share of the pairs"]
+    body = []
+    for method in study.settings.grid["methods"]:
+        own = rows[rows["method"] == method]
+        if own.empty:
+            continue
+        numbers = [level_of(rows, method, f"test/{name}") for name in columns]
+        share = own["effective_share"].mean()
+        body.append(
+            [
+                LABELS[method],
+                *(_short(number) for number in numbers),
+                _short(level_of(rows, method, "ordinary_accuracy")),
+                "" if pd.isna(share) else f"{share:.2f}",
+            ]
+        )
+    first = study.settings.grid["methods"][0]
+    best = [_short(level_of(rows, first, f"test_ceiling/{name}")) for name in columns]
+    body.append(["_the target's own probabilities_", *best, "", ""])
+    return _markdown(head, body)
+
+
+def differences(rows: pd.DataFrame, methods: Sequence[str], side: str) -> str:
+    """A table of methods less DPO; bold where the interval leaves out 0 and it is better, italic where it is worse."""
+    if rows.empty:
+        return "_Not run yet._"
+    columns = (
+        "question_distance",
+        "marginal_distance",
+        "question_margin",
+        "agreement",
+        "question_distance_where_apart",
+    )
+    body = [
+        [LABELS[method], *(_marked(difference(rows, method, "dpo", f"{side}/{name}"), name) for name in columns)]
+        for method in methods
+    ]
+    return _markdown(["less DPO", *(MEASURES[name] for name in columns)], body)
+
+
+def claims(rows: pd.DataFrame) -> str:
+    """A table of sentences and what became of them."""
+    body = []
+    there = set(rows["method"])
+    for sentence, method, other, measure in CLAIMS:
+        if not {method, other} <= there:
+            continue
+        found = difference(rows, method, other, f"test/{measure}")
+        body.append([sentence, MEASURES[measure], str(found), verdict(found, measure)])
+    return _markdown(["claim", "by", f"difference, {'95% interval'}", "holds?"], body)
+
+
+def verdict(found: Estimate, measure: str) -> str:
+    """Whether a difference is for the better: yes, no (the opposite holds), or not shown."""
+    low, high = (found.low, found.high) if measure not in LESS_IS_BETTER else (-found.high, -found.low)
+    if low > 0:
+        return "**yes**"
+    return "**no, the opposite**" if high < 0 else "not shown"
+
+
+def by_target(rows: pd.DataFrame) -> str:
+    """A table of the seven targets: how unlike the others each is, and what weights do."""
+    columns = ("question_distance", "marginal_distance", "agreement", "question_margin")
+    body = []
+    for target, own in rows.groupby("target", sort=False):
+        apart = own[own["method"] == "dpo"]["test_ceiling/question_margin"].mean()
+        found = [_marked(difference(own, "tier_dpo", "dpo", f"test/{name}"), name) for name in columns]
+        body.append([readable(str(target)), f"{apart:.3f}", *found])
+    body.sort(key=lambda row: row[1])
+    head = ["target", "distance to the nearest other", *(f"{MEASURES[name]}: reweighted less DPO" for name in columns)]
+    return _markdown(head, body)
+
+
+def sensitivity(parts: dict[str, pd.DataFrame]) -> str:
+    """A table for each part: methods and values."""
+    found = []
+    for part, rows in parts.items():
+        values = sorted(rows["value"].unique(), key=float)
+        body = []
+        for method in dict.fromkeys(rows["method"]):
+            for measure in ("question_distance", "marginal_distance", "agreement"):
+                numbers = [level_of(rows[rows["value"] == value], method, f"test/{measure}") for value in values]
+                body.append([LABELS[method], MEASURES[measure], *map(_short, numbers)])
+        found.append(f"**{PARTS[part][0].upper()}{PARTS[part][1:]}**\n\n{_markdown(['', '', *values], body)}")
+    return "\n\n".join(found) if found else "_Not run yet._"
+
+
+def time_to_quality(study: _Study) -> str:
+    """A table of tokens until the distance that DPO ends with, within a twentieth."""
+    rows, column = study.grid, "question_distance"
+    own = rows[rows["method"] == "dpo"]
+    wanted = {
+        (row["seed"], row["target"]): 1.05 * min(point[column] for point in row["curve"])
+        for row in own.to_dict("records")
+    }
+    base = tokens_to(rows, "dpo", column, wanted).set_index(["seed", "target"])
+    body = []
+    for method in study.settings.grid["curves"]:
+        found = tokens_to(rows, method, column, wanted).set_index(["seed", "target"])
+        ratio = (found["tokens"] / base["tokens"]).groupby("seed").median()
+        body.append(
+            [
+                LABELS[method],
+                f"{found['tokens'].median():,.0f}",
+                str(estimate(ratio.to_list())) if method != "dpo" else "1",
+                f"{found['reached'].sum()} of {len(found)}",
+            ]
+        )
+    return _markdown(["", "tokens, median", "times DPO's, median of targets", "reached it"], body)
+
+
+def _short(found: Estimate) -> str:
+    reach = f" ± {found.high - found.mean:.3f}" if found.seeds > 1 else ""
+    return f"{found.mean:.3f}{reach}"
+
+
+def _marked(found: Estimate, measure: str) -> str:
+    text = f"{found.mean:+.3f} ± {found.high - found.mean:.3f}" if found.seeds > 1 else f"{found.mean:+.3f}"
+    if found.seeds < 2:
+        return text
+    return {"**yes**": f"**{text}**", "**no, the opposite**": f"_{text}_"}.get(verdict(found, measure), text)
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))

@@ -1,0 +1,98 @@
+"""Worlds: whose answers models are trained on and compared with, with the truth behind them.
+
+A world is drawn from the survey respondent's choice model (`fairpp_hf.respondents.survey`), whose option probabilities are
+known exactly. Three knobs say how much there is to learn and how noisy the lessons are; a seed draws everything else anew,
+what is particular to each persona and question included, so that seeds are replications of the whole experiment.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
+from fairpp_hf.personas.persona_set import ChoiceParameters, Parameter
+from fairpp_hf.questions import load_questions
+from fairpp_hf.respondents.survey import all_survey_answers
+from fairpp_hf.schema import OPTION_LETTERS
+from fairpp_hf.stable_hash import uniforms
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """How a world differs from the survey respondent as it is."""
+
+    difference: float = 1.0
+    """Factor on how far each persona's positions and sympathies lie from the share-weighted mean of the set; at least 0."""
+    sharpness: float = 1.0
+    """Exponent of the option probabilities, renormalised: above 1, answers show more clearly what a persona prefers."""
+    flips: float = 0.0
+    """Share of the training answers, of every persona, that are replaced by one of the two other options; 0 to 1."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Answers of all personas to all questions, n of them."""
+
+    questions: pa.Table
+    """n rows with the columns of `QUESTION_FEATURES`."""
+    truth: dict[str, NDArray[np.float64]]
+    """Persona id to its option probabilities, (n, 3)."""
+    answers: dict[str, NDArray[np.int8]]
+    """Persona id to one answer drawn from these, (n,), 0..2; before flips."""
+    training_answers: dict[str, NDArray[np.int8]]
+    """The same with flips: what training sees."""
+
+
+@lru_cache(maxsize=4)
+def draw_world(settings: WorldSettings, seed: int) -> World:
+    """The world of a seed.
+
+    Args:
+        settings: its knobs.
+        seed: of everything random in it.
+    """
+    questions = load_questions()
+    personas = _scaled(load_personas(DEFAULT_PERSONA_SET), settings.difference)
+    # The id names the stream of random numbers of what is particular to a persona and question.
+    personas = replace(personas, id=f"{personas.id}/study/{seed}")
+    ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
+    truth, answers, flipped = {}, {}, {}
+    for persona, simulated in all_survey_answers(questions, personas).items():
+        probabilities = simulated.probabilities**settings.sharpness
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        draw = uniforms(ids, f"study/answer/{seed}/{persona}")
+        answer = (draw[:, None] >= probabilities.cumsum(axis=1)[:, :2]).sum(axis=1).astype(np.int8)
+        is_flipped = uniforms(ids, f"study/flip/{seed}/{persona}") < settings.flips
+        step = 1 + (uniforms(ids, f"study/other/{seed}/{persona}") < 0.5)
+        truth[persona], answers[persona] = probabilities, answer
+        flipped[persona] = np.where(is_flipped, (answer + step) % len(OPTION_LETTERS), answer).astype(np.int8)
+    return World(questions, truth, answers, flipped)
+
+
+def _scaled(personas: PersonaSet, factor: float) -> PersonaSet:
+    """Personas whose positions and sympathies are moved from, or to, those of the average person."""
+    if factor == 1:
+        return personas
+    shares = np.array([persona.share for persona in personas])
+    shares /= shares.sum()
+    choices = [persona.choice for persona in personas if persona.choice is not None]
+
+    def moved(parameter: Parameter, values: list[float]) -> Parameter:
+        mean = float(shares @ np.array(values))
+        return replace(parameter, value=mean + factor * (parameter.value - mean))
+
+    scaled = []
+    for persona, choice in zip(personas, choices, strict=True):
+        positions = {
+            number: moved(item, [other.positions[number].value for other in choices])
+            for number, item in choice.positions.items()
+        }
+        sympathies = {
+            kind: moved(item, [other.sympathies[kind].value for other in choices])
+            for kind, item in choice.sympathies.items()
+        }
+        scaled.append(replace(persona, choice=ChoiceParameters(positions, sympathies, choice.abstention)))
+    return replace(personas, personas=tuple(scaled))
