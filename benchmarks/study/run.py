@@ -1,8 +1,8 @@
 """Does reweighting work? Trains every cell of a configuration, and writes the page of results.
 
-    python benchmarks/study                                        # the small model: the whole grid, hours on two cores
-    python benchmarks/study --config benchmarks/study/smollm2.yaml # SmolLM2-135M: three targets
-    python benchmarks/study --page                                 # only the page, of what is there
+    python benchmarks/study/run.py                                        # the small model: the whole grid, hours on two cores
+    python benchmarks/study/run.py --config benchmarks/study/smollm2.yaml # SmolLM2-135M: three targets
+    python benchmarks/study/run.py --page                                 # only the page, of what is there
 
 Every cell's result is written as soon as it is there; the same command again goes on with what is missing.
 """
@@ -34,7 +34,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "fairpp_hf")
 
 def main() -> None:
     """Run what is missing, then write the page."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python benchmarks/study/run.py", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "small.yaml", help="default: %(default)s")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="default: %(default)s")
     parser.add_argument(
