@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 from base_model import BaseSettings
 from methods import METHODS, Budget, Method
-from worlds import WorldSettings
+from worlds import SIMULATED, WorldSettings
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
@@ -61,14 +61,18 @@ class StudySettings:
     budget: Budget
     measuring: Measuring
     seeds: tuple[int, ...]
-    """Of everything: model, answers, questions to train on and to ask."""
+    """Of everything but the model: answers, questions to train on and to ask, order of training."""
     grid: dict[str, Any]
+    answers: str = SIMULATED
+    """See `draw_world`."""
     sensitivity: dict[str, Any] = field(default_factory=dict)
 
     def digest(self, cell: Cell) -> str:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
         decides = [self.model, self.base, self.lora_rank, self.budget, self.measuring]
         decides += [cell.target, cell.seed, asdict(cell.world), asdict(cell.how)]
+        if self.answers != SIMULATED:
+            decides.append(self.answers)
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:
@@ -126,6 +130,7 @@ def read_settings(path: Path) -> StudySettings:
         measuring=_named(Measuring, tree.get("measuring", {}), path),
         seeds=tuple(tree["seeds"]),
         grid=grid,
+        answers=tree.get("answers", SIMULATED),
         sensitivity=sensitivity,
     )
 

@@ -1,5 +1,6 @@
 """The methods that are compared, and how each trains: from one model, on the same pairs, with the same compute."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from worlds import World
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.pairs import build_pairs
-from fairpp_hf.preferences.schemes import WeightingFacts
+from fairpp_hf.preferences.schemes import WeightingFacts, tier_weights
 from fairpp_hf.training import (
     ReweightedDPOConfig,
     ReweightedDPOTrainer,
@@ -30,7 +31,7 @@ class Method:
     stages: tuple[str, ...] = ("dpo",)
     """`"sft"`, `"dpo"`, or both one after the other, each with half of the compute; none for a model as it is."""
     weighting: str = "uniform"
-    """A weighting scheme of `fairpp_hf`, or `"expected_tier"`, see `expected_tier_weights`."""
+    """A weighting scheme of `fairpp_hf`, or one of `OWN_SCHEMES`."""
     alpha: float = 1.0
     beta: float = 1.0
     application: str = "loss"
@@ -59,6 +60,8 @@ METHODS: dict[str, Method] = {
     "dpo_beta1": Method(dpo_beta=1.0),
     "tier_dpo_beta1": Method(weighting="tier", dpo_beta=1.0),
     "surprisal_dpo": Method(weighting="surprisal"),
+    "twin_tier_dpo": Method(weighting="twin_tier"),
+    "shuffled_tier_dpo": Method(weighting="shuffled_tier"),
     "soft_dpo": Method(soft_labels=True),
     "tier_soft_dpo": Method(weighting="tier", soft_labels=True),
     "group_dpo": Method(group_column="group_type"),
@@ -81,10 +84,12 @@ LABELS = {
     "dpo_beta1": "DPO with beta = 1",
     "tier_dpo_beta1": "reweighted DPO with beta = 1",
     "surprisal_dpo": "DPO, surprisal weights",
+    "twin_tier_dpo": "DPO, tier weights of the other form",
+    "shuffled_tier_dpo": "DPO, tier weights shuffled",
     "soft_dpo": "DPO, soft labels",
     "tier_soft_dpo": "reweighted DPO, soft labels",
     "group_dpo": "group-robust DPO",
-    "expected_tier_dpo": "DPO, expected tier",
+    "expected_tier_dpo": "DPO, weights by expected tier",
     "written_order_dpo": "DPO, pole A always shown as A",
 }
 
@@ -112,20 +117,52 @@ class Trained(NamedTuple):
     """(sum w)^2 / sum w^2 of the training questions' weights, as a share of their number; 1 without weights"""
 
 
-def expected_tier_weights(truth: dict[str, NDArray[np.float64]], target: str, alpha: float) -> NDArray[np.float64]:
-    """((1 + d) / K)^alpha, with d the number of other personas who are expected to answer unlike the target, (n,).
+def expected_tiers(truth: dict[str, NDArray[np.float64]], target: str) -> NDArray[np.float64]:
+    """1 + the number of other personas who are expected to answer unlike the target, (n,).
 
     With p the option probabilities of the target and q those of another persona, these two answer differently with
-    probability 1 - sum_k p_k q_k; d is the sum of that over the others. It takes the place of the tier, which depends on the
-    one answer that was drawn.
+    probability 1 - sum_k p_k q_k.
 
     Args:
         truth: persona id to option probabilities, (n, 3).
         target: persona id.
-        alpha: exponent.
     """
-    disagreement = sum(1 - (truth[target] * other).sum(axis=1) for persona, other in truth.items() if persona != target)
-    return ((1 + np.asarray(disagreement)) / len(truth)) ** alpha
+    others = [other for persona, other in truth.items() if persona != target]
+    return 1 + np.sum([1 - (truth[target] * other).sum(axis=1) for other in others], axis=0)
+
+
+def _expected(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
+    return (expected_tiers(world.truth, target) / facts.tier_count) ** method.alpha
+
+
+def _twin(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
+    # The two forms of a (problem, group, dimension) stand next to each other, but for one pair in the same split.
+    twin = np.arange(len(facts.own)) ^ 1
+    unit = world.questions.select(["problem", "group", "dimension"])
+    if not unit.take(pa.array(twin)).equals(unit):
+        raise ValueError("twin_tier must have both forms of every question, one after the other; got other questions.")
+    return tier_weights(facts, method.alpha, method.beta)[twin]
+
+
+def _shuffled(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
+    weights = tier_weights(facts, method.alpha, method.beta)
+    rows = np.flatnonzero(facts.fit)
+    weights[rows] = weights[np.random.default_rng(seed).permutation(rows)]
+    return weights
+
+
+OWN_SCHEMES: dict[str, Callable[[WeightingFacts, World, str, Method, int], NDArray[np.float64]]] = {
+    "expected_tier": _expected,
+    "twin_tier": _twin,
+    "shuffled_tier": _shuffled,
+}
+"""Schemes that only the study has, to find out what does what.
+
+`expected_tier`: (i / K)^alpha of the expected tier i in the place of that of drawn answers, see `expected_tiers`.
+`twin_tier`: the tier weight of the question's other form, whose answers say as much about how much the target differs
+there, and were drawn apart from those that are trained on. `shuffled_tier`: tier weights handed out at random, which leaves
+nothing of them but that some pairs count more than others.
+"""
 
 
 def training_pairs(
@@ -143,15 +180,14 @@ def training_pairs(
     """
     scheme: Any = method.weighting
     alpha, beta = method.alpha, method.beta
-    if scheme == "expected_tier":
-        weights = expected_tier_weights(world.truth, target, alpha)
+    if scheme in OWN_SCHEMES:
+        own = OWN_SCHEMES[scheme]
 
         def scheme(facts: WeightingFacts) -> NDArray[np.float64]:
-            return weights
+            return own(facts, world, target, method, seed)
 
-        alpha = beta = 1.0
-    elif scheme in ("uniform", "surprisal"):
-        alpha = beta = 1.0
+    if scheme not in ("tier", "tier_from_zero"):
+        alpha = beta = 1.0  # others take no exponents
     table = build_pairs(
         world.questions,
         world.training_answers,

@@ -71,12 +71,19 @@ CLAIMS: tuple[tuple[str, str, str, str], ...] = (
 """Sentence, method, what it is compared with, and by which measure on held-out questions."""
 
 
-def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
-    """Write the page and its pictures of all results that there are.
+def write_page(
+    results: Path,
+    page: Path = HERE / "README.md",
+    small_config: Path = HERE / "small.yaml",
+    confirmation_config: Path = HERE / "smollm2.yaml",
+) -> list[Path]:
+    """Write the page and its pictures of all results there are.
 
     Args:
         results: folder of the results.
         page: where the page goes, its pictures beside it.
+        small_config: configuration of the grid.
+        confirmation_config: configuration of the confirmation.
 
     Returns:
         The files written.
@@ -84,8 +91,8 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
     Raises:
         ValueError: there is no result of the small model's grid.
     """
-    small = _Study(read_settings(HERE / "small.yaml"), results)
-    confirmation = _Study(read_settings(HERE / "smollm2.yaml"), results)
+    small = _Study(read_settings(small_config), results)
+    confirmation = _Study(read_settings(confirmation_config), results)
     if small.grid.empty:
         raise ValueError(
             f"The page must have results; got none of {small.settings.name!r} in {results}. Run the study first."
@@ -94,8 +101,9 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         draw_differences(small.grid, small.others("dpo"), "dpo", page.parent / "differences.png"),
         draw_curves(small.grid, small.settings.grid["curves"], page.parent / "curves.png"),
     ]
-    parts = {part: small.part(part) for part in small.settings.sensitivity}
+    parts = {part: small.part(part) for part in PARTS}
     parts = {part: rows for part, rows in parts.items() if not rows.empty}
+    variants = small.part("variants")
     if parts:
         pictures.append(
             draw_sensitivity(
@@ -110,11 +118,13 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         "topics": lambda: differences(small.grid, small.others("dpo"), "topic"),
         "targets": lambda: by_target(small.grid),
         "sensitivity": lambda: sensitivity(parts),
+        "variants": lambda: differences(
+            variants, [name for name in dict.fromkeys(variants["method"]) if name != "dpo"], "test"
+        ),
         "time": lambda: time_to_quality(small),
         "smollm2_facts": confirmation.facts,
         "smollm2_levels": lambda: levels(confirmation),
         "smollm2_differences": lambda: differences(confirmation.grid, confirmation.others("dpo"), "test"),
-        "commands": lambda: "python benchmarks/study",
     }
     template = Template((HERE / "page.md").read_text("utf-8"))
     filled = {name: text() for name, text in texts.items() if name in template.get_identifiers()}

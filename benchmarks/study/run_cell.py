@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, T
 from worlds import World, draw_world
 
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
-from fairpp_hf.questions import is_held_out, load_questions, split_of
+from fairpp_hf.questions import is_held_out, split_of
 from fairpp_hf.scoring import OptionScorer
 from fairpp_hf.stable_hash import uniforms
 
@@ -30,8 +30,7 @@ HELD_OUT = "topics"
 class Questions:
     """Which questions are for what, by row number; another draw for each seed."""
 
-    def __init__(self, settings: StudySettings, seed: int) -> None:
-        questions = load_questions()
+    def __init__(self, settings: StudySettings, questions: pa.Table, seed: int) -> None:
         held_out = is_held_out(questions, HELD_OUT)
         is_test = split_of(questions)
         self.is_train: NDArray[np.bool_] = ~is_test & ~held_out
@@ -85,8 +84,8 @@ def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any
         Numbers, ready for JSON.
     """
     began = time.monotonic()
-    world = draw_world(cell.world, cell.seed)
-    questions = Questions(settings, cell.seed)
+    world = draw_world(cell.world, cell.seed, settings.answers)
+    questions = Questions(settings, world.questions, cell.seed)
     folder = start_folder(settings, models)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

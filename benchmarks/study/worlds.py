@@ -1,8 +1,9 @@
 """Worlds: whose answers models are trained on and compared with, with the truth behind them.
 
-A world is drawn from the survey respondent's choice model (`fairpp_hf.respondents.survey`), whose option probabilities are
-known exactly. Three knobs say how much there is to learn and how noisy the lessons are; a seed draws everything else anew,
-what is particular to each persona and question included, so that seeds are replications of the whole experiment.
+A simulated world is drawn from the survey respondent's choice model (`fairpp_hf.respondents.survey`), whose option
+probabilities are known exactly. Three knobs say how much there is to learn and how noisy the lessons are; a seed draws
+everything else anew, what is particular to each persona and question included, so that seeds are replications of the whole
+experiment.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import ChoiceParameters, Parameter
 from fairpp_hf.questions import load_questions
@@ -46,30 +48,68 @@ class World:
     """The same with flips: what training sees."""
 
 
+SIMULATED = "simulated"
+"""As `answers`: a world of this module's own."""
+
+
 @lru_cache(maxsize=4)
-def draw_world(settings: WorldSettings, seed: int) -> World:
+def draw_world(settings: WorldSettings, seed: int, answers: str = SIMULATED) -> World:
     """The world of a seed.
 
     Args:
         settings: its knobs.
         seed: of everything random in it.
+        answers: `"simulated"`, or what `load_dataset("fairpp", answers=...)` takes, such as `"published"`. Those answers are
+            then the truth themselves, the same for all seeds, on the questions that all personas answered; of the knobs,
+            only flips are left.
+
+    Raises:
+        ValueError: a knob that such answers do not have.
     """
+    if answers != SIMULATED:
+        return _given_world(settings, seed, answers)
     questions = load_questions()
     personas = _scaled(load_personas(DEFAULT_PERSONA_SET), settings.difference)
     # The id names the stream of random numbers of what is particular to a persona and question.
     personas = replace(personas, id=f"{personas.id}/study/{seed}")
     ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
-    truth, answers, flipped = {}, {}, {}
+    truth, drawn = {}, {}
     for persona, simulated in all_survey_answers(questions, personas).items():
         probabilities = simulated.probabilities**settings.sharpness
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         draw = uniforms(ids, f"study/answer/{seed}/{persona}")
-        answer = (draw[:, None] >= probabilities.cumsum(axis=1)[:, :2]).sum(axis=1).astype(np.int8)
-        is_flipped = uniforms(ids, f"study/flip/{seed}/{persona}") < settings.flips
+        truth[persona] = probabilities
+        drawn[persona] = (draw[:, None] >= probabilities.cumsum(axis=1)[:, :2]).sum(axis=1).astype(np.int8)
+    return World(questions, truth, drawn, _flipped(drawn, ids, settings.flips, seed))
+
+
+def _flipped(
+    answers: dict[str, NDArray[np.int8]], ids: NDArray[np.str_], share: float, seed: int
+) -> dict[str, NDArray[np.int8]]:
+    """Answers of which some are replaced by one of the two other options."""
+    flipped = {}
+    for persona, answer in answers.items():
+        is_flipped = uniforms(ids, f"study/flip/{seed}/{persona}") < share
         step = 1 + (uniforms(ids, f"study/other/{seed}/{persona}") < 0.5)
-        truth[persona], answers[persona] = probabilities, answer
         flipped[persona] = np.where(is_flipped, (answer + step) % len(OPTION_LETTERS), answer).astype(np.int8)
-    return World(questions, truth, answers, flipped)
+    return flipped
+
+
+def _given_world(settings: WorldSettings, seed: int, answers: str) -> World:
+    """A world of answers that are there."""
+    if replace(settings, flips=0.0) != WorldSettings():
+        raise ValueError(
+            f"difference and sharpness must be 1 with answers={answers!r}; got {settings.difference} and "
+            f"{settings.sharpness}. Only simulated answers can be had otherwise. Remove those parts from the configuration."
+        )
+    loaded = load_answers(answers)
+    given = loaded.matrix()
+    whole = np.all([column >= 0 for column in given.values()], axis=0)
+    questions = loaded.questions.filter(pa.array(whole))
+    ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
+    kept = {persona: column[whole] for persona, column in given.items()}
+    truth = {persona: np.eye(len(OPTION_LETTERS))[column] for persona, column in kept.items()}
+    return World(questions, truth, kept, _flipped(kept, ids, settings.flips, seed))
 
 
 def _scaled(personas: PersonaSet, factor: float) -> PersonaSet:
