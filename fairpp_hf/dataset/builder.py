@@ -344,6 +344,8 @@ class FairPP(datasets.ArrowBasedBuilder):
         config = self.config
         respondents = self._answers.respondents
         pairs = f"Pairs for {config.target}, weighting {scheme_name(config.weighting)}, answers by {', '.join(respondents)}."
+        if config.option_order == "mixed":
+            pairs += " The options of the two poles are shown in either order."
         if config.heldout is not None:
             pairs += f" Held out of training: {config.heldout} ({', '.join(map(str, heldout_labels(config.heldout)))})."
         if all(name.endswith(SIMULATED) for name in respondents):

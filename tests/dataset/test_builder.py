@@ -215,6 +215,8 @@ def test_options_come_in_either_order_when_asked_for(cache: str) -> None:
     assert written["question_id"] == mixed["question_id"]
     moved = [before != after for before, after in zip(written["prompt"], mixed["prompt"], strict=True)]
     assert 0.45 < np.mean(moved) < 0.55
+    assert "in either order" in mixed.info.description
+    assert "order" not in written.info.description
     with pytest.raises(ValueError, match="option_order must be one of 'written', 'mixed'"):
         load("pairs", target=TARGET, option_order="mix")
 
