@@ -48,6 +48,10 @@ class Cell:
     """Whether it is measured on the way."""
 
 
+REVISION = 1
+"""Of the code that a result depends on: to be raised with each change after which cells must be run again."""
+
+
 @dataclass(frozen=True)
 class StudySettings:
     """A configuration file."""
@@ -69,7 +73,7 @@ class StudySettings:
 
     def digest(self, cell: Cell) -> str:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
-        decides = [self.model, self.base, self.lora_rank, self.budget, self.measuring]
+        decides = [REVISION, self.model, self.base, self.lora_rank, self.budget, self.measuring]
         decides += [cell.target, cell.seed, asdict(cell.world), asdict(cell.how)]
         if self.answers != SIMULATED:
             decides.append(self.answers)

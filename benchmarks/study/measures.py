@@ -47,6 +47,8 @@ class Measured(NamedTuple):
     """(n, 3), over A, B, C as they are written, mean of both orders."""
     logprobs: NDArray[np.float64]
     """(n, 3), log-probabilities of the whole option lines, mean of both orders."""
+    mass: NDArray[np.float64]
+    """(n,), probability of writing one of the three lines, mean of both orders."""
     shown: NDArray[np.float64]
     """(2n, 3), over what is shown as A, B, C."""
 
@@ -54,14 +56,21 @@ class Measured(NamedTuple):
 def score(scorer: OptionScorer, questions: pa.Table, portrait: str | None = None) -> Measured:
     """Score questions in both orders."""
     scores = scorer.score(*Shown.of(questions, portrait))
-    return Measured(average_orders(scores.probabilities), average_orders(scores.logprobs), scores.probabilities)
+    mass = np.exp(scores.logprobs).sum(axis=1)
+    return Measured(
+        average_orders(scores.probabilities),
+        average_orders(scores.logprobs),
+        (mass[0::2] + mass[1::2]) / 2,
+        scores.probabilities,
+    )
 
 
 def measures(measured: Measured, world: World, rows: NDArray[np.int64], target: str) -> dict[str, float]:
     """All numbers of a model on some questions.
 
-    Distances and margins are to the personas' true option probabilities; agreement and the Brier score are on the
-    answers drawn from them. The worst group is the kind of group, of six, with the largest distance question by question.
+    Distances and margins are to the personas' true option probabilities. Agreement is the probability that the target gives
+    the option that is the model's most probable one. The Brier score is on drawn answers. The worst group is the kind of
+    group, of six, with the largest distance question by question.
 
     Args:
         measured: scores of the questions.
@@ -87,13 +96,13 @@ def measures(measured: Measured, world: World, rows: NDArray[np.int64], target: 
         "question_distance": against_truth["question_js_distance/target"],
         "marginal_margin": against_truth["js_distance/margin"],
         "question_margin": against_truth["question_js_distance/margin"],
-        "agreement": float((first == own).mean()),
-        "agreement_where_apart": float((first == own)[distinguishing].mean()),
+        "agreement": float(truth[target][place, first].mean()),
+        "agreement_where_apart": float(truth[target][place, first][distinguishing].mean()),
         "question_distance_where_apart": by_question[distinguishing].mean(),
         "brier": against_answers["brier/target"],
         "worst_group_distance": max(by_question[kinds == kind].mean() for kind in np.unique(kinds)),
         "chosen_logprob": float(measured.logprobs[place, own].mean()),
-        "on_an_option": float(np.exp(measured.logprobs).sum(axis=1).mean()),
+        "on_an_option": float(measured.mass.mean()),
         "position_gap": float(abs(measured.shown[:, 0].mean() - measured.shown[:, 1].mean())),
     }
 
@@ -104,7 +113,7 @@ def ceiling(world: World, rows: NDArray[np.int64], target: str) -> dict[str, flo
     shown = np.repeat(truth, 2, axis=0)
     shown[1::2] = shown[1::2][:, [1, 0, 2]]
     with np.errstate(divide="ignore"):
-        known = Measured(truth, np.log(truth), shown)
+        known = Measured(truth, np.log(truth), np.ones(len(truth)), shown)
     return measures(known, world, rows, target)
 
 

@@ -1,5 +1,6 @@
 """The methods that are compared, and how each trains: from one model, on the same pairs, with the same compute."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from worlds import World
 
 from fairpp_hf.naming import check_name
@@ -39,33 +40,40 @@ class Method:
     soft_labels: bool = False
     group_column: str | None = None
     option_order: str = "mixed"
-    dpo_beta: float = 0.1
+    dpo_beta: float = 1.0
     learning_rate_factor: float = 1.0
     """on the budget's learning rates"""
     with_portrait: bool = False
     """Whether the target's portrait is the system prompt when the model is asked."""
 
 
+PAPERS_BETA = 0.1
+"""Of DPO: the paper's, and TRL's default. Other methods have 1, see the page."""
+
 METHODS: dict[str, Method] = {
     "plain": Method(stages=()),
     "role_play": Method(stages=(), with_portrait=True),
     "sft": Method(stages=("sft",)),
+    "tier_sft": Method(stages=("sft",), weighting="tier"),
+    "paper_dpo": Method(dpo_beta=PAPERS_BETA),
+    "paper_tier_dpo": Method(weighting="tier", dpo_beta=PAPERS_BETA),
+    "paper_shuffled_tier_dpo": Method(weighting="shuffled_tier", dpo_beta=PAPERS_BETA),
+    "paper_sft_dpo": Method(stages=("sft", "dpo"), dpo_beta=PAPERS_BETA),
+    "paper_weighted_sft_dpo": Method(stages=("sft", "dpo"), weighting="tier", dpo_beta=PAPERS_BETA),
+    "paper_weighted_sft_dpo_sampling": Method(
+        stages=("sft", "dpo"), weighting="tier", application="sampling", dpo_beta=PAPERS_BETA
+    ),
     "dpo": Method(),
-    "sft_dpo": Method(stages=("sft", "dpo")),
-    "weighted_sft_dpo": Method(stages=("sft", "dpo"), weighting="tier"),
-    "weighted_sft_dpo_sampling": Method(stages=("sft", "dpo"), weighting="tier", application="sampling"),
     "tier_dpo": Method(weighting="tier"),
     "tier_dpo_sampling": Method(weighting="tier", application="sampling"),
-    "tier_beta0_dpo": Method(weighting="tier", beta=0.0),
-    "dpo_beta1": Method(dpo_beta=1.0),
-    "tier_dpo_beta1": Method(weighting="tier", dpo_beta=1.0),
     "surprisal_dpo": Method(weighting="surprisal"),
+    "soft_dpo": Method(soft_labels=True),
+    "group_dpo": Method(group_column="group_type"),
+    "tier_soft_dpo": Method(weighting="tier", soft_labels=True),
+    "tier_beta0_dpo": Method(weighting="tier", beta=0.0),
+    "expected_tier_dpo": Method(weighting="expected_tier"),
     "twin_tier_dpo": Method(weighting="twin_tier"),
     "shuffled_tier_dpo": Method(weighting="shuffled_tier"),
-    "soft_dpo": Method(soft_labels=True),
-    "tier_soft_dpo": Method(weighting="tier", soft_labels=True),
-    "group_dpo": Method(group_column="group_type"),
-    "expected_tier_dpo": Method(weighting="expected_tier", beta=0.0),
     "written_order_dpo": Method(option_order="written"),
 }
 """By the names that the configuration uses."""
@@ -74,24 +82,30 @@ LABELS = {
     "plain": "plain model",
     "role_play": "role-play prompt",
     "sft": "SFT",
+    "tier_sft": "weighted SFT",
+    "paper_dpo": "DPO, beta 0.1",
+    "paper_tier_dpo": "reweighted DPO, beta 0.1",
+    "paper_shuffled_tier_dpo": "DPO, weights shuffled, beta 0.1",
+    "paper_sft_dpo": "SFT, then DPO, beta 0.1",
+    "paper_weighted_sft_dpo": "weighted SFT, then reweighted DPO, beta 0.1",
+    "paper_weighted_sft_dpo_sampling": "the same, DPO by sampling",
     "dpo": "DPO",
-    "sft_dpo": "SFT, then DPO",
-    "weighted_sft_dpo": "weighted SFT, then reweighted DPO",
-    "weighted_sft_dpo_sampling": "the same, DPO by sampling",
     "tier_dpo": "reweighted DPO",
     "tier_dpo_sampling": "reweighted DPO by sampling",
-    "tier_beta0_dpo": "reweighted DPO, sizes of tiers left out",
-    "dpo_beta1": "DPO with beta = 1",
-    "tier_dpo_beta1": "reweighted DPO with beta = 1",
     "surprisal_dpo": "DPO, surprisal weights",
-    "twin_tier_dpo": "DPO, tier weights of the other form",
-    "shuffled_tier_dpo": "DPO, tier weights shuffled",
-    "soft_dpo": "DPO, soft labels",
-    "tier_soft_dpo": "reweighted DPO, soft labels",
+    "soft_dpo": "DPO, soft labels (true probabilities)",
     "group_dpo": "group-robust DPO",
-    "expected_tier_dpo": "DPO, weights by expected tier",
+    "tier_soft_dpo": "reweighted DPO, soft labels (true probabilities)",
+    "tier_beta0_dpo": "reweighted DPO, sizes of tiers left out",
+    "expected_tier_dpo": "DPO, weights by expected tier (true probabilities)",
+    "twin_tier_dpo": "DPO, weights of the question's other form",
+    "shuffled_tier_dpo": "DPO, weights shuffled",
     "written_order_dpo": "DPO, pole A always shown as A",
 }
+
+
+GROUP_STEP_SIZE = 0.5
+"""The groups' weights move once a step: with the package's default of 0.01, some tens of steps would hardly move them."""
 
 
 class Budget(NamedTuple):
@@ -230,9 +244,14 @@ def train(
         output_dir: for what a Trainer writes; nothing is saved there.
         callbacks: of the last stage.
         peft_config: of an adapter to train; None for the whole model.
+
+    Raises:
+        ValueError: an adapter in more than one stage.
     """
+    if peft_config is not None and len(method.stages) > 1:
+        raise ValueError(f"A method must have one stage with an adapter; got {method.stages}. Leave out lora_rank.")
     weight = np.asarray(pairs["weight"])
-    tokens, share = 0, 1 / len(method.stages)
+    tokens, share, reference = 0, 1 / len(method.stages), None
     for stage in method.stages:
         check_name("stage", stage, ("sft", "dpo"))
         settings: dict[str, Any] = {
@@ -276,13 +295,17 @@ def train(
                 weight_application=method.application,
                 soft_labels=method.soft_labels,
                 group_column=method.group_column,
+                group_step_size=GROUP_STEP_SIZE,
                 **settings,
             )
-            trainer = ReweightedDPOTrainer(args=args, train_dataset=dataset, **common)
+            trainer = ReweightedDPOTrainer(args=args, train_dataset=dataset, ref_model=reference, **common)
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         counted = "num_computed_tokens" if stage == "dpo" else "num_tokens"
         tokens += int(next(entry[counted] for entry in reversed(trainer.state.log_history) if counted in entry))
         model = trainer.model
+        # By itself, a trainer loads its reference from the folder that the model once came from.
+        reference = copy.deepcopy(model)
     return Trained(model.eval(), tokens, float(weight.sum() ** 2 / (weight**2).sum() / len(weight)))
 
 

@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -28,6 +29,7 @@ from run_cell import run_cell, start_folder  # noqa: E402
 from tqdm.auto import tqdm  # noqa: E402
 
 from fairpp_hf.cache import cache_folder  # noqa: E402
+from fairpp_hf.naming import check_name  # noqa: E402
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "fairpp_hf")
 
@@ -78,17 +80,23 @@ def run(
         SystemExit: some cells failed, each with its error in the log.
     """
     kept.parent.mkdir(parents=True, exist_ok=True)
-    done = {line["digest"] for line in read_lines(kept)}
+    for part in parts or ():
+        check_name("parts", part, ("grid", *settings.sensitivity))
+    for seed in seeds or ():
+        check_name("seeds", str(seed), map(str, settings.seeds))
+    done = {line["digest"]: line["result"] for line in read_lines(kept)}
     wanted: dict[str, Cell] = {}
     for cell in settings.cells():
-        # The first of those that are alike: that of the grid, which may be measured on its way.
-        wanted.setdefault(settings.digest(cell), cell)
+        if (not parts or cell.part in parts) and (not seeds or cell.seed in seeds):
+            digest = settings.digest(cell)
+            # Of those that are alike, the one that is also measured on its way.
+            wanted[digest] = max(wanted.get(digest, cell), cell, key=lambda each: each.curve)
     todo = {
         digest: cell
         for digest, cell in wanted.items()
-        if digest not in done and (not parts or cell.part in parts) and (not seeds or cell.seed in seeds)
+        if digest not in done or (cell.curve and "curve" not in done[digest])
     }
-    print(f"{settings.name}: {len(wanted)} cells, {len(wanted) - len(todo)} there or not asked for, {len(todo)} to run")
+    print(f"{settings.name}: {len(wanted)} cells, {len(wanted) - len(todo)} of them there, {len(todo)} to run")
     facts = environment(*PACKAGES)
     if todo:
         start_folder(settings, models)  # one process makes it, the others find it
@@ -122,6 +130,7 @@ def _set_up() -> None:
     import transformers
 
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     logging.getLogger("fairpp_hf").setLevel(logging.ERROR)
