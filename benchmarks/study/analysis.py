@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from cells import StudySettings
+from numpy.typing import NDArray
 from scipy import stats
 
 LEVEL = 0.95
@@ -97,11 +98,14 @@ def table_of(settings: StudySettings, lines: Sequence[dict[str, Any]]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def whole_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of seeds that have every (target, method, value) that any seed has, so that means compare like with like."""
-    keys = rows["target"] + "/" + rows["method"] + "/" + rows["value"]
-    counts = keys.groupby(rows["seed"]).nunique()
-    return rows[rows["seed"].isin(counts[counts == keys.nunique()].index)]
+def whole_seeds(rows: pd.DataFrame, cells: int) -> pd.DataFrame:
+    """The rows of seeds of which nothing is missing, so that means compare like with like.
+
+    Args:
+        rows: of one part.
+        cells: of a seed.
+    """
+    return rows[rows.groupby("seed")["seed"].transform("size") == cells]
 
 
 def level_of(rows: pd.DataFrame, method: str, column: str) -> Estimate:
@@ -122,29 +126,37 @@ def difference(rows: pd.DataFrame, method: str, other: str, column: str) -> Esti
     return estimate((wide[method] - wide[other]).groupby("seed").mean().to_list())
 
 
-def tokens_to(rows: pd.DataFrame, method: str, column: str, wanted: dict[tuple[int, str], float]) -> pd.DataFrame:
-    """Tokens that a method computed until its curve first reached a distance, and whether it did.
+def tokens_to_end_of(rows: pd.DataFrame, method: str, other: str, measure: str) -> list[float | None]:
+    """Tokens that a method computed until it was where another one ends, by the mean over targets of a measure.
 
     Args:
-        rows: of the grid.
-        method: one with curves.
-        column: a measure in which less is better.
-        wanted: the distance for each (seed, target).
+        rows: of the grid, of methods with curves.
+        method: its name.
+        other: the other's.
+        measure: without its side.
 
     Returns:
-        A row a cell: `seed`, `target`, `tokens` (of the whole training where the distance was not reached) and `reached`.
+        One number a seed; None where it was never there.
     """
-    found = []
-    for row in rows[rows["method"] == method].to_dict("records"):
-        goal = wanted[row["seed"], row["target"]]
-        reached = [point["share"] for point in row["curve"] if point[column] <= goal]
-        share = reached[0] if reached else 1.0
-        found.append(
-            {
-                "seed": row["seed"],
-                "target": row["target"],
-                "tokens": share * row["computed_tokens"],
-                "reached": bool(reached),
-            }
-        )
-    return pd.DataFrame(found)
+    sign = 1 if measure in LESS_IS_BETTER else -1
+    found: list[float | None] = []
+    for seed in sorted(rows["seed"].unique()):
+        shares, values, tokens = mean_curve(rows[rows["seed"] == seed], method, measure)
+        goal = mean_curve(rows[rows["seed"] == seed], other, measure)[1][-1]
+        there = np.flatnonzero(sign * values <= sign * goal + 1e-12)
+        found.append(float(shares[there[0]] * tokens) if len(there) else None)
+    return found
+
+
+def mean_curve(rows: pd.DataFrame, method: str, measure: str) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """A method's curve, the mean over targets: shares of the training (k,), values (k,), and tokens of the whole.
+
+    Args:
+        rows: of one seed.
+        method: its name.
+        measure: without its side.
+    """
+    own = rows[rows["method"] == method]
+    shares = np.array([[point["share"] for point in curve] for curve in own["curve"]])
+    values = np.array([[point[measure] for point in curve] for curve in own["curve"]])
+    return shares.mean(axis=0), values.mean(axis=0), float(own["computed_tokens"].mean())

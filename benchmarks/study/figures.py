@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analysis import MEASURES, difference, estimate, level_of
+from analysis import MEASURES, difference, estimate, level_of, mean_curve
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from methods import LABELS
@@ -92,15 +92,10 @@ def draw_curves(rows: pd.DataFrame, methods: Sequence[str], path: Path) -> Path:
         panels = figure.subplots(1, 3)
         for axes, measure in zip(panels, SHOWN[:3], strict=True):
             for number, method in enumerate(methods):
-                own = rows[rows["method"] == method]
-                tokens, values = [], []
-                for _, of_seed in own.groupby("seed"):
-                    curves = [[point[measure] for point in curve] for curve in of_seed["curve"]]
-                    shares = np.array([[point["share"] for point in curve] for curve in of_seed["curve"]])
-                    tokens.append((shares * of_seed["computed_tokens"].to_numpy()[:, None]).mean(axis=0))
-                    values.append(np.mean(curves, axis=0))
+                seeds = [mean_curve(of_seed, method, measure) for _, of_seed in rows.groupby("seed")]
+                values = [curve for _, curve, _ in seeds]
+                at = np.mean([shares * tokens for shares, _, tokens in seeds], axis=0) / 1000
                 found = [estimate(points) for points in np.transpose(values)]
-                at = np.mean(tokens, axis=0) / 1000
                 colour, marker = STYLES[1 + number]
                 axes.plot(
                     at, [each.mean for each in found], color=colour, marker=marker, markersize=3, label=LABELS[method]

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from worlds import World
 
 from fairpp_hf.naming import check_name
+from fairpp_hf.preferences import preference_weights
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import WeightingFacts, tier_weights
 from fairpp_hf.training import (
@@ -192,24 +193,12 @@ def training_pairs(
         rows: numbers of the questions to train on.
         seed: of the order of options.
     """
-    scheme: Any = method.weighting
-    alpha, beta = method.alpha, method.beta
-    if scheme in OWN_SCHEMES:
-        own = OWN_SCHEMES[scheme]
-
-        def scheme(facts: WeightingFacts) -> NDArray[np.float64]:
-            return own(facts, world, target, method, seed)
-
-    if scheme not in ("tier", "tier_from_zero"):
-        alpha = beta = 1.0  # others take no exponents
     table = build_pairs(
         world.questions,
         world.training_answers,
         target,
         is_train=is_train,
-        scheme=scheme,
-        alpha=alpha,
-        beta=beta,
+        **_scheme(method, world, target, seed),
         option_order=method.option_order,  # type: ignore[arg-type]
         probabilities=world.truth[target] if method.soft_labels else None,
         seed=seed,
@@ -218,6 +207,24 @@ def training_pairs(
         table["question_id"], value_set=world.questions["question_id"].take(pa.array(rows)).combine_chunks()
     )
     return Dataset(table.filter(wanted).combine_chunks())
+
+
+def scheme_weights(
+    world: World, method: Method, target: str, is_train: NDArray[np.bool_], seed: int
+) -> NDArray[np.float64]:
+    """The weight that a method gives each question, (n,); arguments as those of `training_pairs`."""
+    scheme = _scheme(method, world, target, seed)
+    return preference_weights(world.training_answers, target, fit_rows=is_train, **scheme).weight
+
+
+def _scheme(method: Method, world: World, target: str, seed: int) -> dict[str, Any]:
+    """The arguments of a weighting scheme."""
+    if method.weighting in ("tier", "tier_from_zero"):
+        return {"scheme": method.weighting, "alpha": method.alpha, "beta": method.beta}
+    if method.weighting not in OWN_SCHEMES:
+        return {"scheme": method.weighting}
+    own = OWN_SCHEMES[method.weighting]
+    return {"scheme": lambda facts: own(facts, world, target, method, seed)}
 
 
 def train(

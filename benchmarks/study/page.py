@@ -4,22 +4,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
 
+import numpy as np
 import pandas as pd
 from analysis import (
     LESS_IS_BETTER,
     MEASURES,
     Estimate,
     difference,
-    estimate,
     level_of,
     table_of,
-    tokens_to,
+    tokens_to_end_of,
     whole_seeds,
 )
 from cells import StudySettings, read_settings
 from figures import draw_curves, draw_differences, draw_sensitivity
-from methods import LABELS
+from methods import LABELS, METHODS
 from results import read_lines
+from run_cell import Questions
+from theory import Aim, aim, best_from_labels
+from worlds import WorldSettings, draw_world
 
 from fairpp_hf.evaluation.styles import readable
 
@@ -35,40 +38,105 @@ PARTS = {
     "sharpness": "how sharply answers show preferences",
 }
 
-CLAIMS: tuple[tuple[str, str, str, str], ...] = (
+CLAIMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
-        "Reweighted DPO comes nearer to the target than DPO, by marginals (the paper's measure)",
+        "**Reweighted DPO beats DPO**, both at the paper's beta of 0.1",
+        "paper_tier_dpo",
+        "paper_dpo",
+        ("question_distance", "marginal_distance", "question_margin", "agreement"),
+    ),
+    (
+        "**Reweighted DPO beats DPO**, both at beta = 1",
         "tier_dpo",
         "dpo",
-        "marginal_distance",
+        ("question_distance", "marginal_distance", "question_margin", "agreement", "agreement_where_apart"),
     ),
-    ("... question by question", "tier_dpo", "dpo", "question_distance"),
-    ("... where the target is most unlike the others", "tier_dpo", "dpo", "question_distance_where_apart"),
-    ("... and agrees with it more often", "tier_dpo", "dpo", "agreement"),
     (
-        "... and keeps further away from the nearest other persona (margin, question by question)",
+        "The paper's two weighted stages beat the same stages without weights",
+        "paper_weighted_sft_dpo",
+        "paper_sft_dpo",
+        ("question_distance", "marginal_distance", "question_margin", "agreement"),
+    ),
+    (
+        "The paper's two weighted stages beat its role-play prompt",
+        "paper_weighted_sft_dpo",
+        "role_play",
+        ("question_distance", "marginal_distance", "agreement"),
+    ),
+    (
+        "The paper's two weighted stages beat plain SFT",
+        "paper_weighted_sft_dpo",
+        "sft",
+        ("question_distance", "marginal_distance", "question_margin", "agreement"),
+    ),
+    ("Weighted SFT beats SFT", "tier_sft", "sft", ("question_distance", "marginal_distance", "agreement")),
+    ("DPO at beta = 0.1 beats the model that it starts from", "paper_dpo", "plain", ("question_distance", "agreement")),
+    ("DPO at beta = 1 beats DPO at 0.1", "dpo", "paper_dpo", ("question_distance", "marginal_distance", "agreement")),
+    ("DPO at beta = 1 beats SFT", "dpo", "sft", ("question_distance", "marginal_distance", "agreement")),
+    (
+        "Drawing pairs by weight beats multiplying their losses",
+        "tier_dpo_sampling",
         "tier_dpo",
-        "dpo",
-        "question_margin",
+        ("question_distance", "agreement"),
     ),
-    (
-        "The paper's two weighted stages beat the same two stages without weights",
-        "weighted_sft_dpo",
-        "sft_dpo",
-        "question_distance",
-    ),
-    ("... by marginals", "weighted_sft_dpo", "sft_dpo", "marginal_distance"),
-    ("Two stages without weights beat DPO alone", "sft_dpo", "dpo", "question_distance"),
-    ("Drawing pairs by weight beats multiplying losses", "tier_dpo_sampling", "tier_dpo", "question_distance"),
-    ("Surprisal weights beat none", "surprisal_dpo", "dpo", "question_distance"),
-    ("Tiers without their sizes (beta = 0) beat none", "tier_beta0_dpo", "dpo", "question_distance"),
-    ("Soft labels beat drawn answers", "soft_dpo", "dpo", "question_distance"),
-    ("Weights help once labels are soft", "tier_soft_dpo", "soft_dpo", "question_distance"),
-    ("Weights from expected disagreement beat none", "expected_tier_dpo", "dpo", "question_distance"),
-    ("Group-robust training helps the worst group", "group_dpo", "dpo", "worst_group_distance"),
-    ("Options in both orders beat pole A always shown as A", "dpo", "written_order_dpo", "position_gap"),
+    ("Surprisal weights beat none", "surprisal_dpo", "dpo", ("question_distance", "marginal_distance", "agreement")),
+    ("Soft labels beat drawn answers", "soft_dpo", "dpo", ("question_distance", "marginal_distance", "agreement")),
+    ("Group-robust training helps the worst group", "group_dpo", "dpo", ("worst_group_distance",)),
 )
-"""Sentence, method, what it is compared with, and by which measure on held-out questions."""
+"""Of the grid: sentence, method, what it is compared with, and the measures on held-out questions."""
+
+REASONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("Weights beat the same weights shuffled", "tier_dpo", "shuffled_tier_dpo", ("question_distance", "agreement")),
+    (
+        "... at beta = 0.1",
+        "paper_tier_dpo",
+        "paper_shuffled_tier_dpo",
+        ("question_distance", "marginal_distance", "agreement"),
+    ),
+    (
+        "Shuffled weights beat none at beta = 0.1",
+        "paper_shuffled_tier_dpo",
+        "paper_dpo",
+        ("question_distance", "agreement"),
+    ),
+    (
+        "Weights of the other form beat a question's own",
+        "twin_tier_dpo",
+        "tier_dpo",
+        ("question_distance", "agreement"),
+    ),
+    ("Weights of the other form beat none", "twin_tier_dpo", "dpo", ("question_distance", "agreement")),
+    ("Weights by expected tier beat none", "expected_tier_dpo", "dpo", ("question_distance", "agreement")),
+    ("Tiers without their sizes beat none", "tier_beta0_dpo", "dpo", ("question_distance", "agreement")),
+    (
+        "Weights beat none once labels are soft",
+        "tier_soft_dpo",
+        "soft_dpo",
+        ("question_distance", "agreement", "agreement_where_apart"),
+    ),
+    (
+        "Options in either order beat pole A as A",
+        "dpo",
+        "written_order_dpo",
+        ("position_gap", "question_distance", "agreement"),
+    ),
+)
+"""The same of the variants, three targets."""
+
+
+AIMS = (
+    "sft",
+    "tier_sft",
+    "dpo",
+    "tier_dpo",
+    "soft_dpo",
+    "surprisal_dpo",
+    "paper_dpo",
+    "paper_tier_dpo",
+    "paper_sft_dpo",
+    "paper_weighted_sft_dpo",
+)
+"""Methods whose aims are shown."""
 
 
 def write_page(
@@ -112,7 +180,9 @@ def write_page(
         )
     texts: dict[str, Callable[[], str]] = {
         "small_facts": small.facts,
-        "claims": lambda: claims(small.grid),
+        "claims": lambda: claims(small.grid, CLAIMS),
+        "reasons": lambda: claims(variants, REASONS),
+        "aims": lambda: aims(small),
         "levels": lambda: levels(small),
         "differences": lambda: differences(small.grid, small.others("dpo"), "test"),
         "topics": lambda: differences(small.grid, small.others("dpo"), "topic"),
@@ -146,7 +216,8 @@ class _Study:
         """The results of a part, of the seeds that are whole."""
         if self.rows.empty:
             return self.rows
-        return whole_seeds(self.rows[self.rows["part"] == name])
+        cells = sum(cell.part == name for cell in self.settings.cells()) // len(self.settings.seeds)
+        return whole_seeds(self.rows[self.rows["part"] == name], cells)
 
     def others(self, baseline: str) -> list[str]:
         """The methods of the grid that have results, but for one."""
@@ -207,7 +278,7 @@ def levels(study: _Study) -> str:
     return _markdown(head, body)
 
 
-def differences(rows: pd.DataFrame, methods: Sequence[str], side: str) -> str:
+def differences(rows: pd.DataFrame, methods: Sequence[str], side: str, baseline: str = "dpo") -> str:
     """A table of methods less DPO; bold where the interval leaves out 0 and it is better, italic where it is worse."""
     if rows.empty:
         return "_Not run yet._"
@@ -219,22 +290,49 @@ def differences(rows: pd.DataFrame, methods: Sequence[str], side: str) -> str:
         "question_distance_where_apart",
     )
     body = [
-        [LABELS[method], *(_marked(difference(rows, method, "dpo", f"{side}/{name}"), name) for name in columns)]
+        [LABELS[method], *(_marked(difference(rows, method, baseline, f"{side}/{name}"), name) for name in columns)]
         for method in methods
     ]
     return _markdown(["less DPO", *(MEASURES[name] for name in columns)], body)
 
 
-def claims(rows: pd.DataFrame) -> str:
+def claims(rows: pd.DataFrame, wanted: Sequence[tuple[str, str, str, tuple[str, ...]]]) -> str:
     """A table of sentences and what became of them."""
+    if rows.empty:
+        return "_Not run yet._"
     body = []
-    there = set(rows["method"])
-    for sentence, method, other, measure in CLAIMS:
-        if not {method, other} <= there:
-            continue
-        found = difference(rows, method, other, f"test/{measure}")
-        body.append([sentence, MEASURES[measure], str(found), verdict(found, measure)])
-    return _markdown(["claim", "by", f"difference, {'95% interval'}", "holds?"], body)
+    for sentence, method, other, measures in wanted:
+        for number, measure in enumerate(measures):
+            found = difference(rows, method, other, f"test/{measure}")
+            body.append(["" if number else sentence, MEASURES[measure], str(found), verdict(found, measure)])
+    return _markdown(["claim", "by", "difference, 95% interval", "holds?"], body)
+
+
+def aims(study: _Study) -> str:
+    """A table of what objectives aim at, see `theory`, beside what trained models reached."""
+    rows = study.grid
+    if rows.empty:
+        return "_Not run yet._"
+    aimed: dict[str, list[Aim]] = {}
+    for seed in sorted(rows["seed"].unique()):
+        world = draw_world(WorldSettings(), seed, study.settings.answers)
+        questions = Questions(study.settings, world.questions, seed)
+        for target in rows["target"].unique():
+            for method in AIMS:
+                found = aim(METHODS[method], world, target, questions.is_train, questions.test, seed)
+                aimed.setdefault(method, []).append(found)
+            best = best_from_labels(world, target, questions.is_train, questions.test)
+            aimed.setdefault("best", []).append(best)
+    body = []
+    for method, found in aimed.items():
+        means = np.mean(found, axis=0)
+        cells = [LABELS.get(method, "_the target's mean probabilities by label_")]
+        for place, measure in enumerate(Aim._fields):
+            reached = f"{level_of(rows, method, f'test/{measure}').mean:.3f}" if method in METHODS else ""
+            cells += [f"{means[place]:.3f}", reached]
+        body.append(cells)
+    head = ["", *(f"{MEASURES[measure]}: {what}" for measure in Aim._fields for what in ("aim", "reached"))]
+    return _markdown(head, body)
 
 
 def verdict(found: Estimate, measure: str) -> str:
@@ -273,27 +371,24 @@ def sensitivity(parts: dict[str, pd.DataFrame]) -> str:
 
 
 def time_to_quality(study: _Study) -> str:
-    """A table of tokens until the distance that DPO ends with, within a twentieth."""
-    rows, column = study.grid, "question_distance"
-    own = rows[rows["method"] == "dpo"]
-    wanted = {
-        (row["seed"], row["target"]): 1.05 * min(point[column] for point in row["curve"])
-        for row in own.to_dict("records")
-    }
-    base = tokens_to(rows, "dpo", column, wanted).set_index(["seed", "target"])
+    """A table of tokens until the mean over targets is as near, or agrees as often, as DPO's at the end."""
+    rows = study.grid
     body = []
-    for method in study.settings.grid["curves"]:
-        found = tokens_to(rows, method, column, wanted).set_index(["seed", "target"])
-        ratio = (found["tokens"] / base["tokens"]).groupby("seed").median()
-        body.append(
-            [
-                LABELS[method],
-                f"{found['tokens'].median():,.0f}",
-                str(estimate(ratio.to_list())) if method != "dpo" else "1",
-                f"{found['reached'].sum()} of {len(found)}",
-            ]
-        )
-    return _markdown(["", "tokens, median", "times DPO's, median of targets", "reached it"], body)
+    for measure in ("question_distance", "agreement"):
+        for method in study.settings.grid["curves"]:
+            times = tokens_to_end_of(rows, method, "dpo", measure)
+            reached = [time for time in times if time is not None]
+            body.append(
+                [
+                    LABELS[method],
+                    MEASURES[measure],
+                    ", ".join("not" if time is None else f"{time / 1000:,.0f}" for time in times),
+                    f"{np.mean(reached) / 1000:,.0f}" if len(reached) == len(times) else "",
+                ]
+            )
+    whole = rows[rows["method"] == "dpo"]["computed_tokens"].mean()
+    head = ["", "as DPO at its end, by", f"thousand tokens, a seed each (of {whole / 1000:,.0f})", "mean"]
+    return _markdown(head, body)
 
 
 def _short(found: Estimate) -> str:

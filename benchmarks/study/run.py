@@ -11,10 +11,11 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,21 @@ def _set_up() -> None:
     import datasets
     import transformers
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     logging.getLogger("fairpp_hf").setLevel(logging.ERROR)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, which a pool does not see to where that one was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ def tier_weights(facts: WeightingFacts, alpha: float = 1.0, beta: float = 1.0) -
     where N_i is the number of rows to fit in tier i (Zhou et al. 2025, arXiv:2505.11861, section on sample reweighting).
     An empty tier has no row and no share of the mass; one that occurs only outside the rows to fit counts as one row.
 
+    A tier depends on the one answer that the target gave. Where answers are draws, a draw that others seldom give weighs
+    more, and a model that is trained on them leans away from the others further than the target does; soft labels undo that
+    (`benchmarks/study` has the equations, and what came of it).
+
     Args:
         facts: of n questions.
         alpha: at least 0.
