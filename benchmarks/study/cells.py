@@ -67,6 +67,8 @@ class StudySettings:
     seeds: tuple[int, ...]
     """Of everything but the model: answers, questions to train on and to ask, order of training."""
     grid: dict[str, Any]
+    lora_layers: int | None = None
+    """How many of the topmost layers have an adapter, which makes the backward pass shorter; None for all."""
     answers: str = SIMULATED
     """See `draw_world`."""
     sensitivity: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +77,8 @@ class StudySettings:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
         decides = [REVISION, self.model, self.base, self.lora_rank, self.budget, self.measuring]
         decides += [cell.target, cell.seed, asdict(cell.world), asdict(cell.how)]
+        if self.lora_layers is not None:
+            decides.append(f"layers {self.lora_layers}")
         if self.answers != SIMULATED:
             decides.append(self.answers)
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -130,6 +134,7 @@ def read_settings(path: Path) -> StudySettings:
         model=tree["model"],
         base=_named(BaseSettings, tree.get("base", {}), path),
         lora_rank=tree.get("lora_rank"),
+        lora_layers=tree.get("lora_layers"),
         budget=_named(Budget, tree.get("budget", {}), path),
         measuring=_named(Measuring, tree.get("measuring", {}), path),
         seeds=tuple(tree["seeds"]),

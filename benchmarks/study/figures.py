@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import MEASURES, difference, estimate, level_of, mean_curve
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from methods import LABELS
+from methods import LABELS, METHODS
 
 from fairpp_hf.evaluation.styles import STYLES, drawing_settings
 
@@ -24,7 +24,7 @@ def draw_differences(rows: pd.DataFrame, methods: Sequence[str], baseline: str, 
         for axes, measure in zip(panels, SHOWN, strict=True):
             for place, method in enumerate(reversed(methods)):
                 found = difference(rows, method, baseline, f"test/{measure}")
-                colour, marker = STYLES[6] if method.startswith(("tier", "weighted")) else STYLES[0]
+                colour, marker = STYLES[6] if METHODS[method].weighting == "tier" else STYLES[0]
                 axes.errorbar(
                     found.mean,
                     place,
@@ -111,7 +111,8 @@ def draw_curves(rows: pd.DataFrame, methods: Sequence[str], path: Path) -> Path:
             axes.set_title(MEASURES[measure], fontsize=9)
             axes.set_xlabel("thousand tokens computed")
             _plain(axes)
-        panels[0].legend(frameon=False, fontsize=8)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
         return _saved(figure, path)
 
 

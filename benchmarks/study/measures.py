@@ -126,5 +126,5 @@ def ordinary_accuracy(scorer: OptionScorer, asked: list[OrdinaryQuestion]) -> fl
 
 
 def as_numbers(values: dict[str, Any]) -> dict[str, float]:
-    """Plain numbers for JSON."""
-    return {name: float(value) for name, value in values.items()}
+    """Plain numbers for JSON, to the sixth digit."""
+    return {name: round(float(value), 6) for name, value in values.items()}

@@ -104,7 +104,7 @@ def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any
                 seed=cell.seed,
                 output_dir=scratch,
                 callbacks=[curve] if cell.curve else None,
-                peft_config=_lora(settings),
+                peft_config=_lora(settings, model.config.num_hidden_layers),
             )
         model = trained.model
         result |= {"computed_tokens": trained.computed_tokens, "effective_share": trained.effective_share}
@@ -124,9 +124,15 @@ def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any
     return result
 
 
-def _lora(settings: StudySettings) -> LoraConfig | None:
+def _lora(settings: StudySettings, layers: int) -> LoraConfig | None:
     if settings.lora_rank is None:
         return None
+    top = settings.lora_layers or layers
     return LoraConfig(
-        r=settings.lora_rank, lora_alpha=2 * settings.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        layers_to_transform=list(range(layers - top, layers)),
+        layers_pattern="layers",
+        task_type="CAUSAL_LM",
     )
