@@ -127,7 +127,7 @@ def difference(rows: pd.DataFrame, method: str, other: str, column: str) -> Esti
 
 
 def tokens_to_end_of(rows: pd.DataFrame, method: str, other: str, measure: str) -> list[float | None]:
-    """Tokens that a method computed until it was where another one ends, by the mean over targets of a measure.
+    """Tokens that a method computed until it was, and stayed, where another one ends, by the mean over targets of a measure.
 
     Args:
         rows: of the grid, of methods with curves.
@@ -143,8 +143,9 @@ def tokens_to_end_of(rows: pd.DataFrame, method: str, other: str, measure: str) 
     for seed in sorted(rows["seed"].unique()):
         shares, values, tokens = mean_curve(rows[rows["seed"] == seed], method, measure)
         goal = mean_curve(rows[rows["seed"] == seed], other, measure)[1][-1]
-        there = np.flatnonzero(sign * values <= sign * goal + 1e-12)
-        found.append(float(shares[there[0]] * tokens) if len(there) else None)
+        short = np.flatnonzero(sign * values > sign * goal + 1e-12)
+        first = short[-1] + 1 if len(short) else 0
+        found.append(float(shares[first] * tokens) if first < len(values) else None)
     return found
 
 

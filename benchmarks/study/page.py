@@ -80,7 +80,19 @@ CLAIMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("question_distance", "agreement"),
     ),
     ("Surprisal weights beat none", "surprisal_dpo", "dpo", ("question_distance", "marginal_distance", "agreement")),
+    (
+        "Surprisal weights beat tier weights",
+        "surprisal_dpo",
+        "tier_dpo",
+        ("question_distance", "question_margin", "agreement", "agreement_where_apart"),
+    ),
     ("Soft labels beat drawn answers", "soft_dpo", "dpo", ("question_distance", "marginal_distance", "agreement")),
+    (
+        "Soft labels at beta = 1 beat tier weights at 0.1, the configurations' default until now",
+        "soft_dpo",
+        "paper_tier_dpo",
+        ("question_distance", "marginal_distance", "question_margin", "agreement", "position_gap"),
+    ),
     ("Group-robust training helps the worst group", "group_dpo", "dpo", ("worst_group_distance",)),
 )
 """Of the grid: sentence, method, what it is compared with, and the measures on held-out questions."""
@@ -371,7 +383,7 @@ def sensitivity(parts: dict[str, pd.DataFrame]) -> str:
 
 
 def time_to_quality(study: _Study) -> str:
-    """A table of tokens until the mean over targets is as near, or agrees as often, as DPO's at the end."""
+    """A table of tokens until the mean over targets is, and stays, as near, or agrees as often, as DPO's at the end."""
     rows = study.grid
     body = []
     for measure in ("question_distance", "agreement"):

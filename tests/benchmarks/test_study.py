@@ -241,11 +241,11 @@ def curves_of(method, curves):
 @pytest.mark.parametrize("measure", ["agreement", "question_distance"])
 def test_tokens_are_counted_until_the_mean_over_targets_is_there(measure):
     rows = curves_of("dpo", [(0.1, 0.2, 0.3, 0.6), (0.1, 0.2, 0.3, 0.4)])  # ends at 0.5
-    rows += curves_of("tier_dpo", [(0.2, 0.7, 0.3, 0.3), (0.2, 0.3, 0.3, 0.3)])  # is there at half its training
+    rows += curves_of("tier_dpo", [(0.7, 0.4, 0.7, 0.6), (0.7, 0.4, 0.3, 0.5)])  # is there, leaves, and comes back
     rows += curves_of("sft", [(0.2, 0.4, 0.4, 0.4), (0.2, 0.4, 0.4, 0.4)])
     rows = pd.DataFrame(rows)
     found = {name: analysis.tokens_to_end_of(rows, name, "dpo", measure) for name in ("dpo", "tier_dpo", "sft")}
-    assert found == {"dpo": [1000.0], "tier_dpo": [500.0], "sft": [None]}
+    assert found == {"dpo": [1000.0], "tier_dpo": [750.0], "sft": [None]}
 
 
 @pytest.mark.parametrize("soft", [False, True])
