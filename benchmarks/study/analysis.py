@@ -1,7 +1,7 @@
 """From the results of cells to tables: means, paired differences, and their intervals.
 
-A seed draws everything anew: what is particular to personas and questions, their answers, the questions to train on, their
-order, and the questions asked. So the seeds are the independent repetitions, and an interval is Student's over them, of an
+A seed draws anew all that is random in answers, questions and order; small model, personas' parameters, the split and the
+held-out topic stay. So, for these, the seeds are the independent repetitions, and an interval is Student's over them, of an
 average over targets where there are several. Methods of a seed and target have all of that in common, so that they are
 compared pair by pair.
 """

@@ -39,7 +39,10 @@ def draw_differences(rows: pd.DataFrame, methods: Sequence[str], baseline: str, 
             axes.set_title(MEASURES[measure], fontsize=9)
             axes.set_yticks(range(len(methods)), [LABELS[method] for method in reversed(methods)])
             _plain(axes)
-        figure.supxlabel(f"difference to {LABELS[baseline]}, mean of targets, 95% interval over seeds", fontsize=9)
+        figure.supxlabel(
+            f"less {LABELS[baseline]}, each at beta = 1 unless it says otherwise; mean of targets, 95% interval over seeds",
+            fontsize=9,
+        )
         return _saved(figure, path)
 
 

@@ -153,7 +153,7 @@ def _expected(facts: WeightingFacts, world: World, target: str, method: Method, 
 
 
 def _twin(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
-    # The two forms of a (problem, group, dimension) stand next to each other, but for one pair in the same split.
+    # The two forms of a (problem, group, dimension) stand next to each other, in the same split with one exception.
     twin = np.arange(len(facts.own)) ^ 1
     unit = world.questions.select(["problem", "group", "dimension"])
     if not unit.take(pa.array(twin)).equals(unit):

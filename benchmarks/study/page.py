@@ -87,6 +87,9 @@ CLAIMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("question_distance", "question_margin", "agreement", "agreement_where_apart"),
     ),
     ("Soft labels beat drawn answers", "soft_dpo", "dpo", ("question_distance", "marginal_distance", "agreement")),
+    ("Soft labels beat tier weights", "soft_dpo", "tier_dpo", ("question_distance", "marginal_distance", "agreement")),
+    ("Soft labels beat surprisal weights", "soft_dpo", "surprisal_dpo", ("question_distance", "agreement")),
+    ("Weighted SFT beats the model that it starts from", "tier_sft", "plain", ("question_distance", "agreement")),
     (
         "Soft labels at beta = 1 beat tier weights at 0.1, the configurations' default until now",
         "soft_dpo",

@@ -1,5 +1,7 @@
 """What each objective aims at: its minimum over models that know a question's labels, with as much data as one likes.
 
+The reference is the public that taught the small model (`public`), as if the model had learnt it perfectly.
+
 Take the questions of a cell (dimension, form, kind of group and standing), the mean p of the target's option probabilities
 over them, and the mean weight w_k of a question on which the target answered k. Then the minimum is
 
@@ -33,7 +35,7 @@ from fairpp_hf.respondents.survey import STANDING, all_survey_answers
 
 
 class Aim(NamedTuple):
-    """Distances to the target's true probabilities that an objective's minimum would have."""
+    """How an objective's minimum would stand to the target's true probabilities."""
 
     question_distance: float
     marginal_distance: float

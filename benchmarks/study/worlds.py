@@ -2,8 +2,7 @@
 
 A simulated world is drawn from the survey respondent's choice model (`fairpp_hf.respondents.survey`), whose option
 probabilities are known exactly. Three knobs say how much there is to learn and how noisy the lessons are; a seed draws
-everything else anew, what is particular to each persona and question included, so that seeds are replications of the whole
-experiment.
+anew what is particular to each persona and question, and the answers.
 """
 
 from dataclasses import dataclass, replace
