@@ -136,6 +136,7 @@ def _set_up() -> None:
     warnings.simplefilter("ignore")
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     logging.getLogger("fairpp_hf").setLevel(logging.ERROR)
 
 

@@ -350,8 +350,8 @@ sensitivity:
     run.run(settings, **started)
     assert "0 to run" in capsys.readouterr().out
     trained = [line for line in lines if line["how"]["stages"]]
-    # Equal compute: sequences of 4 questions leave a batch's rounding between the methods.
-    tokens = [line["result"]["computed_tokens"] for line in trained]
+    # Equal compute, up to whole steps; two steps of draws by weight may hold a question twice, which is computed once.
+    tokens = [line["result"]["computed_tokens"] for line in trained if line["how"]["application"] == "loss"]
     assert max(tokens) < 1.35 * min(tokens)
     files = page.write_page(kept.parent, tmp_path / "README.md", config)
     assert all(file.stat().st_size for file in files)
