@@ -352,7 +352,7 @@ sensitivity:
     trained = [line for line in lines if line["how"]["stages"]]
     # Equal compute, up to whole steps; two steps of draws by weight may hold a question twice, which is computed once.
     tokens = [line["result"]["computed_tokens"] for line in trained if line["how"]["application"] == "loss"]
-    assert max(tokens) < 1.35 * min(tokens)
+    assert max(tokens) < 1.6 * min(tokens)
     files = page.write_page(kept.parent, tmp_path / "README.md", config)
     assert all(file.stat().st_size for file in files)
     text = (tmp_path / "README.md").read_text()
