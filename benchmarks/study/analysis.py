@@ -126,6 +126,26 @@ def difference(rows: pd.DataFrame, method: str, other: str, column: str) -> Esti
     return estimate((wide[method] - wide[other]).groupby("seed").mean().to_list())
 
 
+def with_baseline(rows: pd.DataFrame, grid: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """A part of the study with the method that others are compared with, at each of its values.
+
+    What a weighting is varied by does not touch a method without weights: there the grid has its results.
+
+    Args:
+        rows: of one part.
+        grid: rows of the grid.
+        baseline: name of the method.
+
+    Returns:
+        `rows`, and the grid's of the baseline for the same targets and seeds where `rows` have none.
+    """
+    if baseline in set(rows["method"]):
+        return rows
+    same = grid["target"].isin(rows["target"]) & grid["seed"].isin(rows["seed"])
+    own = grid[same & (grid["method"] == baseline)]
+    return pd.concat([rows, *(own.assign(value=value) for value in rows["value"].unique())], ignore_index=True)
+
+
 def tokens_to_end_of(rows: pd.DataFrame, method: str, other: str, measure: str) -> list[float | None]:
     """Tokens that a method computed until it was, and stayed, where another one ends, by the mean over targets of a measure.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analysis import MEASURES, difference, estimate, level_of, mean_curve
+from analysis import MEASURES, difference, estimate, mean_curve
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from methods import LABELS, METHODS
@@ -47,20 +47,24 @@ def draw_differences(rows: pd.DataFrame, methods: Sequence[str], baseline: str, 
 
 
 def draw_sensitivity(
-    parts: dict[str, pd.DataFrame], names: dict[str, str], measures: Sequence[str], path: Path
+    parts: dict[str, pd.DataFrame], names: dict[str, str], baseline: str, measures: Sequence[str], path: Path
 ) -> Path:
-    """One column a part of the study, one row a measure, one line a method."""
+    """One column a part of the study, one row a measure, one line a method less the baseline."""
     with drawing_settings({"font.size": 9}):
         figure = _figure((2.6 * len(parts), 2.3 * len(measures) + 0.5))
         panels = figure.subplots(len(measures), len(parts), squeeze=False, sharey="row")
-        methods = list(dict.fromkeys(method for rows in parts.values() for method in rows["method"]))
+        there = {method for rows in parts.values() for method in rows["method"]} - {baseline}
+        methods = sorted(there, key=list(METHODS).index, reverse=True)
         for column, (part, rows) in enumerate(parts.items()):
             values = sorted(rows["value"].unique(), key=float)
             for line, measure in enumerate(measures):
                 axes = panels[line][column]
                 for method in [method for method in methods if method in set(rows["method"])]:
                     colour, marker = STYLES[1 + methods.index(method)]
-                    found = [level_of(rows[rows["value"] == value], method, f"test/{measure}") for value in values]
+                    found = [
+                        difference(rows[rows["value"] == value], method, baseline, f"test/{measure}")
+                        for value in values
+                    ]
                     axes.errorbar(
                         np.arange(len(values)) + 0.06 * methods.index(method),
                         [each.mean for each in found],
@@ -70,8 +74,9 @@ def draw_sensitivity(
                         markersize=4,
                         capsize=2,
                         linewidth=1,
-                        label=LABELS[method],
+                        label=f"{LABELS[method]} less {LABELS[baseline]}",
                     )
+                axes.axhline(0, color="#888", linewidth=0.8)
                 axes.set_xticks(range(len(values)), values)
                 if line == len(measures) - 1:
                     axes.set_xlabel(names[part], fontsize=9)

@@ -15,6 +15,7 @@ from analysis import (
     table_of,
     tokens_to_end_of,
     whole_seeds,
+    with_baseline,
 )
 from cells import StudySettings, read_settings
 from figures import draw_curves, draw_differences, draw_sensitivity
@@ -35,7 +36,7 @@ PARTS = {
     "flips": "share of answers flipped",
     "difference": "how far personas are apart",
     "learning_rate_factor": "factor on the learning rate",
-    "sharpness": "how sharply answers show preferences",
+    "sharpness": "how sharply answers show it",
 }
 
 CLAIMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -185,12 +186,16 @@ def write_page(
         draw_curves(small.grid, small.settings.grid["curves"], page.parent / "curves.png"),
     ]
     parts = {part: small.part(part) for part in PARTS}
-    parts = {part: rows for part, rows in parts.items() if not rows.empty}
+    parts = {part: with_baseline(rows, small.grid, "dpo") for part, rows in parts.items() if not rows.empty}
     variants = small.part("variants")
     if parts:
         pictures.append(
             draw_sensitivity(
-                parts, PARTS, ("question_distance", "marginal_distance", "agreement"), page.parent / "sensitivity.png"
+                parts,
+                PARTS,
+                "dpo",
+                ("question_distance", "marginal_distance", "agreement"),
+                page.parent / "sensitivity.png",
             )
         )
     texts: dict[str, Callable[[], str]] = {
@@ -372,15 +377,21 @@ def by_target(rows: pd.DataFrame) -> str:
 
 
 def sensitivity(parts: dict[str, pd.DataFrame]) -> str:
-    """A table for each part: methods and values."""
+    """A table for each part: what DPO reaches at each value, and how others differ from it there."""
     found = []
     for part, rows in parts.items():
         values = sorted(rows["value"].unique(), key=float)
+        of_value = [rows[rows["value"] == value] for value in values]
         body = []
-        for method in dict.fromkeys(rows["method"]):
+        for method in sorted(set(rows["method"]), key=list(METHODS).index):
             for measure in ("question_distance", "marginal_distance", "agreement"):
-                numbers = [level_of(rows[rows["value"] == value], method, f"test/{measure}") for value in values]
-                body.append([LABELS[method], MEASURES[measure], *map(_short, numbers)])
+                column = f"test/{measure}"
+                if method == "dpo":
+                    numbers = [_short(level_of(own, method, column)) for own in of_value]
+                else:
+                    numbers = [_marked(difference(own, method, "dpo", column), measure) for own in of_value]
+                label = LABELS[method] if method == "dpo" else f"{LABELS[method]} less DPO"
+                body.append([label, MEASURES[measure], *numbers])
         found.append(f"**{PARTS[part][0].upper()}{PARTS[part][1:]}**\n\n{_markdown(['', '', *values], body)}")
     return "\n\n".join(found) if found else "_Not run yet._"
 

@@ -310,6 +310,31 @@ def test_a_line_that_was_cut_short_is_run_again(tmp_path):
         read_lines(kept)
 
 
+def test_weights_are_compared_with_the_grids_dpo_where_a_part_has_none():
+    grid = pd.DataFrame(
+        [
+            {"part": "grid", "value": "", "target": target, "method": method, "seed": seed, "test/agreement": seed / 10}
+            for target in ("loyal_nationals", "backbone_conservatives")
+            for method in ("plain", "dpo")
+            for seed in (0, 1, 2)
+        ]
+    )
+    varied = pd.DataFrame(
+        [
+            {"part": "alpha", "value": value, "target": "loyal_nationals", "method": "tier_dpo", "seed": seed}
+            | {"test/agreement": seed / 10 + float(value) / 100}
+            for value in ("0", "2")
+            for seed in (0, 1)
+        ]
+    )
+    both = analysis.with_baseline(varied, grid, "dpo")
+    assert set(both["method"]) == {"dpo", "tier_dpo"}
+    assert len(both) == 8
+    at_two = both[both["value"] == "2"]
+    assert analysis.difference(at_two, "tier_dpo", "dpo", "test/agreement").mean == pytest.approx(0.02)
+    assert analysis.with_baseline(both, grid, "dpo") is both
+
+
 @pytest.mark.slow
 def test_a_small_study_runs_goes_on_and_writes_its_page(tmp_path, capsys):
     config = tmp_path / "small.yaml"
