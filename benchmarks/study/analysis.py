@@ -8,12 +8,14 @@ compared pair by pair.
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from cells import StudySettings
 from numpy.typing import NDArray
+from results import read_lines
 from scipy import stats
 
 LEVEL = 0.95
@@ -181,3 +183,26 @@ def mean_curve(rows: pd.DataFrame, method: str, measure: str) -> tuple[NDArray[n
     shares = np.array([[point["share"] for point in curve] for curve in own["curve"]])
     values = np.array([[point[measure] for point in curve] for curve in own["curve"]])
     return shares.mean(axis=0), values.mean(axis=0), float(own["computed_tokens"].mean())
+
+
+class Study:
+    """A configuration and its results."""
+
+    def __init__(self, settings: StudySettings, results: Path) -> None:
+        self.settings = settings
+        lines = read_lines(results / f"{settings.name}.jsonl")
+        self.rows = table_of(settings, lines)
+        self.lines = lines
+        self.grid = self.part("grid")
+
+    def part(self, name: str) -> pd.DataFrame:
+        """The results of a part, of the seeds that are whole."""
+        if self.rows.empty:
+            return self.rows
+        cells = sum(cell.part == name for cell in self.settings.cells()) // len(self.settings.seeds)
+        return whole_seeds(self.rows[self.rows["part"] == name], cells)
+
+    def others(self, baseline: str) -> list[str]:
+        """The methods of the grid that have results, but for one."""
+        there = set() if self.grid.empty else set(self.grid["method"])
+        return [method for method in self.settings.grid["methods"] if method in there and method != baseline]

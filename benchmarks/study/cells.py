@@ -96,14 +96,15 @@ class StudySettings:
             for value in wanted["values"]:
                 for target in wanted["targets"]:
                     for name in wanted["methods"]:
-                        world, how = _changed(wanted.get("of", part), value, METHODS[name])
+                        world, how = varied(wanted.get("of", part), value, METHODS[name])
                         yield Cell(part, str(value), target, name, seed, world, how)
 
 
 VARIED = ("alpha", "beta", "dpo_beta", "flips", "difference", "sharpness", "learning_rate_factor")
 
 
-def _changed(what: str, value: Any, how: Method) -> tuple[WorldSettings, Method]:
+def varied(what: str, value: Any, how: Method) -> tuple[WorldSettings, Method]:
+    """The world and the method of a sensitivity analysis at one of its values."""
     if what in ("flips", "difference", "sharpness"):
         return WorldSettings(**{what: float(value)}), how
     return WorldSettings(), replace(how, **{what: float(value)})

@@ -51,7 +51,7 @@ SIMULATED = "simulated"
 """As `answers`: a world of this module's own."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def draw_world(settings: WorldSettings, seed: int, answers: str = SIMULATED) -> World:
     """The world of a seed.
 

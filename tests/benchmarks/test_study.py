@@ -24,6 +24,7 @@ sys.path[:0] = [str(STUDY), str(STUDY.parent)]
 import analysis  # noqa: E402
 import page  # noqa: E402
 import run  # noqa: E402
+import tables  # noqa: E402
 import theory  # noqa: E402
 from cells import read_settings  # noqa: E402
 from measures import ceiling  # noqa: E402
@@ -217,7 +218,7 @@ def test_an_unfinished_seed_is_left_out():
     ],
 )
 def test_a_claim_holds_where_the_interval_says_so(low, high, measure, words):
-    assert page.verdict(analysis.Estimate((low + high) / 2, low, high, 3), measure) == words
+    assert tables.verdict(analysis.Estimate((low + high) / 2, low, high, 3), measure) == words
 
 
 def curves_of(method, curves):
