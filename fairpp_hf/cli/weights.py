@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.preferences import nearest_persona, preference_weights
     from fairpp_hf.preferences.schemes import check_scheme, uses_shares
+    from fairpp_hf.schema import OPTION_LETTERS
 
     target, scheme, comparison = arguments.target, arguments.weighting, comparison_of(arguments)
     check_scheme("weighting", scheme, arguments.alpha, arguments.beta)
@@ -65,6 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
             # The mean of equal numbers may differ from them in the last digit.
             weight_shown = weights.mean() if varies else weights[0]
             print(f"{number:>4}  {len(weights):>9,}  {weight_shown:>11.3g}  {mass:>13.1%}")
+    own, counted = np.asarray(matrix[target])[rows], np.ones(int(rows.sum()))
+    # What a scheme does to the answers themselves: weights go by what was answered, and tilt what is learnt from them.
+    for name, each in (("questions", counted), ("mass", weight[rows])):
+        if each.sum():
+            shares_of = np.bincount(own, each, len(OPTION_LETTERS)) / each.sum()
+            by_letter = ", ".join(
+                f"{letter} {share:.1%}" for letter, share in zip(OPTION_LETTERS, shares_of, strict=True)
+            )
+            print(f"Answers by share of {name}: {by_letter}.")
     effective = total**2 / np.square(weight[rows]).sum() if total else 0.0
     unanswered = int((tier == 0).sum())
     print(f"Effective sample size {effective:,.0f} of {rows.sum():,} questions ((sum w)^2 / sum w^2).")

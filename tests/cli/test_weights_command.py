@@ -54,6 +54,22 @@ def test_effective_sample_size(scheme, shares, capsys):
         assert effective < 22_751 / 1.5
 
 
+def test_shows_how_weights_tilt_the_answers(capsys):
+    """Tiers stress what others seldom answer, such as C; without weights both lines say the same."""
+    answers = load_answers()
+    own = answers.matrix()[TARGET][~answers.is_test]
+    weight = preference_weights(answers.matrix(), TARGET, fit_rows=~answers.is_test).weight[~answers.is_test]
+    plain, tilted = ([each[own == option].sum() / each.sum() for option in range(3)] for each in (own >= 0, weight))
+    assert main(["weights", "--target", TARGET]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3] == "Answers by share of questions: A {:.1%}, B {:.1%}, C {:.1%}.".format(*plain)
+    assert lines[-2] == "Answers by share of mass: A {:.1%}, B {:.1%}, C {:.1%}.".format(*tilted)
+    assert tilted[2] > 2 * plain[2]
+    assert main(["weights", "--target", TARGET, "--weighting", "uniform"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].split(": ")[1] == lines[-2].split(": ")[1]
+
+
 def test_surprisal_prints_the_mean_weight_of_each_tier(tmp_path, capsys):
     """With the survey shares of the persona set, against a recount on the training questions."""
     out = tmp_path / "weights.parquet"
