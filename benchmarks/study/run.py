@@ -1,7 +1,7 @@
 """Does reweighting work? Trains every cell of a configuration, and writes the page of results.
 
-    python benchmarks/study/run.py                                         # the small model: some two hours on two cores
-    python benchmarks/study/run.py --config benchmarks/study/smollm2.yaml  # SmolLM2-135M: three targets
+    python benchmarks/study/run.py                                         # the small model: some four hours on two cores
+    python benchmarks/study/run.py --config benchmarks/study/smollm2.yaml  # SmolLM2-135M: two hours
     python benchmarks/study/run.py --page                                  # only the page, of what is there
 
 Every cell's result is written as soon as it is there; the same command again goes on with what is missing.
