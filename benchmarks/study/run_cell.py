@@ -19,6 +19,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
 from worlds import World, draw_world
 
+from fairpp_hf.demo.small_model import small_model_folder
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
 from fairpp_hf.questions import is_held_out, split_of
 from fairpp_hf.scoring import OptionScorer
@@ -50,8 +51,14 @@ class Questions:
 
 
 def start_folder(settings: StudySettings, models: Path) -> Path:
-    """The folder of the model that all methods start from; the small model is trained on the first call."""
-    return base_model_folder(settings.base, models) if settings.model == "small" else Path(settings.model).expanduser()
+    """The folder of the model that methods start from; the small one is trained, and SmolLM2 unpacked, on the first call.
+
+    Raises:
+        RuntimeError: the package that holds SmolLM2 is not installed.
+    """
+    if settings.model == "small":
+        return base_model_folder(settings.base, models)
+    return small_model_folder() if settings.model == "smollm2" else Path(settings.model).expanduser()
 
 
 class Curve(TrainerCallback):
