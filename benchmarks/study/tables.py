@@ -244,7 +244,9 @@ def weight_by_option(study: Study) -> str:
             questions = Questions(study.settings, world.questions, seed)
             weights = scheme_weights(world, METHODS["tier_dpo"], target, questions.is_train, seed)[questions.train]
             drawn = world.training_answers[target][questions.train]
-            shares.append([np.bincount(drawn, each, 3) / each.sum() for each in (np.ones(len(drawn)), weights)])
+            shares.append(
+                [np.bincount(drawn, each, len(OPTION_LETTERS)) / each.sum() for each in (np.ones(len(drawn)), weights)]
+            )
         body.append([readable(str(target)), *(f"{share:.2f}" for share in np.mean(shares, axis=0).ravel())])
     head = [f"{letter}: {what}" for what in ("answers", "weight") for letter in OPTION_LETTERS]
     return _markdown(["target", *head], body)
