@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
+from fairpp_hf.respondents.completion import sum_of_usage, usage_of
 from fairpp_hf.respondents.endpoints import Address, Addresses, Dialect, Places, retry_after, until_reset
 from fairpp_hf.respondents.faults import connection_fault, hidden_error, is_unsupported, message_of
-from fairpp_hf.respondents.reading import sum_of_usage, usage_of
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
+from fairpp_hf.respondents.completion import read_completion
 from fairpp_hf.respondents.endpoints import Addresses, Dialect, Places
 from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped
 from fairpp_hf.respondents.faults import message_of
-from fairpp_hf.respondents.reading import read_completion
 
 if TYPE_CHECKING:
     import openai

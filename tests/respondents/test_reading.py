@@ -5,13 +5,8 @@ from typing import Any
 
 import pytest
 
-from fairpp_hf.respondents.reading import (
-    letter_probabilities,
-    read_completion,
-    read_text,
-    sum_of_usage,
-    usage_of,
-)
+from fairpp_hf.respondents.completion import read_completion, sum_of_usage, usage_of
+from fairpp_hf.respondents.reading import letter_probabilities, read_text
 
 OPTIONS = ("Merit.", "Need.", "Neither.")
 THIRDS = {"A": math.log(0.25), "B": math.log(0.25), "C": math.log(0.5)}

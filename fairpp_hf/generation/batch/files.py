@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
+from fairpp_hf.respondents.completion import usage_of
 from fairpp_hf.respondents.openai import OpenAIRespondent
-from fairpp_hf.respondents.reading import usage_of
 from fairpp_hf.schema import NO_ANSWER
 
 LINES_AT_ONCE = 1000

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fairpp_hf.generation.batch.files import Answer
 from fairpp_hf.generation.database import FIELDS, checksum
 from fairpp_hf.generation.journal import Journal
-from fairpp_hf.respondents.reading import usage_of
+from fairpp_hf.respondents.completion import usage_of
 from fairpp_hf.schema import NO_ANSWER
 
 _SAME = "key = ? AND detail = ?"
