@@ -18,8 +18,9 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 def response(*, logprobs: bool) -> bytes:
     """A whole HTTP response: one completion of eleven tokens."""
 
-    def token(word: str) -> dict[str, object]:
-        top = [{"token": word if n == 0 else f" {chr(64 + n)}", "logprob": -0.1 - n, "bytes": [65]} for n in range(20)]
+    def entry(word: str) -> dict[str, object]:
+        words = [word, *(f" {chr(64 + n)}" for n in range(1, 20))]
+        top = [{"token": token, "logprob": -0.1 - n, "bytes": list(token.encode())} for n, token in enumerate(words)]
         return {**top[0], "top_logprobs": top}
 
     body = json.dumps(
@@ -33,7 +34,7 @@ def response(*, logprobs: bool) -> bytes:
                     "index": 0,
                     "message": {"role": "assistant", "content": "".join(WORDS), "refusal": None},
                     "finish_reason": "stop",
-                    "logprobs": {"content": list(map(token, WORDS)), "refusal": None} if logprobs else None,
+                    "logprobs": {"content": list(map(entry, WORDS)), "refusal": None} if logprobs else None,
                 }
             ],
             "usage": {"prompt_tokens": 250, "completion_tokens": len(WORDS), "total_tokens": 250 + len(WORDS)},

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairpp_hf.respondents.base import SIMULATED
-from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.respondents.reading import parse_answer
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, RAW_REPLY
 
 OPTIONS = ("option_a", "option_b", "option_c")

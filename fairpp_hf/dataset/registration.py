@@ -27,7 +27,7 @@ _ROW_SOURCES = (
     "taxonomy",
     "questions",
     "personas",
-    "respondents/parsing.py",
+    "respondents/reading",
     "respondents/survey.py",
     "generation",
     "preferences",

@@ -2,7 +2,7 @@
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, Respondent, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
-from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.respondents.reading import parse_answer
 from fairpp_hf.respondents.survey import SurveyRespondent
 from fairpp_hf.respondents.transformers import TransformersRespondent
 

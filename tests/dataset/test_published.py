@@ -39,7 +39,7 @@ from fairpp_hf.dataset.sources import (
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences.exports import wide_rows
 from fairpp_hf.questions import load_questions, render_prompt, split_of
-from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.respondents.reading import parse_answer
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 PERSONAS = load_personas().ids
@@ -120,7 +120,7 @@ def test_the_import_is_that_of_a_plain_loop(raw: bool, suffix: str, tmp_path: Pa
     assert as_plain(path) == plain
     if raw:
         replies = [answer for answers in plain.values() for answer in answers.values()]
-        assert {status for _, status, _ in replies} == {"ok", "invalid", "empty"}
+        assert {status for _, status, _ in replies} == {"ok", "invalid", "refusal", "empty"}
         assert {answer for answer, _, _ in replies} == {-1, 0, 1, 2}
 
 

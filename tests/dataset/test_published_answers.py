@@ -14,7 +14,7 @@ from fairpp_hf.dataset import published_files, sources
 from fairpp_hf.dataset.sources import load_answers, load_scenarios
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
-from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.respondents.reading import parse_answer
 
 PERSONAS = load_personas().ids
 CODING = "Answers must be 0, 1 and 2, or the letters A, B and C"

@@ -36,8 +36,8 @@ def by_question(call: Call) -> Served:
     )[int(call.user[len("Prompt ")])]
 
 
-def no_rules(raw: str | None, options: object) -> tuple[int, str]:
-    return -1, "invalid" if raw else "empty"
+def no_rules(raw: str, *_: object) -> reading.Reading:
+    return reading.Reading(-1, "invalid" if raw else "empty")
 
 
 def test_replies_read_by_bad_rules_are_read_again_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_replies_read_by_bad_rules_are_read_again_for_nothing(tmp_path: Path, mo
         for name in ("right", "wrong"):
             respondent = OpenAIRespondent("m", base_url=server.base_url, api_key="key")
             if name == "wrong":
-                monkeypatch.setattr(reading, "parse_answer", no_rules)
+                monkeypatch.setattr(reading, "_read", no_rules)
             generate(tmp_path / name, respondent, personas(), QUESTIONS, swap=True, progress=False)
         monkeypatch.undo()
         calls = server.total
@@ -127,10 +127,10 @@ def test_damaged_records_are_counted_and_set_aside(tmp_path: Path) -> None:
 
 def test_a_parse_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairpp_hf.generation.journal._ROWS_AT_ONCE", 2)
-    monkeypatch.setattr("fairpp_hf.respondents.reading.parse_answer", no_rules)
+    monkeypatch.setattr(reading, "_read", no_rules)
     respondent = ApiRespondent(lambda _: not_ok("invalid")._replace(raw="A"))
     generate(tmp_path, respondent, personas("ann"), QUESTIONS, progress=False)
-    monkeypatch.setattr("fairpp_hf.respondents.reading.parse_answer", lambda raw, options: (0, "ok"))
+    monkeypatch.setattr(reading, "_read", lambda *_: reading.Reading(0, "ok"))
     transaction, count = Journal.transaction, 0
 
     def killed(journal: Journal):

@@ -1,6 +1,6 @@
 import pytest
 
-from fairpp_hf.respondents.parsing import parse_answer
+from fairpp_hf.respondents.reading import parse_answer
 
 OPTIONS = ("A fair process for all.", "Those who need it most come first.", "Neither of these two criteria.")
 
@@ -42,6 +42,7 @@ ANSWERED = [
     ("I pick A, as it treats people alike.", 0),
     ("I'd go with B", 1),
     ('{"answer": "B"}', 1),
+    ('{"verdict": "B"}', 1),
     ('{"answer": "B. Those who need it most come first."}', 1),
     ('{"Answer": "c", "reason": "A or B would both do harm"}', 2),
     ('```json\n{"answer": "A"}\n```', 0),
@@ -105,10 +106,8 @@ UNANSWERED = [
     '{"answer": "D"}',
     '{"answer": null}',
     '{"answer": ["A", "B"]}',
-    '{"verdict": "B"}',
     "😀",
     "...",
-    "\x00",
     "null",
 ]
 
@@ -130,6 +129,7 @@ def test_anything_else_is_invalid_and_never_coerced(raw: str) -> None:
         "",
         " \r\n\t",
         "\u200b",
+        "\x00",
         "\ufeff \u200f",
         "<think>long thought</think>\n",
         "long thought, so option A</think>\n",
