@@ -64,6 +64,7 @@ def _checked_anew(run_path: Path, dry_run: bool) -> str:
 
 def _report(summary: "ParseSummary", folder: Path, dry_run: bool) -> str:
     from fairpp_hf.generation.run_folder import command_for
+    from fairpp_hf.text_table import in_columns
 
     changed = sum(summary.changed.values())
     verb = "would change" if dry_run else "changed"
@@ -72,6 +73,10 @@ def _report(summary: "ParseSummary", folder: Path, dry_run: bool) -> str:
     ]
     for (before, now), count in summary.changed.items():
         lines.append(f"  {before} -> {now if now != before else f'{now}, with other probabilities'}: {count:,}")
+    if changed:
+        labels = sorted({*summary.before, *summary.now}, key=lambda label: (not label.startswith("ok"), label))
+        rows = [(label, f"{summary.before.get(label, 0):,}", f"{summary.now.get(label, 0):,}") for label in labels]
+        lines += [f"  {line}" for line in in_columns([("read as", "before", "now"), *rows]).splitlines()]
     if summary.damaged:
         lines.append(f"  {summary.damaged:,} damaged records: `{command_for(folder)}` asks them again.")
     return "\n".join(lines)

@@ -32,8 +32,12 @@ class ParseSummary(NamedTuple):
     changed: dict[tuple[str, str], int]
     """(what it was read as before, and now) to number of replies, most frequent first. An answer is named as "ok A", by the
     letter that the reply was shown; where both are equal, only the option probabilities are others."""
+    before: dict[str, int]
+    """What the replies were read as before, such as "ok A" or "invalid", to number of replies."""
+    now: dict[str, int]
+    """The same, as they are read now."""
     left_alone: int
-    """Replies that failed, those without a text, and refusals of before their records said what made them one."""
+    """Replies that failed, and those without a text."""
     damaged: int
     """Records that do not match their checksum: they are not read."""
 
@@ -95,6 +99,8 @@ def _parse(
     columns = [asked[f"option_{letter.lower()}"].to_pylist() for letter in OPTION_LETTERS]
     options = dict(zip(ids, zip(*columns, strict=True), strict=True))
     changed: Counter[tuple[str, str]] = Counter()
+    before: Counter[str] = Counter()
+    now: Counter[str] = Counter()
     read = left_alone = damaged = 0
     for rows in _batches(journal):
         updates = []
@@ -103,19 +109,23 @@ def _parse(
             record = dict(zip(CHECKSUM_FIELDS, fields, strict=True))
             if not is_intact:
                 damaged += 1
-            elif record["status"] == "failed" or record["raw"] is None or _is_unmarked_refusal(record):
+            elif record["status"] == "failed" or record["raw"] is None:
                 left_alone += 1
             else:
                 read += 1
                 reading = _changed(record, shown_options(options[record["question_id"]], bool(swapped)))
+                label = _label(record["status"], record["answer"])
+                label_now = label if reading is None else _label(reading[0], reading[1])
+                before[label] += 1
+                now[label_now] += 1
                 if reading is not None:
-                    changed[_label(record["status"], record["answer"]), _label(reading[0], reading[1])] += 1
+                    changed[label, label_now] += 1
                     sums = checksum(*{**record, **dict(zip(_READ, reading, strict=True))}.values())
                     updates.append((*reading, sums, record["key"]))
         if updates and not dry_run:
             with journal.transaction() as connection:
                 connection.executemany(_UPDATE, updates)
-    return ParseSummary(read, dict(changed.most_common()), left_alone, damaged)
+    return ParseSummary(read, dict(changed.most_common()), dict(before), dict(now), left_alone, damaged)
 
 
 def _batches(journal: Journal) -> Iterator[list[tuple[Any, ...]]]:
@@ -136,14 +146,6 @@ def _changed(record: Mapping[str, Any], options: tuple[str, str, str]) -> tuple[
     whose = f"for persona {record['persona']!r} and question {record['question_id']!r}"
     check_reply(Reply(answer, probabilities, status, None, None, 0.0), whose)
     return reading
-
-
-def _is_unmarked_refusal(record: Mapping[str, Any]) -> bool:
-    """A refusal of before its record said what made it one: its text alone does not tell."""
-    if record["status"] != "refusal":
-        return False
-    detail = json.loads(record["detail"]) if record["detail"] else {}
-    return not detail.get("refusal") and detail.get("finish_reason") != "content_filter"
 
 
 def _label(status: str, answer: int) -> str:

@@ -40,9 +40,15 @@ def test_a_run_and_its_scenarios_are_read_again(
     assert capsys.readouterr().out == (
         f"{run}: 14 replies read, 14 would change, 0 without a text to read.\n"
         "  invalid -> ok B: 14\n"
+        "  read as  before  now\n"
+        "  ok B          0   14\n"
+        "  invalid      14    0\n"
         f"{run}/scenarios/stories: 1 stories pass the checks, 1 before.\n"
         f"{run}/scenarios: 7 replies read, 7 would change, 0 without a text to read.\n"
         "  invalid -> ok B: 7\n"
+        "  read as  before  now\n"
+        "  ok B          0    7\n"
+        "  invalid       7    0\n"
     )
     assert fairpp("parse", "--run", run) == 0
     assert f"{run}: 14 replies read, 14 changed, 0 without a text to read.\n" in capsys.readouterr().out

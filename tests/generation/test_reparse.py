@@ -57,11 +57,13 @@ def test_replies_read_by_bad_rules_are_read_again_for_nothing(tmp_path: Path, mo
         # Of six questions in two orders, for two personas: "A" to q0, option_a to q1 (A, or B where swapped), "B" to q4.
         changed = {("invalid", "ok A"): 6, ("invalid", "ok B"): 6}
         read = parse_run(tmp_path / "wrong", QUESTIONS, dry_run=True)
-        assert read == ParseSummary(read=24, changed=changed, left_alone=0, damaged=0)
+        before = {"invalid": 16, "truncated": 4, "refusal": 4}
+        now = {"ok A": 6, "ok B": 6, "truncated": 4, "refusal": 4, "invalid": 4}
+        assert read == ParseSummary(24, changed, before, now, left_alone=0, damaged=0)
         assert load_run(tmp_path / "wrong", QUESTIONS).equals(wrong)
         assert parse_run(tmp_path / "wrong", QUESTIONS) == read
         assert load_run(tmp_path / "wrong", QUESTIONS).equals(expected)
-        assert parse_run(tmp_path / "wrong", QUESTIONS) == ParseSummary(24, {}, 0, 0)
+        assert parse_run(tmp_path / "wrong", QUESTIONS) == ParseSummary(24, {}, now, now, 0, 0)
         assert server.total == calls
     decided = ("status", "answer", "probabilities", "raw")
     assert load_replies(tmp_path / "wrong").select(decided).equals(load_replies(tmp_path / "right").select(decided))
@@ -80,7 +82,8 @@ def test_failed_replies_and_those_without_a_text_are_left_alone(tmp_path: Path) 
         return by_number(request)._replace(probabilities=None)
 
     generate(tmp_path, ApiRespondent(mixed), personas(), QUESTIONS, progress=False)
-    assert parse_run(tmp_path, QUESTIONS) == ParseSummary(read=8, changed={}, left_alone=4, damaged=0)
+    counts = {"ok A": 3, "ok B": 2, "ok C": 3}
+    assert parse_run(tmp_path, QUESTIONS) == ParseSummary(8, {}, counts, counts, left_alone=4, damaged=0)
 
 
 def test_probabilities_follow_what_came_with_the_text(tmp_path: Path) -> None:
@@ -171,14 +174,14 @@ def test_what_cannot_be_parsed_is_refused(tmp_path: Path) -> None:
         parse_run(tmp_path / "none")
 
 
-def test_refusals_of_before_their_records_said_so_stay_refusals(tmp_path: Path) -> None:
-    old = not_ok("refusal")._replace(raw="I cannot say.", detail={"finish_reason": "stop", "model": "m"})
-    marked = old._replace(detail={"finish_reason": "stop", "model": "m", "refusal": True})
-    generate(
-        tmp_path,
-        ApiRespondent(lambda request: marked if request.persona == "ann" else old),
-        personas(),
-        QUESTIONS,
-        progress=False,
-    )
-    assert parse_run(tmp_path, QUESTIONS) == ParseSummary(read=6, changed={}, left_alone=6, damaged=0)
+def test_refusals_in_words_are_read_again_like_any_text(tmp_path: Path) -> None:
+    """One was taken for a refusal that says B; a refusal that the server marked stays one, whatever its text."""
+    texts = {0: ("B", {}), 1: ("I cannot help with that.", {}), 2: ("B", {"refusal": True})}
+
+    def refused(request: Request) -> Reply:
+        raw, detail = texts[int(request.question_id[1:]) % 3]
+        return not_ok("refusal")._replace(raw=raw, detail=detail)
+
+    generate(tmp_path, ApiRespondent(refused), personas("ann"), QUESTIONS, progress=False)
+    counts = {"ok B": 2, "refusal": 4}
+    assert parse_run(tmp_path, QUESTIONS) == ParseSummary(6, {("refusal", "ok B"): 2}, {"refusal": 6}, counts, 0, 0)

@@ -142,7 +142,7 @@ def _decided(text: str, found: list[Declaration], named: set[str], was_cut: bool
     else:
         first = firm[0]
     after = text[last.end :]
-    is_taken_back = re.search(f"{words.RETRACTS}|{words.DECLINES}", after, re.IGNORECASE | re.MULTILINE)
+    is_taken_back = re.search(words.TAKES_BACK, after, re.IGNORECASE | re.MULTILINE)
     return None if is_taken_back else first
 
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from fairpp_hf.respondents.reading import words
 from fairpp_hf.respondents.reading.unwrap import SET_OFF, TICK
-from fairpp_hf.respondents.reading.visible_text import Visible
 from fairpp_hf.schema import OPTION_LETTERS
 
 QUOTE = 0xE000
@@ -40,24 +39,34 @@ _CANDIDATE = re.compile(
     r"(?:[ .:;,)\-–—=]{0,4}(?P<quoted>[\ue000-\ue0ff]))?"
     r"|(?P<quote>[\ue000-\ue0ff])|(?P<stated>[\ue100-\ue1ff])"
 )
-_SENTENCE_END = re.compile(r"[!?\n;]|(?<=[^\s.(][^\s.(])\.(?=\s|$)|(?<=[\ue200\ue000-\ue0ff])\.(?=\s|$)|(?<=[\s(][A-Za-z])\.\s(?=[A-Z])|(?<=^[A-Za-z])\.\s(?=[A-Z])")
+_SENTENCE_END = re.compile(
+    r"[!?\n;]|(?<=[^\s.(][^\s.(])\.(?=\s|$)|(?<=[\ue200\ue000-\ue0ff])\.(?=\s|$)|(?<=[\s(][A-Za-z])\.\s(?=[A-Z])|(?<=^[A-Za-z])\.\s(?=[A-Z])"
+)
 _CAPITAL = rf"[A-HJ-Z](?![{_JOINS}'’])"
 _OR = (
     r"(?:(?:and/or|or|and|nor|und|oder|ou|et|o|y|u|e|of|en|eller|och|og|tai|ja|lub|i|nebo|vagy|sau|veya|ve|ή|και|или|и|або|atau|hoặc|vs\.?"
     rf"|versus)(?![{_JOINS}])(?: (?:perhaps|maybe|possibly|even)\b)?|أو|و|או|या|หรือ|或者|或|和|か|と|または|와|과|또는)"
 )
 _AND = rf" ?(?:[,/|&+] ?(?:{_OR} ?)?|{_OR} ?)(?:{words.OPTION} ?)?"
-_SET_OFF_TOO = re.compile(rf" ?[A-Z]{SET_OFF}")
-_OR_ANOTHER = re.compile(rf"[.)]?{_AND}[(\[]?(?-i:{_CAPITAL}|[\ue000-\ue0ff])(?! (?:is|was|would|ist|est|es)\b)", re.IGNORECASE)
-_ONE_OR = re.compile(rf"(?<![{_JOINS}])(?-i:{_CAPITAL}|[\ue000-\ue0ff]){SET_OFF}?[.)]?{_AND}$", re.IGNORECASE)
+_SET_OFF_TOO = re.compile(rf" ?(?P<other>[A-Z]){SET_OFF}")
+_OR_ANOTHER = re.compile(
+    rf"[.)]?{_AND}[(\[]?(?-i:(?P<other>{_CAPITAL}|[\ue000-\ue0ff]))(?! (?:is|was|would|ist|est|es)\b)", re.IGNORECASE
+)
+_ONE_OR = re.compile(
+    rf"(?<![{_JOINS}])(?-i:(?P<other>{_CAPITAL}|[\ue000-\ue0ff])){SET_OFF}?[.)]?{_AND}$", re.IGNORECASE
+)
 _LABEL = re.compile(r" ?[.):]|[\ue000-\ue0ff]| ?[–—-] ")
 
 
+_ANOTHER = re.compile(rf"(?<![{_JOINS}'’]){_CAPITAL}")
+_I = r"(?:i|we|im|id|ill|ive|this|ich|je|j['’]|ik|jag|jeg|yo|eu|io|minä|én|já|ja|ek|ben|bi|я|εγώ|أنا|אני|من|मैं|আমি|我|本人|tôi|mình|saya|aku|ฉัน|ผม)(?![a-z])|(?=我)"
+_LINE_BEGINS = re.compile(rf"(?:^|[:!–—]) ?(?:{words.OPTION} ?)?$", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]|[\ue000-\ue1ff]")
 # At a reply's start, "A:" may stand for "answer", and a predicate may say anything of an option.
 _OPENS_OTHERWISE = re.compile(
-    r" ?: ?(?-i:[^\W_a-z]|this\b)|[ ,.:–—-]{1,3}(?:no(?! doubt)|nope|never|not(?! (?-i:[A-Z])\b)|false|wrong)\b"
-    r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|ist|est|es|é|è|or)\b", re.IGNORECASE
+    r" ?: ?(?-i:[^\W_a-z]|this\b)|[ ,.:–—-]{1,3}(?:no(?! doubt| question)|nope|never|not(?! (?-i:[A-Z])\b)|false|wrong)\b"
+    r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|ist|est|es|é|è|or)\b",
+    re.IGNORECASE,
 )
 
 
@@ -86,7 +95,10 @@ class _Grammar(NamedTuple):
     marker_line: re.Pattern[str]
     chooses: re.Pattern[str]
     persona_chooses: re.Pattern[str]
+    nearest: re.Pattern[str]
     it_is: re.Pattern[str]
+    negated: re.Pattern[str]
+    picking: re.Pattern[str]
     subject: re.Pattern[str]
     alone: re.Pattern[str]
     opening: re.Pattern[str]
@@ -103,7 +115,8 @@ class _Grammar(NamedTuple):
 @cache
 def _grammar() -> _Grammar:
     """Compiled when the first text needs them."""
-    lead = rf"(?:^[ \[(]{{0,3}}|[,:(–—.] ?| - )(?:{words.LEAD}[ ,:.→=>]{{0,4}}){{0,4}}"
+    lead = rf"(?:^[ \[(]{{0,3}}|[,:(–—.] ?| - )(?:{words.LEAD}[ ,:.→=>—–]{{0,4}}|{words.WHEREAS} ?[,:] ?){{0,4}}"
+    loose = lead.replace("?[,:] ?)", "[ ,:]{1,3})")  # before a word for "answer", nothing need divide
     of_option = (
         rf"(?:(?:{words.ARTICLES} ?)?(?:{words.OPTION} )?(?:{words.OPTION})(?: (?:is|number|letter))?[ :#]{{0,2}}"
         r"|(?:the|die|der|das|la|le|el|l['’]|het|den|το) ?)?"
@@ -127,18 +140,24 @@ def _grammar() -> _Grammar:
         ends=compiled(rf"(?:{strict}| (?:{words.FOLLOWS})(?![{_JOINS}])|{particles})"),
         ends_strictly=compiled(rf"(?:{strict})"),
         copula_after=compiled(particles),
-        marker=compiled(rf"{lead}{noun}(?:{between}{more}{of_option}| )$"),
+        marker=compiled(rf"{loose}{noun}(?:{between}{more}{of_option}| )$"),
         marker_line=compiled(rf"{lead}{noun}(?: ?{words.COPULA})? ?:?$"),
-        chooses=compiled(rf"{lead}{words.CHOOSES} ?:? ?{more}{of_option}$"),
+        # Whoever says "I" speaks for nobody else, so that before it only a "not" counts.
+        chooses=compiled(rf"(?:(?:^|[^{_JOINS}])(?={_I})|{lead})(?P<says>{words.CHOOSES} ?:? ?{more}{of_option})$"),
+        negated=compiled(words.NOT),
+        picking=compiled(rf"{lead}{words.PICKING}[ ,:]{{0,2}}{of_option}$"),
         persona_chooses=compiled(rf"{lead}{words.PERSONA_CHOOSES} ?:? ?{of_option}$"),
+        nearest=compiled(rf"{lead}{words.NEAREST}(?: ?[:—–-] ?| ?{words.COPULA} ?|[ ,])(?: ?: ?)?{of_option}$"),
         it_is=compiled(rf"{lead}(?:{words.IT_IS}|{TICK})[ ,:]{{0,2}}{of_option}$"),
         subject=compiled(rf"{lead}{of_option}$"),
-        alone=compiled(rf" ?(?:(?:q(?:uestion)? ?)?\d{{1,2}}[.:)]? ?)?(?:{words.LEAD}[ ,:.→=>]{{1,4}}){{0,2}}{of_option}"),
+        alone=compiled(
+            rf" ?(?:(?:q(?:uestion)? ?)?\d{{1,2}}[.:)]? ?)?(?:{words.LEAD}[ ,:.→=>—–]{{1,4}}|{words.WHEREAS} ?[,:] ?){{0,2}}{of_option}"
+        ),
         opening=compiled(
             rf"(?:(?:{words.LEAD}|understood|got it|hello|hi|here (?:is|it is|you go|we go)|let me see|print|return|echo|submit|choose"
-            rf"|select|pick)[ ,:.!(]{{0,4}}){{0,3}}(?:(?:q(?:uestion)? ?)?\d{{1,2}}[.:)]? ?)?{of_option}",
+            rf"|select|pick)[ ,:.!(—–]{{0,4}}|{words.WHEREAS} ?[,:] ?){{0,3}}(?:(?:q(?:uestion)? ?)?\d{{1,2}}[.:)]? ?)?{of_option}",
         ),
-        chosen_after=compiled(rf" ?{words.CHOOSES_AFTER}(?![{_JOINS}])"),
+        chosen_after=compiled(rf" ?{words.CHOOSES_AFTER}(?= ?[.,;:!?\n)]| ?$| (?:{words.FOLLOWS})\b)"),
         verb_last=compiled(rf" {words.CHOOSES_AROUND}\b"),
         is_chosen=compiled(rf"[ ,]{{0,2}}{words.IS_CHOSEN}"),
         praised=compiled(rf" {words.PRAISE}"),
@@ -200,7 +219,8 @@ def _is_mention(text: str, match: re.Match[str]) -> bool:
         return True
     after = text[match.end() : match.end() + 40]
     return match["letter"].isupper() and (
-        _grammar().ends.match(after) is not None or re.match(r" (?:is|was|would|has|seems|are|ist|est|es|best)\b", after) is not None
+        _grammar().ends.match(after) is not None
+        or re.match(r" (?:is|was|would|has|seems|are|ist|est|es|best)\b", after) is not None
     )
 
 
@@ -210,10 +230,18 @@ def _listed(text: str, candidates: Sequence[re.Match[str]]) -> set[int]:
         match.start(): _letter_of(match)
         for match in candidates
         if match["letter"]
-        and re.search(rf"(?:^|\n|[.;] )(?:{words.OPTION} )?$", text[max(0, match.start() - 20) : match.start()], re.IGNORECASE)
-        and (match["quoted"] or match["apart"] or _LABEL.match(text, match.end()))
+        and re.search(
+            rf"(?:^|\n|[.;] )(?:{words.OPTION} )?$", text[max(0, match.start() - 20) : match.start()], re.IGNORECASE
+        )
+        and (
+            match["quoted"]
+            or (match["apart"] and not _OPENS_OTHERWISE.match(text, match.end()))
+            or _LABEL.match(text, match.end())
+        )
     }
-    return set(labels) if len(set(labels.values())) > 1 else set()
+    if len(set(labels.values())) < 2 or re.search(words.RETRACTS, text[min(labels) : max(labels)], re.IGNORECASE):
+        return set()
+    return set(labels)
 
 
 def _declared(text: str, match: re.Match[str], first: int, last: int, is_listed: bool) -> Declaration | None:
@@ -239,7 +267,9 @@ def _declared(text: str, match: re.Match[str], first: int, last: int, is_listed:
         return None
     letter = _letter_of(match)
     # What is chosen between is no choice: "A or B", "A, B".
-    if (not match["quoted"] and _OR_ANOTHER.match(after)) or _ONE_OR.search(before) or (match["apart"] and _SET_OFF_TOO.match(after)):
+    beside = [_OR_ANOTHER.match(after) if not match["quoted"] else None, _ONE_OR.search(before)]
+    beside.append(_SET_OFF_TOO.match(after) if match["apart"] else None)
+    if any(other is not None and other["other"] not in (letter, match["quote"]) for other in beside):
         letter = ""
     return Declaration(letter, start, end, form != "praise", opens, match["letter"] is not None)
 
@@ -254,28 +284,54 @@ def _form(text: str, match: re.Match[str], before: str, after: str, is_listed: b
     ends = ends or (match["letter"] is not None and re.match(rf" {match['letter']}(?![{_JOINS}])", after) is not None)
     is_first = len(before) == start
 
+    def negated(found: re.Match[str]) -> bool:
+        return grammar.negated.search(re.split(r"[,;:.!—–]", before[: found.start("says")])[-1]) is not None
+
     def opens(found: re.Match[str]) -> bool:
         return is_first and found.start() == 0 and found.group()[:1] not in ",:(–—."
 
     if ends and not is_listed:
-        if start < _FARTHEST and grammar.opening.fullmatch(text[:start]) and not _OPENS_OTHERWISE.match(after):
+        is_set_off = (
+            bool(is_sure)
+            or grammar.ends_strictly.match(after) is not None
+            or not _ANOTHER.search(_SENTENCE_END.split(after)[0])
+        )
+        if (
+            start < _FARTHEST
+            and is_set_off
+            and grammar.opening.fullmatch(text[:start])
+            and not _OPENS_OTHERWISE.match(after)
+        ):
             return "opening", True
         if not _WORD.search(text, match.end()) and grammar.alone.fullmatch(before):
             return "last sentence", False
+        # A sentence of its own, or an option's whole line after a colon or another sentence.
+        if re.match(r" ?[.!](?:\s|$)", after) and grammar.alone.fullmatch(before) and not is_lower:
+            return "sentence", False
+        if match["quoted"] and _LINE_BEGINS.search(before) and not _OPENS_OTHERWISE.match(after):
+            return "line", False
     if ends:
-        if start and text[start - 1] == "\n" and not is_listed:
+        if start and text[start - 1] == "\n":
             line = text[max(0, start - _FARTHEST) : start - 1]
-            if found := grammar.marker_line.search(line.rpartition("\n")[2]):
+            found = grammar.marker_line.search(line.rpartition("\n")[2])
+            if found and not (is_listed and re.search(r"(?:option|letter)s?\W*$", found.group(), re.IGNORECASE)):
                 return "marker", opens(found) and "\n" not in line
         found = grammar.marker.search(before)
         # "Option A": without a colon or copula, only as a whole clause.
-        if found and (found["says"] or (is_sure and not is_listed) or (grammar.ends_strictly.match(after) and not is_listed) or grammar.copula_after.match(after)):
+        if found and (
+            found["says"]
+            or (is_sure and not is_listed and not _OPENS_OTHERWISE.match(after))
+            or (grammar.ends_strictly.match(after) and not is_listed)
+            or grammar.copula_after.match(after)
+        ):
             return "marker", opens(found)
-        if found := grammar.chooses.search(before):
+        if (found := grammar.chooses.search(before)) and not negated(found):
             return "chooses", opens(found)
-        if grammar.it_is.search(before) or grammar.persona_chooses.search(before):
+        if grammar.persona_chooses.search(before) or grammar.nearest.search(before) or grammar.it_is.search(before):
             return "it is", False
-    elif grammar.verb_last.match(after) and (found := grammar.chooses.search(before)):
+        if (is_sure or grammar.ends_strictly.match(after)) and grammar.picking.search(before):
+            return "it is", False
+    elif grammar.verb_last.match(after) and (found := grammar.chooses.search(before)) and not negated(found):
         return "chooses", opens(found)
     found = grammar.subject.search(before)
     if is_lower or not found:

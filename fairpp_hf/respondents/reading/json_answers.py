@@ -11,7 +11,9 @@ from fairpp_hf.respondents.reading.words import NOUNS
 from fairpp_hf.schema import OPTION_LETTERS
 
 _LETTER = re.compile(r"\s*[(*]*[A-Za-z][.)*]*\s*")
-_OTHER_KEY = re.compile(r"reject|exclu|not|least|worst|dis|elimin|avoid|wrong|against|never|other|second|last|example|format", re.IGNORECASE)
+_OTHER_KEY = re.compile(
+    r"reject|exclu|not|least|worst|dis|elimin|avoid|wrong|against|never|other|second|last|example|format", re.IGNORECASE
+)
 _MOST_OBJECTS = 50
 _DEEPEST = 40
 _DECODER = json.JSONDecoder()
@@ -37,7 +39,9 @@ def with_stated(reply: Visible, read_value: Callable[[str], str | None]) -> Visi
         letter = letters.pop() if len(letters) == 1 else ""
         stated = chr(STATED + OPTION_LETTERS.index(letter)) if letter else STATED_NONE if letters else ""
         parts.append(reply.cut(end, start))
-        parts.append(Visible(f"\n{stated}\n", [reply.origin[_place_of(letter, reply.text, start, stop)]] * (2 + len(stated))))
+        parts.append(
+            Visible(f"\n{stated}\n", [reply.origin[_place_of(letter, reply.text, start, stop)]] * (2 + len(stated)))
+        )
         end = stop
     parts.append(reply.cut(end, len(reply.text)))
     return joined(parts)

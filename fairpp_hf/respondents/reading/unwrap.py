@@ -29,20 +29,35 @@ _ROLE = re.compile(
     rf"|\[/?INST\]|<<?/?SYS>>?|<unused\d+>|<0x[0-9A-F]{{2}}>|^[\s#>*\[]*{_SPEAKER}[*\]]*\s?:",
     re.IGNORECASE | re.MULTILINE,
 )
-_STRUCK = re.compile(r"~~[^~\n]{1,300}~~|<(del|strike)>[^<\n]{1,300}</\1>|<s>[^<\n]{1,300}</s>(?=\s*[^\s<])|<s>[^<\n]{1,300}</s>(?=\s*<[a-z])")
+# A base model goes on with the conversation: what somebody else says in it is no reply.
+_PROMPT = re.compile(
+    r"\A\s*(?:human|user|interviewer|question)\s?:(?:(?!\n\s*(?:assistant|ai|bot|model|answer|respondent)\s?:).)*",
+    re.IGNORECASE | re.DOTALL,
+)
+_STRUCK = re.compile(
+    r"~~[^~\n]{1,300}~~|<(del|strike)>[^<\n]{1,300}</\1>|<s>[^<\n]{1,300}</s>(?=\s*[^\s<])|<s>[^<\n]{1,300}</s>(?=\s*<[a-z])"
+)
 _UNTICKED = re.compile(r"(?:\[ ?\]|[☐◯○⬜🔲]|\( ?\))[^\n☐◯○⬜🔲☑☒◉✅✔\[(]*")
 _CROSSED = re.compile(r"(?:\b[A-Za-z])?[ .:)]{0,4}[❌✗✘🚫👎][^\n]*")
 _TICKED = re.compile(r"(?:\[[xX✓✔•]\]|[☑☒◉🔘●]|\([•xX✓✔]\))(?=[ *]*(?:option )?[A-Za-z]\b)", re.IGNORECASE)
 _TICK_ALONE = re.compile(r"\[[xX✓✔]\]")
 # A list that says of each option whether it is the one.
 _DENIED = re.compile(r"^[ |*-]*[A-Z]\b[ .:|–—*-]+(?:no|not|nope|false|n)\b[^\n]*$", re.MULTILINE | re.IGNORECASE)
-_AFFIRMED = re.compile(r"^([ |*-]*[A-Z]\b)([ .:|–—*-]+(?:yes|true|y|that['’]s me|this is (?:me|mine|my)|chosen|selected)\b[^\n]*)$", re.MULTILINE | re.IGNORECASE)
+_AFFIRMED = re.compile(
+    r"^([ |*-]*[A-Z]\b)([ .:|–—*-]+(?:yes|true|y|that['’]s me|this is (?:me|mine|my)|chosen|selected)\b[^\n]*)$",
+    re.MULTILINE | re.IGNORECASE,
+)
 _TAG = re.compile(r"[<\[【](?P<ends>/?)(?P<name>[^\W\d][\w:-]{0,30})(?:\s[^<>\[\]\n]{0,100})?/?[>\]】]")
 _NOUN = re.compile(unicodedata.normalize("NFKC", rf"(?:\w+[ -])?(?:{NOUNS})"), re.IGNORECASE)
 _BREAKING_TAGS = frozenset({"br", "p", "div", "li", "ul", "ol", "tr", "h1", "h2", "h3", "h4"})
 _FENCE = re.compile(r"```(?:[A-Za-z]{2,12}(?=\n))?|~~~(?:[A-Za-z]{2,12}(?=\n))?")
-_COMMAND = re.compile(r"\\?[A-Za-z]{2,20}\s?(?=\{\s?\\?[A-Za-z]*\{?\s?[A-Z]\b)|\\[A-Za-z]{2,20}\s?(?=\{)|\\[()\[\],;! ]|\\(?=[^\w\s]|[A-Z]\b)|&(?:nbsp|quot|amp|lt|gt|apos|#\d{1,5});|<!--[^\n]{0,200}?-->")
-_ASIDE = re.compile(r"^(?:\*[a-z][^*\n]{2,80} [^*\n]{1,80}\*|\*[a-z]{3,20}s\*|\([a-z][^()\x22\n]{8,100}\)|\[[A-Za-z][a-z]+ [^\[\]\n]{1,60}\])", re.MULTILINE)
+_COMMAND = re.compile(
+    r"\\?[A-Za-z]{2,20}\s?(?=\{\s?\\?[A-Za-z]*\{?\s?[A-Z]\b)|\\[A-Za-z]{2,20}\s?(?=\{)|\\[()\[\],;! ]|\\(?=[^\w\s]|[A-Z]\b)|&(?:nbsp|quot|amp|lt|gt|apos|#\d{1,5});|<!--[^\n]{0,200}?-->"
+)
+_ASIDE = re.compile(
+    r"^(?:\*[a-z][^*\n]{2,80} [^*\n]{1,80}\*|\*[a-z]{3,20}s\*|\([a-z][^()\x22\n]{8,100}\)|\[[A-Za-z][a-z]+ [^\[\]\n]{1,60}\])",
+    re.MULTILINE,
+)
 _TABLE_RULE = re.compile(r"^[ |:-]*-{3,}[ |:-]*$", re.MULTILINE)
 _PAIRS = {"Ps": "", "Pe": "", "Pi": "", "Pf": ""}
 for _point in range(0x20, 0x10000):
@@ -51,7 +66,8 @@ for _point in range(0x20, 0x10000):
 _OPENING = "[" + re.escape("*_~`\"'‘‚“„$#=-<﴾" + _PAIRS["Ps"] + _PAIRS["Pi"]) + "]"
 _CLOSING = "[" + re.escape("*_~`\"'’‘“”$#=->﴿" + _PAIRS["Pe"] + _PAIRS["Pf"]) + "]"
 _SET_OFF_LETTER = re.compile(
-    rf"(?:(?<=[^0-9A-Za-z])|^)({_OPENING}(?:{_OPENING}| ){{0,11}})([A-Za-z])([.:)]?)( ?{_CLOSING}{{1,12}})(?![0-9A-Za-z])", re.MULTILINE
+    rf"(?:(?<=[^0-9A-Za-z])|^)({_OPENING}(?:{_OPENING}| ){{0,11}})([A-Za-z])([.:)]?)( ?{_CLOSING}{{1,12}})(?![0-9A-Za-z])",
+    re.MULTILINE,
 )
 _GLUED_LETTER = re.compile(r"(?<=[a-z])([(\[])([A-Z])()([)\]])(?![0-9A-Za-z])")
 _LINE_START = re.compile(r"^(?:[ >#*•·▪‣●◦+→⇒➡=–—-]|\d{1,2}[.)] ?(?=[A-Z\ue200*\"(])|\(\d{1,2}\) )+", re.MULTILINE)
@@ -59,14 +75,16 @@ _MARKUP = re.compile(r"""[*`~$|{}"“”„«»▁Ġ]|(?<!\w)['‘’‹]|['’�
 _UNDERSCORE = re.compile(r"(?<=[^\W_])_+(?=[^\W_])")
 # Arrows between words say "is"; all other pictures say nothing that is known here.
 _PICTURE = re.compile(
-    "[" + re.escape("".join(c for c in map(chr, range(0x2000, 0xE000)) if unicodedata.category(c) in ("So", "Sk"))) + "∴\U0001f000-\U0001faff]"
+    "["
+    + re.escape("".join(c for c in map(chr, range(0x2000, 0xE000)) if unicodedata.category(c) in ("So", "Sk")))
+    + "∴\U0001f000-\U0001faff]"
 )
 
 
 def unwrapped(reply: Visible) -> Visible:
     """A reply as plain text: a tag that names an answer, such as `<answer>`, is "answer:"; other markup is gone."""
     reply = _up_to_stop(reply).stripped()
-    text = _STRUCK.sub(_blank, reply.text)
+    text = _STRUCK.sub(_blank, _PROMPT.sub(_broken, reply.text))
     text = _ROLE.sub(_broken, text)
     text = _UNTICKED.sub(_blank, text) if _TICKED.search(text) else text
     text = _TICKED.sub(lambda box: TICK.rjust(len(box.group())), _CROSSED.sub(_blank, text))

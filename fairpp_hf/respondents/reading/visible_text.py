@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 # Marks of direction and joining, enclosing circles, control characters, lone surrogates, and the private characters that
 # later stages put into the text themselves.
-_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff\u20dd-\u20e0\u20e2-\u20e4\ue000-\uf8ff]")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff\u20dd-\u20e0\u20e2-\u20e4\ue000-\uf8ff]"
+)
 _BLANK = re.compile(r"[^\S\n]*\n\s*|[^\S\n]{2,}|[^\S \n]")
 # Punctuation of other scripts, in the form that the rules know.
 _PUNCTUATION = str.maketrans("։።۔।॥။。、،፣؛؟՞∶׃꞉៖፦՝՜‐‑‒", ".......,,,;??::::::!---")
 # Letters in circles and squares of which Unicode does not say what letters they are (🅑, 🅱), and those of flags (🇧).
-_EMOJI_LETTERS = {
-    first + number: chr(65 + number) for first in (0x1F150, 0x1F170, 0x1F1E6) for number in range(26)
-}
+_EMOJI_LETTERS = {first + number: chr(65 + number) for first in (0x1F150, 0x1F170, 0x1F1E6) for number in range(26)}
 # Vowels and final consonants that follow a Korean consonant, where syllables come in parts.
 _KOREAN_PARTS = range(0x1160, 0x1200)
 

@@ -84,6 +84,19 @@ AFTER_NOUN = _any(
     "yang benar|yang saya pilih|ko|langu|sahihi|ya mwisho|ของฉัน|ของผม|ที่ถูกต้อง|สุดท้าย|ist|lautet",
 )
 
+NEAREST = _any(
+    "(?:the )?(?:one |option |answer |statement |choice )?(?:that is |that['’]s |which is )?(?:closest|nearest)(?: (?:option|answer|statement|choice|match|one))?"
+    "(?: (?:to|with|for) [^.,:;!?\n]{1,50}?)?|(?:the )?(?:best|closest) (?:match|fit)(?: (?:to|with|for) [^.,:;!?\n]{1,50}?)?",
+    "(?:meiner (?:ansicht|meinung|haltung) |mir |für mich )?am (?:nächsten|ehesten)(?: (?:ist mir|kommt mir|kommt|steht mir|liegt mir|meiner meinung kommt))?(?: antwort| option)?",
+    "(?:l['’]option |la réponse |celle )?(?:la |qui est la |le )?plus proche de [^.,:;!?\n]{1,40}?|(?:la opción |la respuesta )?(?:la |que )?más (?:cercana a|se acerca a) [^.,:;!?\n]{1,40}?",
+    "(?:a opção |a resposta )?(?:a )?(?:mais próxima d|que mais se aproxima d)[^.,:;!?\n]{1,40}?|(?:l['’]opzione |la risposta )?(?:la |quella )?(?:più vicina a|che si avvicina di più a)[^.,:;!?\n]{1,40}?",
+    "(?:мне )?ближе всего(?: (?:мне|к (?:моей|моему|моим) [^.,:;!?\n]{1,30}?))?|(?:мені )?найближч(?:ий|а|е)(?: мені)?|najbliżs?za? (?:moim|mojej|mojemu|mi)?[^.,:;!?\n]{0,20}? jest|nejblíž(?:e|ší)[^.,:;!?\n]{0,30}?",
+    "(?:optie |het antwoord )?(?:die |dat )?het dichtst bij [^.,:;!?\n]{1,30}?|(?:det )?(?:som )?(?:ligger )?(?:närmast|nærmest)[^.,:;!?\n]{0,30}?|en yakın(?: olan)?(?: seçenek| cevap)?|görüşüme en yakın seçenek",
+    "(?:最接近|最符合|最贴近|最能代表)(?:我|自己)?[^.,:;!?\n]{0,12}?(?:的)?(?:选项|選項|答案|观点|想法)?|(?:私の|自分の)?[^.,:;!?\n]{0,12}?(?:最も|一番)近いのは|[^.,:;!?\n]{0,14}?가장 (?:가까운|잘 맞는) (?:것은|것|선택지는|답은)",
+    "الأقرب (?:إلى|لـ?)[^.,:;!?\n]{1,25}?|نزدیک.?ترین گزینه[^.,:;!?\n]{0,25}?|[^.,:;!?\n]{0,20}?सबसे (?:करीब|निकट)(?: विकल्प)?|[^.,:;!?\n]{0,20}?সবচেয়ে (?:কাছাকাছি|কাছের)|(?:yang )?paling dekat dengan [^.,:;!?\n]{1,25}?|gần (?:với )?[^.,:;!?\n]{1,25}? nhất",
+)
+"""What says of an option that it comes nearest to the respondent, before its letter."""
+
 COPULA = _any(
     "е|da",
     "és|ir|bi|da|yra|on see|ass|to je|ha de ser|sería la|sera la|seria a|är alternativ|er svar|est la lettre|є варіант|آهي|ہے|ہوگا|अाहे|आहे|छ|នីះ|គឺ|មှာ|မှာ|ແມ່ນ|ಆಗಿದೆ|ni|je to|นี่คือ|คือข้อ|là phương án|is:|应为|應為|应当是|是选项|就是选项",
@@ -94,21 +107,24 @@ COPULA = _any(
 )
 
 CHOOSES = _any(
+    "i['’]?d tick|i would tick|i['’]ll tick|i feel closest to|i am closest to|i['’]m closest to|i would sign|i['’]d sign",
+    "(?:id|ill|im|ive) (?:probably |definitely |still )?(?:go with|choosing|choose|pick|picking|say|going with|take|for|chosen)|it means i (?:choose|pick)|(?:and|so) i (?:choose|pick|go with)",
+    "ich bleibe bei|je choisirais plutôt|je penche plutôt pour|je reste sur|me quedo con la|fico com a|我还是选|我还是选择|我選|(?:finalmente |al final )?escojo|alla fine scelgo|всё-таки выбираю|всё же выбираю|akhirnya saya memilih|لكنني أختار|ولكني أختار",
     "i['’]m voting(?: for)?|i am voting(?: for)?|(?:mark|sign) me (?:down )?(?:for|as)|that['’]d be|(?:i|i['’]d|i['’]ll|i will|i would|let me|i['’]m|i am) (?:therefore |now |like to )?(?:change|changing|changed|switch|switching|revise|revising|update|correct|amend)(?: my| the)?(?: answer| choice| mind| vote)?(?: from (?:option )?[A-Z])? to",
     "votaría por(?: la)?|voto(?: por| per| la)?|я б обрав|я б обрала|я б вибрав|wybrałabym|wybrałbym|მე ვირჩევ|ვირჩევ|ես ընտրում եմ|ընտրում եմ|הייתי בוחר(?:ת)?(?: ב-?)?|waxaan dooranayaa|waan doortay|dooran lahaa|nan filannaa|ndingasankhe|ndimasankha|yo hubiera elegido|yo diría|io voterei",
     "(?:the one|what) i(?:'d| would| will)? (?:choose|pick|prefer|select) (?:is|would be)|(?:this|that|which) (?:leads|brings|makes|lets) me (?:to )?(?:to |choose|pick|select|prefer|favou?r|my answer:?|option)(?:choose|pick|select|prefer)?",
     "(?:put|count) me (?:down )?(?:for|as|in for)|(?:i['’]m|i am) (?:all )?(?:for|with|team|in favou?r of)|so do i|gotta be|has to be|must be|it has got to be",
     "i (?:mostly|largely|fully|completely|entirely|strongly) agree with|the (?:statement|option|one) (?:i|that i) (?:agree with|identify with|like|prefer) most is",
-    "the (?:best fit|best match|closest)(?: for me| to my views?| to me)? is|my (?:money|heart) (?:is on|goes to|says)|i['’]ll (?:go with|take|say|pick|choose)",
+    "the (?:best fit|best match|closest)(?: for me| to my views?| to me)? is|i['’]ll (?:go with|take|say|pick|choose)",
     "(?:wähle|nehme|bevorzuge|entscheide) ich(?: mich)?(?: aber| daher| also| deshalb| jedoch| lieber| klar)?(?: für)?|würde ich (?:mich für |klar |eher )?|meine (?:wahl|stimme|antwort|entscheidung) (?:fällt auf|gilt|geht an|ist)|für mich ist es|ich sage",
     "mijn keuze valt op|ik zou(?: voor)?|ik zou zeggen:?|ek (?:kies|sou)|jag skulle (?:säga|välja|ta)|jeg (?:ville|vil) (?:sagt|sige|si|velge|vælge|tage|ta)|mitt val (?:faller på|är)",
     "mitt valg (?:faller på|er)|mit valg (?:falder på|er)|izberem|izbral bi|izbrala bi|изабрао бих|изабрала бих|бирам|избирам|избрал бих|избрала бих|renkuosi|rinkčiausi|pasirinkčiau",
     "es (?:izvēlos|izvēlētos)|ma (?:valin|valiksin)|zgjedh|do të zgjidhja|θα επέλεγα το|επιλέγω το|dewisaf|byddwn yn dewis|roghnaím|roghnóinn|mi elektas|mi elektus",
-    "ég (?:vel|myndi velja)|mình (?:chọn|sẽ chọn)|em chọn|ຂ້ອຍເລືອກ|ខ្ញុំជ្រើសរើស|ខ្ញុំ​ជ្រើសរើស|na zaɓi|ina zabar|mo yan|mpitamo|nahitamo|ndinosarudza|ngikhetha|ndikhetha|mifidy|ngiyakhetha|ke khetha|pinipili ko ang",
+    "ég (?:vel|myndi velja)|mình (?:chọn|sẽ chọn)|em chọn|ຂ້ອຍເລືອກ|ខ្ញុំជ្រើសរើស|ខ្ញុំ\u200bជ្រើសរើស|na zaɓi|ina zabar|mo yan|mpitamo|nahitamo|ndinosarudza|ngikhetha|ndikhetha|mifidy|ngiyakhetha|ke khetha|pinipili ko ang",
     "aku pilih|saya pilih|tercihim|seçimim|我投|我揀|我挑|我要|我决定(?:选择)?|本人选择|私なら|我會選擇|sceglierei|mi orienterei su|punto su|je vote|je dirais|moi, je choisis",
     "escolheria a|escolho a|elijo la|elegiría la|me quedo con la|scelgo la|sceglierei l['’]|scelgo l['’]",
     # "I", up to some auxiliaries and adverbs, and a verb; then the same in other languages that put the letter last.
-    "(?:i|we)(?:(?:'d|’d|'ll|’ll|'m|’m|'ve|’ve)| would| will| do| must| shall| should| have to| want to| need to| am| have"
+    "(?:i|we)(?:(?:'d|’d|'ll|’ll|'m|’m|'ve|’ve)| would| will| do| must| have to| want to| need to| am| have"
     "| had to| definitely| certainly| clearly| probably| strongly| still| therefore| thus| personally| would have to"
     "| also| always| simply| rather| instead| actually| generally| naturally| likely| most likely| now| then| hereby"
     "| ultimately| firmly| honestly| really| just| most| gladly| confidently| inclined to| going to| leaning to"
@@ -151,9 +167,11 @@ CHOOSES = _any(
 """A person's own choice, before its letter."""
 
 PERSONA_CHOOSES = (
-    r"(?:(?:this|the) (?:person|persona|respondent|character|individual|participant)(?: described| in question| above)?(?:['’]d| would| will)?"
+    r"(?:(?:la|una) persona descri(?:ta|tta) (?:elegiría|escogería|sceglierebbe|respondería|risponderebbe)(?: la)?|la personne décrite (?:choisirait|répondrait|prendrait)"
+    r"|die beschriebene person würde|a pessoa descrita (?:escolheria|responderia)(?: a)?|описанный человек (?:выбрал бы|ответил бы)|वर्णित व्यक्ति"
+    r"|(?:only )?the persona['’]s,? which would be|(?:(?:this|the) (?:person|persona|respondent|character|individual|participant)(?: described| in question| above)?(?:['’]d| would| will)?"
     r"(?: (?:most likely|probably|clearly|definitely|likely|certainly|surely|always))? "
-    r"(?:choose|chooses|pick|picks|select|selects|prefer|prefers|go with|goes with|answer|answers|opt for|say)s?)"
+    r"(?:choose|chooses|pick|picks|select|selects|prefer|prefers|go with|goes with|answer|answers|opt for|say)s?))"
 )
 """The one who is played chooses. In a reply that was cut off, this is the model's thought about it."""
 
@@ -184,26 +202,36 @@ CHOOSES_AFTER = _any(
 CHOOSES_AROUND = _any(
     "gaan|sagen|zeggen|tippen|votieren|sein|wählen würde|voorkeur geven",
     "wählen|nehmen|entscheiden|bevorzugen|antworten|stimmen|aussprechen|entschieden|plädieren|vorziehen|kiezen|nemen|"
-    "auswählen"
+    "auswählen",
 )
 """The verb at the end of a clause whose auxiliary is one of `CHOOSES`."""
 
+PICKING = _any(
+    "vote|going with|choosing|picking|selecting|opting for|choose|pick|select|selected|chosen|and|but|so|also|i|then|maar|mais|ale|ma|mas|pero|aber"
+)
+"""Before a letter that ends its clause."""
+
 IT_IS = _any(
+    "changed my mind|(?:changed|changing|switched|switching)(?: my answer| my choice| my mind)? from (?:option )?[A-Z] to|dr",
+    "put my name (?:under|down for)|tick(?: the box for)?|mark|give me|so put|put down|(?:put|count|mark|sign) me (?:down )?(?:for|as|in for)|choice made|bot>|action input",
+    "однозначно|скорее всего|sin duda, la|sin duda|seguramente|sans hésiter|ohne zweifel|definitiv|eindeutig|natürlich|pas de doute|senza dubbio|sem dúvida|بل|بلکه|बल्कि|mà là|而是|maar|mais|ale|gun to my head|final|mostly|in character|as the person described|in der rolle der beschriebenen person|tl ?;? ?dr|richtig ist|korrekt ist|저라면|저는|switching to",
     "that['’]d be|是|а|to sum up|tylko|ce serait plutôt|то есть|should be|je dirais|it should be|it ought to be|the answer must be",
     "actually|in fact|rather|instead|that leaves|this leaves|leaves|correction|corrected|no|sorry|scratch that|but|but rather|but for me|sondern|sino|lakin|ama|ende|fazit|if pressed|i suppose|i guess|then it's|it has to be|ah oui|solo|für mich|für mich ist es|pour moi|pour moi c['’]est|para mí|para mim|per me|bence|我的是|還是|还是|結局|最后|最後|最终",
     "it is|it's|it’s|that is|that's|that’s|it would be|it'd be|that would be|it must be|it has to be|i mean|i meant",
     "make it|make that|this is|definitely|certainly|absolutely|probably|clearly|easily|obviously|so|thus|therefore|hence",
-    "then|ergo|leaving|which leaves|vote|going with|choosing|picking|selecting|opting for|choose|pick|select|selected",
-    "chosen|i|also|deshalb|daher|c['’]est|ce serait|donc|es la|es|sería|entonces|por tanto|é a|é|portanto|è la|quindi",
+    "ergo|leaving|which leaves|deshalb|daher|c['’]est|ce serait|donc|es la|es|sería|entonces|por tanto|é a|é|portanto|è la|quindi",
     "это|поэтому|значит|所以|因此|故|应选|應選|应选择|故选|故選|应该选|よって|したがって|따라서|그래서|jadi|vậy|maka|takže|więc|dlatego",
     "without (?:a )?doubt|for me|for me it's|for me it is|to me it is|mine is|went with|the former|i'm|i’m|i am",
 )
 """Before a letter that is a clause of its own."""
 
 LEAD = _any(
+    "awalnya [^.,!?\n]{1,40}|tetapi|tapi|et|und|y|e|и|та|i|en|och|og|ja|ve|و|وَ|और|এবং|和|而|そして|그리고|pero al final|al final|ma alla fine|alla fine|но|но всё-таки|всё-таки|jedoch|doch|aber|mais|pero|ma|mas|ale|maar|men|lakin|ama|لكن|ولكن|लेकिन|কিন্তু|但|但是|不过|でも|しかし|하지만|nhưng",
+    "out of the (?:three|options?)|of the three|hmm|well now|tough one|oh [a-z]{2,12}|ha|look|honestly|listen|part of me says [A-Z]|",
+    "answering as [^.,!?:\n]{1,60}|in character|speaking personally|i can['’]?t (?:really |fully )?explain (?:it|why)|B도 좋지만|[A-Z](?:도 좋지만|も良いですが|也不错)|no (?:es )?[A-Z] sino|لیس|ليس [A-Z]|نه [A-Z]|không phải [A-Z]|niet [A-Z]|pas [A-Z]|[A-Z] নয়|final(?:ly)?",
     "taking everything into account|to sum up|summing up|in sum|i have no doubt|no doubt|weighing (?:it|everything|all of this)(?: all)?(?: up)?|all told|when all is said and done|at the end of the day|put simply|simply put|bottom line|in a word|as things (?:are|stand)|fazit|em suma|en resumen|en résumé|in sintesi|в общем|总的来说|kurzum|kısacası|nie [A-Z]|не [A-Z]|no [A-Z]|non [A-Z]|não [A-Z]|pas [A-Z]|niet [A-Z]",
     "dass|que|che|что|att|at|da|hogy|here['’]?s|here is|this is|that is|which is why|\\[?[A-Z](?: ?[/,|] ?(?:or )?[A-Z]){1,5}\\]?|thanks|thank you(?: for [^.,!?\n]{1,40})?|great question|good question|of course|absolutely|fair enough|let me (?:think|answer)(?: [^.,!?\n]{1,40})?",
-    "as [^.!?,\n]{1,60}|because of my [^.!?,\n]{1,40}|since [^.!?,\n]{1,60}|while [^.!?\n,]{1,60}|although [^.!?\n,]{1,60}|even though [^.!?\n,]{1,60}|if (?:i|we) (?:have to|had to|must|need to)[^.!?,\n]{0,30}",
+    "if (?:i|we) (?:have to|had to|must|need to)[^.!?,\n]{0,30}",
     "(?:forced|pressed|asked) to choose|if (?:pressed|forced|asked)|i['’]m (?:\\w+ ){0,2}(?:sure|confident|certain|convinced)(?: that)?|i am (?:\\w+ ){0,2}(?:sure|confident|certain|convinced)(?: that)?|(?:i )?therefore",
     "(?:not )?[A-Z] ?(?:ではなく(?:て)?|가 아니라|이 아니라|değil|नहीं|不是|而是|nem)|nicht [A-Z]|not [A-Z]|hovering|da ich [^.!?,\n]{1,60}|am ehesten|am ende|letztlich|eu,|yo,|moi|nosotros|für mich|in the end|in all honesty|deep down",
     "如果(?:一定|必须|非)?要选(?:一个)?|如果必须选择|私なら|僕は|俺は|мен|би|men|mən|म|मी|મે|હું|ਮੈਂ|நான்|నేను|ನಾನು|ഞാൻ|මම|میں|ကျွန်တော်|ကျွန်မ|እኔ|ben olsam|nik|jo|já|ja|já bych|bych|ik|jag|jeg|minä|én|εγώ|я",
@@ -212,11 +240,8 @@ LEAD = _any(
     "in conclusion|in short|in summary|to summarize|in the end|in this case|in my (?:view|opinion|judge?ment|case|heart)",
     "to conclude|to be honest|to be clear|all in all|all things considered|after (?:careful |some |much )?(?:thought|"
     "consideration|reflection|thinking|deliberation)|on balance|on reflection|because of (?:this|that)|for (?:this|that|these)"
-    " reasons?|with that in mind|that said|if you ask me|to me|for me|as such|accordingly|consequently|from my "
+    " reasons?|with that in mind|that said|if you ask me|if (?:you|they) (?:make|made|force|forced|press|pressed|push) me(?: to)?(?: choose| pick)?|if i really (?:must|have to|had to)(?: choose| pick| decide)?|to me|for me|as such|accordingly|consequently|from my "
     "(?:perspective|point of view|standpoint)|with (?:certainty|confidence)|without (?:a )?(?:doubt|hesitation)",
-    "(?:as|speaking as|being) (?:an? |the |this |someone |one )[^.!?\n]{1,80}",
-    "(?:based on|given|considering|thinking about|reading|with|by|from) (?:the|my|this|these|that|all|everything|what)"
-    "[^.!?\n]{0,80}",
     "(?:i|we) (?:would |'d |do |strongly |firmly |really |therefore |personally |also |still )?(?:think|believe|feel|guess"
     "|suppose|say|know|conclude|decide|find|am sure|am certain|am confident|reckon|maintain|hold|argue)(?: that)?",
     "i['’](?:d|m) (?:say|argue|sure|confident|certain|guess)(?: that)?|it (?:is|seems)(?: clear| obvious| right)?"
@@ -227,7 +252,7 @@ LEAD = _any(
     "(?:eu )?(?:acho|penso|creio)(?: que)?|portanto|então|na minha opinião|para mim|logo|(?:io )?(?:penso|credo)(?: che)?",
     "quindi|secondo me|dunque|ik denk(?: dat)?|dus|jag tror(?: att)?|jeg tror(?: at)?|därför|derfor|myślę,? że|więc|zatem",
     "я (?:думаю|считаю)(?: что)?|думаю|считаю|поэтому|итак|таким образом|значит|отже|тому|по-моему|на мой взгляд",
-    "我(?:认为|觉得|相信|认為)|個人認為|我認為|所以|因此|那么|綜上(?:所述)?|综上(?:所述)?|总之|總之|故|对我来说|作为[^。.!?\n]{1,40}",
+    "我(?:认为|觉得|相信|认為)|個人認為|我認為|所以|因此|那么|綜上(?:所述)?|综上(?:所述)?|总之|總之|故|对我来说|作为[^。.,!?\n]{1,40}",
     "私(?:は|としては)|よって|したがって|従って|つまり|だから|以上より|저는|저라면|나는|그래서|따라서|제 생각에는?|제가|결론적으로",
     "ben|bence|bu yüzden|dolayısıyla|मैं|मेरे विचार में|इसलिए|मेरे लिए|আমি|আমার মতে|من|به نظر من|أنا|لذلك|في رأيي|إذن|برأيي",
     "saya|menurut saya|jadi|oleh karena itu|theo tôi|vì vậy|do đó|ดังนั้น|ฉันคิดว่า|kwa hivyo|kaya|proto|takže|myslím(?:,? že)?",
@@ -235,11 +260,19 @@ LEAD = _any(
 )
 """What may stand before an announcement within its clause."""
 
+WHEREAS = (
+    r"(?:(?:as|speaking as|answering as|being) [^.,:!?\n]{1,80}|(?:because of|since|while|although|even though|though) [^.,:!?\n]{1,70}"
+    r"|(?:based on|given|considering|thinking about|reading|for|in|with|at|on|from|under|by|of) "
+    r"(?:this|that|these|the|my|all|such|our|your|everything|what)(?![^.,:!?\n]*\b(?:not|least|worst|last|never)\b)[^.,:!?\n]{0,80})"
+)
+"""A clause before an announcement, in words that are not known."""
+
 PRAISE = (
     r"(?:(?:is|would be|will be|remains|feels|seems|sounds|looks)(?: clearly| definitely| probably| still| simply)?"
     r"(?: the| my)?(?: only)? (?:best|better|right|correct|fairest|fairer|preferable|preferred|closest|wisest|most fair|most "
     r"just|more just|more fair|ideal|strongest|most (?:appropriate|suitable|reasonable|aligned))\b"
-    r"|(?:comes|is|seems|feels|sits|stands) (?:the )?closest\b|speaks for me\b|is me\b|it is me\b"
+    r"|(?:comes|is|seems|feels|sits|stands) (?:the )?(?:closest|nearest)\b|sums it up for me\b|feels like me\b|makes (?:the )?most sense\b|est la plus proche\b"
+    r"|komt het dichtst\b|kommt (?:mir |meiner \w+ )?am nächsten\b|es la más cercana\b|é a mais próxima\b|è la più vicina\b|bana en yakın\b|比较接近我|最接近我|speaks for me\b|is me\b|it is me\b"
     r"|trifft (?:am ehesten |am besten )?auf mich zu|am besten (?:passt|entspricht)|passt am besten|entspricht (?:am besten |am ehesten )?mein|(?:me )?correspond le mieux|me representa"
     r"|se ajusta (?:mejor|más)|combina melhor|最符合|最接近|最能代表|が一番(?:近い|合って)|(?:이|가) 가장 (?:가깝|적절|잘)"
     r"|(?:best |most closely |most |clearly |really |definitely |truly |more closely |strongly |better |closely )?"
@@ -251,10 +284,10 @@ PRAISE = (
 
 IS_CHOSEN = (
     r"(?:it is\b|(?:is|would be|will be|remains|has to be|must be|wins|gets my vote|is clearly|is definitely)"
-    r" (?:my|what i(?: would| will|'d)? (?:choose|pick|prefer|select|go with)|the one(?: that)? i(?: would|'d|'ll| will)? "
+    r" (?:my|what i(?: would| will|['’]d|['’]ll)? (?:choose|pick|prefer|select|go with|tick)|the (?:letter|option|one|only one) (?:that )?i(?: would| will|['’]d|['’]ll|['’]m| am| could)? (?:choose|pick|choosing|picking|prefer|select|sign|tick|going with)|mine\\b|the one(?: that)? i(?: would|'d|'ll| will)? "
     r"(?:choose|pick|prefer|select|go with)|the option(?: that)? i(?: would|'d)? (?:choose|pick|prefer|select)|the answer\b"
     r"|the (?:best|right|correct|final|fairest) (?:answer|choice|option|one)\b)(?! (?:last|least|second|worst))"
-    r"|gets my vote|has my vote|it is$|is the one\b(?! i)|is (?:hereby )?(?:selected|chosen|preferred|my man)\b|ist meine|ist die richtige|est ma|est mon|est la bonne|es mi|es la|é a minha|é minha"
+    r"|gets my vote|has my vote|it is$|(?:is|comes|seems) (?:the )?(?:closest|nearest)\b|est la plus proche\b|es la más cercana\b|é a mais próxima\b|è la più vicina\b|is the one\b(?! i)|is (?:hereby )?(?:selected|chosen|preferred|my man)\b|ist meine|ist die richtige|est ma|est mon|est la bonne|es mi|es la|é a minha|é minha"
     r"|è la mia|is mijn|är mitt|on vastaukseni|— мой|это мой|是我的|是正确|是正確|が私の|が正解|이 제|가 제|가 정답|이 정답)"
 )
 """A predicate that says of an option that it is chosen."""
@@ -273,10 +306,10 @@ FOLLOWS = _any(
 """What may follow a letter that was announced, without a mark between."""
 
 RETRACTS = (
-    r"\b(?:wait|withdraw|retract|je retire|retiro|hold on|correction|scratch that|strike that|take that back|on second thoughts?|reconsider(?:ing)?|mistake"
+    r"\b(?:wait|forget (?:i said )?(?:that|it)|disregard|ziehe (?:das|es) zurück|never ?mind|withdraw|retract|je retire|retiro|hold on|correction|scratch that|strike that|take that back|on second thoughts?|reconsider(?:ing)?|mistake"
     r"|misread|misspoke|oops|changed? my (?:mind|answer)|my bad|need to correct|correct(?:ing)? (?:this|that|myself|my)"
     r"|let me (?:correct|revise|rethink|re-?evaluate|change)|moment mal|korrektur|attendez|correction|espera|corrección|"
-    r"corrijo|подождите|исправ|更正|等等|不对|訂正|잠깐|정정)|^no,|\. no,"
+    r"corrijo|подождите|исправ|更正|等等|不对|收回|訂正|잠깐|정정)|^no,|\. no,"
 )
 """Takes back what was chosen before."""
 
@@ -302,19 +335,32 @@ TENTATIVE = (
 """Says of a sentence that its choice is not the last word."""
 
 IF = (
-    r"\b(?:(?<![a-z] )had (?:the|it|this|they|we)|if|unless|(?<!i )suppose|supposing|imagine|assuming|were i|had i|wenn|falls|sofern|à moins|si(?= (?:j|je|tu|il|yo|fuera|"
+    r"\bwould have (?:chosen|picked|selected|preferred|gone|said|voted|opted)\b|\b(?:even if|as if|(?<![a-z] )had (?:the|it|this|they|we|you)|if|unless|(?<!i )suppose|supposing|imagine|assuming|were i|had i|wenn|falls|sofern|à moins|si(?= (?:j|je|tu|il|yo|fuera|"
     r"eu|fosse|io))|se eu|se fossi|если|якби|eğer|jika|kalau|nếu|अगर|यदि|jos|jeśli|gdyby|kdyby|ha)\b|如果|假如|若是|もし|만약|لو كنت|إذا"
 )
 """Says of a sentence that its choice is for another case than this."""
 
+NOT = (
+    r"\b(?:not|never|no|nor|neither|without|refus\w+|doubt\w*|(?:tells?|told|wants?|expects?|urges?|asks?|begs?) me|says? (?:that )?|declin\w+|reject\w*|avoid\w*|hesitat\w+|dis\w+|nobody|none|nicht|kein\w*|nie|niemals|pas|jamais|nunca|jamás"
+    r"|não|non|mai|niet|geen|inte|ikke|ei|en voi|nie|ne|nem|nu|değil|hayır|δεν|μη|не|ни|нет|لا|لن|لم|ليس|نه|نمی|नहीं|मत|না|không|tidak|bukan|hindi|si)\b|n['’]t\b"
+    r"|不|没|沒|別|别|未|ない|ません|않|아니|안 "
+)
+"""Turns a choice into its opposite, somewhere before it in its clause."""
+
 NOT_REALLY_IF = (
-    r"\b(?:even if|as if|if (?:i|we) (?:must|have to|had to|need to|am to|were to|was to|were forced to|am forced to|could "
+    r"\bwould have (?:chosen|picked|selected|preferred|gone|said|voted|opted)\b|\b(?:even if|as if|if (?:i|we) (?:must|have to|had to|need to|am to|were to|was to|were forced to|am forced to|could "
     r"only|really have to|absolutely must)(?: (?:choose|pick|select|decide|answer|say|take|make a choice)"
     r"(?: (?:one|just one|only one|between (?:them|these|the (?:two|three|options)))?)?)?|if (?:forced|pressed|asked|pushed|"
     r"you ask me|i'm honest|i am honest|anything|i have it right)|if that(?:'s| is) (?:ok|okay|alright)|wenn ich (?:wählen )?m(?:u|ü)ss(?:te)?|falls ich m(?:u|ü)ss(?:te)?|si (?:je )?(?:devais|dois) choisir"
     r"|si tengo que elegir|si tuviera que elegir)\b|如果(?:一定|必须|必須|非)?(?:要|得)?(?:选|選)(?:择|擇)?(?:一个|一個)?(?:的话)?|もし選ぶなら"
 )
 """Conditions that are no other case."""
+
+TAKES_BACK = (
+    rf"{RETRACTS}|\b(?:i (?:must |have to |will |would )?(?:decline|refuse|abstain)|(?:not able to|not going to) (?:answer|choose|pick|select|decide)|can['’]?t say\b|nicht entscheiden|(?:i (?:ca(?:n not|nnot|n['’]?t)|won['’]?t|will not|am unable to|refuse to"
+    r"|decline to|prefer not to)|i['’](?:m|d) (?:unable to|not able to|rather not)) (?:answer|choose|pick|select|help|assist|comply|participate|decide|take))\b(?! (?:option )?(?-i:[A-Z])\b)"
+)
+"""After a choice: it does not hold any more."""
 
 DECLINES = (
     r"\b(?:i(?:['’]m| am)? ?(?:must |have to |will |would |do |need to |really |respectfully |just |simply |also )*"

@@ -62,7 +62,12 @@ def test_equal_strings_add_up() -> None:
 
 def test_bytes_tell_where_characters_are_spread_over_tokens() -> None:
     """Two tokens of one character each show as replacement marks; their bytes make "é"."""
-    tokens = [entry("\ufffd", (), [0xC3]), entry("\ufffd", (), [0xA9]), entry(": ", (), [58, 32]), entry("B", SHARES, [66])]
+    tokens = [
+        entry("\ufffd", (), [0xC3]),
+        entry("\ufffd", (), [0xA9]),
+        entry(": ", (), [58, 32]),
+        entry("B", SHARES, [66]),
+    ]
     assert letter_tokens("é: B", {"content": tokens})["letters"][0]["place"] == 3
 
 
@@ -107,7 +112,10 @@ def test_what_is_no_log_probability_is_not_known(logprob: Any) -> None:
 @pytest.mark.parametrize(
     "odd",
     [None, 3, "none", [], {}, {"content": None}, {"content": [None]}, {"content": [{"token": 3}]}, {"content": "AB"}]
-    + [{"content": [{"token": "A", "top_logprobs": tops}]} for tops in (None, 3, "A", [None], [3], [{}], [{"token": None}])]
+    + [
+        {"content": [{"token": "A", "top_logprobs": tops}]}
+        for tops in (None, 3, "A", [None], [3], [{}], [{"token": None}])
+    ]
     + [{"content": [{"token": "A", "bytes": sent, "top_logprobs": []}]} for sent in ([300], "A", [None], [0xFF] * 9)],
 )
 def test_log_probabilities_of_another_shape_are_none(odd: Any) -> None:
