@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairpp_hf.schema import OPTION_LETTERS
 from fairpp_hf.scoring.encoding import ChatEncoder, Messages, Question, Rule
+from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.prefix_cache import Prefix, PrefixCache, common_length
 from fairpp_hf.scoring.shared_prefix import (
     HALF_PRECISION_TOLERANCE,
@@ -95,6 +96,7 @@ class OptionScorer:
         self._encoder = ChatEncoder(tokenizer, rule)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        keep_four_bit_layout(model)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.rule = rule

@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.training.chosen_texts import chosen_texts
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import without_selection
@@ -156,6 +157,7 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
+        keep_four_bit_layout(self.model)
         parallelism = self.accelerator.parallelism_config
         if parallelism is not None and parallelism.non_data_parallel_size > 1:
             raise ValueError(

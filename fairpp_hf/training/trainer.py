@@ -27,6 +27,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
 from fairpp_hf.naming import check_name
+from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.training.collator import PAIR_COLUMNS, DataCollatorForWeightedPreference
 from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
 from fairpp_hf.training.config import (
@@ -211,6 +212,9 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         collator = self.data_collator
         max_length = getattr(collator, "max_length", None)
         model = cast(Any, self.model)
+        for each in (model, self.ref_model):
+            if each is not None:
+                keep_four_bit_layout(each)
         quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
         self._forward = CompletionForward(
             self.accelerator,
