@@ -165,13 +165,33 @@ def test_resumes_where_it_stopped(config, tmp_path):
 
 def test_resuming_without_a_checkpoint_is_refused(config, tmp_path):
     message = (
-        f"resume_from_checkpoint must find a checkpoint; got none in {str(tmp_path / 'out')!r}. "
+        f"resume_from_checkpoint must find a complete checkpoint; got none in {str(tmp_path / 'out')!r}. "
         "Leave it out to start from the beginning."
     )
     for _ in range(2):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             main(["--config", config(), "--resume_from_checkpoint", "last"])
         (tmp_path / "out").mkdir(exist_ok=True)  # first there is no folder, then an empty one
+
+
+def test_a_training_that_diverges_ends_with_an_error_and_keeps_what_was_good(config, tmp_path):
+    """The first step has a learning rate of 0, and the second one of 1e30."""
+    out = tmp_path / "out"
+    settings = {
+        "warmup_steps": 1,
+        "lr_scheduler_type": "constant_with_warmup",
+        "save_strategy": "steps",
+        "save_steps": 1,
+    }
+    settings |= {"optim": "sgd", "max_grad_norm": 0.0, "learning_rate": 1e30}
+    with pytest.raises(FloatingPointError, match=rf"got .* (at|after) step [23]\..* is {out}/checkpoint-\d: --resume"):
+        main(["--config", config(**settings)])
+    assert not (out / "all_results.json").exists()
+    assert not (out / "model.safetensors").exists()
+    assert (out / "checkpoint-1").is_dir()
+    for checkpoint in out.glob("checkpoint-*"):
+        for tensor in AutoModelForCausalLM.from_pretrained(checkpoint).state_dict().values():
+            assert torch.isfinite(tensor).all()
 
 
 def test_logs_go_where_report_to_says(config, tmp_path):
