@@ -378,7 +378,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
     # -- loss ----------------------------------------------------------------------------------------------------------
 
     def step_share(self, batch: dict[str, Tensor]) -> Tensor:
-        """What a micro-batch adds to its step's divisors, (2,): its pairs, and the tokens of `_sft_losses`."""
+        """What a micro-batch adds to its step's divisors, (2,): its pairs, and their preferred tokens."""
         return self._divisors(batch, "train")
 
     def _divisors(self, batch: dict[str, Tensor], mode: str) -> Tensor:
@@ -444,8 +444,10 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         if self.soft_labels:
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
-        # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference has a part.
-        sft_losses = -self._sft_coefficient * self._of_preferred(policy.logps.sum(dim=1), inputs)
+        sft_losses = torch.zeros_like(losses)
+        if self._sft_coefficient:
+            # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
+            sft_losses = -self._sft_coefficient * self._of_preferred(policy.logps.sum(dim=1), inputs)
 
         weight = self._loss_weights(inputs, mode)
         divisors, scale = cast(Tensor, num_items_in_batch), self.step_scale
