@@ -18,7 +18,7 @@ With the distances to all personas at each evaluation, on 100 held-out questions
     accelerate launch train.py --config trainer_configs/smollm2_135m_lora.yaml --alignment_questions 100 \\
         --load_best_model_at_end true --metric_for_best_model js_distance/target --greater_is_better false
 
-Going on from the last checkpoint after an interruption, in whichever stage:
+Going on from the last complete checkpoint after an interruption, in whichever stage:
 
     accelerate launch train.py --config trainer_configs/smollm2_135m_lora.yaml --resume_from_checkpoint last
 

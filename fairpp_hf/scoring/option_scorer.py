@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairpp_hf.schema import OPTION_LETTERS
 from fairpp_hf.scoring.encoding import ChatEncoder, Messages, Question, Rule
+from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.prefix_cache import Prefix, PrefixCache, common_length
 from fairpp_hf.scoring.shared_prefix import (
     HALF_PRECISION_TOLERANCE,
@@ -35,6 +36,7 @@ from fairpp_hf.scoring.shared_prefix import (
     only_predictions,
     sharing_obstacle,
 )
+from fairpp_hf.scoring.vocabulary import check_vocabulary
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -75,7 +77,7 @@ class OptionScorer:
             memory did not hold.
 
     Raises:
-        ValueError: no chat template, an unknown rule, or a batch size below 1.
+        ValueError: no chat template, an unknown rule, a batch size below 1, or more tokens than the embedding has rows.
 
     Example:
         ```python
@@ -95,6 +97,8 @@ class OptionScorer:
         self._encoder = ChatEncoder(tokenizer, rule)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+        check_vocabulary(tokenizer, model.config)
+        keep_four_bit_layout(model)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.rule = rule

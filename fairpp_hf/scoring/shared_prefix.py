@@ -45,6 +45,7 @@ def lay_out(
     pad_token_id: int,
     pad_to_multiple_of: int | None = None,
     groups: Sequence[int] | None = None,
+    keep_last: bool = False,
 ) -> dict[str, Tensor]:
     """Lay C completions out in R rows of S tokens, padded on the right.
 
@@ -55,6 +56,7 @@ def lay_out(
         pad_to_multiple_of: rounds S up.
         groups: a number for each completion, to keep those of other numbers out of its row; None where only the prompt
             decides.
+        keep_last: keeps the last token of a completion, which predicts nothing, for what counts all tokens.
 
     Returns:
         - `input_ids`, `position_ids` (R, S).
@@ -80,7 +82,9 @@ def lay_out(
         ids, positions, segments = list(shared), list(range(len(shared))), [SHARED] * len(shared)
         for segment, number in enumerate(numbers, start=1):
             prompt, completion = completions[number]
-            own = (prompt[-1:] + completion)[:-1]
+            own = prompt[-1:] + completion
+            # A sequence of a single token keeps it: a row of padding alone has no attention.
+            own = own if keep_last else own[:-1] or own
             place[number], start[number] = (len(rows), segment), len(ids)
             ids += own
             positions += range(len(shared), len(shared) + len(own))

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from fairpp_hf.training.weight_column import WEIGHT_COLUMN
+from fairpp_hf.training.weight_column import WEIGHT_COLUMN, exponent_of, weights_of
 
 
 def chosen_texts(pairs: Dataset) -> Dataset:
@@ -29,8 +29,9 @@ def chosen_texts(pairs: Dataset) -> Dataset:
     ]
     encoded = pa.chunked_array(texts, pa.large_string()).dictionary_encode().unify_dictionaries()
     number = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
-    weight = pairs.select_columns(WEIGHT_COLUMN).with_format("arrow")[:][WEIGHT_COLUMN].cast("float64").to_numpy()
-    mean = (np.bincount(number, weight) / np.bincount(number))[number]
+    weight = weights_of(pairs)
+    exponent = exponent_of(weight)  # taken out, so that sums are finite
+    mean = np.ldexp((np.bincount(number, np.ldexp(weight, -exponent)) / np.bincount(number))[number], exponent)
     if (mean != weight).any():
         pairs = pairs.remove_columns(WEIGHT_COLUMN).add_column(WEIGHT_COLUMN, mean)
     # `select` comes last: a column that is added to selected rows has all of them written anew.

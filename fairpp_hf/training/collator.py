@@ -10,8 +10,9 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from fairpp_hf.scoring.shared_prefix import Completion, lay_out
 from fairpp_hf.training.pair_columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER
+from fairpp_hf.training.weight_column import WEIGHT_COLUMN, batch_of_weights
 
-PAIR_COLUMNS = ("weight", LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
+PAIR_COLUMNS = (WEIGHT_COLUMN, LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
 """Columns of one number a pair that a batch carries where the examples have them."""
 
 
@@ -25,6 +26,7 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
 
     Args:
         share_prefix: rows of a prompt with all its completions; otherwise a row for each completion.
+        keep_last: rows with the last token of a completion, which predicts nothing and which a mixture of experts balances.
 
     Example:
         >>> collator = DataCollatorForWeightedPreference(pad_token_id=0)
@@ -39,6 +41,7 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
     """
 
     share_prefix: bool = True
+    keep_last: bool = False
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch of P pairs: the tensors of `lay_out`, `chosen` and `rejected` (P,), and `PAIR_COLUMNS`, each (P,)."""
@@ -53,16 +56,16 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
             share_prefix=self.share_prefix,
             pad_token_id=self.pad_token_id,
             pad_to_multiple_of=self.pad_to_multiple_of,
+            keep_last=self.keep_last,
         )
         batch |= {side: torch.tensor(of_pairs) for side, of_pairs in sides.items()}
         for name in PAIR_COLUMNS:
-            if name in examples[0]:
+            if name == WEIGHT_COLUMN and name in examples[0]:
+                batch[name] = batch_of_weights(examples)
+            elif name in examples[0]:
                 whole = name in (TIER, GROUP_NUMBER)
                 values = [example[name] for example in examples]
                 batch[name] = torch.tensor(values, dtype=torch.long if whole else torch.float32)
-        # Map-style datasets are checked whole before training; a stream can only be checked as it passes.
-        if "weight" in batch and not (torch.isfinite(batch["weight"]).all() and (batch["weight"] >= 0).all()):
-            raise ValueError(f"weight must be finite and at least 0; got {batch['weight'].tolist()} in one batch.")
         probability = batch.get(LABEL_PROBABILITY, torch.zeros(1))
         if not ((probability >= 0) & (probability <= 1)).all():
             raise ValueError(f"{LABEL_PROBABILITY} must be between 0 and 1; got {probability.tolist()} in one batch.")

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from datasets import IterableDataset
+from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from trl import DPOConfig
 
 from fairpp_hf.training.collator import DataCollatorForWeightedPreference
 from fairpp_hf.training.hub_token import TokenStaysHere
-from fairpp_hf.training.losses import LOSSES
+from fairpp_hf.training.losses import LOSSES, SFT
 from fairpp_hf.training.precision import default_bf16
-from fairpp_hf.training.weighted_step import WEIGHT_NORMALIZATIONS
+from fairpp_hf.training.weight_column import WEIGHT_NORMALIZATIONS
 
 WEIGHT_APPLICATIONS = ("loss", "sampling")
 SHARE_PREFIX = ("auto", True, False)
@@ -24,12 +25,13 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
     """Arguments of `ReweightedDPOTrainer`; all of `trl.DPOConfig`'s, and the following.
 
     Args:
-        weight_normalization (`str`, defaults to `"dataset"`):
-            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`: the number of pairs, after the weights
-            of each dataset have been divided by their mean over it; the scale of the weights has no effect and the
-            learning rate means what it means without weights. `"batch"`: the sum of the step's weights, over all
-            accumulated micro-batches and all processes. `"none"`: the number of pairs, the weights as they are. A
-            streaming dataset, whose mean nobody knows beforehand, needs one of the last two.
+        weight_normalization (`str`, *optional*):
+            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`, the default: the number of pairs, after
+            the weights of each dataset have been divided by their mean over it; the scale of the weights has no effect
+            and the learning rate means what it means without weights. `"batch"`: the sum of the step's weights, over all
+            accumulated micro-batches and all processes; the default with a streaming dataset, whose mean nobody knows
+            beforehand. `"none"`: the number of pairs, the weights as they are. `loss_type="sft"` counts tokens in place
+            of pairs, as TRL does.
         weight_application (`str`, defaults to `"loss"`):
             `"loss"` multiplies the losses of the training pairs by their weights; `"sampling"` draws the pairs in
             proportion to them instead, so that compute is spent where the mass is. The expected gradient is the same.
@@ -53,8 +55,8 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
         ValueError: a setting that the weighted objective does not support; all such are named at once.
     """
 
-    weight_normalization: str = field(
-        default="dataset",
+    weight_normalization: str | None = field(
+        default=None,
         metadata={
             "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
             "'batch' (the sum of the step's weights) or 'none' (weights as they are).",
@@ -104,12 +106,17 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         ("share_prefix", SHARE_PREFIX),
     ):
         value = getattr(config, name, known[0])
-        if value not in known:
+        if value not in known and (name, value) != ("weight_normalization", None):
             problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
     step_size = getattr(config, "group_step_size", 0.01)
     if not (math.isfinite(step_size) and step_size > 0):
         problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
-    if getattr(config, "weight_application", "loss") == "sampling" and config.train_sampling_strategy != "random":
+    if config.train_sampling_strategy not in ("random", "sequential"):
+        problems.append(
+            f"train_sampling_strategy must be 'random' or 'sequential'; got {config.train_sampling_strategy!r}. It orders "
+            "pairs by length, which pulls those apart whose prompt is computed once. Remove the setting."
+        )
+    elif getattr(config, "weight_application", "loss") == "sampling" and config.train_sampling_strategy != "random":
         problems.append(
             "train_sampling_strategy must be 'random' with weight_application='sampling'; got "
             f"{config.train_sampling_strategy!r}. The weights decide what is drawn. Remove one of the two."
@@ -120,8 +127,9 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
                 f"loss_type must be a sum over pairs; got {loss_type!r}. It sorts the batch, so that no value belongs to "
                 "a pair for its weight to multiply. Use 'sigmoid', or trl.DPOTrainer."
             )
-        elif loss_type not in LOSSES:
-            problems.append(f"loss_type must be one of {', '.join(map(repr, LOSSES))}; got {loss_type!r}.")
+        elif loss_type not in LOSSES and loss_type != SFT:
+            known_losses = ", ".join(map(repr, [*LOSSES, SFT]))
+            problems.append(f"loss_type must be one of {known_losses}; got {loss_type!r}.")
     if config.use_weighting:
         problems.append(
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
@@ -131,6 +139,11 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         problems.append(
             f"truncation_mode must be 'keep_start' or 'keep_end'; got {config.truncation_mode!r}. Set one of the "
             "two, or max_length=None."
+        )
+    if config.max_length is not None and config.max_length < 2:
+        problems.append(
+            f"max_length must be at least 2; got {config.max_length}. In a sequence of one token, none is predicted. Set it "
+            "to what a prompt and a completion take, or to None."
         )
     if config.label_smoothing_factor:
         problems.append(
@@ -179,18 +192,13 @@ def stream_problems(settings: Mapping[str, Any], dataset: Any, name: str) -> lis
     """One sentence for each thing that is asked of a dataset and needs it whole, where it is a stream.
 
     Args:
-        settings: `weight_normalization`, `weight_application` and `group_column`.
+        settings: `weight_normalization`, `weight_application`, `group_column`, and `precompute_ref_log_probs`.
         dataset: streaming or not.
         name: how messages call it.
     """
     if not isinstance(dataset, IterableDataset):
         return []
-    problems = []
-    if settings["weight_normalization"] == "dataset":
-        problems.append(
-            f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of a "
-            "stream is not known beforehand. Set weight_normalization='batch', or scale the weights yourself and set 'none'."
-        )
+    problems = stream_weight_problems(settings["weight_normalization"], name)
     if settings["weight_application"] == "sampling":
         problems.append(
             f"weight_application must be 'loss' for a streaming {name}; got 'sampling'. A stream has an order of "
@@ -201,4 +209,29 @@ def stream_problems(settings: Mapping[str, Any], dataset: Any, name: str) -> lis
             f"group_column must be None for a streaming {name}; got {settings['group_column']!r}. The groups' shares of a "
             "stream are not known beforehand."
         )
+    if settings["precompute_ref_log_probs"]:
+        problems.append(
+            f"precompute_ref_log_probs must be False for a streaming {name}; got True. What is computed beforehand is kept "
+            "with the rows, which a stream does not keep."
+        )
     return problems
+
+
+def stream_weight_problems(normalization: str, name: str) -> list[str]:
+    """What a stream's weights cannot be normalised by."""
+    if normalization != "dataset":
+        return []
+    return [
+        f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of a "
+        "stream is not known beforehand. Leave it out, or scale the weights yourself and set 'none'."
+    ]
+
+
+def endless_problems(config: TrainingArguments, train_dataset: Any) -> list[str]:
+    """What tells how long to train on a stream, which has no length."""
+    if not isinstance(train_dataset, IterableDataset) or config.max_steps > 0:
+        return []
+    return [
+        f"max_steps must be above 0 for a streaming train_dataset; got {config.max_steps}. Nobody knows beforehand how long "
+        "a stream is. Set max_steps."
+    ]

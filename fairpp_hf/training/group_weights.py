@@ -58,9 +58,6 @@ class GroupWeights(TrainerCallback, ExportableState):
         """Move alpha by the losses of one optimiser step."""
         losses = torch.where(self.share > 0, self._sums / self.share.clamp(min=1e-300), 0.0)
         self._sums.zero_()
-        if not torch.isfinite(losses).all():
-            logger.warning("The groups' weights stay as they are: a loss of this step is not finite.")
-            return
         # Shifted by the largest, which the normalisation takes out again, so that exp cannot overflow.
         self.alpha = self.alpha * torch.exp(self.step_size * (losses - losses.max()))
         self.alpha /= self.alpha.sum()

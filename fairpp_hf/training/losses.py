@@ -170,15 +170,6 @@ def _discopop(pairs: PairLogps, scores: _Scores, settings: LossSettings) -> Tens
     return -F.logsigmoid(logits) * (1 - blend) + torch.exp(-logits) * blend
 
 
-def _sft(pairs: PairLogps, scores: _Scores, settings: LossSettings) -> Tensor:
-    """Negative log-likelihood per token of each chosen completion.
-
-    TRL averages over all tokens of the batch, which is not a sum over pairs and leaves no place for a pair's weight;
-    here every pair counts alike whatever its length. The two agree where all chosen completions are equally long.
-    """
-    return -pairs.chosen / pairs.chosen_length.clamp(min=1.0)
-
-
 LOSSES: dict[str, Callable[[PairLogps, _Scores, LossSettings], Tensor]] = {
     "sigmoid": _sigmoid,
     "hinge": _hinge,
@@ -191,10 +182,12 @@ LOSSES: dict[str, Callable[[PairLogps, _Scores, LossSettings], Tensor]] = {
     "apo_zero": _apo_zero,
     "apo_down": _apo_down,
     "discopop": _discopop,
-    "sft": _sft,
     "sigmoid_norm": _sigmoid_norm,
 }
 """The losses of `trl.DPOConfig.loss_type` that are sums over pairs. `aot` and `aot_unpaired` sort the batch and are not."""
+
+SFT = "sft"
+"""Negative log-likelihood of the chosen completions: a mean over tokens, which is no sum over pairs; see the trainer."""
 
 
 def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[float], settings: LossSettings) -> Tensor:
@@ -202,7 +195,7 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
 
     Args:
         pairs: log-probabilities and lengths of P pairs.
-        loss_types: names in `LOSSES`.
+        loss_types: names in `LOSSES`; `SFT` is left out.
         loss_weights: a coefficient for each loss type.
         settings: constants of the losses.
 
@@ -222,6 +215,8 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
     )
     total = torch.zeros_like(pairs.chosen)
     for name, coefficient in zip(loss_types, loss_weights, strict=True):
+        if name == SFT:
+            continue
         check_name("loss_type", name, LOSSES)
         total = total + coefficient * LOSSES[name](pairs, scores, settings)
     return total

@@ -225,7 +225,7 @@ def _only_persona(data: Dataset | None) -> str | None:
 def _weight_facts(data: Dataset | None) -> WeightFacts | None:
     if data is None:
         return None
-    weights = weights_of(data, "train dataset")
+    weights = weights_of(data)
     tiers: tuple[TierWeight, ...] = ()
     if "tier" in data.column_names:
         column = data.select_columns("tier").with_format("arrow")[:]["tier"].to_numpy()

@@ -40,27 +40,24 @@ def without_selection(dataset: Dataset) -> Dataset:
     return Dataset(dataset.data, info=dataset.info, split=dataset.split, fingerprint=dataset._fingerprint)
 
 
-def check_label_probabilities(dataset: Any, name: str) -> None:
-    """Refuse a dataset whose soft labels cannot be trained with.
-
-    Raises:
-        ValueError: no column `label_probability`, or a value that is missing or outside [0, 1].
-    """
+def label_problems(dataset: Any, name: str) -> list[str]:
+    """Why a dataset's soft labels cannot be trained with: no column `label_probability`, or a value outside [0, 1]."""
     columns = dataset.column_names
     if columns is not None and LABEL_PROBABILITY not in columns:
-        raise ValueError(
+        return [
             f"{name} must have a {LABEL_PROBABILITY!r} column with soft_labels=True; got columns {columns}. Load the pairs "
             "with soft_labels=True, or leave soft_labels out."
-        )
+        ]
     if not isinstance(dataset, Dataset):
-        return
+        return []
     values = column_of(dataset, LABEL_PROBABILITY).cast("float64").to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
-    if len(wrong):
-        raise ValueError(
-            f"{name} must have label probabilities between 0 and 1; got {values[wrong[0]]} at row {wrong[0]} ({len(wrong)} "
-            f"such of {len(values)} rows). Drop or mend these rows."
-        )
+    if not len(wrong):
+        return []
+    return [
+        f"{name} must have label probabilities between 0 and 1; got {values[wrong[0]]} at row {wrong[0]} ({len(wrong)} "
+        f"such of {len(values)} rows). Drop or mend these rows."
+    ]
 
 
 def has_tiers(dataset: Any) -> bool:

@@ -28,10 +28,12 @@ class PairMetrics:
 
         Args:
             columns: (P,) each, on the CPU: `weight`, `loss`, `chosen_reward`, `rejected_reward`, `chosen_logp`,
-                `rejected_logp`, those of `token_columns`, and where there are such `TIER` and `GROUP_NUMBER`.
+                `rejected_logp`, those of `token_columns`, and where there are such `TIER` and `GROUP_NUMBER`; with a loss
+                that is a mean over tokens, `token_loss`, its sum over a pair's tokens, and their number, `loss_tokens`.
         """
         columns = {name: column.double() for name, column in columns.items()}
         weight, loss = columns["weight"], columns["loss"]
+        token_loss, loss_tokens = (columns.get(name, torch.zeros_like(loss)) for name in ("token_loss", "loss_tokens"))
         margin = columns["chosen_reward"] - columns["rejected_reward"]
         labels = {kind: columns.pop(name, None) for kind, name in (("tier", TIER), ("group", GROUP_NUMBER))}
         for name, values in {
@@ -40,6 +42,8 @@ class PairMetrics:
             "accuracy": (margin > 0).double(),
             "squared weight": weight**2,
             "weighted loss": weight * loss,
+            "weighted token loss": weight * token_loss,
+            "weighted loss tokens": weight * loss_tokens,
             "weighted accuracy": weight * (margin > 0),
             "weighted margin": weight * margin,
         }.items():
@@ -48,9 +52,9 @@ class PairMetrics:
         for kind, of_pairs in labels.items():
             for label in () if of_pairs is None else of_pairs.unique().tolist():
                 mine = of_pairs == label
-                entry = self._by_label[kind].setdefault(int(label), [0.0, 0.0])
-                entry[0] += (weight[mine] * loss[mine]).sum().item()
-                entry[1] += weight[mine].sum().item()
+                entry = self._by_label[kind].setdefault(int(label), [0.0] * 4)
+                for place, values in enumerate((loss, torch.ones_like(loss), token_loss, loss_tokens)):
+                    entry[place] += (weight[mine] * values[mine]).sum().item()
 
     @property
     def pairs(self) -> int:
@@ -58,9 +62,10 @@ class PairMetrics:
         return int(self._sums["pairs"])
 
     def loss(self, *, by_weight: bool) -> float:
-        """Sum w l over all pairs, divided by sum w or by the number of pairs."""
-        divisor = self._sums["weight"] if by_weight else self._sums["pairs"]
-        return self._sums["weighted loss"] / divisor if divisor else 0.0
+        """Sum w l over all pairs, divided by sum w or by the number of pairs; and of tokens likewise."""
+        sums = self._sums
+        pairs, tokens = ("weight", "weighted loss tokens") if by_weight else ("pairs", "loss_tokens")
+        return _mean_loss(sums["weighted loss"], sums[pairs], sums["weighted token loss"], sums[tokens])
 
     def summary(self, group_names: Sequence[str] = ()) -> dict[str, float]:
         """The metrics by name, TRL's first."""
@@ -86,10 +91,10 @@ class PairMetrics:
             metrics["rewards/weighted_accuracies"] = sums["weighted accuracy"] / sums["weight"]
             metrics["rewards/weighted_margins"] = sums["weighted margin"] / sums["weight"]
         for kind, entries in self._by_label.items():
-            for label, (weighted_loss, weight) in sorted(entries.items()):
-                if weight:
+            for label, entry in sorted(entries.items()):
+                if entry[1]:
                     name = group_names[label] if kind == "group" else label
-                    metrics[f"{kind}s/{name}/loss"] = weighted_loss / weight
+                    metrics[f"{kind}s/{name}/loss"] = _mean_loss(*entry)
         return metrics
 
     def clear(self) -> None:
@@ -97,6 +102,10 @@ class PairMetrics:
         self._sums.clear()
         for entries in self._by_label.values():
             entries.clear()
+
+
+def _mean_loss(loss: float, pairs: float, token_loss: float, tokens: float) -> float:
+    return (loss / pairs if pairs else 0.0) + (token_loss / tokens if tokens else 0.0)
 
 
 class DisplacementWatch:

@@ -22,7 +22,7 @@ def prompt_groups(dataset: Dataset, column: str = "prompt_ids") -> NDArray[np.in
 
 
 class PairSampler(Sampler[int]):
-    """Prompts in random order, the pairs of each one after the other; each pair once an epoch, or by weight.
+    """Prompts in random order, the pairs of each one after the other, also in random order; each pair once, or by weight.
 
     With weights, an epoch holds a pair N w_i / sum(w) times on average, rounded up or down by systematic resampling: one
     running sum of what is expected, in random order, with a random start, that takes in a pair whenever it passes a whole
@@ -69,7 +69,7 @@ class PairSampler(Sampler[int]):
         copy = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
         _, visit = np.unique(copy * len(self) + self.groups[rows], return_inverse=True)
         when = rng.permutation(visit.max() + 1)
-        return rows[np.lexsort((rows, when[visit]))]
+        return rows[np.lexsort((rng.permutation(len(rows)), when[visit]))]
 
     def _times(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """How often each pair is in an epoch, (N,), sum N."""

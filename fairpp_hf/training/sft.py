@@ -9,16 +9,26 @@ from typing import Any, cast
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PredictionOutput
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from fairpp_hf.scoring.four_bit import keep_four_bit_layout
+from fairpp_hf.scoring.vocabulary import check_vocabulary
 from fairpp_hf.training.chosen_texts import chosen_texts
+from fairpp_hf.training.config import endless_problems, stream_weight_problems
+from fairpp_hf.training.guarded import Guarded
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import without_selection
 from fairpp_hf.training.sft_config import ReweightedSFTConfig, unsupported_sft_settings
-from fairpp_hf.training.weight_column import WEIGHT_COLUMN, check_weight_columns, named_datasets, normalize_weights
+from fairpp_hf.training.weight_column import (
+    WEIGHT_COLUMN,
+    batch_of_weights,
+    choose_normalization,
+    named_datasets,
+    normalize_weights,
+    weight_problems,
+)
 from fairpp_hf.training.weighted_step import WeightedStep
 
 IGNORED = -100
@@ -46,14 +56,10 @@ class DataCollatorForWeightedLanguageModeling(DataCollatorForLanguageModeling):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        weight = torch.tensor([example[WEIGHT_COLUMN] for example in examples], dtype=torch.float32)
-        # Map-style datasets are checked whole before training; a stream can only be checked as it passes.
-        if not (torch.isfinite(weight).all() and (weight >= 0).all()):
-            raise ValueError(f"weight must be finite and at least 0; got {weight.tolist()} in one batch.")
-        return {**batch, WEIGHT_COLUMN: weight}
+        return {**batch, WEIGHT_COLUMN: batch_of_weights(examples)}
 
 
-class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type: ignore[misc]
+class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer):  # type: ignore[misc]
     """Supervised fine-tuning with a weight for each text: the stage from which the paper starts preference optimisation.
 
     Minimises, over the rows i of an optimiser step, with n_i completion tokens each,
@@ -77,7 +83,9 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
     `weights/effective_sample_size` ((sum w)^2 / sum w^2, in rows).
 
     Raises:
-        ValueError: a dataset without usable columns or weights, or a setting that the weighted objective does not support.
+        ValueError: a dataset without usable columns or weights, or a setting that the weighted objective does not support;
+            all at once.
+        FloatingPointError: in training, a loss or a weight that is infinite or NaN; see `Guarded`.
         TypeError: `args` of another class.
 
     Example:
@@ -123,25 +131,21 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
             raise TypeError(
                 f"args must be a ReweightedSFTConfig or a trl.SFTConfig; got {type(args).__name__}. Pass one of the two."
             )
-        self.weight_normalization: str = getattr(args, "weight_normalization", "dataset")
-        problems = unsupported_sft_settings(args)
-        for function, given, reason in (
+        given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
+        self.weight_normalization = choose_normalization(getattr(args, "weight_normalization", None), given)
+        problems = [*unsupported_sft_settings(args), *endless_problems(args, train_dataset)]
+        for function, argument, reason in (
             ("compute_loss_func", compute_loss_func, "The weighted loss is the trainer's own."),
             ("compute_metrics", compute_metrics, "The trainer does not keep the logits that it would need."),
             ("preprocess_logits_for_metrics", preprocess_logits_for_metrics, "The trainer does not keep the logits."),
             ("formatting_func", formatting_func, "It makes one text of prompt and completion."),
         ):
-            if given is not None:
+            if argument is not None:
                 problems.append(f"{function} must be None; got a function. {reason} Leave it out.")
-        for name, dataset in (
-            *named_datasets(train_dataset, "train_dataset"),
-            *named_datasets(eval_dataset, "eval_dataset"),
-        ):
-            problems += self._unsupported_dataset(dataset, name)
+        for name, dataset in given:
+            problems += self._dataset_problems(dataset, name)
         if problems:
             raise ValueError("\n".join(problems))
-        check_weight_columns(train_dataset, "train_dataset")
-        check_weight_columns(eval_dataset, "eval_dataset")
         self._weighted_sums: dict[str, dict[str, float]] = {"train": defaultdict(float), "eval": defaultdict(float)}
         super().__init__(
             model=model,
@@ -156,6 +160,10 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
+        self.guard()
+        processor: Any = self.processing_class
+        check_vocabulary(getattr(processor, "tokenizer", processor), self.model.config)
+        keep_four_bit_layout(self.model)
         parallelism = self.accelerator.parallelism_config
         if parallelism is not None and parallelism.non_data_parallel_size > 1:
             raise ValueError(
@@ -169,18 +177,12 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def _unsupported_dataset(self, dataset: Dataset | IterableDataset, name: str) -> list[str]:
-        """Sentences on what keeps a dataset from being trained with, its weights apart."""
+    def _dataset_problems(self, dataset: Dataset | IterableDataset, name: str) -> list[str]:
+        """Sentences on what keeps a dataset from being trained with."""
         streams = isinstance(dataset, IterableDataset)
         # A stream from a generator may not know its columns before its first row; TRL meets them then.
         columns = set(dataset.column_names or ["prompt", "completion"])
-        problems = []
-        if streams and self.weight_normalization == "dataset":
-            problems.append(
-                f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of "
-                "a stream is not known beforehand. Set weight_normalization='batch', or scale the weights yourself and set "
-                "'none'."
-            )
+        problems = stream_weight_problems(self.weight_normalization, name) if streams else []
         if images := {"image", "images"} & columns:
             problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.SFTTrainer for images.")
         elif "labels" not in columns and not {"prompt", "completion"} <= columns:
@@ -195,7 +197,7 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
                     f"{name} must have the columns 'prompt' and 'completion' to be streamed; got preference pairs, whose "
                     "repeated chosen texts are only known once all are read. Load it without streaming=True."
                 )
-        return problems
+        return problems + weight_problems(dataset, name, self.weight_normalization)
 
     def _prepare_dataset(
         self,
@@ -208,10 +210,8 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
     ) -> Dataset | IterableDataset:
         # Also for a dataset that is handed to `evaluate`, which __init__ has not seen.
         name = f"{dataset_name} dataset"
-        problems = self._unsupported_dataset(dataset, name)
-        if problems:
+        if problems := self._dataset_problems(dataset, name):
             raise ValueError("\n".join(problems))
-        check_weight_columns(dataset, name)
         # TRL decides by the first row of the training set, which may still be a pair.
         self.completion_only_loss = True
         if "chosen" in (dataset.column_names or []) and "completion" not in dataset.column_names:
@@ -227,8 +227,7 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
                 )
             else:
                 prepared = without_selection(prepared)
-            if self.weight_normalization == "dataset":
-                prepared = normalize_weights(prepared, name)
+            prepared = normalize_weights(prepared, name, self.weight_normalization)
         return prepared
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -267,35 +266,29 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
             factor = weight * (divisor.clamp(min=1) / divisor)
         rows = _WeightedRows(model, factor)
         loss = super().compute_loss(cast(nn.Module, rows), inputs, return_outputs, num_items_in_batch)
-        self._record(weight, rows.nll, tokens)
+        self._record(weight, rows.nll, tokens, loss[0] if return_outputs else loss)
         return loss
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """As `Trainer`'s, with the loss over the whole set in place of the mean over its batches."""
-        sums = self._weighted_sums["eval"]
-        sums.clear()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        divisor = sums["weighted tokens" if self.weight_normalization == "batch" else "tokens"]
-        loss = {f"{metric_key_prefix}_loss": sums["weighted nll"] / divisor if divisor else 0.0}
-        return output._replace(metrics={**(output.metrics or {}), **loss})
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """As in `Trainer`, of a dataset like those that the trainer was made with."""
+        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, False, None, "test")
+        return super().predict(prepared, ignore_keys, metric_key_prefix)
 
     # -- metrics -------------------------------------------------------------------------------------------------------
 
-    def _record(self, weight: Tensor, nll: Tensor, tokens: Tensor) -> None:
+    def _record(self, weight: Tensor, nll: Tensor, tokens: Tensor, objective: Tensor) -> None:
         """Add up the rows of all processes: their weights, negative log-likelihoods and token counts, each (B,)."""
         mode = self._mode()
-        columns = torch.stack([weight.float(), nll.float().to(weight.device), tokens.float()], dim=1)
+        rows = (weight, nll, tokens, objective.detach().expand(len(weight)))
+        columns = torch.stack([values.float().to(weight.device) for values in rows], dim=1)
         # In evaluation, the rows that pad the last batch are left out. In training there are none, and gather_for_metrics
         # would take the end of the accumulation window for the end of the data.
         gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
-        weight, nll, tokens = gather(columns).cpu().double().unbind(dim=1)
+        weight, nll, tokens, objectives = gather(columns).cpu().double().unbind(dim=1)
+        if mode == "train":
+            self.stop_unless_finite(torch.cat([nll, objectives]))
         sums = self._weighted_sums[mode]
         for name, values in {
             "rows": torch.ones_like(weight),
@@ -308,18 +301,32 @@ class ReweightedSFTTrainer(WeightedModelCard, WeightedStep, SFTTrainer):  # type
             sums[name] += values.sum().item()
         sums["largest weight"] = max(sums["largest weight"], weight.max().item())
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics of the weights of all rows since the last log, then log as TRL does."""
-        mode = self._mode()
+    def evaluation_loss(self) -> float:
+        """The objective over all rows of the evaluation."""
+        sums = self._weighted_sums["eval"]
+        divisor = sums["weighted tokens" if self.weight_normalization == "batch" else "tokens"]
+        return sums["weighted nll"] / divisor if divisor else 0.0
+
+    def evaluation_metrics(self) -> dict[str, float]:
+        """TRL's, and those of all rows of the evaluation."""
+        return {**super().evaluation_metrics(), **self._weight_metrics("eval")}
+
+    def _weight_metrics(self, mode: str) -> dict[str, float]:
+        """What is logged of the weights since the last log; and forget them."""
         sums = self._weighted_sums[mode]
+        metrics = {}
         if sums["rows"]:
-            metrics = self._metrics[mode]
-            metrics["weights/mean"] = [sums["weight"] / sums["rows"]]
-            metrics["weights/max"] = [sums["largest weight"]]
+            metrics = {"weights/mean": sums["weight"] / sums["rows"], "weights/max": sums["largest weight"]}
             # A few rows may all have weight 0; a ratio to the sum of their weights then has no value.
             if sums["weight"]:
-                metrics["weights/effective_sample_size"] = [sums["weight"] ** 2 / sums["squared weight"]]
+                metrics["weights/effective_sample_size"] = sums["weight"] ** 2 / sums["squared weight"]
         sums.clear()
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics of the weights of all rows since the last log, then log as TRL does."""
+        if self._mode() == "train":
+            self._metrics["train"] |= {name: [value] for name, value in self._weight_metrics("train").items()}
         super().log(logs, start_time)
 
 

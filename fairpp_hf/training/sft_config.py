@@ -7,7 +7,7 @@ from trl import SFTConfig
 
 from fairpp_hf.training.hub_token import TokenStaysHere
 from fairpp_hf.training.precision import default_bf16
-from fairpp_hf.training.weighted_step import WEIGHT_NORMALIZATIONS
+from fairpp_hf.training.weight_column import WEIGHT_NORMALIZATIONS
 
 
 @dataclass
@@ -15,13 +15,13 @@ class ReweightedSFTConfig(TokenStaysHere, SFTConfig):
     """Arguments of `ReweightedSFTTrainer`; all of `trl.SFTConfig`'s, and the following.
 
     Args:
-        weight_normalization (`str`, defaults to `"dataset"`):
+        weight_normalization (`str`, *optional*):
             What a step's sum over its rows of w_i nll_i is divided by, where nll_i is summed over the n_i completion
-            tokens of row i. `"dataset"`: the number of completion tokens, after the weights of each dataset have been
-            divided by their mean over it; the scale of the weights has no effect and the learning rate means what it
-            means without weights. `"batch"`: sum w_i n_i over the step, over all accumulated micro-batches and all
-            processes. `"none"`: the number of completion tokens, the weights as they are. A streaming dataset, whose mean
-            nobody knows beforehand, needs one of the last two.
+            tokens of row i. `"dataset"`, the default: the number of completion tokens, after the weights of each dataset
+            have been divided by their mean over it; the scale of the weights has no effect and the learning rate means
+            what it means without weights. `"batch"`: sum w_i n_i over the step, over all accumulated micro-batches and
+            all processes; the default with a streaming dataset, whose mean nobody knows beforehand. `"none"`: the number
+            of completion tokens, the weights as they are.
         bf16 (`bool`, *optional*):
             As in TRL, on unless set; but off where there is no accelerator.
 
@@ -29,8 +29,8 @@ class ReweightedSFTConfig(TokenStaysHere, SFTConfig):
         ValueError: a setting that the weighted objective does not support; all such are named at once.
     """
 
-    weight_normalization: str = field(
-        default="dataset",
+    weight_normalization: str | None = field(
+        default=None,
         metadata={
             "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
             "'batch' (the step's sum of weights, a token each) or 'none' (weights as they are).",
@@ -49,8 +49,8 @@ class ReweightedSFTConfig(TokenStaysHere, SFTConfig):
 def unsupported_sft_settings(config: SFTConfig) -> list[str]:
     """One sentence for each setting of `config` that `ReweightedSFTTrainer` does not support; none is ignored."""
     problems = []
-    normalization = getattr(config, "weight_normalization", WEIGHT_NORMALIZATIONS[0])
-    if normalization not in WEIGHT_NORMALIZATIONS:
+    normalization = getattr(config, "weight_normalization", None)
+    if normalization is not None and normalization not in WEIGHT_NORMALIZATIONS:
         known = ", ".join(map(repr, WEIGHT_NORMALIZATIONS))
         problems.append(f"weight_normalization must be one of {known}; got {normalization!r}.")
     if config.loss_type != "nll":
@@ -78,6 +78,11 @@ def unsupported_sft_settings(config: SFTConfig) -> list[str]:
         problems.append(
             "dataset_kwargs must not have skip_prepare_dataset; got True. The weights are normalised in preparation. "
             "Remove the setting."
+        )
+    if config.train_sampling_strategy == "batch_rebalance" and config.world_size > 1:
+        problems.append(
+            f"train_sampling_strategy must not be 'batch_rebalance' on several processes; got {config.world_size}. Each has "
+            "batches of a size of its own, whose weights cannot be put together. Set 'group_by_length'."
         )
     if not config.average_tokens_across_devices:
         problems.append(

@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from peft import PeftModel
 from transformers import AutoProcessor, Trainer
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 from trl.trainer.utils import create_model_from_path
 
 from fairpp_hf.naming import check_name
+from fairpp_hf.training.checkpoints import checkpoint_to_resume, last_checkpoint
 from fairpp_hf.training.config import ReweightedDPOConfig
 from fairpp_hf.training.sft_config import ReweightedSFTConfig
+
+logger = logging.getLogger(__name__)
 
 STAGES = {"dpo": ("dpo",), "sft": ("sft",), "sft_then_dpo": ("sft", "dpo")}
 """What each value of `stage` runs, in order."""
@@ -130,42 +133,41 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
     """Where each stage starts from, by `resume_from_checkpoint`: unset, `true` or `last`, or a checkpoint's folder.
 
     Raises:
-        ValueError: there is nothing to go on from.
+        ValueError: there is no complete checkpoint to go on from.
     """
     # A configuration file gives truth values, a command line their names.
     asked = str(training.resume_from_checkpoint)
     if asked.lower() in ("none", "false"):
         return {name: Start() for name in stages.names}
     last = asked.lower() in ("true", "last")
+    main = training.process_index == 0
+
+    def checkpoint(folder: Path) -> Start:
+        return Start(checkpoint=checkpoint_to_resume(asked, folder, main_process=main))
+
+    output = Path(str(training.output_dir))
     if len(stages.names) == 1:
         (name,) = stages.names
-        return {name: Start(checkpoint=_last_checkpoint(str(training.output_dir)) if last else asked)}
+        return {name: checkpoint(output)}
 
     folder = sft_folder(training)
     finished = (folder / RESULTS).is_file()
-    if last:
-        if not finished:
-            return {"sft": Start(checkpoint=_last_checkpoint(str(folder))), "dpo": Start()}
-        # Between the two stages there is no checkpoint yet.
-        return {"sft": Start(finished=True), "dpo": Start(checkpoint=get_last_checkpoint(str(training.output_dir)))}
-    if Path(asked).resolve().is_relative_to(folder.resolve()):
-        return {"sft": Start(checkpoint=asked), "dpo": Start()}
+    if last and finished:
+        # Between the two stages there is no checkpoint yet, or none that is complete: what is gone on from is sft's result.
+        found, flaws = last_checkpoint(output, main_process=main)
+        if found is None and flaws and main:
+            logger.warning(
+                "The dpo stage begins anew: %s.", "; ".join(f"{name}: {flaw}" for name, flaw in flaws.items())
+            )
+        return {"sft": Start(finished=True), "dpo": Start(checkpoint=found)}
+    if last or Path(asked).resolve().is_relative_to(folder.resolve()):
+        return {"sft": checkpoint(folder), "dpo": Start()}
     if not finished:
         raise ValueError(
             f"resume_from_checkpoint must lie in {str(folder)!r} until the sft stage is finished; got {asked!r}. Set it to "
             "'last', or to a checkpoint there."
         )
-    return {"sft": Start(finished=True), "dpo": Start(checkpoint=asked)}
-
-
-def _last_checkpoint(folder: str) -> str:
-    checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    if checkpoint is None:
-        raise ValueError(
-            f"resume_from_checkpoint must find a checkpoint; got none in {folder!r}. Leave it out to start from the "
-            "beginning."
-        )
-    return checkpoint
+    return {"sft": Start(finished=True), "dpo": checkpoint(output)}
 
 
 def run_stage(trainer: Trainer, start: Start, rows: dict[str, int]) -> dict[str, Any]:

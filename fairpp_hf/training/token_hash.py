@@ -33,8 +33,8 @@ def token_hashes(column: pa.ChunkedArray | pa.Array, seed: int = 0) -> NDArray[n
 def _hashes(rows: pa.Array, seed: np.uint64) -> NDArray[np.uint64]:
     lengths = rows.value_lengths().to_numpy().astype(np.int64)
     ends = np.cumsum(lengths)
-    # `flatten` honours the slice's offset, which `values` does not.
-    tokens = rows.flatten().to_numpy().astype(np.uint64)
+    # `flatten` honours the slice's offset, which `values` does not. Of rows that are all empty, the values have no type.
+    tokens = rows.flatten().cast(pa.int64()).to_numpy().astype(np.uint64)
     place = np.arange(len(tokens), dtype=np.uint64) - np.repeat(ends - lengths, lengths).astype(np.uint64)
     with np.errstate(over="ignore"):
         mixed = _mix(_mix(tokens * _GAMMA + seed) + place * _GAMMA)

@@ -20,31 +20,35 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PredictionOutput
 from trl import DPOConfig
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
 from fairpp_hf.naming import check_name
+from fairpp_hf.scoring.four_bit import keep_four_bit_layout
+from fairpp_hf.scoring.vocabulary import check_vocabulary
 from fairpp_hf.training.collator import PAIR_COLUMNS, DataCollatorForWeightedPreference
 from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
 from fairpp_hf.training.config import (
     ReweightedDPOConfig,
+    endless_problems,
     stream_problems,
     unsupported_arguments,
     unsupported_settings,
 )
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
-from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.guarded import Guarded
+from fairpp_hf.training.losses import SFT, LossSettings, PairLogps, pair_losses
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
     GROUP_NUMBER,
     LABEL_PROBABILITY,
     TIER,
-    check_label_probabilities,
     group_numbers,
     has_tiers,
+    label_problems,
     number_groups,
     without_selection,
 )
@@ -53,9 +57,10 @@ from fairpp_hf.training.precomputed_reference import PrecomputedReference
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
 from fairpp_hf.training.weight_column import (
     WEIGHT_COLUMN,
-    check_weight_columns,
+    choose_normalization,
     named_datasets,
     normalize_weights,
+    weight_problems,
     weights_of,
 )
 from fairpp_hf.training.weighted_step import WeightedStep
@@ -63,7 +68,7 @@ from fairpp_hf.training.weighted_step import WeightedStep
 logger = logging.getLogger(__name__)
 
 
-class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference):  # type: ignore[misc]
+class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, PrecomputedReference):  # type: ignore[misc]
     """Direct preference optimisation with a weight for each pair.
 
     Minimises, over the pairs i of an optimiser step,
@@ -71,9 +76,11 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         sum_i w_i l_i / D,
 
     where l_i is the loss of the pair (`loss_type`, as in TRL), w_i its weight, and D the number of the step's pairs, in
-    all accumulated micro-batches and on all processes (`weight_normalization` has other ways). Weights are scaled to mean
-    1 over the dataset, so that with equal weights a batch has the gradient that `DPOTrainer` gives it. The logged `loss`
-    and `eval_loss` are this objective; `eval_loss` is exact over the evaluation set and fit for `load_best_model_at_end`.
+    all accumulated micro-batches and on all processes (`weight_normalization` has other ways). `loss_type="sft"` is a mean
+    over tokens, as in TRL: l_i is then summed over the chosen completion's tokens, and D is their number in the step.
+    Weights are scaled to mean 1 over the dataset, so that with equal weights a batch has the gradient that `DPOTrainer`
+    gives it. The logged `loss` and `eval_loss` are this objective; `eval_loss` is exact over the evaluation set and fit for
+    `load_best_model_at_end`.
     With a mixture of experts whose balance is part of the loss, that part counts each completion once, however many pairs
     have it.
 
@@ -100,7 +107,8 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
     the chosen completions (`logps/chosen`, relative to the reference) keeps falling.
 
     Raises:
-        ValueError: a dataset without usable weights, or a setting that the weighted objective does not support.
+        ValueError: a dataset without usable weights, or a setting that the weighted objective does not support; all at once.
+        FloatingPointError: in training, a loss or a weight that is infinite or NaN; see `Guarded`.
 
     Example:
         ```python
@@ -143,22 +151,25 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         self._own_settings: dict[str, Any] = {
             field.name: getattr(args, field.name, field.default) for field in dataclasses.fields(ReweightedDPOConfig)
         }
-        self.weight_normalization: str = self._own_settings["weight_normalization"]
+        given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
+        self.weight_normalization = choose_normalization(self._own_settings["weight_normalization"], given)
+        self._own_settings |= {
+            "weight_normalization": self.weight_normalization,
+            "precompute_ref_log_probs": args.precompute_ref_log_probs,
+        }
         self.weight_application: str = self._own_settings["weight_application"]
         self.share_prefix: str | bool = self._own_settings["share_prefix"]
         self.soft_labels: bool = self._own_settings["soft_labels"]
         self.group_column: str | None = self._own_settings["group_column"]
-        given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
+        # All that can be known to be wrong is said at once, before a model is loaded.
         problems = [
             *unsupported_settings(args),
             *unsupported_arguments(compute_metrics, data_collator),
-            *(problem for name, dataset in given for problem in stream_problems(self._own_settings, dataset, name)),
+            *endless_problems(args, train_dataset),
+            *(problem for name, dataset in given for problem in self._dataset_problems(dataset, name)),
         ]
         if problems:
             raise ValueError("\n".join(problems))
-        # All that can be known to be wrong is said before a model is loaded.
-        for name, dataset in given:
-            self._check_columns(dataset, name)
 
         # A stream, also one to evaluate on, must not be dispatched: the tensors of a batch have lengths of their own.
         cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
@@ -198,9 +209,12 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
             peft_config=peft_config,
         )
         self._set_up_forward()
+        self.guard()
+        coefficients = zip(self.loss_types, self.loss_weights, strict=True)
+        self._sft_coefficient = sum(coefficient for name, coefficient in coefficients if name == SFT)
         if self.group_column is not None:
             train = cast(Dataset, self.train_dataset)
-            shares = group_shares(group_numbers(train), weights_of(train, "train_dataset"), len(self._group_names))
+            shares = group_shares(group_numbers(train), weights_of(train), len(self._group_names))
             self.groups = GroupWeights(list(self._group_names), shares, self._own_settings["group_step_size"])
             self.add_callback(self.groups)
 
@@ -208,9 +222,13 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         """Choose the collator and the way of computing completions; before the first forward, which TRL may do in init."""
         if self._forward is not None:
             return
+        check_vocabulary(self._tokenizer, cast(PreTrainedModel, self.model).config)
         collator = self.data_collator
         max_length = getattr(collator, "max_length", None)
         model = cast(Any, self.model)
+        for each in (model, self.ref_model):
+            if each is not None:
+                keep_four_bit_layout(each)
         quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
         self._forward = CompletionForward(
             self.accelerator,
@@ -229,9 +247,10 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
                 self.share_prefix = False
         if not isinstance(self.data_collator, DataCollatorForWeightedPreference):
             plain = cast(DataCollatorForPreference, self.data_collator)
-            self.data_collator = DataCollatorForWeightedPreference(
-                **dataclasses.asdict(plain), share_prefix=self.share_prefix is not False
-            )
+            self.data_collator = DataCollatorForWeightedPreference(**dataclasses.asdict(plain))
+        self.data_collator.share_prefix &= self.share_prefix is not False
+        # A mixture of experts balances all tokens of a sequence, its last one too.
+        self.data_collator.keep_last = self.aux_loss_enabled
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -240,10 +259,8 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
     ) -> Dataset | IterableDataset:
         name = f"{dataset_name} dataset"
         # Again, for a dataset that is handed to `evaluate`, which __init__ has not seen.
-        self._check_columns(dataset, name)
-        problems = stream_problems(self._own_settings, dataset, name)
-        if problems:
-            raise ValueError(problems[0])
+        if problems := self._dataset_problems(dataset, name):
+            raise ValueError("\n".join(problems))
         # Columns of these names that are not asked for, or not ours, must not reach the collator.
         unwanted = {LABEL_PROBABILITY: not self.soft_labels, TIER: not has_tiers(dataset), GROUP_NUMBER: True}
         dataset = dataset.remove_columns([column for column in dataset.column_names or [] if unwanted.get(column)])
@@ -258,21 +275,26 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
                 )
             else:
                 prepared = without_selection(prepared)
-            if self.weight_normalization == "dataset":
-                prepared = normalize_weights(prepared, name)
+            prepared = normalize_weights(prepared, name, self.weight_normalization)
             if self.group_column is not None:
                 prepared = number_groups(prepared, self.group_column, self._group_names, name)
         return prepared
 
-    def _check_columns(self, dataset: Any, name: str) -> None:
-        images = {"image", "images"} & set(dataset.column_names or [])
-        if images:
-            raise ValueError(f"{name} must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images.")
-        check_weight_columns(dataset, name)
+    def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
+        """Sentences on what keeps a dataset from being trained with."""
+        columns = dataset.column_names
+        problems = stream_problems(self._own_settings, dataset, name)
+        if images := {"image", "images"} & set(columns or []):
+            problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images.")
+        problems += weight_problems(dataset, name, self.weight_normalization)
         if self.soft_labels:
-            check_label_probabilities(dataset, name)
-        if self.group_column is not None:
-            check_name(f"group_column of {name}", self.group_column, dataset.column_names)
+            problems += label_problems(dataset, name)
+        if self.group_column is not None and columns is not None:
+            try:
+                check_name(f"group_column of {name}", self.group_column, columns)
+            except ValueError as error:
+                problems.append(str(error))
+        return problems
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -292,7 +314,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         self._pair_sampler = PairSampler(
             groups,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            weights=weights_of(dataset, "train dataset") if drawn else None,
+            weights=weights_of(dataset) if drawn else None,
         )
         cut = cut_prompts(self._pair_sampler, self.args.per_device_train_batch_size)
         if cut > 0.05:
@@ -356,12 +378,21 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
     # -- loss ----------------------------------------------------------------------------------------------------------
 
     def step_share(self, batch: dict[str, Tensor]) -> Tensor:
-        """What a micro-batch adds to its step's divisor: its number of pairs, or their weights."""
-        return (
-            self._loss_weights(batch, "train").sum()
-            if self._divides_by_weight
-            else batch["weight"].new_tensor(len(batch["weight"]))
-        )
+        """What a micro-batch adds to its step's divisors, (2,): its pairs, and their preferred tokens."""
+        return self._divisors(batch, "train")
+
+    def _divisors(self, batch: dict[str, Tensor], mode: str) -> Tensor:
+        """(2,): pairs and tokens of a batch, each times its pair's weight where that is what to divide by."""
+        weight = self._loss_weights(batch, mode) if self._divides_by_weight else torch.ones_like(batch[WEIGHT_COLUMN])
+        tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
+        return torch.stack([weight.sum(), (weight * tokens).sum()])
+
+    def _of_preferred(self, of_completion: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """What belongs to a completion, (C,), for the preferred ones of P pairs, (P,): on average, with soft labels."""
+        chosen = of_completion[batch["chosen"]]
+        if not self.soft_labels:
+            return chosen
+        return torch.lerp(of_completion[batch["rejected"]], chosen, batch[LABEL_PROBABILITY].to(chosen.dtype))
 
     @property
     def _divides_by_weight(self) -> bool:
@@ -375,7 +406,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
 
     @cached_property
     def _mean_weight(self) -> float:
-        return float(weights_of(cast(Dataset, self.train_dataset), "train dataset").mean())
+        return float(weights_of(cast(Dataset, self.train_dataset)).mean())
 
     def compute_loss(
         self,
@@ -390,7 +421,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
             model: the policy.
             inputs: from `DataCollatorForWeightedPreference`.
             return_outputs: also return the policy's `CompletionTokens`.
-            num_items_in_batch: the divisor D of the step, from `get_batch_samples`; this batch's own where None.
+            num_items_in_batch: the divisors of the step, (2,), from `get_batch_samples`; this batch's own where None.
         """
         mode = self._mode()
         if WEIGHT_COLUMN not in inputs:
@@ -413,22 +444,25 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         if self.soft_labels:
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
+        sft_losses = torch.zeros_like(losses)
+        if self._sft_coefficient:
+            # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
+            sft_losses = -self._sft_coefficient * self._of_preferred(policy.logps.sum(dim=1), inputs)
 
         weight = self._loss_weights(inputs, mode)
-        divisor = num_items_in_batch
-        scale = self.step_scale
-        if divisor is None:
-            share = weight.sum() if self._divides_by_weight else weight.new_tensor(len(weight))
-            divisor, scale = share.clamp(min=torch.finfo(share.dtype).tiny), 1
+        divisors, scale = cast(Tensor, num_items_in_batch), self.step_scale
+        if divisors is None:
+            divisors, scale = self._divisors(inputs, mode), 1
+            divisors = divisors.clamp(min=torch.finfo(divisors.dtype).tiny)
         factor = weight.to(losses.dtype)
         if self.groups is not None and mode == "train":
             factor = factor * self.groups.factor(inputs[GROUP_NUMBER]).to(losses.dtype)
-        loss = scale * (factor * losses).sum() / divisor
+        loss = scale * ((factor * losses).sum() / divisors[0] + (factor * sft_losses).sum() / divisors[1])
         if self.aux_loss_enabled:
             # The router's balance concerns the batch as a whole, so weights have no part in it.
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
             loss = loss + self.router_aux_loss_coef * cast(Tensor, policy.aux_loss) / steps
-        self._record_metrics(mode, inputs, policy, pairs, losses, weight, divisor)
+        self._record_metrics(mode, inputs, policy, pairs, (losses, sft_losses), weight, loss, divisors)
         return (loss, policy) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -446,18 +480,25 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs), None, None
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As in `Trainer`, with the loss exact over all pairs instead of a mean of batches."""
-        metrics = self._pair_metrics["eval"]
-        metrics.clear()
-        output = super().evaluation_loop(*args, **kwargs)
-        name = f"{kwargs.get('metric_key_prefix', 'eval')}_loss"
-        if name in (output.metrics or {}):
-            loss = metrics.loss(by_weight=self._divides_by_weight)
-            if self.aux_loss_enabled:
-                loss += self.router_aux_loss_coef * float(np.mean(self._metrics["eval"]["aux_loss"]))
-            cast(dict[str, float], output.metrics)[name] = loss
-        return output
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """As in `Trainer`, of a dataset like those that the trainer was made with.
+
+        Raises:
+            ValueError: a dataset that cannot be used, or whose reference log-probabilities cannot be had any more.
+        """
+        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")
+        if self.precompute_ref_logps and "ref_chosen_logps" not in (prepared.column_names or []):
+            if self.ref_model is None and not is_peft_model(self.model) and self.state.global_step:
+                raise ValueError(
+                    "precompute_ref_log_probs must be False to predict on another dataset after training; got True. The "
+                    "reference is the model before training, which is not kept. Give the dataset as eval_dataset, or pass "
+                    "a ref_model."
+                )
+            batch_size = self.args.precompute_ref_batch_size or self.args.per_device_eval_batch_size
+            prepared = self._precompute_ref_logps(prepared, "test", batch_size)
+        return super().predict(prepared, ignore_keys, metric_key_prefix)
 
     # -- metrics -------------------------------------------------------------------------------------------------------
 
@@ -467,16 +508,18 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
         batch: dict[str, Tensor],
         policy: CompletionTokens,
         pairs: PairLogps,
-        losses: Tensor,
+        losses: tuple[Tensor, Tensor],
         weight: Tensor,
-        divisor: Tensor | int,
+        objective: Tensor,
+        divisors: Tensor,
     ) -> None:
         """Take in what is logged of the pairs of a micro-batch, those of all processes."""
         metrics = self._metrics[mode]
         with torch.no_grad():
             columns = {
+                "objective": objective.expand(len(weight)),
                 "weight": weight,
-                "loss": losses,
+                "loss": losses[0],
                 "chosen_reward": self.beta * (pairs.chosen - pairs.ref_chosen),
                 "rejected_reward": self.beta * (pairs.rejected - pairs.ref_rejected),
                 "chosen_logp": pairs.chosen,
@@ -484,37 +527,57 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
                 **token_columns(batch, policy),
                 **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
             }
+            if self._sft_coefficient:
+                tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
+                columns |= {"token_loss": losses[1], "loss_tokens": tokens}
             per_pair = torch.stack([column.detach().double() for column in columns.values()], dim=1)
             # In evaluation, the rows that pad the last batch are left out. In training there are none, and
             # gather_for_metrics would take the end of the accumulation window for the end of the data.
             gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
             gathered = dict(zip(columns, gather(per_pair).cpu().unbind(dim=1), strict=True))
+        objectives = gathered.pop("objective")
+        if mode == "train":
+            self.stop_unless_finite(torch.cat([gathered["loss"], objectives]))
         self._pair_metrics[mode].add(gathered)
         if mode == "train":
             computed = self.accelerator.gather(policy.computed.unsqueeze(0)).sum().item()
             self._total_train_tokens += int(gathered["sequence_tokens"].sum().item()) // self._tp_size
             self._computed_tokens += int(computed) // self._tp_size
             if self.groups is not None:
-                self.groups.add(gathered[GROUP_NUMBER].long(), gathered["weight"] * gathered["loss"] / float(divisor))
+                of_pairs = gathered["loss"] / float(divisors[0])
+                of_tokens = gathered["token_loss"] / float(divisors[1]) if self._sft_coefficient else 0.0
+                self.groups.add(gathered[GROUP_NUMBER].long(), gathered["weight"] * (of_pairs + of_tokens))
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["num_computed_tokens"] = [self._computed_tokens]
         if self.aux_loss_enabled:
             aux_loss = self.accelerator.gather_for_metrics(cast(Tensor, policy.aux_loss).detach())
             metrics["aux_loss"].append(aux_loss.mean().item())
 
+    def evaluation_loss(self) -> float:
+        """The objective over all pairs of the evaluation."""
+        loss = self._pair_metrics["eval"].loss(by_weight=self._divides_by_weight)
+        if self.aux_loss_enabled and self._metrics["eval"]["aux_loss"]:
+            loss += self.router_aux_loss_coef * float(np.mean(self._metrics["eval"]["aux_loss"]))
+        return loss
+
+    def evaluation_metrics(self) -> dict[str, float]:
+        """TRL's, and those of all pairs of the evaluation."""
+        pairs = self._pair_metrics["eval"]
+        summary = pairs.summary(self._group_names) if pairs.pairs else {}
+        pairs.clear()
+        return {**super().evaluation_metrics(), **summary}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of all pairs since the last log, then log as TRL does."""
-        mode = self._mode()
-        pairs = self._pair_metrics[mode]
-        if pairs.pairs:
-            metrics = self._metrics[mode]
+        pairs = self._pair_metrics["train"]
+        if self._mode() == "train" and pairs.pairs:
             summary = pairs.summary(self._group_names)
-            for name, value in summary.items():
-                metrics[name] = [value]
-            if mode == "train":
-                self._displacement.see(summary["rewards/chosen"], self.beta)
-                if self.groups is not None:
-                    for name, alpha in zip(self.groups.names, self.groups.alpha.tolist(), strict=True):
-                        metrics[f"groups/{name}/weight"] = [alpha]
-        pairs.clear()
+            self._displacement.see(summary["rewards/chosen"], self.beta)
+            if self.groups is not None:
+                summary |= {
+                    f"groups/{name}/weight": alpha
+                    for name, alpha in zip(self.groups.names, self.groups.alpha.tolist(), strict=True)
+                }
+            self._metrics["train"] |= {name: [value] for name, value in summary.items()}
+            pairs.clear()
         super().log(logs, start_time)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-WEIGHT_NORMALIZATIONS = ("dataset", "batch", "none")
-
 
 class WeightedStep:
     """Mixin for a `Trainer` whose loss is sum_i w_i l_i / D over *all* rows i of an optimiser step.
@@ -19,7 +17,8 @@ class WeightedStep:
     accumulated micro-batches and all processes, and every micro-batch divides its own sum by it: 8 x 1 accumulated, 1 x 8
     and 2 processes x 4 give the same gradient.
 
-    A subclass says what a micro-batch adds to D (`step_share`), and multiplies its local sum by `self.step_scale / D`.
+    A subclass says what a micro-batch adds to D (`step_share`), and multiplies its local sum by `self.step_scale / D`. A
+    loss of two sums, each with a divisor of its own, has a D of two numbers.
     """
 
     # Trainer would divide by the number of micro-batches once more.
@@ -27,29 +26,25 @@ class WeightedStep:
 
     accelerator: Any
     args: Any
-    model: Any
     full_precision_columns: tuple[str, ...] = ("weight",)
     """Columns of a batch that keep their precision."""
 
     def step_share(self, batch: dict[str, Any]) -> Tensor:
-        """What one micro-batch adds to the divisor of its step: a scalar."""
+        """What one micro-batch adds to the divisor of its step: a scalar, or (k,)."""
         raise NotImplementedError
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
-        """The micro-batches of one optimiser step, and its divisor D over all processes, a scalar tensor."""
+        """The micro-batches of one optimiser step, and its divisor D over all processes, a tensor."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
         share = torch.zeros((), device=device)
         for batch in batches:
             share = share + self.step_share(batch).to(device=device, dtype=share.dtype)
         # An epoch that ends within the window leaves it empty on every process alike.
-        divisor = self.accelerator.gather(share.unsqueeze(0)).sum() if batches else share
+        divisor = self.accelerator.gather(share.unsqueeze(0)).sum(dim=0) if batches else share
         # All weights of a step may be 0: its sum is then 0, and so must the loss be.
         return batches, torch.where(divisor > 0, divisor, torch.ones_like(divisor))
-
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; but log-probabilities leave a model that FSDP2 shards in float32.

@@ -16,7 +16,7 @@ from fairpp_hf.training import DataCollatorForWeightedPreference
 
 
 @pytest.mark.parametrize("truncation_mode", ["keep_start", "keep_end"])
-@pytest.mark.parametrize("max_length", [None, 2, 5, 8, 11])
+@pytest.mark.parametrize("max_length", [None, 1, 2, 5, 8, 11])
 def test_truncation_is_that_of_trl(truncation_mode, max_length):
     """The sequences of a batch, put together again, are those of TRL's collator."""
     chance = random.Random(0)

@@ -8,8 +8,18 @@ import pytest
 import torch
 from datasets import concatenate_datasets
 from peft import LoraConfig, get_peft_model
-from tiny_models import tiny_model
-from tiny_trainers import assert_same, make_trainer, oracle_gradient, parameters, question_pairs, step_gradient
+from tiny_architectures import tiny
+from tiny_models import tiny_model, tiny_tokenizer
+from tiny_trainers import (
+    assert_same,
+    make_pairs,
+    make_trainer,
+    oracle_gradient,
+    parameters,
+    question_pairs,
+    sequence_logp,
+    step_gradient,
+)
 from trl import DPOConfig, DPOTrainer
 from two_processes import run_on_two_processes
 
@@ -44,12 +54,74 @@ def test_gradient_is_that_of_one_pair_at_a_time(tmp_path, normalization, share_p
     assert_same(ours, oracle_gradient(PAIRS, COEFFICIENTS[normalization]))
 
 
+@pytest.mark.parametrize("normalization", COEFFICIENTS)
+@pytest.mark.parametrize("micro_batch", [8, 3])
+def test_sft_is_a_weighted_mean_over_the_tokens_of_the_step(tmp_path, normalization, micro_batch):
+    """Oracle: one chosen completion at a time, divided by all their tokens or by those times their weights."""
+    settings = {"loss_type": ["sft"], "weight_normalization": normalization}
+    ours = step_gradient(
+        tmp_path,
+        PAIRS,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=-(-8 // micro_batch),
+        **settings,
+    )
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    logps = torch.stack([sequence_logp(model, tokenizer, pair["prompt"], pair["chosen"]) for pair in PAIRS])
+    trainer = make_trainer(tmp_path, PAIRS, per_device_eval_batch_size=3, **settings)
+    tokens = np.array([len(ids) for ids in trainer.train_dataset["chosen_ids"]])
+    coefficients = {
+        "dataset": FLAT / FLAT.mean() / tokens.sum(),
+        "batch": FLAT / (FLAT @ tokens),
+        "none": FLAT / tokens.sum(),
+    }
+    loss = -(torch.tensor(coefficients[normalization]) * logps).sum()
+    loss.backward()
+    assert_same(ours, torch.cat([p.grad.reshape(-1) for p in model.parameters()]))
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(loss.item(), rel=1e-5)
+    first = np.array(PAIRS["tier"]) == 1
+    of_tier = -(FLAT * logps.detach().numpy())[first].sum() / (FLAT * tokens)[first].sum()
+    assert metrics["eval_tiers/1/loss"] == pytest.approx(of_tier, rel=1e-5)
+
+
+def test_soft_labels_divide_sft_between_the_two_completions(tmp_path):
+    """A label of 1/4 is the pair with weight 1/4 and its opposite with 3/4."""
+    settings = {"loss_type": ["sigmoid", "sft"], "weight_normalization": "batch"}
+    pairs = PAIRS.select([0, 3, 5]).remove_columns(["weight", "label_probability"])
+    soft = pairs.add_column("weight", [1.0] * 3).add_column("label_probability", [0.25] * 3)
+    opposite = pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"}).select_columns(pairs.column_names)
+    both = concatenate_datasets([pairs, opposite]).add_column("weight", [0.25] * 3 + [0.75] * 3)
+    assert_same(step_gradient(tmp_path, soft, soft_labels=True, **settings), step_gradient(tmp_path, both, **settings))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_mixture_of_experts_is_balanced_as_in_trl(tmp_path, steps):
+    """All tokens of a sequence count, its last one too. The balance is a tenth of the gradient or more."""
+    pairs = make_pairs([1.0] * 6)
+    batches = {"per_device_train_batch_size": 6 // steps, "gradient_accumulation_steps": steps}
+    gradients = []
+    for coefficient in (1.0, 0.0):
+        for kind in ({}, {"trainer": DPOTrainer, "config": DPOConfig}):
+            models = {
+                name: tiny("Mixtral", num_local_experts=4, sliding_window=None) for name in ("model", "ref_model")
+            }
+            settings = {"router_aux_loss_coef": coefficient, **batches, **models, **kind}
+            gradients.append(step_gradient(tmp_path, pairs, **settings))
+    with_balance, theirs, without_balance, theirs_without = gradients
+    assert_same(with_balance, theirs, tolerance=1e-5)
+    assert_same(without_balance, theirs_without, tolerance=1e-5)
+    assert (with_balance - without_balance).norm() > 0.1 * theirs.norm()
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {},
         {"loss_type": ["ipo"]},
+        {"loss_type": ["sft"]},
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
+        {"loss_type": ["sft", "sigmoid"], "loss_weights": [1.0, 0.2], "ld_alpha": 0.4},
         {"loss_type": ["exo_pair"], "label_smoothing": 0.1},
         {"f_divergence_type": "js_divergence"},
         {"ld_alpha": 0.4},
@@ -64,9 +136,6 @@ def test_gradient_is_that_of_one_pair_at_a_time(tmp_path, normalization, share_p
 def test_equal_weights_on_shared_prompts_are_stock_dpo(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("FAIRPP_HOME", str(tmp_path / "home"))
     pairs = question_pairs([[1.0] * 3, [1.0] * 2, [1.0]])
-    if "sft" in settings.get("loss_type", []):
-        # TRL's sft loss is a mean over tokens; with chosen completions of one length it is a mean over sequences too.
-        pairs = pairs.map(lambda row: {"chosen": [{"role": "assistant", "content": "A. fair rule"}]})
     theirs = step_gradient(tmp_path, pairs, trainer=DPOTrainer, config=DPOConfig, **settings)
     assert_same(step_gradient(tmp_path, pairs, share_prefix=True, **settings), theirs)
 
@@ -185,6 +254,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
         "dataset": {},
         "batch": {"weight_normalization": "batch"},
         "groups": {"group_column": "group", "group_step_size": 0.5},
+        "tokens": {"loss_type": ["sigmoid", "sft"]},
         "precomputed": {"precompute_ref_log_probs": True},
     }
     out = tmp_path / "two.pt"

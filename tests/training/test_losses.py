@@ -27,7 +27,6 @@ def _pairs(chosen=-3.0, rejected=-5.0, ref_chosen=-4.0, ref_rejected=-4.0):
         ("sppo_hard", (1 - 1) ** 2 + (-1 + 1) ** 2),
         ("bco_pair", 2 * math.log(1 + math.exp(-0.5))),
         ("apo_zero", 2 / (1 + math.exp(0.5))),
-        ("sft", 3 / 4),
     ],
 )
 def test_losses_by_hand(loss_type, expected):
@@ -36,9 +35,10 @@ def test_losses_by_hand(loss_type, expected):
 
 
 def test_losses_combine_with_their_coefficients():
+    """But for sft, a mean over tokens, which the trainer adds."""
     settings = LossSettings(beta=0.5)
-    combined = pair_losses(_pairs(), ["sigmoid", "sft"], [2.0, 0.5], settings)
-    parts = [pair_losses(_pairs(), [name], [1.0], settings) for name in ("sigmoid", "sft")]
+    combined = pair_losses(_pairs(), ["sigmoid", "bco_pair", "sft"], [2.0, 0.5, 3.0], settings)
+    parts = [pair_losses(_pairs(), [name], [1.0], settings) for name in ("sigmoid", "bco_pair")]
     torch.testing.assert_close(combined, 2 * parts[0] + 0.5 * parts[1])
 
 

@@ -18,7 +18,21 @@ def test_each_pair_once_and_those_of_a_prompt_together():
     assert sorted(order) == list(range(8))
     visited = GROUPS[order]
     assert (visited[1:] != visited[:-1]).sum() == 3
-    assert [row for row in order if row < 3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("weights", [None, [2.0] * 8])
+def test_the_pairs_of_a_prompt_are_shuffled_too(weights):
+    """Also where it is the prompt of all pairs: each of 4 is in each place in a quarter of 2000 epochs."""
+    weights = weights if weights is None else np.array(weights)
+    sampler = PairSampler(np.zeros(8, dtype=int), seed=0, weights=weights)
+    assert sorted(sampler.order(0)) == list(range(8))
+    places = np.stack([np.argsort(PairSampler(np.repeat([0, 1], 4), seed=0).order(epoch)) for epoch in range(2000)])
+    for pair in range(8):
+        _, times = np.unique(places[:, pair] % 4, return_counts=True)
+        assert len(times) == 4
+        assert np.abs(times / 2000 - 0.25).max() < 0.05
+    first = [sampler.order(epoch)[0] for epoch in range(100)]
+    assert len(set(first)) == 8
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

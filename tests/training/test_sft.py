@@ -180,7 +180,7 @@ def test_eval_loss_is_one_weighted_mean_over_all_rows(tmp_path, normalization):
         nlls, tokens = (
             np.array(values) for values in zip(*(plain_nll(row, tiny_model()) for row in rows), strict=True)
         )
-    used = weights / weights.mean() if normalization == "dataset" else weights
+    used = weights if normalization == "none" else weights / weights.mean()
     divisor = used @ tokens if normalization == "batch" else tokens.sum()
     assert metrics["eval_loss"] == pytest.approx(used @ nlls / divisor, rel=1e-6)
     assert metrics["eval_weights/mean"] == pytest.approx(used.mean())
@@ -192,7 +192,36 @@ def test_eval_loss_is_one_weighted_mean_over_all_rows(tmp_path, normalization):
     assert trainer.evaluate(rows)["eval_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-6)
     by_name = trainer.evaluate({"all": rows, "one": rows.select([2])})
     assert by_name["eval_all_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-6)
-    assert trainer.predict(trainer.eval_dataset).metrics["test_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-6)
+    for dataset in (trainer.eval_dataset, rows):
+        predicted = trainer.predict(dataset).metrics
+        for name in ("loss", "entropy", "weights/max"):
+            assert predicted[f"test_{name}"] == pytest.approx(metrics[f"eval_{name}"], rel=1e-6)
+
+
+def test_metrics_of_several_sets_keep_their_names(tmp_path):
+    rows = make_rows([1.0, 2.0, 1.0, 1.0])
+    trainer = make_trainer(tmp_path, rows)
+    trainer.eval_dataset = {name: trainer.eval_dataset.select(of) for name, of in {"one": [1], "all": range(4)}.items()}
+    metrics = trainer.evaluate()
+    assert {name.split("_")[1] for name in metrics if name.startswith("eval_")} == {"one", "all"}
+    assert (metrics["eval_one_weights/max"], metrics["eval_all_weights/mean"]) == pytest.approx((1.6, 1.0))
+    logged = {name for entry in trainer.state.log_history for name in entry if name.startswith("eval_")}
+    assert {name.split("_")[1] for name in logged} == {"one", "all"}
+    assert metrics["eval_one_entropy"] != metrics["eval_all_entropy"]
+
+
+def test_batches_of_unequal_sizes_are_refused_on_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(ReweightedSFTConfig, "world_size", 2)
+    with pytest.raises(ValueError, match=r"^train_sampling_strategy must not be 'batch_rebalance' on several"):
+        ReweightedSFTConfig(str(tmp_path), report_to="none", train_sampling_strategy="batch_rebalance")
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+def test_rows_can_be_ordered_by_length(tmp_path, strategy):
+    rows = make_rows([0.1, 0.4, 1.0, 0.9, 0.3, 0.3])
+    trainer = make_trainer(tmp_path, rows, train_sampling_strategy=strategy, per_device_train_batch_size=2)
+    trainer.train()
+    assert trainer.state.global_step == 3
 
 
 def test_weights_are_logged_over_the_rows_since_the_last_log(tmp_path):
@@ -268,8 +297,11 @@ def test_collator_carries_the_weights():
         "weight": [0.5, 1.5],
     }
     assert batch["weight"].dtype == torch.float32
-    with pytest.raises(ValueError, match=r"^weight must be finite and at least 0; got \[0.5, -1.5\] in one batch.$"):
-        collator([examples[0], {**examples[1], "weight": -1.5}])
+    for wrong in (-1.5, math.nan, math.inf, 1e-40, 1e31):
+        message = f"weight must be 0, or between 1e-30 and 1e+30; got [0.5, {wrong}] in one batch. "
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            collator([examples[0], {**examples[1], "weight": wrong}])
+    assert collator([{**examples[0], "weight": 0}])["weight"].tolist() == [0.0]
 
 
 def test_a_collator_without_weights_is_refused(tmp_path):
@@ -325,6 +357,15 @@ def test_a_missing_weight_column_is_refused(tmp_path):
         'from fairpp_hf.preference_weights, or load pairs that have it: load_dataset("fairpp", "pairs", target=...).'
     )
     refused(message, tmp_path, rows, eval_dataset={"heldout": rows.remove_columns("weight")})
+
+
+def test_more_tokens_than_the_embedding_has_rows_are_refused(tmp_path):
+    tokenizer = tiny_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<another>"])
+    arguments = {"model": tiny_model(), "train_dataset": make_rows([1.0]), "processing_class": tokenizer}
+    with pytest.raises(ValueError, match=rf"^The embedding must have .*; got {rows} rows for {rows + 1} tokens\."):
+        ReweightedSFTTrainer(args=ReweightedSFTConfig(str(tmp_path), report_to="none"), **arguments)
 
 
 def test_texts_without_prompts_are_refused(tmp_path):
@@ -417,12 +458,15 @@ def test_settings_that_would_be_wrong_are_refused(tmp_path, settings, message):
         refused(message, tmp_path, make_rows([1.0]), SFTConfig(str(tmp_path), bf16=False, **settings))
 
 
-def test_a_stream_needs_its_own_normalization(tmp_path):
+def test_all_that_a_stream_cannot_have_is_said_at_once(tmp_path):
     message = (
+        "max_steps must be above 0 for a streaming train_dataset; got -1. Nobody knows beforehand how long a stream is. Set "
+        "max_steps.\n"
         "weight_normalization must be 'batch' or 'none' for a streaming train_dataset; got 'dataset'. The mean weight of a "
-        "stream is not known beforehand. Set weight_normalization='batch', or scale the weights yourself and set 'none'."
+        "stream is not known beforehand. Leave it out, or scale the weights yourself and set 'none'."
     )
-    refused(message, tmp_path, make_rows([1.0, 2.0]).to_iterable_dataset())
+    args = ReweightedSFTConfig(str(tmp_path), report_to="none", weight_normalization="dataset")
+    refused(message, tmp_path, make_rows([1.0, 2.0]).to_iterable_dataset(), args)
 
 
 def test_a_stream_of_pairs_is_refused(tmp_path):
@@ -435,12 +479,15 @@ def test_a_stream_of_pairs_is_refused(tmp_path):
     refused(message, tmp_path, pairs, args)
 
 
-@pytest.mark.parametrize("normalization", ["batch", "none"])
-def test_a_stream_trains_as_the_rows_it_has(tmp_path, normalization):
+@pytest.mark.parametrize("normalization", [None, "batch", "none"])
+def test_a_stream_trains_as_the_rows_it_has(tmp_path, caplog, normalization):
+    """By the step's weights where nobody chose, which is said."""
     rows = make_rows([0.5, 1.5, 0.5, 1.5])
-    settings = {"max_steps": 1, "weight_normalization": normalization}
+    settings = {"max_steps": 1, "weight_normalization": normalization or "batch"}
     mapped = make_trainer(tmp_path, rows, train_sampling_strategy="sequential", **settings)
+    settings = {**settings, "weight_normalization": normalization}
     streamed = make_trainer(tmp_path, rows.to_iterable_dataset(), **settings)
+    assert ("weight_normalization is 'batch'" in caplog.text) == (normalization is None)
     mapped.train()
     streamed.train()
     torch.testing.assert_close(parameters(streamed), parameters(mapped), rtol=1e-4, atol=1e-6)

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 
 import pytest
+from checkpoint_folders import write_checkpoint
 
 from fairpp_hf.training import ReweightedDPOConfig
 from fairpp_hf.training.stages import StageArguments, Start, sft_arguments, starts
@@ -94,7 +96,7 @@ def test_stage_arguments_are_checked():
 def lay_out(tmp_path, *checkpoints, finished=False):
     """Folders of checkpoints under `out`, and the results of an sft stage."""
     for checkpoint in checkpoints:
-        (tmp_path / "out" / checkpoint).mkdir(parents=True)
+        write_checkpoint(tmp_path / "out" / checkpoint)
     if finished:
         (tmp_path / "out" / "sft").mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / "sft" / "all_results.json").write_text(json.dumps({}))
@@ -120,7 +122,7 @@ def test_the_last_checkpoint_is_that_of_the_stage_that_was_under_way(tmp_path, a
     lay_out(tmp_path, finished=True)
     dpo = Start(checkpoint=str(out / "checkpoint-2"))
     assert starting(tmp_path, asked) == {"sft": Start(finished=True), "dpo": dpo}
-    (out / "checkpoint-2").rmdir()
+    shutil.rmtree(out / "checkpoint-2")
     assert starting(tmp_path, asked) == {"sft": Start(finished=True), "dpo": Start()}
 
 
@@ -142,7 +144,39 @@ def test_a_checkpoint_says_which_stage_it_is_of(tmp_path):
 @pytest.mark.parametrize(("stage", "folder"), [("sft_then_dpo", "out/sft"), ("sft", "out"), ("dpo", "out")])
 def test_nothing_to_go_on_from_is_an_error(tmp_path, stage, folder):
     with refused(
-        f"resume_from_checkpoint must find a checkpoint; got none in {str(tmp_path / folder)!r}. Leave it out to start "
-        "from the beginning."
+        f"resume_from_checkpoint must find a complete checkpoint; got none in {str(tmp_path / folder)!r}. Leave it out to "
+        "start from the beginning."
     ):
         starting(tmp_path, "last", stage)
+
+
+def test_the_last_complete_checkpoint_is_gone_on_from(tmp_path, caplog):
+    out = tmp_path / "out"
+    lay_out(tmp_path, "checkpoint-3", "checkpoint-12", "checkpoint-20")
+    (out / "checkpoint-20" / "trainer_state.json").unlink()
+    (out / "checkpoint-12" / "optimizer.pt").unlink()
+    assert starting(tmp_path, "last", "dpo") == {"dpo": Start(checkpoint=str(out / "checkpoint-3"))}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Training goes on from {out / 'checkpoint-3'}; checkpoint-20 is incomplete (trainer_state.json is missing or cut "
+        "off); checkpoint-12 is incomplete (optimizer.pt is missing)."
+    ]
+    asked = str(out / "checkpoint-12")
+    with refused(
+        f"resume_from_checkpoint must be a complete checkpoint; got {asked!r}: optimizer.pt is missing. Training would go "
+        "on to other weights, or not at all. Set it to 'last' for the last complete one."
+    ):
+        starting(tmp_path, asked, "dpo")
+    (out / "checkpoint-3" / "scheduler.pt").unlink()
+    with refused(
+        f"resume_from_checkpoint must find a complete checkpoint; got none in {str(out)!r}; checkpoint-20 is incomplete "
+        "(trainer_state.json is missing or cut off); checkpoint-12 is incomplete (optimizer.pt is missing); checkpoint-3 is "
+        "incomplete (scheduler.pt is missing). Leave it out to start from the beginning."
+    ):
+        starting(tmp_path, "last", "dpo")
+
+
+def test_dpo_begins_anew_after_sft_where_its_only_checkpoint_is_incomplete(tmp_path, caplog):
+    lay_out(tmp_path, "sft/checkpoint-3", "checkpoint-2", finished=True)
+    (tmp_path / "out" / "checkpoint-2" / "model.safetensors").write_bytes(b"")
+    assert starting(tmp_path, "last") == {"sft": Start(finished=True), "dpo": Start()}
+    assert caplog.messages == ["The dpo stage begins anew: checkpoint-2: model.safetensors is cut off."]

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_trainers import make_pairs, make_trainer, parameters
@@ -16,7 +17,7 @@ from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
 from fairpp_hf.training.losses import LOSSES
 
 
-@pytest.mark.parametrize("loss_type", sorted(set(LOSSES) - {"sft"}))
+@pytest.mark.parametrize("loss_type", sorted([*LOSSES, "sft"]))
 def test_equal_weights_train_as_trl_does(tmp_path, loss_type):
     pairs = make_pairs([0.25] * 8)
     settings = {"loss_type": [loss_type], "label_smoothing": 0.1}
@@ -217,6 +218,19 @@ def test_unsupported_settings_are_refused_all_at_once(tmp_path):
             "train_sampling_strategy must be 'random' with weight_application='sampling'; got 'sequential'. The weights "
             "decide what is drawn. Remove one of the two.",
         ),
+        *(
+            (
+                {"train_sampling_strategy": strategy},
+                f"train_sampling_strategy must be 'random' or 'sequential'; got '{strategy}'. It orders pairs by length, "
+                "which pulls those apart whose prompt is computed once. Remove the setting.",
+            )
+            for strategy in ("group_by_length", "batch_rebalance")
+        ),
+        (
+            {"max_length": 1, "truncation_mode": "keep_end"},
+            "max_length must be at least 2; got 1. In a sequence of one token, none is predicted. Set it to what a prompt "
+            "and a completion take, or to None.",
+        ),
         ({"group_step_size": 0.0}, "group_step_size must be a finite number above 0; got 0.0."),
     ],
 )
@@ -244,6 +258,96 @@ def test_predict_gives_the_loss(tmp_path):
     trainer = make_trainer(tmp_path, pairs)
     predicted = trainer.predict(trainer.eval_dataset)
     assert predicted.metrics["test_loss"] == pytest.approx(trainer.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize("precomputed", [True, False])
+def test_predict_takes_a_raw_dataset(tmp_path, monkeypatch, precomputed):
+    """As `evaluate` does, with its metrics; and what was predicted is not taken for a part of the next evaluation."""
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    pairs = make_pairs([0.5, 1.5, 2.0])
+    settings = {"precompute_ref_log_probs": precomputed, "per_device_eval_batch_size": 2}
+    trainer = make_trainer(tmp_path, pairs, **settings)
+    before = trainer.evaluate()
+    predicted = trainer.predict(pairs).metrics
+    other = trainer.predict(make_pairs([1.0], seed=5)).metrics
+    again = trainer.evaluate()
+    for name, value in before.items():
+        if name.startswith("eval_") and not re.search("time|per_second", name):
+            assert again[name] == pytest.approx(value), name
+            assert predicted[name.replace("eval_", "test_", 1)] == pytest.approx(value), name
+    assert other["test_logps/chosen"] != pytest.approx(before["eval_logps/chosen"])
+
+
+def test_predict_says_that_the_reference_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
+    pairs = make_pairs([0.5, 1.5])
+    trainer = make_trainer(tmp_path, pairs, precompute_ref_log_probs=True, ref_model=None, model=tiny_model())
+    trainer.train()
+    assert trainer.predict(trainer.eval_dataset).metrics["test_loss"] > 0
+    with pytest.raises(
+        ValueError, match=r"^precompute_ref_log_probs must be False to predict on another dataset after"
+    ):
+        trainer.predict(pairs)
+
+
+@pytest.mark.parametrize("prompt", ["empty", "implicit"])
+@pytest.mark.parametrize("share_prefix", ["auto", False])
+def test_prompts_without_a_token_train_as_in_trl(tmp_path, prompt, share_prefix):
+    """Completions of one token too, of which nothing is predicted then."""
+    texts = [("fair share", "rule"), ("law", "equal people"), ("energy", "custom law")]
+    rows = [{"chosen": chosen, "rejected": rejected, "weight": 1.0} for chosen, rejected in texts]
+    if prompt == "empty":
+        rows = [{**row, "prompt": ""} for row in [*rows, {**rows[0], "chosen": ""}, {**rows[0], "rejected": ""}]]
+    settings = {"per_device_train_batch_size": 5, "num_train_epochs": 2}
+    ours = make_trainer(tmp_path, Dataset.from_list(rows), share_prefix=share_prefix, **settings)
+    theirs = make_trainer(tmp_path, Dataset.from_list(rows), trainer=DPOTrainer, config=DPOConfig, **settings)
+    start = parameters(ours)
+    ours.train()
+    theirs.train()
+    assert not torch.allclose(parameters(ours), start, atol=1e-5)
+    torch.testing.assert_close(parameters(ours), parameters(theirs), rtol=1e-5, atol=1e-7)
+
+
+def test_more_tokens_than_the_embedding_has_rows_are_refused(tmp_path):
+    """Before the reference is computed, too, which TRL does in its __init__."""
+    tokenizer = tiny_tokenizer()
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<another>"])
+    args = ReweightedDPOConfig(str(tmp_path), report_to="none", precompute_ref_log_probs=True)
+    message = (
+        f"The embedding must have a row for each token of the tokenizer; got {rows} rows for {rows + 1} tokens. Use the "
+        f"tokenizer that the model was saved with, or save the model after model.resize_token_embeddings({rows + 1})."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ReweightedDPOTrainer(model=tiny_model(), args=args, train_dataset=make_pairs([1.0]), processing_class=tokenizer)
+
+
+def test_metrics_of_several_sets_keep_their_names(tmp_path):
+    """The best checkpoint is chosen by the set that is named, and not by the one that came last."""
+    pairs = make_pairs([1.0] * 4)
+    sets = {"near": pairs, "far": pairs.rename_columns({"chosen": "rejected", "rejected": "chosen"})}
+    trainer = make_trainer(
+        tmp_path,
+        pairs,
+        eval_dataset=sets,
+        num_train_epochs=3,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_near_rewards/margins",
+        greater_is_better=True,
+    )
+    trainer.train()
+    logged = {name for entry in trainer.state.log_history for name in entry if name.startswith("eval_")}
+    assert {name.split("_")[1] for name in logged} == {"near", "far"}
+    metrics = trainer.evaluate()
+    assert metrics["eval_near_rewards/margins"] == pytest.approx(-metrics["eval_far_rewards/margins"], rel=1e-4)
+    for name, dataset in sets.items():
+        alone = {key for key in trainer.evaluate(dataset) if key.startswith("eval_")}
+        assert {key.replace("eval_", f"eval_{name}_", 1) for key in alone} <= set(metrics)
+    margins = [entry["eval_near_rewards/margins"] for entry in trainer.state.log_history if "eval_near_loss" in entry]
+    assert margins[0] < margins[1] < margins[2]
+    assert trainer.state.best_metric == pytest.approx(margins[2], rel=1e-4)
 
 
 def test_a_dataset_that_was_prepared_before_can_be_evaluated_again(tmp_path, monkeypatch):
@@ -275,13 +379,33 @@ def test_deepspeed_leaves_weights_and_log_probabilities_in_float32(tmp_path, mon
         assert prepared[name].item() == pytest.approx(value, rel=1e-6)
 
 
-def test_a_stream_needs_its_own_normalization(tmp_path):
+def test_a_stream_that_nobody_chose_a_normalization_for_is_weighted_by_the_step(tmp_path, caplog):
+    pairs = make_pairs([0.5, 1.5, 0.5, 1.5])
+    settings = {"max_steps": 1, "eval_strategy": "no"}
+    chosen = {"train_sampling_strategy": "sequential", "weight_normalization": "batch", "eval_dataset": None}
+    mapped = make_trainer(tmp_path, pairs, **settings, **chosen)
+    streamed = make_trainer(tmp_path, pairs.to_iterable_dataset(), eval_dataset=None, **settings)
+    said = [record.getMessage() for record in caplog.records if "weight_normalization" in record.getMessage()]
+    assert said == [
+        "weight_normalization is 'batch': weights are divided by their sum over a step, since their mean over a streaming "
+        "train_dataset is not known beforehand."
+    ]
+    mapped.train()
+    streamed.train()
+    torch.testing.assert_close(parameters(streamed), parameters(mapped), rtol=1e-4, atol=1e-6)
+
+
+def test_all_that_a_stream_cannot_have_is_said_at_once(tmp_path):
     stream = make_pairs([1.0, 2.0]).to_iterable_dataset()
-    args = ReweightedDPOConfig(str(tmp_path), report_to="none", bf16=False, max_steps=1)
-    with pytest.raises(
-        ValueError, match="weight_normalization must be 'batch' or 'none' for a streaming train_dataset; got 'dataset'"
-    ):
-        ReweightedDPOTrainer(model=tiny_model(), args=args, train_dataset=stream, processing_class=tiny_tokenizer())
+    settings = {"weight_normalization": "dataset", "weight_application": "sampling", "group_column": "group"}
+    args = ReweightedDPOConfig(str(tmp_path), report_to="none", precompute_ref_log_probs=True, **settings)
+    plain = make_pairs([1.0]).remove_columns("weight")
+    with pytest.raises(ValueError, match=r"^max_steps must be above 0 for a streaming train_dataset; got -1") as error:
+        ReweightedDPOTrainer(model="a model that does not exist", args=args, train_dataset=stream, eval_dataset=plain)
+    assert [line.split(" ")[0] for line in str(error.value).splitlines()] == [
+        "max_steps", "weight_normalization", "weight_application", "group_column", "precompute_ref_log_probs",
+        "eval_dataset",
+    ]  # fmt: skip
 
 
 def test_a_stream_trains_with_weights_as_they_are(tmp_path):
@@ -315,7 +439,7 @@ def test_images_are_refused(tmp_path):
     pairs = make_pairs([1.0]).add_column("images", [["picture"]])
     message = "train_dataset must hold text only; got column 'images'. Use trl.DPOTrainer for images."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make_trainer(tmp_path, pairs)
+        make_trainer(tmp_path, pairs, eval_dataset=None)
 
 
 def test_plain_dpo_config_is_accepted(tmp_path):
