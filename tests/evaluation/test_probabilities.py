@@ -16,7 +16,7 @@ from fairpp_hf.evaluation.paired import paired_comparison
 from fairpp_hf.evaluation.positioning import position_respondents
 from fairpp_hf.evaluation.probabilities import MAX_JS_DISTANCE, js_distances
 from fairpp_hf.questions import load_questions
-from fairpp_hf.scoring.option_scorer import option_scores
+from fairpp_hf.scoring.option_scorer import shares_of
 
 TINY = (0.0, 5e-324, 1e-323, 2e-310, 2.2250738585072014e-308, 1e-300, 1e-160, 1e-17, 1e-9)
 """0, the smallest number, more subnormal ones, the smallest normal one, and some whose square or product with another is
@@ -72,7 +72,7 @@ def test_distances_are_scipys_where_that_has_one():
 @pytest.mark.parametrize("nats", [100, 708, 744, 745, 1e6])
 def test_options_far_apart_have_a_distance(nats):
     """Two options 744 nats apart: exp(-744) is 1e-323."""
-    (row,) = option_scores(np.array([[-1.0, -1.0 - nats, -2.0 - 2 * nats]])).probabilities
+    row = shares_of(np.array([-1.0, -1.0 - nats, -2.0 - 2 * nats]))
     assert row[1] == math.exp(-nats)
     for other in np.eye(3):
         assert math.isfinite(js_distances(row, other))
