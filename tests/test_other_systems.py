@@ -1,6 +1,7 @@
 """Nothing on the package's paths needs what Windows does not have."""
 
 import ast
+import os
 import subprocess
 import sys
 import textwrap
@@ -72,7 +73,10 @@ WITHOUT_POSIX = textwrap.dedent(
 
 @pytest.mark.slow
 def test_a_run_is_made_and_built_without_posix(tmp_path: Path) -> None:
-    words = [sys.executable, "-W", "ignore", "-c", WITHOUT_POSIX, str(tmp_path / "run"), str(tmp_path / "folder")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    """And with the letters of a Windows console, which has none for the run's name."""
+    words = [sys.executable, "-W", "ignore", "-c", WITHOUT_POSIX, str(tmp_path / "模型"), str(tmp_path / "folder")]
+    console = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(words, capture_output=True, encoding="cp1252", check=False, env=console)
     assert done.returncode == 0, done.stderr
+    assert "\\u6a21\\u578b" in done.stdout
     assert (tmp_path / "folder" / "README.md").is_file()
