@@ -24,7 +24,7 @@ def test_page_and_pictures_are_written_and_replaced(evaluated: Path, capsys: pyt
     assert main(["report", str(evaluated)]) == 0
     # 3 of the model, 2 radars, 2 heat maps, 2 of agreement, 2 for each of 2 personas and the model, bias and statuses.
     said = capsys.readouterr()
-    assert said.out == f"{evaluated / 'report.html'}\n17 pictures in {evaluated / 'report'}\n"
+    assert said.out == f"{evaluated / 'report.html'}\n18 pictures in {evaluated / 'report'}\n"
     assert "Drawing: 100%" in said.err
     assert "17/17" in said.err
     page = (evaluated / "report.html").read_text("utf-8")
