@@ -1,6 +1,6 @@
 """Which rule should score the options: whole lines, lines per token, or letters alone?
 
-    python benchmarks/scoring_rules.py [--questions 48] [--sets 30] [--steps 64] [--small-steps 600]
+    python benchmarks/scoring_rules.py [--questions 40] [--sets 30] [--steps 32] [--small-steps 600]
 
 Three models, each scored once, from which all rules follow (`OptionScores`):
 
@@ -16,14 +16,14 @@ What is measured, each question in both orders of its poles:
   choice;
 - *lengthened*: the same questions with one pole's text made longer by words that add nothing, in the prompt and in the line;
   by how much that option's probability changes against a question in which nothing is longer. Nothing but length changes;
-- *content-free*: three options of 2, 8 and 24 words drawn at random, in all six orders, so that neither place nor content
-  can favour any; the mean probability of the shortest and of the longest, 1/3 each for a rule that length does not move.
+- *content-free*: three options of 2, 8 and 24 words drawn at random, each once in each place, so that neither place nor
+  content can favour any; the mean probability of the shortest and of the longest, 1/3 each for a rule that length does not
+  move.
 
 Prints tables; the result is kept in benchmarks/results/. About half an hour on two cores.
 """
 
 import argparse
-import itertools
 import re
 import sys
 import tempfile
@@ -115,27 +115,24 @@ def of_questions(scorer: OptionScorer, questions: Any, truth: NDArray[np.float64
 def lengthened(scorer: OptionScorer, questions: Any) -> dict[str, Any]:
     """By each rule, how the probability of a pole's option changes when only its text gets longer."""
     before = Shown.of(questions)
-    plain = by_rule(scorer.score(*before))
-    changes: dict[str, list[NDArray[np.float64]]] = {rule: [] for rule in SCORING_RULES}
-    for pole in range(2):
-        # What is shown as A in the first order of a question is shown as B in the second one.
-        places = [(pole + row) % 2 for row in range(len(before.options))]
-        messages, options = [], []
-        for place, chat, texts in zip(places, before.messages, before.options, strict=True):
-            long = texts[place].removesuffix(".") + LONGER + "."
-            prompt = chat[-1]["content"]
-            line = f"{'ABC'[place]}. {texts[place]}"
-            if prompt.count(line) != 1:
-                raise ValueError(f"A prompt must hold each option's line once; got {prompt.count(line)} of {line!r}.")
-            messages.append([{"role": "user", "content": prompt.replace(line, f"{'ABC'[place]}. {long}")}])
-            options.append((*texts[:place], long, *texts[place + 1 :]))
-        rows = np.arange(len(places))
-        for rule, shown in by_rule(scorer.score(messages, options, progress=f"pole {'AB'[pole]} longer")).items():
-            changes[rule].append((shown - plain[rule])[rows, places].reshape(-1, 2).mean(axis=1))
-    clusters = clusters_of(questions)
+    # Pole A of one question, pole B of the next; what the first order shows as A, the second one shows as B.
+    places = [(row // 2 + row) % 2 for row in range(len(before.options))]
+    messages, options = [], []
+    for place, chat, texts in zip(places, before.messages, before.options, strict=True):
+        long = texts[place].removesuffix(".") + LONGER + "."
+        prompt, line = chat[-1]["content"], f"{'ABC'[place]}. {texts[place]}"
+        if prompt.count(line) != 1:
+            raise ValueError(f"A prompt must hold each option's line once; got {prompt.count(line)} of {line!r}.")
+        messages.append([{"role": "user", "content": prompt.replace(line, f"{'ABC'[place]}. {long}")}])
+        options.append((*texts[:place], long, *texts[place + 1 :]))
+    rows, clusters = np.arange(len(places)), clusters_of(questions)
+    plain, longer = by_rule(scorer.score(*before)), by_rule(scorer.score(messages, options, progress="lengthened"))
     return {
-        rule: estimate(np.mean(of_poles, axis=0), clusters) | {"before": float(plain[rule][:, :2].mean())}
-        for rule, of_poles in changes.items()
+        rule: {
+            "before": float(plain[rule][rows, places].mean()),
+            "change": estimate((longer[rule] - plain[rule])[rows, places].reshape(-1, 2).mean(axis=1), clusters),
+        }
+        for rule in SCORING_RULES
     }
 
 
@@ -148,7 +145,7 @@ def content_free(scorer: OptionScorer, sets: int) -> dict[str, Any]:
     messages, options, ranks = [], [], []
     for _ in range(sets):
         texts = [f"{' '.join(rng.choice(vocabulary, count))}.".capitalize() for count in WORDS]
-        for order in itertools.permutations(range(3)):
+        for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
             shown = tuple(texts[rank] for rank in order)
             lines = "\n".join(f"{letter}. {text}" for letter, text in zip("ABC", shown, strict=True))
             messages.append(
@@ -157,7 +154,7 @@ def content_free(scorer: OptionScorer, sets: int) -> dict[str, Any]:
             options.append(shown)
             ranks.append(order)
     place = np.argsort(ranks, axis=1)
-    clusters = np.repeat(np.arange(sets), 6)
+    clusters = np.repeat(np.arange(sets), 3)
     return {
         rule: {
             name: estimate(np.take_along_axis(shown, place, axis=1)[:, rank], clusters)
@@ -236,9 +233,9 @@ def public(questions: Any) -> NDArray[np.float64]:
 def main() -> None:
     """Score, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=48)
+    parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--sets", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--small-steps", type=int, default=600)
     arguments = parser.parse_args()
     started = time.perf_counter()

@@ -32,7 +32,7 @@ def test_page_and_pictures_are_written_and_replaced(evaluated: Path, capsys: pyt
     assert "<!-- drawing" not in page
     pictures = {path.name: path.read_bytes() for path in (evaluated / "report").iterdir()}
     assert pictures.pop("notes.png") == b"mine"
-    assert len(pictures) == 17
+    assert len(pictures) == 18
     assert "radar-1-loyal-nationals.png" in pictures
     assert all(data.startswith(b"\x89PNG") for data in pictures.values())
 
