@@ -2,12 +2,13 @@
 
     python benchmarks/scoring_rules.py [--questions 40] [--sets 30] [--steps 32] [--small-steps 600]
 
-Three models, each scored once, from which all rules follow (`OptionScores`):
+Four models, each scored once, from which all rules follow (`OptionScores`):
 
+- the small model of `benchmarks/study`, with `--small-steps` steps on lines that the public of two surveys would answer;
 - SmolLM2-135M-Instruct as `make demo` unpacks it, which nobody has trained on such questions;
 - the same after `--steps` steps of SFT (LoRA, 4 questions a step) on the whole lines that a persona of the survey would
   answer, drawn from its known probabilities;
-- the small model of `benchmarks/study`, with `--small-steps` steps on lines that the public of two surveys would answer.
+- the same after as many steps of DPO (soft labels, beta = 1) on whole lines.
 
 What is measured, each question in both orders of its poles:
 
@@ -20,14 +21,16 @@ What is measured, each question in both orders of its poles:
   content can favour any; the mean probability of the shortest and of the longest, 1/3 each for a rule that length does not
   move.
 
-Prints tables; the result is kept in benchmarks/results/. About half an hour on two cores.
+Prints what it finds; the result is kept in benchmarks/results/, model by model, and the same command goes on where it was
+stopped. About half an hour on two busy cores.
 """
 
 import argparse
+import json
 import re
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).parent / "study"))
 
 from base_model import BaseSettings, base_model_folder
 from measures import Shown
+from peft import LoraConfig, get_peft_model
 
 from fairpp_hf.demo.small_model import small_model_folder
 from fairpp_hf.evaluation.baselines import as_scores
@@ -98,7 +102,7 @@ def of_questions(scorer: OptionScorer, questions: Any, truth: NDArray[np.float64
         }
         if truth is not None:
             found[rule] |= {
-                "distance": float(js_distances(mean, truth).mean()),
+                "distance": estimate(js_distances(mean, truth), clusters),
                 "marginal_distance": float(js_distances(mean.mean(axis=0), truth.mean(axis=0))),
                 "agreement": float(truth[np.arange(len(truth)), mean.argmax(axis=1)].mean()),
             }
@@ -177,18 +181,23 @@ def with_interval(gap: Any) -> dict[str, Any] | None:
     return {"mean": gap.gap, "interval_95": None if gap.interval is None else list(gap.interval)}
 
 
-def fine_tuned(folder: Path, steps: int) -> OptionScorer:
-    """SmolLM2 after SFT on whole lines: the token ids that the scorer scores, one drawn answer a question, either order."""
-    from peft import LoraConfig, get_peft_model
+def fine_tuned(folder: Path, steps: int, *, by_preference: bool) -> OptionScorer:
+    """SmolLM2 trained on whole lines, the token ids that the scorer scores, with the options in either order.
 
-    scorer = OptionScorer.from_pretrained(folder)
+    Args:
+        folder: of the model.
+        steps: of `BATCH` questions each.
+        by_preference: DPO with soft labels, beta = 1: the three pairs of a question's lines, each with the persona's
+            probability of one among the two. Otherwise SFT on one drawn answer a question.
+    """
+    scorer = OptionScorer.from_pretrained(folder, rule="line")
     questions = load_questions("train")
     questions = questions.take(sample_questions(questions, steps * BATCH))
     truth = all_survey_answers(questions, load_personas())[PERSONA].probabilities
     rng = np.random.default_rng(0)
     swapped = rng.integers(0, 2, len(questions)).astype(bool)
+    truth[swapped] = truth[swapped][:, [1, 0, 2]]
     answers = (rng.random(len(truth))[:, None] >= truth.cumsum(axis=1)[:, :2]).sum(axis=1)
-    answers = np.where(swapped & (answers < 2), 1 - answers, answers)
     shown = with_swapped_options(questions, swapped)
     texts = zip(*(shown[name].to_pylist() for name in ("option_a", "option_b", "option_c")), strict=True)
     encoded = scorer.encode(
@@ -201,21 +210,40 @@ def fine_tuned(folder: Path, steps: int) -> OptionScorer:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
         rows = range(step * BATCH, (step + 1) * BATCH)
-        ids = [torch.tensor(encoded[row].prompt + encoded[row].replies[answers[row]]) for row in rows]
-        inputs = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        labels = torch.full_like(inputs, -100)
-        for number, row in enumerate(rows):
-            start = len(encoded[row].prompt)
-            labels[number, start : len(ids[number])] = ids[number][start:]
-        # Rows are padded at their ends, which a causal model does not see.
-        loss = model(input_ids=inputs, labels=labels).loss
+        if by_preference:
+            whole = [(encoded[row].prompt, reply) for row in rows for reply in encoded[row].replies]
+            with torch.no_grad(), model.disable_adapter():
+                reference = torch.stack([tokens.sum() for tokens in token_logprobs(model, whole)]).view(-1, 3)
+            policy = torch.stack([tokens.sum() for tokens in token_logprobs(model, whole)]).view(-1, 3)
+            first, second = [0, 0, 1], [1, 2, 2]
+            of_rows = torch.tensor(truth[list(rows)], dtype=torch.float32)
+            labels = of_rows[:, first] / (of_rows[:, first] + of_rows[:, second])
+            gain = policy - reference
+            margins = gain[:, first] - gain[:, second]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(margins, labels)
+        else:
+            told = [(encoded[row].prompt, encoded[row].replies[answers[row]]) for row in rows]
+            loss = -torch.cat(token_logprobs(model, told)).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        if step % 16 == 0:
-            print(f"step {step}: loss a token {loss.item():.3f}", flush=True)
-    return OptionScorer(model.merge_and_unload(), scorer.tokenizer)
+        if step % 8 == 0:
+            print(f"step {step}: loss {loss.item():.3f}", flush=True)
+    return OptionScorer(model.merge_and_unload(), scorer.tokenizer, rule="line")
+
+
+def token_logprobs(model: Any, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[torch.Tensor]:
+    """Log-probabilities of the tokens of each reply to its prompt."""
+    # Rows are padded at their ends, which a causal model does not see.
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(prompt + reply) for prompt, reply in rows], batch_first=True)
+    logits = model(input_ids=ids).logits
+    return [
+        logits[row, len(prompt) - 1 : len(prompt) + len(reply) - 1]
+        .log_softmax(-1)
+        .gather(1, torch.tensor(reply)[:, None])[:, 0]
+        for row, (prompt, reply) in enumerate(rows)
+    ]
 
 
 def public(questions: Any) -> NDArray[np.float64]:
@@ -238,45 +266,48 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--small-steps", type=int, default=600)
     arguments = parser.parse_args()
-    started = time.perf_counter()
     questions = load_questions("test")
     questions = questions.take(sample_questions(questions, arguments.questions))
     persona = all_survey_answers(questions, load_personas())[PERSONA].probabilities
+    kept = Path(__file__).parent / "results" / "scoring_rules.json"
+    setting = {**vars(arguments), "persona": PERSONA}
     result: dict[str, Any] = {}
+    if kept.exists() and all((earlier := json.loads(kept.read_text())).get(name) == setting[name] for name in setting):
+        result = earlier["models"]
 
-    small = BaseSettings(
-        steps=arguments.small_steps,
-        text_steps=arguments.small_steps // 6,
-        batch_size=24,
-        portrait_share=0,
-        first_sentence_share=0,
-        ordinary_share=0,
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        taught = OptionScorer.from_pretrained(base_model_folder(small, Path(scratch)))
-    result["small model, trained on lines"] = {"questions": of_questions(taught, questions, public(questions))}
+    def small() -> OptionScorer:
+        settings = BaseSettings(
+            steps=arguments.small_steps,
+            text_steps=arguments.small_steps // 6,
+            batch_size=24,
+            portrait_share=0,
+            first_sentence_share=0,
+            ordinary_share=0,
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            return OptionScorer.from_pretrained(base_model_folder(settings, Path(scratch)), rule="line")
 
     folder = small_model_folder()
-    plain = OptionScorer.from_pretrained(folder)
-    for name, scorer, truth in (
-        ("SmolLM2-135M-Instruct", plain, None),
-        ("SmolLM2-135M-Instruct, trained on lines", fine_tuned(folder, arguments.steps), persona),
-    ):
-        result[name] = {
-            "questions": of_questions(scorer, questions, truth),
-            "lengthened": lengthened(scorer, questions),
-            "content_free": content_free(scorer, arguments.sets),
-        }
-    for name, found in result.items():
+    models: dict[str, tuple[Callable[[], OptionScorer], NDArray[np.float64] | None]] = {
+        "SmolLM2, DPO": (lambda: fine_tuned(folder, arguments.steps, by_preference=True), persona),
+        "SmolLM2": (lambda: OptionScorer.from_pretrained(folder, rule="line"), None),
+        "SmolLM2, SFT": (lambda: fine_tuned(folder, arguments.steps, by_preference=False), persona),
+        "small model, trained on lines": (small, public(questions)),
+    }
+    for name, (make, truth) in models.items():
+        if name not in result:
+            scorer = make()
+            result[name] = {"questions": of_questions(scorer, questions, truth)}
+            if name != "small model, trained on lines":  # its vocabulary has not these words
+                result[name] |= {
+                    "lengthened": lengthened(scorer, questions),
+                    "content_free": content_free(scorer, arguments.sets),
+                }
+            keep("scoring_rules", setting | {"models": result} | environment("numpy", "torch", "transformers", "peft"))
         print(f"\n{name}")
         for rule in SCORING_RULES:
-            numbers = {**found["questions"]["rules"][rule]}
-            for part in ("lengthened", "content_free"):
-                if part in found:
-                    numbers[part] = found[part][rule]
-            print(f"  {rule}: {shown_as(numbers)}")
-    setting = {**vars(arguments), "persona": PERSONA, "seconds": time.perf_counter() - started}
-    keep("scoring_rules", setting | {"models": result} | environment("numpy", "torch", "transformers", "peft"))
+            parts = {part: found[rule] for part, found in result[name].items() if part != "questions"}
+            print(f"  {rule}: {shown_as(result[name]['questions']['rules'][rule] | parts)}")
 
 
 def shown_as(value: Any) -> str:

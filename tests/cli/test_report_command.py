@@ -22,7 +22,7 @@ def test_page_and_pictures_are_written_and_replaced(evaluated: Path, capsys: pyt
     (evaluated / "report" / "of-old.png").write_bytes(b"old")
     (evaluated / "report.html").write_text('<figure id="figure-of-old">', "utf-8")
     assert main(["report", str(evaluated)]) == 0
-    # 3 of the model, 2 radars, 2 heat maps, 2 of agreement, 2 for each of 2 personas and the model, bias, length and statuses.
+    # 3 of the model, 2 radars, 2 heat maps, 2 of agreement, 2 for each of 2 personas and the model, 2 biases, statuses.
     said = capsys.readouterr()
     assert said.out == f"{evaluated / 'report.html'}\n18 pictures in {evaluated / 'report'}\n"
     assert "Drawing: 100%" in said.err
