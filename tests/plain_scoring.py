@@ -1,5 +1,7 @@
 """Questions, and the plainest way to score them: one whole sequence at a time, no cache, no padding, the full softmax."""
 
+import math
+
 import torch
 
 THRIFTY = {"role": "system", "content": "You are thrifty, and wary of what is new."}
@@ -42,7 +44,7 @@ def plain_logprob(model, tokenizer, chat, reply, *, closed):
 
 def plain_logprobs(model, tokenizer, chats=CHATS, options=OPTIONS, rule="line"):
     """(n, 3), one option after the other."""
-    line = rule == "line"
+    line = rule != "letter"
     return [
         [
             plain_logprob(model, tokenizer, chat, f"{letter}. {text}" if line else letter, closed=line)
@@ -50,3 +52,20 @@ def plain_logprobs(model, tokenizer, chats=CHATS, options=OPTIONS, rule="line"):
         ]
         for chat, texts in zip(chats, options, strict=True)
     ]
+
+
+def plain_probabilities(model, tokenizer, chats=CHATS, options=OPTIONS, rule="line"):
+    """(n, 3): the softmax of lines' log-probabilities, or of their means over tokens times the question's mean length."""
+    rows = []
+    for chat, texts, logprobs in zip(
+        chats, options, plain_logprobs(model, tokenizer, chats, options, rule), strict=True
+    ):
+        tokens = [1, 1, 1]
+        if rule == "per_token":
+            start = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            lines = [f"{letter}. {text}<|end|>" for letter, text in zip("ABC", texts, strict=True)]
+            tokens = [len(tokenizer.encode(start + line)) - len(tokenizer.encode(start)) for line in lines]
+        scores = [logprob / count * sum(tokens) / 3 for logprob, count in zip(logprobs, tokens, strict=True)]
+        powers = [math.exp(score - max(scores)) for score in scores]
+        rows.append([power / sum(powers) for power in powers])
+    return rows

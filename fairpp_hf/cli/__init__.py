@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import re
 import sys
@@ -30,6 +31,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0 on success, 1 on bad input, 2 on bad arguments, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        # A Windows console does not have every letter, and a name in another script is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = _Parser(
         prog="fairpp",
         description="Fair-PP: preferences of personas on social equity, from questions to aligned models.",

@@ -43,8 +43,8 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     local = parser.add_argument_group("models loaded here")
     local.add_argument(
         "--rule",
-        choices=("line", "letter"),
-        help="score the whole option line or its letter alone (default: line)",
+        choices=("line", "per_token", "letter"),
+        help="score the whole option line, the mean over its tokens, or its letter alone (default: line, as in training)",
     )
     local.add_argument(
         "--batch-size", type=int, metavar="N", help="questions a forward pass at most (default: what fits)"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.evaluation.intervals import clusters_of, metric_intervals
+from fairpp_hf.evaluation.length_gap import LengthGap, length_gap
 from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.evaluation.model_scores import SystemScores, shared_first_places
 from fairpp_hf.evaluation.models import check_befores, check_unique
@@ -44,6 +45,8 @@ class SystemResult:
     """95% intervals of `metrics`, bootstrapped over clusters of questions."""
     position_bias: PositionBias | None
     """None where the options were shown in one order alone."""
+    length_gap: LengthGap | None
+    """None where no lines were scored."""
 
     @property
     def name(self) -> str:
@@ -102,7 +105,7 @@ class Evaluation:
         return sorted(self.systems, key=lambda system: by_agreement(system.metrics))
 
     def to_markdown(self) -> str:
-        """Tables: the systems, best agreement first; position bias; comparisons; how replies came out."""
+        """Tables: the systems, best agreement first; position bias and length gap; comparisons; how replies came out."""
         return tables(self)
 
     def notes(self) -> str:
@@ -236,6 +239,7 @@ def _result(
         ),
         intervals=metric_intervals(scores.probabilities, references, target, questions) if has_target else {},
         position_bias=position_bias(scores.by_order, scores.answers, clusters),
+        length_gap=length_gap(scores, clusters),
     )
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 if TYPE_CHECKING:
     from fairpp_hf.generation.batch import BatchLimits
     from fairpp_hf.personas import PersonaSet
+    from fairpp_hf.scoring.encoding import Rule
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ class SystemScores(NamedTuple):
     """(n, orders): 0..2 with 0 for pole A, -1 for none."""
     logprobs: NDArray[np.float64] | None = None
     """(n, orders, 3): natural-log probabilities of the options, not renormalised, NaN for none. None: there are none."""
+    letter_logprobs: NDArray[np.float64] | None = None
+    """(n, orders, 3): likewise of their letters alone; see `OptionScores`."""
+    tokens: NDArray[np.float64] | None = None
+    """(n, orders, 3): how many tokens `logprobs` is the sum over, NaN for none."""
     prompt_hashes: NDArray[np.str_] | None = None
     """(n, orders): SHA-256 of the messages in canonical JSON. None: nothing was asked."""
 
@@ -109,7 +114,7 @@ def score_models(
     out: Path,
     *,
     personas: "PersonaSet | None",
-    rule: Literal["line", "letter"] = "line",
+    rule: "Rule" = "line",
     batch_size: int | None = None,
     dtype: str | None = None,
     swap: bool = True,
@@ -377,6 +382,7 @@ def _read(
     none = [np.nan] * len(OPTION_LETTERS)
     given = np.array([row or none for row in replies["probabilities"].to_pylist()]).reshape(*shape, len(none))
     by_order = _votes(answers, given)
+    names = () if run.spec.base_url is not None else ("logprobs", "letter_logprobs", "tokens")
     return SystemScores(
         name=run.spec.name,
         probabilities=by_order.mean(axis=1),
@@ -396,8 +402,8 @@ def _read(
             "before": run.spec.before,
         },
         answers=answers,
-        logprobs=_logprobs(replies).reshape(*shape, len(none)) if run.spec.base_url is None else None,
         prompt_hashes=_prompt_hashes(run, questions, swap).reshape(shape),
+        **{name: _of_options(replies, name).reshape(*shape, len(none)) for name in names},
     )
 
 
@@ -438,11 +444,11 @@ def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDA
     return votes
 
 
-def _logprobs(replies: pa.Table) -> NDArray[np.float64]:
-    """Log-probabilities of the options, that of pole A first, (m, 3); NaN for none."""
+def _of_options(replies: pa.Table, name: str) -> NDArray[np.float64]:
+    """Numbers of the options in the details of replies, that of pole A first, (m, 3); NaN for none."""
     none = [None] * len(OPTION_LETTERS)
     details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
-    shown = np.array([detail.get("logprobs") or none for detail in details], np.float64)
+    shown = np.array([detail.get(name) or none for detail in details], np.float64)
     return np.where(replies["swapped"].to_numpy(zero_copy_only=False)[:, None], shown[:, [1, 0, 2]], shown)
 
 

@@ -5,9 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.resampling import FEWEST_CLUSTERS, Interval, drawn_weights, percentile_interval
-
-_RESAMPLES, _LEVEL = 1000, 0.95
+from fairpp_hf.evaluation.resampling import Interval, interval_of_mean
 
 
 class PositionBias(NamedTuple):
@@ -55,17 +53,6 @@ def position_bias(
     chosen = answers[common]
     return PositionBias(
         float(gaps.mean()),
-        _interval_of_mean(gaps, clusters[common], seed),
+        interval_of_mean(gaps, clusters[common], seed),
         float((chosen[:, 0] == chosen[:, 1]).mean()),
     )
-
-
-def _interval_of_mean(values: NDArray[np.float64], clusters: NDArray[np.int64], seed: int) -> Interval | None:
-    """Percentile interval of a mean: clusters are drawn whole, with replacement."""
-    _, cluster = np.unique(clusters, return_inverse=True)
-    count = int(cluster.max()) + 1
-    if count < FEWEST_CLUSTERS:
-        return None
-    sums, sizes = np.bincount(cluster, values), np.bincount(cluster)
-    weights = drawn_weights(count, _RESAMPLES, seed)
-    return percentile_interval((weights @ sums) / (weights @ sizes), _LEVEL)

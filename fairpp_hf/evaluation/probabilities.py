@@ -13,7 +13,8 @@ MAX_JS_DISTANCE = float(np.sqrt(np.log(2)))
 def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Jensen-Shannon distances between distributions, natural logarithm, 0 to 0.8326.
 
-    sqrt((KL(p || r) + KL(q || r)) / 2) with r = (p + q) / 2, as `scipy.spatial.distance.jensenshannon` has it.
+    sqrt((KL(p || r) + KL(q || r)) / 2) with r = (p + q) / 2, as `scipy.spatial.distance.jensenshannon` has it. Finite for
+    subnormal probabilities as well, where that gives infinity.
 
     Args:
         first: (..., 3), rows that sum to 1; a row of NaN gives NaN.
@@ -22,9 +23,10 @@ def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     Returns:
         (...); 0 where the two are equal up to rounding.
     """
-    middle = (first + second) / 2
-    terms = rel_entr(first, middle) + rel_entr(second, middle)
-    divergence = (terms[..., 0] + terms[..., 1] + terms[..., 2]) / 2  # a sum over so short an axis is slow
+    # Twice p, q and r: half of the smallest number is 0, and p log(p / 0) is infinite.
+    both = first + second
+    terms = rel_entr(2 * first, both) + rel_entr(2 * second, both)
+    divergence = (terms[..., 0] + terms[..., 1] + terms[..., 2]) / 4  # a sum over so short an axis is slow
     # Rounding errors are of some 1e-16, of which the square root would make 1e-8.
     return np.where(divergence < 1e-15, 0.0, np.sqrt(np.maximum(divergence, 0.0)))
 

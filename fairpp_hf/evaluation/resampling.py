@@ -84,3 +84,23 @@ def share_interval(values: NDArray[np.float64], clusters: int, level: float) -> 
     if values[0] >= 1 - 1e-12:
         return Interval(1 - reach, 1.0)
     return percentile_interval(values, level)
+
+
+def interval_of_mean(values: NDArray[np.float64], clusters: NDArray[np.int64], seed: int) -> Interval | None:
+    """95% percentile interval of a mean over 1,000 resamples, in which clusters are drawn whole, with replacement.
+
+    Args:
+        values: (n,).
+        clusters: number of each value's cluster, (n,).
+        seed: of the drawing.
+
+    Returns:
+        None with fewer than 30 clusters, or where no two resamples differ.
+    """
+    _, cluster = np.unique(clusters, return_inverse=True)
+    count = int(cluster.max()) + 1
+    if count < FEWEST_CLUSTERS:
+        return None
+    sums, sizes = np.bincount(cluster, values), np.bincount(cluster)
+    weights = drawn_weights(count, 1000, seed)
+    return percentile_interval((weights @ sums) / (weights @ sizes), 0.95)

@@ -34,6 +34,8 @@ SCORE_SCHEMA = pa.schema(
         "order": pa.int8(),
         "probabilities": pa.list_(pa.float64()),
         "logprobs": pa.list_(pa.float64()),
+        "letter_logprobs": pa.list_(pa.float64()),
+        "tokens": pa.list_(pa.float64()),
         "answer": pa.int8(),
         "status": pa.string(),
         "prompt_hash": pa.string(),
@@ -41,7 +43,8 @@ SCORE_SCHEMA = pa.schema(
     }
 )
 """Columns of scores.parquet: one row a system, question and order (0 as written, 1 with A and B in each other's place).
-`probabilities`, `logprobs` and `answer` (0..2, -1 for none) are over the options as written, whatever the order."""
+`probabilities`, `logprobs`, the part of these through the option's letter, `tokens`, over which `logprobs` is the sum, and
+`answer` (0..2, -1 for none) are over the options as written, whatever the order."""
 
 
 def write_results(evaluation: "Evaluation", out: Path) -> list[Path]:
@@ -100,7 +103,7 @@ def as_json(evaluation: "Evaluation") -> dict[str, Any]:
 
 
 def _system(system: "SystemResult") -> dict[str, Any]:
-    bias = system.position_bias
+    bias, length = system.position_bias, system.length_gap
     return {
         "facts": system.scores.facts,
         "statuses": status_counts(system),
@@ -114,6 +117,9 @@ def _system(system: "SystemResult") -> dict[str, Any]:
             "interval_95": None if bias.interval is None else list(bias.interval),
             "same_choice": bias.same_choice,
         },
+        "length_gap": None
+        if length is None
+        else {"gap": length.gap, "interval_95": None if length.interval is None else list(length.interval)},
     }
 
 
@@ -156,9 +162,12 @@ def _rows_of(system: "SystemResult", questions: pa.Table) -> pa.Table:
         questions["question_id"].combine_chunks().take(pa.array(rows)),
         pa.array(np.tile(np.arange(orders, dtype=np.int8), count)),
         _lists(scores.by_order.reshape(total, options)),
-        pa.nulls(total, SCORE_SCHEMA.field("logprobs").type)
-        if scores.logprobs is None
-        else _lists(scores.logprobs.reshape(total, options)),
+        *(
+            pa.nulls(total, SCORE_SCHEMA.field("logprobs").type)
+            if values is None
+            else _lists(values.reshape(total, options))
+            for values in (scores.logprobs, scores.letter_logprobs, scores.tokens)
+        ),
         pa.array(scores.answers.ravel(), pa.int8()),
         pa.array(scores.statuses.ravel().tolist(), pa.string()),
         pa.nulls(total, pa.string()) if hashes is None else pa.array(hashes.ravel().tolist(), pa.string()),

@@ -10,6 +10,8 @@ from fairpp_hf.schema import STATUSES
 
 if TYPE_CHECKING:
     from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
+    from fairpp_hf.evaluation.length_gap import LengthGap
+    from fairpp_hf.evaluation.position_bias import PositionBias
 
 _NONE = "none"
 
@@ -53,6 +55,12 @@ _BOTH_ORDERS = (
 _ONE_ORDER = (
     "Models saw the options in one order, as written, so that a preference for the place of A or B is in the numbers."
 )
+_LENGTH_GAP = (
+    "Length gap, of models scored by whole lines: probability of a question's shortest option minus that of its longest, "
+    "less the same by the options' letters alone, at which a model has chosen and which are as long as each other; 0 where "
+    "the lines change nothing, above 0 where a result leans to short options because each token of a line costs something. "
+    "Liking an option for its brevity is not in it, and odd wording is: see `length_gap`."
+)
 _DIFFERENCES = (
     "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. JS "
     "divergence: the square of the distance, less what noise adds to it; divergence margin: that from the nearest other "
@@ -67,7 +75,7 @@ _REPLIES = (
 def tables(evaluation: "Evaluation") -> str:
     """The tables, best agreement first in each."""
     systems = evaluation.best_first()
-    parts = [_headline(systems), *_position_bias(systems), *_comparisons(evaluation), _statuses(systems)]
+    parts = [_headline(systems), *_biases(systems), *_comparisons(evaluation), _statuses(systems)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,6 +88,8 @@ def notes(evaluation: "Evaluation") -> str:
         _INTERVALS,
         _BOTH_ORDERS if evaluation.orders == 2 else _ONE_ORDER,
     ]
+    if any(system.length_gap for system in evaluation.systems):
+        paragraphs.append(_LENGTH_GAP)
     if evaluation.comparisons:
         paragraphs.append(_DIFFERENCES)
     return "\n".join(textwrap.fill(paragraph, 120) for paragraph in [*paragraphs, _REPLIES]) + "\n"
@@ -98,13 +108,24 @@ def _headline(systems: "list[SystemResult]") -> str:
     return table(["system", *(head for head, _ in _HEADLINE), "nearest other", "unanswered"], rows)
 
 
-def _position_bias(systems: "list[SystemResult]") -> list[str]:
-    rows = []
-    for system in systems:
-        if (bias := system.position_bias) is not None:
-            interval = "" if bias.interval is None else f" [{', '.join(map(signed, bias.interval))}]"
-            rows.append([system.name, f"{signed(bias.gap)}{interval}", f"{bias.same_choice:.1%}"])
-    return [table(["system", "position gap", "same choice in both orders"], rows)] if rows else []
+def _biases(systems: "list[SystemResult]") -> list[str]:
+    rows = [
+        [
+            system.name,
+            _gap(system.position_bias),
+            _share(system.position_bias and system.position_bias.same_choice),
+            _gap(system.length_gap),
+        ]
+        for system in systems
+        if system.position_bias is not None or system.length_gap is not None
+    ]
+    return [table(["system", "position gap", "same choice in both orders", "length gap"], rows)] if rows else []
+
+
+def _gap(bias: "PositionBias | LengthGap | None") -> str:
+    if bias is None:
+        return _NONE
+    return signed(bias.gap) + ("" if bias.interval is None else f" [{', '.join(map(signed, bias.interval))}]")
 
 
 def _comparisons(evaluation: "Evaluation") -> list[str]:

@@ -36,14 +36,14 @@ from fairpp_hf.generation.database import (
 )
 from fairpp_hf.generation.manifest import new_run_key
 from fairpp_hf.generation.run_folder import command_for
-from fairpp_hf.generation.run_lock import LOCK_NAME, RunLock
+from fairpp_hf.generation.run_lock import RunLock
 from fairpp_hf.generation.salvage import finish_salvage, is_half_salvaged, is_sound, salvage
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.schema import NO_ANSWER, STATUSES
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["FILE_NAME", "LOCK_NAME", "AskedRequest", "Journal", "RunLock", "Spending", "served_model_in", "text_of"]
+__all__ = ["FILE_NAME", "AskedRequest", "Journal", "RunLock", "Spending", "served_model_in", "text_of"]
 
 FILE_NAME = "journal.sqlite"
 

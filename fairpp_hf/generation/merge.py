@@ -153,7 +153,7 @@ def _merge(out: Path, runs: Sequence[Path], *, same_questions: bool = True) -> M
     """
     with contextlib.ExitStack() as stack:
         for run in runs:
-            stack.enter_context(RunLock(run, shared=True))
+            stack.enter_context(RunLock(run, reading=True))
         manifests = [manifest_of(run) for run in runs]
         for run, manifest in zip(runs, manifests, strict=True):
             _check_same(runs[0], manifests[0], run, manifest, same_questions)

@@ -150,7 +150,9 @@ def _put_in_place(path: Path) -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder on disk."""
+    """Have the names in a folder on disk, where folders can be opened."""
+    if os.name == "nt":  # it keeps names in a journal of its own
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

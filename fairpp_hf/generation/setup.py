@@ -11,6 +11,7 @@ from fairpp_hf.generation.journal import Journal, served_model_in
 from fairpp_hf.generation.manifest import differences, new_manifest, write_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, questions_digest
 from fairpp_hf.generation.run_folder import BATCHES, SCENARIO_TABLE, SCENARIOS, STORIES
+from fairpp_hf.generation.run_lock import HOLDER_NAME, LOCK_NAME
 from fairpp_hf.generation.salvage import is_half_salvaged
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.personas import PersonaSet
@@ -137,7 +138,7 @@ def check_directory(run: Path) -> None:
     """
     if run.exists() and not run.is_dir():
         raise ValueError(f"run must be a directory; got the file {run}. Pass another --run.")
-    ours = {manifest_module.FILE_NAME, journal_module.FILE_NAME, journal_module.LOCK_NAME, *_OTHER_PARTS}
+    ours = {manifest_module.FILE_NAME, journal_module.FILE_NAME, LOCK_NAME, HOLDER_NAME, *_OTHER_PARTS}
     if run.is_dir():
         names = {path.name for path in run.iterdir()}
         if names and not names & ours:

@@ -172,14 +172,19 @@ def _replies(chunk: list[tuple[int, Request]], batch: "Batch", started: float) -
     """The replies of a batch, with the places of their requests."""
     rows, scores = batch
     latency_s = (time.monotonic() - started) / len(rows)
-    finite = np.all(np.isfinite([scores.logprobs, scores.probabilities]), axis=(0, 2), keepdims=False)
+    finite = np.all(np.isfinite([scores.logprobs, scores.probabilities]), axis=(0, 2))
     answers = np.where(finite, scores.probabilities.argmax(axis=1), NO_ANSWER).tolist()
     for number, (row, answer, probabilities, logprobs) in enumerate(
         zip(rows.tolist(), answers, scores.probabilities.tolist(), scores.logprobs.tolist(), strict=True)
     ):
         index = chunk[row][0]
         if finite[number]:
-            yield index, Reply(answer, tuple(probabilities), "ok", None, None, latency_s, {"logprobs": logprobs})
+            detail = {
+                "logprobs": logprobs,
+                "letter_logprobs": scores.letter_logprobs[number].tolist(),
+                "tokens": scores.tokens[number].tolist(),
+            }
+            yield index, Reply(answer, tuple(probabilities), "ok", None, None, latency_s, detail)
         else:
             error = f"log-probabilities must be finite; got {logprobs}"
             yield index, Reply(NO_ANSWER, None, "failed", None, None, latency_s, {"error": error})

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from fairpp_hf.scoring.encoding import Messages, Question
-from fairpp_hf.scoring.option_scorer import OptionScorer, OptionScores, ScoredRows, in_order, option_scores
+from fairpp_hf.scoring.option_scorer import OptionScorer, OptionScores, ScoredRows, in_order
 
 logger = logging.getLogger(__name__)
 
@@ -135,15 +135,15 @@ class SharedScorer:
                 raise RuntimeError(
                     f"Process {number} of {self._count} must score its {len(shares[number])} questions; got {result}."
                 )
-            if len(result):
-                yield shares[number], option_scores(result)
+            if len(shares[number]):
+                yield shares[number], result
 
     def serve(self) -> None:
         """Score what process 0 sends, on every other process, until it calls `close`."""
         while (questions := self._receive()) is not None:
-            result: NDArray[np.float64] | str
+            result: OptionScores | str
             try:
-                result = in_order(self.scorer.iterate_encoded(questions), len(questions), None).logprobs
+                result = in_order(self.scorer.iterate_encoded(questions), len(questions), None)
             except (
                 Exception
             ) as error:  # whatever it is, process 0 is to hear it, and this one to wait for the next call
@@ -169,7 +169,7 @@ class SharedScorer:
         return received[0]
 
     def _fetch(self) -> list[Any]:
-        """Results of all processes: log-probabilities (n, 3) or what went wrong; None for this one."""
+        """Results of all processes: scores or what went wrong; None for this one."""
         results: list[Any] = [None] * self._count
         dist.gather_object(None, results, dst=0, group=self._group)
         self._owed = None

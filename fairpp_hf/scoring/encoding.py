@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,8 +12,8 @@ from fairpp_hf.schema import OPTION_LETTERS
 from fairpp_hf.scoring.prefix_cache import common_length
 
 Messages = Sequence[dict[str, str]]
-Rule = Literal["line", "letter"]
-SCORING_RULES = ("line", "letter")
+Rule = Literal["line", "per_token", "letter"]
+SCORING_RULES: tuple[Rule, ...] = get_args(Rule)
 EXCERPT = 60
 """Characters of a prompt that an error shows."""
 
@@ -27,6 +27,11 @@ class Question(NamedTuple):
     """the three options, each as a reply to the prompt."""
     system: str
     """the system message; empty where there is none. Questions that have it in common start alike."""
+
+    @property
+    def letter_tokens(self) -> int:
+        """Tokens of a reply through the first in which replies differ, the one with the option's letter."""
+        return common_length(self.replies) + 1
 
     @property
     def longest(self) -> int:
@@ -91,7 +96,7 @@ class ChatEncoder:
         # The end of the turn belongs to saying the line and nothing more; after a letter alone it would ask for a reply
         # that ends there.
         replies = [
-            f"{before}{letter}. {text}{after}" if self.rule == "line" else before + letter
+            before + letter if self.rule == "letter" else f"{before}{letter}. {text}{after}"
             for texts in options
             for letter, text in zip(OPTION_LETTERS, texts, strict=True)
         ]

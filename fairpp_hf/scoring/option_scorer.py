@@ -54,7 +54,11 @@ class OptionScores(NamedTuple):
     logprobs: NDArray[np.float64]
     """(n, 3): natural-log probability of each option's tokens, not renormalised."""
     probabilities: NDArray[np.float64]
-    """(n, 3): probabilities renormalised over the three options; rows sum to 1."""
+    """(n, 3): probabilities among the three options by the scorer's rule; rows sum to 1."""
+    letter_logprobs: NDArray[np.float64]
+    """(n, 3): the part of `logprobs` through the option's letter, which knows nothing of how long the option is."""
+    tokens: NDArray[np.int64]
+    """(n, 3): how many tokens `logprobs` is the sum over."""
 
 
 ScoredRows = Iterator[tuple[NDArray[np.int64], OptionScores]]
@@ -69,9 +73,20 @@ class OptionScorer:
     Args:
         model: a causal language model, with or without an adapter. It is put in evaluation mode.
         tokenizer: its tokenizer, with a chat template.
-        rule: `"line"` scores the whole option line ("B. ...") with what the template writes before it and after it (an
-            empty thought, the end of the turn), the text that training uses; `"letter"` only what stands before it and the
-            tokens of the letter ("B"), which is a little cheaper and blind to the option's wording.
+        rule: what an option's probability is made of.
+
+            - `"line"`: the whole option line ("B. ...") with what the template writes before it and after it (an empty
+              thought, the end of the turn). It is the probability of the reply that training trains, and the default for
+              that reason: of a model that was trained on lines, it alone comes near the shares that training aims at. Of one
+              that was not, every token of a line costs something, and short options are favoured; `length_gap` says by how
+              much.
+            - `"per_token"`: the same line at its mean log-probability a token. The option's letter then counts the less, the
+              longer its line, and long options are favoured where a model is sure of the line once it has written the
+              letter, as trained ones are.
+            - `"letter"`: only what stands before the line and the letter ("B"), which is a little cheaper and blind to the
+              option's wording and length.
+
+            benchmarks/scoring_rules.py compares them.
         batch_size: most questions a forward pass, at least 1; None for as many as fit. How many fit is first a guess
             by the kind of device (2048 tokens on a CPU, 16384 elsewhere, padding included) and then half of what the
             memory did not hold.
@@ -241,7 +256,11 @@ class OptionScorer:
                     run = partial(self._logprobs, of_batch, system, start if shared else None)
                     logprobs = self._within_memory(of_batch, cached, run)
                 if logprobs is not None:
-                    yield np.asarray(batch, np.int64), option_scores(logprobs)
+                    tokens = np.array([[len(reply) for reply in question.replies] for question in of_batch])
+                    yield (
+                        np.asarray(batch, np.int64),
+                        option_scores(logprobs[..., 0], logprobs[..., 1], tokens, self.rule),
+                    )
                     del pending[: len(batch)]
 
     # -- batches -------------------------------------------------------------------------------------------------------
@@ -283,7 +302,7 @@ class OptionScorer:
     # Not inference mode: FSDP gathers weights on the way, which training then changes in place.
     @torch.no_grad()
     def _logprobs(self, batch: Sequence[Question], system: str, start: tuple[int, ...] | None) -> NDArray[np.float64]:
-        """Log-probabilities of the options of b questions, (b, options).
+        """Log-probabilities of the options of b questions: (b, options, 2), of all tokens and of those through the letter.
 
         Args:
             batch: the questions, with as many options each.
@@ -317,10 +336,14 @@ class OptionScorer:
         )
         counts = rows["completion_mask"].sum(dim=1)
         completion = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        # Summed in float64, which not every accelerator has.
-        sums = torch.zeros(len(counts), dtype=torch.float64)
-        sums.index_add_(0, completion.cpu(), of_tokens.cpu().double())
-        return sums.view(len(batch), -1).numpy()
+        place = torch.arange(len(completion), device=counts.device) - (counts.cumsum(0) - counts)[completion]
+        letters = torch.tensor([question.letter_tokens for question in batch for _ in question.replies])
+        within = place.cpu() < letters[completion.cpu()]
+        # Summed in float64, which not every accelerator has. A sum of its own: what is infinite beyond stays there.
+        of_tokens, sums = of_tokens.cpu().double(), torch.zeros(len(counts), 2, dtype=torch.float64)
+        sums[:, 0].index_add_(0, completion.cpu(), of_tokens)
+        sums[:, 1].index_add_(0, completion.cpu()[within], of_tokens[within])
+        return sums.view(len(batch), -1, 2).numpy()
 
     @property
     def _causal_lm(self) -> PreTrainedModel:
@@ -346,11 +369,11 @@ class OptionScorer:
         """Score a batch in shared rows, and compare some of it with whole sequences.
 
         Returns:
-            Whether prompts are to be shared from here on, and the log-probabilities if they are.
+            Whether prompts are to be shared from here on, and the log-probabilities if they are, as `_logprobs` has them.
         """
         # The longest and the shortest, so that one row has padding; one after the other, since whole sequences are many.
         compared = np.unique([0, len(batch) - 1])
-        plain = np.concatenate([self._logprobs([batch[row]], system, None) for row in compared])
+        plain = np.concatenate([self._logprobs([batch[row]], system, None) for row in compared])[..., 0]
         known = np.isfinite(plain)
         if not self._all_agree(known.any()):
             # Nothing to compare with: whole sequences for this call, and the next one tells.
@@ -364,7 +387,7 @@ class OptionScorer:
             reason = f"the model does not take such rows ({type(error).__name__}: {error})"
         if reason is None:
             lengths = np.array([[len(reply) for reply in batch[row].replies] for row in compared])
-            difference = float(np.abs(logprobs[compared] - plain)[known].sum() / lengths[known].sum())
+            difference = float(np.abs(logprobs[compared, :, 0] - plain)[known].sum() / lengths[known].sum())
             if not difference <= self._tolerance:
                 reason = f"log-probabilities differ from those of separate sequences by {difference:.2g} nats a token"
         self._takes_rows = self._all_agree(reason is None)
@@ -394,12 +417,27 @@ class OptionScorer:
         self._said = reason
 
 
-def option_scores(logprobs: NDArray[np.float64]) -> OptionScores:
-    """Log-probabilities (n, 3) with the probabilities among the three."""
+def option_scores(
+    logprobs: NDArray[np.float64], letter_logprobs: NDArray[np.float64], tokens: NDArray[np.int64], rule: Rule
+) -> OptionScores:
+    """What a rule makes of log-probabilities: see `OptionScores` for the arrays, (n, 3) each.
+
+    Each option's mean log-probability a token is taken times the mean number of tokens of the question's options: where all
+    are as long as each other, `"per_token"` gives the probabilities of `"line"`, and elsewhere the same order as the means.
+    """
+    if rule == "per_token" and len(tokens):
+        return OptionScores(
+            logprobs, shares_of(logprobs / tokens * tokens.mean(axis=1, keepdims=True)), letter_logprobs, tokens
+        )
+    return OptionScores(logprobs, shares_of(logprobs), letter_logprobs, tokens)
+
+
+def shares_of(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities among options, (..., 3), of their log-probabilities; a row of NaN where one is NaN or all are -inf."""
     # Shifted by the best option, so that exp cannot underflow for all three.
     with np.errstate(invalid="ignore"):
-        shifted = np.exp(logprobs - logprobs.max(axis=1, keepdims=True, initial=-np.inf))
-        return OptionScores(logprobs, shifted / shifted.sum(axis=1, keepdims=True))
+        shifted = np.exp(logprobs - logprobs.max(axis=-1, keepdims=True, initial=-np.inf))
+        return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScores:
@@ -410,12 +448,14 @@ def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScor
         count: n rows of the call.
         progress: a title for a progress bar, or None for no bar.
     """
-    logprobs = np.zeros((count, len(OPTION_LETTERS)))
+    shape = (count, len(OPTION_LETTERS))
+    found = OptionScores(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
     with tqdm(total=count, desc=progress, unit="question", disable=progress is None) as bar:
         for rows, scores in scored:
-            logprobs[rows] = scores.logprobs
+            for whole, part in zip(found, scores, strict=True):
+                whole[rows] = part
             bar.update(len(rows))
-    return option_scores(logprobs)
+    return found
 
 
 def is_divided(model: nn.Module) -> bool:

@@ -6,11 +6,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from loopback_openai import LoopbackServer, Served, letter_by_hash
+from scipy.special import softmax
 
 from fairpp_hf.cli import evaluate as evaluate_command
 from fairpp_hf.cli import main
@@ -104,6 +106,42 @@ def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
     plain = results["systems"]["plain"]
     assert (plain["position_bias"], plain["statuses"]) == (None, {"ok": 6})
     assert plain["facts"]["settings"]["rule"] == "letter"
+    assert plain["length_gap"] is None
+
+
+def test_length_is_reported_of_lines_by_either_rule(tiny_model_path, tmp_path):
+    """Probabilities of both rules and the gap, again from the columns of scores.parquet."""
+    arguments = [
+        "evaluate",
+        "--model",
+        str(tiny_model_path),
+        "--target",
+        "loyal_nationals",
+        "--no-role-play",
+        "--limit",
+        "6",
+    ]
+    gaps = {}
+    for rule in ("line", "per_token"):
+        out = tmp_path / rule
+        assert main([*arguments, "--out", str(out), "--rule", rule]) == 0
+        rows = pq.read_table(out / "scores.parquet").slice(0, 12)
+        logprobs, letters, tokens, found = (
+            np.array(rows[name].to_pylist()) for name in ("logprobs", "letter_logprobs", "tokens", "probabilities")
+        )
+        means = logprobs if rule == "line" else logprobs / tokens * tokens.mean(axis=1, keepdims=True)
+        np.testing.assert_allclose(found, softmax(means, axis=1), atol=1e-6)
+        change = found - softmax(letters, axis=1)
+        short, long = (
+            (change * (tokens == end[:, None])).sum(axis=1) / (tokens == end[:, None]).sum(axis=1)
+            for end in (tokens.min(axis=1), tokens.max(axis=1))
+        )
+        plain = json.loads((out / "results.json").read_text())["systems"]["plain"]
+        gaps[rule] = plain["length_gap"]["gap"]
+        assert gaps[rule] == pytest.approx((short - long).mean())
+        assert plain["facts"]["settings"]["rule"] == rule
+        assert "| length gap |" in (out / "results.md").read_text()
+    assert gaps["line"] > gaps["per_token"]
 
 
 def test_adapters_have_names_that_tell_them_apart(tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def oracle(tiny_model_path, questions):
             head = [{"role": "system", "content": system}] if system else []
             chats.append([*head, {"role": "user", "content": prompt}])
             options.append(texts)
-        return scorer.score(chats, options).logprobs
+        return scorer.score(chats, options)
 
     return score
 
@@ -77,7 +77,11 @@ def oracle(tiny_model_path, questions):
 def test_scores_are_those_of_the_scorer_in_both_orders(two, oracle):
     """Of the swapped order, the first two are exchanged back, so that 0 is pole A throughout."""
     for scores, system in zip(two[1], (None, PERSONAS.get(TARGET).portrait), strict=True):
-        written, swapped = oracle(system, False), oracle(system, True)[:, [1, 0, 2]]
+        found = [oracle(system, swapped) for swapped in (False, True)]
+        for name in ("letter_logprobs", "tokens"):
+            both = [getattr(found[0], name), getattr(found[1], name)[:, [1, 0, 2]]]
+            np.testing.assert_allclose(getattr(scores, name), np.stack(both, axis=1), atol=1e-3)
+        written, swapped = found[0].logprobs, found[1].logprobs[:, [1, 0, 2]]
         np.testing.assert_allclose(scores.logprobs, np.stack([written, swapped], axis=1), atol=1e-3)
         shares = [np.exp(part) / np.exp(part).sum(axis=1, keepdims=True) for part in (written, swapped)]
         np.testing.assert_allclose(scores.by_order, np.stack(shares, axis=1), atol=1e-3)
@@ -281,7 +285,7 @@ def test_a_model_on_a_server_answers_in_text(questions, tmp_path):
     np.testing.assert_array_equal(plain.probabilities[~refused], np.tile([0.5, 0.5, 0], ((~refused).sum(), 1)))
     np.testing.assert_array_equal(role_play.by_order, np.tile([[0, 1, 0], [1, 0, 0]], (len(questions), 1, 1)))
     assert role_play.answers.tolist() == [[1, 0]] * len(questions)
-    assert plain.logprobs is None
+    assert (plain.logprobs, plain.letter_logprobs, plain.tokens) == (None, None, None)
     assert plain.facts["template_hash"] is None
     assert plain.facts["settings"]["model"] == "m"
     assert plain.facts["base_url"] == [server.base_url]

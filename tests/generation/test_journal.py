@@ -1,20 +1,14 @@
 import contextlib
-import errno
-import fcntl
 import os
 import re
-import socket
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 from generation_fixtures import as_first_version, not_ok, ok
 
 from fairpp_hf.generation import database
-from fairpp_hf.generation.journal import AskedRequest, Journal, RunLock, Spending
+from fairpp_hf.generation.journal import AskedRequest, Journal, Spending
 from fairpp_hf.respondents import Reply
 
 
@@ -553,88 +547,3 @@ def test_reading_needs_a_journal(tmp_path: Path) -> None:
         Journal(tmp_path, read_only=True)
     assert str(error.value) == f"A run must have a journal; got none at {tmp_path / 'journal.sqlite'}."
     assert list(tmp_path.iterdir()) == []
-
-
-# --- One writer ---
-
-HOLD = textwrap.dedent(
-    """
-    import sys, time
-    from pathlib import Path
-    from fairpp_hf.generation.journal import RunLock
-    with RunLock(Path(sys.argv[1])):
-        print("locked", flush=True)
-        time.sleep(60)
-    """
-)
-
-
-def test_a_second_process_is_refused_by_the_pid_of_the_first_until_that_dies(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(RuntimeError) as error, RunLock(tmp_path):
-            pass
-        assert str(error.value) == (
-            f"A run must be written by one process at a time; got {tmp_path} in use by process {holder.pid} on "
-            f"{socket.gethostname()}. Wait until it ends, or stop it, or use another --run."
-        )
-        with pytest.raises(RuntimeError) as error, RunLock(tmp_path, shared=True):
-            pass
-        assert str(error.value) == (
-            f"A run must be written by one process at a time; got {tmp_path} in use by process {holder.pid} on "
-            f"{socket.gethostname()}. Wait until it ends."
-        )
-    finally:
-        holder.kill()
-        holder.wait()
-    # The dead process's pid is still in the file, and does not matter.
-    assert (tmp_path / "run.lock").read_text() == f"{holder.pid} on {socket.gethostname()}"
-    with RunLock(tmp_path):
-        pass
-    with RunLock(tmp_path):
-        pass
-
-
-def test_readers_share_the_lock_and_keep_writers_off(tmp_path: Path) -> None:
-    with RunLock(tmp_path, shared=True):
-        assert list(tmp_path.iterdir()) == []
-    with RunLock(tmp_path):
-        pass
-    with (
-        RunLock(tmp_path, shared=True),
-        RunLock(tmp_path, shared=True),
-        pytest.raises(RuntimeError, match="must be written by one process"),
-        RunLock(tmp_path),
-    ):
-        pass
-
-
-def test_a_full_disk_says_so_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full() -> str:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(socket, "gethostname", full)  # stands in for the writing of its result
-    with pytest.raises(OSError, match="must be writable") as error, RunLock(tmp_path):
-        pass
-    assert str(error.value) == (
-        f"A run's lock must be writable; got [Errno {errno.ENOSPC}] No space left on device at {tmp_path / 'run.lock'}. "
-        "Make room, then run the same command again."
-    )
-    monkeypatch.undo()
-    with RunLock(tmp_path):
-        pass
-
-
-def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(OSError, match="must lie on") as error, RunLock(tmp_path):
-        pass
-    assert str(error.value) == (
-        f"A run must lie on a file system with locks; got [Errno {errno.ENOLCK}] No locks available at "
-        f"{tmp_path / 'run.lock'}. Without them two processes could pay for the same replies. Use a folder on another disk."
-    )

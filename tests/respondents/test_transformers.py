@@ -21,6 +21,8 @@ from fairpp_hf.scoring import OptionScorer
 class Scores(NamedTuple):
     logprobs: np.ndarray
     probabilities: np.ndarray
+    letter_logprobs: np.ndarray
+    tokens: np.ndarray
 
 
 class FakeScorer:
@@ -51,7 +53,8 @@ class FakeScorer:
         logprobs = np.log(probabilities) - 3
         logprobs[[number in self.broken for number in numbers], 1] = self.value
         shifted = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
-        return Scores(logprobs, shifted / shifted.sum(axis=1, keepdims=True))
+        tokens = np.tile([5, 6, 7], (len(numbers), 1))
+        return Scores(logprobs, shifted / shifted.sum(axis=1, keepdims=True), np.log(probabilities), tokens)
 
 
 def requests(count: int) -> list[Request]:
@@ -74,7 +77,12 @@ def test_the_answer_is_the_likeliest_option_with_its_probabilities() -> None:
     assert [replies[n].answer for n in range(CHUNK + 2)] == [n % 3 for n in range(CHUNK + 2)]
     assert replies[1].probabilities == pytest.approx((0.25, 0.5, 0.25))
     assert (replies[1].status, replies[1].raw, replies[1].usage) == ("ok", None, None)
-    assert replies[1].detail == {"logprobs": pytest.approx([math.log(p) - 3 for p in (0.25, 0.5, 0.25)])}
+    letters = [math.log(p) for p in (0.25, 0.5, 0.25)]
+    assert replies[1].detail == {
+        "logprobs": pytest.approx([letter - 3 for letter in letters]),
+        "letter_logprobs": pytest.approx(letters),
+        "tokens": [5, 6, 7],
+    }
     assert scorer.sizes == [CHUNK, 2]
 
 

@@ -30,9 +30,10 @@ def test_two_processes_score_as_one(tmp_path):
         np.testing.assert_allclose(found[name], expected, rtol=1e-4)
     np.testing.assert_allclose(found["one"], expected[:1], rtol=1e-4)
     assert found["none"].shape == (0, 3)
+    np.testing.assert_allclose(found["letters"], scorer.score(CHATS, OPTIONS).letter_logprobs, rtol=1e-4)
     assert str(found["error"]) == "Process 1 of 2 must score its 1 questions; got ValueError: this one cannot."
     assert str(found["hash"]) == scorer.template_hash
-    assert np.load(tmp_path / "served.npy").tolist() == [3, 0, 0, 3, 3, 1, 3]
+    assert np.load(tmp_path / "served.npy").tolist() == [3, 3, 0, 0, 3, 3, 1, 3]
     # Of a call that is left, the other process's share is there.
     assert len(found["left_rows"]) == 3
     assert not set(found["left_rows"]) & set(found["own_rows"])

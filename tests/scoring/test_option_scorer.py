@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from plain_scoring import CHATS, GENEROUS, OPTIONS, THRIFTY, asks, plain_logprobs
+from plain_scoring import CHATS, GENEROUS, OPTIONS, THRIFTY, asks, plain_logprobs, plain_probabilities
 from tiny_architectures import SHARING, tiny
 from tiny_models import tiny_model, tiny_tokenizer
 
 from fairpp_hf.scoring import OptionScorer, option_scorer
-from fairpp_hf.scoring.encoding import TooLongError
+from fairpp_hf.scoring.encoding import ChatEncoder, TooLongError
+from fairpp_hf.scoring.option_scorer import option_scores
 
 
 def assert_close(scores, expected):
@@ -31,13 +32,20 @@ def count_tokens(scorer):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, None])
-@pytest.mark.parametrize("rule", ["line", "letter"])
+@pytest.mark.parametrize("rule", ["line", "per_token", "letter"])
 def test_matches_the_plain_oracle(rule, batch_size, caplog):
     """Prompts with and without system messages, of different ones, and of unequal lengths."""
     model, tokenizer = tiny_model(), tiny_tokenizer()
     with caplog.at_level(logging.INFO, logger="fairpp_hf"):
         scores = OptionScorer(model, tokenizer, rule=rule, batch_size=batch_size).score(CHATS, OPTIONS)
-    assert_close(scores, plain_logprobs(model, tokenizer, rule=rule))
+    np.testing.assert_allclose(scores.logprobs, plain_logprobs(model, tokenizer, rule=rule), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores.probabilities, plain_probabilities(model, tokenizer, rule=rule), rtol=1e-3)
+    np.testing.assert_allclose(scores.letter_logprobs, plain_logprobs(model, tokenizer, rule="letter"), rtol=1e-4)
+    lengths = [
+        [len(reply) for reply in question.replies]
+        for question in ChatEncoder(tokenizer, rule).encode(CHATS, OPTIONS, None)
+    ]
+    assert scores.tokens.tolist() == lengths
     assert [re.sub(r"(?<=difference )\S+", "x", record.getMessage()) for record in caplog.records] == [
         "Prompts are shared: the same log-probabilities (mean difference x a token)."
     ]
@@ -123,7 +131,8 @@ def test_16_bits_may_differ_by_a_hundredth(autocast, monkeypatch):
         scorer = OptionScorer(model, tiny_tokenizer())
 
         def logprobs(batch, system, start, off=off):
-            return np.array([[-off * len(reply) * (start is not None) for reply in q.replies] for q in batch])
+            found = [[-off * len(reply) * (start is not None) for reply in q.replies] for q in batch]
+            return np.stack([found, found], axis=-1)
 
         monkeypatch.setattr(scorer, "_logprobs", logprobs)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -135,7 +144,8 @@ def test_a_single_option_that_differs_is_noticed(monkeypatch):
     scorer = OptionScorer(tiny_model(), tiny_tokenizer())
 
     def logprobs(batch, system, start):
-        return np.array([[-1.0 if start is not None else -2.0, -3.0, -3.0]] * len(batch))
+        found = [[-1.0 if start is not None else -2.0, -3.0, -3.0]] * len(batch)
+        return np.stack([found, found], axis=-1)
 
     monkeypatch.setattr(scorer, "_logprobs", logprobs)
     scorer.score(CHATS, OPTIONS)
@@ -501,3 +511,23 @@ def test_questions_beyond_the_context_are_refused_before_any_is_scored():
     with pytest.raises(TooLongError, match=f"^{re.escape(message)}$") as error:
         scorer.score(chats, OPTIONS[:4])
     assert (error.value.tokens, error.value.limit) == ({2: tokens[2], 3: tokens[3]}, 100)
+
+
+def test_per_token_is_the_line_among_options_of_one_length_and_favours_long_ones_else():
+    """By hand: log-probabilities -2, -4, -4 over 2, 4, 8 tokens are -1, -1, -1/2 a token, times 14/3 on average."""
+    logprobs, letters = np.array([[-2.0, -4.0, -4.0]]), np.zeros((1, 3))
+    alike = [option_scores(logprobs, letters, np.full((1, 3), 5), rule).probabilities for rule in ("line", "per_token")]
+    np.testing.assert_allclose(*alike)
+    (found,) = option_scores(logprobs, letters, np.array([[2, 4, 8]]), "per_token").probabilities
+    powers = np.exp(np.array([-14 / 3, -14 / 3, -7 / 3]))
+    np.testing.assert_allclose(found, powers / powers.sum())
+
+
+def test_scores_say_which_part_of_a_line_is_its_letter():
+    """The first token in which they differ, also where they say the same."""
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    scores = OptionScorer(model, tokenizer).score(CHATS[:1], [("same", "same", "same")])
+    np.testing.assert_allclose(
+        scores.letter_logprobs, plain_logprobs(model, tokenizer, CHATS[:1], [("",) * 3], "letter"), rtol=1e-4
+    )
+    assert (scores.letter_logprobs > scores.logprobs).all()

@@ -37,6 +37,7 @@ else:
         from test_distributed import CHATS, OPTIONS
 
         found = {"count": count, "logprobs": scorer.score(CHATS, OPTIONS).logprobs}
+        found["letters"] = scorer.score(CHATS, OPTIONS).letter_logprobs
         found["one"] = scorer.score(CHATS[:1], OPTIONS[:1]).logprobs
         found["none"] = scorer.score([], []).logprobs
         next(scorer.iterate(CHATS, OPTIONS))  # and left half-way

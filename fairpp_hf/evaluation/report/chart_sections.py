@@ -230,38 +230,57 @@ def shares_section(evaluated: Evaluated, labels: Labeller) -> Section:
 
 
 def asking_section(evaluated: Evaluated, labels: Labeller) -> Section:
-    """Position bias, and how replies came out."""
+    """Position bias, length gap, and how replies came out."""
     charts = []
-    said = paragraph("The options were shown in one order alone, so that position bias could not be measured.")
+    said = ["The options were shown in one order alone, so that position bias could not be measured."]
     if any(system.position_bias for system in evaluated.systems):
-        said = paragraph(
+        said = [
             "Each question was asked in both orders of its options. Position bias: probability of the option shown as A "
             "minus that of the option shown as B, mean over both orders, in which what the options say cancels; 0 is none. "
             "The mean of both orders favours neither pole; a system that goes by the place alone gets half of A and half of "
             "B."
-        )
+        ]
         charts.append(
             interval_chart(
                 "position-bias",
                 "Position bias",
                 evaluated,
                 labels,
-                lambda system: (
-                    (system.position_bias or {}).get("gap"),
-                    None
-                    if not (interval := (system.position_bias or {}).get("interval_95"))
-                    else (interval[0], interval[1]),
-                ),
+                lambda system: _gap(system.position_bias),
                 axis="above 0: the first option is favoured",
+                what="gap",
+            )
+        )
+    if any(system.length_gap for system in evaluated.systems):
+        said.append(
+            "Length gap: probability of a question's shortest option minus that of its longest, less the same by the "
+            "options' letters alone; 0 where the length of the lines that were scored changes nothing. A liking of an "
+            "option for its brevity is not in it."
+        )
+        charts.append(
+            interval_chart(
+                "length-gap",
+                "Length gap",
+                evaluated,
+                labels,
+                lambda system: _gap(system.length_gap),
+                axis="above 0: the shortest option is favoured",
                 what="gap",
             )
         )
     charts.append(status_chart(evaluated, labels))
     return section(
         "asking",
-        "Position bias, refusals and other replies",
-        said,
+        "Position bias, length gap, refusals and other replies",
+        *map(paragraph, said),
         paragraph("Refusals and replies that name no option are kept apart: they are never counted as an answer."),
         grid(map(figure, charts)),
         charts=charts,
     )
+
+
+def _gap(bias: Mapping[str, Any] | None) -> tuple[float | None, tuple[float, float] | None]:
+    if bias is None:
+        return None, None
+    interval = bias.get("interval_95")
+    return bias["gap"], None if interval is None else (interval[0], interval[1])

@@ -46,6 +46,8 @@ class System:
     """Metric to its 95% interval."""
     position_bias: Mapping[str, Any] | None
     """`gap`, `interval_95` and `same_choice`; None where one order was asked."""
+    length_gap: Mapping[str, Any] | None
+    """`gap` and `interval_95`; None where no lines were scored."""
     probabilities: NDArray[np.float64]
     """(n, 3) over A, B, C, mean over the orders; a row of NaN where one of them has no valid answer."""
     template_hashes: tuple[str, ...]
@@ -316,11 +318,13 @@ def _read_system(name: str, tree: Any, scores: pa.Table, questions: int, where: 
     intervals = _field(tree, "intervals_95", dict, where, of)
     for metric, bounds in intervals.items():
         _numbers(f"the interval of {metric}{of}", bounds, 2, _NUMBER, where)
-    bias = _field(tree, "position_bias", (dict, NoneType), where, of)
-    if bias is not None:
-        _field(bias, "gap", (int, float), where, f" of the position bias{of}")
-        if bias.get("interval_95") is not None:
-            _numbers(f"the interval of the position bias{of}", bias["interval_95"], 2, (int, float), where)
+    gaps = {key: _field(tree, key, (dict, NoneType), where, of) for key in ("position_bias", "length_gap")}
+    for key, gap in gaps.items():
+        if gap is not None:
+            what = f"the {key.replace('_', ' ')}{of}"
+            _field(gap, "gap", (int, float), where, f" of {what}")
+            if gap.get("interval_95") is not None:
+                _numbers(f"the interval of {what}", gap["interval_95"], 2, (int, float), where)
     hashes = sorted(text for text in pc.unique(scores["prompt_hash"]).to_pylist() if text is not None)
     templates = (text for text in pc.unique(scores["template_hash"]).to_pylist() if text is not None)
     return System(
@@ -330,7 +334,7 @@ def _read_system(name: str, tree: Any, scores: pa.Table, questions: int, where: 
         metrics=metrics,
         first_choice=_field(tree, "first_choice", dict, where, of),
         intervals=intervals,
-        position_bias=bias,
+        **gaps,
         probabilities=_mean_over_orders(scores, questions),
         template_hashes=tuple(sorted(templates)),
         prompts=len(hashes),

@@ -135,6 +135,10 @@ PLAIN = "of the system 'plain model'"
             f"gap of the position bias {PLAIN} must be a number; got None at {{}}. {AGAIN}",
         ),
         (
+            lambda tree: tree["systems"]["plain model"]["length_gap"].update(interval_95=[0.1]),
+            f"the interval of the length gap {PLAIN} must be 2 numbers; got [0.1] at {{}}. {AGAIN}",
+        ),
+        (
             lambda tree: tree["comparisons"][0].pop("first"),
             f"first of comparison 1 must be a text; got None at {{}}. {AGAIN}",
         ),

@@ -137,6 +137,17 @@ def test_position_bias_is_that_of_models(evaluated: Evaluated) -> None:
     assert "a system that goes by the place alone gets half of A and half of B." in section.html
 
 
+def test_the_length_gap_is_that_of_models_scored_by_lines(evaluated: Evaluated) -> None:
+    section = asking_section(evaluated, Labeller(evaluated))
+    chart = section.charts[1]
+    assert (chart.key, [row[0] for row in chart.rows]) == ("length-gap", ["plain model", "aligned model"])
+    assert "A liking of an option for its brevity is not in it." in words(section.html)
+    on_servers = replace(evaluated, systems=tuple(replace(system, length_gap=None) for system in evaluated.systems))
+    section = asking_section(on_servers, Labeller(on_servers))
+    assert [chart.key for chart in section.charts] == ["position-bias", "statuses"]
+    assert "Length gap:" not in section.html
+
+
 def test_both_versions_are_on_the_page(evaluated: Evaluated) -> None:
     assert f"numbers computed by fairpp_hf 9.9 page drawn by fairpp_hf {__version__}" in words(
         method_section(replace(evaluated, version="9.9")).html
