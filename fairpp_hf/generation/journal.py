@@ -39,6 +39,7 @@ from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.run_lock import LOCK_NAME, RunLock
 from fairpp_hf.generation.salvage import finish_salvage, is_half_salvaged, is_sound, salvage
 from fairpp_hf.respondents.base import Reply, check_reply
+from fairpp_hf.respondents.completion import MOST_TOKENS
 from fairpp_hf.schema import NO_ANSWER, STATUSES
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ WHERE replies.status = 'failed'
 _INSERT_REQUEST = (
     "INSERT INTO requests (position, key, question_id, persona, sample, swapped) VALUES (?, ?, ?, ?, ?, ?)"
 )
-# The tokens of a reply, 0 where they are unknown or no number.
-_TOKENS = "CASE WHEN json_valid(usage) THEN coalesce(CAST(json_extract(usage, '$.{}') AS INTEGER), 0) ELSE 0 END"
+# The tokens of a reply, 0 where they are unknown or no number; bounded, since SQLite's sum of integers has an end.
+_TOKENS = f"""CASE WHEN json_valid(usage)
+    THEN max(0, min({MOST_TOKENS}, coalesce(CAST(json_extract(usage, '$.{{}}') AS INTEGER), 0))) ELSE 0 END"""
 _SPENDING = f"""
 SELECT total(cost_usd), coalesce(sum({_TOKENS.format("prompt_tokens")}), 0),
     coalesce(sum({_TOKENS.format("completion_tokens")}), 0), coalesce(sum(status != 'failed' OR {SENT}), 0),
@@ -410,6 +412,21 @@ def _numbered(requests: Iterable[AskedRequest]) -> Iterator[tuple[int, str, str,
         yield position, *request
 
 
+def _json(facts: Mapping[str, Any] | None) -> str | None:
+    """As JSON. Where a fact cannot be written so, the reply that was paid for is kept with those that can."""
+    if facts is None:
+        return None
+    try:
+        return json.dumps(facts, allow_nan=False)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        simple = {
+            name: value
+            for name, value in facts.items()
+            if value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
+        }
+        return json.dumps({**simple, "not_kept": f"{type(error).__name__} in {sorted(facts.keys() - simple.keys())}"})
+
+
 def _check_story(reply: Reply, whose: str) -> None:
     if reply.status not in STATUSES or reply.answer != NO_ANSWER or reply.probabilities is not None:
         raise ValueError(
@@ -443,7 +460,7 @@ def _record(request: AskedRequest, reply: Reply, now: float, is_story: bool) -> 
         int(reply.answer),
         *probabilities,
         raw,
-        None if reply.usage is None else json.dumps(reply.usage),
-        None if reply.detail is None else json.dumps(reply.detail),
+        _json(reply.usage),
+        _json(reply.detail),
     )
     return (*checked, float(reply.latency_s), now, 1, checksum(*checked))
