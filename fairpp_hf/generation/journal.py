@@ -74,6 +74,14 @@ FROM (
     UNION ALL SELECT status, usage, detail, cost_usd FROM set_aside
 )
 """
+_ASKED = """
+SELECT total(ask = 'choice'), total(ask = 'choice' AND p_a IS NOT NULL), total(system = 0), total(temperature = 0)
+FROM (
+    SELECT p_a, json_extract(detail, '$.asked.ask') AS ask, json_extract(detail, '$.asked.system') AS system,
+        json_extract(detail, '$.asked.temperature') AS temperature
+    FROM requests JOIN replies USING (key) WHERE json_valid(detail)
+)
+"""
 _ROWS_AT_ONCE = 10_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -99,6 +107,17 @@ class Spending(NamedTuple):
     """Those that came: failures without a reply are none."""
     unpriced: int
     """Replies that a server sent, and whose cost is unknown, with tokens or without: they are not in `cost_usd`."""
+
+
+class Asked(NamedTuple):
+    """Numbers of replies by how they were asked for."""
+
+    choices: int
+    """To a choice that a schema constrained."""
+    constrained_probabilities: int
+    """Those of them with option probabilities, which are then probabilities under the constraint."""
+    portraits_in_user_message: int
+    without_temperature: int
 
 
 class Journal:
@@ -284,6 +303,10 @@ class Journal:
             "SELECT detail FROM requests JOIN replies USING (key) WHERE detail IS NOT NULL ORDER BY position"
         )
         return next((model for (detail,) in rows if (model := served_model_in(json.loads(detail)))), None)
+
+    def asked(self) -> "Asked":
+        """How the replies to the run's requests were asked for, as far as it is not as usual."""
+        return Asked(*map(int, self._connection.execute(_ASKED).fetchone()))
 
     def rows(self, *columns: str, first: int = 0, at_most: int = -1) -> Iterator[list[tuple[Any, ...]]]:
         """The replies to the run's requests, in order, some thousands at a time.

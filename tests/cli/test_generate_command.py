@@ -124,7 +124,7 @@ def test_a_rejected_key_stops_at_once_and_a_good_one_continues(tmp_path: Path, c
 
 def test_replies_that_are_no_answer_are_counted_apart(tmp_path: Path, capsys) -> None:
     served = [
-        Served("A"),
+        Served("A", first_token=[("A", -0.5)]),
         Served("D"),
         Served(None, refusal="No."),
         Served(""),
