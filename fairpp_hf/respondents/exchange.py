@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,8 @@ _TOO_MUCH = (408, 503, 504)
 _PASSING = (408, 409, 425)
 """Statuses below 500 that may be another one the next time."""
 
+_ABOUT_LENGTH = re.compile(r"max_(completion_)?tokens|context|too (long|large|many)|length|maximum", re.I)
+
 _OF_THE_WAY = (400, 403, 422)
 """Statuses below 500 that may be due to how a request is asked."""
 
@@ -71,6 +74,10 @@ class Paid:
         """Texts of those that were asked for again."""
         self.room: dict[str, int] | None = None
         """What a further try with more room may use; None where there was none."""
+        self.ran_out: Reply | None = None
+        """The reply that was cut off before that try."""
+        self.cramped = False
+        """Whether the server has refused this request for its room."""
 
     def add(self, usage: dict[str, Any] | None) -> None:
         """Count one more."""
@@ -82,14 +89,21 @@ class Paid:
         detail = dict(reply.detail or {})
         if self.tries:
             detail["tries"] = self.tries
-        if self.earlier:
-            detail["earlier"] = self.earlier
+        earlier = list(self.earlier)
+        if self.ran_out is not None and self.ran_out is not reply and self.ran_out.raw:
+            earlier.append(self.ran_out.raw)
+        if earlier:
+            detail["earlier"] = earlier
         return reply._replace(usage=self.usage, detail=detail)
 
     def failed(self, message: str, latency_s: float) -> Reply:
         """No reply, but what was paid on the way stays known."""
         detail = {"error": message} | ({} if self.body is None else {"body": self.body})
         return self.all_told(Reply(NO_ANSWER, None, "failed", None, None, latency_s, detail))
+
+    def ended(self, message: str, latency_s: float) -> Reply:
+        """The request's last try has failed: the reply that ran out before it, or none."""
+        return self.failed(message, latency_s) if self.ran_out is None else self.all_told(self.ran_out)
 
     def unfit(self, message: str, latency_s: float) -> Reply:
         """A reply that came, cannot be read, and is not to be bought again."""
@@ -169,7 +183,7 @@ class Exchange:
                 if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
                     raise self._unreachable()
                 if tries == max_retries:
-                    return paid.failed(outcome.message, time.monotonic() - started)
+                    return paid.ended(outcome.message, time.monotonic() - started)
                 tries += 1
                 await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
                 address = await self._places.take(avoid=address)
@@ -184,8 +198,7 @@ class Exchange:
         import openai
 
         way = address.ladder.way
-        if paid.room is not None:
-            way = way._replace(room=True)
+        way = way._replace(room=(way.room or paid.room is not None) and not paid.cramped)
         body = self._respondent.request_body(request, way)
         started = time.monotonic()
         try:
@@ -260,7 +273,7 @@ class Exchange:
 
     def _gets_more_room(self, address: Address, way: Way, reply: Reply, paid: Paid) -> bool:
         """Whether a reply that ran out is asked for once more, with room to think, where the budget has room for that."""
-        if not self._respondent.gives_room:
+        if not self._respondent.gives_room or address.ladder.roomless or paid.cramped:
             return False
         if (reply.detail or {}).get("reasoned"):
             address.ladder.learn(room=True)
@@ -270,9 +283,7 @@ class Exchange:
         room = {"prompt_tokens": asked, "completion_tokens": self._respondent.tokens_for(way._replace(room=True))}
         if not set_aside(self._requests, room):
             return False
-        paid.room = room
-        if reply.raw:
-            paid.earlier.append(reply.raw)
+        paid.room, paid.ran_out = room, reply
         return True
 
     def _succeeded(self, address: Address, way: Way, reply: Reply) -> None:
@@ -280,6 +291,7 @@ class Exchange:
         if address.times_left_out:
             logger.info("The server %s answers again.", address.name)
         address.succeeded()
+        address.ladder.roomy = address.ladder.roomy or way.room
         answered = Way.of((reply.detail or {}).get("asked")) or way
         if address.ladder.succeeded(answered._replace(room=address.ladder.way.room)):
             settled = address.ladder.way
@@ -317,12 +329,19 @@ class Exchange:
             if way.length_parameter == "max_tokens" and "max_completion_tokens" in message:
                 ladder.learn(length_parameter="max_completion_tokens")
                 return _Again(message)
+            if way.room and _ABOUT_LENGTH.search(message):
+                # The room that we have asked for may be more than the model has.
+                paid.cramped = True
+                if not ladder.roomy:
+                    ladder.roomless = True
+                    ladder.learn(room=False)
+                return paid.ended(message, now - sent_at) if paid.ran_out is not None else _Again(message)
             if ladder.step_down(way, message):
                 return _Again(message)
             none_known = not any(other.ladder.settled for other in self._addresses)
             if ladder.refusals >= _MOST_REFUSED or (none_known and is_unsupported(error, message)):
                 raise self._refused(address, error, message)
-        return paid.failed(message, now - sent_at)
+        return paid.ended(message, now - sent_at)
 
     def _after_failure(self, address: Address, fault: Fault, sent_at: float) -> _Again:
         now = time.monotonic()

@@ -94,6 +94,8 @@ class Ladder:
         """Whether every way crashed in this request."""
         self.refusals = 0
         """Requests since the last answer that were refused in every way."""
+        self.roomy = self.roomless = False
+        """Whether the server has answered a request with room to think; whether it has refused the first one for it."""
 
     @property
     def way(self) -> Way:
@@ -131,21 +133,20 @@ class Ladder:
             way: how it was asked.
             message: the server's words.
             crashed: whether it may be a passing fault: a status of 500 or above, or no content.
-            at_fault: the field that is at fault, where it is known.
+            at_fault: the field that seems to be at fault, where no words say so.
 
         Returns:
             Whether another way is left to try.
         """
         if self.settled or (crashed and self._in_vain):
             return False
-        named = at_fault or self.named(way, message)
-        if named is not None and not crashed:
+        named = self.named(way, message)
+        if named is not None:
             self._best = self._lowered(self._best, named, to=_fewer(way.top_logprobs, message))
         elif crashed:
             if way in self._suspected:
                 self._refused |= self._suspected
-            steps = [way] if named is None else [step for step in self._steps() if _same(step, way, named)]
-            self._crashed.update(steps)
+            self._crashed.update([way] if at_fault is None else self._alike(way, at_fault))
         else:
             self._refused.add(way)
         if next(self._left(), None) is not None:
@@ -194,6 +195,9 @@ class Ladder:
             bare = self._lowered(bare, name)
         return list(dict.fromkeys([best, *alone, form, bare]))
 
+    def _alike(self, way: Way, field: str) -> list[Way]:
+        return [step for step in self._steps() if getattr(step, field) == getattr(way, field)]
+
     def _lowered(self, way: Way, name: str, *, to: int = 0) -> Way:
         """A way without one thing."""
         if name in self._fixed:
@@ -212,10 +216,6 @@ def _fewer(top_logprobs: int, message: str) -> int:
         return 0
     most = max(named, default=top_logprobs - 1)
     return next(number for number in TOP_LOGPROBS if number <= most)
-
-
-def _same(step: Way, way: Way, name: str) -> bool:
-    return bool(getattr(step, name) == getattr(way, name))
 
 
 def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:

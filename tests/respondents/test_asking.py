@@ -379,6 +379,36 @@ def test_more_room_is_given_only_where_the_budget_has_it() -> None:
     assert wanted == [{"prompt_tokens": 7, "completion_tokens": MAX_TOKENS + ROOM_TO_THINK}]
 
 
+def small(call: Call) -> Served:
+    """A model that thinks, and whose context has no room for it."""
+    if call.body["max_tokens"] > 1_000:
+        return refuse("This model's maximum context length is 2048 tokens. You requested 4500.")
+    return Served("Well", finish_reason="length", message={"reasoning_content": "Hm."})
+
+
+@pytest.mark.parametrize("reports", [False, True])
+def test_room_that_a_server_does_not_have_costs_no_reply(reports: bool) -> None:
+    served = small if reports else lambda call: small(call)._replace(message={})
+    with LoopbackServer(served) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text")
+        replies = ask(respondent, 4)
+    assert [(reply.status, reply.raw) for reply in replies] == [("truncated", "Well")] * 4
+    assert server.total == 5  # the first asks for room, and the others know better
+    assert {(reply.detail or {})["tries"] for reply in replies} == {1}
+    assert "room" not in respondent.ways[server.base_url]
+
+
+def test_a_failure_of_the_further_try_leaves_the_reply_that_ran_out() -> None:
+    def answer(call: Call) -> Served:
+        if call.body["max_tokens"] > 1_000:
+            return Served(status=500)
+        return Served("Well", finish_reason="length")
+
+    with LoopbackServer(answer) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text", max_retries=1))
+    assert (reply.status, reply.raw, (reply.detail or {})["tries"]) == ("truncated", "Well", 1)
+
+
 # Whatever goes wrong with one reply costs that reply only.
 
 
