@@ -4,6 +4,7 @@
 arrive, so that a test can tell whether a reply was bought twice.
 """
 
+import gzip
 import hashlib
 import json
 import threading
@@ -20,7 +21,8 @@ from loopback_server import Loopback, send
 class Served(NamedTuple):
     """What the server sends for one request."""
 
-    content: str | None = "A"
+    content: str | list[Any] | None = "A"
+    """Text, or parts."""
     delay_s: float = 0.0
     status: int = 200
     headers: Mapping[str, str] = {}
@@ -30,11 +32,24 @@ class Served(NamedTuple):
     finish_reason: str = "stop"
     first_token: Sequence[tuple[str, float]] = ()
     """Alternatives of the first token with their log-probabilities, the one chosen first."""
+    tokens: Sequence[Sequence[tuple[str, float]]] = ()
+    """The same for every token, instead of `first_token`."""
+    message: Mapping[str, Any] = {}
+    """More fields of the message, such as `reasoning_content`."""
     body: bytes | None = None
     """Sent as it is, instead of a chat completion."""
+    drip_s: float = 0.0
+    """Seconds between any two bytes of the body."""
+    gzip: bool = False
+    """Whether the body is packed."""
     drop: bool = False
     """Close the connection without a response."""
     usage: Mapping[str, Any] | None = MappingProxyType({"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8})
+
+
+def chosen(letter: str, **more: Any) -> Served:
+    """What a server sends that keeps to the schema of a choice."""
+    return Served(content=json.dumps({"answer": letter}), **more)
 
 
 class Call(NamedTuple):
@@ -61,6 +76,7 @@ class LoopbackServer(Loopback):
         self.answer = answer
         self.calls: Counter[tuple[str, str]] = Counter()
         self.bodies: list[Mapping[str, Any]] = []
+        self.paths: list[str] = []
         self.completed = 0
         self.in_flight = 0
         self.most_in_flight = 0
@@ -83,7 +99,8 @@ class LoopbackServer(Loopback):
             handler.close_connection = True  # a client that was killed on the way
             return
         body = json.loads(sent)
-        if handler.path != "/v1/chat/completions":
+        self.paths.append(handler.path)
+        if handler.path.partition("?")[0] != "/v1/chat/completions":
             handler.send_error(404)
             return
         texts = {message["role"]: message["content"] for message in body["messages"]}
@@ -104,7 +121,11 @@ class LoopbackServer(Loopback):
             handler.close_connection = True
             return
         payload = served.body if served.body is not None else json.dumps(_payload(served, body)).encode()
-        if not send(handler, served.status, payload, {"Content-Type": "application/json", **served.headers}):
+        headers = {"Content-Type": "application/json", **served.headers}
+        if served.gzip:
+            payload = gzip.compress(payload)
+            headers["Content-Encoding"] = "gzip"
+        if not send(handler, served.status, payload, headers, drip_s=served.drip_s):
             return
         with self._lock:
             self.completed += 1
@@ -113,8 +134,10 @@ class LoopbackServer(Loopback):
 def _payload(served: Served, body: Mapping[str, Any]) -> dict[str, Any]:
     if served.status != 200:
         return {"error": {"message": "no reason given", "type": "test", "param": None, "code": None, **served.error}}
-    alternatives = [{"token": token, "logprob": logprob, "bytes": None} for token, logprob in served.first_token]
-    first = [{**alternative, "top_logprobs": alternatives} for alternative in alternatives[:1]]
+    tokens = []
+    for pairs in served.tokens or [served.first_token] * bool(served.first_token):
+        alternatives = [{"token": token, "logprob": logprob, "bytes": None} for token, logprob in pairs]
+        tokens.append({**alternatives[0], "top_logprobs": alternatives})
     return {
         "id": "chatcmpl-loopback",
         "object": "chat.completion",
@@ -123,9 +146,14 @@ def _payload(served: Served, body: Mapping[str, Any]) -> dict[str, Any]:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": served.content, "refusal": served.refusal},
+                "message": {
+                    "role": "assistant",
+                    "content": served.content,
+                    "refusal": served.refusal,
+                    **served.message,
+                },
                 "finish_reason": served.finish_reason,
-                "logprobs": {"content": first, "refusal": None} if first and body.get("logprobs") else None,
+                "logprobs": {"content": tokens, "refusal": None} if tokens and body.get("logprobs") else None,
             }
         ],
         "usage": None if served.usage is None else dict(served.usage),

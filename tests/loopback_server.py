@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -50,7 +51,13 @@ class Loopback:
 
 
 def send(
-    handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: Mapping[str, str], *, sent: int | None = None
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    sent: int | None = None,
+    drip_s: float = 0.0,
 ) -> bool:
     """Send an answer, of its body the first `sent` bytes at most; whether the client took it.
 
@@ -62,7 +69,9 @@ def send(
     try:
         handler.end_headers()
         if handler.command != "HEAD":
-            handler.wfile.write(body[:sent])
+            for part in [body[:sent]] if not drip_s else (body[n : n + 1] for n in range(len(body))):
+                handler.wfile.write(part)
+                time.sleep(drip_s)
     except ConnectionError:
         handler.close_connection = True
         return False

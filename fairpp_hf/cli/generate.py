@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
+from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, check_samples, prices_for, ways_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,12 +19,13 @@ RESPONDENTS = ("survey", "transformers", "openai")
 _ONLY_FOR = {
     "model": ("transformers", "openai"),
     "swap": ("transformers", "openai"),
+    "system_as_user": ("transformers", "openai"),
     "adapter": ("transformers",),
     "batch_size": ("transformers",),
     **dict.fromkeys(
         (
             *("base_url", "concurrency", "temperature", "max_tokens", "timeout", "samples"),
-            *("max_cost", "price", "prices", "batch", "batch_tokens", "forget_batches"),
+            *("max_cost", "price", "prices", "batch", "batch_tokens", "forget_batches", "ask", "no_logprobs"),
         ),
         ("openai",),
     ),
@@ -82,9 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     server.add_argument("--temperature", type=float, metavar="T", help="default: 0")
     server.add_argument(
-        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
+        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64, and 4,096 more for a model that thinks)"
     )
-    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
+    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a whole reply (default: 120)")
+    add_ways(server)
     server.add_argument(
         "--samples", type=int, metavar="K", help="ask the same K times, at a --temperature above 0 (default: 1)"
     )
@@ -231,8 +233,8 @@ def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> Any:
     if arguments.respondent == "survey":
         return SurveyRespondent(personas)
     if arguments.respondent == "transformers":
-        return TransformersRespondent(arguments.model, **given("adapter", "batch_size"))
-    options = given("base_url", "concurrency", "temperature", "max_tokens")
+        return TransformersRespondent(arguments.model, **given("adapter", "batch_size", "system_as_user"))
+    options = given("base_url", "concurrency", "temperature", "max_tokens") | ways_of(arguments)
     if arguments.timeout is not None:
         options["timeout_s"] = arguments.timeout
     if len(options.get("base_url", ())) == 1:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
+from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, check_samples, prices_for, ways_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +21,11 @@ _ONLY_FOR = {
     "adapter": "transformers",
     "batch_size": "transformers",
     **dict.fromkeys(
-        ("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "forget_batches"), "openai"
+        (
+            *("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "forget_batches"),
+            *("ask", "no_logprobs"),
+        ),
+        "openai",
     ),
 }
 _OPENAI = "https://api.openai.com/v1"
@@ -97,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     answerer.add_argument("--temperature", type=float, metavar="T", help="default: that of RUN, or else 0")
     answerer.add_argument("--max-tokens", type=int, metavar="N", help="of a reply (default: that of RUN, or else 64)")
+    add_ways(answerer)
     answerer.add_argument("--samples", type=int, metavar="K", help="ask the same K times (default: 1)")
     answerer.add_argument(
         "--swap", action="store_true", help="ask each scenario in both orders of the first two scenes as well"
@@ -241,9 +246,10 @@ def _complete(arguments: argparse.Namespace) -> None:
         arguments.respondent = "openai"
         if arguments.base_url is None:
             arguments.base_url = _addresses(manifest["servers"].get(manifest["respondent"]["name"]))
-        for option in ("model", "temperature", "max_tokens"):
+        for option in ("model", "temperature", "max_tokens", "ask", "system_as_user"):
             if getattr(arguments, option) is None:
                 setattr(arguments, option, settings[option])
+        arguments.no_logprobs = arguments.no_logprobs or not settings["logprobs"] or None
     elif arguments.respondent is None:
         if manifest is None:
             raise ValueError(
@@ -326,11 +332,16 @@ def _respondent(arguments: argparse.Namespace) -> "Respondent":
     from fairpp_hf.respondents import OpenAIRespondent, TransformersRespondent
 
     if arguments.respondent == "transformers":
-        options = _given(adapter=arguments.adapter, batch_size=arguments.batch_size)
+        options = _given(
+            adapter=arguments.adapter, batch_size=arguments.batch_size, system_as_user=arguments.system_as_user
+        )
         return TransformersRespondent(arguments.model, **options)
     options = _server(arguments, arguments.base_url)
     return OpenAIRespondent(
-        arguments.model, **options, **_given(temperature=arguments.temperature, max_tokens=arguments.max_tokens)
+        arguments.model,
+        **options,
+        **_given(temperature=arguments.temperature, max_tokens=arguments.max_tokens),
+        **ways_of(arguments),
     )
 
 

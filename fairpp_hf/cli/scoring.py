@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairpp_hf.cli.arguments import add_answers, add_heldout
-from fairpp_hf.cli.money import add_money_arguments, batch_limits
+from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, ways_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +24,10 @@ NAME_IN_FILE = "Name them in a file, for --models."
 """What to do about names that are not free, where they are made from paths."""
 
 _LOCAL = ("rule", "batch_size", "dtype")
-_OF_SERVERS = ("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens")
+_OF_SERVERS = (
+    *("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens"),
+    *("ask", "no_logprobs", "system_as_user"),
+)
 
 
 def add_questions(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +58,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         help="of the weights; auto: as they were saved (default: float32 on a CPU, else auto)",
     )
     server = parser.add_argument_group(
-        "models on a server", "Asked in text. The key is read from OPENAI_API_KEY; a server of your own needs none."
+        "models on a server", "The key is read from OPENAI_API_KEY; a server of your own needs none."
     )
     server.add_argument(
         "--base-url",
@@ -65,9 +68,10 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     )
     server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
     server.add_argument(
-        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64; more for a model that thinks)"
+        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64, and 4,096 more for a model that thinks)"
     )
-    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
+    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a whole reply (default: 120)")
+    add_ways(server)
     add_money_arguments(parser)
 
 
@@ -170,7 +174,7 @@ def score(
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
         swap=not arguments.one_order,
-        api=ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments)),
+        api=ApiOptions(given | ways_of(arguments), arguments.price, arguments.prices, batch_limits(arguments)),
         max_cost=arguments.max_cost,
     )
 
@@ -199,12 +203,13 @@ def same_questions(arguments: argparse.Namespace) -> str:
     words: list[str] = []
     for option, default in (
         *(("answers", "survey"), ("published_revision", None), ("personas", None), ("split", "test")),
-        *(("heldout", None), ("limit", None), ("rule", None), ("dtype", None), ("max_tokens", None)),
+        *(("heldout", None), ("limit", None), ("rule", None), ("dtype", None), ("max_tokens", None), ("ask", None)),
     ):
         value = getattr(arguments, option)
         if value != default:
             words += [_flag(option), str(value)]
-    return shlex.join(words + ["--one-order"] * arguments.one_order)
+    words += [_flag(option) for option in ("no_logprobs", "system_as_user", "one_order") if getattr(arguments, option)]
+    return shlex.join(words)
 
 
 def failures(scores: "Sequence[SystemScores]") -> str:

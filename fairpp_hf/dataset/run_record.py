@@ -108,6 +108,7 @@ def _of_run(run: Path) -> dict[str, Any] | None:
                 statuses[status] = statuses.get(status, 0) + count
         spent = journal.spending()
         served_model = journal.served_model()
+        asked = journal.asked()
     settings = manifest["respondent"]["settings"]
     return {
         "respondent": without_folders(manifest["respondent"]["name"], settings),
@@ -118,6 +119,7 @@ def _of_run(run: Path) -> dict[str, Any] | None:
         "swap": manifest["swap"],
         "questions": manifest["questions"],
         "statuses": dict(sorted(statuses.items())),
+        "asked": asked._asdict(),
         "answered_on": answered_on(run),
         "tokens": {"input": spent.input_tokens, "output": spent.output_tokens},
     }

@@ -22,6 +22,7 @@ from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names, public
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.budget import BudgetReached
 from fairpp_hf.generation.estimate import estimate
+from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices, load_prices
 from fairpp_hf.generation.records import load_replies, tied
@@ -58,8 +59,9 @@ class SystemScores(NamedTuple):
     """(n, orders), of `STATUSES`."""
     facts: dict[str, Any]
     """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (a list of
-    addresses without secrets, or None), `respondent`, `settings`, `template_hash` (None where a server has the template),
-    `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
+    addresses without secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
+    `template_hash` (None where a server has the template), `persona` (whose portrait is the system prompt, or None),
+    `region` and `before`."""
     answers: NDArray[np.int8]
     """(n, orders): 0..2 with 0 for pole A, -1 for none."""
     logprobs: NDArray[np.float64] | None = None
@@ -396,6 +398,7 @@ def _read(
             "base_url": None if run.spec.base_url is None else public_urls(run.spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
+            "ways": ((read_manifest(run.path) or {}).get("ways", {}).get(respondent.name)) or None,
             "template_hash": template_hash,
             "persona": run.spec.persona,
             "region": run.spec.region,

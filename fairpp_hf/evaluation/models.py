@@ -20,11 +20,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
 from fairpp_hf.naming import check_name, nearest
+from fairpp_hf.respondents.openai import public_address
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,7 @@ def public_urls(urls: str | Sequence[str]) -> list[str]:
         >>> public_urls("https://me:secret@host:8000/v1?key=secret")
         ['https://host:8000/v1']
     """
-    parts = [urlsplit(url) for url in ([urls] if isinstance(urls, str) else urls)]
-    return [urlunsplit((part.scheme, part.netloc.rpartition("@")[2], part.path, "", "")) for part in parts]
+    return [public_address(url) for url in ([urls] if isinstance(urls, str) else urls)]
 
 
 def check_names(

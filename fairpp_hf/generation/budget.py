@@ -3,8 +3,9 @@
 import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,6 +61,7 @@ class Budget:
         self._largest = 0.0
         self._known = False
         self._in_flight = 0
+        self._set_aside = 0.0
 
     def take(self) -> bool:
         """Whether one more request fits; if so, it is in flight from now on."""
@@ -92,6 +94,18 @@ class Budget:
         self._largest = max(self._largest, self._prices.cost(reply.usage, batch=self._batch) or 0.0)
         self._known = self._known or in_batch(reply) == self._batch
 
+    def set_aside(self, usage: Mapping[str, Any]) -> bool:
+        """Whether a further try of a request in flight fits, with so many tokens; if so, its price is kept for it."""
+        cost = self._prices.cost(usage)
+        if cost is None or not self._has(self._in_flight * self._each + cost):
+            return False
+        self._set_aside += cost
+        return True
+
+    def give_back(self, usage: Mapping[str, Any]) -> None:
+        """A further try has ended: what it cost comes with its reply."""
+        self._set_aside = max(0.0, self._set_aside - (self._prices.cost(usage) or 0.0))
+
     @property
     def _each(self) -> float:
         """USD that a request counts for."""
@@ -99,7 +113,10 @@ class Budget:
 
     def fits(self) -> bool:
         """Whether there is room for one more request, beside those in flight."""
-        return self.without_usage is None and self.spent + (self._in_flight + 1) * self._each <= self.cap
+        return self._has((self._in_flight + 1) * self._each)
+
+    def _has(self, cost: float) -> bool:
+        return self.without_usage is None and self.spent + self._set_aside + cost <= self.cap
 
 
 def is_paid_for(reply: Reply) -> bool:

@@ -20,6 +20,7 @@ from fairpp_hf.generation.shards import Shard
 from fairpp_hf.generation.summary import dollars, known_cost
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.base import HasAddress, Request, Respondent
+from fairpp_hf.respondents.completion import MOST_TOKENS
 from fairpp_hf.text_table import in_columns
 
 BYTES_PER_TOKEN = 4.5
@@ -40,7 +41,8 @@ _MEASURED = f"""
 SELECT requests.question_id, requests.persona, json_extract(usage, '$.prompt_tokens') AS asked,
     json_extract(usage, '$.completion_tokens') AS written
 FROM requests JOIN replies USING (key)
-WHERE json_valid(usage) AND typeof(asked) = 'integer' AND typeof(written) = 'integer' AND asked > 0
+WHERE json_valid(usage) AND typeof(asked) = 'integer' AND typeof(written) = 'integer'
+    AND asked BETWEEN 1 AND {MOST_TOKENS - 1} AND written BETWEEN 0 AND {MOST_TOKENS - 1}
 ORDER BY position LIMIT {_SAMPLE}
 """
 

@@ -39,6 +39,7 @@ from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.run_lock import RunLock
 from fairpp_hf.generation.salvage import finish_salvage, is_half_salvaged, is_sound, salvage
 from fairpp_hf.respondents.base import Reply, check_reply
+from fairpp_hf.respondents.completion import MOST_TOKENS
 from fairpp_hf.schema import NO_ANSWER, STATUSES
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ WHERE replies.status = 'failed'
 _INSERT_REQUEST = (
     "INSERT INTO requests (position, key, question_id, persona, sample, swapped) VALUES (?, ?, ?, ?, ?, ?)"
 )
-# The tokens of a reply, 0 where they are unknown or no number.
-_TOKENS = "CASE WHEN json_valid(usage) THEN coalesce(CAST(json_extract(usage, '$.{}') AS INTEGER), 0) ELSE 0 END"
+# The tokens of a reply, 0 where they are unknown or no number; bounded, since SQLite's sum of integers has an end.
+_TOKENS = f"""CASE WHEN json_valid(usage)
+    THEN max(0, min({MOST_TOKENS}, coalesce(CAST(json_extract(usage, '$.{{}}') AS INTEGER), 0))) ELSE 0 END"""
 _SPENDING = f"""
 SELECT total(cost_usd), coalesce(sum({_TOKENS.format("prompt_tokens")}), 0),
     coalesce(sum({_TOKENS.format("completion_tokens")}), 0), coalesce(sum(status != 'failed' OR {SENT}), 0),
@@ -70,6 +72,14 @@ FROM (
     SELECT status, usage, detail, cost_usd FROM replies
     UNION ALL SELECT status, usage, detail, cost_usd FROM replaced
     UNION ALL SELECT status, usage, detail, cost_usd FROM set_aside
+)
+"""
+_ASKED = """
+SELECT total(ask = 'choice'), total(ask = 'choice' AND p_a IS NOT NULL), total(system = 0), total(temperature = 0)
+FROM (
+    SELECT p_a, json_extract(detail, '$.asked.ask') AS ask, json_extract(detail, '$.asked.system') AS system,
+        json_extract(detail, '$.asked.temperature') AS temperature
+    FROM requests JOIN replies USING (key) WHERE json_valid(detail)
 )
 """
 _ROWS_AT_ONCE = 10_000
@@ -97,6 +107,17 @@ class Spending(NamedTuple):
     """Those that came: failures without a reply are none."""
     unpriced: int
     """Replies that a server sent, and whose cost is unknown, with tokens or without: they are not in `cost_usd`."""
+
+
+class Asked(NamedTuple):
+    """Numbers of replies by how they were asked for."""
+
+    choices: int
+    """To a choice that a schema constrained."""
+    constrained_probabilities: int
+    """Those of them with option probabilities, which are then probabilities under the constraint."""
+    portraits_in_user_message: int
+    without_temperature: int
 
 
 class Journal:
@@ -283,6 +304,10 @@ class Journal:
         )
         return next((model for (detail,) in rows if (model := served_model_in(json.loads(detail)))), None)
 
+    def asked(self) -> "Asked":
+        """How the replies to the run's requests were asked for, as far as it is not as usual."""
+        return Asked(*map(int, self._connection.execute(_ASKED).fetchone()))
+
     def rows(self, *columns: str, first: int = 0, at_most: int = -1) -> Iterator[list[tuple[Any, ...]]]:
         """The replies to the run's requests, in order, some thousands at a time.
 
@@ -410,6 +435,21 @@ def _numbered(requests: Iterable[AskedRequest]) -> Iterator[tuple[int, str, str,
         yield position, *request
 
 
+def _json(facts: Mapping[str, Any] | None) -> str | None:
+    """As JSON. Where a fact cannot be written so, the reply that was paid for is kept with those that can."""
+    if facts is None:
+        return None
+    try:
+        return json.dumps(facts, allow_nan=False)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        simple = {
+            name: value
+            for name, value in facts.items()
+            if value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
+        }
+        return json.dumps({**simple, "not_kept": f"{type(error).__name__} in {sorted(facts.keys() - simple.keys())}"})
+
+
 def _check_story(reply: Reply, whose: str) -> None:
     if reply.status not in STATUSES or reply.answer != NO_ANSWER or reply.probabilities is not None:
         raise ValueError(
@@ -443,7 +483,7 @@ def _record(request: AskedRequest, reply: Reply, now: float, is_story: bool) -> 
         int(reply.answer),
         *probabilities,
         raw,
-        None if reply.usage is None else json.dumps(reply.usage),
-        None if reply.detail is None else json.dumps(reply.detail),
+        _json(reply.usage),
+        _json(reply.detail),
     )
     return (*checked, float(reply.latency_s), now, 1, checksum(*checked))

@@ -15,7 +15,7 @@ from fairpp_hf.generation.shards import Shard
 
 FILE_NAME = "manifest.json"
 FORMAT_VERSION = 1
-_EARLIER = {"samples": 1, "swap": False, "shard": None, "run_key": None}
+_EARLIER: dict[str, Any] = {"samples": 1, "swap": False, "shard": None, "run_key": None, "ways": {}}
 
 
 def new_manifest(
@@ -34,6 +34,7 @@ def new_manifest(
     swap: bool = False,
     shard: Shard | None = None,
     run_key: str | None = None,
+    ways: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A manifest, without the time of its creation.
 
@@ -54,6 +55,8 @@ def new_manifest(
         swap: whether each question is asked in both orders of its options.
         shard: the part of the requests that this run asks; None for all.
         run_key: what tells this run from every other, of `Journal.run_key`; None makes one.
+        ways: name of a respondent to the ways in which its servers are asked, by address. What was settled is no part of a
+            reply's key, which has what was asked for; each reply's `detail` has how it was asked.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -76,6 +79,7 @@ def new_manifest(
         "shard": None if shard is None else str(shard),
         "run_key": run_key or new_run_key(),
         "servers": dict(servers),
+        "ways": dict(ways or {}),
     }
 
 

@@ -193,6 +193,7 @@ def _merge(out: Path, runs: Sequence[Path], *, same_questions: bool = True) -> M
             "shard": None,
             "run_key": run_key,
             "servers": {**servers, **(previous or {}).get("servers", {})},
+            "ways": _united([*manifests, *([previous] if previous else [])]),
         }
         united["personas"] = _with_record([first, *manifests])
         if united != previous:
@@ -260,6 +261,15 @@ def _check_same(one: Path, first: Mapping[str, Any], run: Path, other: Mapping[s
             f"Runs to merge must have asked the same; got differences between {one} and {run}: {'; '.join(found)}. "
             "Merge runs of one command with different --shard only."
         )
+
+
+def _united(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How the servers of several runs are asked, by respondent and address."""
+    ways: dict[str, Any] = {}
+    for manifest in manifests:
+        for name, found in manifest["ways"].items():
+            ways[name] = {**ways.get(name, {}), **found}
+    return ways
 
 
 def _with_record(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

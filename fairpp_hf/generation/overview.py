@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +25,13 @@ from fairpp_hf.generation.records import (
 from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.shards import parse_shard
 from fairpp_hf.generation.summary import dollars, known_cost
+from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
 from fairpp_hf.text_table import in_columns
 
 _QUANTILES = (0.5, 0.9, 0.99)
 _MODEL = "CASE WHEN json_valid(detail) THEN json_extract(detail, '$.model') END"
+_ASKED = "CASE WHEN json_valid(detail) THEN json_extract(detail, '$.asked.ask') END"
 _LONGEST = 200
 """Characters of a reply that the table shows."""
 
@@ -90,6 +92,12 @@ class Overview(NamedTuple):
     latency_s: dict[float, float]
     """Quantile to seconds, over the replies that took time."""
     servers: dict[str, str]
+    ways: dict[str, str]
+    """Server to how it is asked, in words, for those that have settled."""
+    choices: int
+    """Replies to a constrained choice."""
+    constrained: int
+    """Those of them with option probabilities, which are then probabilities under the constraint."""
     models: dict[str, int]
     """Names that servers gave their model, to number of replies."""
     unfinished: Unfinished | None
@@ -175,6 +183,13 @@ class Overview(NamedTuple):
             times = ", ".join(f"{seconds:.2f} s ({quantile:.0%})" for quantile, seconds in self.latency_s.items())
             lines.append(f"Latency: {times}.")
         lines += [f"Server: {server} ({name})" for name, server in self.servers.items()]
+        lines += [f"Asked at {server}: {way}." for server, way in self.ways.items()]
+        if self.choices:
+            replies = sum(sum(row.values()) for row in self.counts.values())
+            lines.append(
+                f"Constrained choices: {self.choices:,} of {replies:,} replies; {self.constrained:,} have probabilities "
+                "under a constrained choice."
+            )
         lines += [f"Model by its server: {model} ({count:,} replies)" for model, count in self.models.items()]
         return lines
 
@@ -250,6 +265,9 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         pairwise=dict(zip(personas, pairwise, strict=True)),
         latency_s=dict(zip(_QUANTILES, np.quantile(time, _QUANTILES).tolist(), strict=True)) if len(time) else {},
         servers=manifest["servers"],
+        ways=_ways(manifest),
+        choices=read.choices,
+        constrained=read.constrained,
         models=read.models,
         unfinished=unfinished,
         elsewhere=tuple(elsewhere),
@@ -266,6 +284,8 @@ class _Replies(NamedTuple):
     probabilities: NDArray[np.float64]
     latency_s: NDArray[np.float64]
     models: dict[str, int]
+    choices: int
+    constrained: int
     damaged: int
     cut_short: bool
 
@@ -273,25 +293,36 @@ class _Replies(NamedTuple):
 def _read(journal: Journal) -> _Replies:
     cut_short = False
     models: Counter[str] = Counter()
+    choices = constrained = 0
 
     def readable() -> Iterator[list[tuple[Any, ...]]]:
         nonlocal cut_short
         try:
-            yield from journal.rows(*ANSWER_COLUMNS, "latency_s", _MODEL)
+            yield from journal.rows(*ANSWER_COLUMNS, "latency_s", _MODEL, _ASKED)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             cut_short = True
 
     def convert(rows: list[tuple[Any, ...]]) -> tuple[NDArray[Any], ...]:
-        models.update(row[-1] for row in rows if isinstance(row[-1], str))
-        return *answer_arrays([row[:-2] for row in rows]), np.array([row[-2] for row in rows], np.float64)
+        nonlocal choices, constrained
+        models.update(row[-2] for row in rows if isinstance(row[-2], str))
+        arrays = answer_arrays([row[:-3] for row in rows])
+        is_choice = np.array([row[-1] == "choice" for row in rows], bool)
+        choices += int(is_choice.sum())
+        constrained += int((is_choice & ~np.isnan(arrays[-1]).any(axis=1)).sum())
+        return *arrays, np.array([row[-3] for row in rows], np.float64)
 
     parts, damaged = intact_parts(readable(), convert)
     columns = zip(*(parts or [convert([])]), strict=True)
     position, status, answer, probabilities, latency_s = (np.concatenate(column) for column in columns)
     names = dict(models.most_common())
-    return _Replies(position, status, answer, probabilities, latency_s, names, damaged, cut_short)
+    return _Replies(position, status, answer, probabilities, latency_s, names, choices, constrained, damaged, cut_short)
+
+
+def _ways(manifest: Mapping[str, Any]) -> dict[str, str]:
+    ways = manifest["ways"].get(manifest["respondent"]["name"], {})
+    return {server: way.words() for server, facts in ways.items() if (way := Way.of(facts)) is not None}
 
 
 def _asked(journal: Journal, shard: str | None, count: int) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply
+from fairpp_hf.respondents.completion import MOST_TOKENS
 
 TABLE = Path(__file__).with_name("prices.json")
 """The table of the package. Its prices hold at its `server` only: elsewhere, the same name may be another's model."""
@@ -168,4 +169,5 @@ def _is_amount(value: Any) -> bool:
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    # A count without bounds is none: what it would cost is unknown.
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None

@@ -33,6 +33,7 @@ from fairpp_hf.generation.run_folder import SCENARIO_TABLE, STORIES, home_of
 from fairpp_hf.generation.run_lock import RunLock
 from fairpp_hf.generation.setup import (
     ServedModel,
+    SettledWays,
     check_directory,
     check_journal_exists,
     check_journal_filled,
@@ -164,6 +165,7 @@ def generate(
         waiting = Waiting(plan, positions, budget)
         waiting_keys = WaitingKeys(plan, positions, keys)
         served = ServedModel(run, journal.served_model())
+        settled = SettledWays(run, respondent)
         came = bytearray(len(positions))  # 0 no reply yet, 1 one that failed, 2 a final one
         bar = CostBar(respondent.name, total, total - len(positions), before if prices else None, progress)
 
@@ -173,6 +175,7 @@ def generate(
             if batch is not None:
                 waiting.pay(reply for _, reply in replies)
             served.compare(reply for _, reply in replies)
+            settled.compare()
             # A request whose reply failed may be asked again, by another batch of the same call.
             new = sum(not came[index] for index, _ in replies)
             for index, reply in replies:

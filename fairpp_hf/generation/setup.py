@@ -8,14 +8,15 @@ from typing import Any
 from fairpp_hf.generation import journal as journal_module
 from fairpp_hf.generation import manifest as manifest_module
 from fairpp_hf.generation.journal import Journal, served_model_in
-from fairpp_hf.generation.manifest import differences, new_manifest, write_manifest
+from fairpp_hf.generation.manifest import differences, new_manifest, read_manifest, write_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, questions_digest
 from fairpp_hf.generation.run_folder import BATCHES, SCENARIO_TABLE, SCENARIOS, STORIES
 from fairpp_hf.generation.run_lock import HOLDER_NAME, LOCK_NAME
 from fairpp_hf.generation.salvage import is_half_salvaged
 from fairpp_hf.generation.shards import Shard
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.respondents.base import HasAddress, Reply, Respondent
+from fairpp_hf.respondents.base import HasAddress, HasWays, Reply, Respondent
+from fairpp_hf.respondents.ladder import Way
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ def set_up(
     digest = keys.digest()
     address = respondent.address if isinstance(respondent, HasAddress) else None
     servers = (previous or {}).get("servers", {})
+    ways = (previous or {}).get("ways", {})
+    if isinstance(respondent, HasWays) and previous and previous["respondent"]["settings"] == settings:
+        respondent.begin_with(ways.get(respondent.name, {}))
     manifest = new_manifest(
         respondent=respondent.name,
         settings=settings,
@@ -70,6 +74,7 @@ def set_up(
         shard=shard,
         # The journal's counts: it alone is read and written under the run's lock.
         run_key=journal.run_key((previous or {}).get("run_key")),
+        ways=ways,
     )
     changes = differences(previous, manifest) if previous else []
     if changes:
@@ -128,6 +133,45 @@ class ServedModel:
                     self._model,
                     self._run,
                 )
+
+
+class SettledWays:
+    """Writes into the manifest how each server is asked as soon as it has settled, and says so where that has changed.
+
+    Args:
+        run: the run's directory, with a manifest.
+        respondent: whoever answers.
+    """
+
+    def __init__(self, run: Path, respondent: Respondent) -> None:
+        self._run = run
+        self._respondent = respondent if isinstance(respondent, HasWays) else None
+        manifest = read_manifest(run) or {}
+        self._known: dict[str, Any] = dict(manifest.get("ways", {}).get(respondent.name, {}))
+        self._said = False
+
+    def compare(self) -> None:
+        """Compare with what is known, and write what is new."""
+        if self._respondent is None:
+            return
+        ways = {**self._known, **self._respondent.ways}
+        if ways == self._known:
+            return
+        before = next(iter(self._known.values()), None) or next(iter(ways.values()))
+        self._known = ways
+        manifest = read_manifest(self._run)
+        assert manifest is not None  # written by `set_up`
+        manifest["ways"] = {**manifest["ways"], self._respondent.name: ways}
+        write_manifest(self._run, manifest)
+        others = [way for way in ways.values() if way != before]
+        if others and not self._said:
+            self._said = True
+            logger.warning(
+                "The replies of the run %s are asked for in more than one way: %s; and %s. `fairpp show` counts them. Fix "
+                "one with --ask, --no-logprobs or --system-as-user in another --run, where that matters.",
+                self._run,
+                *(found.words() if (found := Way.of(way)) else way for way in (before, others[0])),
+            )
 
 
 def check_directory(run: Path) -> None:

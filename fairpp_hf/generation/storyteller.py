@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from fairpp_hf.generation.stories import STORY_SCHEMA, Story, check_story, persona_names, wording_digest
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request
+from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.respondents.openai import OpenAIRespondent, Options
 from fairpp_hf.schema import NO_ANSWER
 
@@ -36,13 +37,10 @@ class StorytellerRespondent(OpenAIRespondent):
         ValueError: an argument out of range, or neither a key nor a base URL.
     """
 
-    optional_parameters: Mapping[str, Any] = {
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "story", "strict": True, "schema": STORY_SCHEMA},
-        }
+    response_format: Mapping[str, Any] = {
+        "type": "json_schema",
+        "json_schema": {"name": "story", "strict": True, "schema": STORY_SCHEMA},
     }
-    without_optional_parameters = "The server rejects requests for structured output: asking for JSON in words alone."
     options = Options("--storyteller", "--storyteller-url", "--storyteller-temperature")
 
     def __init__(
@@ -89,16 +87,21 @@ class StorytellerRespondent(OpenAIRespondent):
     @property
     def settings(self) -> dict[str, Any]:
         """Model, temperature, and a digest of what it is told."""
-        settings = {name: value for name, value in super().settings.items() if name != "max_tokens"}
-        return {**settings, "kind": "storyteller", "wording": wording_digest()}
+        kept = {name: super(StorytellerRespondent, self).settings[name] for name in ("model", "temperature")}
+        return {**kept, "kind": "storyteller", "wording": wording_digest()}
 
-    def read(self, completion: Mapping[str, Any], request: Request, latency_s: float) -> Reply:
+    @property
+    def top_way(self) -> Way:
+        """How a server is asked first: for the JSON schema of a story."""
+        return Way(ask="schema", top_logprobs=0)
+
+    def read(self, completion: Mapping[str, Any], request: Request, latency_s: float, way: Way | None = None) -> Reply:
         """Turn a chat completion, as it stands in JSON, into a reply without an answer: `ok` is a fit story.
 
         Raises:
             ValueError: it is not a chat completion with a choice.
         """
-        reply = super().read(completion, request, latency_s)
+        reply = super().read(completion, request, latency_s, way)
         if reply.status in ("refusal", "empty"):
             return reply
         detail = dict(reply.detail or {})

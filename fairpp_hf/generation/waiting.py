@@ -1,7 +1,7 @@
 """The requests that a run has yet to ask, handed out one by one as the respondent is ready for them."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 from fairpp_hf.generation.budget import Budget
 from fairpp_hf.generation.journal import AskedRequest
@@ -43,6 +43,15 @@ class Waiting(Sequence[Request]):
         if self._budget is not None:
             for reply in replies:
                 self._budget.pay(reply)
+
+    def set_aside(self, usage: Mapping[str, Any]) -> bool:
+        """Whether the budget has room for a further try of a request in flight, with so many tokens; it is kept for it."""
+        return self._budget is None or self._budget.set_aside(usage)
+
+    def give_back(self, usage: Mapping[str, Any]) -> None:
+        """The further try has ended."""
+        if self._budget is not None:
+            self._budget.give_back(usage)
 
     def __len__(self) -> int:
         return len(self._positions)

@@ -129,6 +129,16 @@ def _how_often(run: Mapping[str, Any]) -> str:
         if run["settings"].get(name) is not None
     ]
     settings = f" Settings: {', '.join(tuned)}." if tuned else ""
+    counts = run.get("asked", {})
+    if choices := counts.get("choices"):
+        settings += (
+            f" {choices:,} replies were constrained to a choice of the letters; {counts['constrained_probabilities']:,} of "
+            "them have probabilities, and these are probabilities under a constrained choice."
+        )
+    if folded := counts.get("portraits_in_user_message"):
+        settings += f" For {folded:,} replies the portrait was not a system message, but the beginning of the user's."
+    if without := counts.get("without_temperature"):
+        settings += f" For {without:,} replies no temperature was given, since the server refuses it."
     return f"{asked}{settings} Replies by status: {statuses or 'none'}."
 
 

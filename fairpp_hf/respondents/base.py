@@ -4,7 +4,7 @@ Whoever answers here stands in for a person and is not one, so that every respon
 """
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from fairpp_hf.schema import NO_ANSWER, STATUSES
@@ -129,6 +129,24 @@ def has_room(requests: Sequence[Request]) -> bool:
     return of_budget is None or bool(of_budget())
 
 
+def set_aside(requests: Sequence[Request], usage: Mapping[str, Any]) -> bool:
+    """Whether a further try of a request could be paid that uses so many tokens; if so, their price is set aside.
+
+    Args:
+        requests: with a method `set_aside`, where they have a budget and so one.
+        usage: the tokens.
+    """
+    of_budget = getattr(requests, "set_aside", None)
+    return of_budget is None or bool(of_budget(usage))
+
+
+def give_back(requests: Sequence[Request], usage: Mapping[str, Any]) -> None:
+    """The further try has ended: what was set aside for it is free."""
+    of_budget = getattr(requests, "give_back", None)
+    if of_budget is not None:
+        of_budget(usage)
+
+
 @runtime_checkable
 class HasAddress(Protocol):
     """A respondent that asks a server."""
@@ -136,3 +154,19 @@ class HasAddress(Protocol):
     @property
     def address(self) -> str:
         """Where, for the record: without user name, password or key."""
+
+
+@runtime_checkable
+class HasWays(Protocol):
+    """A respondent that finds out how its servers are to be asked."""
+
+    @property
+    def name(self) -> str:
+        """As of every respondent."""
+
+    @property
+    def ways(self) -> dict[str, dict[str, Any]]:
+        """Address to how it is asked, for those that have shown it by an answer; JSON-able."""
+
+    def begin_with(self, ways: Mapping[str, Any]) -> None:
+        """Ask as the servers were asked before, as far as `ways` knows and they still take it."""

@@ -16,8 +16,10 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+
+from fairpp_hf.respondents.ladder import Ladder
 
 FAILURES_TO_LEAVE_OUT = 5
 """In a row, at an address that can be reached."""
@@ -27,33 +29,23 @@ _LONGEST_PAUSE_S = 60.0
 _LONGEST_REFUSAL_PAUSE_S = 8.0
 
 
-class Dialect(NamedTuple):
-    """What a server takes, as far as it is known."""
-
-    length_parameter: str = "max_tokens"
-    """The name of the limit on a reply's length."""
-    optional: bool = True
-    """Whether it takes the optional parameters."""
-    known: bool = False
-    """Whether a success has shown what it takes."""
-
-
 class Address:
     """What is known of one address.
 
     Args:
         name: the address, for the record, without anything secret in it.
         ceiling: the highest limit; at least 1.
+        ladder: how it is asked.
     """
 
-    def __init__(self, name: str, ceiling: int) -> None:
+    def __init__(self, name: str, ceiling: int, ladder: Ladder) -> None:
         self.name = name
+        self.ladder = ladder
         self.limit = 1.0
         self.in_flight = 0
         self.reached = False
         self.failures = 0
         self.last_error: str | None = None
-        self.dialect = Dialect()
         self.opens_at = -math.inf
         """No request before this time: it is held back, or left out."""
         self.out_until = -math.inf
@@ -66,7 +58,7 @@ class Address:
 
     def has_room(self, now: float) -> bool:
         """Whether it takes one request more."""
-        return now >= self.opens_at and self.in_flight < int(self.limit)
+        return now >= self.opens_at and self.in_flight < (int(self.limit) if self.ladder.settled else 1)
 
     @property
     def load(self) -> float:
@@ -117,10 +109,10 @@ class Address:
 
 
 class Addresses(Sequence[Address]):
-    """Several addresses that share the load."""
+    """Several addresses that share the load, each with a ladder of its own."""
 
-    def __init__(self, names: Sequence[str], ceiling: int) -> None:
-        self._all = [Address(name, ceiling) for name in names]
+    def __init__(self, names: Sequence[str], ceiling: int, ladder: Callable[[], Ladder]) -> None:
+        self._all = [Address(name, ceiling, ladder()) for name in names]
 
     def __len__(self) -> int:
         return len(self._all)
@@ -258,11 +250,11 @@ class Places:
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _SECONDS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _NUMBER = re.compile(r"\d+(\.\d+)?")
-_LONGEST_NUMBER_S = 86400.0
+_LONGEST_WAIT_S = 86400.0
 
 
 def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
-    """Seconds that the server asks to wait: `Retry-After-Ms`, or `Retry-After` in seconds or as a date.
+    """Seconds that the server asks to wait, a day at most: `Retry-After-Ms`, or `Retry-After` in seconds or as a date.
 
     Args:
         headers: of a response; names in any case where `headers` takes them so.
@@ -271,11 +263,14 @@ def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
     for header, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(header, "")
         if _NUMBER.fullmatch(value):
-            return float(value) / unit
+            return min(_LONGEST_WAIT_S, float(value) / unit)
     try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - wall_clock)
-    except ValueError:
-        return None  # no date either: the caller has its own back-off
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
+        # The zone `-0000` is UTC too (RFC 5322), and comes without one.
+        wait_s = (date.replace(tzinfo=UTC) if date.tzinfo is None else date).timestamp() - wall_clock
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None  # no date either, or none that there is: the caller has its own back-off
+    return min(_LONGEST_WAIT_S, max(0.0, wait_s))
 
 
 def until_reset(headers: Mapping[str, str]) -> float | None:
@@ -294,14 +289,15 @@ def until_reset(headers: Mapping[str, str]) -> float | None:
 
 
 def duration(text: str) -> float | None:
-    """Seconds of a duration such as `1s`, `6m0s`, `120ms` or `7.5`; None for anything else.
+    """Seconds of a duration such as `1s`, `6m0s`, `120ms` or `7.5`, a day at most; None for anything else.
 
     A plain number beyond a day is no duration but a time, of whatever clock.
     """
     text = text.strip()
     if _NUMBER.fullmatch(text):
-        return float(text) if float(text) <= _LONGEST_NUMBER_S else None
+        return float(text) if float(text) <= _LONGEST_WAIT_S else None
     found = _DURATION.fullmatch(text)
     if not text or not found:
         return None
-    return math.fsum(float(part) * unit for part, unit in zip(found.groups("0"), _SECONDS, strict=True))
+    seconds = math.fsum(float(part) * unit for part, unit in zip(found.groups("0"), _SECONDS, strict=True))
+    return min(_LONGEST_WAIT_S, seconds)

@@ -1,19 +1,29 @@
 """One request to its end over the OpenAI API: places, tries, pauses, and what each response means."""
 
-import json
+import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
+from fairpp_hf.respondents.base import Reply, Request, RespondentStopped, give_back, set_aside
 from fairpp_hf.respondents.completion import sum_of_usage, usage_of
-from fairpp_hf.respondents.endpoints import Address, Addresses, Dialect, Places, retry_after, until_reset
-from fairpp_hf.respondents.faults import connection_fault, hidden_error, is_unsupported, message_of
+from fairpp_hf.respondents.endpoints import Address, Addresses, Places, retry_after, until_reset
+from fairpp_hf.respondents.faults import (
+    Fault,
+    connection_fault,
+    hidden_error,
+    is_flagged,
+    is_unsupported,
+    message_of,
+)
+from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
     from fairpp_hf.respondents.openai import OpenAIRespondent
@@ -28,12 +38,19 @@ PATIENCE_S = 600.0
 LONGEST_BACKOFF_S = 30.0
 
 _TRIES_TO_REACH = 2
+_MOST_REFUSED = 3
+"""Requests in a row that a server may refuse, however they are asked, before it has taken one."""
 _LONGEST_BODY_KEPT = 2000
 _TOO_MUCH = (408, 503, 504)
 """Statuses that say, beside 429, that a server has too much to do."""
 
 _PASSING = (408, 409, 425)
 """Statuses below 500 that may be another one the next time."""
+
+_ABOUT_LENGTH = re.compile(r"max_(completion_)?tokens|context|too (long|large|many)|length|maximum", re.I)
+
+_OF_THE_WAY = (400, 403, 422)
+"""Statuses below 500 that may be due to how a request is asked."""
 
 
 class RequestsStopped(Exception):
@@ -55,6 +72,12 @@ class Paid:
         """The last one that could not."""
         self.earlier: list[str] = []
         """Texts of those that were asked for again."""
+        self.room: dict[str, int] | None = None
+        """What a further try with more room may use; None where there was none."""
+        self.ran_out: Reply | None = None
+        """The reply that was cut off before that try."""
+        self.cramped = False
+        """Whether the server has refused this request for its room."""
 
     def add(self, usage: dict[str, Any] | None) -> None:
         """Count one more."""
@@ -66,14 +89,26 @@ class Paid:
         detail = dict(reply.detail or {})
         if self.tries:
             detail["tries"] = self.tries
-        if self.earlier:
-            detail["earlier"] = self.earlier
+        earlier = list(self.earlier)
+        if self.ran_out is not None and self.ran_out is not reply and self.ran_out.raw:
+            earlier.append(self.ran_out.raw)
+        if earlier:
+            detail["earlier"] = earlier
         return reply._replace(usage=self.usage, detail=detail)
 
     def failed(self, message: str, latency_s: float) -> Reply:
         """No reply, but what was paid on the way stays known."""
         detail = {"error": message} | ({} if self.body is None else {"body": self.body})
         return self.all_told(Reply(NO_ANSWER, None, "failed", None, None, latency_s, detail))
+
+    def ended(self, message: str, latency_s: float) -> Reply:
+        """The request's last try has failed: the reply that ran out before it, or none."""
+        return self.failed(message, latency_s) if self.ran_out is None else self.all_told(self.ran_out)
+
+    def unfit(self, message: str, latency_s: float) -> Reply:
+        """A reply that came, cannot be read, and is not to be bought again."""
+        detail = {"finish_reason": "error", "error": message}
+        return self.all_told(Reply(NO_ANSWER, None, "invalid", self.body, None, latency_s, detail))
 
     def given_up(self, message: str) -> Reply | None:
         """What is handed over of a request that will not be sent again: nothing, if nothing was paid."""
@@ -86,8 +121,6 @@ class _Again(NamedTuple):
     message: str
     costs_a_try: bool = False
     """Whether `max_retries` counts it, with a pause before the next."""
-    plain: bool = False
-    """Whether without the optional parameters."""
 
 
 class Exchange:
@@ -98,6 +131,7 @@ class Exchange:
         addresses: where to.
         places: they decide when.
         clients: one for each address.
+        requests: they may have a budget.
     """
 
     def __init__(
@@ -106,8 +140,10 @@ class Exchange:
         addresses: Addresses,
         places: Places,
         clients: "Sequence[openai.AsyncOpenAI]",
+        requests: Sequence[Request],
     ) -> None:
         self._respondent = respondent
+        self._requests = requests
         self._addresses = addresses
         self._places = places
         self._clients = dict(zip(addresses, clients, strict=True))
@@ -131,94 +167,148 @@ class Exchange:
             RequestsStopped: the user stopped the run while this one waited for its turn.
         """
         tries, max_retries = 0, self._respondent.max_retries
-        plain_at: set[Address] = set()
-        while True:
-            dialect = address.dialect._replace(optional=False) if address in plain_at else address.dialect
-            started = time.monotonic()
-            try:
-                outcome = await self._send(address, request, dialect, paid)
-            finally:
-                self._places.leave(address)
-            if isinstance(outcome, Reply):
-                return outcome
-            if outcome.plain:
-                plain_at.add(address)
-            if not outcome.costs_a_try:
-                address = await self._places.take()
-                continue
-            if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
-                raise self._unreachable()
-            if tries == max_retries:
-                return paid.failed(outcome.message, time.monotonic() - started)
-            tries += 1
-            await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
-            address = await self._places.take(avoid=address)
+        address.ladder.begin_request()
+        try:
+            while True:
+                started = time.monotonic()
+                try:
+                    outcome = await self._send(address, request, paid)
+                finally:
+                    self._places.leave(address)
+                if isinstance(outcome, Reply):
+                    return outcome
+                if not outcome.costs_a_try:
+                    address = await self._places.take()
+                    continue
+                if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
+                    raise self._unreachable()
+                if tries == max_retries:
+                    return paid.ended(outcome.message, time.monotonic() - started)
+                tries += 1
+                await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
+                address = await self._places.take(avoid=address)
+        finally:
+            if paid.room is not None:
+                give_back(self._requests, paid.room)
 
-    async def _send(self, address: Address, request: Request, dialect: Dialect, paid: Paid) -> Reply | _Again:
+    async def _send(self, address: Address, request: Request, paid: Paid) -> Reply | _Again:
         """Send a request once."""
         import aiohttp
         import httpx2
         import openai
 
-        body = self._respondent.request_body(request, dialect)
+        way = address.ladder.way
+        way = way._replace(room=(way.room or paid.room is not None) and not paid.cramped)
+        body = self._respondent.request_body(request, way)
         started = time.monotonic()
         try:
-            # Not `chat.completions.create`: its checks and models take as long again as all the rest.
-            response = await self._clients[address].post("/chat/completions", cast_to=httpx2.Response, body=body)
+            # The client's own limits hold for each read.
+            async with asyncio.timeout(self._respondent.timeout_s):
+                # Not `chat.completions.create`: its checks and models take as long again as all the rest.
+                response = await self._clients[address].post("/chat/completions", cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
-            return self._after_status(address, error, dialect, started, paid)
+            return self._after_status(address, error, way, started, paid)
+        except TimeoutError:
+            words = f"Timed out. No whole response in {self._respondent.timeout_s:g} s."
+            return self._after_failure(address, Fault(words, timed_out=True), started)
         except (openai.APIConnectionError, aiohttp.ClientError) as error:
             # The client passes on those of aiohttp's errors that it does not know.
-            fault = connection_fault(error)
-            return self._after_failure(
-                address,
-                fault.message,
-                started,
-                reached=fault.reached,
-                unreachable=fault.unreachable,
-                too_much=fault.timed_out,
-            )
+            return self._after_failure(address, connection_fault(error, self._respondent.secrets), started)
         except UnicodeEncodeError as error:
             return paid.failed(f"The request must be valid Unicode; got {error}.", time.monotonic() - started)
         latency_s = time.monotonic() - started
         self._hold_back(address, until_reset(response.headers))
+        return self._after_success(address, response, request, way, started, latency_s, paid)
+
+    def _after_success(
+        self,
+        address: Address,
+        response: "httpx2.Response",
+        request: Request,
+        way: Way,
+        sent_at: float,
+        latency_s: float,
+        paid: Paid,
+    ) -> Reply | _Again:
+        """What a response with status 200 means: a reply, an error in its place, or nothing that can be read."""
+        from fairpp_hf.respondents.body import UnfitBody, from_json
+
+        content = self._respondent.secrets.hide_in_bytes(response.content)
         completion: Any = None
+        reply: Reply | None = None
         try:
-            completion = _from_json(response.content)
-            if (hidden := hidden_error(completion, response)) is not None:
-                paid.usage = sum_of_usage(paid.usage, usage_of(completion))
-                return self._after_status(address, hidden, dialect, started, paid)
-            reply = self._respondent.read(completion, request, latency_s)
-        except ValueError as error:
-            # A body that is no JSON, or JSON that is no chat completion. It was paid for all the same.
+            completion = from_json(response, content)
+            hidden = hidden_error(completion, response)
+            if hidden is None:
+                reply = self._respondent.read(completion, request, latency_s, way)
+        except Exception as error:
+            # It was paid for all the same, and whatever is wrong with it costs this reply only.
             paid.add(usage_of(completion))
-            paid.body = response.content.decode("utf-8", "replace")[:_LONGEST_BODY_KEPT]
-            return self._after_failure(address, f"unreadable response: {error}", started)
+            paid.body = content[: 4 * _LONGEST_BODY_KEPT].decode("utf-8", "replace")[:_LONGEST_BODY_KEPT]
+            message = f"unreadable response: {error}"
+            # A body that is no JSON, or JSON that is no chat completion, may be another one the next time.
+            if isinstance(error, ValueError) and not isinstance(error, UnfitBody):
+                return self._after_failure(address, Fault(message, reached=True), sent_at)
+            address.responded()
+            return paid.unfit(message, latency_s)
+        if reply is None:
+            assert hidden is not None
+            paid.usage = sum_of_usage(paid.usage, usage_of(completion))
+            return self._after_status(address, hidden, way, sent_at, paid)
         paid.add(reply.usage)
         paid.read += 1
-        self._succeeded(address, dialect)
+        # A server may answer a request for a schema with nothing.
+        if reply.status == "empty" and way.ask != "text" and paid.read <= self._respondent.further_tries:
+            address.responded()
+            if address.ladder.step_down(way, crashed=True, at_fault="ask"):
+                return _Again("a reply without content")
+        self._succeeded(address, way, reply)
+        if self._gets_more_room(address, way, reply, paid):
+            return _Again("a reply that ran out of tokens")
         if self._respondent.worth_another_try(reply) and paid.read <= self._respondent.further_tries:
             if reply.raw:
                 paid.earlier.append(reply.raw)
             return _Again(f"a reply that is {reply.status}")
         return paid.all_told(reply)
 
-    def _succeeded(self, address: Address, dialect: Dialect) -> None:
+    def _gets_more_room(self, address: Address, way: Way, reply: Reply, paid: Paid) -> bool:
+        """Whether a reply that ran out is asked for once more, with room to think, where the budget has room for that."""
+        if not self._respondent.gives_room or address.ladder.roomless or paid.cramped:
+            return False
+        if (reply.detail or {}).get("reasoned"):
+            address.ladder.learn(room=True)
+        if reply.status != "truncated" or way.room or paid.room is not None:
+            return False
+        asked = (reply.usage or {}).get("prompt_tokens", 0)
+        room = {"prompt_tokens": asked, "completion_tokens": self._respondent.tokens_for(way._replace(room=True))}
+        if not set_aside(self._requests, room):
+            return False
+        paid.room, paid.ran_out = room, reply
+        return True
+
+    def _succeeded(self, address: Address, way: Way, reply: Reply) -> None:
         self._refused_since = None
         if address.times_left_out:
             logger.info("The server %s answers again.", address.name)
         address.succeeded()
-        if not address.dialect.known:
-            # The first success shows what this server takes.
-            address.dialect = dialect._replace(known=True)
-            if not dialect.optional:
-                logger.warning(self._respondent.without_optional_parameters)
+        address.ladder.roomy = address.ladder.roomy or way.room
+        answered = Way.of((reply.detail or {}).get("asked")) or way
+        if address.ladder.succeeded(answered._replace(room=address.ladder.way.room)):
+            settled = address.ladder.way
+            level = logging.INFO if settled == self._respondent.top_way else logging.WARNING
+            logger.log(level, "The server %s is asked like this: %s.", address.name, settled.words())
 
     def _after_status(
-        self, address: Address, error: "openai.APIStatusError", dialect: Dialect, sent_at: float, paid: Paid
+        self, address: Address, error: "openai.APIStatusError", way: Way, sent_at: float, paid: Paid
     ) -> Reply | _Again:
-        message, status, now = message_of(error), error.status_code, time.monotonic()
-        self._respondent.stop_if_final(error, address.name)
+        message, status, now = message_of(error, self._respondent.secrets), error.status_code, time.monotonic()
+        if status < 500 and is_flagged(error, message):
+            address.responded()
+            detail = {"error": message, "refusal": True}
+            return paid.all_told(Reply(NO_ANSWER, None, "refusal", message, None, now - sent_at, detail))
+        ladder = address.ladder
+        if not (status == 403 and ladder.named(way, message)):
+            self._respondent.stop_if_final(error, address.name)
         asked = retry_after(error.response.headers, time.time())
         if asked is None:
             asked = until_reset(error.response.headers)
@@ -230,43 +320,41 @@ class Exchange:
             return _Again(message)
         if status >= 500 or status in _PASSING:
             self._hold_back(address, asked)
-            return self._after_failure(address, message, sent_at, reached=True, too_much=status in _TOO_MUCH)
+            again = self._after_failure(address, Fault(message, reached=True, timed_out=status in _TOO_MUCH), sent_at)
+            stepped = status >= 500 and ladder.step_down(way, message, crashed=True)
+            return again._replace(costs_a_try=again.costs_a_try and not stepped)
         address.responded()
-        if error.code == "content_filter":
-            detail = {"error": message, "refusal": True}
-            return paid.all_told(Reply(NO_ANSWER, None, "refusal", message, None, now - sent_at, detail))
-        if status in (400, 422):
+        if status in _OF_THE_WAY:
             # Newer OpenAI models know the same limit by another name only.
-            if dialect.length_parameter == "max_tokens" and "max_completion_tokens" in message:
-                address.dialect = address.dialect._replace(length_parameter="max_completion_tokens")
+            if way.length_parameter == "max_tokens" and "max_completion_tokens" in message:
+                ladder.learn(length_parameter="max_completion_tokens")
                 return _Again(message)
-            if dialect.optional and not address.dialect.known:
-                return _Again(message, plain=True)
-            if not any(other.dialect.known for other in self._addresses) and is_unsupported(error, message):
-                raise self._unsupported(address, status, message)
-        return paid.failed(message, now - sent_at)
+            if way.room and _ABOUT_LENGTH.search(message):
+                # The room that we have asked for may be more than the model has.
+                paid.cramped = True
+                if not ladder.roomy:
+                    ladder.roomless = True
+                    ladder.learn(room=False)
+                return paid.ended(message, now - sent_at) if paid.ran_out is not None else _Again(message)
+            if ladder.step_down(way, message):
+                return _Again(message)
+            none_known = not any(other.ladder.settled for other in self._addresses)
+            if ladder.refusals >= _MOST_REFUSED or (none_known and is_unsupported(error, message)):
+                raise self._refused(address, error, message)
+        return paid.ended(message, now - sent_at)
 
-    def _after_failure(
-        self,
-        address: Address,
-        message: str,
-        sent_at: float,
-        *,
-        unreachable: bool = False,
-        reached: bool = True,
-        too_much: bool = False,
-    ) -> _Again:
+    def _after_failure(self, address: Address, fault: Fault, sent_at: float) -> _Again:
         now = time.monotonic()
-        address.reached = address.reached or reached
-        address.erred(message)
-        if too_much:
+        address.reached = address.reached or fault.reached
+        address.erred(fault.message)
+        if fault.timed_out:
             address.refused(sent_at, now)
         was_in = not address.times_left_out
-        left_out = self._addresses.leave_out_if_failing(address, now, unreachable=unreachable)
+        left_out = self._addresses.leave_out_if_failing(address, now, unreachable=fault.unreachable)
         if left_out and was_in:
-            logger.warning("The server %s is left out for a while: %s", address.name, message)
+            logger.warning("The server %s is left out for a while: %s", address.name, fault.message)
         # Where others take over, an address that is not there is no fault of the request's.
-        return _Again(message, costs_a_try=not (left_out and unreachable))
+        return _Again(fault.message, costs_a_try=not (left_out and fault.unreachable))
 
     def _hold_back(self, address: Address, wait_s: float | None) -> None:
         now = time.monotonic()
@@ -301,14 +389,17 @@ class Exchange:
             f"The server must answer; got {number} failed requests in a row, the last with: {errors}. {KEEP_GOING}"
         )
 
-    def _unsupported(self, address: Address, status: int, message: str) -> RespondentStopped:
-        of_temperature = "temperature" in message and self._respondent.temperature != 1
-        options = self._respondent.options
-        fix = f"Pass {options.temperature} 1" if of_temperature else f"Use another {options.model}"
+    def _refused(self, address: Address, error: "openai.APIStatusError", message: str) -> RespondentStopped:
+        """The error for a server that takes a request in no way."""
+        if error.status_code == 403:
+            return self._respondent.not_allowed(error, address.name)
+        fix = f"Use another {self._respondent.options.model}"
+        if self._respondent.ask == "choice":
+            fix = "Leave out --ask choice, or use another model"
         where = f" at {address.name}" if len(self._addresses) > 1 else ""
         return RespondentStopped(
-            f"The model must take what a request asks for; got {status} for model {self._respondent.model!r}{where}: "
-            f"{message} {fix}. {KEEP_GOING}"
+            f"The model must take what a request asks for; got {error.status_code} for model "
+            f"{self._respondent.model!r}{where}: {message} {fix}. {KEEP_GOING}"
         )
 
     def _unreachable(self) -> RespondentStopped:
@@ -316,19 +407,3 @@ class Exchange:
             f"The server must be reachable; got {self._addresses.errors()}. "
             f"Check {self._respondent.options.base_url}, and that the server runs. {KEEP_GOING}"
         )
-
-
-def _from_json(content: bytes) -> Any:
-    """What a server sent, from JSON.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
-    import jiter
-
-    try:
-        # Some 20 KB of log-probabilities a reply: the parser that the openai client brings takes half the time.
-        return jiter.from_json(content)
-    except ValueError:
-        # It takes no lone surrogates, which models do send, and whose text is to be kept.
-        return json.loads(content)

@@ -1,8 +1,13 @@
-"""What a request that went wrong says: without a response, behind a status 200, and in the server's own words."""
+"""What a request that went wrong says: without a response, behind a status 200, and in the server's own words.
+
+What must not be shown of it is hidden here, too.
+"""
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     import httpx2
@@ -11,6 +16,20 @@ if TYPE_CHECKING:
 _UNSUPPORTED_CODES = ("unsupported_value", "unsupported_parameter", "unknown_parameter")
 _UNSUPPORTED = re.compile(r"(unsupported|unknown|unrecogni[sz]ed) (request )?(value|parameter|argument|field)", re.I)
 """At the start of a message: further on, it may be the words of the prompt."""
+_FLAGGED = re.compile(r"\bflagged\b|moderat|content.?(filter|policy)|usage polic|safety", re.I)
+_ACCESS = re.compile(
+    r"access|permission|authori[sz]|\bkeys?\b|model|account|organi[sz]ation|project|region|country", re.I
+)
+_SAYING = ("message", "msg", "error", "errors", "detail", "details", "title", "reason", "reasons", "metadata", "raw")
+"""Where the words of an error are, in its body."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_LONGEST_MESSAGE = 500
+_LONGEST_NESTED = 20_000
+_DEEPEST, _MOST_PARTS = 6, 5
+_SHORTEST_SECRET = 8
+
+HIDDEN = "[hidden]"
+"""Stands in the place of a secret that a server has repeated."""
 
 
 class Fault(NamedTuple):
@@ -25,13 +44,14 @@ class Fault(NamedTuple):
     """Whether the server began to respond."""
 
 
-def connection_fault(error: Exception) -> Fault:
+def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
     """What went wrong without a response, or with one that is not whole.
 
     The client's own classes do not tell: a connection that the server drops is a time-out to them.
 
     Args:
-        error: an `openai.APIConnectionError`, or an `aiohttp.ClientError` that the client lets through.
+        error: an `openai.APIConnectionError`, an `aiohttp.ClientError` that the client lets through, or a `TimeoutError`.
+        secrets: what is not to be shown.
     """
     import aiohttp
     import httpx2
@@ -41,7 +61,7 @@ def connection_fault(error: Exception) -> Fault:
         cause = cause.__cause__
     # Where aiohttp's words have a whole URL in them, ours take their place: there may be a secret in it.
     words = cause.message if isinstance(cause, aiohttp.ClientResponseError) else str(cause)
-    words = " ".join(words.split())[:500]
+    words = one_line(secrets.hide(words))
     if isinstance(cause, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return Fault("No connection. The address is not the URL of a server.", unreachable=True)
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
@@ -61,17 +81,32 @@ def connection_fault(error: Exception) -> Fault:
 
 
 def hidden_error(completion: Any, response: "httpx2.Response") -> "openai.APIStatusError | None":
-    """The error in a response that says 200 and holds one with another status, as gateways send it."""
+    """The error in a response that says 200 and holds one, as gateways send it; 500 where it names no status.
+
+    It is in `error`, of the whole or of a choice without content, or the whole is an error object without choices.
+    """
     import openai
 
-    error = completion.get("error") if isinstance(completion, dict) and not completion.get("choices") else None
-    if not isinstance(error, dict):
+    if not isinstance(completion, dict):
         return None
-    status = str(error.get("code", ""))
-    if not re.fullmatch(r"[45]\d\d", status):
+    choices = completion.get("choices")
+    error = completion.get("error")
+    if choices and isinstance(choices, list) and isinstance(choices[0], dict):
+        message = choices[0].get("message")
+        has_content = isinstance(message, dict) and bool(message.get("content"))
+        error = None if has_content else choices[0].get("error")
+    elif not error and (completion.get("object") == "error" or "detail" in completion):
+        error = completion
+    if not error:
         return None
-    found = openai.APIStatusError(str(error.get("message")), response=response, body=error)
-    found.status_code = int(status)
+    body = error if isinstance(error, dict) else {"message": error}
+    found_names = [body.get(name) for name in ("code", "status", "status_code", "type")]
+    named = [str(word) for word in found_names if isinstance(word, str) or (isinstance(word, int) and word < 1000)]
+    status = next((int(word) for word in named if re.fullmatch(r"[45]\d\d", word)), None)
+    if status is None:
+        status = 429 if any("rate_limit" in word or "too_many" in word for word in named) else 500
+    found = openai.APIStatusError("an error in a response", response=response, body=body)
+    found.status_code = status
     return found
 
 
@@ -80,10 +115,87 @@ def is_unsupported(error: "openai.APIStatusError", message: str) -> bool:
     return error.code in _UNSUPPORTED_CODES or error.param == "temperature" or _UNSUPPORTED.match(message) is not None
 
 
-def message_of(error: "openai.APIStatusError") -> str:
-    """The server's own words, on one line."""
+def is_flagged(error: "openai.APIStatusError", message: str) -> bool:
+    """Whether a filter of the provider's has stopped this one prompt."""
+    if error.code == "content_filter":
+        return True
+    body = error.body if isinstance(error.body, dict) else {}
+    metadata = body.get("metadata")
+    is_moderation = isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata)
+    return error.status_code == 403 and (is_moderation or _FLAGGED.search(message) is not None)
+
+
+def is_about_access(message: str) -> bool:
+    """Whether the words of a 403 are about the key or the model, and not about one request."""
+    return _ACCESS.search(message) is not None
+
+
+def message_of(error: "openai.APIStatusError", secrets: "Secrets") -> str:
+    """The server's own words, those of the provider behind it among them, on one line and without secrets."""
     body = error.body
-    text = body.get("message") if isinstance(body, dict) else None
-    if not isinstance(text, str):
-        text = body if isinstance(body, str) and body else json.dumps(body) if body else error.message
-    return " ".join(text.split())[:500]
+    words = list(dict.fromkeys(_words(body)))
+    if not words:
+        try:
+            words = [json.dumps(body) if body else error.message]
+        except (ValueError, RecursionError):
+            words = [error.message]
+    return one_line(secrets.hide(": ".join(words)))
+
+
+def one_line(text: str) -> str:
+    """A text of a server's on one line, 500 characters at most, without control characters."""
+    return _CONTROL.sub("", " ".join(text.split()))[:_LONGEST_MESSAGE]
+
+
+def _words(body: Any, depth: int = 0) -> Iterator[str]:
+    """The texts of an error's body that say what is wrong, from the outside in."""
+    if isinstance(body, str):
+        inner = _read(body) if body.lstrip().startswith(("{", "[")) else None
+        words = [] if inner is None else list(_words(inner, depth + 1))
+        yield from words or ([body] if body.strip() else [])
+    elif isinstance(body, list) and depth < _DEEPEST:
+        for part in body[:_MOST_PARTS]:
+            yield from _words(part, depth + 1)
+    elif isinstance(body, dict) and depth < _DEEPEST:
+        place = body.get("loc")
+        if isinstance(place, list) and isinstance(body.get("msg"), str):  # as FastAPI writes it
+            yield f"{'.'.join(map(str, place[:_MOST_PARTS]))}: {body['msg']}"
+            return
+        for name in _SAYING:
+            if name in body:
+                yield from _words(body[name], depth + 1)
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text[:_LONGEST_NESTED])
+    except (ValueError, RecursionError):
+        return None
+
+
+class Secrets:
+    """What must be shown nowhere, though a server may repeat it: keys and passwords.
+
+    Args:
+        headers: values of the Authorization header that are sent, such as `Bearer KEY`.
+        others: further secrets, such as a password in an address.
+    """
+
+    def __init__(self, headers: Iterable[str], others: Iterable[str] = ()) -> None:
+        bare = [header.partition(" ")[2] for header in headers]
+        # A short one, such as EMPTY, is no secret, and may be a word of a reply.
+        hidden = {*headers, *(secret for secret in (*bare, *others) if len(secret) >= _SHORTEST_SECRET)}
+        hidden |= {json.dumps(secret)[1:-1] for secret in hidden} | {quote(secret, safe="") for secret in hidden}
+        longest_first = sorted(hidden, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if hidden else None
+
+    def hide(self, text: str) -> str:
+        """A text without the secrets."""
+        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+
+    def hide_in_bytes(self, content: bytes) -> bytes:
+        """The same for bytes of UTF-8."""
+        text = content.decode("utf-8", "surrogateescape")
+        return content if not self._pattern or not self._pattern.search(text) else self.hide(text).encode(
+            "utf-8", "surrogateescape"
+        )  # fmt: skip

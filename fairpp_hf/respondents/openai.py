@@ -6,26 +6,33 @@ import re
 from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
 from fairpp_hf.respondents.completion import read_completion
-from fairpp_hf.respondents.endpoints import Addresses, Dialect, Places
+from fairpp_hf.respondents.endpoints import Addresses, Places
 from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped
-from fairpp_hf.respondents.faults import message_of
+from fairpp_hf.respondents.faults import Secrets, is_about_access, message_of
+from fairpp_hf.respondents.ladder import TOP_LOGPROBS, Ladder, Way, folded
+from fairpp_hf.schema import OPTION_LETTERS
 
 if TYPE_CHECKING:
     import openai
 
-TOP_LOGPROBS = 20
-"""How many alternatives of the first token are asked for; the most that the API allows."""
+MAX_TOKENS = 64
+"""Of a reply, by default: enough for one option written out."""
+
+ROOM_TO_THINK = 4_096
+"""Further tokens of a reply where a model thinks first, and of the one further try of a reply that ran out."""
 
 _OPENAI_ADDRESS = "https://api.openai.com/v1"
 _URL = re.compile(
     r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?((?:[^/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::\d+)?)(/[^?#]*)?(?:[?#].*)?",
     re.IGNORECASE,
 )
+_CHOICE = re.compile(r'\{\s*"answer"\s*:\s*(?:"(?:[A-C](?:"\s*\}?)?)?)?')
+"""An answer as the schema constrains it, whole or cut off."""
 _LONGEST_CONNECTING_S = 15.0
 _FEWEST_FAILURES_TO_STOP = 10
 _LOOK_S = 0.1
@@ -43,13 +50,17 @@ class Options(NamedTuple):
 class OpenAIRespondent:
     """Asks a chat model over the OpenAI API.
 
-    The reply's text is read by `reading.read_text`. Where the server gives log-probabilities, the reply's first token is
-    the answer's letter, and all three letters are among its alternatives, the option probabilities are those of the
-    letters, renormalised; otherwise they are None.
+    The first requests, one at a time, find out how the server is to be asked (`ladder`): for a choice of letters that a JSON
+    schema constrains, or for free text; with log-probabilities or without; and what else it refuses. That is logged once,
+    and `ways` has it. The option probabilities are read off the alternatives of the answer's token (`reading`), and are
+    None where the server gives none; those of a constrained choice are probabilities under the constraint, and
+    `detail["asked"]` says so.
 
-    A reply that was cut off at `max_tokens` is `ok` if what came names one option and `truncated` if not. A refusal or a
-    reply that the provider's filter stopped is `refusal`. One without content is asked for again, `further_tries` times,
-    and then `empty`. The tokens of all replies on the way are added up in `usage`; `detail["tries"]` says how many.
+    Where neither `max_tokens` nor the server's limit is in the way, a model that is seen to think has room for it from then
+    on. A reply that was cut off before an answer is asked for once more with that room, if the budget has room for it too,
+    and is `truncated` after that. A refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply
+    without content is asked for again, `further_tries` times, and then `empty`. The tokens of all replies on the way are
+    added up in `usage`; `detail["tries"]` says how many.
 
     Dropped connections, time-outs and server errors are tried again, `max_retries` times, with growing, jittered pauses;
     then the request is `failed`. On 429 requests pause for as long as the server says, fewer are in flight from then on,
@@ -60,30 +71,39 @@ class OpenAIRespondent:
 
     Args:
         model: the model's name on the server.
-        base_url: the server, such as `http://localhost:8000/v1`, or several that serve the same model;
-            `OPENAI_BASE_URL`, or else OpenAI, by default.
+        base_url: the server, such as `http://localhost:8000/v1`, or several that serve the same model; its query is sent
+            with every request. `OPENAI_BASE_URL`, or else OpenAI, by default.
         api_key: `OPENAI_API_KEY` by default. A server of your own usually needs none.
-        concurrency: how many requests are in flight at most, over all addresses; at least 1. The first goes alone, to see
-            whether the server takes it.
-        temperature: 0 to 2; 0 asks for the likeliest reply.
-        max_tokens: enough for one option written out. A model that thinks first needs more; at least 1.
+        concurrency: how many requests are in flight at most, over all addresses; at least 1.
+        temperature: 0 to 2; 0 asks for the likeliest reply. It is left out where the server refuses it.
+        max_tokens: of a reply, at least 1. None: `MAX_TOKENS`, and `ROOM_TO_THINK` more where the model thinks.
         max_retries: further tries after a failure; at least 0.
-        timeout_s: seconds to wait for one reply; above 0.
+        timeout_s: seconds from sending a request to the end of its response; above 0.
+        ask: `"choice"` or `"text"`, and nothing else; None tries the choice first. The paper asked for text.
+        logprobs: whether to ask for log-probabilities at all.
+        system_as_user: whether the portrait begins the user's message also where the server has a system role.
 
     Raises:
-        ValueError: an argument out of range, or neither a key nor a base URL.
+        ValueError: an argument out of range, an address that is no URL, or neither a key nor a base URL.
     """
 
     further_tries = 2
     """How often a reply that is `worth_another_try` is asked for again."""
 
-    optional_parameters: Mapping[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    """What is asked for where the server takes it."""
-
-    without_optional_parameters = (
-        "The server rejects requests for logprobs: asking without, so no option probabilities."
-    )
-    """The warning where it does not."""
+    response_format: Mapping[str, Any] = {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "answer",
+            "strict": True,
+            "schema": {
+                "type": "object",
+                "properties": {"answer": {"type": "string", "enum": list(OPTION_LETTERS)}},
+                "required": ["answer"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    """What constrains a reply, where the server takes it."""
 
     options = Options()
     """Where a user says what can be said otherwise."""
@@ -96,15 +116,18 @@ class OpenAIRespondent:
         api_key: str | None = None,
         concurrency: int = 32,
         temperature: float = 0.0,
-        max_tokens: int = 64,
+        max_tokens: int | None = None,
         max_retries: int = 5,
         timeout_s: float = 120.0,
+        ask: Literal["choice", "text"] | None = None,
+        logprobs: bool = True,
+        system_as_user: bool = False,
     ) -> None:
         if not model:
             raise ValueError("model must name a model of the server; got ''. Pass --model MODEL.")
         for what, value, lowest in (
             ("concurrency", concurrency, 1),
-            ("max_tokens", max_tokens, 1),
+            ("max_tokens", MAX_TOKENS if max_tokens is None else max_tokens, 1),
             ("max_retries", max_retries, 0),
         ):
             if value < lowest:
@@ -113,25 +136,36 @@ class OpenAIRespondent:
             raise ValueError(f"temperature must be in 0..2; got {temperature}.")
         if not timeout_s > 0:
             raise ValueError(f"timeout_s must be above 0; got {timeout_s}.")
+        if ask not in (None, "choice", "text"):
+            raise ValueError(f"ask must be 'choice', 'text' or None; got {ask!r}.")
         given = (base_url,) if isinstance(base_url, str) else tuple(base_url or ())
         if len(given) > 1 and not all(given):
             raise ValueError(f"Each base_url must be an address; got '' at number {given.index('') + 1}.")
         self.model = model
         # An empty one is as good as none, as is an empty OPENAI_BASE_URL.
         urls = given if any(given) else (os.environ.get("OPENAI_BASE_URL", ""),)
-        self.base_urls = tuple(dict.fromkeys(filter(None, urls)))
+        self.base_urls = tuple(dict.fromkeys(url.strip() for url in urls if url))
+        names = [public_address(url) for url in self.base_urls or (_OPENAI_ADDRESS,)]
         self.concurrency = concurrency
         self.temperature = temperature
-        self.max_tokens = max_tokens
         self.max_retries = max_retries
         self.timeout_s = timeout_s
+        self.ask = ask
+        self.gives_room = max_tokens is None
+        """Whether a reply may have more room than it was given at first."""
+        self._max_tokens = MAX_TOKENS if max_tokens is None else max_tokens
+        self._logprobs = logprobs
+        self._system_as_user = system_as_user
         self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or ("unused" if self.base_urls else "")
         if not self._api_key:
             raise ValueError(
                 "The openai respondent must have a key or a server of your own; got neither. "
                 "Set OPENAI_API_KEY, or pass --base-url http://HOST:PORT/v1."
             )
-        self._addresses = Addresses([_public(url) for url in self.base_urls or (_OPENAI_ADDRESS,)], concurrency)
+        self.secrets = _secrets(self._api_key, self.base_urls)
+        """What is shown and kept nowhere, though a server may repeat it."""
+        fixed = frozenset({"ask"} if ask == "choice" else ())
+        self._addresses = Addresses(names, concurrency, lambda: Ladder(self.top_way, fixed))
 
     @property
     def name(self) -> str:
@@ -140,50 +174,108 @@ class OpenAIRespondent:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Model and sampling parameters."""
+        """Model and sampling parameters, and how the server is asked as far as that is fixed: None is for it to settle."""
         return {
             "kind": "openai",
             "model": self.model,
             "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
+            "max_tokens": None if self.gives_room else self._max_tokens,
+            "ask": self.ask,
+            "logprobs": self._logprobs,
+            "system_as_user": self._system_as_user,
         }
+
+    @property
+    def max_tokens(self) -> int:
+        """The most that a reply may have as the first server is now asked."""
+        return self.tokens_for(self._addresses[0].ladder.way)
+
+    @property
+    def top_way(self) -> Way:
+        """How a server is asked first."""
+        return Way(
+            ask=self.ask or "choice", top_logprobs=TOP_LOGPROBS[0] * self._logprobs, system=not self._system_as_user
+        )
+
+    @property
+    def ways(self) -> dict[str, dict[str, Any]]:
+        """Address to how it is asked, for those that have shown it by an answer."""
+        return {address.name: address.ladder.way.facts() for address in self._addresses if address.ladder.settled}
+
+    def begin_with(self, ways: Mapping[str, Any]) -> None:
+        """Ask the servers as they were asked before, as far as `ways` knows and they still take it."""
+        for address in self._addresses:
+            if (way := Way.of(ways.get(address.name))) is not None:
+                address.ladder.begin_with(way)
 
     @property
     def address(self) -> str:
         """The servers' addresses, in alphabetical order, without anything in them that could be a secret."""
         return ", ".join(sorted(address.name for address in self._addresses))
 
-    def request_body(self, request: Request, dialect: Dialect | None = None) -> dict[str, Any]:
+    def tokens_for(self, way: Way) -> int:
+        """The most tokens of a reply that is asked for in a way."""
+        return self._max_tokens + (ROOM_TO_THINK if way.room else 0)
+
+    def request_body(self, request: Request, way: Way | None = None) -> dict[str, Any]:
         """What is sent for a request.
 
         Args:
             request: the request.
-            dialect: what the server takes; by default, what is known of the first address.
+            way: how it is asked; by default, as the first server last answered.
         """
-        dialect = dialect or self._addresses[0].dialect
-        body = {
+        way = way or self._known_way()
+        body: dict[str, Any] = {
             "model": self.model,
-            "messages": request.messages,
-            "temperature": self.temperature,
-            dialect.length_parameter: self.max_tokens,
+            "messages": request.messages if way.system else folded(request.messages),
+            way.length_parameter: self.tokens_for(way),
         }
-        return body | dict(self.optional_parameters) if dialect.optional else body
+        if way.temperature:
+            body["temperature"] = self.temperature
+        if way.ask != "text":
+            body["response_format"] = dict(self.response_format)
+        if way.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": way.top_logprobs}
+        return body
 
-    def read(self, completion: Mapping[str, Any], request: Request, latency_s: float) -> Reply:
+    def _known_way(self) -> Way:
+        ladder = self._addresses[0].ladder
+        return ladder.way if ladder.settled else ladder.answered or ladder.way
+
+    def read(self, completion: Mapping[str, Any], request: Request, latency_s: float, way: Way | None = None) -> Reply:
         """Turn a chat completion, as it stands in JSON, into a reply.
+
+        Args:
+            completion: of the server.
+            request: what it answers.
+            latency_s: goes into the reply.
+            way: how it was asked; by default, as the first server last answered. The reply's `detail["asked"]` has the
+                facts of it: without the schema, or the log-probabilities, that the server has ignored.
 
         Raises:
             ValueError: it is not a chat completion with a choice.
         """
-        return read_completion(completion, request.options, latency_s)
+        reply = read_completion(completion, request.options, latency_s)
+        answered = self.as_answered(way or self._known_way(), reply, completion["choices"][0].get("logprobs"))
+        return reply._replace(detail={**(reply.detail or {}), "asked": answered.facts()})
+
+    def as_answered(self, way: Way, reply: Reply, logprobs: Any) -> Way:
+        """The way without what the server has ignored, as far as the reply shows it."""
+        if reply.status == "refusal" or not reply.raw or not reply.raw.strip():
+            return way
+        if not (isinstance(logprobs, Mapping) and logprobs.get("content")):
+            way = way._replace(top_logprobs=0)
+        if way.ask == "choice" and not _CHOICE.fullmatch(reply.raw[max(0, reply.raw.rfind("{")) :].rstrip()):
+            way = way._replace(ask="text")
+        return way
 
     def worth_another_try(self, reply: Reply) -> bool:
         """Whether a reply that was paid for is asked for again: one without content."""
         return reply.status == "empty"
 
     def open_client(self) -> "openai.AsyncOpenAI":
-        """A client for the first address, that makes no retries of its own; the caller closes it."""
-        return self._client(0)
+        """A client for the first address, for files of any size; it makes no retries of its own. The caller closes it."""
+        return self._client(0, limited=False)
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Ask the requests, as many at a time as the addresses take, `concurrency` at most.
@@ -198,7 +290,8 @@ class OpenAIRespondent:
         finished: deque[asyncio.Task[Reply]] = deque()
         changed = asyncio.Event()
         places = Places(self._addresses, changed.set)
-        exchange = Exchange(self, self._addresses, places, list(map(self._client, range(len(self._addresses)))))
+        clients = [self._client(number) for number in range(len(self._addresses))]
+        exchange = Exchange(self, self._addresses, places, clients, requests)
         stop: RespondentStopped | None = None
         exhausted = False
         limit, failures = 1, 0
@@ -253,7 +346,8 @@ class OpenAIRespondent:
                         continue
                     reply = task.result()
                     failures = failures + 1 if reply.status == "failed" else 0
-                    if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * self.concurrency):
+                    at_once = self.concurrency if any(address.ladder.settled for address in self._addresses) else 1
+                    if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * at_once):
                         end(exchange.nothing_but_failures(failures, reply))
                     yield index, reply
         except asyncio.CancelledError:
@@ -281,7 +375,8 @@ class OpenAIRespondent:
             address: the server's, for the message where there are several; by default the first.
 
         Raises:
-            RespondentStopped: 401, 402, 403, 404, an exhausted quota, or an account that cannot pay.
+            RespondentStopped: 401, 402, 404, an exhausted quota, an account that cannot pay, or a 403 that is about the
+                key or the model.
         """
         status = error.status_code
         if status == 402 or "insufficient_quota" in (error.code, error.type):
@@ -290,41 +385,50 @@ class OpenAIRespondent:
             problem, fix = "The account must be able to pay", "Check its billing"
         elif status == 401:
             problem, fix = "The server must accept the key", "Set OPENAI_API_KEY to a valid one"
-        elif status == 403:
-            problem, fix = (
-                "The key must be allowed to use the model",
-                f"Use another key or another {self.options.model}",
-            )
+        elif status == 403 and is_about_access(message_of(error, self.secrets)):
+            raise self.not_allowed(error, address)
         elif status == 404:
             problem, fix = "The server must have the model", f"Check {self.options.model} and {self.options.base_url}"
         else:
             return
+        raise self._final(error, address, problem, fix)
+
+    def not_allowed(self, error: "openai.APIStatusError", address: str | None = None) -> RespondentStopped:
+        """The error for a key that may not use the model."""
+        fix = f"Use another key or another {self.options.model}"
+        return self._final(error, address, "The key must be allowed to use the model", fix)
+
+    def _final(self, error: "openai.APIStatusError", address: str | None, problem: str, fix: str) -> RespondentStopped:
         where = f" at {address or self._addresses[0].name}" if len(self._addresses) > 1 else ""
-        raise RespondentStopped(
-            f"{problem}; got {status} for model {self.model!r}{where}: {message_of(error)} {fix}. {KEEP_GOING}"
+        return RespondentStopped(
+            f"{problem}; got {error.status_code} for model {self.model!r}{where}: {message_of(error, self.secrets)} {fix}. "
+            f"{KEEP_GOING}"
         )
 
-    def _client(self, number: int) -> "openai.AsyncOpenAI":
-        """A client for the address of that number."""
+    def _client(self, number: int, *, limited: bool = True) -> "openai.AsyncOpenAI":
+        """A client for the address of that number; with `limited`, the body of a response has a longest length."""
         import httpx2
         import openai
 
+        from fairpp_hf.respondents.body import ACCEPTED, limit_body
+
         url = httpx2.URL(self.base_urls[number] if self.base_urls else _OPENAI_ADDRESS)
-        # Somebody's own gate in front of the server, which takes the place of the key.
-        gate = (
-            {"Authorization": f"Basic {b64encode(unquote_to_bytes(url.userinfo)).decode()}"} if url.userinfo else None
-        )
-        timeout = httpx2.Timeout(self.timeout_s, connect=min(self.timeout_s, _LONGEST_CONNECTING_S), pool=None)
+        gate = {"Authorization": _basic(url.userinfo)} if url.userinfo else {}
+        # One that does not come about in half the time would leave too little for the reply.
+        connecting_s = min(self.timeout_s / 2, _LONGEST_CONNECTING_S)
+        timeout = httpx2.Timeout(self.timeout_s, connect=connecting_s, pool=None)
         limits = httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        hooks = {"response": [limit_body]} if limited else {}
         return openai.AsyncOpenAI(
             api_key=self._api_key,
-            base_url=url.copy_with(userinfo=b""),
-            default_headers=gate,
+            base_url=url.copy_with(userinfo=b"", query=None, fragment=None),
+            default_query=dict(url.params),
+            default_headers={"Accept-Encoding": ACCEPTED, **gate},
             # Retries are made by `Exchange`: the client's own would spend them on an exhausted quota as well.
             max_retries=0,
             timeout=timeout,
             # A request takes a third less of the processor than over the client's usual transport.
-            http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
+            http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, event_hooks=hooks),
         )
 
 
@@ -343,16 +447,42 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Reply]]) -> list[Reply | BaseE
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _public(url: str) -> str:
+def public_address(url: str) -> str:
     """A URL without user name, password, query and fragment; scheme and host in lower case.
 
+    Raises:
+        ValueError: it is no URL of a server.
+
     Example:
-        >>> _public("https://me:secret@host:8000/v1/?key=secret")
+        >>> public_address("https://me:secret@host:8000/v1/?key=secret")
         'https://host:8000/v1'
     """
     found = _URL.fullmatch(url.strip())
     # A URL with a slip in it, such as an unescaped # in the password, may have its secret anywhere.
-    if not found:
-        return "an address that is no URL"
+    if not found or found[1].lower() not in ("http://", "https://"):
+        raise ValueError(
+            "base_url must be the URL of a server, such as http://localhost:8000/v1; got something else, which is not shown "
+            "since there may be a password in it. Begin it with http:// or https://, and in a password write % as %25, "
+            "# as %23, / as %2F, ? as %3F and @ as %40."
+        )
     scheme, server, path = found.groups(default="")
     return f"{scheme.lower()}{server.lower()}{path.rstrip('/')}"
+
+
+def _secrets(api_key: str, urls: Sequence[str]) -> Secrets:
+    """The key, and of each address the name and password, and the values of its query."""
+    import httpx2
+
+    headers, others = [f"Bearer {api_key}"], []
+    for url in map(httpx2.URL, urls):
+        if url.userinfo:
+            headers.append(_basic(url.userinfo))
+            others += [url.userinfo.decode("ascii", "replace"), url.password]
+        # An API's version is none, and a server may name it.
+        others += [value for name, value in url.params.items() if "version" not in name.lower()]
+    return Secrets(headers, others)
+
+
+def _basic(userinfo: bytes) -> str:
+    """The header for somebody's own gate in front of a server, which takes the place of the key."""
+    return f"Basic {b64encode(unquote_to_bytes(userinfo)).decode()}"

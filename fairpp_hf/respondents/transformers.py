@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, is_stopped
+from fairpp_hf.respondents.ladder import folded
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class TransformersRespondent:
         adapter: name or path of a PEFT adapter trained on it.
         batch_size: most questions a forward pass, at least 1; None for as many as fit.
         scorer: a scorer of that model to use instead of loading one.
+        system_as_user: whether the portrait begins the user's message. It does in any case where the chat template refuses
+            a system message, or leaves its text out.
 
     Raises:
         ValueError: as `OptionScorer` does.
@@ -66,6 +69,7 @@ class TransformersRespondent:
         adapter: str | Path | None = None,
         batch_size: int | None = None,
         scorer: Scorer | None = None,
+        system_as_user: bool = False,
     ) -> None:
         if scorer is None:
             from fairpp_hf.scoring import OptionScorer
@@ -88,6 +92,17 @@ class TransformersRespondent:
             self._settings["dtype"] = dtype
         if opening := getattr(scorer, "opening", None):
             self._settings["opening"] = opening
+        # One that shares its work has the scorer with the tokenizer inside it.
+        tokenizer = getattr(getattr(scorer, "scorer", scorer), "tokenizer", None)
+        refuses = tokenizer is not None and not _takes_system_messages(tokenizer)
+        if refuses and not system_as_user:
+            logger.warning(
+                "The chat template of %s takes no system message: portraits are put into the user's message.",
+                self.model,
+            )
+        self._folds = system_as_user or refuses
+        if self._folds:
+            self._settings["system_as_user"] = True
 
     @property
     def name(self) -> str:
@@ -99,7 +114,8 @@ class TransformersRespondent:
     def settings(self) -> dict[str, Any]:
         """Model and adapter with their revisions or contents, and the scoring rule.
 
-        `dtype` where it is not float32, and `opening` where a reply does not simply follow the template's prompt.
+        `dtype` where it is not float32, `opening` where a reply does not simply follow the template's prompt, and
+        `system_as_user` where portraits are put into the user's message.
         """
         return dict(self._settings)
 
@@ -163,9 +179,20 @@ class TransformersRespondent:
         return kept, self._iterate(kept), replies
 
     def _iterate(self, chunk: list[tuple[int, Request]]) -> "Iterator[Batch]":
-        return self.scorer.iterate(
-            [request.messages for _, request in chunk], [request.options for _, request in chunk]
-        )
+        chats = [folded(request.messages) if self._folds else request.messages for _, request in chunk]
+        return self.scorer.iterate(chats, [request.options for _, request in chunk])
+
+
+def _takes_system_messages(tokenizer: Any) -> bool:
+    """Whether a chat template writes the text of a system message."""
+    from jinja2 import TemplateError
+
+    portrait = "You are somebody in particular."
+    chat = [{"role": "system", "content": portrait}, {"role": "user", "content": "Which?"}]
+    try:
+        return portrait in tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    except TemplateError:
+        return False
 
 
 def _replies(chunk: list[tuple[int, Request]], batch: "Batch", started: float) -> Iterator[tuple[int, Reply]]:

@@ -225,7 +225,27 @@ def test_a_model_on_a_server_is_asked_in_text(tmp_path, capsys):
     assert role_play["probabilities"]["unanswered"] == role_play["statuses"]["refusal"] / 24
     assert results["systems"]["plain"]["statuses"] == {"ok": 24}
     assert results["systems"]["plain"]["facts"]["template_hash"] is None
+    assert list(results["systems"]["plain"]["facts"]["ways"].values()) == [{"ask": "text", "top_logprobs": 0}]
     assert "| replies of | ok | refusal |" in capsys.readouterr().out
+
+
+def test_how_a_server_is_asked_can_be_fixed_and_goes_on_into_the_next_command(tmp_path, capsys):
+    with LoopbackServer(letter_by_hash) as server:
+        arguments = ["evaluate", "--model", "m", "--base-url", server.base_url, "--target", "loyal_nationals"]
+        arguments += [
+            "--out",
+            str(tmp_path / "out"),
+            "--limit",
+            "2",
+            "--ask",
+            "text",
+            "--no-logprobs",
+            "--system-as-user",
+        ]
+        assert main(arguments) == 0
+    assert all({"response_format", "logprobs"}.isdisjoint(body) for body in server.bodies)
+    assert {message["role"] for body in server.bodies for message in body["messages"]} == {"user"}
+    assert "--limit 2 --ask text --no-logprobs --system-as-user\n" in capsys.readouterr().out
 
 
 def test_stopped_it_says_how_to_go_on_and_writes_no_results(tiny_model_path, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """`fairpp generate` as users run it: in a process of its own, against a server that counts its calls."""
 
+import json
 import os
 import signal
 import socket
@@ -124,7 +125,7 @@ def test_a_rejected_key_stops_at_once_and_a_good_one_continues(tmp_path: Path, c
 
 def test_replies_that_are_no_answer_are_counted_apart(tmp_path: Path, capsys) -> None:
     served = [
-        Served("A"),
+        Served("A", first_token=[("A", -0.5)]),
         Served("D"),
         Served(None, refusal="No."),
         Served(""),
@@ -519,3 +520,26 @@ def test_an_unknown_persona_set_names_the_nearest(tmp_path: Path, capsys) -> Non
     assert main(command) == 1
     assert "Did you mean 'britains_choice_2020'?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_how_a_server_is_asked_can_be_fixed(tmp_path: Path) -> None:
+    with LoopbackServer(lambda call: Served("B")) as server:
+        command = ["generate", "--respondent", "openai", "--model", "m", "--base-url", server.base_url, "--limit", "1"]
+        fixed = ["--ask", "text", "--no-logprobs", "--system-as-user"]
+        assert main([*command, "--run", str(tmp_path / "run"), *fixed]) == 0
+    assert server.total == 7
+    for body in server.bodies:
+        assert body.keys() == {"model", "messages", "temperature", "max_tokens"}
+        assert [message["role"] for message in body["messages"]] == ["user"]
+    settings = json.loads((tmp_path / "run" / "manifest.json").read_text())["respondent"]["settings"]
+    assert (settings["ask"], settings["logprobs"], settings["system_as_user"]) == ("text", False, True)
+
+
+def test_a_password_in_an_address_that_is_no_url_is_not_printed(tmp_path: Path, capsys) -> None:
+    command = ["generate", "--run", str(tmp_path / "run"), "--respondent", "openai", "--model", "m", "--limit", "1"]
+    assert main([*command, "--base-url", "http://me:pa#ss@host"]) == 1
+    printed = "".join(capsys.readouterr())
+    assert printed.startswith("fairpp generate: base_url must be the URL of a server, such as ")
+    assert printed.count("\n") == 1
+    assert "pa#" not in printed
+    assert "ss@host" not in printed

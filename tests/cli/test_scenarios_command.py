@@ -310,3 +310,18 @@ def test_a_run_of_the_survey_respondent_needs_another_one(tmp_path, capsys):
         "fairpp scenarios: --respondent must be given where the run's own cannot be called up again; got a run of "
         f"{name!r} at {run}. Add --respondent openai or transformers, and --model MODEL.\n"
     )
+
+
+def test_how_the_run_was_asked_is_how_its_scenarios_are(tmp_path):
+    with LoopbackServer(tell) as server:
+        fixed = ["--ask", "text", "--no-logprobs", "--system-as-user"]
+        model = ["--respondent", "openai", "--model", "m", "--base-url", server.base_url]
+        assert fairpp("generate", "--run", tmp_path, *model, "--split", "test", "--limit", 1, *fixed) == 0
+        server.reset()
+        teller = ["--storyteller", "t", "--storyteller-url", server.base_url]
+        assert fairpp("scenarios", "--run", tmp_path, *teller, "--limit", 1) == 0
+        answers = [body for body in server.bodies if body["model"] == "m"]
+    assert len(answers) == 7
+    assert all({"response_format", "logprobs"}.isdisjoint(body) for body in answers)
+    settings = read_manifest(tmp_path / "scenarios")["respondent"]["settings"]
+    assert (settings["ask"], settings["logprobs"], settings["system_as_user"]) == ("text", False, True)

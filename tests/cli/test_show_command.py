@@ -38,7 +38,10 @@ def test_a_run_and_its_scenarios_are_shown(tmp_path: Path, capsys: pytest.Captur
         assert parts[1].splitlines()[0].split() == ["persona", "answered", "ok", "against", "majority", "pairwise"]
         assert "Spent: $0.000252; 196 input and 28 output tokens, in 28 replies that were ever received.\n" in parts[2]
         assert "Order of options: P(listed first) - P(listed second) is " in parts[2]
-        assert f"Server: {server.base_url} (openai:m (simulated))\nModel by its server: m (28 replies)" in parts[2]
+        assert (
+            f"Server: {server.base_url} (openai:m (simulated))\n"
+            f"Asked at {server.base_url}: free text, no log-probabilities.\nModel by its server: m (28 replies)"
+        ) in parts[2]
         assert parts[3].startswith("ok, ")
         assert f"{run}/scenarios: openai:m (simulated); " in printed
         assert f"{run}/scenarios/stories: storyteller:t (simulated); " in printed

@@ -158,7 +158,7 @@ def test_a_built_folder_has_scenarios_and_record(built, made):
         "tokens": {"input": 6 * 7 * 2 * 7, "output": 6 * 7 * 2},
         "served_model": "m",
     }
-    assert record["settings"] == {"kind": "openai", "model": "m", "temperature": 0.5, "max_tokens": 64}
+    assert record["settings"].items() >= {"kind": "openai", "model": "m", "temperature": 0.5, "ask": None}.items()
     assert record["questions"]["count"] == 6
     scenarios = record["scenarios"]
     assert (scenarios["respondent"], scenarios["swap"]) == ("openai:m2 (simulated)", True)
@@ -179,14 +179,14 @@ def test_the_card_says_how_the_answers_were_got(built):
         "`openai:m (simulated)` got each persona's portrait as system message and the question's prompt as user message. "
         "Replies that are not one of the options are kept as such. Each was asked 2 times, and the answer is the option "
         "with the highest mean over the samples, a reply counting with its option probabilities or as one vote. Settings: "
-        "temperature 0.5, max tokens 64. Replies by status: 84 ok." in card
+        "temperature 0.5. Replies by status: 84 ok." in card
     )
     assert (
         "`storyteller:teller (simulated)` told them. Each story was checked for its form and for words that give an option "
         "or a persona away: of 4 stories, 4 passed and were answered, the others were set aside. `openai:m2 (simulated)` "
         "answered them in the role of each persona. Each was asked once in each of two orders, the second with the texts of "
         "A and B in each other's place, and the answer is the option with the highest mean over both orders, a reply "
-        "counting with its option probabilities or as one vote. Settings: temperature 0.0, max tokens 64. Replies by "
+        "counting with its option probabilities or as one vote. Settings: temperature 0.0. Replies by "
         "status: 56 ok." in card
     )
 
@@ -196,14 +196,16 @@ def test_stories_are_counted_as_they_were_checked_not_by_their_status(tmp_path):
     order, run = [], tmp_path / "run"
 
     def answer(call: Call) -> Served:
+        if not call.system:
+            return Served(status=400, error={"message": "no"})  # a request that is refused is asked in this way, too
         if not is_story_call(call):
             return tell(call)
         if call.user not in order:
             order.append(call.user)
         others = [
-            Served(status=400, error={"message": "no"}),
             Served(content=None, refusal="No."),
             Served(content="No."),
+            Served(status=400, error={"message": "no"}),
         ]
         number = order.index(call.user)
         if number < 3:

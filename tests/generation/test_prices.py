@@ -46,6 +46,8 @@ def test_a_batch_is_half_price_and_its_cached_tokens_are_as_others() -> None:
         {"prompt_tokens": "7", "completion_tokens": 1},
         {"prompt_tokens": True, "completion_tokens": 1},
         {"prompt_tokens": -1, "completion_tokens": 1},
+        {"prompt_tokens": 2**63 - 1, "completion_tokens": 1},
+        {"prompt_tokens": 7, "completion_tokens": 10**400},
     ],
 )
 def test_what_is_not_counted_has_an_unknown_cost_and_not_none_at_all(usage: dict[str, Any] | None) -> None:

@@ -1,7 +1,7 @@
 """The whole path with a real LLM: SmolLM2-135M-Instruct behind `transformers serve`, over the real client.
 
 What such a small model says is of no account here; that every reply is kept, read, counted and built into a dataset is.
-`transformers serve` takes neither log-probabilities nor a JSON schema: it ignores both without a word (5.23).
+`transformers serve` gives neither log-probabilities nor a choice by a JSON schema: the ladder settles below both.
 """
 
 import json
@@ -23,6 +23,7 @@ from loopback_stories import tell
 from fairpp_hf.cli import main
 from fairpp_hf.demo.small_model import MODEL_NAME, small_model_folder
 from fairpp_hf.generation.journal import Journal
+from fairpp_hf.generation.manifest import read_manifest
 from fairpp_hf.generation.records import load_replies
 from fairpp_hf.generation.scenario_files import load_scenario_questions
 from fairpp_hf.personas import load_personas
@@ -102,7 +103,11 @@ def persona_file(tmp_path: Path) -> Path:
 
 
 def test_a_real_llm_goes_the_whole_path(
-    served: str, persona_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    served: str,
+    persona_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run, built = tmp_path / "run", tmp_path / "built"
     asked = PERSONAS * LIMIT * SAMPLES * 2
@@ -116,6 +121,17 @@ def test_a_real_llm_goes_the_whole_path(
     assert all(json.loads(usage)["completion_tokens"] > 0 for usage in replies["usage"].to_pylist())
     texts = replies["raw"].to_pylist()
     assert any(one != other for one, other in zip(texts[::2], texts[1::2], strict=True))  # two samples of the same
+    # Its ladder is settled on the first requests, and said.
+    capsys.readouterr()
+    way = {"ask": "text", "top_logprobs": 0}
+    (settled,) = (read_manifest(run) or {})["ways"][f"openai:{MODEL_NAME} (simulated)"].values()
+    assert settled == way
+    assert all(json.loads(detail)["asked"] == way for detail in replies["detail"].to_pylist())
+    assert [message for message in caplog.messages if "is asked like this" in message] == [
+        f"The server {served} is asked like this: free text, no log-probabilities."
+    ]
+    assert fairpp("show", "--run", run, "--examples", 0) == 0
+    assert f"Asked at {served}: free text, no log-probabilities." in capsys.readouterr().out
     assert fairpp(*generate) == 0
     assert f"0 asked, {asked} kept from before" in capsys.readouterr().out
 

@@ -127,9 +127,12 @@ def test_a_server_without_structured_output_is_asked_in_words(tmp_path, status, 
 
     with LoopbackServer(answer) as server:
         summary = go(tmp_path / "run", server, questions(3))
-        assert sum("response_format" in body for body in server.bodies) == 1
+        tried = [body["model"] for body in server.bodies if "response_format" in body]
+        assert sorted(tried) == ["m", "teller"]
     assert summary.told == 3
-    assert "The server rejects requests for structured output: asking for JSON in words alone." in caplog.messages
+    assert (
+        caplog.messages.count(f"The server {server.base_url} is asked like this: free text, no log-probabilities.") == 2
+    )
 
 
 def lettered(call: Call) -> Served:
@@ -318,8 +321,12 @@ def test_no_story_left_means_an_empty_table_and_no_requests(tmp_path):
 
 
 def test_stories_that_failed_are_counted_apart(tmp_path):
+    def bare(user: str) -> str:
+        """Without the system message, which a first request that fails is asked to begin with."""
+        return user.removeprefix(f"{wording()['system']}\n\n")
+
     def answer(call: Call) -> Served:
-        if is_story_call(call) and bad_for(call, 3):
+        if call.body["model"] == "teller" and bad_for(call._replace(user=bare(call.user)), 3):
             return Served(status=400, error={"message": "no"})
         return tell(call)
 
@@ -415,7 +422,7 @@ def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
         (
             Served(status=400, error={"message": "Unsupported value: temperature is 1.", "param": "temperature"}),
             "The model must take what a request asks for; got 400 for model 'teller': Unsupported value: temperature is 1. "
-            "Pass --storyteller-temperature 1.",
+            "Use another --storyteller.",
         ),
         (
             Served(status=404, error={"message": "None such."}),
@@ -423,8 +430,8 @@ def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
             "--storyteller-url.",
         ),
         (
-            Served(status=403, error={"message": "No."}),
-            "The key must be allowed to use the model; got 403 for model 'teller': No. Use another key or another "
+            Served(status=403, error={"message": "No access."}),
+            "The key must be allowed to use the model; got 403 for model 'teller': No access. Use another key or another "
             "--storyteller.",
         ),
         (

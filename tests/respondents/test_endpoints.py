@@ -6,6 +6,14 @@ import time
 import pytest
 
 from fairpp_hf.respondents.endpoints import Address, Addresses, Places, duration, retry_after, until_reset
+from fairpp_hf.respondents.ladder import Ladder, Way
+
+
+def settled() -> Ladder:
+    """Of a server that has answered."""
+    ladder = Ladder(Way())
+    ladder.succeeded(Way())
+    return ladder
 
 
 def round_trip(address: Address) -> int:
@@ -21,13 +29,13 @@ def round_trip(address: Address) -> int:
 
 
 def test_slow_start_doubles_the_limit_a_round_trip_up_to_the_ceiling() -> None:
-    address = Address("a", 20)
+    address = Address("a", 20, settled())
     assert [round_trip(address) for _ in range(7)] == [1, 2, 4, 8, 16, 20, 20]
 
 
 def test_a_refusal_halves_the_limit_and_one_more_a_round_trip_follows() -> None:
     """16 / 2 = 8; then 8, 8 + 8 / 8 (a little less, since the limit grows on the way), and so on."""
-    address = Address("a", 64)
+    address = Address("a", 64, settled())
     for _ in range(4):
         round_trip(address)
     address.refused(sent_at=1.0, now=2.0)
@@ -36,7 +44,7 @@ def test_a_refusal_halves_the_limit_and_one_more_a_round_trip_follows() -> None:
 
 
 def test_refusals_of_what_was_sent_before_the_last_cut_cut_nothing() -> None:
-    address = Address("a", 64)
+    address = Address("a", 64, settled())
     for _ in range(6):
         round_trip(address)
     limits = []
@@ -50,7 +58,7 @@ def test_refusals_of_what_was_sent_before_the_last_cut_cut_nothing() -> None:
 
 
 def test_a_limit_that_is_not_used_does_not_grow() -> None:
-    address = Address("a", 64)
+    address = Address("a", 64, settled())
     for _ in range(4):
         round_trip(address)
     address.in_flight = 7
@@ -62,7 +70,7 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
 
 
 def test_an_address_that_is_held_back_has_no_room_until_then() -> None:
-    address = Address("a", 4)
+    address = Address("a", 4, settled())
     address.hold_back(100.0, 10.0)
     assert not address.has_room(109.9)
     assert address.has_room(111.0)
@@ -71,7 +79,7 @@ def test_an_address_that_is_held_back_has_no_room_until_then() -> None:
 
 
 def test_the_least_loaded_takes_the_next_and_one_to_avoid_only_if_alone() -> None:
-    addresses = Addresses(["a", "b"], 8)
+    addresses = Addresses(["a", "b"], 8, settled)
     first, second = addresses
     first.limit, second.limit = 8.0, 4.0
     first.in_flight, second.in_flight = 3, 1  # 3 / 8 against 1 / 4
@@ -86,7 +94,7 @@ def test_the_least_loaded_takes_the_next_and_one_to_avoid_only_if_alone() -> Non
 
 
 def test_one_that_fails_is_left_out_with_growing_pauses_and_the_last_one_never() -> None:
-    addresses = Addresses(["a", "b"], 8)
+    addresses = Addresses(["a", "b"], 8, settled)
     first, second = addresses
     for _ in range(4):
         first.erred("boom")
@@ -111,7 +119,7 @@ def test_one_that_fails_is_left_out_with_growing_pauses_and_the_last_one_never()
 
 
 def test_waits_are_those_of_the_first_to_open() -> None:
-    addresses = Addresses(["a", "b"], 8)
+    addresses = Addresses(["a", "b"], 8, settled)
     addresses[0].opens_at = 50.0
     assert (addresses.wait_s(10.0), addresses.next_opening(10.0)) == (0.0, 50.0)
     addresses[1].opens_at = 20.0
@@ -121,7 +129,7 @@ def test_waits_are_those_of_the_first_to_open() -> None:
 
 def test_places_go_first_come_first_served_and_new_requests_come_last() -> None:
     async def scene() -> list[str]:
-        addresses = Addresses(["a"], 1)
+        addresses = Addresses(["a"], 1, settled)
         places = Places(addresses, lambda: None)
         order = []
 
@@ -146,7 +154,7 @@ def test_places_go_first_come_first_served_and_new_requests_come_last() -> None:
 
 def test_places_open_by_themselves_when_a_hold_ends_and_all_waiting_ends_with_close() -> None:
     async def scene() -> None:
-        addresses = Addresses(["a"], 1)
+        addresses = Addresses(["a"], 1, settled)
         places = Places(addresses, lambda: None)
         started = time.monotonic()
         addresses[0].hold_back(started, 0.1)
@@ -222,7 +230,23 @@ def test_a_reset_is_waited_for_where_nothing_remains(headers: dict[str, str], se
         ({"retry-after": "Thu, 01 Jan 1970 00:01:30 GMT"}, 30.0),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:30 GMT"}, 0.0),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:05 -0000"}, 5.0),  # valid, and without a zone to Python
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86400.0),
+        ({"retry-after": "Fri, 31 Dec 99999999 23:59:59 GMT"}, None),
+        ({"retry-after": "Mon, 99 Jan 2001 00:00:00 +2359"}, None),
+        ({"retry-after": "9" * 400}, 86400.0),
+        ({"retry-after-ms": "9" * 5000}, 86400.0),
     ],
 )
 def test_retry_after_in_each_of_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, wall_clock=60.0) == seconds
+
+
+def test_until_settled_an_address_takes_one_at_a_time() -> None:
+    address = Address("a", 8, Ladder(Way()))
+    address.limit = 4.0
+    assert address.has_room(0.0)
+    address.in_flight = 1
+    assert not address.has_room(0.0)
+    address.ladder.succeeded(Way())
+    assert address.has_room(0.0)

@@ -51,7 +51,15 @@ def test_it_is_a_respondent_and_its_name_says_simulated() -> None:
     respondent = OpenAIRespondent("gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
     assert isinstance(respondent, base.Respondent)
     assert respondent.name == "openai:gpt-4o-mini (simulated)"
-    assert respondent.settings == {"kind": "openai", "model": "gpt-4o-mini", "temperature": 0.0, "max_tokens": 64}
+    assert respondent.settings == {
+        "kind": "openai",
+        "model": "gpt-4o-mini",
+        "temperature": 0.0,
+        "max_tokens": None,
+        "ask": None,
+        "logprobs": True,
+        "system_as_user": False,
+    }
 
 
 def test_a_name_and_password_in_the_address_are_for_the_gate_in_front_of_the_server() -> None:
@@ -78,7 +86,8 @@ def test_texts_that_are_asked_for_again_are_kept() -> None:
     with LoopbackServer(lambda call: Served("D" if call.number == 0 else "E" if call.number == 1 else "A")) as server:
         (reply,) = ask(Choosy("m", base_url=server.base_url), requests(1)).values()
     assert (reply.raw, reply.status) == ("A", "ok")
-    assert reply.detail == {"finish_reason": "stop", "model": "m", "tries": 3, "earlier": ["D", "E"]}
+    asked = {"ask": "text", "top_logprobs": 0}
+    assert reply.detail == {"finish_reason": "stop", "model": "m", "asked": asked, "tries": 3, "earlier": ["D", "E"]}
 
 
 def test_every_request_is_answered_once_with_what_the_server_said() -> None:
@@ -89,8 +98,11 @@ def test_every_request_is_answered_once_with_what_the_server_said() -> None:
     reply = replies[1]
     assert (reply.status, reply.raw, reply.probabilities) == ("ok", "B", None)
     assert reply.usage == {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
-    assert reply.detail == {"finish_reason": "stop", "model": "m", "tries": 1}
-    assert server.bodies[0] == {
+    asked = {"ask": "text", "top_logprobs": 0}  # neither the schema nor the log-probabilities had any effect
+    assert reply.detail == {"finish_reason": "stop", "model": "m", "asked": asked, "tries": 1}
+    first = dict(server.bodies[0])
+    assert first.pop("response_format") == OpenAIRespondent.response_format
+    assert first == {
         "model": "m",
         "messages": [{"role": "system", "content": "You."}, {"role": "user", "content": "q0"}],
         "temperature": 0.0,
@@ -201,12 +213,12 @@ def test_a_server_without_logprobs_is_asked_without_from_then_on(caplog: pytest.
         replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(10))
     assert {reply.status for reply in replies.values()} == {"ok"}
     assert server.total == 11
-    assert caplog.messages == ["The server rejects requests for logprobs: asking without, so no option probabilities."]
+    assert caplog.messages == [f"The server {server.base_url} is asked like this: free text, no log-probabilities."]
 
 
 def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
     def answer(call: Call) -> Served:
-        if call.user == "q0":
+        if call.user.endswith("q0"):
             return Served(status=400, error={"message": "too long"})
         return Served("A", first_token=alternatives(0.2, 0.3, 0.1))
 
@@ -214,7 +226,7 @@ def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(5))
     assert replies[0] == Reply(-1, None, "failed", None, None, replies[0].latency_s, {"error": "too long"})
     assert all(replies[n].probabilities is not None for n in range(1, 5))
-    assert server.total == 6  # the rejected request is tried once more, without logprobs
+    assert server.total == 7 + 4  # the first is asked in every way that there is
 
 
 def test_a_model_that_calls_the_limit_by_another_name_is_asked_so() -> None:
@@ -228,7 +240,8 @@ def test_a_model_that_calls_the_limit_by_another_name_is_asked_so() -> None:
     assert {reply.answer for reply in replies.values()} == {1}
     assert server.total == 4
     assert server.bodies[-1]["max_completion_tokens"] == 64
-    assert server.bodies[-1]["logprobs"] is True
+    assert "response_format" in server.bodies[1]
+    assert server.bodies[1]["logprobs"] is True
 
 
 def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
@@ -403,9 +416,6 @@ def test_details_can_be_stored_as_json() -> None:
         ("https://me:secret@host/v1?key=secret", "https://host/v1"),
         ("https://secret@[::1]:80/v1#secret", "https://[::1]:80/v1"),
         ("https://me:se:cr@et@host", "https://host"),
-        ("https://me:secret#@host/v1", "an address that is no URL"),
-        ("https://me:secret?@host/v1", "an address that is no URL"),
-        ("me:secret@host/v1", "an address that is no URL"),
     ],
 )
 def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, address: str) -> None:
@@ -413,6 +423,27 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
     assert isinstance(respondent, base.HasAddress)
     assert respondent.address == address
     assert "secret" not in json.dumps(respondent.settings)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://me:pa#ss@host",
+        "https://me:secret#@host/v1",
+        "https://me:secret?@host/v1",
+        "me:secret@host/v1",
+        "ftp://127.0.0.1:9/v1?key=secret",
+        "127.0.0.1:9/v1",
+    ],
+)
+def test_an_address_that_is_no_url_is_not_shown(base_url: str) -> None:
+    with pytest.raises(ValueError, match="must be the URL of a server") as error:
+        OpenAIRespondent("m", base_url=base_url)
+    assert str(error.value) == (
+        "base_url must be the URL of a server, such as http://localhost:8000/v1; got something else, which is not shown "
+        "since there may be a password in it. Begin it with http:// or https://, and in a password write % as %25, "
+        "# as %23, / as %2F, ? as %3F and @ as %40."
+    )
 
 
 def test_without_a_base_url_the_address_is_openais() -> None:

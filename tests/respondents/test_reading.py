@@ -101,7 +101,7 @@ def test_reading_again_gives_the_same_whatever_the_server_sent() -> None:
         {"choices": ["B"]},
         {"choices": [{"message": "B"}]},
         {"choices": [{"message": None}]},
-        {"choices": [{"message": {"content": [{"type": "text", "text": "B"}]}}]},
+        {"choices": [{"message": {"content": {"type": "text", "text": "B"}}}]},
         {"error": {"message": "boom"}},
     ],
 )

@@ -304,3 +304,32 @@ def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
     np.testing.assert_allclose([replies[n].probabilities for n in range(5)], expected, rtol=1e-9)
     assert [replies[n].answer for n in range(5)] == expected.argmax(axis=1).tolist()
     assert respondent.name == "transformers:tiny-llama (simulated)"
+
+
+REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+DROPPING = "{% set messages = messages[1:] if messages[0].role == 'system' else messages %}"
+
+
+@pytest.mark.parametrize("template", [REFUSING + CHAT_TEMPLATE, DROPPING + CHAT_TEMPLATE])
+def test_a_portrait_without_a_system_role_begins_the_users_message(
+    template: str, tiny_model_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oracle is a request that is written so to begin with, on the same model."""
+    usual = TransformersRespondent(tiny_model_path)
+    chat = [{"role": "system", "content": "You."}, {"role": "user", "content": "Which?"}]
+    asked = requests(1)[0]._replace(messages=chat)
+    by_hand = requests(1)[0]._replace(messages=[{"role": "user", "content": "You.\n\nWhich?"}])
+    expected = ask(usual, [by_hand])[0].probabilities
+    assert expected is not None
+    scorer = OptionScorer.from_pretrained(tiny_model_path)
+    scorer.tokenizer.chat_template = template
+    respondent = TransformersRespondent(tiny_model_path, scorer=scorer)
+    assert ask(respondent, [asked])[0].probabilities == pytest.approx(expected)
+    assert respondent.settings == {**usual.settings, "system_as_user": True}
+    assert caplog.messages == [
+        f"The chat template of {tiny_model_path} takes no system message: portraits are put into the user's message."
+    ]
+    fixed = TransformersRespondent(tiny_model_path, scorer=usual.scorer, system_as_user=True)
+    assert ask(fixed, [asked])[0].probabilities == pytest.approx(expected)
+    assert fixed.settings == respondent.settings
+    assert ask(usual, [asked])[0].probabilities != pytest.approx(expected)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.respondents.endpoints import retry_after
-from fairpp_hf.respondents.exchange import KEEP_GOING
+from fairpp_hf.respondents.exchange import KEEP_GOING, PATIENCE_S
 from fairpp_hf.respondents.faults import message_of
 from fairpp_hf.respondents.openai import OpenAIRespondent
 
@@ -235,7 +235,7 @@ class BatchApi:
             try:
                 return await call()
             except openai.APIStatusError as error:
-                message = message_of(error)
+                message = message_of(error, self._respondent.secrets)
                 if look and (TOKEN_LIMIT in (error.code, error.type) or "enqueued token limit" in message.lower()):
                     raise TokenLimit(message) from error
                 if error.status_code == 404 and missing:
@@ -252,10 +252,10 @@ class BatchApi:
                         f"The server must take the batch; got {error.status_code} when trying to {what}: {message}. "
                         f"{KEEP_GOING}"
                     ) from error
-                pause_s = retry_after(error.response.headers, time.time()) or 0.0
+                pause_s = min(PATIENCE_S, retry_after(error.response.headers, time.time()) or 0.0)
             except (openai.APIError, httpx2.HTTPError, aiohttp.ClientError, ValueError) as error:
                 # Dropped connections and time-outs; a body that is no JSON, or JSON of something else.
-                message = f"{error} {error.__cause__ or ''}".strip()
+                message = self._respondent.secrets.hide(f"{error} {error.__cause__ or ''}".strip())
             tries += 1
             if tries & (tries - 1) == 0:  # the 1st, 2nd, 4th, 8th time
                 logger.warning("Could not %s (%s): trying again, so far %d times.", what, message, tries)

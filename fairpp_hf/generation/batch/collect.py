@@ -228,7 +228,7 @@ class Collector:
         with part.open("wb") as keep:
             async for lines in pages_of(path):
                 answers: dict[str, tuple[Answer, bytes]] = {}
-                for line in lines:
+                for line in map(self._work.respondent.secrets.hide_in_bytes, lines):
                     answer = read_or_none(line)
                     if answer is None:
                         unread += 1

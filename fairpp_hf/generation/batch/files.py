@@ -4,20 +4,29 @@ import asyncio
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.completion import usage_of
+from fairpp_hf.respondents.faults import is_flagged, one_line
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.schema import NO_ANSWER
+
+if TYPE_CHECKING:
+    import openai
 
 LINES_AT_ONCE = 1000
 MOST_ROUNDS = 3
 """In how many batches a request is asked in one call that fails for passing reasons."""
 _NOT_ASKED = ("batch_expired", "batch_cancelled")
 _PASSING = (408, 409, 429)
+UNFIT = "unfit_body"
+"""The code of a line that cannot be read though it is one."""
+_LONGEST_SHOWN = 2000
+_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([0-9a-f]{64})"')
 
 
 class Answer(NamedTuple):
@@ -56,7 +65,16 @@ def read_answer(line: bytes) -> Answer:
     Raises:
         ValueError: it is none.
     """
-    answer = json.loads(line)
+    try:
+        answer = json.loads(line)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError) as unfit:
+        # Too deep, or with too long a number. It was paid for, and would be so again.
+        if (asked := _CUSTOM_ID.search(line)) is None:
+            raise ValueError(f"not a line of a batch: {line[:200]!r}") from None
+        shown = line[:_LONGEST_SHOWN].decode("utf-8", "replace")
+        return Answer(asked[1].decode(), 200, shown, UNFIT, f"unreadable response: {type(unfit).__name__}")
     try:
         custom_id, response, error = answer["custom_id"], answer.get("response"), answer.get("error")
         status = body = None
@@ -72,7 +90,7 @@ def read_answer(line: bytes) -> Answer:
         return Answer(custom_id, status, body, None, "")
     code = error.get("code") or error.get("type") if isinstance(error, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
-    words = " ".join(str(message).split())[:500] if message else f"status {status}"
+    words = one_line(message) if isinstance(message, str) and message else f"status {status}"
     return Answer(custom_id, status, body, code, words)
 
 
@@ -91,10 +109,13 @@ def reply_to(
         batch_id: goes into the reply's detail.
         rounds: how often the request was asked before.
     """
+    if answer.code == UNFIT:
+        facts = {"finish_reason": "error", "error": answer.message, "batch": batch_id}
+        return Reply(NO_ANSWER, None, "invalid", answer.body, None, 0.0, facts), False
     if answer.status == 200:
         try:
             reply = respondent.read(answer.body, request, 0.0)
-        except ValueError as error:
+        except Exception as error:  # whatever is wrong with a reply, it costs that reply only
             # It was paid for all the same.
             usage, message, passing = usage_of(answer.body), f"unreadable response: {error}", True
         else:
@@ -103,7 +124,7 @@ def reply_to(
                 return reply._replace(detail=detail), False
             detail["error"] = f"a reply that is {reply.status}"
             return reply._replace(status="failed", answer=NO_ANSWER, probabilities=None, detail=detail), True
-    elif answer.code == "content_filter":
+    elif answer.status is not None and is_flagged(_error_of(answer, answer.status), answer.message):
         detail = {"error": answer.message, "refusal": True, "batch": batch_id}
         return Reply(NO_ANSWER, None, "refusal", answer.message, None, 0.0, detail), False
     else:
@@ -114,18 +135,25 @@ def reply_to(
 
 def final_error(answer: Answer, respondent: OpenAIRespondent) -> RespondentStopped | None:
     """The client's error for what an answer says, if no other request would escape it."""
-    if answer.status in (None, 200):
+    if answer.status is None or answer.status == 200:
         return None
+    error = _error_of(answer, answer.status)
+    if is_flagged(error, answer.message):
+        return None
+    try:
+        respondent.stop_if_final(error)
+    except RespondentStopped as stop:
+        return stop
+    return None
+
+
+def _error_of(answer: Answer, status: int) -> "openai.APIStatusError":
     import httpx2
     import openai
 
-    response = httpx2.Response(answer.status, request=httpx2.Request("POST", "http://batch"))
+    response = httpx2.Response(status, request=httpx2.Request("POST", "http://batch"))
     body = {"message": answer.message, "code": answer.code}
-    try:
-        respondent.stop_if_final(openai.APIStatusError(answer.message, response=response, body=body))
-    except RespondentStopped as error:
-        return error
-    return None
+    return openai.APIStatusError(answer.message, response=response, body=body)
 
 
 def read_or_none(line: bytes) -> Answer | None:

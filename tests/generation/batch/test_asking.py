@@ -48,7 +48,7 @@ class Run:
         affordable: Callable[[Sequence[Request]], int] = len,
         **limits: Any,
     ) -> "Run":
-        respondent = OpenAIRespondent("m", base_url=self.server.base_url, max_retries=0)
+        respondent = OpenAIRespondent("m", base_url=self.server.base_url, max_retries=0, ask="text", logprobs=False)
         plan = RequestPlan(personas("ann", ann=portrait), questions(count))
         keys = plan.keys(respondent.settings)
         asked = [plan.asked_at(position, keys[position]) for position in range(len(plan))]
@@ -268,7 +268,7 @@ def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monke
         (
             {"megabytes": 0.0002},
             "megabytes must have room for a single request; got 0.0002, where the one of persona 'ann' and question 'q1' "
-            "takes 0.000309. Allow a longer file.",
+            "takes 0.000275. Allow a longer file.",
         ),
     ],
 )
@@ -370,8 +370,9 @@ def test_a_batch_that_its_owner_cancels_is_collected_and_ends_the_call(tmp_path:
         ),
         (
             403,
-            {"message": "No."},
-            "The key must be allowed to use the model; got 403 for model 'm': No. Use another key or another --model.",
+            {"message": "No access."},
+            "The key must be allowed to use the model; got 403 for model 'm': No access. Use another key or another "
+            "--model.",
         ),
     ],
 )
@@ -577,10 +578,10 @@ def test_a_request_that_the_server_does_not_take_stops_before_anything_is_upload
     ):
         Run(tmp_path / "run", server).ask(9)
     assert str(caught.value) == (
-        "The server must answer an ordinary request before batches are submitted; got: No temperature, please. "
+        "The model must take what a request asks for; got 400 for model 'm': No temperature, please. Use another --model. "
         + KEEP_GOING
     )
-    assert (len(server.calls), server.files) == (3, {})
+    assert (len({user.rpartition("Prompt")[2] for _, user in server.calls}), server.files) == (3, {})
 
 
 def test_a_server_without_the_batch_api_is_said(tmp_path: Path) -> None:

@@ -55,7 +55,12 @@ def go_on_until_saved(run: Path, base_url: str, saves: int) -> None:
 
     Journal.record = counting  # type: ignore[method-assign]
     generate(
-        run, OpenAIRespondent("m", base_url=base_url), personas(), questions(QUESTIONS), batch=LIMITS, progress=False
+        run,
+        OpenAIRespondent("m", base_url=base_url, ask="text", logprobs=False),
+        personas(),
+        questions(QUESTIONS),
+        batch=LIMITS,
+        progress=False,
     )
 
 
@@ -68,7 +73,7 @@ def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def go_on(run: Path, server: BatchServer) -> RunSummary:
-    respondent = OpenAIRespondent("m", base_url=server.base_url)
+    respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
     return generate(run, respondent, personas(), questions(QUESTIONS), batch=LIMITS, progress=False)
 
 
@@ -207,7 +212,7 @@ def test_an_intent_of_another_portrait_is_not_submitted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with BatchServer() as server:
         cut_short(run, server, "create")
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
         generate(
             run,
             respondent,
@@ -409,7 +414,7 @@ def test_forgotten_batches_do_not_come_back_from_the_list_of_batches(tmp_path: P
     with BatchServer(polls=3) as server:
         cut_short(run, server, "retrieve")
         assert forget_batches(run) == 59
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
         generate(run, respondent, personas("ann"), questions(QUESTIONS), progress=False)
         assert go_on(run, server).counts["ok"] == 60
     # The 30 of the second persona; one of them goes the ordinary way.

@@ -1,0 +1,581 @@
+"""Servers that take less than everything: how they are asked after their first requests, and what is said of it.
+
+Whether an answer is read out of what they send is not the matter here, but in test_reading.py.
+"""
+
+import asyncio
+import gzip
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from loopback_openai import Call, LoopbackServer, Served, chosen
+
+from fairpp_hf.respondents import body, completion, exchange
+from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
+from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK, OpenAIRespondent
+
+OPTIONS = ("Merit.", "Need.", "Neither.")
+USAGE = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+LETTERS = [("B", math.log(0.5)), ("A", math.log(0.3)), ("C", math.log(0.2))]
+IN_JSON = [[('{"', -0.1)], [("answer", -0.1)], [('":"', -0.1)], LETTERS, [('"}', -0.1)]]
+KEY = "sk-very-secret-key/1"
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(exchange, "LONGEST_BACKOFF_S", 0.001)
+
+
+def requests(count: int) -> list[Request]:
+    return [
+        Request(f"q{n}", "p", [{"role": "system", "content": "You."}, {"role": "user", "content": f"q{n}"}], OPTIONS)
+        for n in range(count)
+    ]
+
+
+def ask(respondent: OpenAIRespondent, count: int = 1, asked: Sequence[Request] | None = None) -> list[Reply]:
+    async def collect() -> dict[int, Reply]:
+        return {index: reply async for index, reply in respondent.answer(requests(count) if asked is None else asked)}
+
+    replies = asyncio.run(collect())
+    return [replies[index] for index in sorted(replies)]
+
+
+def asked_as(reply: Reply) -> dict[str, Any]:
+    return dict((reply.detail or {})["asked"])
+
+
+def refuse(message: str, status: int = 400, **error: Any) -> Served:
+    return Served(status=status, error={"message": message, **error})
+
+
+def good(call: Call) -> Served:
+    """A server that has everything."""
+    return chosen("B", tokens=IN_JSON) if "response_format" in call.body else Served("B", first_token=LETTERS)
+
+
+# What is asked for.
+
+
+def test_a_server_that_has_everything_is_asked_for_a_choice_from_the_first_request_on() -> None:
+    with LoopbackServer(good) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        replies = ask(respondent, 9)
+    assert server.total == 9
+    assert {reply.status for reply in replies} == {"ok"}
+    assert {reply.raw for reply in replies} == {'{"answer": "B"}'}
+    schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["answer"]["enum"] == ["A", "B", "C"]
+    assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 20}}
+    assert all(asked_as(reply) == {"ask": "choice", "top_logprobs": 20} for reply in replies)
+
+
+def choice_is_unknown(call: Call) -> Served:
+    return refuse("response_format.type must be 'text'", 422) if "response_format" in call.body else good(call)
+
+
+def five_at_most(call: Call) -> Served:
+    return refuse("top_logprobs must be at most 5") if call.body.get("top_logprobs", 0) > 5 else good(call)
+
+
+def logprobs_are_forbidden(call: Call) -> Served:
+    words = "You are not allowed to request logprobs with this key's project."
+    return refuse(words, 403) if "logprobs" in call.body else good(call)
+
+
+def no_system_role(call: Call) -> Served:
+    return refuse("System role not supported") if call.system else good(call)
+
+
+def no_temperature(call: Call) -> Served:
+    return refuse("'temperature' is deprecated for this model.") if "temperature" in call.body else good(call)
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "way"),
+    [
+        (choice_is_unknown, 1, {"ask": "text", "top_logprobs": 20}),
+        (five_at_most, 1, {"ask": "choice", "top_logprobs": 5}),
+        (logprobs_are_forbidden, 1, {"ask": "choice", "top_logprobs": 0}),
+        (no_system_role, 1, {"ask": "choice", "top_logprobs": 20, "system": False}),
+        (no_temperature, 1, {"ask": "choice", "top_logprobs": 20, "temperature": False}),
+    ],
+)
+def test_what_a_server_refuses_is_found_out_on_the_first_request_and_said(
+    answer: Callable[[Call], Served], tries: int, way: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with LoopbackServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        replies = ask(respondent, 12)
+    assert server.total == 12 + tries
+    assert {reply.status for reply in replies} == {"ok"}
+    assert respondent.ways == {server.base_url: way}
+    assert all(asked_as(reply) == way for reply in replies)
+    (message,) = caplog.messages
+    assert message.startswith(f"The server {server.base_url} is asked like this: ")
+
+
+def test_a_portrait_without_a_system_role_begins_the_users_message() -> None:
+    with LoopbackServer(no_system_role) as server:
+        ask(OpenAIRespondent("m", base_url=server.base_url), 2)
+        assert server.bodies[-1]["messages"] == [{"role": "user", "content": "You.\n\nq1"}]
+        server.reset()
+        ask(OpenAIRespondent("m", base_url=server.base_url, system_as_user=True), 2)
+    assert server.total == 2
+
+
+def test_a_crash_on_log_probabilities_is_found_out_after_one_try() -> None:
+    def answer(call: Call) -> Served:
+        return Served(status=500) if "logprobs" in call.body else good(call)
+
+    with LoopbackServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=0)
+        replies = ask(respondent, 20)
+    assert server.total == 20 + 2  # the second is to see that the crash was not a passing one
+    assert {reply.status for reply in replies} == {"ok"}
+    assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 0}}
+
+
+def test_a_passing_crash_of_the_first_request_costs_the_run_neither_schema_nor_probabilities() -> None:
+    with LoopbackServer(lambda call: good(call) if server.total > 1 else Served(status=500)) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=0)
+        replies = ask(respondent, 20)
+    assert server.total == 21
+    assert {reply.status for reply in replies} == {"ok"}
+    assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 20}}
+
+
+def test_what_a_server_ignores_is_not_called_a_choice_and_not_asked_for_again() -> None:
+    with LoopbackServer(lambda call: Served("B")) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        replies = ask(respondent, 5)
+    assert respondent.ways == {server.base_url: {"ask": "text", "top_logprobs": 0}}
+    assert all(asked_as(reply) == {"ask": "text", "top_logprobs": 0} for reply in replies)
+    assert "response_format" in server.bodies[0]
+    assert not [body for body in server.bodies[1:] if "response_format" in body or "logprobs" in body]
+
+
+def test_a_server_that_answers_a_schema_with_nothing_is_asked_for_text() -> None:
+    with LoopbackServer(lambda call: Served("" if "response_format" in call.body else "B")) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        replies = ask(respondent, 8)
+    assert {reply.status for reply in replies} == {"ok"}
+    assert server.total == 8 + 2
+    assert respondent.ways[server.base_url]["ask"] == "text"
+    assert (replies[0].usage, (replies[0].detail or {})["tries"]) == ({n: 2 * t for n, t in USAGE.items()}, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"ask": "text"}, {"logprobs", "top_logprobs"}),
+        ({"ask": "text", "logprobs": False}, set()),
+        ({"logprobs": False}, {"response_format"}),
+        ({}, {"response_format", "logprobs", "top_logprobs"}),
+    ],
+)
+def test_each_rung_can_be_fixed(options: dict[str, Any], sent: set[str]) -> None:
+    with LoopbackServer(good) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, **options)
+        ask(respondent, 3)
+    assert all(body.keys() == {"model", "messages", "temperature", "max_tokens"} | sent for body in server.bodies)
+    assert {name: respondent.settings[name] for name in options} == options
+
+
+def test_a_fixed_choice_that_is_refused_stops_and_says_what_to_leave_out() -> None:
+    with LoopbackServer(choice_is_unknown) as server, pytest.raises(RespondentStopped) as stopped:
+        ask(OpenAIRespondent("m", base_url=server.base_url, ask="choice"), 50)
+    assert str(stopped.value) == (
+        "The model must take what a request asks for; got 422 for model 'm': response_format.type must be 'text' Leave out "
+        "--ask choice, or use another model. Every reply received so far is kept; run the same command again to continue."
+    )
+    assert server.total <= 3 * 6
+
+
+def test_a_server_that_refuses_every_request_stops_the_run_after_three() -> None:
+    with (
+        LoopbackServer(lambda call: refuse("Bad request.")) as server,
+        pytest.raises(RespondentStopped, match="got 400"),
+    ):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 129)
+    assert server.total <= 3 * 7 + 1
+    assert server.most_in_flight == 1
+
+
+def test_it_begins_as_the_server_was_asked_before() -> None:
+    with LoopbackServer(good) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent.begin_with(
+            {server.base_url: {"ask": "text", "top_logprobs": 5}, "http://other/v1": {"ask": "choice"}}
+        )
+        ask(respondent, 3)
+    assert {body.get("top_logprobs") for body in server.bodies} == {5}
+    assert respondent.ways == {server.base_url: {"ask": "text", "top_logprobs": 5}}
+
+
+# 403, and the words of providers.
+
+
+def test_a_403_on_one_flagged_prompt_is_a_refusal_of_that_one() -> None:
+    words = "meta-llama/llama requires moderation. Your input was flagged."
+    flagged = refuse(words, 403, code=403, metadata={"reasons": ["violence"], "flagged_input": "q0"})
+    with LoopbackServer(lambda call: flagged if call.user in ("q0", "q3") else good(call)) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 6)
+    assert [reply.status for reply in replies] == ["refusal", "ok", "ok", "refusal", "ok", "ok"]
+    assert (replies[3].raw or "").startswith(words)
+    assert server.total == 6
+
+
+def test_a_403_without_reason_costs_its_request_alone_once_others_were_answered() -> None:
+    with LoopbackServer(lambda call: refuse("Blocked.", 403) if call.user == "q3" else good(call)) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 6)
+    assert [reply.status for reply in replies] == ["ok", "ok", "ok", "failed", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            {
+                "message": "Provider returned error",
+                "code": 400,
+                "metadata": {"raw": '{"error": {"message": "too hot"}}'},
+            },
+            "Provider returned error: too hot",
+        ),
+        ({"message": {"error": {"message": "deep\x1b[31m  inside"}}}, "deep[31m inside"),
+        ({"message": None, "detail": [{"loc": ["body", "n"], "msg": "not an int"}]}, "body.n: not an int"),
+        ({"message": "", "code": "odd"}, '{"message": "", "type": "test", "param": null, "code": "odd"}'),
+    ],
+)
+def test_the_providers_own_words_are_shown(error: dict[str, Any], words: str) -> None:
+    with LoopbackServer(
+        lambda call: Served(status=400, error=error) if call.user.endswith("q1") else good(call)
+    ) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 2)
+    assert (replies[1].detail or {})["error"] == words
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"error": {"message": "Slow down.", "code": 429}, "choices": None},
+        {"error": {"message": "Slow down.", "code": "429"}},
+        {"error": {"message": "Slow down.", "type": "rate_limit_exceeded"}},
+        {"object": "error", "message": "Slow down.", "code": 429},
+        {"choices": [{"error": {"code": 429, "message": "Slow down."}, "message": {"content": ""}}]},
+    ],
+)
+def test_a_429_inside_a_200_is_a_429(found: Mapping[str, Any]) -> None:
+    busy = Served(body=json.dumps(found).encode(), headers={"Retry-After-Ms": "20"})
+    with LoopbackServer(lambda call: good(call) if call.number else busy) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=0), 4)
+    assert [(reply.status, reply.usage) for reply in replies] == [("ok", USAGE)] * 4
+    assert server.total == 8
+
+
+def test_an_error_in_words_alone_inside_a_200_is_shown() -> None:
+    served = Served(body=b'{"error": "the model is loading", "choices": null}')
+    with LoopbackServer(lambda call: served) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=1))
+    assert (reply.status, (reply.detail or {})["error"]) == ("failed", "the model is loading")
+
+
+# Addresses and messages.
+
+
+def test_the_query_of_an_address_is_sent_with_every_request_and_shown_nowhere() -> None:
+    with LoopbackServer(good) as server:
+        url = f"{server.base_url}?api-version=2024-10-21&sig=a%2Fb"
+        respondent = OpenAIRespondent("m", base_url=url)
+        assert [reply.status for reply in ask(respondent, 3)] == ["ok"] * 3
+    queries = [parse_qs(urlsplit(path).query) for path in server.paths]
+    assert queries == [{"api-version": ["2024-10-21"], "sig": ["a/b"]}] * 3
+    assert respondent.address == server.base_url
+
+
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "A? C?"}]}, {"type": "text", "text": "B"}]
+
+
+@pytest.mark.parametrize(
+    ("served", "raw", "status"),
+    [
+        (Served(PARTS), "B", "ok"),
+        (Served([{"type": "output_text", "text": {"value": "B"}}]), "B", "ok"),
+        (Served(["B", ". Need."]), "B. Need.", "ok"),
+        (Served([{"type": "thinking", "thinking": "B"}]), None, "empty"),
+        (Served([]), None, "empty"),
+        (Served("B", message={"reasoning_content": "A, surely A."}), "B", "ok"),
+        (Served(None, message={"reasoning": "The answer is A.", "reasoning_content": "A"}), None, "empty"),
+    ],
+)
+def test_only_what_the_model_said_is_its_reply(served: Served, raw: str | None, status: str) -> None:
+    with LoopbackServer(lambda call: served) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text", max_tokens=9))
+    assert (reply.raw, reply.status) == (raw, status)
+    assert server.total == (3 if status == "empty" else 1)
+
+
+# Room to think.
+
+
+def thinks(call: Call) -> Served:
+    """A model that needs 100 tokens before it says anything."""
+    if call.body["max_tokens"] < 100:
+        usage = {"prompt_tokens": 7, "completion_tokens": 64, "completion_tokens_details": {"reasoning_tokens": 64}}
+        return Served("", finish_reason="length", usage=usage)
+    return good(call)._replace(usage={"prompt_tokens": 7, "completion_tokens": 100})
+
+
+def test_a_model_that_thinks_has_room_from_its_first_reply_on() -> None:
+    with LoopbackServer(thinks) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        replies = ask(respondent, 5)
+    assert {reply.status for reply in replies} == {"ok"}
+    assert server.total == 5 + 1
+    assert [body["max_tokens"] for body in server.bodies[:2]] == [MAX_TOKENS, MAX_TOKENS + ROOM_TO_THINK]
+    assert (replies[0].usage or {})["completion_tokens"] == 164
+    assert respondent.ways[server.base_url]["room"] is True
+    assert respondent.max_tokens == MAX_TOKENS + ROOM_TO_THINK
+
+
+def test_a_reply_that_ran_out_is_asked_for_once_more_and_then_truncated() -> None:
+    served = Served("Well, it depends on", finish_reason="length")
+    with LoopbackServer(lambda call: served) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text")
+        replies = ask(respondent, 3)
+    assert [reply.status for reply in replies] == ["truncated"] * 3
+    assert server.total == 6
+    assert (replies[0].detail or {})["tries"] == 2
+    assert sorted({body["max_tokens"] for body in server.bodies}) == [MAX_TOKENS, MAX_TOKENS + ROOM_TO_THINK]
+    assert "room" not in respondent.ways[server.base_url]
+
+
+def test_a_limit_that_the_user_gave_is_kept() -> None:
+    with LoopbackServer(thinks) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=50))
+    assert (reply.status, server.total) == ("truncated", 1)
+
+
+def test_more_room_is_given_only_where_the_budget_has_it() -> None:
+    wanted = []
+
+    class Poor(list[Request]):
+        def set_aside(self, usage: Mapping[str, Any]) -> bool:
+            wanted.append(usage)
+            return False
+
+    asked = Poor(requests(1))
+    with LoopbackServer(thinks) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url), asked=asked)
+    assert (reply.status, server.total) == ("truncated", 1)
+    assert wanted == [{"prompt_tokens": 7, "completion_tokens": MAX_TOKENS + ROOM_TO_THINK}]
+
+
+def small(call: Call) -> Served:
+    """A model that thinks, and whose context has no room for it."""
+    if call.body["max_tokens"] > 1_000:
+        return refuse("This model's maximum context length is 2048 tokens. You requested 4500.")
+    return Served("Well", finish_reason="length", message={"reasoning_content": "Hm."})
+
+
+@pytest.mark.parametrize("reports", [False, True])
+def test_room_that_a_server_does_not_have_costs_no_reply(reports: bool) -> None:
+    served = small if reports else lambda call: small(call)._replace(message={})
+    with LoopbackServer(served) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text")
+        replies = ask(respondent, 4)
+    assert [(reply.status, reply.raw) for reply in replies] == [("truncated", "Well")] * 4
+    assert server.total == 5  # the first asks for room, and the others know better
+    assert {(reply.detail or {})["tries"] for reply in replies} == {1}
+    assert "room" not in respondent.ways[server.base_url]
+
+
+def test_a_failure_of_the_further_try_leaves_the_reply_that_ran_out() -> None:
+    def answer(call: Call) -> Served:
+        if call.body["max_tokens"] > 1_000:
+            return Served(status=500)
+        return Served("Well", finish_reason="length")
+
+    with LoopbackServer(answer) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text", max_retries=1))
+    assert (reply.status, reply.raw, (reply.detail or {})["tries"]) == ("truncated", "Well", 1)
+
+
+# Whatever goes wrong with one reply costs that reply only.
+
+
+def body_of(**fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "B"}, "finish_reason": "stop"}
+    return {"model": "m", "choices": [choice], "usage": USAGE, **fields}
+
+
+def nested(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+def with_raw(name: str, raw: str) -> bytes:
+    return json.dumps(body_of(**{name: "HERE"})).replace('"HERE"', raw).encode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (with_raw("usage", nested(150)), "ok"),
+        (with_raw("usage", nested(900)), "ok"),
+        (with_raw("usage", nested(5_000)), "invalid"),
+        (with_raw("usage", nested(400_000)), "invalid"),
+        (with_raw("choices", "[" * 100_000), "invalid"),
+        (with_raw("usage", '{"prompt_tokens": ' + "9" * 400 + ', "completion_tokens": 1}'), "ok"),
+        (with_raw("usage", '{"prompt_tokens": ' + "9" * 9_000 + ', "completion_tokens": 1}'), None),
+        (with_raw("usage", '{"prompt_tokens": 9223372036854775807, "completion_tokens": -5}'), "ok"),
+        (with_raw("usage", '{"prompt_tokens": 1e400, "completion_tokens": NaN}'), "ok"),
+        (with_raw("usage", '{"prompt_tokens": "7", "completion_tokens": [1], "x": {"y": {"z": {}}}}'), "ok"),
+        (with_raw("usage", "[7, 1]"), "ok"),
+        (with_raw("model", nested(300)), "ok"),
+        (with_raw("model", '"' + "m" * 100_000 + '"'), "ok"),
+        (json.dumps(body_of()).replace('"stop"', "[[7]]").encode(), "ok"),
+        (json.dumps(body_of()).replace('"index": 0', '"logprobs": {"content": {"x": 1}}').encode(), "ok"),
+        (json.dumps(body_of()).replace('"index": 0', '"logprobs": {"content": [[], 7, null]}').encode(), "ok"),
+        (json.dumps(body_of()).replace('"B"', json.dumps("[" * 100_000)).encode(), "invalid"),
+        (json.dumps(body_of()).replace('"B"', json.dumps('{"a":' * 50_000)).encode(), "invalid"),
+    ],
+)
+def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str | None) -> None:
+    """Its neighbours are answered as if it were not there; None where the parser decides how it is to be taken."""
+    with LoopbackServer(lambda call: Served(body=sent) if call.user == "q1" else good(call)) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=2), 4)
+    assert [reply.status for reply in replies[:1] + replies[2:]] == ["ok"] * 3
+    reply = replies[1]
+    assert reply.status == (status or reply.status)
+    assert server.calls["You.", "q1"] == (reply.detail or {})["tries"] == 1
+    tokens = list((reply.usage or {}).values())
+    assert all(abs(count) <= completion.MOST_TOKENS for count in tokens if isinstance(count, int | float))
+    assert len(json.dumps([reply.usage, reply.detail], allow_nan=False)) < 30_000
+
+
+@pytest.mark.parametrize("where", ["letter_tokens", "read_text"])
+def test_an_error_in_reading_costs_that_reply_and_is_said_once(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> Any:
+        raise RecursionError
+
+    completion._say_unread.cache_clear()
+    monkeypatch.setattr(completion, where, fail)
+    with LoopbackServer(good) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text"), 3)
+    expected = ("ok", None) if where == "letter_tokens" else ("invalid", None)
+    assert [(reply.status, reply.probabilities) for reply in replies] == [expected] * 3
+    assert {reply.raw for reply in replies} == {"B"}
+    assert server.total == 3
+    assert len([message for message in caplog.messages if "could not be read (RecursionError)" in message]) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_packed_body_is_unpacked_as_far_as_the_limit_goes(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 MB of blanks are 50 KB packed."""
+    size = 50_000_000 if fails else 1_000
+    text = json.dumps(body_of()).encode()
+    served = Served(body=text[:-1] + b" " * size + b"}", gzip=True)
+    seen: list[int] = []
+    read = body.from_json
+    monkeypatch.setattr(
+        body, "from_json", lambda response, content: (seen.append(len(content)), read(response, content))[1]
+    )
+    with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 3)
+    assert [reply.status for reply in replies] == ["ok", "invalid" if fails else "ok", "ok"]
+    assert server.calls["You.", "q1"] == 1
+    assert max(seen) <= body.MOST_BYTES
+    if fails:
+        assert (replies[1].detail or {})["error"] == "unreadable response: a body of more than 4,000,000 bytes"
+        assert (replies[1].raw or "").startswith('{"model": "m"')
+
+
+def test_the_memory_of_a_packed_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of 16 KB unpacks to 16 MB: never more than the limit and one byte is asked of the unpacker."""
+    asked: list[int] = []
+
+    class Unpacker:
+        def __init__(self, bits: int) -> None:
+            self._real = zlib_real(bits)
+
+        def decompress(self, chunk: bytes, most: int) -> bytes:
+            asked.append(most)
+            return self._real.decompress(chunk, most)
+
+    zlib_real = body.zlib.decompressobj
+    monkeypatch.setattr(body.zlib, "decompressobj", Unpacker)
+    bomb = gzip.compress(b"[" + b" " * 100_000_000 + b"]")
+    served = Served(body=bomb, headers={"Content-Encoding": "gzip"})
+    with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 2)
+    assert [reply.status for reply in replies] == ["ok", "invalid"]
+    assert 0 < max(asked) <= body.MOST_BYTES + 1
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_body_that_drips_is_cut_at_the_deadline(status: int) -> None:
+    """Each byte comes within the client's own limit for a read."""
+    slow = Served("B", status=status, drip_s=0.05)
+    with LoopbackServer(lambda call: slow if call.user == "q1" else good(call)) as server:
+        started = time.monotonic()
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, timeout_s=0.4, max_retries=0), 2)
+    assert time.monotonic() - started < 2.0
+    assert (replies[1].status, (replies[1].detail or {})["error"]) == (
+        "failed",
+        "Timed out. No whole response in 0.4 s.",
+    )
+
+
+@pytest.mark.parametrize("echo", ["Bearer {}", "Your key {} is wrong", "header was: Authorization: Bearer {}, bye"])
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_key_that_a_server_repeats_is_hidden_everywhere(
+    status: int, echo: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = echo.format(KEY)
+
+    def answer(call: Call) -> Served:
+        if call.user != "q1":
+            return good(call)
+        # Some are cut within the key where a message ends.
+        return Served(words) if status == 200 else Served(status=status, error={"message": f"{'x' * 445} {words}"})
+
+    received: list[Reply] = []
+    said = ""
+
+    async def collect(respondent: OpenAIRespondent) -> None:
+        async for _, reply in respondent.answer(requests(2)):
+            received.append(reply)
+
+    with LoopbackServer(answer) as server:
+        try:
+            asyncio.run(collect(OpenAIRespondent("m", base_url=server.base_url, api_key=KEY, max_retries=0)))
+        except RespondentStopped as stopped:
+            said = str(stopped)
+    assert status == 401 or len(received) == 2
+    shown = json.dumps([list(reply) for reply in received]) + said + " ".join(caplog.messages)
+    assert "sk-very" not in shown
+    assert "[hid" in shown
+
+
+def test_a_short_key_is_no_secret_but_its_header_is() -> None:
+    served = Served("The EMPTY set; Bearer EMPTY")
+    with LoopbackServer(lambda call: served) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, api_key="EMPTY", ask="text"))
+    assert reply.raw == "The EMPTY set; [hidden]"
+
+
+def test_a_password_in_an_address_is_hidden_too() -> None:
+    with LoopbackServer(lambda call: Served("me:pass%23word1 or pass#word1 or Basic bWU6cGFzcyN3b3JkMQ==")) as server:
+        url = server.base_url.replace("//", "//me:pass%23word1@")
+        (reply,) = ask(OpenAIRespondent("m", base_url=url, ask="text"))
+    assert reply.raw == "[hidden] or [hidden] or [hidden]"
