@@ -15,10 +15,9 @@ scorer = SharedScorer(plain)
 parameter = next(plain.model.parameters())
 whole = option_scorer.is_divided(plain.model)
 parameter.ds_id = 0  # as DeepSpeed marks what it divides
-agreed = [plain._all_agree(verdict) for verdict in (process == 0, True, False)]
 divided = option_scorer.is_divided(plain.model)
 del parameter.ds_id
-np.save(out / f"verdicts_{process}.npy", [whole, divided, *agreed])
+np.save(out / f"verdicts_{process}.npy", [whole, divided])
 if process:
     served = []
     score = plain.iterate_encoded
