@@ -53,18 +53,22 @@ def tiny(model_type: str, **settings: object) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config)
 
 
+ENDS = 48
+"""Tokens that a window or the positions of a variant end with."""
 SHARING = {
     **{kind: lambda kind=kind: tiny(kind) for kind in sorted(KNOWN)},
     "llama, eager": lambda: tiny("llama", attn_implementation="eager"),
     "qwen2, eager": lambda: tiny("qwen2", attn_implementation="eager"),
     "gemma2, eager": lambda: tiny("gemma2", attn_implementation="eager"),
-    "gpt2, eager": lambda: tiny("gpt2", attn_implementation="eager", **OWN_SIZES["gpt2"]),
+    "gpt2, eager": lambda: tiny("gpt2", attn_implementation="eager"),
+    "gpt2, few positions": lambda: tiny("gpt2", max_position_embeddings=ENDS),
+    "opt, few positions": lambda: tiny("opt", max_position_embeddings=ENDS),
     # Rows are wider than the window, and their sequences are not: the mask that is given replaces the model's own.
-    "mistral, a window": lambda: tiny("mistral", sliding_window=48),
-    "gemma2, windows": lambda: tiny("gemma2", sliding_window=48),
-    "gemma3_text, windows": lambda: tiny("gemma3_text", sliding_window=48),
-    "gpt_oss, windows": lambda: tiny("gpt_oss", sliding_window=48),
-    "olmo3, windows": lambda: tiny("olmo3", sliding_window=48),
-    "cohere2, windows": lambda: tiny("cohere2", sliding_window=48, logit_scale=1.0),
+    "mistral, a window": lambda: tiny("mistral", sliding_window=ENDS),
+    "gemma2, windows": lambda: tiny("gemma2", sliding_window=ENDS),
+    "gemma3_text, windows": lambda: tiny("gemma3_text", sliding_window=ENDS),
+    "gpt_oss, windows": lambda: tiny("gpt_oss", sliding_window=ENDS),
+    "olmo3, windows": lambda: tiny("olmo3", sliding_window=ENDS),
+    "cohere2, windows": lambda: tiny("cohere2", sliding_window=ENDS, logit_scale=1.0),
 }
 """Every architecture that is known to share prompts, and variants."""

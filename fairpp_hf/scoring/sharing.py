@@ -83,7 +83,7 @@ class PrefixSharing:
         # PEFT's wrapper has it, also within one of FSDP; a model that loads adapters into itself has none.
         unwrap = getattr(model, "get_base_model", None)
         self.causal_lm = cast(PreTrainedModel, model if unwrap is None else unwrap())
-        self.limit, self._why_limited = _reach(self.causal_lm.config)
+        self._limit, self._row_limit = (_limit(self.causal_lm.config, rows=rows) for rows in (False, True))
         self._name = self.causal_lm.config.model_type
         self._caches = caches
         self._obstacle = obstacle
@@ -104,9 +104,9 @@ class PrefixSharing:
             longest: tokens of the longest sequence in it.
         """
         reason, where = self.obstacle, ""
-        if reason is None and self.limit is not None and (longest if self.known else width) > self.limit:
-            reason = self._why_limited
-            where = f" in {'sequences' if self.known else 'rows'} of more than {self.limit} tokens"
+        limit, why = self._limit if self.known else self._row_limit
+        if reason is None and (longest if self.known else width) > limit:
+            reason, where = why, f" in {'sequences' if self.known else 'rows'} of more than {limit} tokens"
         elif reason is None and not self.known:
             reason = self._check(width)
             where = f" in rows of more than {self._checked} tokens" if self._checked else ""
@@ -183,28 +183,25 @@ class PrefixSharing:
 
     def _check(self, width: int) -> str | None:
         """Why rows of up to that many tokens are not right, or None; checked where they were not yet."""
-        if width <= self._checked or self._failed is not None:
-            return self._failed if width > self._checked else None
-        config = self.causal_lm.config.get_text_config()
-        positions = getattr(config, "max_position_embeddings", None)
-        ends = [end for end in (self.limit, positions) if end is not None and end >= width]
+        limit, _ = self._row_limit
         size = FIRST_CHECK
-        # The longest sequence of the checked rows has 7/8 of their tokens.
-        while size * 7 // 8 < width:
-            size *= 2
-        size = min([size, *ends])
-        found = self._compared(size)
-        if isinstance(found, str):
-            self._failed = found
-            return found
-        if not self._checked:
-            self._say(
-                logging.INFO,
-                f"Prompts are shared: {self._name} passed a check with enlarged weights, which is repeated when rows grow "
-                f"(difference {found.difference:.1g} nats a token, {found.of_wrong:.1g} with a wrong mask).",
-            )
-        self._checked = size if size in ends else size * 7 // 8
-        return None
+        while self._failed is None and self._checked < width:
+            # The longest sequence of the checked rows has 7/8 of their tokens.
+            while size * 7 // 8 <= self._checked:
+                size *= 2
+            size = int(min(size, limit))
+            found = self._compared(size)
+            if isinstance(found, str):
+                self._failed = found
+                break
+            if not self._checked:
+                self._say(
+                    logging.INFO,
+                    f"Prompts are shared: {self._name} passed a check with enlarged weights, which is repeated when rows "
+                    f"grow (difference {found.difference:.1g} nats a token, {found.of_wrong:.1g} with a wrong mask).",
+                )
+            self._checked = size if size == limit else size * 7 // 8
+        return self._failed if self._checked < width else None
 
     def _compared(self, size: int) -> "_Found | str":
         """Compare shared rows of a size with separate sequences."""
@@ -294,20 +291,19 @@ def _probe(config: PreTrainedConfig, size: int) -> list[Completion]:
     A fourth has a prompt of its own that starts like theirs.
     """
     text_config = config.get_text_config()
-    longest = min(size, getattr(text_config, "max_position_embeddings", None) or size)
     # Tokens that stand for something else, such as an image, would need what they stand for.
-    special = {number for name, number in text_config.to_dict().items() if name.endswith("token_id") and number}
+    special = {number for name, number in text_config.to_dict().items() if name.endswith("token_id")}
     usual = [token for token in range(min(text_config.vocab_size, 10_000)) if token not in special]
     chance = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> tuple[int, ...]:
         return tuple(usual[number] for number in torch.randint(len(usual), (count,), generator=chance).tolist())
 
-    sixteenth = max(2, size // 16)
+    sixteenth = max(1, size // 16)
     prompt = tokens(2 * sixteenth)
-    other = prompt[: len(prompt) // 2] + tokens(len(prompt) - len(prompt) // 2)
-    lengths = (min(11 * sixteenth, longest - len(prompt)), sixteenth, sixteenth)
-    return [*(Completion(prompt, tokens(length)) for length in lengths), Completion(other, tokens(sixteenth))]
+    other = prompt[:sixteenth] + tokens(sixteenth)
+    completions = [Completion(prompt, tokens(parts * sixteenth)) for parts in (11, 1, 1)]
+    return [*completions, Completion(other, tokens(sixteenth))]
 
 
 @contextmanager
@@ -344,29 +340,35 @@ def _layers(config: PreTrainedConfig) -> set[str]:
     return set(getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or [])
 
 
-def _reach(config: PreTrainedConfig) -> tuple[int | None, str]:
-    """How many tokens a sequence may have for attention to reach all of it and for positions not to be scaled, and why.
+def _limit(config: PreTrainedConfig, *, rows: bool) -> tuple[float, str]:
+    """Tokens to which attention reaches back and positions are what they are in short sequences, and what ends there.
+
+    Args:
+        config: the model's.
+        rows: places of a row count, and not positions: their table ends, too.
 
     Returns:
-        A number of tokens or None, and a reason.
+        A number of tokens, infinite where nothing is named, and a reason.
     """
     text_config = config.get_text_config()
     named = text_config.to_dict()
-    windows: list[int] = []
+    ends: list[tuple[float, str]] = [(math.inf, "")]
     if _layers(text_config) not in ({"full_attention"}, {"global"}) and named.get("use_sliding_window", True):
         for name, value in named.items():
             if _WINDOW.search(name) and not _NO_WINDOW.search(name):
                 sizes = value if isinstance(value, (list, tuple)) else [value]
-                windows += [size for size in sizes if type(size) is int and size > 0]
-    if windows:
-        return min(windows), f"attention reaches back {min(windows)} tokens"
+                ends += [
+                    (size, f"attention reaches back {size} tokens") for size in sizes if type(size) is int and size > 0
+                ]
+    positions = getattr(text_config, "max_position_embeddings", None)
     rope = named.get("rope_parameters") or {}
-    scaled = [
-        of for of in (rope, *rope.values()) if isinstance(of, dict) and of.get("rope_type") in ("dynamic", "longrope")
-    ]
-    pretrained = named.get("original_max_position_embeddings") or named.get("max_position_embeddings") or 0
-    ends = [int(of.get("original_max_position_embeddings") or pretrained) for of in scaled]
-    return (min(ends) if ends else None), f"positions are scaled beyond {min(ends, default=0)} tokens"
+    for scaling in (rope, *rope.values()):
+        if isinstance(scaling, dict) and scaling.get("rope_type") in ("dynamic", "longrope"):
+            end = scaling.get("original_max_position_embeddings") or named.get("original_max_position_embeddings")
+            ends.append((end or positions or 0, f"positions are scaled beyond {end or positions} tokens"))
+    if rows and positions:
+        ends.append((positions, f"the model has {positions} positions"))
+    return min(ends)
 
 
 def is_divided(model: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """Who may share prompts: known by name, found out by a check that could have failed, and how long that holds."""
 
 import logging
+import math
 import re
 
 import pytest
@@ -184,7 +185,7 @@ def test_autocast_rounds_as_16_bits(monkeypatch):
 
 
 def test_rows_that_grow_are_checked_at_doublings(monkeypatch):
-    """1000 lengths up to 3000 tokens: 64, 128, 256, 512, 1024, 2048, 4096."""
+    """1000 lengths up to 3000 tokens, and 3000 at once: 64, 128, 256, 512, 1024, 2048, 4096."""
     model = own_llama()
     model.config.max_position_embeddings = 10**6
     decision = PrefixSharing(model)
@@ -194,6 +195,10 @@ def test_rows_that_grow_are_checked_at_doublings(monkeypatch):
         assert decision.reason_against(width, width - 1) is None
         assert sizes[-1] * 7 // 8 >= width
     assert sizes == [64, 128, 256, 512, 1024, 2048, 4096]
+    again = PrefixSharing(model)
+    monkeypatch.setattr(again, "_differences", lambda size: sizes.append(size) or sharing._Found(0.0, 1.0))
+    again.reason_against(3000, 2999)
+    assert sizes[:7] == sizes[7:]
 
 
 def test_a_window_that_nothing_names_is_found_when_rows_grow(caplog):
@@ -218,23 +223,25 @@ def test_rows_may_be_as_wide_as_a_window_and_no_wider():
     assert decision.reason_against(51, 20) == "attention reaches back 50 tokens"
 
 
-def test_the_check_stays_within_the_positions_that_there_are():
-    """Rows may be wider than the longest sequence, whose positions a table ends with."""
-    decision = PrefixSharing(tiny("gpt2", n_positions=80))
-    assert not isinstance(decision._compared(256), str)
+def test_rows_end_where_positions_end_unless_positions_are_known_to_go_by_id():
+    """Positions by place would be looked up beyond their table, which ends a process on a GPU."""
+    assert (
+        PrefixSharing(tiny("xglm", max_position_embeddings=80)).reason_against(81, 20) == "the model has 80 positions"
+    )
+    assert PrefixSharing(tiny("gpt2", max_position_embeddings=80)).reason_against(200, 80) is None
 
 
 WINDOWS = {
     "mistral": ({"sliding_window": 100}, 100),
-    "mistral without": ({"sliding_window": None}, None),
-    "qwen2": ({}, None),
+    "mistral without": ({"sliding_window": None}, math.inf),
+    "qwen2": ({}, math.inf),
     "qwen2 with": ({"use_sliding_window": True, "sliding_window": 100, "max_window_layers": 1}, 100),
     "gemma2": ({"sliding_window": 100}, 100),
     "gpt_oss": ({"sliding_window": 100}, 100),
     "llama4_text": ({"attention_chunk_size": 100}, 100),
     "modernbert-decoder": ({"local_attention": 100}, 50),
     "gpt_neo": ({"window_size": 100}, 100),
-    "gpt_neo of global layers": ({"window_size": 100, "attention_types": [[["global"], 2]]}, None),
+    "gpt_neo of global layers": ({"window_size": 100, "attention_types": [[["global"], 2]]}, math.inf),
     "llama of scaled positions": ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, 512),
     "phi3 of long positions": (
         {
@@ -248,7 +255,7 @@ WINDOWS = {
         },
         100,
     ),
-    "llama": ({}, None),
+    "llama": ({}, math.inf),
 }
 
 
@@ -257,9 +264,9 @@ def test_windows_by_configuration(name):
     kind = name.split()[0]
     settings, expected = WINDOWS[name]
     config = AutoConfig.for_model(kind, **{**SIZES, **OWN_SIZES.get(kind, {}), **settings})
-    limit, reason = sharing._reach(config)
+    limit, reason = sharing._limit(config, rows=False)
     assert limit == expected
-    if limit is not None:
+    if limit < math.inf:
         scaled = "positions" in name
         assert reason == (
             f"positions are scaled beyond {limit} tokens" if scaled else f"attention reaches back {limit} tokens"
