@@ -213,8 +213,9 @@ class OptionScorer:
         for (system, shared), pending in of_start.items():
             # The last token of a prompt predicts the replies' first, and stays with them; the one before it makes a row of
             # what would otherwise be three, if there is only one question.
-            start: tuple[int, ...] | None = None
-            if shared:
+            start: tuple[int, ...] | None = () if shared else None
+            # What processes divide is put together only while all of the model runs, and not for a prefix alone.
+            if shared and not is_divided(self.model):
                 start = questions[pending[0]].prompt[: common_length([questions[row].prompt[:-2] for row in pending])]
             while pending:
                 # Batches of like lengths waste little padding; the longest go first, so that memory runs out early or never.

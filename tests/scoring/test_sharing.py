@@ -291,6 +291,26 @@ def test_a_check_leaves_the_model_and_the_random_numbers_as_they_were():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+def test_a_check_does_not_touch_weights_of_4_bits():
+    """Where the processor has AVX-512, bitsandbytes repacks them for good in evaluation mode; training then crashes."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    torch.manual_seed(0)
+    model = OwnLlama(type(tiny_model().config)(**{**SIZES, "hidden_size": 64, "intermediate_size": 64, "head_dim": 32}))
+    for layer in model.model.layers:
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            old = getattr(layer.self_attn, name)
+            new = bitsandbytes.nn.LinearNF4(old.in_features, old.out_features, bias=False, compute_dtype=torch.float32)
+            new.load_state_dict({"weight": old.weight.data})
+            setattr(layer.self_attn, name, new.to("cpu"))
+    model.train()
+    quantised = model.model.layers[0].self_attn.q_proj
+    before = quantised.weight.data.clone()
+    assert PrefixSharing(model).reason_against(40, 20) is None
+    assert torch.equal(quantised.weight.data, before)
+    assert quantised.weight.data.shape == before.shape
+    assert quantised.training
+
+
 def test_an_error_in_the_check_leaves_nothing_behind():
     model = own_llama().train()
     modes = [module.training for module in model.modules()]
