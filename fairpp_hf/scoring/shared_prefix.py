@@ -10,9 +10,8 @@ from where the first part ends, so that each token has the context and the posit
 A part starts with the prompt's last token, which predicts the completion's first, and leaves out the completion's last
 token, which predicts nothing: of every position exactly one token is predicted, or none.
 
-Equal to separate sequences up to rounding where attention takes a mask of its own for each row and nothing is carried
-from token to token outside attention; `sharing_obstacle` sees to that as far as a configuration tells, and whoever runs
-such rows compares the first ones with separate sequences. Training and scoring do.
+Equal to separate sequences up to rounding where attention takes a mask of its own for each row, positions go by position
+id, and nothing is carried from token to token outside attention; `sharing` decides where that is so.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,10 +23,6 @@ from torch import Tensor, nn
 
 PADDING = -1
 SHARED = 0
-TOLERANCE = 1e-3
-"""Mean difference of a token's log-probability, in nats, between shared rows and separate sequences that is rounding."""
-HALF_PRECISION_TOLERANCE = 0.01
-"""The same in 16 bits or fewer. A context that is wrong by a token moves it by hundredths or more."""
 
 
 class Completion(NamedTuple):

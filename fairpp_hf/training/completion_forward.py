@@ -65,7 +65,7 @@ class CompletionForward:
 
     def sharing(self, model: nn.Module) -> PrefixSharing:
         """What decides whether this model's rows share prompts."""
-        model = self.accelerator.unwrap_model(model)
+        model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         if id(model) not in self._sharing:
             self._sharing[id(model)] = PrefixSharing(
                 model,

@@ -218,7 +218,7 @@ class ReweightedDPOTrainer(WeightedModelCard, WeightedStep, PrecomputedReference
             sharing = self._forward.sharing(cast(nn.Module, self.model))
             if sharing.obstacle and self.share_prefix is True:
                 raise ValueError(cannot_share(cast(nn.Module, self.model), sharing.obstacle))
-            if sharing.settled:
+            if sharing.known or sharing.obstacle:
                 # Said before training, since no row has to be checked for it.
                 sharing.reason_against(0, 0)
             if sharing.obstacle:
