@@ -13,13 +13,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
-from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -27,15 +26,8 @@ from fairpp_hf.schema import OPTION_LETTERS
 from fairpp_hf.scoring.encoding import ChatEncoder, Messages, Question, Rule
 from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.prefix_cache import Prefix, PrefixCache, common_length
-from fairpp_hf.scoring.shared_prefix import (
-    HALF_PRECISION_TOLERANCE,
-    TOLERANCE,
-    Completion,
-    lay_out,
-    model_inputs,
-    only_predictions,
-    sharing_obstacle,
-)
+from fairpp_hf.scoring.shared_prefix import Completion, lay_out, model_inputs, only_predictions
+from fairpp_hf.scoring.sharing import PrefixSharing, is_divided
 from fairpp_hf.scoring.vocabulary import check_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -120,9 +112,7 @@ class OptionScorer:
         self.batch_size = batch_size
         self._batch_tokens = CPU_BATCH_TOKENS if model.device.type == "cpu" else ACCELERATOR_BATCH_TOKENS
         self._prefixes = PrefixCache()
-        # Whether the model takes shared rows: None until the first batch has been compared with separate sequences.
-        self._takes_rows: bool | None = None
-        self._said: str | None = None
+        self._sharing = PrefixSharing(self.model, caches=True)
 
     @classmethod
     def from_pretrained(
@@ -233,28 +223,24 @@ class OptionScorer:
     def iterate_encoded(self, questions: Sequence[Question]) -> ScoredRows:
         """As `iterate`, for questions from `encode`."""
         self.model.eval()
-        of_system: dict[str, list[int]] = {}
-        for row, question in enumerate(questions):
-            of_system.setdefault(question.system, []).append(row)
-        longest = max((question.longest for question in questions), default=0)
-        shared = self._shares_prompts(longest)
-        for system, rows in of_system.items():
-            # Batches of like lengths waste little padding; the longest go first, so that memory runs out early or never.
-            pending = sorted(rows, key=lambda row: -questions[row].in_one_row)
+        # The widest row goes first, so that sharing is decided once for all of them.
+        of_start: dict[tuple[str, bool], list[int]] = {}
+        for row in sorted(range(len(questions)), key=lambda row: -questions[row].in_one_row):
+            question = questions[row]
+            shared = self._sharing.reason_against(question.in_one_row, question.longest) is None
+            of_start.setdefault((question.system, shared), []).append(row)
+        for (system, shared), pending in of_start.items():
             # The last token of a prompt predicts the replies' first, and stays with them; the one before it makes a row of
             # what would otherwise be three, if there is only one question.
-            start = questions[rows[0]].prompt[: common_length([questions[row].prompt[:-2] for row in rows])]
+            start: tuple[int, ...] | None = () if shared else None
+            # What processes divide is put together only while all of the model runs, and not for a prefix alone.
+            if shared and not is_divided(self.model):
+                start = questions[pending[0]].prompt[: common_length([questions[row].prompt[:-2] for row in pending])]
             while pending:
-                cached = len(start) if shared else None
-                batch = pending[: self._fitting(questions[pending[0]], cached)]
+                # Batches of like lengths waste little padding; the longest go first, so that memory runs out early or never.
+                batch = pending[: self._fitting(questions[pending[0]], start)]
                 of_batch = [questions[row] for row in batch]
-                logprobs: NDArray[np.float64] | None
-                if shared and self._takes_rows is None:
-                    run_checked = partial(self._checked, of_batch, system, start)
-                    shared, logprobs = self._within_memory(of_batch, cached, run_checked) or (True, None)
-                else:
-                    run = partial(self._logprobs, of_batch, system, start if shared else None)
-                    logprobs = self._within_memory(of_batch, cached, run)
+                logprobs = self._within_memory(of_batch, start, partial(self._logprobs, of_batch, system, start))
                 if logprobs is not None:
                     tokens = np.array([[len(reply) for reply in question.replies] for question in of_batch])
                     yield (
@@ -265,12 +251,14 @@ class OptionScorer:
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def _fitting(self, longest: Question, cached: int | None) -> int:
-        """How many questions, none longer than this one, make a batch."""
-        fitting = max(1, self._batch_tokens // _computed(longest, cached))
+    def _fitting(self, longest: Question, start: tuple[int, ...] | None) -> int:
+        """How many questions, none longer than this one, make a batch; `start` as in `_logprobs`."""
+        fitting = max(1, self._batch_tokens // _computed(longest, start))
         return fitting if self.batch_size is None else min(fitting, self.batch_size)
 
-    def _within_memory(self, batch: Sequence[Question], cached: int | None, run: Callable[[], Result]) -> Result | None:
+    def _within_memory(
+        self, batch: Sequence[Question], start: tuple[int, ...] | None, run: Callable[[], Result]
+    ) -> Result | None:
         """What `run` returns, or None where the memory did not hold the batch: the next ones are half as large."""
         try:
             return run()
@@ -293,7 +281,7 @@ class OptionScorer:
                 f"Memory must hold a batch of a model that is divided among processes; got none left for {len(batch)} "
                 f"questions. {reason}. Set a smaller batch_size."
             )
-        self._batch_tokens = min(self._batch_tokens, _computed(batch[0], cached) * len(batch)) // 2
+        self._batch_tokens = min(self._batch_tokens, _computed(batch[0], start) * len(batch)) // 2
         logger.warning("Out of memory at %d questions a batch; going on with half as many.", len(batch))
         return None
 
@@ -309,7 +297,7 @@ class OptionScorer:
             system: the system message of all of them.
             start: tokens that their prompts start with, to be computed once; None to run whole sequences.
         """
-        model, shared, cached = self._causal_lm, start is not None, len(start or ())
+        model, shared, cached = self._sharing.causal_lm, start is not None, len(start or ())
         rows = lay_out(
             [Completion(question.prompt[cached:], reply) for question in batch for reply in question.replies],
             share_prefix=shared,
@@ -344,77 +332,6 @@ class OptionScorer:
         sums[:, 0].index_add_(0, completion.cpu(), of_tokens)
         sums[:, 1].index_add_(0, completion.cpu()[within], of_tokens[within])
         return sums.view(len(batch), -1, 2).numpy()
-
-    @property
-    def _causal_lm(self) -> PreTrainedModel:
-        """The model without the wrapper of an adapter."""
-        # PEFT's wrapper has it, also within one of FSDP; a model that loads adapters into itself has none.
-        unwrap = getattr(self.model, "get_base_model", None)
-        return cast(PreTrainedModel, self.model if unwrap is None else unwrap())
-
-    # -- whether prompts can be shared ---------------------------------------------------------------------------------
-
-    def _shares_prompts(self, longest: int) -> bool:
-        """Whether sequences of up to that many tokens can share their prompts, as far as is known."""
-        if self._takes_rows is False:
-            return False
-        obstacle = _obstacle(self.model, self._causal_lm, longest)
-        if obstacle is not None:
-            self._say(obstacle)
-        return obstacle is None
-
-    def _checked(
-        self, batch: Sequence[Question], system: str, start: tuple[int, ...]
-    ) -> tuple[bool, NDArray[np.float64] | None]:
-        """Score a batch in shared rows, and compare some of it with whole sequences.
-
-        Returns:
-            Whether prompts are to be shared from here on, and the log-probabilities if they are, as `_logprobs` has them.
-        """
-        # The longest and the shortest, so that one row has padding; one after the other, since whole sequences are many.
-        compared = np.unique([0, len(batch) - 1])
-        plain = np.concatenate([self._logprobs([batch[row]], system, None) for row in compared])[..., 0]
-        known = np.isfinite(plain)
-        if not self._all_agree(known.any()):
-            # Nothing to compare with: whole sequences for this call, and the next one tells.
-            return False, None
-        reason = None
-        try:
-            logprobs = self._logprobs(batch, system, start)
-        except Exception as error:  # whatever an unknown architecture says to a mask of its own for each row
-            if _is_out_of_memory(error):
-                raise
-            reason = f"the model does not take such rows ({type(error).__name__}: {error})"
-        if reason is None:
-            lengths = np.array([[len(reply) for reply in batch[row].replies] for row in compared])
-            difference = float(np.abs(logprobs[compared, :, 0] - plain)[known].sum() / lengths[known].sum())
-            if not difference <= self._tolerance:
-                reason = f"log-probabilities differ from those of separate sequences by {difference:.2g} nats a token"
-        self._takes_rows = self._all_agree(reason is None)
-        if not self._takes_rows:
-            self._say(reason or "another process found that log-probabilities differ from those of separate sequences")
-            return False, None
-        logger.info("Prompts are shared: the same log-probabilities (mean difference %.1g a token).", difference)
-        return True, logprobs
-
-    @property
-    def _tolerance(self) -> float:
-        """What rounding may differ by, as in training."""
-        in_full = self._causal_lm.dtype == torch.float32 and not torch.is_autocast_enabled(self.model.device.type)
-        return TOLERANCE if in_full else HALF_PRECISION_TOLERANCE
-
-    def _all_agree(self, verdict: bool) -> bool:
-        """This process's verdict; of a model that is divided among processes, which run it together, that of all."""
-        if not is_divided(self.model):
-            return bool(verdict)
-        agreed = torch.tensor(int(verdict), device=self.model.device)
-        torch.distributed.all_reduce(agreed, op=torch.distributed.ReduceOp.MIN)
-        return bool(agreed)
-
-    def _say(self, reason: str) -> None:
-        if reason != self._said:
-            logger.warning("Prompts are computed for each option, which is slower: %s.", reason)
-        self._said = reason
 
 
 def option_scores(
@@ -458,18 +375,6 @@ def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScor
     return found
 
 
-def is_divided(model: nn.Module) -> bool:
-    """Whether other processes hold parts of a model, as with FSDP, DeepSpeed ZeRO-3 and tensor parallelism."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return False
-    from torch.distributed.fsdp import FullyShardedDataParallel
-    from torch.distributed.tensor import DTensor
-
-    return any(isinstance(module, FullyShardedDataParallel) for module in model.modules()) or any(
-        isinstance(parameter, DTensor) or hasattr(parameter, "ds_id") for parameter in model.parameters()
-    )
-
-
 def check_whole(model: str) -> None:
     """Check that a local folder, if it is one, has a model and not an adapter.
 
@@ -497,22 +402,13 @@ def _found(what: str, name: str | Path) -> str:
     return str(path) if path.is_dir() else str(name)
 
 
-def _computed(question: Question, cached: int | None) -> int:
-    """Tokens that a question takes in a batch, in one row after `cached` ones or, where None, in three sequences."""
-    if cached is None:
+def _computed(question: Question, start: tuple[int, ...] | None) -> int:
+    """Tokens that a question takes in a batch, in one row after a cached start or, where None, in three sequences."""
+    if start is None:
         return len(OPTION_LETTERS) * question.longest
+    cached = len(start)
     # A row has a copy of the cached tokens' keys and values, one layer at a time: some part of what a token takes.
     return question.in_one_row - cached + cached // 4
-
-
-def _obstacle(model: nn.Module, causal_lm: PreTrainedModel, longest: int) -> str | None:
-    """Why a model cannot share prompts, as far as its configuration tells."""
-    configs = cast(dict[str, Any], getattr(model, "peft_config", {}))
-    if any(config.is_prompt_learning for config in configs.values()):
-        return "a prompt-learning adapter puts virtual tokens before every row"
-    if getattr(causal_lm, "_is_stateful", False):
-        return "the model carries a state from token to token"
-    return sharing_obstacle(causal_lm.config, longest)
 
 
 _OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "not enough memory")

@@ -10,9 +10,8 @@ from where the first part ends, so that each token has the context and the posit
 A part starts with the prompt's last token, which predicts the completion's first, and leaves out the completion's last
 token, which predicts nothing: of every position exactly one token is predicted, or none.
 
-Equal to separate sequences up to rounding where attention takes a mask of its own for each row and nothing is carried
-from token to token outside attention; `sharing_obstacle` sees to that as far as a configuration tells, and whoever runs
-such rows compares the first ones with separate sequences. Training and scoring do.
+Equal to separate sequences up to rounding where attention takes a mask of its own for each row, positions go by position
+id, and nothing is carried from token to token outside attention; `sharing` decides where that is so.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,14 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
 PADDING = -1
 SHARED = 0
-TOLERANCE = 1e-3
-"""Mean difference of a token's log-probability, in nats, between shared rows and separate sequences that is rounding."""
-HALF_PRECISION_TOLERANCE = 0.01
-"""The same in 16 bits or fewer. A context that is wrong by a token moves it by hundredths or more."""
 
 
 class Completion(NamedTuple):
@@ -228,28 +222,21 @@ def _selected(hidden: Tensor, positions: Tensor, width: int) -> Tensor:
     return hidden.reshape(-1, hidden.size(-1))[positions.to(hidden.device)].unsqueeze(0)
 
 
-def sharing_obstacle(config: PreTrainedConfig, max_length: int | None) -> str | None:
-    """Why a model of this configuration cannot share prompts; None where nothing is known to stand in the way.
+@contextmanager
+def dropout_silenced(model: nn.Module) -> Iterator[None]:
+    """Within this context nothing in a model happens at random; every module is left as it was found.
 
-    Args:
-        config: the model's.
-        max_length: longest sequence of a pair, in tokens; None where unknown.
+    Layers of bitsandbytes are not put into evaluation mode, in which they may repack their weights for good.
     """
-    text_config = config.get_text_config()
-    attention = text_config._attn_implementation
-    if attention not in ("sdpa", "eager"):
-        return f"attention {attention!r} takes no mask of its own for each row"
-    # GPT-Neo has names of its own.
-    layers = set(getattr(text_config, "layer_types", None) or getattr(text_config, "attention_layers", None) or [])
-    in_attention = ("full_attention", "global", "local")
-    carried = {
-        layer for layer in layers if layer not in in_attention and "sliding" not in layer and "chunked" not in layer
-    }
-    if carried:
-        return f"layers of type {', '.join(sorted(carried))} carry a state from token to token"
-    windows = [getattr(text_config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
-    window = min((size for size in windows if size), default=None)
-    windowed = layers not in ({"full_attention"}, {"global"}) and getattr(text_config, "use_sliding_window", True)
-    if window is not None and windowed and (max_length is None or max_length > window):
-        return f"attention reaches back {window} tokens, and sequences may be longer (max_length={max_length})"
-    return None
+    modules = [
+        module
+        for module in model.modules()
+        if module.training and not type(module).__module__.startswith("bitsandbytes")
+    ]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.training = True

@@ -1,25 +1,12 @@
 """One forward of a model over a batch's completions, their prompts shared where that is exact."""
 
-import logging
 from typing import Any, NamedTuple, cast
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import is_peft_model
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from fairpp_hf.scoring.shared_prefix import (
-    HALF_PRECISION_TOLERANCE,
-    PADDING,
-    TOLERANCE,
-    model_inputs,
-    only_positions,
-    separate_rows,
-    sharing_obstacle,
-)
-
-logger = logging.getLogger(__name__)
+from fairpp_hf.scoring.shared_prefix import PADDING, model_inputs, only_positions, separate_rows
+from fairpp_hf.scoring.sharing import PrefixSharing
 
 
 class CompletionTokens(NamedTuple):
@@ -39,37 +26,25 @@ class CompletionTokens(NamedTuple):
 
 
 class CompletionForward:
-    """Runs a model on batches of `shared_prefix.lay_out`.
-
-    Whether prompts can be shared is found out once for each model: nothing in its configuration is known to stand in the
-    way, and on the first batch with a shared prompt the log-probabilities are those of separate sequences.
+    """Runs a model on batches of `shared_prefix.lay_out`, each model's rows as `PrefixSharing` allows.
 
     Args:
-        accelerator: of the trainer; a model is unwrapped with it, and all processes decide alike.
+        accelerator: of the trainer; a model is unwrapped with it.
         share_prefix: `"auto"`, True or False, see `ReweightedDPOConfig`.
-        max_length: longest sequence, in tokens.
         pad_token_id: of the rows.
-        half_precision: whether models compute in 16 bits or fewer, where rounding differs more.
         router_loss: whether the balance of a mixture of experts is part of the loss.
     """
 
     def __init__(
-        self,
-        accelerator: Accelerator,
-        *,
-        share_prefix: str | bool,
-        max_length: int | None,
-        pad_token_id: int,
-        half_precision: bool,
-        router_loss: bool,
+        self, accelerator: Accelerator, *, share_prefix: str | bool, pad_token_id: int, router_loss: bool
     ) -> None:
         self.accelerator = accelerator
         self.share_prefix = share_prefix
-        self.max_length = max_length
         self.pad_token_id = pad_token_id
-        self.tolerance = HALF_PRECISION_TOLERANCE if half_precision else TOLERANCE
         self.router_loss = router_loss
-        self._can_share: dict[int, bool] = {}
+        self._sharing: dict[int, PrefixSharing] = {}
+        # Policy and reference mostly have the same to say.
+        self._said: set[str] = set()
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor], **model_kwargs: Any) -> CompletionTokens:
         """One forward over the C completions of a batch.
@@ -82,78 +57,49 @@ class CompletionForward:
         Raises:
             ValueError: prompts must be shared and cannot be.
         """
-        # As many rows as completions: no prompt is shared, and the plain layout it is.
-        has_shared = len(batch["input_ids"]) != len(batch["place"])
-        can_share = self._shares(model, batch, has_shared)
-        if has_shared and can_share:
-            return self._run(model, batch, shared=True, **model_kwargs)
-        if has_shared:
-            batch = separate_rows(batch, self.pad_token_id)
-        return self._run(model, batch, shared=False, **model_kwargs)
+        # With as many rows as completions no prompt is shared, and it is the plain layout.
+        shared = len(batch["input_ids"]) != len(batch["place"])
+        if shared and not self._shares(model, batch):
+            batch, shared = separate_rows(batch, self.pad_token_id), False
+        return self._run(model, batch, shared=shared, **model_kwargs)
 
-    def obstacle(self, model: nn.Module) -> str | None:
-        """Why this model cannot share prompts, as far as its configuration tells."""
-        unwrapped = self.accelerator.unwrap_model(model)
-        if any(config.is_prompt_learning for config in getattr(unwrapped, "peft_config", {}).values()):
-            return "a prompt-learning adapter puts virtual tokens before every row"
-        causal_lm = self._causal_lm(model)
-        if getattr(causal_lm, "_is_stateful", False):
-            return "the model carries a state from token to token"
-        if self.router_loss:
-            return "the balance of a mixture of experts counts all tokens, and would count a shared prompt once"
-        return sharing_obstacle(causal_lm.config, self.max_length)
+    def sharing(self, model: nn.Module) -> PrefixSharing:
+        """What decides whether this model's rows share prompts."""
+        model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        if id(model) not in self._sharing:
+            self._sharing[id(model)] = PrefixSharing(
+                model,
+                obstacle="the balance of a mixture of experts counts all tokens, and would count a shared prompt once"
+                if self.router_loss
+                else None,
+                said=self._said,
+            )
+        return self._sharing[id(model)]
+
+    def way(self, model: nn.Module) -> str:
+        """How this model's log-probabilities are computed, see `PrefixSharing.way`."""
+        with self.accelerator.autocast():
+            return "separate" if self.share_prefix is False else self.sharing(model).way
 
     @property
     def fell_back(self) -> bool:
         """Whether some model was found not to share prompts."""
-        return not all(self._can_share.values())
+        return any(sharing.off for sharing in self._sharing.values())
 
-    def _shares(self, model: nn.Module, batch: dict[str, Tensor], has_shared: bool) -> bool:
-        key = id(self._causal_lm(model))
-        if key not in self._can_share:
-            if self.share_prefix is False or self.obstacle(model) is not None:
-                self._can_share[key] = False
-                return False
-            # Processes have batches of their own, and must come to the check together.
-            if not self.accelerator.gather(torch.tensor([has_shared], device=batch["input_ids"].device)).any():
-                return False
-            self._can_share[key] = self._agrees(model, batch)
-        return self._can_share[key]
-
-    def _agrees(self, model: nn.Module, batch: dict[str, Tensor]) -> bool:
-        """Compare with the plain forward on real rows, the same decision on every process."""
-        reason = None
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), self.accelerator.autocast():
-                plain = self._run(model, separate_rows(batch, self.pad_token_id), shared=False).logps
-                try:
-                    shared = self._run(model, batch, shared=True).logps
-                except Exception as error:  # whatever an unknown architecture says to a mask of its own for each row
-                    reason = f"the model does not take such rows ({type(error).__name__}: {error})"
-        finally:
-            model.train(was_training)
-        if reason is None:
-            difference = (shared - plain).abs().sum().item() / int(batch["completion_mask"].sum())
-            if not difference <= self.tolerance:
-                reason = f"log-probabilities differ from those of separate sequences by {difference:.2g} nats a token"
-        agreed = self.accelerator.gather(torch.tensor([reason is None], device=batch["input_ids"].device))
-        if agreed.all():
-            logger.info(
-                "Prompts are shared: log-probabilities as of separate sequences (mean difference %.1g).", difference
-            )
-            return True
-        reason = reason or "another process found that they differ from those of separate sequences"
-        if self.share_prefix is True:
+    def _shares(self, model: nn.Module, batch: dict[str, Tensor]) -> bool:
+        if self.share_prefix is False:
+            return False
+        sharing = self.sharing(model)
+        with self.accelerator.autocast():
+            reason = sharing.reason_against(batch["input_ids"].size(1), int(batch["sequence_length"].max()))
+        if reason is not None and self.share_prefix is True:
             raise ValueError(cannot_share(model, reason))
-        logger.warning("Prompts are computed for each completion, which is slower: %s.", reason)
-        return False
+        return reason is None
 
     def _run(
         self, model: nn.Module, batch: dict[str, Tensor], *, shared: bool, **model_kwargs: Any
     ) -> CompletionTokens:
-        causal_lm = self._causal_lm(model)
+        causal_lm = self.sharing(model).causal_lm
         eager = causal_lm.config.get_text_config()._attn_implementation == "eager"
         inputs = model_inputs(batch, shared=shared, eager=eager, dtype=causal_lm.dtype)
         with only_positions(causal_lm.base_model, batch["predicted_by"], batch["input_ids"].size(1)):
@@ -177,10 +123,6 @@ class CompletionForward:
             aux_loss=outputs.aux_loss,
             computed=(batch["segment"] != PADDING).sum(),
         )
-
-    def _causal_lm(self, model: nn.Module) -> PreTrainedModel:
-        unwrapped = self.accelerator.unwrap_model(model)
-        return cast(PreTrainedModel, unwrapped.get_base_model() if is_peft_model(unwrapped) else unwrapped)
 
 
 def cannot_share(model: nn.Module, reason: str) -> str:

@@ -37,9 +37,10 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
             proportion to them instead, so that compute is spent where the mass is. The expected gradient is the same.
             Evaluation weighs the losses either way.
         share_prefix (`str` or `bool`, defaults to `"auto"`):
-            Whether the pairs of a batch that have a prompt in common compute it once. `"auto"`: where a check against
-            the plain forward on the first rows passes; `True`: an error where it does not; `False`: never. Unless it is
-            `False`, pairs that share a prompt are also drawn one after the other.
+            Whether the pairs of a batch that have a prompt in common compute it once. `"auto"`: where the architecture is
+            known for it or passes a check, in rows that fit in its attention windows; one line in the log says which.
+            `True`: an error at rows that cannot; `False`: never. Unless it is `False`, pairs that share a prompt are also
+            drawn one after the other.
         soft_labels (`bool`, defaults to `False`):
             Takes the probability that the first completion is the preferred one from the column `label_probability`,
             instead of 1.

@@ -31,6 +31,10 @@ class PrecomputedReference(DPOTrainer):
     def _set_up_forward(self) -> None:
         """Get ready for `compute_ref_log_probs`, which TRL calls before its own `__init__` is through."""
 
+    def _way_of_reference(self) -> str:
+        """How `compute_ref_log_probs` lays completions out: log-probabilities of one way are not found for another."""
+        raise NotImplementedError
+
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         """Add `ref_chosen_logps` and `ref_rejected_logps`, from disk where the reference has scored a completion before."""
         if isinstance(dataset, IterableDataset):
@@ -108,6 +112,7 @@ class PrecomputedReference(DPOTrainer):
                 "max_length": collator.max_length,
                 "truncation_mode": collator.truncation_mode,
                 "ld_alpha": self.ld_alpha,
+                "way": self._way_of_reference(),
             }
             # A reference of its own may be sharded by now, and TRL has hashed its weights before; a policy whose adapters
             # are switched off is hashed without them, so that every persona's training finds the same reference.

@@ -223,27 +223,23 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         if self._forward is not None:
             return
         check_vocabulary(self._tokenizer, cast(PreTrainedModel, self.model).config)
-        collator = self.data_collator
-        max_length = getattr(collator, "max_length", None)
-        model = cast(Any, self.model)
-        for each in (model, self.ref_model):
-            if each is not None:
-                keep_four_bit_layout(each)
-        quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                keep_four_bit_layout(cast(nn.Module, model))
         self._forward = CompletionForward(
             self.accelerator,
             share_prefix=self.share_prefix,
-            max_length=max_length,
             pad_token_id=self._tokenizer.pad_token_id,
-            half_precision=self.args.bf16 or self.args.fp16 or model.dtype != torch.float32 or quantised,
             router_loss=self.aux_loss_enabled,
         )
         if self.share_prefix is not False:
-            obstacle = self._forward.obstacle(cast(nn.Module, self.model))
-            if obstacle and self.share_prefix is True:
-                raise ValueError(cannot_share(cast(nn.Module, self.model), obstacle))
-            if obstacle:
-                logger.warning("Prompts are computed for each completion, which is slower: %s.", obstacle)
+            sharing = self._forward.sharing(cast(nn.Module, self.model))
+            if sharing.obstacle and self.share_prefix is True:
+                raise ValueError(cannot_share(cast(nn.Module, self.model), sharing.obstacle))
+            if sharing.known or sharing.obstacle:
+                # Said before training, since no row has to be checked for it.
+                sharing.reason_against(0, 0)
+            if sharing.obstacle:
                 self.share_prefix = False
         if not isinstance(self.data_collator, DataCollatorForWeightedPreference):
             plain = cast(DataCollatorForPreference, self.data_collator)
@@ -359,6 +355,10 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         with torch.no_grad(), checkpointing, adapter, self.accelerator.autocast():
             logps = cast(CompletionForward, self._forward)(model, inputs).logps
         return self._pair_logps(logps, inputs)
+
+    def _way_of_reference(self) -> str:
+        reference = self.model if self.ref_model is None else self.ref_model
+        return cast(CompletionForward, self._forward).way(cast(nn.Module, reference))
 
     def _pair_logps(self, token_logps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """From tokens (C, L) to the chosen and the rejected completions of P pairs, each (P,).

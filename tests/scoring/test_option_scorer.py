@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from plain_scoring import CHATS, GENEROUS, OPTIONS, THRIFTY, asks, plain_logprobs, plain_probabilities
-from tiny_architectures import SHARING, tiny
+from tiny_architectures import ENDS, SHARING, tiny
 from tiny_models import tiny_model, tiny_tokenizer
 
 from fairpp_hf.scoring import OptionScorer, option_scorer
@@ -25,7 +25,7 @@ def assert_close(scores, expected):
 def count_tokens(scorer):
     """A list that grows by the rows and the tokens of a row of every forward from now on."""
     shapes = []
-    scorer._causal_lm.base_model.register_forward_pre_hook(
+    scorer._sharing.causal_lm.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     return shapes
@@ -46,39 +46,53 @@ def test_matches_the_plain_oracle(rule, batch_size, caplog):
         for question in ChatEncoder(tokenizer, rule).encode(CHATS, OPTIONS, None)
     ]
     assert scores.tokens.tolist() == lengths
-    assert [re.sub(r"(?<=difference )\S+", "x", record.getMessage()) for record in caplog.records] == [
-        "Prompts are shared: the same log-probabilities (mean difference x a token)."
-    ]
+    assert caplog.messages == ["Prompts are shared: llama is known to take such rows."]
+
+
+def shares_prompts(scorer):
+    return scorer._sharing.reason_against(1, 1) is None
 
 
 @pytest.mark.parametrize("kind", SHARING)
-def test_architectures_that_share_prompts(kind):
+def test_architectures_that_are_known_to_share_prompts(kind):
+    """Two questions after one system message, whose keys and values are computed once; attention tells them apart."""
     model, tokenizer = SHARING[kind]().eval(), tiny_tokenizer()
     scorer = OptionScorer(model, tokenizer)
-    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
-    assert scorer._takes_rows
+    chats, options = [CHATS[1], CHATS[4]], [OPTIONS[1], OPTIONS[4]]
+    assert_close(scorer.score(chats, options), plain_logprobs(model, tokenizer, chats, options))
+    assert scorer._sharing.known
+    assert len(scorer._prefixes._kept) == 1
+    if "window" in kind or "few positions" in kind:
+        questions = scorer.encode(chats, options)
+        assert (
+            max(question.longest for question in questions) <= ENDS < max(question.in_one_row for question in questions)
+        )
 
 
 CANNOT = {
     "a short sliding window": (
-        lambda: tiny("Mistral", sliding_window=16),
-        r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
+        lambda: tiny("mistral", sliding_window=16),
+        " in sequences of more than 16 tokens, which is slower: attention reaches back 16 tokens",
     ),
     "sliding layers": (
-        lambda: tiny("Gemma2", sliding_window=16),
-        r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
+        lambda: tiny("gemma2", sliding_window=16),
+        " in sequences of more than 16 tokens, which is slower: attention reaches back 16 tokens",
     ),
-    "local layers": (
-        lambda: tiny("GPTNeo", attention_types=[[["global", "local"], 1]], num_layers=2, num_heads=2, window_size=16),
-        r"attention reaches back 16 tokens, and sequences may be longer \(max_length=\d+\)",
+    "local layers by place in the row": (
+        lambda: tiny("gpt_neo", window_size=16),
+        " in rows of more than 16 tokens, which is slower: attention reaches back 16 tokens",
     ),
     "recurrent": (
-        lambda: tiny("Mamba", state_size=4, num_heads=2),
-        "the model carries a state from token to token",
+        lambda: tiny("mamba", state_size=4, num_heads=2),
+        ", which is slower: the model carries a state from token to token",
+    ),
+    "a mask for all rows": (
+        lambda: tiny("bloom", n_head=2, n_layer=2),
+        r", which is slower: the model does not take such rows \(.*\)",
     ),
     "positions by distance in the row": (
-        lambda: tiny("Bloom", n_head=2, n_layer=2),
-        "the model does not take such rows .*|log-probabilities differ from those of separate sequences by .*",
+        lambda: tiny("mpt"),
+        ", which is slower: log-probabilities of mpt differ from those of separate sequences by .* nats a token, .*",
     ),
 }
 
@@ -93,13 +107,13 @@ def test_others_are_scored_in_whole_sequences(kind, caplog):
     for _ in range(2):
         np.testing.assert_allclose(scorer.score(CHATS, OPTIONS).logprobs, expected, rtol=1e-3, atol=1e-3)
     (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("fairpp_hf")]
-    assert re.fullmatch(f"Prompts are computed for each option, which is slower: (?:{reason})\\.", said)
+    assert re.fullmatch(f"Prompts are computed for each completion{reason}\\.", said)
 
 
 HEADS = {
-    "a backbone that is not called": lambda: tiny("OPT", ffn_dim=32, word_embed_proj_dim=16),
+    "a backbone that is not called": lambda: tiny("opt"),
     "a backbone that is not found": lambda: tiny(
-        "Llama4Text", intermediate_size_mlp=32, num_local_experts=2, attention_chunk_size=512
+        "llama4_text", intermediate_size_mlp=32, num_local_experts=2, attention_chunk_size=512
     ),
 }
 
@@ -109,52 +123,23 @@ def test_predictions_are_selected_at_the_head(kind):
     model, tokenizer = HEADS[kind]().eval(), tiny_tokenizer()
     scorer = OptionScorer(model, tokenizer)
     assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
-    assert scorer._takes_rows
+    assert shares_prompts(scorer)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_prompts_are_shared_in_16_bits(kind):
     """bfloat16 has 8 bits of precision: options of up to 60 nats are right to a few tenths, of tokens to hundredths."""
     model, tokenizer = SHARING[kind]().to(torch.bfloat16).eval(), tiny_tokenizer()
     scorer = OptionScorer(model, tokenizer)
     scores = scorer.score(CHATS, OPTIONS)
-    assert scorer._takes_rows
+    assert shares_prompts(scorer)
     tokens = np.array([list(map(len, question.replies)) for question in scorer.encode(CHATS, OPTIONS)])
     assert np.max(np.abs(scores.logprobs - plain_logprobs(model, tokenizer)) / tokens) < 0.1
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_16_bits_may_differ_by_a_hundredth(autocast, monkeypatch):
-    """Rows that are off by 0.002 nats a token are rounding in 16 bits, also under autocast, and 0.02 are not."""
-    for off, precise, expected in ((0.002, not autocast, autocast), (0.02, False, False), (0.0005, True, True)):
-        model = tiny_model() if precise or autocast else tiny_model().to(torch.bfloat16)
-        scorer = OptionScorer(model, tiny_tokenizer())
-
-        def logprobs(batch, system, start, off=off):
-            found = [[-off * len(reply) * (start is not None) for reply in q.replies] for q in batch]
-            return np.stack([found, found], axis=-1)
-
-        monkeypatch.setattr(scorer, "_logprobs", logprobs)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            scorer.score(CHATS, OPTIONS)
-        assert scorer._takes_rows is expected
-
-
-def test_a_single_option_that_differs_is_noticed(monkeypatch):
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-
-    def logprobs(batch, system, start):
-        found = [[-1.0 if start is not None else -2.0, -3.0, -3.0]] * len(batch)
-        return np.stack([found, found], axis=-1)
-
-    monkeypatch.setattr(scorer, "_logprobs", logprobs)
-    scorer.score(CHATS, OPTIONS)
-    assert scorer._takes_rows is False
-
-
 def test_a_window_is_no_obstacle_where_all_fits_into_it():
     """The same model with the same weights, once with a window of 16 tokens and once of 64."""
-    narrow, wide = (tiny("Mistral", sliding_window=window).eval() for window in (16, 64))
+    narrow, wide = (tiny("mistral", sliding_window=window).eval() for window in (16, 64))
     narrow.load_state_dict(wide.state_dict())
     chats, options = [[asks("fair?")]], [("a", "b", "c")]
     scorer = OptionScorer(narrow, tiny_tokenizer())
@@ -162,23 +147,23 @@ def test_a_window_is_no_obstacle_where_all_fits_into_it():
     np.testing.assert_allclose(
         scorer.score(chats, options).logprobs, OptionScorer(wide, tiny_tokenizer()).score(chats, options).logprobs
     )
-    assert scorer._takes_rows
+    assert shares_prompts(scorer)
 
 
-def test_a_leaking_mask_is_noticed(monkeypatch, caplog):
-    """If a model let options see each other, the check on the first batch must find it."""
-    from fairpp_hf.scoring import shared_prefix
-
-    def causal(segment, cached):
-        width = segment.size(1)
-        return torch.ones(len(segment), 1, width, cached + width, dtype=torch.bool).tril(cached)
-
-    monkeypatch.setattr(shared_prefix, "attention_mask", causal)
-    model, tokenizer = tiny_model(), tiny_tokenizer()
-    assert_close(OptionScorer(model, tokenizer).score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
-    assert re.search(
-        r"slower: log-probabilities differ from those of separate sequences by .* nats a token", caplog.text
-    )
+def test_rows_of_all_lengths_are_right_where_windows_go_by_place_in_the_row():
+    """GPT-Neo with a window of 64: rows that fit in it are shared, then longer ones are not, then shorter ones are again."""
+    model, tokenizer = tiny("gpt_neo", window_size=64).eval(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    short, long = [asks("fair?")], [asks("Which rule is fairer for elderly people? " * 4)]
+    scorer.score([short], OPTIONS[:1])
+    rows = []
+    model.transformer.wte.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    for chats, expected in (([short], [1]), ([long], [3]), ([short], [1]), ([short, long], [3, 1])):
+        options = [("the rule", "a", "c")] * len(chats)
+        rows.clear()
+        scores = scorer.score(chats, options)
+        assert rows == expected
+        assert_close(scores, plain_logprobs(model, tokenizer, chats, options))
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------
@@ -198,7 +183,7 @@ def test_an_adapter_changes_the_scores(tiny_model_path, tmp_path):
     scorer = OptionScorer.from_pretrained(tiny_model_path, adapter=tmp_path)
     scores = scorer.score(CHATS, OPTIONS)
     assert_close(scores, plain_logprobs(adapted, tokenizer))
-    assert scorer._takes_rows
+    assert shares_prompts(scorer)
     plain = OptionScorer.from_pretrained(tiny_model_path).score(CHATS, OPTIONS)
     assert np.abs(plain.logprobs - scores.logprobs).max() > 1e-3
 
@@ -239,7 +224,7 @@ def test_a_model_may_load_an_adapter_into_itself(tmp_path):
     model.load_adapter(str(tmp_path))
     scorer = OptionScorer(model, tokenizer)
     assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(lora_model(), tokenizer))
-    assert scorer._takes_rows
+    assert shares_prompts(scorer)
 
 
 def test_an_adapter_is_no_model(tmp_path):
@@ -273,7 +258,7 @@ def test_prompt_learning_adapters_are_scored_as_they_run(caplog):
 
 
 def test_a_model_in_training_is_scored_without_dropout():
-    model, tokenizer = tiny("Llama", attention_dropout=0.5).eval(), tiny_tokenizer()
+    model, tokenizer = tiny("llama", attention_dropout=0.5).eval(), tiny_tokenizer()
     expected = plain_logprobs(model, tokenizer)
     scorer = OptionScorer(model, tokenizer)
     model.train()
@@ -497,7 +482,7 @@ def test_a_path_that_does_not_exist_is_named(tmp_path, tiny_model_path):
 
 
 def test_questions_beyond_the_context_are_refused_before_any_is_scored():
-    model = tiny("Llama", max_position_embeddings=100)
+    model = tiny("llama", max_position_embeddings=100)
     scorer = OptionScorer(model, tiny_tokenizer())
     chats = [*CHATS[:2], [asks("fair " * 60)], [asks("law " * 70)]]
     tokens = [question.longest for question in OptionScorer(tiny_model(), tiny_tokenizer()).encode(chats, OPTIONS[:4])]

@@ -1,15 +1,16 @@
-"""Shared prompts: the layout and the mask by hand, and who cannot share."""
+"""Shared prompts: the layout and the mask by hand, and dropout that is silenced."""
 
+import pytest
 import torch
-from tiny_models import tiny_model
+from tiny_architectures import tiny
 
 from fairpp_hf.scoring.shared_prefix import (
     Completion,
     attention_mask,
+    dropout_silenced,
     lay_out,
     model_inputs,
     separate_rows,
-    sharing_obstacle,
 )
 
 A, B = Completion((1, 2), (3,)), Completion((1, 2), (4, 5))
@@ -80,8 +81,22 @@ def test_groups_have_rows_of_their_own():
     assert rows["place"].tolist() == [[0, 1], [0, 2], [1, 1]]
 
 
-def test_obstacles_by_configuration():
-    config = tiny_model().config
-    assert sharing_obstacle(config, 1024) is None
-    config._attn_implementation = "flash_attention_2"
-    assert sharing_obstacle(config, 1024) == "attention 'flash_attention_2' takes no mask of its own for each row"
+def test_dropout_is_silenced_and_every_module_left_as_it_was():
+    model = tiny("gpt2", resid_pdrop=0.5, attn_pdrop=0.5).train()
+    model.transformer.h[0].eval()
+    modes = [module.training for module in model.modules()]
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad(), dropout_silenced(model):
+        torch.testing.assert_close(model(ids).logits, model(ids).logits)
+    assert [module.training for module in model.modules()] == modes
+    with torch.no_grad():
+        assert not torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_layers_of_bitsandbytes_stay_in_training_mode():
+    """In evaluation mode without gradients they may repack their weights for good."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    model = torch.nn.Sequential(bitsandbytes.nn.Linear4bit(32, 32), torch.nn.Dropout(0.5)).train()
+    with dropout_silenced(model):
+        assert [module.training for module in model] == [True, False]
+    assert [module.training for module in model] == [True, True]

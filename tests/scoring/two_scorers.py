@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from test_distributed import CHATS, OPTIONS
 from tiny_models import tiny_model, tiny_tokenizer
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from fairpp_hf.scoring import OptionScorer, SharedScorer, join_processes, option_scorer
 
@@ -15,10 +18,14 @@ scorer = SharedScorer(plain)
 parameter = next(plain.model.parameters())
 whole = option_scorer.is_divided(plain.model)
 parameter.ds_id = 0  # as DeepSpeed marks what it divides
-agreed = [plain._all_agree(verdict) for verdict in (process == 0, True, False)]
 divided = option_scorer.is_divided(plain.model)
 del parameter.ds_id
-np.save(out / f"verdicts_{process}.npy", [whole, divided, *agreed])
+whole_model = tiny_model()
+for layer in whole_model.model.layers:
+    fully_shard(layer, mesh=init_device_mesh("cpu", (count,)))
+sharded = OptionScorer(fully_shard(whole_model, mesh=init_device_mesh("cpu", (count,))), tiny_tokenizer())
+np.save(out / f"sharded_{process}.npy", sharded.score(CHATS, OPTIONS).logprobs)
+np.save(out / f"verdicts_{process}.npy", [whole, divided])
 if process:
     served = []
     score = plain.iterate_encoded
@@ -34,8 +41,6 @@ if process:
     np.save(out / "served.npy", served)
 else:
     try:
-        from test_distributed import CHATS, OPTIONS
-
         found = {"count": count, "logprobs": scorer.score(CHATS, OPTIONS).logprobs}
         found["letters"] = scorer.score(CHATS, OPTIONS).letter_logprobs
         found["one"] = scorer.score(CHATS[:1], OPTIONS[:1]).logprobs
