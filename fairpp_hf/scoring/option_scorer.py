@@ -67,18 +67,16 @@ class OptionScorer:
         tokenizer: its tokenizer, with a chat template.
         rule: what an option's probability is made of.
 
-            - `"line"`: the whole option line ("B. ...") with what the template writes before it and after it (an empty
-              thought, the end of the turn). It is the probability of the reply that training trains, and the default for
-              that reason: of a model that was trained on lines, it alone comes near the shares that training aims at. Of one
-              that was not, every token of a line costs something, and short options are favoured; `length_gap` says by how
-              much.
-            - `"per_token"`: the same line at its mean log-probability a token. The option's letter then counts the less, the
-              longer its line, and long options are favoured where a model is sure of the line once it has written the
-              letter, as trained ones are.
-            - `"letter"`: only what stands before the line and the letter ("B"), which is a little cheaper and blind to the
-              option's wording and length.
+            - `"line"`, the default: the whole option line ("B. ...") with what the template writes before it and after it
+              (an empty thought, the end of the turn). Training trains such lines, and DPO can change a line without its
+              letter. Every token of a line costs something, so that short options are favoured until a model writes the
+              text after a letter for certain; the `length_gap` of an evaluation says by how much.
+            - `"per_token"`: the same line at its mean log-probability a token. The letter then counts the less, the longer
+              its line, so that long options are favoured.
+            - `"letter"`: only what stands before the line and the letter ("B"). It is blind to the option's length, a little
+              cheaper, and what a sampled reply would begin with; what training has done to the rest of a line is lost.
 
-            benchmarks/scoring_rules.py compares them.
+            benchmarks/scoring_rules.py has the figures behind the choice.
         batch_size: most questions a forward pass, at least 1; None for as many as fit. How many fit is first a guess
             by the kind of device (2048 tokens on a CPU, 16384 elsewhere, padding included) and then half of what the
             memory did not hold.
