@@ -49,9 +49,8 @@ class OpenAIRespondent:
     None where the server gives none; those of a constrained choice are probabilities under the constraint, and
     `detail["asked"]` says so.
 
-    Where neither `max_tokens` nor the server's limit is in the way, a model that is seen to think has room for it from then
-    on. A reply that was cut off before an answer is asked for once more with that room, if the budget has room for it too,
-    and is `truncated` after that. A refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply
+    If `max_tokens` is left out, a model that is seen to think has room for that from then on. A reply that was cut off
+    before an answer is then asked for once more with that room, if the budget allows it, and is `truncated` after that. A refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply
     without content is asked for again, `further_tries` times, and then `empty`. The tokens of all replies on the way are
     added up in `usage`; `detail["tries"]` says how many.
 
@@ -72,7 +71,8 @@ class OpenAIRespondent:
         max_tokens: of a reply, at least 1. None: `MAX_TOKENS`, and `ROOM_TO_THINK` more where the model thinks.
         max_retries: further tries after a failure; at least 0.
         timeout_s: seconds from sending a request to the end of its response; above 0.
-        ask: `"choice"` or `"text"`, and nothing else; None tries the choice first. The paper asked for text.
+        ask: `"choice"` or `"text"` to ask so whatever the server takes; None tries the choice first. The paper's way is
+            `"text"`.
         logprobs: whether to ask for log-probabilities at all.
         system_as_user: whether the portrait begins the user's message also where the server has a system role.
 
