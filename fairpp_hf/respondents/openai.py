@@ -50,9 +50,10 @@ class OpenAIRespondent:
     `detail["asked"]` says so.
 
     If `max_tokens` is left out, a model that is seen to think has room for that from then on. A reply that was cut off
-    before an answer is then asked for once more with that room, if the budget allows it, and is `truncated` after that. A refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply
-    without content is asked for again, `further_tries` times, and then `empty`. The tokens of all replies on the way are
-    added up in `usage`; `detail["tries"]` says how many.
+    before an answer is then asked for once more with that room, if the budget allows it, and is `truncated` after that. A
+    refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply without content is asked for
+    again, `further_tries` times, and then `empty`. The tokens of all replies on the way are added up in `usage`;
+    `detail["tries"]` says how many.
 
     Dropped connections, time-outs and server errors are tried again, `max_retries` times, with growing, jittered pauses;
     then the request is `failed`. On 429 requests pause for as long as the server says, fewer are in flight from then on,
