@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from fairpp_hf.naming import check_name, nearest
-from fairpp_hf.respondents.openai import public_address
+from fairpp_hf.respondents.client import public_address
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from fairpp_hf.respondents.faults import (
     message_of,
 )
 from fairpp_hf.respondents.ladder import Way
+from fairpp_hf.respondents.paid import LONGEST_BODY_KEPT, Paid
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ LONGEST_BACKOFF_S = 30.0
 _TRIES_TO_REACH = 2
 _MOST_REFUSED = 3
 """Requests in a row that a server may refuse, however they are asked, before it has taken one."""
-_LONGEST_BODY_KEPT = 2000
 _TOO_MUCH = (408, 503, 504)
 """Statuses that say, beside 429, that a server has too much to do."""
 
@@ -55,64 +55,6 @@ _OF_THE_WAY = (400, 403, 422)
 
 class RequestsStopped(Exception):
     """The user stopped the run: what waits for its turn ends."""
-
-
-class Paid:
-    """What the replies to one request have cost so far."""
-
-    def __init__(self) -> None:
-        self.since = time.monotonic()
-        """When the request was first sent."""
-        self.tries = 0
-        """Replies that came with status 200, whatever was in them."""
-        self.read = 0
-        """Those of them that could be read."""
-        self.usage: dict[str, Any] | None = None
-        self.body: str | None = None
-        """The last one that could not."""
-        self.earlier: list[str] = []
-        """Texts of those that were asked for again."""
-        self.room: dict[str, int] | None = None
-        """What a further try with more room may use; None where there was none."""
-        self.ran_out: Reply | None = None
-        """The reply that was cut off before that try."""
-        self.cramped = False
-        """Whether the server has refused this request for its room."""
-
-    def add(self, usage: dict[str, Any] | None) -> None:
-        """Count one more."""
-        self.tries += 1
-        self.usage = sum_of_usage(self.usage, usage)
-
-    def all_told(self, reply: Reply) -> Reply:
-        """The last reply, with the tokens of all, and the texts of the others: they were paid for as well."""
-        detail = dict(reply.detail or {})
-        if self.tries:
-            detail["tries"] = self.tries
-        earlier = list(self.earlier)
-        if self.ran_out is not None and self.ran_out is not reply and self.ran_out.raw:
-            earlier.append(self.ran_out.raw)
-        if earlier:
-            detail["earlier"] = earlier
-        return reply._replace(usage=self.usage, detail=detail)
-
-    def failed(self, message: str, latency_s: float) -> Reply:
-        """No reply, but what was paid on the way stays known."""
-        detail = {"error": message} | ({} if self.body is None else {"body": self.body})
-        return self.all_told(Reply(NO_ANSWER, None, "failed", None, None, latency_s, detail))
-
-    def ended(self, message: str, latency_s: float) -> Reply:
-        """The request's last try has failed: the reply that ran out before it, or none."""
-        return self.failed(message, latency_s) if self.ran_out is None else self.all_told(self.ran_out)
-
-    def unfit(self, message: str, latency_s: float) -> Reply:
-        """A reply that came, cannot be read, and is not to be bought again."""
-        detail = {"finish_reason": "error", "error": message}
-        return self.all_told(Reply(NO_ANSWER, None, "invalid", self.body, None, latency_s, detail))
-
-    def given_up(self, message: str) -> Reply | None:
-        """What is handed over of a request that will not be sent again: nothing, if nothing was paid."""
-        return self.failed(message, time.monotonic() - self.since) if self.tries else None
 
 
 class _Again(NamedTuple):
@@ -244,7 +186,7 @@ class Exchange:
         except Exception as error:
             # It was paid for all the same, and whatever is wrong with it costs this reply only.
             paid.add(usage_of(completion))
-            paid.body = content[: 4 * _LONGEST_BODY_KEPT].decode("utf-8", "replace")[:_LONGEST_BODY_KEPT]
+            paid.body = content[: 4 * LONGEST_BODY_KEPT].decode("utf-8", "replace")[:LONGEST_BODY_KEPT]
             message = f"unreadable response: {error}"
             # A body that is no JSON, or JSON that is no chat completion, may be another one the next time.
             if isinstance(error, ValueError) and not isinstance(error, UnfitBody):

@@ -186,16 +186,14 @@ class Secrets:
         # A short one, such as EMPTY, is no secret, and may be a word of a reply.
         hidden = {*headers, *(secret for secret in (*bare, *others) if len(secret) >= _SHORTEST_SECRET)}
         hidden |= {json.dumps(secret)[1:-1] for secret in hidden} | {quote(secret, safe="") for secret in hidden}
-        longest_first = sorted(hidden, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if hidden else None
+        longest_first = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True)))
+        self._pattern = re.compile(longest_first)
+        self._in_bytes = re.compile(longest_first.encode("utf-8", "surrogatepass"))
 
     def hide(self, text: str) -> str:
         """A text without the secrets."""
-        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+        return self._pattern.sub(HIDDEN, text)
 
     def hide_in_bytes(self, content: bytes) -> bytes:
         """The same for bytes of UTF-8."""
-        text = content.decode("utf-8", "surrogateescape")
-        return content if not self._pattern or not self._pattern.search(text) else self.hide(text).encode(
-            "utf-8", "surrogateescape"
-        )  # fmt: skip
+        return self._in_bytes.sub(HIDDEN.encode(), content)

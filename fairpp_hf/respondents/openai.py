@@ -3,17 +3,16 @@
 import asyncio
 import os
 import re
-from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
+from fairpp_hf.respondents.client import OPENAI_ADDRESS, open_client, public_address, secrets_of
 from fairpp_hf.respondents.completion import read_completion
 from fairpp_hf.respondents.endpoints import Addresses, Places
 from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped
-from fairpp_hf.respondents.faults import Secrets, is_about_access, message_of
+from fairpp_hf.respondents.faults import is_about_access, message_of
 from fairpp_hf.respondents.ladder import TOP_LOGPROBS, Ladder, Way, folded
 from fairpp_hf.schema import OPTION_LETTERS
 
@@ -26,14 +25,8 @@ MAX_TOKENS = 64
 ROOM_TO_THINK = 4_096
 """Further tokens of a reply where a model thinks first, and of the one further try of a reply that ran out."""
 
-_OPENAI_ADDRESS = "https://api.openai.com/v1"
-_URL = re.compile(
-    r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?((?:[^/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::\d+)?)(/[^?#]*)?(?:[?#].*)?",
-    re.IGNORECASE,
-)
 _CHOICE = re.compile(r'\{\s*"answer"\s*:\s*(?:"(?:[A-C](?:"\s*\}?)?)?)?')
 """An answer as the schema constrains it, whole or cut off."""
-_LONGEST_CONNECTING_S = 15.0
 _FEWEST_FAILURES_TO_STOP = 10
 _LOOK_S = 0.1
 """How often a look is taken at whether the requests are stopped."""
@@ -56,11 +49,11 @@ class OpenAIRespondent:
     None where the server gives none; those of a constrained choice are probabilities under the constraint, and
     `detail["asked"]` says so.
 
-    Where neither `max_tokens` nor the server's limit is in the way, a model that is seen to think has room for it from then
-    on. A reply that was cut off before an answer is asked for once more with that room, if the budget has room for it too,
-    and is `truncated` after that. A refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply
-    without content is asked for again, `further_tries` times, and then `empty`. The tokens of all replies on the way are
-    added up in `usage`; `detail["tries"]` says how many.
+    If `max_tokens` is left out, a model that is seen to think has room for that from then on. A reply that was cut off
+    before an answer is then asked for once more with that room, if the budget allows it, and is `truncated` after that. A
+    refusal, or a reply or prompt that the provider's filter stopped, is `refusal`. A reply without content is asked for
+    again, `further_tries` times, and then `empty`. The tokens of all replies on the way are added up in `usage`;
+    `detail["tries"]` says how many.
 
     Dropped connections, time-outs and server errors are tried again, `max_retries` times, with growing, jittered pauses;
     then the request is `failed`. On 429 requests pause for as long as the server says, fewer are in flight from then on,
@@ -79,7 +72,8 @@ class OpenAIRespondent:
         max_tokens: of a reply, at least 1. None: `MAX_TOKENS`, and `ROOM_TO_THINK` more where the model thinks.
         max_retries: further tries after a failure; at least 0.
         timeout_s: seconds from sending a request to the end of its response; above 0.
-        ask: `"choice"` or `"text"`, and nothing else; None tries the choice first. The paper asked for text.
+        ask: `"choice"` or `"text"` to ask so whatever the server takes; None tries the choice first. The paper's way is
+            `"text"`.
         logprobs: whether to ask for log-probabilities at all.
         system_as_user: whether the portrait begins the user's message also where the server has a system role.
 
@@ -145,7 +139,7 @@ class OpenAIRespondent:
         # An empty one is as good as none, as is an empty OPENAI_BASE_URL.
         urls = given if any(given) else (os.environ.get("OPENAI_BASE_URL", ""),)
         self.base_urls = tuple(dict.fromkeys(url.strip() for url in urls if url))
-        names = [public_address(url) for url in self.base_urls or (_OPENAI_ADDRESS,)]
+        names = [public_address(url) for url in self.base_urls or (OPENAI_ADDRESS,)]
         self.concurrency = concurrency
         self.temperature = temperature
         self.max_retries = max_retries
@@ -162,7 +156,7 @@ class OpenAIRespondent:
                 "The openai respondent must have a key or a server of your own; got neither. "
                 "Set OPENAI_API_KEY, or pass --base-url http://HOST:PORT/v1."
             )
-        self.secrets = _secrets(self._api_key, self.base_urls)
+        self.secrets = secrets_of(self._api_key, self.base_urls)
         """What is shown and kept nowhere, though a server may repeat it."""
         fixed = frozenset({"ask"} if ask == "choice" else ())
         self._addresses = Addresses(names, concurrency, lambda: Ladder(self.top_way, fixed))
@@ -407,29 +401,8 @@ class OpenAIRespondent:
 
     def _client(self, number: int, *, limited: bool = True) -> "openai.AsyncOpenAI":
         """A client for the address of that number; with `limited`, the body of a response has a longest length."""
-        import httpx2
-        import openai
-
-        from fairpp_hf.respondents.body import ACCEPTED, limit_body
-
-        url = httpx2.URL(self.base_urls[number] if self.base_urls else _OPENAI_ADDRESS)
-        gate = {"Authorization": _basic(url.userinfo)} if url.userinfo else {}
-        # One that does not come about in half the time would leave too little for the reply.
-        connecting_s = min(self.timeout_s / 2, _LONGEST_CONNECTING_S)
-        timeout = httpx2.Timeout(self.timeout_s, connect=connecting_s, pool=None)
-        limits = httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
-        hooks = {"response": [limit_body]} if limited else {}
-        return openai.AsyncOpenAI(
-            api_key=self._api_key,
-            base_url=url.copy_with(userinfo=b"", query=None, fragment=None),
-            default_query=dict(url.params),
-            default_headers={"Accept-Encoding": ACCEPTED, **gate},
-            # Retries are made by `Exchange`: the client's own would spend them on an exhausted quota as well.
-            max_retries=0,
-            timeout=timeout,
-            # A request takes a third less of the processor than over the client's usual transport.
-            http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, event_hooks=hooks),
-        )
+        url = self.base_urls[number] if self.base_urls else OPENAI_ADDRESS
+        return open_client(url, self._api_key, self.timeout_s, self.concurrency, limited=limited)
 
 
 async def _when_stopped(requests: Sequence[Request], places: Places, changed: asyncio.Event) -> None:
@@ -445,44 +418,3 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Reply]]) -> list[Reply | BaseE
     for task in tasks:
         task.cancel()
     return await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def public_address(url: str) -> str:
-    """A URL without user name, password, query and fragment; scheme and host in lower case.
-
-    Raises:
-        ValueError: it is no URL of a server.
-
-    Example:
-        >>> public_address("https://me:secret@host:8000/v1/?key=secret")
-        'https://host:8000/v1'
-    """
-    found = _URL.fullmatch(url.strip())
-    # A URL with a slip in it, such as an unescaped # in the password, may have its secret anywhere.
-    if not found or found[1].lower() not in ("http://", "https://"):
-        raise ValueError(
-            "base_url must be the URL of a server, such as http://localhost:8000/v1; got something else, which is not shown "
-            "since there may be a password in it. Begin it with http:// or https://, and in a password write % as %25, "
-            "# as %23, / as %2F, ? as %3F and @ as %40."
-        )
-    scheme, server, path = found.groups(default="")
-    return f"{scheme.lower()}{server.lower()}{path.rstrip('/')}"
-
-
-def _secrets(api_key: str, urls: Sequence[str]) -> Secrets:
-    """The key, and of each address the name and password, and the values of its query."""
-    import httpx2
-
-    headers, others = [f"Bearer {api_key}"], []
-    for url in map(httpx2.URL, urls):
-        if url.userinfo:
-            headers.append(_basic(url.userinfo))
-            others += [url.userinfo.decode("ascii", "replace"), url.password]
-        # An API's version is none, and a server may name it.
-        others += [value for name, value in url.params.items() if "version" not in name.lower()]
-    return Secrets(headers, others)
-
-
-def _basic(userinfo: bytes) -> str:
-    """The header for somebody's own gate in front of a server, which takes the place of the key."""
-    return f"Basic {b64encode(unquote_to_bytes(userinfo)).decode()}"

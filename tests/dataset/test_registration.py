@@ -147,7 +147,10 @@ def test_source_hash_covers_every_module_that_makes_rows(imported_modules: dict[
         "text_table.py",
         *(
             f"respondents/{name}.py"
-            for name in ("__init__", "base", "endpoints", "exchange", "faults", "openai", "completion", "transformers")
+            for name in (
+                *("__init__", "base", "client", "completion", "endpoints", "exchange", "faults", "ladder", "openai"),
+                *("paid", "transformers"),
+            )
         ),
     }
 

@@ -434,6 +434,8 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
         "me:secret@host/v1",
         "ftp://127.0.0.1:9/v1?key=secret",
         "127.0.0.1:9/v1",
+        "http://host:secret/v1",
+        "http://ho\x00st/v1",
     ],
 )
 def test_an_address_that_is_no_url_is_not_shown(base_url: str) -> None:

@@ -104,7 +104,7 @@ def test_a_mixture_of_experts_is_balanced_as_in_trl(tmp_path, steps):
     for coefficient in (1.0, 0.0):
         for kind in ({}, {"trainer": DPOTrainer, "config": DPOConfig}):
             models = {
-                name: tiny("Mixtral", num_local_experts=4, sliding_window=None) for name in ("model", "ref_model")
+                name: tiny("mixtral", num_local_experts=4, sliding_window=None) for name in ("model", "ref_model")
             }
             settings = {"router_aux_loss_coef": coefficient, **batches, **models, **kind}
             gradients.append(step_gradient(tmp_path, pairs, **settings))

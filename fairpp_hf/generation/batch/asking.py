@@ -53,7 +53,10 @@ async def ask_in_batches(
 ) -> None:
     """Ask requests through the Batch API; return when all have a reply, the budget has no room, or the user stops.
 
-    The first request goes the ordinary way, at full price: a wrong key, model or parameter shows at once and not in a day.
+    The first request goes the ordinary way, at full price: a wrong key, model or parameter shows at once and not in a day,
+    and so does how the server is to be asked (`respondents.ladder`), unless an earlier call of the run has settled that.
+    All batches of the call are asked so. In them nothing is stepped down, and no reply gets more room.
+
     The rest is split into batches. What a batch answers is kept, however it ended; what it leaves goes into another one.
     A request that fails for a passing reason, or whose reply is worth another try, is asked in up to 3 batches.
 
