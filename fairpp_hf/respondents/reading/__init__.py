@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fairpp_hf.respondents.reading import words
-from fairpp_hf.respondents.reading.grammar import QUOTE, Declaration, declarations
+from fairpp_hf.respondents.reading.grammar import Declaration, declarations
 from fairpp_hf.respondents.reading.json_answers import with_stated
+from fairpp_hf.respondents.reading.mentions import QUOTE
 from fairpp_hf.respondents.reading.thoughts import without_thoughts
 from fairpp_hf.respondents.reading.tokens import Probabilities, letter_probabilities, letter_tokens
 from fairpp_hf.respondents.reading.unwrap import unwrapped
 from fairpp_hf.respondents.reading.visible_text import Visible, visible
+from fairpp_hf.respondents.reading.words import anywhere
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 __all__ = ["Reading", "letter_probabilities", "letter_tokens", "parse_answer", "read_text"]
@@ -109,6 +110,9 @@ def _read(raw: str, options: tuple[str, ...], was_cut: bool) -> Reading:
 def _read_visible(reply: Visible, options: tuple[str, ...], was_cut: bool) -> Reading:
     plains = tuple(map(plain, options))
     whole = unwrapped(reply)
+    letters = set(re.findall(r"\w+", whole.text))
+    if len(letters) == 1 and letters <= set(OPTION_LETTERS[: len(options)]):
+        return Reading(OPTION_LETTERS.index(*letters), "ok", whole.origin[re.search(r"\w", whole.text).start()])
     for number, option in enumerate(plains):
         if _folded(option) and _folded(whole.text) in (_folded(option), _folded(f"{OPTION_LETTERS[number]} {option}")):
             return Reading(number, "ok", None if _folded(whole.text) == _folded(option) else whole.origin[0])
@@ -137,17 +141,17 @@ def _decided(text: str, found: list[Declaration], named: set[str], was_cut: bool
     others = [declaration for declaration in firm if declaration.letter != last.letter]
     if others:
         first = next(one for one in firm if one.start > others[-1].start)
-        if not re.search(words.CORRECTS, text[others[-1].end : first.start], re.IGNORECASE | re.MULTILINE):
+        between = text[others[-1].end : first.start]
+        if not (anywhere("correct").search(between) or anywhere("retract").search(between)):
             return None
     else:
         first = firm[0]
     after = text[last.end :]
-    is_taken_back = re.search(words.TAKES_BACK, after, re.IGNORECASE | re.MULTILINE)
-    return None if is_taken_back else first
+    return None if anywhere("take_back").search(after) or anywhere("retract").search(after) else first
 
 
 def _refuses(text: str) -> bool:
-    return re.search(f"{words.DECLINES}|{words.DISCLAIMS}", text, re.IGNORECASE) is not None
+    return any(anywhere(role).search(text) for role in ("decline", "disclaim"))
 
 
 def _value(value: str, options: tuple[str, ...]) -> str | None:
