@@ -25,6 +25,7 @@ _SENTENCE_END = re.compile(
 )
 _CAPITAL = rf"[A-HJ-Z](?![{JOINS}'’])"
 _ANOTHER = re.compile(rf"(?<![{JOINS}'’]){_CAPITAL}")
+_BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{_CAPITAL}) $")
 _OR = (
     r"(?:(?:and/or|or|and|nor|und|oder|noch|ou|et|ni|o|y|u|e|of|en|eller|och|og|tai|ja|lub|i|ani|nebo|vagy|sau|veya|ve|ή|και|или|и"
     rf"|або|atau|hoặc|vs\.?|versus)(?![{JOINS}])(?: (?:perhaps|maybe|possibly|even)\b)?|أو|و|או|या|หรือ|或者|或|和|か|と|または|와|과|또는)"
@@ -95,7 +96,7 @@ def _patterns() -> _Patterns:
         r"|from|under|by|of) (?:this|that|these|the|my|all|such|our|your|everything|what|her|his|both)"
         r"(?![^.,:!?\n]*\b(?:not|least|worst|last|never)\b)[^.,:!?\n]{0,80})"
     )
-    start = r"(?:^[ \[(]{0,3}|[,:()–—.] ?| - )"
+    start = r"(?:^[ \[(]{0,3}(?:[a-z]\) )?|[,:(–—.] ?| - )"
     lead = rf"{start}(?:{phrases('lead')}[ ,:.→=>—–]{{0,5}}|{whereas} ?[,:] ?){{0,4}}"
     loose = f"{start}(?:{phrases('lead')}[ ,:.→=>—–]{{0,5}}|{whereas}[ ,:]{{1,3}}){{0,4}}"  # before "answer", nothing need divide
     number = r"(?:(?:q(?:uestion)? ?)?\d{1,2}[.:)]? ?)?"
@@ -138,7 +139,7 @@ def _patterns() -> _Patterns:
         ends_lowercase=compiled(rf" {phrases('lowercase_because')}\b"),
         ends_sentence=compiled(rf"(?: ?,? ?{phrases('emphatic')}){{0,2}} ?[.!](?:\s|$)"),
         contrast=compiled(rf" {phrases('contrast')}\b"),
-        affirmed=compiled(rf" ?[?:.,–—-]{{1,2}} ?(?:yes,? )?{phrases('affirm')}\b"),
+        affirmed=compiled(rf"[ ?:.,–—-]{{1,5}}(?:yes,? )?{phrases('affirm')}\b"),
         copula_after=compiled(rf" ?{phrases('choose_after')}"),
         chosen_after=compiled(rf" ?{phrases('choose_after')}(?= ?[.,;:!?\n)]| ?$| {because}\b)"),
         verb_last=compiled(rf" {phrases('choose_around')}\b"),
@@ -253,7 +254,7 @@ def _is_other_case(before: str, rest: str) -> bool:
 
 def _is_one_of_several(place: _Place, letter: str) -> bool:
     """Whether a letter is one of those that are chosen between: "A or B", "A, B"."""
-    others = [_patterns().one_of.search(place.before)]
+    others = [_patterns().one_of.search(place.before), _BESIDE.search(place.before)]
     if not place.mention["quoted"]:
         others.append(_patterns().or_another.match(place.after))
     if place.mention["apart"]:

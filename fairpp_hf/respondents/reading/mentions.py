@@ -25,7 +25,7 @@ _QUOTES = r"[\ue000-\ue0ff]"
 _GOES_ON = rf"[{JOINS}&]|['’][{JOINS}]|\.[A-Za-z]\b|\([a-z]\)|-(?!(?:t|et|ot|г|ийг)\b)[{JOINS}]"
 _INFLECTED = rf"['’](?:[ydts][ıiuüae]|[ıiuüy])[{JOINS}]*\b"
 _MENTION = re.compile(
-    rf"(?<![{JOINS}'’&@])(?P<letter>[A-Za-z])(?:(?P<apart>{SET_OFF})|(?!{_GOES_ON})|(?={_INFLECTED}))"
+    rf"(?<![{JOINS}'’&@])(?<!\w\()(?<!\b[A-Za-z]\.)(?P<letter>[A-Za-z])(?:(?P<apart>{SET_OFF})|(?!{_GOES_ON})|(?={_INFLECTED}))"
     rf"(?:[ .:;,)\-–—=]{{0,4}}(?P<quoted>{_QUOTES}))?"
     rf"|(?P<quote>{_QUOTES})|(?P<stated>[\ue100-\ue1ff])"
 )
@@ -83,6 +83,7 @@ _SAYS_OTHERWISE = re.compile(
     r" ?: ?(?-i:[^\W_a-z]|this\b)"
     r"|[ ,.:–—-]{1,3}(?:no(?! doubt| question| contest)|nope|never|not(?! (?-i:[A-Z])\b)|false|wrong|nah)\b"
     r"|\. (?-i:[A-Z])\w+, (?:aged )?\d"
+    r"|[^\n]{0,9}\n(?:- )?(?:pros?|cons?|advantages?|strengths?|weakness(?:es)?)\b"
     r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|ist|est|es|é|è|or)\b",
     re.IGNORECASE,
 )

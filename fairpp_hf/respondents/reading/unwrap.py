@@ -32,7 +32,8 @@ _ROLE = re.compile(
 )
 # A base model goes on with the conversation: what somebody else says in it is no reply.
 _PROMPT = re.compile(
-    r"\A\s*(?:human|user|interviewer|question)\s?:(?:(?!\n\s*(?:assistant|ai|bot|model|answer|respondent)\s?:).)*",
+    r"\A\s*(?:(?:human|user|interviewer|question)\s?:|<\|im_start\|>user|<start_of_turn>user)"
+    r"(?:(?!\n\s*(?:assistant|ai|bot|model|answer|respondent)\s?:|<\|im_start\|>assistant|<start_of_turn>model).)*",
     re.IGNORECASE | re.DOTALL,
 )
 _STRUCK = re.compile(
@@ -49,6 +50,7 @@ _AFFIRMED = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _TAG = re.compile(r"[<\[【](?P<ends>/?)(?P<name>[^\W\d][\w:-]{0,30})(?:\s[^<>\[\]\n]{0,100})?/?[>\]】]")
+_REJECTED = re.compile(r"(?:reject|discard|exclud|eliminat|wrong|not|other|least|worst)", re.IGNORECASE)
 _VALUE = re.compile(r"""=\s?["']?([A-Za-z])["']?\s?/>""")
 _BREAKING_TAGS = frozenset({"br", "p", "div", "li", "ul", "ol", "tr", "h1", "h2", "h3", "h4"})
 _SIGNATURE = re.compile(
@@ -77,7 +79,7 @@ _SET_OFF_LETTER = re.compile(
 )
 _GLUED_LETTER = re.compile(r"(?<=[a-z])([(\[])([A-Z])()([)\]])(?![0-9A-Za-z])")
 _LINE_START = re.compile(r"^(?:[ >#*•·▪‣●◦+→⇒➡=–—-]|\d{1,2}[.)] ?(?=[A-Z\ue200*\"(])|\(\d{1,2}\) )+", re.MULTILINE)
-_MARKUP = re.compile(r"""[*`~$|{}"“”„«»▁Ġ]|(?<!\w)['‘’‹]|['’›](?!\w)|(?<![^\W_])_+|_+(?![^\W_])""")
+_MARKUP = re.compile(r"""[*`~$|{}"“”„«»「」『』▁Ġ]|(?<!\w)['‘’‹]|['’›](?!\w)|(?<![^\W_])_+|_+(?![^\W_])""")
 _UNDERSCORE = re.compile(r"(?<=[^\W_])_+(?=[^\W_])")
 # Arrows between words say "is"; all other pictures say nothing that is known here.
 _PICTURE = re.compile(
@@ -130,6 +132,8 @@ def _tag(tag: re.Match[str], closed: set[str]) -> str:
     if len(name) == 1 and not tag["ends"] and (name not in closed or whole[0] == "[") and len(whole) == 3:
         return whole  # a letter in brackets
     label = name.replace("_", " ").replace("-", " ")
+    if _REJECTED.match(label) and not tag["ends"]:
+        return f"\n{label} :".ljust(len(whole))
     if not _answer_name().fullmatch(label):
         if whole[0] in "[【":
             return whole
