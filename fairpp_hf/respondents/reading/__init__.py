@@ -111,7 +111,7 @@ def _read_visible(reply: Visible, options: tuple[str, ...], was_cut: bool) -> Re
     plains = tuple(map(plain, options))
     whole = unwrapped(reply)
     letters = set(re.findall(r"\w+", whole.text))
-    if len(letters) == 1 and letters <= set(OPTION_LETTERS[: len(options)]):
+    if "?" not in whole.text and len(letters) == 1 and letters <= set(OPTION_LETTERS[: len(options)]):
         return Reading(OPTION_LETTERS.index(*letters), "ok", whole.origin[re.search(r"\w", whole.text).start()])
     for number, option in enumerate(plains):
         if _folded(option) and _folded(whole.text) in (_folded(option), _folded(f"{OPTION_LETTERS[number]} {option}")):
@@ -131,7 +131,9 @@ def _decided(text: str, found: list[Declaration], named: set[str], was_cut: bool
     firm = [declaration for declaration in found if declaration.firm]
     if was_cut:
         # What is cut off may be a thought, or on its way to another choice.
-        return firm[0] if firm and firm[0].opens and len({one.letter for one in firm}) == 1 else None
+        if not firm or not firm[0].opens or len({one.letter for one in firm}) > 1 or text[firm[0].end :].strip() == ":":
+            return None
+        return None if anywhere("thinks").match(text) else firm[0]
     if not firm:
         letters = {declaration.letter for declaration in found}
         return found[0] if len(letters) == 1 and named <= letters else None

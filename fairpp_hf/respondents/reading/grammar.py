@@ -25,6 +25,7 @@ _SENTENCE_END = re.compile(
 )
 _CAPITAL = rf"[A-HJ-Z](?![{JOINS}'’])"
 _ANOTHER = re.compile(rf"(?<![{JOINS}'’]){_CAPITAL}")
+_NOT_BEFORE = re.compile(r"\b(?:not|nicht|niet|pas|no|non|nie|не) $", re.IGNORECASE)
 _BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{_CAPITAL}) $")
 _OR = (
     r"(?:(?:and/or|or|and|nor|und|oder|noch|ou|et|ni|o|y|u|e|of|en|eller|och|og|tai|ja|lub|i|ani|nebo|vagy|sau|veya|ve|ή|και|или|и"
@@ -107,6 +108,7 @@ def _patterns() -> _Patterns:
         rf"(?:{which} ?){{0,4}}(?:{phrases('option')} )?{phrases('answer')}(?:\([a-z]\))?(?: ?[(\[][^()\[\]\n]{{1,30}}[)\]])?"
         rf"(?: ?{phrases('of_answer')}){{0,3}}(?: ?/ ?{phrases('answer')})?"
     )
+    not_but = f"(?:{phrases('not_but')} )?"
     copula = phrases("is")
     between = rf"(?P<says> ?[:=→⇒>\-–—.,(]{{1,3}} ?| ?{copula}(?: {copula})?(?: ?[:,])? ?)"
     because = phrases("because")
@@ -115,11 +117,11 @@ def _patterns() -> _Patterns:
         return re.compile(unicodedata.normalize("NFKC", pattern), re.IGNORECASE)  # as replies are
 
     return _Patterns(
-        marker=compiled(rf"{loose}{answer}{between}(?:{which} ){{0,3}}{of_option}$"),
+        marker=compiled(rf"{loose}{answer}{between}{not_but}(?:{which} ){{0,3}}{of_option}$"),
         marker_clause=compiled(rf"{lead}{answer} $"),
         marker_line=compiled(rf"{lead}{answer}(?: ?{copula})? ?:?(?P<columns>(?:[ ,;]{{1,3}}{_COLUMN}){{0,3}})$"),
         chooses=compiled(
-            rf"(?:(?:^|[^{JOINS}])(?={_I})|{lead})(?P<says>{phrases('choose')} ?:? ?(?:{which} ){{0,3}}{of_option})$"
+            rf"(?:(?:^|[^{JOINS}])(?={_I})|{lead})(?P<says>{phrases('choose')} ?:? ?{not_but}(?:{which} ){{0,3}}{of_option})$"
         ),
         persona_chooses=compiled(rf"{lead}{phrases('persona_chooses')} ?:? ?{of_option}$"),
         nearest=compiled(rf"{lead}(?P<says>{phrases('nearest')})(?: ?[:—–-] ?| ?{copula} ?|[ ,])?(?: ?: ?)?{of_option}$"),
@@ -254,7 +256,11 @@ def _is_other_case(before: str, rest: str) -> bool:
 
 def _is_one_of_several(place: _Place, letter: str) -> bool:
     """Whether a letter is one of those that are chosen between: "A or B", "A, B"."""
-    others = [_patterns().one_of.search(place.before), _BESIDE.search(place.before)]
+    others = [_patterns().one_of.search(place.before)]
+    if others[0] and _NOT_BEFORE.search(place.before[: others[0].start()]):
+        others.clear()  # "not A, B"
+    if not _patterns().copula_after.match(place.after):
+        others.append(_BESIDE.search(place.before))  # Hungarian "A B-t választom" has an article there
     if not place.mention["quoted"]:
         others.append(_patterns().or_another.match(place.after))
     if place.mention["apart"]:
@@ -264,20 +270,22 @@ def _is_one_of_several(place: _Place, letter: str) -> bool:
 
 def _form(place: _Place) -> tuple[str | None, bool]:
     """Which form of a declaration a letter has, judged by what stands around it, and whether the text begins with it."""
-    cues = _patterns()
+    form: str | None = None
+    opens = False
     if place.ends():
-        form, opens = _stands_alone(place) if not place.is_listed else (None, False)
+        if not place.is_listed:
+            form, opens = _stands_alone(place)
         if form is None:
             form, opens = _is_announced(place)
-        if form is not None:
-            return form, opens
-    elif cues.verb_last.match(place.after) and (found := _chooses(place)):
-        return "chooses", place.opens(found)
-    return _is_subject(place)
+        if form is None and not place.is_listed and _is_line(place):
+            form = "line"
+    elif _patterns().verb_last.match(place.after) and (found := _chooses(place)):
+        form, opens = "chooses", place.opens(found)
+    return (form, opens) if form else _is_subject(place)
 
 
 def _stands_alone(place: _Place) -> tuple[str | None, bool]:
-    """The letter opens the reply, or is a sentence of its own, or a line with its option's text."""
+    """The letter opens the reply, or is a sentence of its own."""
     cues, (start, end) = _patterns(), place.mention.span()
     is_marked = is_sure(place.mention) or cues.ends_strictly.match(place.after)
     is_only_one = is_marked or cues.contrast.match(place.after) or not _ANOTHER.search(_SENTENCE_END.split(place.after)[0])
@@ -286,12 +294,8 @@ def _stands_alone(place: _Place) -> tuple[str | None, bool]:
     if cues.alone.fullmatch(place.before) and not _LISTS_OTHERS.search(place.text[max(0, start - _FARTHEST) : start]):
         if not _WORD.search(place.text, end):
             return "last sentence", False
-        if cues.ends_sentence.match(place.after) and not place.is_lower:
+        if cues.ends_sentence.match(place.after) and not place.is_lower and not goes_on(place.after):
             return "sentence", False
-    begins_line = re.search(rf"(?:^|[!:–—]) ?(?:{phrases('option')} ?)?$", place.before, re.IGNORECASE)
-    ends_clause = re.match(r" ?(?:[.!\n]|$)", place.after) and cues.subject.search(place.before)
-    if place.mention["quoted"] and (begins_line or ends_clause) and not goes_on(place.after):
-        return "line", False
     return None, False
 
 
@@ -323,6 +327,13 @@ def _is_announced(place: _Place) -> tuple[str | None, bool]:
     if cues.it_is.search(place.before) and not is_sure(place.mention):
         return "it is", False
     return None, False
+
+
+def _is_line(place: _Place) -> bool:
+    """The letter stands with its option's text as it was shown, and begins a line or is a clause."""
+    begins = re.search(rf"(?:^|[!:–—]) ?(?:{phrases('option')} ?)?$", place.before, re.IGNORECASE)
+    is_clause = re.match(r" ?(?:[.!\n]|$)", place.after) and _patterns().subject.search(place.before)
+    return bool(place.mention["quoted"]) and bool(begins or is_clause) and not goes_on(place.after)
 
 
 def _chooses(place: _Place) -> re.Match[str] | None:

@@ -64,6 +64,7 @@ _ASIDE = re.compile(
     r"^(?:\*[a-z][^*\n]{2,80} [^*\n]{1,80}\*|\*[a-z]{3,20}s\*|\([a-z][^()\x22\n]{8,100}\)|\[[A-Za-z][a-z]+ [^\[\]\n]{1,60}\])",
     re.MULTILINE,
 )
+_CELL_LETTER = re.compile(r"(?<![\w'’])([A-Z]) (?=\|)")
 # "Letter: B | Text: ..." are two lines.
 _CELL = re.compile(r"\|(?= ?\w[^|\n:]{0,30}:)")
 _TABLE_RULE = re.compile(r"^[ |:-]*-{3,}[ |:-]*$", re.MULTILINE)
@@ -102,6 +103,7 @@ def unwrapped(reply: Visible) -> Visible:
     text = _FENCE.sub(_broken, text)
     closed = {tag["name"] for tag in _TAG.finditer(text) if tag["ends"]}
     text = _TAG.sub(lambda tag: _tag(tag, closed), text)
+    text = _CELL_LETTER.sub(rf"\1{SET_OFF}", text)
     text = _SIGNATURE.sub(_blank, _CELL.sub(_broken, text))
     text = _TABLE_RULE.sub(_blank, _ASIDE.sub(_blank, text))
     text = _COMMAND.sub(_blank, text)

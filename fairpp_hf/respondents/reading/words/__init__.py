@@ -38,6 +38,12 @@ The roles:
 | `retract`, `correct` | between two choices, of which the later one then counts | B. **Wait**, C. |
 | `take_back` | after a choice: none is left | B. But **I can't decide** |
 | `decline`, `disclaim` | a respondent who will not answer, or says that it has no answer to give | **I cannot choose** |
+| `not_but` | before the letter that is chosen | the answer is **not B but** C |
+| `contrast` | after a letter that opens the reply, before others | B **rather than** C |
+| `affirm` | after a letter that was asked about | B? **Yes** |
+| `picking` | a choice without its "I", before a letter that ends its clause | **going with** B |
+| `lowercase_because` | a `because` that may follow "option b" | option b **because** ... |
+| `thinks` | begins a reply that was cut off: a thought, not an answer | **Okay, so** I choose B |
 | `example` | says of a sentence that it shows how an answer could look | **format**: B |
 """
 
@@ -70,12 +76,12 @@ def _alternations(rows: dict[str, str]) -> dict[str, str]:
 
     def alternation(role: str) -> str:
         if role not in found:
-            phrases = re.split(r"\s+\|\s+|\n", re.sub(r"\n {2,}", "", rows[role]).strip())
+            phrases = re.split(r"\s+\|\s+|\n", re.sub(r"\n  ", "", rows[role]).strip())
             found[role] = f"(?:{'|'.join(map(pattern, phrases))})"
         return found[role]
 
     def pattern(phrase: str) -> str:
-        phrase = re.sub(r"\((?!\?)", "(?:", phrase.strip())
+        phrase = re.sub(r"(?<!\\)\((?!\?)", "(?:", phrase.strip())
         phrase = re.sub("|".join(_SIGNS), lambda sign: _SIGNS[sign.group()], phrase)
         return re.sub(r"\{([a-z_]+)\}", lambda name: alternation(name[1]), phrase)
 
