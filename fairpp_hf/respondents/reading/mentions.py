@@ -81,7 +81,7 @@ def goes_on(after: str) -> bool:
 # "A:" may stand for "answer", "A. Smith, 54" is a name, and a predicate may say anything of an option.
 _SAYS_OTHERWISE = re.compile(
     r" ?: ?(?-i:[^\W_a-z]|this\b)"
-    r"|[ ,.:–—-]{1,3}(?:no(?! doubt| question| contest)|nope|never|not(?! (?-i:[A-Z])\b)|false|wrong|nah)\b"
+    r"|[ ,.:–—-]{1,3}(?:no(?! (?:doubt|question|contest|hesitation|reservations?|regrets?|matter|need|problem)\b)|nope|never|not(?! (?-i:[A-Z])\b)|false|wrong|nah)\b"
     r"|\. (?-i:[A-Z])\w+, (?:aged )?\d"
     r"|[^\n]{0,9}\n(?:- )?(?:pros?|cons?|advantages?|strengths?|weakness(?:es)?)\b"
     r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|ist|est|es|é|è|or)\b",
