@@ -16,16 +16,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fairpp_hf.respondents.reading import words
-from fairpp_hf.respondents.reading.grammar import QUOTE, Declaration, declarations
+from fairpp_hf.respondents.reading.grammar import Declaration, declarations
 from fairpp_hf.respondents.reading.json_answers import with_stated
+from fairpp_hf.respondents.reading.mentions import QUOTE
 from fairpp_hf.respondents.reading.thoughts import without_thoughts
 from fairpp_hf.respondents.reading.tokens import Probabilities, letter_probabilities, letter_tokens
 from fairpp_hf.respondents.reading.unwrap import unwrapped
 from fairpp_hf.respondents.reading.visible_text import Visible, visible
+from fairpp_hf.respondents.reading.words import anywhere
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
-__all__ = ["Reading", "letter_probabilities", "letter_tokens", "parse_answer", "read_text"]
+__all__ = ["Read", "letter_probabilities", "letter_tokens", "parse_answer", "read_reply", "read_text"]
 
 LONGEST_READ = 40_000
 """A reply that has more characters than this, thoughts left out, has no answer: its end is not looked at."""
@@ -36,7 +37,7 @@ _SHORTEST_QUOTE = 12
 _BARE = re.compile(r"\s*([A-Z])[.)]?\s*")
 
 
-class Reading(NamedTuple):
+class _Reading(NamedTuple):
     """What a text says."""
 
     answer: int
@@ -45,9 +46,18 @@ class Reading(NamedTuple):
     """Index of the answer's letter in the raw text; None where the text does not name it by its letter."""
 
 
-def read_text(
-    raw: str | None, detail: Mapping[str, Any] | None, options: Sequence[str]
-) -> tuple[int, Probabilities | None, str]:
+class Read(NamedTuple):
+    """What a reply declares, with the option probabilities that belong to it."""
+
+    answer: int
+    """0 for option A, 1 for B and so on; -1 without an answer."""
+    probabilities: Probabilities | None
+    status: str
+    contradicted: bool = False
+    """Whether the token at which the answer's letter begins favours another letter than the text names."""
+
+
+def read_reply(raw: str | None, detail: Mapping[str, Any] | None, options: Sequence[str]) -> Read:
     """Read a reply that has come, from what the journal keeps of it.
 
     Args:
@@ -57,22 +67,28 @@ def read_text(
         options: Texts of options A, B, C as they were shown, without their letters.
 
     Returns:
-        (answer, probabilities, status), as in `Reply`. The status is `refusal` if the server, its filter or the text refused;
-        `truncated` if the reply was cut off before it declared an option; otherwise that of `parse_answer`. Probabilities are
-        those of the token at which the answer's letter begins. They are None if that token is not known, or if the letter that
-        it favours is not the answer.
+        What it declares. The status is `refusal` if the server, its filter or the text refused; `truncated` if the reply was
+        cut off before it declared an option; otherwise that of `parse_answer`. Probabilities are those of the token at which
+        the answer's letter begins. They are None if that token is not known, or if it contradicts the text.
     """
     facts = detail or {}
     if facts.get("refusal") or facts.get("finish_reason") == "content_filter":
-        return NO_ANSWER, None, "refusal"
+        return Read(NO_ANSWER, None, "refusal")
     was_cut = facts.get("finish_reason") in ("length", "error")
     reading = _read(raw or "", tuple(options), was_cut)
     if reading.status != "ok":
-        return NO_ANSWER, None, "truncated" if was_cut and reading.status != "refusal" else reading.status
+        return Read(NO_ANSWER, None, "truncated" if was_cut and reading.status != "refusal" else reading.status)
     probabilities = letter_probabilities(facts.get("letters"), reading.place)
     if probabilities is not None and max(probabilities) > probabilities[reading.answer]:
-        probabilities = None
-    return reading.answer, probabilities, "ok"
+        return Read(reading.answer, None, "ok", contradicted=True)
+    return Read(reading.answer, probabilities, "ok")
+
+
+def read_text(
+    raw: str | None, detail: Mapping[str, Any] | None, options: Sequence[str]
+) -> tuple[int, Probabilities | None, str]:
+    """(answer, probabilities, status) of `read_reply`, as in `Reply`."""
+    return read_reply(raw, detail, options)[:3]
 
 
 def parse_answer(raw: str | None, options: Sequence[str]) -> tuple[int, str]:
@@ -88,38 +104,41 @@ def parse_answer(raw: str | None, options: Sequence[str]) -> tuple[int, str]:
     return _read(raw or "", tuple(options), False)[:2]
 
 
-def _read(raw: str, options: tuple[str, ...], was_cut: bool) -> Reading:
+def _read(raw: str, options: tuple[str, ...], was_cut: bool) -> _Reading:
     # Most replies are a letter, or a whole line as it was shown: all rules would say the same.
     bare = _BARE.fullmatch(raw)
     if bare and bare[1] in OPTION_LETTERS[: len(options)]:
-        return Reading(OPTION_LETTERS.index(bare[1]), "ok", bare.start(1))
+        return _Reading(OPTION_LETTERS.index(bare[1]), "ok", bare.start(1))
     for number, option in enumerate(options):
         if raw == f"{OPTION_LETTERS[number]}. {option}":
-            return Reading(number, "ok", 0)
+            return _Reading(number, "ok", 0)
     reply, before = without_thoughts(visible(raw))
     reply = reply.stripped()
     if not reply.text:
         # "B</think>": the mark came after the answer; but a thought that ends so came to none.
-        return _read_visible(before, options, True) if _is_bare(before.text, options) else Reading(NO_ANSWER, "empty")
+        return _read_visible(before, options, True) if _is_bare(before.text, options) else _Reading(NO_ANSWER, "empty")
     if len(reply.text) > LONGEST_READ:
-        return Reading(NO_ANSWER, "invalid")
+        return _Reading(NO_ANSWER, "invalid")
     return _read_visible(reply, options, was_cut)
 
 
-def _read_visible(reply: Visible, options: tuple[str, ...], was_cut: bool) -> Reading:
+def _read_visible(reply: Visible, options: tuple[str, ...], was_cut: bool) -> _Reading:
     plains = tuple(map(plain, options))
     whole = unwrapped(reply)
+    letters = set(re.findall(r"\w+", whole.text))
+    if "?" not in whole.text and len(letters) == 1 and letters <= set(OPTION_LETTERS[: len(options)]):
+        return _Reading(OPTION_LETTERS.index(*letters), "ok", whole.origin[re.search(r"\w", whole.text).start()])
     for number, option in enumerate(plains):
         if _folded(option) and _folded(whole.text) in (_folded(option), _folded(f"{OPTION_LETTERS[number]} {option}")):
-            return Reading(number, "ok", None if _folded(whole.text) == _folded(option) else whole.origin[0])
+            return _Reading(number, "ok", None if _folded(whole.text) == _folded(option) else whole.origin[0])
     stated = with_stated(reply, lambda value: _value(value, options))
     quoted = _with_quotes(unwrapped(stated), plains)
     found, named = declarations(quoted.text)
     chosen = _decided(quoted.text, found, named, was_cut)
     if chosen is not None and chosen.letter in OPTION_LETTERS[: len(options)]:
         place = quoted.origin[chosen.start] if chosen.lettered else None
-        return Reading(OPTION_LETTERS.index(chosen.letter), "ok", place)
-    return Reading(NO_ANSWER, "refusal" if _refuses(whole.text) else "invalid")
+        return _Reading(OPTION_LETTERS.index(chosen.letter), "ok", place)
+    return _Reading(NO_ANSWER, "refusal" if _refuses(whole.text) else "invalid")
 
 
 def _decided(text: str, found: list[Declaration], named: set[str], was_cut: bool) -> Declaration | None:
@@ -127,7 +146,9 @@ def _decided(text: str, found: list[Declaration], named: set[str], was_cut: bool
     firm = [declaration for declaration in found if declaration.firm]
     if was_cut:
         # What is cut off may be a thought, or on its way to another choice.
-        return firm[0] if firm and firm[0].opens and len({one.letter for one in firm}) == 1 else None
+        if not firm or not firm[0].opens or len({one.letter for one in firm}) > 1 or text[firm[0].end :].strip() == ":":
+            return None
+        return None if anywhere("thinks").match(text) else firm[0]
     if not firm:
         letters = {declaration.letter for declaration in found}
         return found[0] if len(letters) == 1 and named <= letters else None
@@ -137,22 +158,22 @@ def _decided(text: str, found: list[Declaration], named: set[str], was_cut: bool
     others = [declaration for declaration in firm if declaration.letter != last.letter]
     if others:
         first = next(one for one in firm if one.start > others[-1].start)
-        if not re.search(words.CORRECTS, text[others[-1].end : first.start], re.IGNORECASE | re.MULTILINE):
+        between = text[others[-1].end : first.start]
+        if not (anywhere("correct").search(between) or anywhere("retract").search(between)):
             return None
     else:
         first = firm[0]
     after = text[last.end :]
-    is_taken_back = re.search(words.TAKES_BACK, after, re.IGNORECASE | re.MULTILINE)
-    return None if is_taken_back else first
+    return None if anywhere("take_back").search(after) or anywhere("retract").search(after) else first
 
 
 def _refuses(text: str) -> bool:
-    return re.search(f"{words.DECLINES}|{words.DISCLAIMS}", text, re.IGNORECASE) is not None
+    return any(anywhere(role).search(text) for role in ("decline", "disclaim"))
 
 
 def _value(value: str, options: tuple[str, ...]) -> str | None:
     """The letter that a value in JSON names; empty for something else than one option, None for a text without a choice."""
-    reading = _read_visible(visible(value), options, False) if len(value) <= LONGEST_READ else Reading(NO_ANSWER, "")
+    reading = _read_visible(visible(value), options, False) if len(value) <= LONGEST_READ else _Reading(NO_ANSWER, "")
     if reading.status == "ok":
         return OPTION_LETTERS[reading.answer]
     return "" if len(value) < 20 and re.search(r"(?<![A-Za-z'])[A-Z](?![A-Za-z'])", value) else None

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
-from fairpp_hf.respondents.reading.grammar import STATED, STATED_NONE
+from fairpp_hf.respondents.reading.mentions import STATED, STATED_NONE
 from fairpp_hf.respondents.reading.visible_text import Visible, joined
-from fairpp_hf.respondents.reading.words import NOUNS
+from fairpp_hf.respondents.reading.words import phrases
 from fairpp_hf.schema import OPTION_LETTERS
 
 _LETTER = re.compile(r"\s*[(*]*[A-Za-z][.)*]*\s*")
@@ -17,12 +18,15 @@ _OTHER_KEY = re.compile(
 _MOST_OBJECTS = 50
 _DEEPEST = 40
 _DECODER = json.JSONDecoder()
-# A key of several words has a word for "answer" and none that turns it round: `final_answer`, `selectedOption`.
-_ANSWER_KEY = re.compile(
-    rf"(?:(?:my|the|your|final|best|correct|right|chosen|selected|preferred|single) ?){{0,3}}(?:{NOUNS}|chosen|selected|choose|select|pick)"
-    r"(?: ?(?:answer|option|choice|letter|id|key|code|value|label|text|selected|chosen|final|is))?|text|content|value",
-    re.IGNORECASE,
-)
+
+
+@cache
+def _answer_key() -> re.Pattern[str]:
+    """A key with a word for "answer" and none that turns it round: `final_answer`, `selectedOption`."""
+    words = rf"(?:{phrases('answer')}|chosen|selected|choose|select|pick)"
+    before = r"(?:(?:my|the|your|final|best|correct|right|chosen|selected|preferred|single) ?){0,3}"
+    after = r"(?: ?(?:answer|option|choice|letter|id|key|code|value|label|text|selected|chosen|final|is))?"
+    return re.compile(rf"{before}{words}{after}|text|content|value", re.IGNORECASE)
 
 
 def with_stated(reply: Visible, read_value: Callable[[str], str | None]) -> Visible:
@@ -70,7 +74,7 @@ def _answers(found: Any) -> list[str]:
     texts: list[tuple[str, str]] = []
     ticked: list[tuple[str, bool]] = []
     _collect(found, "", texts, ticked, 0)
-    answers = [text for key, text in texts if _ANSWER_KEY.fullmatch(key)]
+    answers = [text for key, text in texts if _answer_key().fullmatch(key)]
     if answers:
         return answers
     if len(ticked) > 1 and sum(is_true for _, is_true in ticked) == 1:

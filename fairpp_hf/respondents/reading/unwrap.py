@@ -6,9 +6,10 @@ A letter that stands alone within brackets, quotes or emphasis keeps a mark of t
 
 import re
 import unicodedata
+from functools import cache
 
 from fairpp_hf.respondents.reading.visible_text import Visible
-from fairpp_hf.respondents.reading.words import NOUNS
+from fairpp_hf.respondents.reading.words import phrases
 
 SET_OFF = "\ue200"
 """Follows a letter that was set off from the text around it."""
@@ -31,7 +32,8 @@ _ROLE = re.compile(
 )
 # A base model goes on with the conversation: what somebody else says in it is no reply.
 _PROMPT = re.compile(
-    r"\A\s*(?:human|user|interviewer|question)\s?:(?:(?!\n\s*(?:assistant|ai|bot|model|answer|respondent)\s?:).)*",
+    r"\A\s*(?:(?:human|user|interviewer|question)\s?:|<\|im_start\|>user|<start_of_turn>user)"
+    r"(?:(?!\n\s*(?:assistant|ai|bot|model|answer|respondent)\s?:|<\|im_start\|>assistant|<start_of_turn>model).)*",
     re.IGNORECASE | re.DOTALL,
 )
 _STRUCK = re.compile(
@@ -48,16 +50,23 @@ _AFFIRMED = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _TAG = re.compile(r"[<\[【](?P<ends>/?)(?P<name>[^\W\d][\w:-]{0,30})(?:\s[^<>\[\]\n]{0,100})?/?[>\]】]")
-_NOUN = re.compile(unicodedata.normalize("NFKC", rf"(?:\w+[ -])?(?:{NOUNS})"), re.IGNORECASE)
+_REJECTED = re.compile(r"(?:reject|discard|exclud|eliminat|wrong|not|other|least|worst)", re.IGNORECASE)
+_VALUE = re.compile(r"""=\s?["']?([A-Za-z])["']?\s?/>""")
 _BREAKING_TAGS = frozenset({"br", "p", "div", "li", "ul", "ol", "tr", "h1", "h2", "h3", "h4"})
+_SIGNATURE = re.compile(
+    r"\n(?:sincerely|respectfully|cheers|best|(?:best |kind |warm )?regards|yours(?: \w+)?),? ?\n[^\n]{1,60}\s*\Z", re.IGNORECASE
+)
 _FENCE = re.compile(r"```(?:[A-Za-z]{2,12}(?=\n))?|~~~(?:[A-Za-z]{2,12}(?=\n))?")
 _COMMAND = re.compile(
-    r"\\?[A-Za-z]{2,20}\s?(?=\{\s?\\?[A-Za-z]*\{?\s?[A-Z]\b)|\\[A-Za-z]{2,20}\s?(?=\{)|\\[()\[\],;! ]|\\(?=[^\w\s]|[A-Z]\b)|&(?:nbsp|quot|amp|lt|gt|apos|#\d{1,5});|<!--[^\n]{0,200}?-->"
+    r"\\(?:begin|end)\{\w{1,20}\*?\}|\\?[A-Za-z]{2,20}\s?(?=\{\s?\\?[A-Za-z]*\{?\s?[A-Z]\b)|\\[A-Za-z]{2,20}\s?(?=\{)|\\[()\[\],;! ]|\\(?=[^\w\s]|[A-Z]\b)|&(?:nbsp|quot|amp|lt|gt|apos|#\d{1,5});|<!--[^\n]{0,200}?-->"
 )
 _ASIDE = re.compile(
     r"^(?:\*[a-z][^*\n]{2,80} [^*\n]{1,80}\*|\*[a-z]{3,20}s\*|\([a-z][^()\x22\n]{8,100}\)|\[[A-Za-z][a-z]+ [^\[\]\n]{1,60}\])",
     re.MULTILINE,
 )
+_CELL_LETTER = re.compile(r"(?<![\w'’])([A-Z]) (?=\|)")
+# "Letter: B | Text: ..." are two lines.
+_CELL = re.compile(r"\|(?= ?\w[^|\n:]{0,30}:)")
 _TABLE_RULE = re.compile(r"^[ |:-]*-{3,}[ |:-]*$", re.MULTILINE)
 _PAIRS = {"Ps": "", "Pe": "", "Pi": "", "Pf": ""}
 for _point in range(0x20, 0x10000):
@@ -71,7 +80,7 @@ _SET_OFF_LETTER = re.compile(
 )
 _GLUED_LETTER = re.compile(r"(?<=[a-z])([(\[])([A-Z])()([)\]])(?![0-9A-Za-z])")
 _LINE_START = re.compile(r"^(?:[ >#*•·▪‣●◦+→⇒➡=–—-]|\d{1,2}[.)] ?(?=[A-Z\ue200*\"(])|\(\d{1,2}\) )+", re.MULTILINE)
-_MARKUP = re.compile(r"""[*`~$|{}"“”„«»▁Ġ]|(?<!\w)['‘’‹]|['’›](?!\w)|(?<![^\W_])_+|_+(?![^\W_])""")
+_MARKUP = re.compile(r"""[*`~$|{}"“”„«»「」『』▁Ġ]|(?<!\w)['‘’‹]|['’›](?!\w)|(?<![^\W_])_+|_+(?![^\W_])""")
 _UNDERSCORE = re.compile(r"(?<=[^\W_])_+(?=[^\W_])")
 # Arrows between words say "is"; all other pictures say nothing that is known here.
 _PICTURE = re.compile(
@@ -94,6 +103,8 @@ def unwrapped(reply: Visible) -> Visible:
     text = _FENCE.sub(_broken, text)
     closed = {tag["name"] for tag in _TAG.finditer(text) if tag["ends"]}
     text = _TAG.sub(lambda tag: _tag(tag, closed), text)
+    text = _CELL_LETTER.sub(rf"\1{SET_OFF}", text)
+    text = _SIGNATURE.sub(_blank, _CELL.sub(_broken, text))
     text = _TABLE_RULE.sub(_blank, _ASIDE.sub(_blank, text))
     text = _COMMAND.sub(_blank, text)
     text = _GLUED_LETTER.sub(_letter, _SET_OFF_LETTER.sub(_letter, text))
@@ -123,11 +134,24 @@ def _tag(tag: re.Match[str], closed: set[str]) -> str:
     if len(name) == 1 and not tag["ends"] and (name not in closed or whole[0] == "[") and len(whole) == 3:
         return whole  # a letter in brackets
     label = name.replace("_", " ").replace("-", " ")
-    if not _NOUN.fullmatch(label):
+    if _REJECTED.match(label) and not tag["ends"]:
+        return f"\n{label} :".ljust(len(whole))
+    if not _answer_name().fullmatch(label):
         if whole[0] in "[【":
             return whole
         return _broken(tag) if name.lower() in _BREAKING_TAGS else _blank(tag)
-    return _broken(tag) if tag["ends"] else f"\n{label}:".ljust(len(whole))
+    if tag["ends"]:
+        return _broken(tag)
+    value = _VALUE.search(whole)
+    if value is None or not whole.endswith("/>"):
+        return f"\n{label}:".ljust(len(whole))
+    # <answer letter="B"/>: the letter stays in its place
+    return f"\nanswer:".ljust(value.start(1))[: value.start(1)] + value[1] + " " * (len(whole) - value.end(1))
+
+
+@cache
+def _answer_name() -> re.Pattern[str]:
+    return re.compile(rf"(?:\w+[ -])?{phrases('answer')}", re.IGNORECASE)
 
 
 def _letter(found: re.Match[str]) -> str:
