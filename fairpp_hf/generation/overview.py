@@ -32,6 +32,7 @@ from fairpp_hf.text_table import in_columns
 _QUANTILES = (0.5, 0.9, 0.99)
 _MODEL = "CASE WHEN json_valid(detail) THEN json_extract(detail, '$.model') END"
 _ASKED = "CASE WHEN json_valid(detail) THEN json_extract(detail, '$.asked.ask') END"
+_CONTRADICTED = "CASE WHEN json_valid(detail) THEN json_extract(detail, '$.contradicted') END"
 _LONGEST = 200
 """Characters of a reply that the table shows."""
 
@@ -98,6 +99,8 @@ class Overview(NamedTuple):
     """Replies to a constrained choice."""
     constrained: int
     """Those of them with option probabilities, which are then probabilities under the constraint."""
+    contradicted: int
+    """Replies whose text names another option than their log-probabilities favour: they have no probabilities."""
     models: dict[str, int]
     """Names that servers gave their model, to number of replies."""
     unfinished: Unfinished | None
@@ -190,6 +193,11 @@ class Overview(NamedTuple):
                 f"Constrained choices: {self.choices:,} of {replies:,} replies; {self.constrained:,} have probabilities "
                 "under a constrained choice."
             )
+        if self.contradicted:
+            lines.append(
+                f"Contradictions: {self.contradicted:,} replies name another option than their log-probabilities favour; they "
+                "have no probabilities."
+            )
         lines += [f"Model by its server: {model} ({count:,} replies)" for model, count in self.models.items()]
         return lines
 
@@ -268,6 +276,7 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         ways=_ways(manifest),
         choices=read.choices,
         constrained=read.constrained,
+        contradicted=read.contradicted,
         models=read.models,
         unfinished=unfinished,
         elsewhere=tuple(elsewhere),
@@ -286,6 +295,7 @@ class _Replies(NamedTuple):
     models: dict[str, int]
     choices: int
     constrained: int
+    contradicted: int
     damaged: int
     cut_short: bool
 
@@ -293,31 +303,44 @@ class _Replies(NamedTuple):
 def _read(journal: Journal) -> _Replies:
     cut_short = False
     models: Counter[str] = Counter()
-    choices = constrained = 0
+    choices = constrained = contradicted = 0
 
     def readable() -> Iterator[list[tuple[Any, ...]]]:
         nonlocal cut_short
         try:
-            yield from journal.rows(*ANSWER_COLUMNS, "latency_s", _MODEL, _ASKED)
+            yield from journal.rows(*ANSWER_COLUMNS, "latency_s", _MODEL, _ASKED, _CONTRADICTED)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             cut_short = True
 
     def convert(rows: list[tuple[Any, ...]]) -> tuple[NDArray[Any], ...]:
-        nonlocal choices, constrained
-        models.update(row[-2] for row in rows if isinstance(row[-2], str))
-        arrays = answer_arrays([row[:-3] for row in rows])
-        is_choice = np.array([row[-1] == "choice" for row in rows], bool)
+        nonlocal choices, constrained, contradicted
+        models.update(row[-3] for row in rows if isinstance(row[-3], str))
+        arrays = answer_arrays([row[:-4] for row in rows])
+        is_choice = np.array([row[-2] == "choice" for row in rows], bool)
+        contradicted += sum(bool(row[-1]) for row in rows)
         choices += int(is_choice.sum())
         constrained += int((is_choice & ~np.isnan(arrays[-1]).any(axis=1)).sum())
-        return *arrays, np.array([row[-3] for row in rows], np.float64)
+        return *arrays, np.array([row[-4] for row in rows], np.float64)
 
     parts, damaged = intact_parts(readable(), convert)
     columns = zip(*(parts or [convert([])]), strict=True)
     position, status, answer, probabilities, latency_s = (np.concatenate(column) for column in columns)
     names = dict(models.most_common())
-    return _Replies(position, status, answer, probabilities, latency_s, names, choices, constrained, damaged, cut_short)
+    return _Replies(
+        position,
+        status,
+        answer,
+        probabilities,
+        latency_s,
+        names,
+        choices,
+        constrained,
+        contradicted,
+        damaged,
+        cut_short,
+    )
 
 
 def _ways(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -16,12 +16,12 @@ from fairpp_hf.generation.records import check_questions, check_set_up, manifest
 from fairpp_hf.generation.run_folder import SCENARIO_TABLE
 from fairpp_hf.questions.option_order import shown_options
 from fairpp_hf.respondents.base import Reply, check_reply
-from fairpp_hf.respondents.reading import read_text
+from fairpp_hf.respondents.reading import read_reply
 from fairpp_hf.schema import OPTION_LETTERS
 
 _COLUMNS = ("position", "swapped", *CHECKSUM_FIELDS)
-_READ = ("status", "answer", "p_a", "p_b", "p_c")
-_UPDATE = "UPDATE replies SET status = ?, answer = ?, p_a = ?, p_b = ?, p_c = ?, checksum = ? WHERE key = ?"
+_READ = ("status", "answer", "p_a", "p_b", "p_c", "detail")
+_UPDATE = "UPDATE replies SET status = ?, answer = ?, p_a = ?, p_b = ?, p_c = ?, detail = ?, checksum = ? WHERE key = ?"
 
 
 class ParseSummary(NamedTuple):
@@ -59,7 +59,7 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
 
     Raises:
         FileNotFoundError: `run` is not a run.
-        ValueError: the run asked other questions, or its replies are not read by `read_text`.
+        ValueError: the run asked other questions, or its replies are not read by `read_reply`.
         RuntimeError: another process is writing to the run.
         OSError: the journal is damaged or cannot be written.
     """
@@ -138,9 +138,12 @@ def _batches(journal: Journal) -> Iterator[list[tuple[Any, ...]]]:
 
 def _changed(record: Mapping[str, Any], options: tuple[str, str, str]) -> tuple[Any, ...] | None:
     """The values of `_READ` as a reply is read now; None where they are what the record has."""
-    detail = json.loads(record["detail"]) if record["detail"] else None
-    answer, probabilities, status = read_text(text_of(record["raw"]), detail, options)
-    reading = (status, answer, *(probabilities or (None,) * 3))
+    detail = json.loads(record["detail"]) if record["detail"] else {}
+    answer, probabilities, status, contradicted = read_reply(text_of(record["raw"]), detail, options)
+    kept = record["detail"]
+    if contradicted != bool(detail.pop("contradicted", False)):
+        kept = json.dumps({**detail, "contradicted": True} if contradicted else detail)
+    reading = (status, answer, *(probabilities or (None,) * 3), kept)
     if reading == tuple(record[name] for name in _READ):
         return None
     whose = f"for persona {record['persona']!r} and question {record['question_id']!r}"

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from fairpp_hf.respondents.base import Reply
-from fairpp_hf.respondents.reading import letter_tokens, read_text
+from fairpp_hf.respondents.reading import Read, letter_tokens, read_reply
 from fairpp_hf.schema import NO_ANSWER
 
 logger = logging.getLogger(__name__)
@@ -59,11 +59,13 @@ def read_completion(completion: Any, options: Sequence[str], latency_s: float) -
     except Exception as error:
         _say_unread("log-probabilities", type(error).__name__)
     try:
-        answer, probabilities, status = read_text(raw, detail, options)
+        read = read_reply(raw, detail, options)
     except Exception as error:
         _say_unread("text", type(error).__name__)
-        answer, probabilities, status = NO_ANSWER, None, "invalid"
-    return Reply(answer, probabilities, status, raw, usage, latency_s, detail)
+        read = Read(NO_ANSWER, None, "invalid")
+    if read.contradicted:
+        detail["contradicted"] = True
+    return Reply(read.answer, read.probabilities, read.status, raw, usage, latency_s, detail)
 
 
 def usage_of(completion: Any) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.generation.journal import Journal, RunLock
+from fairpp_hf.generation.overview import overview
 from fairpp_hf.generation.records import load_replies
 from fairpp_hf.generation.reparse import ParseSummary, parse_run
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request, reading
@@ -36,8 +37,8 @@ def by_question(call: Call) -> Served:
     )[int(call.user[len("Prompt ")])]
 
 
-def no_rules(raw: str, *_: object) -> reading.Reading:
-    return reading.Reading(-1, "invalid" if raw else "empty")
+def no_rules(raw: str, *_: object) -> reading._Reading:
+    return reading._Reading(-1, "invalid" if raw else "empty")
 
 
 def test_replies_read_by_bad_rules_are_read_again_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +134,7 @@ def test_a_parse_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(reading, "_read", no_rules)
     respondent = ApiRespondent(lambda _: not_ok("invalid")._replace(raw="A"))
     generate(tmp_path, respondent, personas("ann"), QUESTIONS, progress=False)
-    monkeypatch.setattr(reading, "_read", lambda *_: reading.Reading(0, "ok"))
+    monkeypatch.setattr(reading, "_read", lambda *_: reading._Reading(0, "ok"))
     transaction, count = Journal.transaction, 0
 
     def killed(journal: Journal):
@@ -185,3 +186,21 @@ def test_refusals_in_words_are_read_again_like_any_text(tmp_path: Path) -> None:
     generate(tmp_path, ApiRespondent(refused), personas("ann"), QUESTIONS, progress=False)
     counts = {"ok B": 2, "refusal": 4}
     assert parse_run(tmp_path, QUESTIONS) == ParseSummary(6, {("refusal", "ok B"): 2}, {"refusal": 6}, counts, 0, 0)
+
+
+def test_a_contradiction_is_counted_and_gone_when_the_text_is_read_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token favours A; the text says B, until it is read as A."""
+    served = Served("B", first_token=(("B", -1.5), ("A", -0.5), ("C", -2.5)))
+    with LoopbackServer(lambda call: served) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, api_key="key", ask="text")
+        generate(tmp_path, respondent, personas("ann"), QUESTIONS, progress=False)
+    found = overview(tmp_path)
+    assert (found.contradicted, load_run(tmp_path, QUESTIONS)["probabilities"].null_count) == (6, 6)
+    assert "Contradictions: 6 replies name another option" in found.table()
+    assert parse_run(tmp_path, QUESTIONS).changed == {}
+    monkeypatch.setattr(reading, "_read", lambda *_: reading._Reading(0, "ok", 0))
+    assert parse_run(tmp_path, QUESTIONS).changed == {("ok B", "ok A"): 6}
+    assert overview(tmp_path).contradicted == 0
+    assert load_run(tmp_path, QUESTIONS)["probabilities"].null_count == 0
