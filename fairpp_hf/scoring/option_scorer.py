@@ -69,8 +69,8 @@ class OptionScorer:
 
             - `"line"`, the default: the whole option line ("B. ...") with what the template writes before it and after it
               (an empty thought, the end of the turn). Training trains such lines, and DPO can change a line without its
-              letter. Every token of a line costs something, so that short options are favoured until a model writes the
-              text after a letter for certain; the `length_gap` of an evaluation says by how much.
+              letter. Every token of a line costs something, so that short options are favoured unless a model is certain
+              of the text after a letter, as after SFT; the `length_gap` of an evaluation says by how much.
             - `"per_token"`: the same line at its mean log-probability a token. The letter then counts the less, the longer
               its line, so that long options are favoured.
             - `"letter"`: only what stands before the line and the letter ("B"). It is blind to the option's length, a little
