@@ -179,7 +179,7 @@ class _Place(NamedTuple):
     def ends(self) -> bool:
         """Whether the letter is surely no article, judged by what follows."""
         cues = _patterns()
-        if is_sure(self.mention) or cues.ends_strictly.match(self.after):
+        if is_sure(self.mention) or cues.ends_strictly.match(self.after) or cues.or_another.match(self.after):
             return True
         letter = self.mention["letter"]
         if re.match(rf" {letter}(?![{JOINS}])", self.after):
