@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from fairpp_hf.respondents.completion import read_completion, sum_of_usage, usage_of
-from fairpp_hf.respondents.reading import letter_probabilities, read_text
+from fairpp_hf.respondents.reading import letter_tokens, read_text
 
 OPTIONS = ("Merit.", "Need.", "Neither.")
-THIRDS = {"A": math.log(0.25), "B": math.log(0.25), "C": math.log(0.5)}
+SHARES = {"A": math.log(0.5), "B": math.log(0.25), "C": math.log(0.25)}
 
 
 def completion(content: str | None = "A", **choice: Any) -> dict[str, Any]:
@@ -36,16 +36,14 @@ def logprobs(first: str, alternatives: dict[str, Any]) -> dict[str, Any]:
         ("Nee", {"finish_reason": "stop"}, (-1, None, "invalid")),
         ("<think>I would choose option A because", {"finish_reason": "length"}, (-1, None, "truncated")),
         ("<think>I would choose option A because", {"finish_reason": "stop"}, (-1, None, "empty")),
-        ("A fair one?</think>A", {"first_token": "A", "top_logprobs": THIRDS}, (0, None, "ok")),
         (None, {}, (-1, None, "empty")),
         ("A", {"finish_reason": "content_filter"}, (-1, None, "refusal")),
         ("A", {"refusal": True}, (-1, None, "refusal")),
-        ("A", {"first_token": "A", "top_logprobs": THIRDS}, (0, (0.25, 0.25, 0.5), "ok")),
-        ("A", {"first_token": " A", "top_logprobs": THIRDS}, (0, (0.25, 0.25, 0.5), "ok")),
-        ("A", {"first_token": "B", "top_logprobs": THIRDS}, (0, None, "ok")),
-        ("A", {"first_token": "A", "top_logprobs": {}}, (0, None, "ok")),
-        ("A", {"first_token": "A"}, (0, None, "ok")),
-        ("A or B", {"first_token": "A", "top_logprobs": THIRDS}, (-1, None, "invalid")),
+        ("A", letter_tokens("A", logprobs("A", SHARES)), (0, (0.5, 0.25, 0.25), "ok")),
+        ("A", letter_tokens("A", logprobs(" A", SHARES)), (0, (0.5, 0.25, 0.25), "ok")),
+        ("A", letter_tokens("A", logprobs("B", SHARES)), (0, None, "ok")),
+        ("A", letter_tokens("A", logprobs("A", {"A": -1.0})), (0, None, "ok")),
+        ("A or B", letter_tokens("A or B", logprobs("A", SHARES)), (-1, None, "invalid")),
     ],
 )
 def test_a_text_is_read_by_what_the_journal_keeps(
@@ -79,7 +77,7 @@ def test_reading_again_gives_the_same_whatever_the_server_sent() -> None:
             refusal=chance.choice([None, None, "", "I cannot."]),
             finish_reason=chance.choice(["stop", "stop", "length", "content_filter", None]),
             logprobs=chance.choice(
-                [None, {"content": None}, {"content": []}, logprobs("A", THIRDS), logprobs("B", {"A": -1.0})]
+                [None, {"content": None}, {"content": []}, logprobs("A", SHARES), logprobs("B", {"A": -1.0})]
             ),
         )
         reply = read_completion(sent, OPTIONS, 0.1)
@@ -144,8 +142,3 @@ def test_usage_of_several_replies_adds_up_at_every_level() -> None:
     }
     assert sum_of_usage(None, second) == sum_of_usage(second, None) == second
     assert sum_of_usage(None, None) is None
-
-
-@pytest.mark.parametrize("logprob", [math.nan, math.inf, -math.inf, 800.0, -9999.0, None, "-1"])
-def test_letter_probabilities_need_finite_figures(logprob: Any) -> None:
-    assert letter_probabilities({"A": -1.0, "B": -1.0, "C": logprob}) is None

@@ -40,6 +40,8 @@ def test_of_a_text_that_was_cut_off_only_the_opening_counts(text: str, letter: s
     assert (found.letter or None if found else None) == letter
 
 
-@pytest.mark.parametrize(("text", "is_refusal"), [("I can't help with that.", True), ("I can't pick A.", False), ("Hm.", False)])
+@pytest.mark.parametrize(
+    ("text", "is_refusal"), [("I can't help with that.", True), ("I can't pick A.", False), ("Hm.", False)]
+)
 def test_refusals_are_told_from_replies_without_a_choice(text: str, is_refusal: bool) -> None:
     assert refuses(text) == is_refusal

@@ -44,7 +44,9 @@ def test_phrases_are_those_of_all_languages(role: str, text: str) -> None:
     assert re.fullmatch(phrases(role), text, re.IGNORECASE)
 
 
-@pytest.mark.parametrize(("text", "is_found"), [("I do not", True), ("a knot", False), ("我不选", True), ("nothing", False)])
+@pytest.mark.parametrize(
+    ("text", "is_found"), [("I do not", True), ("a knot", False), ("我不选", True), ("nothing", False)]
+)
 def test_a_role_is_found_as_whole_words_where_words_are_divided(text: str, is_found: bool) -> None:
     assert (anywhere("not").search(text) is not None) == is_found
 
