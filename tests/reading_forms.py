@@ -27,7 +27,14 @@ def forms(name: str) -> list[dict[str, Any]]:
 def filled(form: str, letter: str, others: str) -> str:
     """A form with its letter, the two others in this order, and their options' texts."""
     texts = dict(zip("ABC", OPTIONS, strict=True))
-    marks = {"@MT": texts[others[0]], "@T": texts[letter], "@M": others[0], "@N": others[1], "@L": letter, "@l": letter.lower()}
+    marks = {
+        "@MT": texts[others[0]],
+        "@T": texts[letter],
+        "@M": others[0],
+        "@N": others[1],
+        "@L": letter,
+        "@l": letter.lower(),
+    }
     for mark, text in marks.items():
         form = form.replace(mark, text)
     return form

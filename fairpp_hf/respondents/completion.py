@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from fairpp_hf.respondents.base import Reply
-from fairpp_hf.respondents.reading import Read, letter_tokens, read_reply
+from fairpp_hf.respondents.reading import ReadReply, letter_tokens, read_reply
 from fairpp_hf.schema import NO_ANSWER
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def read_completion(completion: Any, options: Sequence[str], latency_s: float) -
         read = read_reply(raw, detail, options)
     except Exception as error:
         _say_unread("text", type(error).__name__)
-        read = Read(NO_ANSWER, None, "invalid")
+        read = ReadReply(NO_ANSWER, None, "invalid")
     if read.contradicted:
         detail["contradicted"] = True
     return Reply(read.answer, read.probabilities, read.status, raw, usage, latency_s, detail)

@@ -200,7 +200,7 @@ def test_raw_replies_come_back_as_they_were(tmp_path) -> None:
     assert again.questions.equals(answers.questions)
     assert list(again.records) == list(answers.records)
     for persona, records in answers.records.items():
-        assert {*records["status"].to_pylist()} == {"ok", "invalid", "empty"}
+        assert {*records["status"].to_pylist()} == {"ok", "invalid", "refusal", "empty"}
         assert again.records[persona].select(records.column_names).equals(records)
     labels = {
         f"{row['Specific Problem']}{row['Group']}{row['Perspective']}{row['Option']}": row for row in replies(out)

@@ -30,7 +30,7 @@ def test_a_run_and_its_scenarios_are_read_again(
 ) -> None:
     run = tmp_path / "run"
     with LoopbackServer(answer) as server, monkeypatch.context() as patch:
-        patch.setattr(reading, "_read", lambda *_: reading._Reading(-1, "invalid"))
+        patch.setattr(reading, "_read", lambda *_: reading.Reading(-1, "invalid"))
         model = ["--respondent", "openai", "--model", "m", "--base-url", server.base_url]
         assert fairpp("generate", "--run", run, *model, "--split", "test", "--limit", 2) == 0
         teller = ["--storyteller", "t", "--storyteller-url", server.base_url]

@@ -37,8 +37,8 @@ def by_question(call: Call) -> Served:
     )[int(call.user[len("Prompt ")])]
 
 
-def no_rules(raw: str, *_: object) -> reading._Reading:
-    return reading._Reading(-1, "invalid" if raw else "empty")
+def no_rules(raw: str, *_: object) -> reading.Reading:
+    return reading.Reading(-1, "invalid" if raw else "empty")
 
 
 def test_replies_read_by_bad_rules_are_read_again_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_a_parse_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(reading, "_read", no_rules)
     respondent = ApiRespondent(lambda _: not_ok("invalid")._replace(raw="A"))
     generate(tmp_path, respondent, personas("ann"), QUESTIONS, progress=False)
-    monkeypatch.setattr(reading, "_read", lambda *_: reading._Reading(0, "ok"))
+    monkeypatch.setattr(reading, "_read", lambda *_: reading.Reading(0, "ok"))
     transaction, count = Journal.transaction, 0
 
     def killed(journal: Journal):
@@ -200,7 +200,7 @@ def test_a_contradiction_is_counted_and_gone_when_the_text_is_read_otherwise(
     assert (found.contradicted, load_run(tmp_path, QUESTIONS)["probabilities"].null_count) == (6, 6)
     assert "Contradictions: 6 replies name another option" in found.table()
     assert parse_run(tmp_path, QUESTIONS).changed == {}
-    monkeypatch.setattr(reading, "_read", lambda *_: reading._Reading(0, "ok", 0))
+    monkeypatch.setattr(reading, "_read", lambda *_: reading.Reading(0, "ok", 0))
     assert parse_run(tmp_path, QUESTIONS).changed == {("ok B", "ok A"): 6}
     assert overview(tmp_path).contradicted == 0
     assert load_run(tmp_path, QUESTIONS)["probabilities"].null_count == 0

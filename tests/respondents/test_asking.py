@@ -461,7 +461,7 @@ def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str | No
     assert len(json.dumps([reply.usage, reply.detail], allow_nan=False)) < 30_000
 
 
-@pytest.mark.parametrize("where", ["letter_tokens", "read_text"])
+@pytest.mark.parametrize("where", ["letter_tokens", "read_reply"])
 def test_an_error_in_reading_costs_that_reply_and_is_said_once(
     where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,9 @@ from fairpp_hf.respondents.reading.words import JOINS, anywhere, phrases
 _FARTHEST = 200
 """How many characters before and after a letter are looked at."""
 
+_MOST_CLAUSES = 5
+"""An announcement, with what leads to it, has no more clauses than this."""
+
 _SENTENCE_END = re.compile(
     r"[!?\n;]"
     r"|(?<=[^\s.(][^\s.(])\.(?=\s|$)"  # no abbreviation of one letter, and no "..."
@@ -40,7 +43,9 @@ _MARKS_AFTER = r" ?$| ?[\n.,;!?()\[\]/<>=→⇒–—|#]| ?:| -{1,2}[ >]"
 _COLUMN = r"(?:reason|reasoning|explanation|justification|rationale|confidence|why|text|comment)"
 """Heads of a table's other columns."""
 _WORD = re.compile(r"[^\W_]|[\ue000-\ue1ff]")
-_LISTS_OTHERS = re.compile(r"\b(?:reject|exclud|discard|eliminat|ruled out|not chosen|others?\b)[^\n]*:[^\n]*\n(?:[^\n]{0,9}\n)*$", re.I)
+_LISTS_OTHERS = re.compile(
+    r"\b(?:reject|exclud|discard|eliminat|ruled out|not chosen|others?\b)[^\n]*:[^\n]*\n(?:[^\n]{0,9}\n)*$", re.I
+)
 
 
 class Declaration(NamedTuple):
@@ -124,7 +129,9 @@ def _patterns() -> _Patterns:
             rf"(?:(?:^|[^{JOINS}])(?={_I})|{lead})(?P<says>{phrases('choose')} ?:? ?{not_but}(?:{which} ){{0,3}}{of_option})$"
         ),
         persona_chooses=compiled(rf"{lead}{phrases('persona_chooses')} ?:? ?{of_option}$"),
-        nearest=compiled(rf"{lead}(?P<says>{phrases('nearest')})(?: ?[:—–-] ?| ?{copula} ?|[ ,])?(?: ?: ?)?{of_option}$"),
+        nearest=compiled(
+            rf"{lead}(?P<says>{phrases('nearest')})(?: ?[:—–-] ?| ?{copula} ?|[ ,])?(?: ?: ?)?{of_option}$"
+        ),
         it_is=compiled(rf"{lead}(?:{phrases('it_is')}|{TICK})[ ,:]{{0,2}}{of_option}$"),
         picking=compiled(rf"{lead}{phrases('picking')}[ ,:]{{0,2}}{of_option}$"),
         subject=compiled(rf"{lead}{of_option}$"),
@@ -160,6 +167,8 @@ class _Place(NamedTuple):
     text: str
     mention: re.Match[str]
     before: str
+    near: str
+    """Its last clauses before the letter."""
     after: str
     is_listed: bool
     """Whether it is the label of one of several options."""
@@ -174,12 +183,12 @@ class _Place(NamedTuple):
 
     def opens(self, found: re.Match[str]) -> bool:
         """Whether the text begins with an announcement."""
-        return self.is_first and found.start() == 0 and found.group()[:1] not in ",:(–—."
+        return self.is_first and self.near == self.before and found.start() == 0 and found.group()[:1] not in ",:(–—."
 
     def ends(self) -> bool:
         """Whether the letter is surely no article, judged by what follows."""
         cues = _patterns()
-        if is_sure(self.mention) or cues.ends_strictly.match(self.after):
+        if is_sure(self.mention) or cues.ends_strictly.match(self.after) or cues.or_another.match(self.after):
             return True
         letter = self.mention["letter"]
         if re.match(rf" {letter}(?![{JOINS}])", self.after):
@@ -212,7 +221,7 @@ def declarations(text: str) -> tuple[list[Declaration], set[str]]:
             sentence += 1
         start, end = mention.span()
         before = text[max(ends[sentence], start - _FARTHEST) : start]
-        place = _Place(text, mention, before, text[end : end + _FARTHEST], start in listed)
+        place = _Place(text, mention, before, _last_clauses(before), text[end : end + _FARTHEST], start in listed)
         declared = _declared(place, text[end : max(ends[sentence + 1], end)])
         letter = letter_of(mention)
         if declared is not None:
@@ -220,6 +229,11 @@ def declarations(text: str) -> tuple[list[Declaration], set[str]]:
         if letter and (declared is not None or _is_named(place)):
             named.add(letter)
     return found, named
+
+
+def _last_clauses(before: str) -> str:
+    starts = [mark.start() for mark in re.finditer(r"[,:(–—.]", before)]
+    return before[starts[-_MOST_CLAUSES] :] if len(starts) > _MOST_CLAUSES else before
 
 
 def _is_named(place: _Place) -> bool:
@@ -256,8 +270,8 @@ def _is_other_case(before: str, rest: str) -> bool:
 
 def _is_one_of_several(place: _Place, letter: str) -> bool:
     """Whether a letter is one of those that are chosen between: "A or B", "A, B"."""
-    others = [_patterns().one_of.search(place.before)]
-    if others[0] and _NOT_BEFORE.search(place.before[: others[0].start()]):
+    others = [_patterns().one_of.search(place.near)]
+    if others[0] and _NOT_BEFORE.search(place.near[: others[0].start()]):
         others.clear()  # "not A, B"
     if not _patterns().copula_after.match(place.after):
         others.append(_BESIDE.search(place.before))  # Hungarian "A B-t választom" has an article there
@@ -288,7 +302,9 @@ def _stands_alone(place: _Place) -> tuple[str | None, bool]:
     """The letter opens the reply, or is a sentence of its own."""
     cues, (start, end) = _patterns(), place.mention.span()
     is_marked = is_sure(place.mention) or cues.ends_strictly.match(place.after)
-    is_only_one = is_marked or cues.contrast.match(place.after) or not _ANOTHER.search(_SENTENCE_END.split(place.after)[0])
+    is_only_one = (
+        is_marked or cues.contrast.match(place.after) or not _ANOTHER.search(_SENTENCE_END.split(place.after)[0])
+    )
     if start < _FARTHEST and is_only_one and cues.opening.fullmatch(place.text[:start]) and not goes_on(place.after):
         return "opening", True
     if cues.alone.fullmatch(place.before) and not _LISTS_OTHERS.search(place.text[max(0, start - _FARTHEST) : start]):
@@ -307,24 +323,24 @@ def _is_announced(place: _Place) -> tuple[str | None, bool]:
         found = cues.marker_line.search(line.rpartition("\n")[2])
         if found and not (place.is_listed and re.search(r"(?:option|letter)s?\W*$", found.group(), re.IGNORECASE)):
             return "marker", place.opens(found) and "\n" not in line
-    if found := cues.marker.search(place.before):
+    if found := cues.marker.search(place.near):
         return "marker", place.opens(found)
     ends_strictly = is_sure(place.mention) or cues.ends_strictly.match(place.after)
     is_clause = ends_strictly and not (is_sure(place.mention) and goes_on(place.after))
     # "Option A": without a colon or copula, only as a whole clause.
-    found = cues.marker_clause.search(place.before)
+    found = cues.marker_clause.search(place.near)
     if found and ((is_clause and not place.is_listed) or cues.copula_after.match(place.after)):
         return "marker", place.opens(found)
     if found := _chooses(place):
         return "chooses", place.opens(found)
-    if cues.persona_chooses.search(place.before):
+    if cues.persona_chooses.search(place.near):
         return "chooses", False
-    found = cues.nearest.search(place.before)
+    found = cues.nearest.search(place.near)
     if found and not anywhere("not").search(found["says"]):
         return "nearest", False
-    if is_clause and (cues.it_is.search(place.before) or cues.picking.search(place.before)):
+    if is_clause and (cues.it_is.search(place.near) or cues.picking.search(place.near)):
         return "it is", False
-    if cues.it_is.search(place.before) and not is_sure(place.mention):
+    if cues.it_is.search(place.near) and not is_sure(place.mention):
         return "it is", False
     return None, False
 
@@ -332,23 +348,23 @@ def _is_announced(place: _Place) -> tuple[str | None, bool]:
 def _is_line(place: _Place) -> bool:
     """The letter stands with its option's text as it was shown, and begins a line or is a clause."""
     begins = re.search(rf"(?:^|[!:–—]) ?(?:{phrases('option')} ?)?$", place.before, re.IGNORECASE)
-    is_clause = re.match(r" ?(?:[.!\n]|$)", place.after) and _patterns().subject.search(place.before)
+    is_clause = re.match(r" ?(?:[.!\n]|$)", place.after) and _patterns().subject.search(place.near)
     return bool(place.mention["quoted"]) and bool(begins or is_clause) and not goes_on(place.after)
 
 
 def _chooses(place: _Place) -> re.Match[str] | None:
     """ "I choose" before the letter, without a "not" before it in its clause."""
-    found = _patterns().chooses.search(place.before)
+    found = _patterns().chooses.search(place.near)
     if found is None:
         return None
-    clause = re.split(r"[,;:.!—–]", place.before[: found.start("says")])[-1]
+    clause = re.split(r"[,;:.!—–]", place.near[: found.start("says")])[-1]
     return None if anywhere("not").search(clause) else found
 
 
 def _is_subject(place: _Place) -> tuple[str | None, bool]:
     """Something after the letter says that it is chosen."""
     cues = _patterns()
-    found = cues.subject.search(place.before)
+    found = cues.subject.search(place.near)
     if place.is_lower or found is None:
         return None, False
     if cues.affirmed.match(place.after):

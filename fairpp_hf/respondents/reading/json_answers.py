@@ -40,7 +40,7 @@ def with_stated(reply: Visible, read_value: Callable[[str], str | None]) -> Visi
     end = 0
     for start, stop, found in _objects(reply.text):
         letters = {letter for value in _answers(found) if (letter := read_value(value)) is not None}
-        letter = letters.pop() if len(letters) == 1 else ""
+        letter = next(iter(letters)) if len(letters) == 1 else ""
         stated = chr(STATED + OPTION_LETTERS.index(letter)) if letter else STATED_NONE if letters else ""
         parts.append(reply.cut(end, start))
         parts.append(

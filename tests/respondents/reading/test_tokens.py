@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import random
@@ -134,7 +135,7 @@ def test_places_agree_with_the_text_however_it_is_cut_into_tokens() -> None:
     text = "Réponse : ( B ), mais pas A — 答案 C. 🅱 <think> A </think> B"
     for _ in range(300):
         cuts = sorted({0, len(text), *chance.sample(range(len(text)), chance.randint(1, 30))})
-        pieces = [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+        pieces = [text[start:end] for start, end in itertools.pairwise(cuts)]
         with_bytes = chance.random() < 0.5
         content = [entry(piece, SHARES, list(piece.encode()) if with_bytes else None) for piece in pieces]
         for kept in letter_tokens(text, {"content": content}).get("letters", []):

@@ -12,6 +12,8 @@ a regular expression in which
 - `(a|b)` groups without capturing,
 - `{name}` is any phrase of the row `name` of the same language.
 
+A phrase of one letter, such as "a", is only meant in lower case, or as an article that begins a sentence: "A" may be an option.
+
 The roles:
 
 | role | where it stands | example |
@@ -71,19 +73,27 @@ def _languages() -> dict[str, dict[str, str]]:
     return {language: _alternations(rows) for language, rows in languages.items()}
 
 
+def _phrases(row: str) -> list[str]:
+    return re.split(r"\s+\|\s+|\n", re.sub(r"\n  ", "", row).strip())
+
+
 def _alternations(rows: dict[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def alternation(role: str) -> str:
         if role not in found:
-            phrases = re.split(r"\s+\|\s+|\n", re.sub(r"\n  ", "", rows[role]).strip())
-            found[role] = f"(?:{'|'.join(map(pattern, phrases))})"
+            patterns = (pattern(phrase, role) for phrase in _phrases(rows[role]))
+            found[role] = f"(?:{'|'.join(patterns)})"
         return found[role]
 
-    def pattern(phrase: str) -> str:
+    def pattern(phrase: str, role: str) -> str:
         phrase = re.sub(r"(?<!\\)\((?!\?)", "(?:", phrase.strip())
         phrase = re.sub("|".join(_SIGNS), lambda sign: _SIGNS[sign.group()], phrase)
-        return re.sub(r"\{([a-z_]+)\}", lambda name: alternation(name[1]), phrase)
+        phrase = re.sub(r"\{([a-z_]+)\}", lambda name: alternation(name[1]), phrase)
+        if not re.fullmatch("[a-z]", phrase):
+            return phrase
+        begins = rf"|(?<=^){phrase}|(?<=^ ){phrase}" if role == "which" else ""
+        return f"(?:(?-i:{phrase}){begins})"
 
     return {role: alternation(role) for role in rows}
 
