@@ -152,7 +152,7 @@ def test_requests_are_taken_one_by_one_as_they_are_asked() -> None:
         (Served("The fairer of", finish_reason="length"), "truncated", -1, "The fairer of"),
         (Served("", finish_reason="length"), "truncated", -1, ""),
         (Served("B. Nee", finish_reason="length"), "ok", 1, "B. Nee"),
-        (Served("\u202bB\u202c 😀 \ud800"), "invalid", -1, "\u202bB\u202c 😀 \ud800"),
+        (Served("\u202bB\u202c 😀 \ud800"), "ok", 1, "\u202bB\u202c 😀 \ud800"),
         (Served("B. 😀\r\n\x00\ud800"), "ok", 1, "B. 😀\r\n\x00\ud800"),
         (Served(status=400, error={"message": "flagged", "code": "content_filter"}), "refusal", -1, "flagged"),
     ],
@@ -172,8 +172,9 @@ def test_option_probabilities_are_the_first_tokens_letters_renormalised() -> Non
     (reply,) = serve_and_ask(lambda call: Served("A. Merit.", first_token=alternatives(0.2, 0.3, 0.1))).values()
     assert reply.probabilities == pytest.approx((0.5, 0.375, 0.125))
     assert reply.detail is not None
-    assert reply.detail["first_token"] == "A"
-    assert reply.detail["top_logprobs"]["B"] == pytest.approx(math.log(0.3))
+    (kept,) = reply.detail["letters"]
+    assert (kept["place"], kept["token"]) == (0, "A")
+    assert ("B", pytest.approx(math.log(0.3))) in [tuple(alternative[:2]) for alternative in kept["alternatives"]]
 
 
 @pytest.mark.parametrize(
