@@ -216,7 +216,7 @@ def _is_announced(place: _Place) -> tuple[str | None, bool]:
     if found := cue.marker.search(place.near):
         return "marker", place.opens(found)
     ends_strictly = is_sure(place.mention) or cue.ends_strictly.match(place.after)
-    is_clause = ends_strictly and not (is_sure(place.mention) and goes_on(place.after))
+    is_clause = ends_strictly and not goes_on(place.after)
     # "Option A": without a colon or copula, only as a whole clause.
     found = cue.marker_clause.search(place.near)
     if found and ((is_clause and not place.is_listed) or cue.verb.match(place.after)):

@@ -83,8 +83,9 @@ _SAYS_OTHERWISE = re.compile(
     r" ?: ?(?-i:[^\W_a-z]|this\b)"
     r"|[ ,.:–—-]{1,3}(?:no(?! (?:doubt|question|contest|hesitation|reservations?|regrets?|matter|need|problem)\b)"
     r"|nope|nah|never|not(?! (?-i:[A-Z])\b)|false|wrong)\b"
+    r"|, i(?: doubt|['’]m not sure| am not sure| do(?:n['’]t| not) think so)\b"
     r"|\. (?-i:[A-Z])\w+, (?:aged )?\d"
     r"|[^\n]{0,9}\n(?:- )?(?:pros?|cons?|advantages?|strengths?|weakness(?:es)?)\b"
-    r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|ist|est|es|é|è|or)\b",
+    r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|to be|ist|est|es|é|è|or)\b",
     re.IGNORECASE,
 )

@@ -13,8 +13,8 @@ phrase is a regular expression in which
 - `(a|b)` groups without capturing,
 - `{name}` is any phrase of the row `name` of the same language.
 
-A phrase of one letter, such as "a", is only meant in lower case, or as an article that begins a sentence: "A" may be an
-option.
+A phrase of one letter, such as "a", is meant in lower case: "A" may be an option. As an article that begins a sentence
+(`which`) it stands for any letter in upper case, since no rule may know which letter it reads.
 
 The roles:
 
@@ -41,7 +41,8 @@ The roles:
 | `chosen` | a predicate that says of an option that it is chosen | B **is my pick** |
 | `praised` | one that says so if no other option is spoken of | B **reflects my view** |
 | `tentative` | says of a clause that its choice is not the last word | **at first** I chose B |
-| `if`, and `if_forced`, `even_if` | ... is for another case; conditions that are no other case | **if** I were rich, B |
+| `if`, `even_if` | ... is for another case; is for any case | **if** I were rich, B |
+| `if_forced` | a condition that is no other case; ` _ ` is the letter | **if I must choose**, B |
 | `not`, `but` | turn a clause or a sentence round | I do **not** choose B |
 | `retract`, `correct` | between two choices, of which the later one then counts | B. **Wait**, C. |
 | `take_back` | after a choice: none is left | B. But **I can't decide** |
@@ -98,7 +99,7 @@ def _alternations(rows: dict[str, str]) -> dict[str, str]:
         phrase = re.sub(r"\{([a-z_]+)\}", lambda name: alternation(name[1]), phrase)
         if not re.fullmatch("[a-z]", phrase):
             return phrase
-        begins = rf"|(?<=^){phrase}|(?<=^ ){phrase}" if role == "which" else ""
+        begins = "|(?<=^)(?-i:[A-Z])|(?<=^ )(?-i:[A-Z])" if role == "which" else ""
         return f"(?:(?-i:{phrase}){begins})"
 
     return {role: alternation(role) for role in rows}
