@@ -50,7 +50,7 @@ def source_hash(package: Path) -> str:
         path = package / source
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
-            if file.suffix in (".py", ".json"):
+            if file.suffix in (".py", ".json", ".yaml"):
                 content = file.read_bytes()
                 # The length keeps a byte from moving between a name and its content, or two contents, unnoticed.
                 digest.update(f"{file.relative_to(package).as_posix()}\0{len(content)}\0".encode())

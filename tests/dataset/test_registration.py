@@ -105,7 +105,13 @@ def test_source_hash_is_the_same_in_another_place_and_ignores_what_makes_no_rows
 
 @pytest.mark.parametrize(
     "changed",
-    ["questions/templates.json", "personas/britains_choice_2020.json", "respondents/reading/grammar.py", "schema.py"],
+    [
+        "questions/templates.json",
+        "personas/britains_choice_2020.json",
+        "respondents/reading/grammar.py",
+        "respondents/reading/words/english.yaml",
+        "schema.py",
+    ],
 )
 def test_source_hash_changes_with_what_makes_the_rows(changed: str, package_copy: Path) -> None:
     (package_copy / changed).write_bytes((package_copy / changed).read_bytes() + b"\n")
