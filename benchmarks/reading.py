@@ -2,22 +2,23 @@
 
     python benchmarks/reading.py
 
-The corpus is benchmarks/reading_forms/: `declared.jsonl` holds forms that declare an option, `undeclared.jsonl` forms that do
-not, each with its kind and its source: reports and answer extractors of evaluation harnesses, chat templates, and sentences
-written by hand in some 70 languages. `@L` is the letter that is declared, `@l` the same in lower case, `@T` its option's text;
-`@M` and `@N` are the other letters and `@MT` a text of theirs. Each form is filled with every letter and both orders of the
-others, so that a rule that knows a letter shows. Forms with a `letter` hold it themselves: decorated and inflected letters.
+The corpus is benchmarks/reading_forms/: `declared.jsonl` holds forms that declare an option, `undeclared.jsonl` forms
+that do not, each with its kind and its source: reports and answer extractors of evaluation harnesses, chat templates,
+and sentences written by hand in some 70 languages. `@L` is the letter that is declared, `@l` the same in lower case,
+`@T` its option's text; `@M` and `@N` are the other letters and `@MT` a text of theirs. Each form is filled with every
+letter and both orders of the others, so that a rule that knows a letter shows. Forms with a `letter` hold it
+themselves: decorated and inflected letters.
 
 Beside the reader stand three baselines: the first and the last capital letter that stands alone, and "answer is X" or
 "answer: X" as evaluation harnesses look for it. Prints tables by kind; the result is kept in benchmarks/results/.
 
-The corpus is no longer unseen: it was used to finish the rules. Blind figures were taken before that, on forms whose authors
-had not seen the reader. With rules that were complete on two thirds of corpus 1 (`"corpus": 1`), the last third had a recall of
-88.5%, no wrong letter, and 8 of 234 undeclared forms were read as an answer. Corpus 2 was written afterwards: 78.2%, no wrong
-letter, 16 of 492. A form of a new kind is lost rather than read wrong. Left out of the corpus are homoglyphs and Arabic letters
-in the place of those that were shown (a Cyrillic letter that looks like B sounds like V), Hungarian
-"A B-t választom", whose article cannot be told from option A, and one form that readers judged differently ("we'd all have said
-A, and so do I").
+The corpus is no longer unseen: it was used to finish the rules. Blind figures were taken before that, on forms whose
+authors had not seen the reader. With rules that were complete on two thirds of corpus 1 (`"corpus": 1`), the last third
+had a recall of 88.5%, no wrong letter, and 8 of 234 undeclared forms were read as an answer. Corpus 2 was written
+afterwards: 78.2%, no wrong letter, 16 of 492. A form of a new kind is lost rather than read wrong. Left out of the
+corpus are homoglyphs and Arabic letters in the place of those that were shown (a Cyrillic letter that looks like B
+sounds like V), Hungarian "A B-t választom", whose article cannot be told from option A, and one form that readers
+judged differently ("we'd all have said A, and so do I").
 """
 
 import argparse
@@ -62,7 +63,7 @@ READERS: dict[str, Reader] = {
 
 
 def measured(read: Reader) -> dict[str, Any]:
-    """Shares of all filled forms: recall and wrong letters of declared ones, by letter and kind; undeclared ones that are read."""
+    """Recall and wrong letters over filled declared forms, by letter and kind, and how many undeclared forms are read."""
     right, wrong, total = defaultdict(int), 0, defaultdict(int)
     for row in forms("declared"):
         for reply in replies(row):

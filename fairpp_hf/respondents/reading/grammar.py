@@ -1,17 +1,16 @@
 """Finds where a plain text declares a choice: letter by letter, by what stands before and after it.
 
-A letter counts at the reply's start or as a sentence of its own, after a word for "answer" and a colon or copula, after "I
-choose", or before "is my choice". A letter that is merely named declares nothing. No rule knows which letter it reads: an "A"
-that may be an article is treated as a "B" in its place would be.
+A letter counts at the reply's start or as a sentence of its own, after a word for "answer" and a colon or copula, after
+"I choose", or before "is my choice". A letter that is merely named declares nothing. No rule knows which letter it reads: an
+"A" that may be an article is treated as a "B" in its place would be.
 """
 
 import re
-import unicodedata
-from functools import cache
 from typing import NamedTuple
 
+from fairpp_hf.respondents.reading.cues import CAPITAL, cues
 from fairpp_hf.respondents.reading.mentions import MOST_NAMED, goes_on, is_sure, labels, letter_of, mentions
-from fairpp_hf.respondents.reading.unwrap import SET_OFF, TICK
+from fairpp_hf.respondents.reading.unwrap import SET_OFF
 from fairpp_hf.respondents.reading.words import JOINS, anywhere, phrases
 
 _FARTHEST = 200
@@ -26,25 +25,14 @@ _SENTENCE_END = re.compile(
     r"|(?<=[\ue200\ue000-\ue0ff])\.(?=\s|$)"
     r"|(?:(?<=[\s(][A-Za-z])|(?<=^[A-Za-z]))\.\s(?=[A-Z])"
 )
-_CAPITAL = rf"[A-HJ-Z](?![{JOINS}'’])"
-_ANOTHER = re.compile(rf"(?<![{JOINS}'’]){_CAPITAL}")
+_ANOTHER = re.compile(rf"(?<![{JOINS}'’]){CAPITAL}")
+_BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{CAPITAL}) $")
 _NOT_BEFORE = re.compile(r"\b(?:not|nicht|niet|pas|no|non|nie|не) $", re.IGNORECASE)
-_BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{_CAPITAL}) $")
-_OR = (
-    r"(?:(?:and/or|or|and|nor|und|oder|noch|ou|et|ni|o|y|u|e|of|en|eller|och|og|tai|ja|lub|i|ani|nebo|vagy|sau|veya|ve|ή|και|или|и"
-    rf"|або|atau|hoặc|vs\.?|versus)(?![{JOINS}])(?: (?:perhaps|maybe|possibly|even)\b)?|أو|و|או|या|หรือ|或者|或|和|か|と|または|와|과|또는)"
-)
-# Whoever says "I" speaks for nobody else, so that before it only a "not" counts.
-_I = (
-    r"(?:i|we|im|id|ill|ive|this|ich|je|j['’]|ik|jag|jeg|yo|eu|io|minä|én|já|ja|ek|ben|bi|я|εγώ|أنا|אני|من|मैं|আমি|我|本人|tôi|mình"
-    r"|saya|aku|ฉัน|ผม)(?![a-z])|(?=我)"
-)
-_MARKS_AFTER = r" ?$| ?[\n.,;!?()\[\]/<>=→⇒–—|#]| ?:| -{1,2}[ >]"
-_COLUMN = r"(?:reason|reasoning|explanation|justification|rationale|confidence|why|text|comment)"
-"""Heads of a table's other columns."""
 _WORD = re.compile(r"[^\W_]|[\ue000-\ue1ff]")
+# A list under a heading such as "Rejected:".
 _LISTS_OTHERS = re.compile(
-    r"\b(?:reject|exclud|discard|eliminat|ruled out|not chosen|others?\b)[^\n]*:[^\n]*\n(?:[^\n]{0,9}\n)*$", re.I
+    r"\b(?:reject|exclud|discard|eliminat|ruled out|not chosen|others?\b)[^\n]*:[^\n]*\n(?:[^\n]{0,9}\n)*$",
+    re.IGNORECASE,
 )
 
 
@@ -61,104 +49,6 @@ class Declaration(NamedTuple):
     """Whether the text begins with it."""
     lettered: bool = True
     """Whether it names the letter, and not only the option's text."""
-
-
-class _Patterns(NamedTuple):
-    """Compiled when the first text needs them. The first dozen end where a letter begins, the others begin where it ends."""
-
-    marker: re.Pattern[str]
-    marker_clause: re.Pattern[str]
-    marker_line: re.Pattern[str]
-    chooses: re.Pattern[str]
-    persona_chooses: re.Pattern[str]
-    nearest: re.Pattern[str]
-    it_is: re.Pattern[str]
-    picking: re.Pattern[str]
-    subject: re.Pattern[str]
-    alone: re.Pattern[str]
-    opening: re.Pattern[str]
-    one_of: re.Pattern[str]
-    ends: re.Pattern[str]
-    ends_strictly: re.Pattern[str]
-    ends_lowercase: re.Pattern[str]
-    ends_sentence: re.Pattern[str]
-    contrast: re.Pattern[str]
-    affirmed: re.Pattern[str]
-    copula_after: re.Pattern[str]
-    chosen_after: re.Pattern[str]
-    verb_last: re.Pattern[str]
-    is_chosen: re.Pattern[str]
-    praised: re.Pattern[str]
-    or_another: re.Pattern[str]
-
-
-@cache
-def _patterns() -> _Patterns:
-    # A clause before an announcement, in words that are not known.
-    whereas = (
-        r"(?:(?:as|speaking as|answering as|being) [^.,:!?\n]{1,80}"
-        r"|(?:because of|since|while|although|even though|though) [^.,:!?\n]{1,70}"
-        r"|(?:based on|given|considering|thinking about|having (?:thought|read|considered|weighed)|reading|looking at|for|in|with|at|on"
-        r"|from|under|by|of) (?:this|that|these|the|my|all|such|our|your|everything|what|her|his|both)"
-        r"(?![^.,:!?\n]*\b(?:not|least|worst|last|never)\b)[^.,:!?\n]{0,80})"
-    )
-    start = r"(?:^[ \[(]{0,3}(?:[a-z]\) )?|[,:(–—.] ?| - )"
-    lead = rf"{start}(?:{phrases('lead')}[ ,:.→=>—–]{{0,5}}|{whereas} ?[,:] ?){{0,4}}"
-    loose = f"{start}(?:{phrases('lead')}[ ,:.→=>—–]{{0,5}}|{whereas}[ ,:]{{1,3}}){{0,4}}"  # before "answer", nothing need divide
-    number = r"(?:(?:q(?:uestion)? ?)?\d{1,2}[.:)]? ?)?"
-    which = phrases("which")
-    option = rf"(?:{phrases('option')} ?)?{phrases('option')}"
-    of_option = rf"(?:(?:{which} ?)?{option}[ :#]{{0,2}}|(?:the|die|der|das|la|le|el|l['’]|het|den|το) ?)?"
-    answer = (
-        rf"(?:{which} ?){{0,4}}(?:{phrases('option')} )?{phrases('answer')}(?:\([a-z]\))?(?: ?[(\[][^()\[\]\n]{{1,30}}[)\]])?"
-        rf"(?: ?{phrases('of_answer')}){{0,3}}(?: ?/ ?{phrases('answer')})?"
-    )
-    not_but = f"(?:{phrases('not_but')} )?"
-    copula = phrases("is")
-    between = rf"(?P<says> ?[:=→⇒>\-–—.,(]{{1,3}} ?| ?{copula}(?: {copula})?(?: ?[:,])? ?)"
-    because = phrases("because")
-
-    def compiled(pattern: str) -> re.Pattern[str]:
-        return re.compile(unicodedata.normalize("NFKC", pattern), re.IGNORECASE)  # as replies are
-
-    return _Patterns(
-        marker=compiled(rf"{loose}{answer}{between}{not_but}(?:{which} ){{0,3}}{of_option}$"),
-        marker_clause=compiled(rf"{lead}{answer} $"),
-        marker_line=compiled(rf"{lead}{answer}(?: ?{copula})? ?:?(?P<columns>(?:[ ,;]{{1,3}}{_COLUMN}){{0,3}})$"),
-        chooses=compiled(
-            rf"(?:(?:^|[^{JOINS}])(?={_I})|{lead})(?P<says>{phrases('choose')} ?:? ?{not_but}(?:{which} ){{0,3}}{of_option})$"
-        ),
-        persona_chooses=compiled(rf"{lead}{phrases('persona_chooses')} ?:? ?{of_option}$"),
-        nearest=compiled(
-            rf"{lead}(?P<says>{phrases('nearest')})(?: ?[:—–-] ?| ?{copula} ?|[ ,])?(?: ?: ?)?{of_option}$"
-        ),
-        it_is=compiled(rf"{lead}(?:{phrases('it_is')}|{TICK})[ ,:]{{0,2}}{of_option}$"),
-        picking=compiled(rf"{lead}{phrases('picking')}[ ,:]{{0,2}}{of_option}$"),
-        subject=compiled(rf"{lead}{of_option}$"),
-        alone=compiled(rf" ?{number}(?:{phrases('lead')}[ ,:.→=>—–]{{1,5}}|{whereas} ?[,:] ?){{0,3}}{of_option}"),
-        opening=compiled(
-            rf"(?:(?:{phrases('lead')}|understood|got it|hello|hi|here (?:is|it is|you go|we go)|let me see|print|return|echo|submit"
-            rf"|choose|select|pick)[ ,:.!(—–]{{0,4}}|{whereas} ?[,:] ?){{0,3}}{number}{of_option}"
-        ),
-        one_of=compiled(
-            rf"(?<![{JOINS}])(?-i:(?P<other>{_CAPITAL}|[\ue000-\ue0ff])){SET_OFF}?[.)]? ?(?:[,/|&+] ?(?:{_OR} ?)?|{_OR} ?)(?:{option} ?)?$"
-        ),
-        ends=compiled(rf"(?:{_MARKS_AFTER}| {because}(?![{JOINS}])| ?{phrases('choose_after')})"),
-        ends_strictly=compiled(f"(?:{_MARKS_AFTER})"),
-        ends_lowercase=compiled(rf" {phrases('lowercase_because')}\b"),
-        ends_sentence=compiled(rf"(?: ?,? ?{phrases('emphatic')}){{0,2}} ?[.!](?:\s|$)"),
-        contrast=compiled(rf" {phrases('contrast')}\b"),
-        affirmed=compiled(rf"[ ?:.,–—-]{{1,5}}(?:yes,? )?{phrases('affirm')}\b"),
-        copula_after=compiled(rf" ?{phrases('choose_after')}"),
-        chosen_after=compiled(rf" ?{phrases('choose_after')}(?= ?[.,;:!?\n)]| ?$| {because}\b)"),
-        verb_last=compiled(rf" {phrases('choose_around')}\b"),
-        is_chosen=compiled(rf"[ ,]{{0,2}}{phrases('chosen')}(?![{JOINS}])"),
-        praised=compiled(rf" ?{phrases('praised')}(?![{JOINS}])"),
-        or_another=compiled(
-            rf"[.)]? ?(?:[,/|&+] ?(?:{_OR} ?)?|{_OR} ?)(?:{option} ?)?[(\[]?(?-i:(?P<other>{_CAPITAL}|[\ue000-\ue0ff]))"
-            r"(?! (?:is|was|would|ist|est|es)\b)"
-        ),
-    )
 
 
 class _Place(NamedTuple):
@@ -187,16 +77,16 @@ class _Place(NamedTuple):
 
     def ends(self) -> bool:
         """Whether the letter is surely no article, judged by what follows."""
-        cues = _patterns()
-        if is_sure(self.mention) or cues.ends_strictly.match(self.after) or cues.or_another.match(self.after):
+        cue = cues()
+        if is_sure(self.mention) or cue.ends_strictly.match(self.after) or cue.or_another.match(self.after):
             return True
         letter = self.mention["letter"]
         if re.match(rf" {letter}(?![{JOINS}])", self.after):
             return True
         if self.is_lower:
             is_option = re.search(r"\boption $", self.before, re.IGNORECASE) is not None
-            return is_option and cues.ends_lowercase.match(self.after) is not None
-        return cues.ends.match(self.after) is not None
+            return is_option and cue.ends_lowercase.match(self.after) is not None
+        return cue.ends.match(self.after) is not None
 
 
 def declarations(text: str) -> tuple[list[Declaration], set[str]]:
@@ -241,7 +131,7 @@ def _is_named(place: _Place) -> bool:
     if is_sure(place.mention):
         return True
     predicate = r" (?:is|was|would|has|seems|are|ist|est|es|best)\b"
-    return not place.is_lower and bool(_patterns().ends.match(place.after) or re.match(predicate, place.after))
+    return not place.is_lower and bool(cues().ends.match(place.after) or re.match(predicate, place.after))
 
 
 def _declared(place: _Place, rest: str) -> Declaration | None:
@@ -270,13 +160,13 @@ def _is_other_case(before: str, rest: str) -> bool:
 
 def _is_one_of_several(place: _Place, letter: str) -> bool:
     """Whether a letter is one of those that are chosen between: "A or B", "A, B"."""
-    others = [_patterns().one_of.search(place.near)]
+    others = [cues().one_of.search(place.near)]
     if others[0] and _NOT_BEFORE.search(place.near[: others[0].start()]):
         others.clear()  # "not A, B"
-    if not _patterns().copula_after.match(place.after):
+    if not cues().verb.match(place.after):
         others.append(_BESIDE.search(place.before))  # Hungarian "A B-t választom" has an article there
     if not place.mention["quoted"]:
-        others.append(_patterns().or_another.match(place.after))
+        others.append(cues().or_another.match(place.after))
     if place.mention["apart"]:
         others.append(re.match(rf" ?(?P<other>[A-Z]){SET_OFF}", place.after))
     return any(other is not None and other["other"] not in (letter, place.mention["quote"]) for other in others)
@@ -293,54 +183,54 @@ def _form(place: _Place) -> tuple[str | None, bool]:
             form, opens = _is_announced(place)
         if form is None and not place.is_listed and _is_line(place):
             form = "line"
-    elif _patterns().verb_last.match(place.after) and (found := _chooses(place)):
+    elif cues().verb_around.match(place.after) and (found := _chooses(place)):
         form, opens = "chooses", place.opens(found)
     return (form, opens) if form else _is_subject(place)
 
 
 def _stands_alone(place: _Place) -> tuple[str | None, bool]:
     """The letter opens the reply, or is a sentence of its own."""
-    cues, (start, end) = _patterns(), place.mention.span()
-    is_marked = is_sure(place.mention) or cues.ends_strictly.match(place.after)
+    cue, (start, end) = cues(), place.mention.span()
+    is_marked = is_sure(place.mention) or cue.ends_strictly.match(place.after)
     is_only_one = (
-        is_marked or cues.contrast.match(place.after) or not _ANOTHER.search(_SENTENCE_END.split(place.after)[0])
+        is_marked or cue.contrast.match(place.after) or not _ANOTHER.search(_SENTENCE_END.split(place.after)[0])
     )
-    if start < _FARTHEST and is_only_one and cues.opening.fullmatch(place.text[:start]) and not goes_on(place.after):
+    if start < _FARTHEST and is_only_one and cue.opening.fullmatch(place.text[:start]) and not goes_on(place.after):
         return "opening", True
-    if cues.alone.fullmatch(place.before) and not _LISTS_OTHERS.search(place.text[max(0, start - _FARTHEST) : start]):
+    if cue.alone.fullmatch(place.before) and not _LISTS_OTHERS.search(place.text[max(0, start - _FARTHEST) : start]):
         if not _WORD.search(place.text, end):
             return "last sentence", False
-        if cues.ends_sentence.match(place.after) and not place.is_lower and not goes_on(place.after):
+        if cue.ends_sentence.match(place.after) and not place.is_lower and not goes_on(place.after):
             return "sentence", False
     return None, False
 
 
 def _is_announced(place: _Place) -> tuple[str | None, bool]:
     """Something before the letter says that it is the choice."""
-    cues, start = _patterns(), place.mention.start()
+    cue, start = cues(), place.mention.start()
     if start and place.text[start - 1] == "\n":
         line = place.text[max(0, start - _FARTHEST) : start - 1]
-        found = cues.marker_line.search(line.rpartition("\n")[2])
+        found = cue.marker_line.search(line.rpartition("\n")[2])
         if found and not (place.is_listed and re.search(r"(?:option|letter)s?\W*$", found.group(), re.IGNORECASE)):
             return "marker", place.opens(found) and "\n" not in line
-    if found := cues.marker.search(place.near):
+    if found := cue.marker.search(place.near):
         return "marker", place.opens(found)
-    ends_strictly = is_sure(place.mention) or cues.ends_strictly.match(place.after)
-    is_clause = ends_strictly and not (is_sure(place.mention) and goes_on(place.after))
+    ends_strictly = is_sure(place.mention) or cue.ends_strictly.match(place.after)
+    is_clause = ends_strictly and not goes_on(place.after)
     # "Option A": without a colon or copula, only as a whole clause.
-    found = cues.marker_clause.search(place.near)
-    if found and ((is_clause and not place.is_listed) or cues.copula_after.match(place.after)):
+    found = cue.marker_clause.search(place.near)
+    if found and ((is_clause and not place.is_listed) or cue.verb.match(place.after)):
         return "marker", place.opens(found)
     if found := _chooses(place):
         return "chooses", place.opens(found)
-    if cues.persona_chooses.search(place.near):
+    if cue.persona_chooses.search(place.near):
         return "chooses", False
-    found = cues.nearest.search(place.near)
+    found = cue.nearest.search(place.near)
     if found and not anywhere("not").search(found["says"]):
         return "nearest", False
-    if is_clause and (cues.it_is.search(place.near) or cues.picking.search(place.near)):
+    if is_clause and (cue.it_is.search(place.near) or cue.picking.search(place.near)):
         return "it is", False
-    if cues.it_is.search(place.near) and not is_sure(place.mention):
+    if cue.it_is.search(place.near) and not is_sure(place.mention):
         return "it is", False
     return None, False
 
@@ -348,13 +238,13 @@ def _is_announced(place: _Place) -> tuple[str | None, bool]:
 def _is_line(place: _Place) -> bool:
     """The letter stands with its option's text as it was shown, and begins a line or is a clause."""
     begins = re.search(rf"(?:^|[!:–—]) ?(?:{phrases('option')} ?)?$", place.before, re.IGNORECASE)
-    is_clause = re.match(r" ?(?:[.!\n]|$)", place.after) and _patterns().subject.search(place.near)
+    is_clause = re.match(r" ?(?:[.!\n]|$)", place.after) and cues().subject.search(place.near)
     return bool(place.mention["quoted"]) and bool(begins or is_clause) and not goes_on(place.after)
 
 
 def _chooses(place: _Place) -> re.Match[str] | None:
-    """ "I choose" before the letter, without a "not" before it in its clause."""
-    found = _patterns().chooses.search(place.near)
+    """A first person's choice before the letter, without a "not" before it in its clause."""
+    found = cues().chooses.search(place.near)
     if found is None:
         return None
     clause = re.split(r"[,;:.!—–]", place.near[: found.start("says")])[-1]
@@ -363,14 +253,14 @@ def _chooses(place: _Place) -> re.Match[str] | None:
 
 def _is_subject(place: _Place) -> tuple[str | None, bool]:
     """Something after the letter says that it is chosen."""
-    cues = _patterns()
-    found = cues.subject.search(place.near)
+    cue = cues()
+    found = cue.subject.search(place.near)
     if place.is_lower or found is None:
         return None, False
-    if cues.affirmed.match(place.after):
+    if cue.affirmed.match(place.after):
         return "affirmed", place.opens(found)
-    if cues.chosen_after.match(place.after):
+    if cue.verb_ends.match(place.after):
         return "chooses", place.opens(found)
-    if cues.is_chosen.match(place.after):
+    if cue.is_chosen.match(place.after):
         return "is chosen", place.opens(found)
-    return ("praised" if cues.praised.match(place.after) else None), False
+    return ("praised" if cue.praised.match(place.after) else None), False

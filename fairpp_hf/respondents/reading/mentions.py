@@ -21,7 +21,7 @@ MOST_NAMED = 200
 """A text that names letters more often than this declares nothing: each is looked at by itself, and time is limited."""
 
 _QUOTES = r"[\ue000-\ue0ff]"
-# What makes a letter a part of a longer word: "B-level", "B's", "B.A."; but Turkish "B'yi" and Hungarian "B-t" are inflected.
+# What makes a letter a part of a longer word: "B-level", "B's", "B.A."; but Turkish "B'yi" and Hungarian "B-t" are letters.
 _GOES_ON = rf"[{JOINS}&]|['’][{JOINS}]|\.[A-Za-z]\b|\([a-z]\)|-(?!(?:t|et|ot|г|ийг)\b)[{JOINS}]"
 _INFLECTED = rf"['’](?:[ydts][ıiuüae]|[ıiuüy])[{JOINS}]*\b"
 _MENTION = re.compile(
@@ -81,9 +81,11 @@ def goes_on(after: str) -> bool:
 # "A:" may stand for "answer", "A. Smith, 54" is a name, and a predicate may say anything of an option.
 _SAYS_OTHERWISE = re.compile(
     r" ?: ?(?-i:[^\W_a-z]|this\b)"
-    r"|[ ,.:–—-]{1,3}(?:no(?! (?:doubt|question|contest|hesitation|reservations?|regrets?|matter|need|problem)\b)|nope|never|not(?! (?-i:[A-Z])\b)|false|wrong|nah)\b"
+    r"|[ ,.:–—-]{1,3}(?:no(?! (?:doubt|question|contest|hesitation|reservations?|regrets?|matter|need|problem)\b)"
+    r"|nope|nah|never|not(?! (?-i:[A-Z])\b)|false|wrong)\b"
+    r"|, i(?: doubt|['’]m not sure| am not sure| do(?:n['’]t| not) think so)\b"
     r"|\. (?-i:[A-Z])\w+, (?:aged )?\d"
     r"|[^\n]{0,9}\n(?:- )?(?:pros?|cons?|advantages?|strengths?|weakness(?:es)?)\b"
-    r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|ist|est|es|é|è|or)\b",
+    r"| (?:is|was|are|were|would|has|have|had|can|could|should|seems|does|means|to be|ist|est|es|é|è|or)\b",
     re.IGNORECASE,
 )

@@ -9,16 +9,17 @@ _NAME = rf"(?:{_THINK}|reason(?:ing)?|reflection|analysis|scratch_?pad|inner_mon
 _MARK = re.compile(
     rf"""
     (?P<opens>
-        [<◁⟨]\|?\s?(?!end_)(?:\w+[:_]|ant)?(?:(?:begin|start)_(?:of_)?)?{_NAME}\s?\|?[>▷⟩]  # <think>, ◁think▷, <|begin_of_thought|>
-      | \[{_THINK}\]                                                  # Magistral
-      | <\|channel\|>\s*(?:analysis|commentary)\b                     # gpt-oss
-      | \A\s*(?-i:analysis(?=[A-Z]))                                  # gpt-oss without its special tokens
-      | <\|channel>\s*thought|<\|open\|>think<\|sep\|>                  # Gemma, Kimi
-      | \A\s*thinking\.{3}$                                             # Ollama
-      | <\|inner_prefix\|>                                             # Apertus
-      | \[unused16\]                                                  # openPangu
-      | <unused94>                                                    # MedGemma
-      | \A\s*here(?:\s+is|['’]s)\s+my\s+thought\s+process:                      # Granite
+        [<◁⟨]\|?\s?(?!end_)(?:\w+[:_]|ant)?(?:(?:begin|start)_(?:of_)?)?{_NAME}\s?\|?[>▷⟩]
+        # <think>, ◁think▷, <|begin_of_thought|>
+      | \[{_THINK}\]  # Magistral
+      | <\|channel\|>\s*(?:analysis|commentary)\b  # gpt-oss
+      | \A\s*(?-i:analysis(?=[A-Z]))  # gpt-oss without its special tokens
+      | <\|channel>\s*thought|<\|open\|>think<\|sep\|>  # Gemma, Kimi
+      | \A\s*thinking\.{3}$  # Ollama
+      | <\|inner_prefix\|>  # Apertus
+      | \[unused16\]  # openPangu
+      | <unused94>  # MedGemma
+      | \A\s*here(?:\s+is|['’]s)\s+my\s+thought\s+process:  # Granite
     )
     | (?P<closes>
         [<◁⟨]\|?(?:/\s?(?:\w+[:_]|ant)?|end_(?:of_)?){_NAME}\s?\|?[>▷⟩]

@@ -23,8 +23,8 @@ def letter_tokens(raw: str | None, logprobs: Any) -> dict[str, Any]:
         logprobs: The choice's `logprobs`, as the server sent it. Nothing about it is taken for granted.
 
     Returns:
-        `{"letters": [...]}`, an entry for each token of the text that is a letter: `place` (its index in `raw`), `token` and
-        `alternatives`, a list of (token, log-probability), or of (token, log-probability, bytes) where the server sends bytes.
+        `{"letters": [...]}`, an entry for each token of the text that is a letter: `place` (its index in `raw`), `token`
+        and `alternatives`, a list of (token, log-probability), with its bytes as a third where the server sends them.
         Empty where there are no log-probabilities, or where their tokens cannot be found in the text.
     """
     try:

@@ -1,4 +1,4 @@
-"""Takes off a reply what chat software leaves around it: role headers, stop tokens, and turns of a conversation that goes on.
+"""Takes off a reply what chat software leaves around it: role headers, stop tokens, further turns of a conversation.
 
 Every rule puts as many characters in the place of what it takes as there were, so that places stay what they are.
 """

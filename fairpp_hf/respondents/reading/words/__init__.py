@@ -1,18 +1,20 @@
 """The phrases by which replies announce a choice, in the languages that models answer in.
 
-They are data: `english.yaml`, `european.yaml` and `world.yaml` hold a table a language, with a row for each role below. These
-are closed lists on purpose: a phrase that is not there announces nothing, so that "the worst option", "most people's choice"
-and "I refuse to pick" need no rules of their own. A reply in any of the languages is read with the phrases of all of them.
+They are data: `english.yaml`, `european.yaml` and `world.yaml` hold a table a language, with a row for each role below.
+These are closed lists on purpose: a phrase that is not there announces nothing, so that "the worst option", "most
+people's choice" and "I refuse to pick" need no rules of their own. A reply in any of the languages is read with the
+phrases of all of them.
 
-Phrases are divided by ` | ` or by a line break; a line that is indented further goes on with the phrase before it. A phrase is
-a regular expression in which
+Phrases are divided by ` | ` or by a line break; a line that is indented further goes on with the phrase before it. A
+phrase is a regular expression in which
 
 - `@` is the letter of an option, and `…` a few words within a clause,
 - `'` stands for any apostrophe, or for none: "I'd", "id",
 - `(a|b)` groups without capturing,
 - `{name}` is any phrase of the row `name` of the same language.
 
-A phrase of one letter, such as "a", is only meant in lower case, or as an article that begins a sentence: "A" may be an option.
+A phrase of one letter, such as "a", is meant in lower case: "A" may be an option. As an article that begins a sentence
+(`which`) it stands for any letter in upper case, since no rule may know which letter it reads.
 
 The roles:
 
@@ -29,14 +31,19 @@ The roles:
 | `nearest` | what is nearest to the respondent, before the letter | **closest to my view** is B |
 | `it_is` | before a letter that is a clause of its own | ..., **so it's** B |
 | `lead` | before any of these, within the clause | **in short,** my answer is B |
+| `whereas` | the same in words that are not known, up to a comma | **given who I am,** I choose B |
+| `opening` | before a letter that opens the reply | **Got it.** B |
+| `i` | says that the respondent speaks for itself | **I** choose B |
+| `or` | between letters that are chosen from | A **or** B |
+| `column` | heads of a table's other columns | Answer **Reason** |
 | `emphatic` | after a letter that is a sentence of its own | B, **any day** |
 | `because` | after a letter that was announced, without a mark between; never after an article | I pick B **because** ... |
 | `chosen` | a predicate that says of an option that it is chosen | B **is my pick** |
 | `praised` | one that says so if no other option is spoken of | B **reflects my view** |
 | `tentative` | says of a clause that its choice is not the last word | **at first** I chose B |
-| `if`, and `if_forced`, `even_if` | ... is for another case; conditions that are no other case | **if** I were rich, B |
+| `if`, `even_if` | ... is for another case; is for any case | **if** I were rich, B |
+| `if_forced` | a condition that is no other case; ` _ ` is the letter | **if I must choose**, B |
 | `not`, `but` | turn a clause or a sentence round | I do **not** choose B |
-| `by_others` | before a verb or predicate: whoever chooses is somebody else | **friends** say B is the one |
 | `retract`, `correct` | between two choices, of which the later one then counts | B. **Wait**, C. |
 | `take_back` | after a choice: none is left | B. But **I can't decide** |
 | `decline`, `disclaim` | a respondent who will not answer, or says that it has no answer to give | **I cannot choose** |
@@ -92,7 +99,7 @@ def _alternations(rows: dict[str, str]) -> dict[str, str]:
         phrase = re.sub(r"\{([a-z_]+)\}", lambda name: alternation(name[1]), phrase)
         if not re.fullmatch("[a-z]", phrase):
             return phrase
-        begins = rf"|(?<=^){phrase}|(?<=^ ){phrase}" if role == "which" else ""
+        begins = "|(?<=^)(?-i:[A-Z])|(?<=^ )(?-i:[A-Z])" if role == "which" else ""
         return f"(?:(?-i:{phrase}){begins})"
 
     return {role: alternation(role) for role in rows}
@@ -105,12 +112,25 @@ def phrases(role: str) -> str:
 
 
 @cache
+def whole(role: str) -> str:
+    """The same for whole words, where the language has blanks between words."""
+    divided, others = _by_blanks(role)
+    return _unified(rf"(?:(?:{'|'.join(divided)})(?![{JOINS}])|{'|'.join(others)})")
+
+
+@cache
 def anywhere(role: str) -> re.Pattern[str]:
     """A pattern that finds any phrase of a role: as whole words, where the language has blanks between words."""
-    divided = [rows[role] for name, rows in _languages().items() if role in rows and name not in _WITHOUT_BLANKS]
-    others = [rows[role] for name, rows in _languages().items() if role in rows and name in _WITHOUT_BLANKS]
+    divided, others = _by_blanks(role)
     words = rf"(?<!\w)(?:{'|'.join(divided)})(?!\w)"
     return re.compile(_unified("|".join([words, *others])), re.IGNORECASE)
+
+
+def _by_blanks(role: str) -> tuple[list[str], list[str]]:
+    """A role's rows of languages with blanks between words, and of those without."""
+    rows = {name: language[role] for name, language in _languages().items() if role in language}
+    divided = [row for name, row in rows.items() if name not in _WITHOUT_BLANKS]
+    return divided, [row for name, row in rows.items() if name in _WITHOUT_BLANKS]
 
 
 def _unified(pattern: str) -> str:

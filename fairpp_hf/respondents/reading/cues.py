@@ -1,0 +1,123 @@
+"""The patterns by which a letter's surroundings say that it is chosen: phrases of `words`, put together to announcements."""
+
+import re
+import unicodedata
+from functools import cache
+from typing import NamedTuple
+
+from fairpp_hf.respondents.reading.unwrap import SET_OFF, TICK
+from fairpp_hf.respondents.reading.words import JOINS, phrases, whole
+
+CAPITAL = rf"[A-HJ-Z](?![{JOINS}'’])"
+"""A letter that is named beside another; English "I" is none."""
+
+_OTHER = rf"(?-i:(?P<other>{CAPITAL}|[\ue000-\ue0ff]))"
+_MARKS = r" ?$| ?[\n.,;!?()\[\]/<>=→⇒–—|#]| ?:| -{1,2}[ >]"
+_DIVIDES = r"[ ,:.→=>—–]"
+
+
+class Cues(NamedTuple):
+    """Compiled patterns. Those of `before` end where a letter begins; those of `after` begin where it ends."""
+
+    # before
+    marker: re.Pattern[str]
+    """ "My answer is": `says` is the colon or copula."""
+    marker_clause: re.Pattern[str]
+    """ "Option", as a clause."""
+    marker_line: re.Pattern[str]
+    """ "Answer:", as the line before."""
+    chooses: re.Pattern[str]
+    """ "I would choose": all of it is `says`."""
+    persona_chooses: re.Pattern[str]
+    nearest: re.Pattern[str]
+    it_is: re.Pattern[str]
+    picking: re.Pattern[str]
+    subject: re.Pattern[str]
+    """Nothing but what leads to an announcement, so that the letter is the clause's subject."""
+    alone: re.Pattern[str]
+    """The same for a whole sentence."""
+    opening: re.Pattern[str]
+    """The same for the start of a reply."""
+    one_of: re.Pattern[str]
+    """ "A or": another letter, `other`, that is chosen from."""
+    # after
+    ends: re.Pattern[str]
+    """What never follows an article, so that "A" is a letter."""
+    ends_strictly: re.Pattern[str]
+    """A mark or the end."""
+    ends_lowercase: re.Pattern[str]
+    ends_sentence: re.Pattern[str]
+    contrast: re.Pattern[str]
+    affirmed: re.Pattern[str]
+    verb: re.Pattern[str]
+    """A verb or copula of languages that put it last."""
+    verb_ends: re.Pattern[str]
+    """The same, at the end of a clause."""
+    verb_around: re.Pattern[str]
+    is_chosen: re.Pattern[str]
+    praised: re.Pattern[str]
+    or_another: re.Pattern[str]
+
+
+@cache
+def cues() -> Cues:
+    """All patterns, compiled when the first text needs them."""
+    which, copula, because = phrases("which"), phrases("is"), phrases("because")
+    number = r"(?:(?:q(?:uestion)? ?)?\d{1,2}[.:)]? ?)?"
+    option = rf"(?:{phrases('option')} ?)?{phrases('option')}"
+    of_option = rf"(?:(?:{which} ?)?{option}[ :#]{{0,2}}|(?:the|die|der|das|la|le|el|l['’]|het|den|το) ?)?"
+    not_but = f"(?:{phrases('not_but')} )?"
+
+    # What leads to an announcement, from where a clause begins.
+    start = r"(?:^[ \[(]{0,3}(?:[a-z]\) )?|[,:(–—.] ?| - )"
+    lead = rf"{start}(?:{phrases('lead')}{_DIVIDES}{{0,5}}|{phrases('whereas')} ?[,:] ?){{0,4}}"
+    lead_of_answer = rf"{start}(?:{phrases('lead')}{_DIVIDES}{{0,5}}|{phrases('whereas')}[ ,:]{{1,3}}){{0,4}}"
+
+    # "The most fitting answer (in one word) to this question"
+    aside = r"(?:\([a-z]\))?(?: ?[(\[][^()\[\]\n]{1,30}[)\]])?"
+    answer = (
+        rf"(?:{which} ?){{0,4}}(?:{phrases('option')} )?{phrases('answer')}{aside}"
+        rf"(?: ?{phrases('of_answer')}){{0,3}}(?: ?/ ?{phrases('answer')})?"
+    )
+    says = rf"(?P<says> ?[:=→⇒>\-–—.,(]{{1,3}} ?| ?{copula}(?: {copula})?(?: ?[:,])? ?)"
+    columns = rf"(?P<columns>(?:[ ,;]{{1,3}}{phrases('column')}){{0,3}})"
+    # Whoever says "I" speaks for nobody else, so that nothing need lead to it.
+    begins = rf"(?:(?:^|[^{JOINS}])(?={whole('i')})|{lead})"
+    either = rf"(?:[,/|&+] ?(?:{whole('or')} ?)?|{whole('or')} ?)"
+
+    def compiled(pattern: str) -> re.Pattern[str]:
+        return re.compile(unicodedata.normalize("NFKC", pattern), re.IGNORECASE)  # as replies are
+
+    return Cues(
+        marker=compiled(rf"{lead_of_answer}{answer}{says}{not_but}(?:{which} ){{0,3}}{of_option}$"),
+        marker_clause=compiled(rf"{lead}{answer} $"),
+        marker_line=compiled(rf"{lead}{answer}(?: ?{copula})? ?:?{columns}$"),
+        chooses=compiled(rf"{begins}(?P<says>{phrases('choose')} ?:? ?{not_but}(?:{which} ){{0,3}}{of_option})$"),
+        persona_chooses=compiled(rf"{lead}{phrases('persona_chooses')} ?:? ?{of_option}$"),
+        nearest=compiled(
+            rf"{lead}(?P<says>{phrases('nearest')})(?: ?[:—–-] ?| ?{copula} ?|[ ,])?(?: ?: ?)?{of_option}$"
+        ),
+        it_is=compiled(rf"{lead}(?:{phrases('it_is')}|{TICK})[ ,:]{{0,2}}{of_option}$"),
+        picking=compiled(rf"{lead}{phrases('picking')}[ ,:]{{0,2}}{of_option}$"),
+        subject=compiled(rf"{lead}{of_option}$"),
+        alone=compiled(
+            rf" ?{number}(?:{phrases('lead')}{_DIVIDES}{{1,5}}|{phrases('whereas')} ?[,:] ?){{0,3}}{of_option}"
+        ),
+        opening=compiled(
+            rf"(?:(?:{phrases('lead')}|{phrases('opening')})[ ,:.!(—–]{{0,4}}|{phrases('whereas')} ?[,:] ?){{0,3}}"
+            rf"{number}{of_option}"
+        ),
+        one_of=compiled(rf"(?<![{JOINS}]){_OTHER}{SET_OFF}?[.)]? ?{either}(?:{option} ?)?$"),
+        ends=compiled(rf"(?:{_MARKS}| {because}(?![{JOINS}])| ?{phrases('choose_after')})"),
+        ends_strictly=compiled(f"(?:{_MARKS})"),
+        ends_lowercase=compiled(rf" {phrases('lowercase_because')}\b"),
+        ends_sentence=compiled(rf"(?: ?,? ?{phrases('emphatic')}){{0,2}} ?[.!](?:\s|$)"),
+        contrast=compiled(rf" {phrases('contrast')}\b"),
+        affirmed=compiled(rf"[ ?:.,–—-]{{1,5}}(?:yes,? )?{phrases('affirm')}\b"),
+        verb=compiled(rf" ?{phrases('choose_after')}"),
+        verb_ends=compiled(rf" ?{phrases('choose_after')}(?= ?[.,;:!?\n)]| ?$| {because}\b)"),
+        verb_around=compiled(rf" {phrases('choose_around')}\b"),
+        is_chosen=compiled(rf"[ ,]{{0,2}}{phrases('chosen')}(?![{JOINS}])"),
+        praised=compiled(rf" ?{phrases('praised')}(?![{JOINS}])"),
+        or_another=compiled(rf"[.)]? ?{either}(?:{option} ?)?[(\[]?{_OTHER}(?! (?:is|was|would|ist|est|es)\b)"),
+    )
