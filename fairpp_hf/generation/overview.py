@@ -195,8 +195,8 @@ class Overview(NamedTuple):
             )
         if self.contradicted:
             lines.append(
-                f"Contradictions: {self.contradicted:,} replies name another option than their log-probabilities favour; they "
-                "have no probabilities."
+                f"Contradictions: {self.contradicted:,} replies name another option than their log-probabilities favour; "
+                "they have no probabilities."
             )
         lines += [f"Model by its server: {model} ({count:,} replies)" for model, count in self.models.items()]
         return lines

@@ -23,6 +23,7 @@ class Cues(NamedTuple):
     marker: re.Pattern[str]
     """ "My answer is": `says` is the colon or copula."""
     marker_clause: re.Pattern[str]
+    marker_of_verb: re.Pattern[str]
     """ "Option", as a clause."""
     marker_line: re.Pattern[str]
     """ "Answer:", as the line before."""
@@ -69,8 +70,10 @@ def cues() -> Cues:
     not_but = f"(?:{phrases('not_but')} )?"
 
     # What leads to an announcement, from where a clause begins.
-    start = r"(?:^[ \[(]{0,3}(?:[a-z]\) )?|[,:(–—.] ?| - )"
-    lead = rf"{start}(?:{phrases('lead')}{_DIVIDES}{{0,5}}|{phrases('whereas')} ?[,:] ?){{0,4}}"
+    begin = r"(?:^[ \[(]{0,3}(?:[a-z]\) )?|[:—–] ?)"
+    start = rf"(?:{begin}|[,(.] ?| - )"
+    leads = rf"(?:{phrases('lead')}{_DIVIDES}{{0,5}}|{phrases('whereas')} ?[,:] ?){{0,4}}"
+    lead = f"{start}{leads}"
     lead_of_answer = rf"{start}(?:{phrases('lead')}{_DIVIDES}{{0,5}}|{phrases('whereas')}[ ,:]{{1,3}}){{0,4}}"
 
     # "The most fitting answer (in one word) to this question"
@@ -90,7 +93,8 @@ def cues() -> Cues:
 
     return Cues(
         marker=compiled(rf"{lead_of_answer}{answer}{says}{not_but}(?:{which} ){{0,3}}{of_option}$"),
-        marker_clause=compiled(rf"{lead}{answer} $"),
+        marker_of_verb=compiled(f"{lead}{answer} $"),
+        marker_clause=compiled(f"{begin}{leads}{answer} $"),  # "I weigh option A, then option B" announces nothing
         marker_line=compiled(rf"{lead}{answer}(?: ?{copula})? ?:?{columns}$"),
         chooses=compiled(rf"{begins}(?P<says>{phrases('choose')} ?:? ?{not_but}(?:{which} ){{0,3}}{of_option})$"),
         persona_chooses=compiled(rf"{lead}{phrases('persona_chooses')} ?:? ?{of_option}$"),

@@ -218,8 +218,10 @@ def _is_announced(place: _Place) -> tuple[str | None, bool]:
     ends_strictly = is_sure(place.mention) or cue.ends_strictly.match(place.after)
     is_clause = ends_strictly and not goes_on(place.after)
     # "Option A": without a colon or copula, only as a whole clause.
-    found = cue.marker_clause.search(place.near)
-    if found and ((is_clause and not place.is_listed) or cue.verb.match(place.after)):
+    found = cue.marker_clause.search(place.near) if is_clause and not place.is_listed else None
+    if cue.verb.match(place.after):
+        found = cue.marker_of_verb.search(place.near)
+    if found:
         return "marker", place.opens(found)
     if found := _chooses(place):
         return "chooses", place.opens(found)

@@ -11,7 +11,7 @@ _MARK = re.compile(
     (?P<opens>
         [<◁⟨]\|?\s?(?!end_)(?:\w+[:_]|ant)?(?:(?:begin|start)_(?:of_)?)?{_NAME}\s?\|?[>▷⟩]
         # <think>, ◁think▷, <|begin_of_thought|>
-      | \[{_THINK}\]  # Magistral
+      | \[{_THINK}\]|\[{_NAME}\](?=[^\[]*\[/{_NAME}\])  # Magistral
       | <\|channel\|>\s*(?:analysis|commentary)\b  # gpt-oss
       | \A\s*(?-i:analysis(?=[A-Z]))  # gpt-oss without its special tokens
       | <\|channel>\s*thought|<\|open\|>think<\|sep\|>  # Gemma, Kimi
@@ -23,7 +23,7 @@ _MARK = re.compile(
     )
     | (?P<closes>
         [<◁⟨]\|?(?:/\s?(?:\w+[:_]|ant)?|end_(?:of_)?){_NAME}\s?\|?[>▷⟩]
-      | \[/{_THINK}\]
+      | \[/{_NAME}\]
       | <\|channel\|>\s*final\b(?:\s*<\|message\|>)?
       | (?-i:assistantfinal):?
       | <channel\|>(?!\s*(?:analysis|thought))|<\|close\|>think<\|sep\|>

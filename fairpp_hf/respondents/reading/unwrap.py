@@ -52,7 +52,9 @@ def _without_boxes(text: str) -> str:
 
 # Fences and tags: <answer>B</answer>, <answer letter="B"/>, <rejected>A</rejected>, [ANSWER] B.
 _FENCE = re.compile(r"```(?:[A-Za-z]{2,12}(?=\n))?|~~~(?:[A-Za-z]{2,12}(?=\n))?")
-_TAG = re.compile(r"[<\[【](?P<ends>/?)(?P<name>[^\W\d][\w:-]{0,30})(?:\s[^<>\[\]\n]{0,100})?/?[>\]】]")
+_TAG = re.compile(
+    r"[<\[【](?P<ends>/?)(?P<name>[^\W\d][\w:-]{0,30})(?:\s(?!(?-i:[A-Z])\b)[^<>\[\]\n]{0,100})?/?[>\]】]"
+)
 _VALUE = re.compile(r"""=\s?["']?(?P<letter>[A-Za-z])["']?\s?/>""")
 _REJECTED = re.compile(r"(?:reject|discard|exclud|eliminat|wrong|not|other|least|worst)", re.IGNORECASE)
 _BREAKING_TAGS = frozenset({"br", "p", "div", "li", "ul", "ol", "tr", "h1", "h2", "h3", "h4"})
@@ -99,7 +101,8 @@ def _without_tables(text: str) -> str:
 
 # What is no part of the answer: *adjusts her glasses*, (after some thought), and a signature.
 _ASIDE = re.compile(
-    r"^(?:\*[a-z][^*\n]{2,80} [^*\n]{1,80}\*|\*[a-z]{3,20}s\*|\([a-z][^()\"\n]{8,100}\)|\[[A-Za-z][a-z]+ [^\[\]\n]{1,60}\])",
+    r"^(?:\*[a-z][^*\n]{2,80} [^*\n]{1,80}\*|\*[a-z]{3,20}s\*|\([a-z][^()\"\n]{8,100}\)"
+    r"|\[[A-Za-z][a-z]+ (?![^\[\]\n]{0,60}\b[A-Z]\])[^\[\]\n]{1,60}\])",
     re.MULTILINE,
 )
 _SIGNATURE = re.compile(
