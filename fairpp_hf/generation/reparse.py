@@ -31,7 +31,8 @@ class ParseSummary(NamedTuple):
     """Replies whose text was read."""
     changed: dict[tuple[str, str], int]
     """(what it was read as before, and now) to number of replies, most frequent first. An answer is named as "ok A", by the
-    letter that the reply was shown; where both are equal, only the option probabilities are others."""
+    letter that the reply was shown; where both are equal, only the option probabilities are others, and "now without
+    probabilities" follows where there are none any more."""
     before: dict[str, int]
     """What the replies were read as before, such as "ok A" or "invalid", to number of replies."""
     now: dict[str, int]
@@ -116,10 +117,11 @@ def _parse(
                 reading = _changed(record, shown_options(options[record["question_id"]], bool(swapped)))
                 label = _label(record["status"], record["answer"])
                 label_now = label if reading is None else _label(reading[0], reading[1])
+                lost = reading is not None and record["p_a"] is not None and reading[2] is None and label_now == label
                 before[label] += 1
                 now[label_now] += 1
                 if reading is not None:
-                    changed[label, label_now] += 1
+                    changed[label, f"{label_now}, now without probabilities" if lost else label_now] += 1
                     sums = checksum(*{**record, **dict(zip(_READ, reading, strict=True))}.values())
                     updates.append((*reading, sums, record["key"]))
         if updates and not dry_run:

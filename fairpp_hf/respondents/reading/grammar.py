@@ -28,6 +28,15 @@ _SENTENCE_END = re.compile(
 _ANOTHER = re.compile(rf"(?<![{JOINS}'’]){CAPITAL}")
 _BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{CAPITAL}) $")
 _NOT_BEFORE = re.compile(r"\b(?:not|nicht|niet|pas|no|non|nie|не) $", re.IGNORECASE)
+# Somebody else is quoted: 'She said: "I choose B."'
+_SAID = r"(?:said|says|told (?:me|us|him|her|them)|wrote|writes|replied|answered|shouted|insist(?:s|ed)|claim(?:s|ed)|argue[sd])"
+_REPORTS = re.compile(
+    rf"(?<![{JOINS}'’])(?!(?:i|we|that|as|persona|respondent|person|character|participant|assistant|model)\b)"
+    r"(?!(?:heart|gut|mind|conscience)\b)"
+    rf"\w+ (?:(?:always|once|often|just|also|then) )?{_SAID} ?[:,]",
+    re.IGNORECASE,
+)
+_REPORTED = re.compile(rf"[^.!?\n]{{0,60}}, ?{_SAID} (?!i\b)\w+", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]|[\ue000-\ue1ff]")
 # A list under a heading such as "Rejected:".
 _LISTS_OTHERS = re.compile(
@@ -142,6 +151,12 @@ def _declared(place: _Place, rest: str) -> Declaration | None:
         is_example = anywhere("example").search(place.text[max(0, start - 60) : start].rpartition(".")[2])
         return None if is_example else Declaration(letter, start, end, opens=not place.text[:start].strip())
     form, opens = _form(place)
+    if re.match(r"[ ,.–—-]{1,3}(?:maybe|perhaps|possibly) not\b", place.after, re.IGNORECASE):
+        return None
+    if _REPORTS.search(place.before) or _REPORTED.match(place.after):
+        return None
+    if form in ("marker", "opening") and anywhere("disclaim").search(anywhere("but").split(place.before)[-1]):
+        return None
     if form is None or (form != "affirmed" and rest.rstrip().endswith("?")) or _is_other_case(place.before, rest):
         return None
     if _is_one_of_several(place, letter):
@@ -196,7 +211,10 @@ def _stands_alone(place: _Place) -> tuple[str | None, bool]:
         is_marked or cue.contrast.match(place.after) or not _ANOTHER.search(_SENTENCE_END.split(place.after)[0])
     )
     if start < _FARTHEST and is_only_one and cue.opening.fullmatch(place.text[:start]) and not goes_on(place.after):
-        return "opening", True
+        # "I think that B", and no more: what is cut off there may go on with "is unfair".
+        before = place.text[:start].strip()
+        is_whole = is_sure(place.mention) or place.after or not before or before[-1] in ":=→>-–—"
+        return "opening", bool(is_whole) or re.fullmatch(phrases("option"), before, re.IGNORECASE) is not None
     if cue.alone.fullmatch(place.before) and not _LISTS_OTHERS.search(place.text[max(0, start - _FARTHEST) : start]):
         if not _WORD.search(place.text, end):
             return "last sentence", False

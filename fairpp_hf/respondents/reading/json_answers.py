@@ -13,7 +13,8 @@ from fairpp_hf.schema import OPTION_LETTERS
 
 _LETTER = re.compile(r"\s*[(*]*[A-Za-z][.)*]*\s*")
 _OTHER_KEY = re.compile(
-    r"reject|exclu|not|least|worst|dis|elimin|avoid|wrong|against|never|other|second|last|example|format", re.IGNORECASE
+    r"reject|error|consider|reason|explan|because|why|note|exclu|not|least|worst|dis|elimin|avoid|wrong|against|never|other|second|last|example|format",
+    re.IGNORECASE,
 )
 _MOST_OBJECTS = 50
 _DEEPEST = 40
@@ -76,7 +77,7 @@ def _answers(found: Any) -> list[str]:
     _collect(found, "", texts, ticked, 0)
     answers = [text for key, text in texts if _answer_key().fullmatch(key)]
     if answers:
-        return answers
+        return [] if "" in answers else answers
     if len(ticked) > 1 and sum(is_true for _, is_true in ticked) == 1:
         return [key for key, is_true in ticked if is_true]
     letters = [text for key, text in texts if _LETTER.fullmatch(text) and not _OTHER_KEY.search(key)]
@@ -98,8 +99,8 @@ def _collect(found: Any, key: str, texts: list[tuple[str, str]], ticked: list[tu
         else:
             for item in found:
                 _collect(item, key, texts, ticked, depth + 1)
-    elif isinstance(found, str):
-        texts.append((key, found))
+    elif isinstance(found, str) or found is None:
+        texts.append((key, found or ""))  # an answer of null is an answer that was not given
     elif _LETTER.fullmatch(key) and (isinstance(found, bool) or found in (0, 1)):
         ticked.append((key, bool(found)))
 

@@ -12,7 +12,7 @@ _STOP = re.compile(
     r"|<\|end▁of▁sentence\|>|\[/INST\]|<start_of_turn>user\b|<\|im_start\|>user\b|\n(?:human|user|question):",
     re.IGNORECASE,
 )
-_SPEAKER = r"(?:[\w ]{0,20})?\b(?:assistant|model|ai|bot|chatbot|respondent|interviewee|participant|persona|me)"
+_SPEAKER = r"(?:[\w ]{0,20}\b(?:assistant|model|ai|bot|chatbot|respondent|interviewee|participant|persona)|me)"
 _ROLE = re.compile(
     r"<\|start_header_id\|>[^<\n]{0,20}<\|end_header_id\|>"
     r"|<\|im_start\|>\s?(?:assistant|user)?|<\|start\|>\s?assistant|<start_of_turn>\s?(?:model)?"

@@ -58,8 +58,10 @@ def test_what_a_form_does_not_declare_is_not_read(kind: str) -> None:
 
 
 def test_a_text_with_its_letters_permuted_has_the_permuted_answer() -> None:
-    """1,000 texts, composed at random of forms that hold no letter of their own. (Run together, "I choose a" and "Option A" make
-    an article of "a", which other letters are not.)"""
+    """1,000 texts, composed at random of forms that hold no letter of their own.
+
+    They are not run together: of "I choose a" and "Option A", the first "a" would be an article, as no other letter is.
+    """
     chance = random.Random(5)
     every = [row["form"] for row in (*forms("declared"), *forms("undeclared")) if "letter" not in row]
     parts = [form for form in every if not re.search(r"(?<![A-Za-z@])[A-C](?![A-Za-z])", form)]
