@@ -29,7 +29,7 @@ _ANOTHER = re.compile(rf"(?<![{JOINS}'’]){CAPITAL}")
 _BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{CAPITAL}) $")
 _NOT_BEFORE = re.compile(r"\b(?:not|nicht|niet|pas|no|non|nie|не) $", re.IGNORECASE)
 # Somebody else is quoted: 'She said: "I choose B."'
-_SAID = r"(?:said|says|told (?:me|us|him|her|them)|wrote|writes|replied|answered|shouted|insist(?:s|ed)|claim(?:s|ed)|argue[sd])"
+_SAID = r"(?:said|says|told (?:me|us|him|her|them)|wrote|writes|replied|answered|shouted|insists|claims|argues)"
 _REPORTS = re.compile(
     rf"(?<![{JOINS}'’])(?!(?:i|we|that|as|persona|respondent|person|character|participant|assistant|model)\b)"
     r"(?!(?:heart|gut|mind|conscience)\b)"
