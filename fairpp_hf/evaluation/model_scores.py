@@ -119,6 +119,7 @@ def score_models(
     rule: "Rule" = "line",
     batch_size: int | None = None,
     dtype: str | None = None,
+    system_as_user: bool = False,
     swap: bool = True,
     api: ApiOptions | None = None,
     max_cost: float | None = None,
@@ -140,6 +141,7 @@ def score_models(
         batch_size: questions a forward pass at most; None for as many as fit.
         dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in;
             None for float32 on a CPU and `"auto"` elsewhere.
+        system_as_user: whether the portrait begins the user's message, of a model that is loaded here.
         swap: whether each question is asked in both orders of its options A and B.
         api: how models with a `base_url` are asked.
         max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.
@@ -167,7 +169,7 @@ def score_models(
     for group in _by_model(runs):
         if group[0].spec.base_url is None:
             loading = {"rule": rule, "batch_size": batch_size, **({} if dtype is None else {"dtype": dtype})}
-            scored |= _score_here(group, questions, loading, swap=swap, progress=progress)
+            scored |= _score_here(group, questions, loading, system_as_user, swap=swap, progress=progress)
         elif is_main_process():
             for run in group:
                 cap = _Cap(max_cost, tuple(servers), api.batch)
@@ -281,6 +283,7 @@ def _score_here(
     runs: Sequence[_Run],
     questions: pa.Table,
     loading: Mapping[str, Any],
+    system_as_user: bool,
     *,
     swap: bool,
     progress: bool,
@@ -309,7 +312,7 @@ def _score_here(
         _serve(scorer)
     else:
         try:
-            respondent = TransformersRespondent(spec.model, adapter=spec.adapter, scorer=scorer)
+            respondent = TransformersRespondent(spec.model, adapter=spec.adapter, scorer=scorer, system_as_user=system_as_user)
             for run in runs:
                 _generate(run, respondent, questions, swap=swap, progress=progress)
                 scored[run.spec.name] = _read(run, respondent, questions, scorer.template_hash, swap=swap)

@@ -97,6 +97,18 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert "/80 [00:" not in capsys.readouterr().err.replace("80/80", "")
 
 
+def test_a_local_models_portrait_can_begin_the_users_message(tiny_model_path, tmp_path):
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--limit", "4"]
+    found = {}
+    for name, words in (("usual", []), ("folded", ["--system-as-user"])):
+        assert main([*arguments, "--out", str(tmp_path / name), *words]) == 0
+        found[name] = json.loads((tmp_path / name / "results.json").read_text())["systems"]
+    assert found["folded"]["role-play"]["facts"]["settings"]["system_as_user"] is True
+    first, second = ({system: found[name][system]["probabilities"] for system in found[name]} for name in found)
+    assert first["plain"] == second["plain"]  # nobody's portrait is there to be moved
+    assert first["role-play"] != second["role-play"]
+
+
 def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
     arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--no-role-play"]
     assert main([*arguments, "--out", str(tmp_path), "--limit", "6", "--one-order", "--rule", "letter"]) == 0
