@@ -67,7 +67,8 @@ _TOKENS = f"""CASE WHEN json_valid(usage)
 _SPENDING = f"""
 SELECT total(cost_usd), coalesce(sum({_TOKENS.format("prompt_tokens")}), 0),
     coalesce(sum({_TOKENS.format("completion_tokens")}), 0), coalesce(sum(status != 'failed' OR {SENT}), 0),
-    coalesce(sum(cost_usd IS NULL AND {SENT}), 0)
+    coalesce(sum(cost_usd IS NULL AND {SENT}), 0),
+    coalesce(sum(max({_TOKENS.format("prompt_tokens")}, {_TOKENS.format("completion_tokens")}) = {MOST_TOKENS}), 0)
 FROM (
     SELECT status, usage, detail, cost_usd FROM replies
     UNION ALL SELECT status, usage, detail, cost_usd FROM replaced
@@ -107,6 +108,8 @@ class Spending(NamedTuple):
     """Those that came: failures without a reply are none."""
     unpriced: int
     """Replies that a server sent, and whose cost is unknown, with tokens or without: they are not in `cost_usd`."""
+    clamped: int = 0
+    """Replies with a count of tokens beyond all bounds, which is taken as `MOST_TOKENS`."""
 
 
 class Asked(NamedTuple):

@@ -24,7 +24,7 @@ from fairpp_hf.generation.records import (
 )
 from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.shards import parse_shard
-from fairpp_hf.generation.summary import dollars, known_cost
+from fairpp_hf.generation.summary import dollars, known_cost, on_clamped
 from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
 from fairpp_hf.text_table import in_columns
@@ -170,7 +170,7 @@ class Overview(NamedTuple):
             more = f" and {spent.unpriced:,} replies of unknown price" if spent.unpriced and cost is not None else ""
             lines.append(
                 f"Spent: {price}{more}; {spent.input_tokens:,} input and {spent.output_tokens:,} output tokens, "
-                f"in {spent.replies:,} replies that were ever received."
+                f"in {spent.replies:,} replies that were ever received.{on_clamped(spent.clamped)}"
             )
         if self.swap:
             effect = self.order_effect
@@ -186,7 +186,7 @@ class Overview(NamedTuple):
             times = ", ".join(f"{seconds:.2f} s ({quantile:.0%})" for quantile, seconds in self.latency_s.items())
             lines.append(f"Latency: {times}.")
         lines += [f"Server: {server} ({name})" for name, server in self.servers.items()]
-        lines += [f"Asked at {server}: {way}." for server, way in self.ways.items()]
+        lines += [f"Asked at {server} ({self.respondent}): {way}." for server, way in self.ways.items()]
         if self.choices:
             replies = sum(sum(row.values()) for row in self.counts.values())
             lines.append(

@@ -203,6 +203,7 @@ def generate(
                 output_tokens=spending.output_tokens,
                 seconds=time.monotonic() - started,
                 path=run,
+                clamped=spending.clamped,
             )
 
         try:

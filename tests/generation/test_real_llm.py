@@ -131,7 +131,8 @@ def test_a_real_llm_goes_the_whole_path(
         f"The server {served} is asked like this: free text, no log-probabilities."
     ]
     assert fairpp("show", "--run", run, "--examples", 0) == 0
-    assert f"Asked at {served}: free text, no log-probabilities." in capsys.readouterr().out
+    assert f"Asked at {served} (" in (shown := capsys.readouterr().out)
+    assert "): free text, no log-probabilities." in shown
     assert fairpp(*generate) == 0
     assert f"0 asked, {asked} kept from before" in capsys.readouterr().out
 

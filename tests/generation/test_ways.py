@@ -72,7 +72,7 @@ def test_what_was_settled_is_in_the_manifest_and_a_later_call_begins_there(tmp_p
         assert server.total == 4
     assert details(run) == [way] * 10
     shown = overview(run)
-    assert f"Asked at {server.base_url}: constrained choice, no log-probabilities." in shown.table()
+    assert f"Asked at {server.base_url} (openai:m (simulated)): constrained choice, no log-probabilities." in shown.table()
     assert (shown.choices, shown.constrained) == (10, 0)
     assert "Constrained choices: 10 of 10 replies; 0 have probabilities under a constrained choice." in shown.table()
 
@@ -132,9 +132,13 @@ def test_counts_beyond_all_bounds_are_clamped_and_of_unknown_cost(tmp_path: Path
     with BatchServer(answer) as server:
         summary = go(run, server, batch=batch, prices=PRICES)
         assert summary.counts["ok"] == 6
-        assert summary.unpriced == 2
+        assert (summary.unpriced, summary.clamped) == (2, 2)
+        assert "2 replies have a count of tokens beyond all bounds" in summary.spending()
         assert go(run, server, batch=batch, prices=PRICES).asked == 0
-    assert overview(run).spending.input_tokens == 2 * 10**9 + 4 * 7  # type: ignore[union-attr]
+    shown = overview(run)
+    assert shown.spending is not None
+    assert (shown.spending.input_tokens, shown.spending.clamped) == (2 * 10**9 + 4 * 7, 2)
+    assert "2 replies have a count of tokens beyond all bounds, taken as 1,000,000,000" in shown.table()
     assert load_run(run, questions(3))["status"].to_pylist() == ["ok"] * 6
 
 
