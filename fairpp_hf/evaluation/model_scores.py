@@ -312,7 +312,9 @@ def _score_here(
         _serve(scorer)
     else:
         try:
-            respondent = TransformersRespondent(spec.model, adapter=spec.adapter, scorer=scorer, system_as_user=system_as_user)
+            respondent = TransformersRespondent(
+                spec.model, adapter=spec.adapter, scorer=scorer, system_as_user=system_as_user
+            )
             for run in runs:
                 _generate(run, respondent, questions, swap=swap, progress=progress)
                 scored[run.spec.name] = _read(run, respondent, questions, scorer.template_hash, swap=swap)

@@ -72,7 +72,9 @@ def test_what_was_settled_is_in_the_manifest_and_a_later_call_begins_there(tmp_p
         assert server.total == 4
     assert details(run) == [way] * 10
     shown = overview(run)
-    assert f"Asked at {server.base_url} (openai:m (simulated)): constrained choice, no log-probabilities." in shown.table()
+    assert (
+        f"Asked at {server.base_url} (openai:m (simulated)): constrained choice, no log-probabilities." in shown.table()
+    )
     assert (shown.choices, shown.constrained) == (10, 0)
     assert "Constrained choices: 10 of 10 replies; 0 have probabilities under a constrained choice." in shown.table()
 
