@@ -60,8 +60,8 @@ class SystemScores(NamedTuple):
     facts: dict[str, Any]
     """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (a list of
     addresses without secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
-    `template_hash` (None where a server has the template), `persona` (whose portrait is the system prompt, or None),
-    `region` and `before`."""
+    `constrained` (number of replies whose probabilities are those of a constrained choice), `template_hash` (None where a
+    server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
     answers: NDArray[np.int8]
     """(n, orders): 0..2 with 0 for pole A, -1 for none."""
     logprobs: NDArray[np.float64] | None = None
@@ -404,6 +404,7 @@ def _read(
             "respondent": respondent.name,
             "settings": respondent.settings,
             "ways": ((read_manifest(run.path) or {}).get("ways", {}).get(respondent.name)) or None,
+            "constrained": _constrained(replies),
             "template_hash": template_hash,
             "persona": run.spec.persona,
             "region": run.spec.region,
@@ -458,6 +459,13 @@ def _of_options(replies: pa.Table, name: str) -> NDArray[np.float64]:
     details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
     shown = np.array([detail.get(name) or none for detail in details], np.float64)
     return np.where(replies["swapped"].to_numpy(zero_copy_only=False)[:, None], shown[:, [1, 0, 2]], shown)
+
+
+def _constrained(replies: pa.Table) -> int:
+    """How many replies have probabilities that are under a constrained choice."""
+    rows = zip(replies["detail"].to_pylist(), replies["probabilities"].to_pylist(), strict=True)
+    asked = [json.loads(detail or "{}").get("asked", {}) for detail, probabilities in rows if probabilities is not None]
+    return sum(facts.get("ask") == "choice" for facts in asked)
 
 
 def _prompt_hashes(run: _Run, questions: pa.Table, swap: bool) -> NDArray[np.str_]:
