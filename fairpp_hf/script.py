@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _SHOWN = ("fairpp_hf.scoring.sharing",)
 """Loggers whose good news is shown as well: one line on whether prompts are shared, which decides how long it takes."""
@@ -19,18 +20,19 @@ def shown_lines() -> Iterator[None]:
     """Within this context, the line on how prompts are computed goes to stderr, where nobody has configured logging."""
     loggers = [logging.getLogger(name) for name in _SHOWN]
     # As Python shows warnings. All other loggers stay at the root's level.
-    handler = logging.lastResort
+    handler: Any = logging.lastResort
     if handler is None or os.environ.get("RANK", "0") != "0":
         yield
         return
-    before = [handler.level, *(logger.level for logger in loggers)]
-    for changed in (handler, *loggers):
-        changed.setLevel(logging.INFO)
+    shown: list[logging.Handler | logging.Logger] = [handler, *loggers]
+    before = [one.level for one in shown]
+    for one in shown:
+        one.setLevel(logging.INFO)
     try:
         yield
     finally:
-        for changed, level in zip((handler, *loggers), before, strict=True):
-            changed.setLevel(level)
+        for one, level in zip(shown, before, strict=True):
+            one.setLevel(level)
 
 
 @contextmanager
