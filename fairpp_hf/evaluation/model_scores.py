@@ -22,10 +22,10 @@ from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names, public
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.budget import BudgetReached
 from fairpp_hf.generation.estimate import estimate
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.generation.records import load_replies, tied
+from fairpp_hf.generation.records import load_replies, manifest_of, tied
 from fairpp_hf.generation.scenarios import spent_in
 from fairpp_hf.generation.summary import dollars
 from fairpp_hf.respondents.base import Respondent, RespondentStopped
@@ -403,7 +403,7 @@ def _read(
             "base_url": None if run.spec.base_url is None else public_urls(run.spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
-            "ways": ((read_manifest(run.path) or {}).get("ways", {}).get(respondent.name)) or None,
+            "ways": ways_in(manifest_of(run.path)) or None,
             "constrained": _constrained(replies),
             "template_hash": template_hash,
             "persona": run.spec.persona,

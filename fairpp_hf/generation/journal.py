@@ -311,6 +311,14 @@ class Journal:
         """How the replies to the run's requests were asked for, as far as it is not as usual."""
         return Asked(*map(int, self._connection.execute(_ASKED).fetchone()))
 
+    def ways(self) -> list[dict[str, Any]]:
+        """How the final replies to the run's requests were asked for, each way once: `Way.facts`."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT json_extract(detail, '$.asked') FROM requests JOIN replies USING (key) "
+            "WHERE status != 'failed' AND json_valid(detail) AND json_type(detail, '$.asked') = 'object'"
+        )
+        return [json.loads(facts) for (facts,) in rows]
+
     def rows(self, *columns: str, first: int = 0, at_most: int = -1) -> Iterator[list[tuple[Any, ...]]]:
         """The replies to the run's requests, in order, some thousands at a time.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fairpp_hf.generation.batch.ledger import Unfinished, unfinished_in
 from fairpp_hf.generation.database import is_damage
 from fairpp_hf.generation.journal import Journal, Spending, text_of
+from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.records import (
     ANSWER_COLUMNS,
     answer_arrays,
@@ -344,8 +345,7 @@ def _read(journal: Journal) -> _Replies:
 
 
 def _ways(manifest: Mapping[str, Any]) -> dict[str, str]:
-    ways = manifest["ways"].get(manifest["respondent"]["name"], {})
-    return {server: way.words() for server, facts in ways.items() if (way := Way.of(facts)) is not None}
+    return {server: way.words() for server, facts in ways_in(manifest).items() if (way := Way.of(facts)) is not None}
 
 
 def _asked(journal: Journal, shard: str | None, count: int) -> NDArray[np.bool_]:

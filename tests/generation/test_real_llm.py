@@ -23,8 +23,8 @@ from loopback_stories import tell
 from fairpp_hf.cli import main
 from fairpp_hf.demo.small_model import MODEL_NAME, small_model_folder
 from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.records import load_replies
+from fairpp_hf.generation.manifest import ways_in
+from fairpp_hf.generation.records import load_replies, manifest_of
 from fairpp_hf.generation.scenario_files import load_scenario_questions
 from fairpp_hf.personas import load_personas
 
@@ -124,7 +124,7 @@ def test_a_real_llm_goes_the_whole_path(
     # Its ladder is settled on the first requests, and said.
     capsys.readouterr()
     way = {"ask": "text", "top_logprobs": 0}
-    (settled,) = (read_manifest(run) or {})["ways"][f"openai:{MODEL_NAME} (simulated)"].values()
+    (settled,) = ways_in(manifest_of(run)).values()
     assert settled == way
     assert all(json.loads(detail)["asked"] == way for detail in replies["detail"].to_pylist())
     assert [message for message in caplog.messages if "is asked like this" in message] == [
