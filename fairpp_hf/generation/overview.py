@@ -96,6 +96,8 @@ class Overview(NamedTuple):
     servers: dict[str, str]
     ways: dict[str, str]
     """Server to how it is asked, in words, for those that have settled."""
+    system_as_user: bool
+    """Whether portraits are in the user's message, by the respondent's settings."""
     choices: int
     """Replies to a constrained choice."""
     constrained: int
@@ -188,6 +190,8 @@ class Overview(NamedTuple):
             lines.append(f"Latency: {times}.")
         lines += [f"Server: {server} ({name})" for name, server in self.servers.items()]
         lines += [f"Asked at {server} ({self.respondent}): {way}." for server, way in self.ways.items()]
+        if self.system_as_user:
+            lines.append("Portraits: at the beginning of the user's message, without a system message.")
         if self.choices:
             replies = sum(sum(row.values()) for row in self.counts.values())
             lines.append(
@@ -275,6 +279,7 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         latency_s=dict(zip(_QUANTILES, np.quantile(time, _QUANTILES).tolist(), strict=True)) if len(time) else {},
         servers=manifest["servers"],
         ways=_ways(manifest),
+        system_as_user=bool(manifest["respondent"]["settings"].get("system_as_user")),
         choices=read.choices,
         constrained=read.constrained,
         contradicted=read.contradicted,
