@@ -27,7 +27,9 @@ Going on from the last complete checkpoint after an interruption, in whichever s
 """
 
 from fairpp_hf.evaluation.callback import alignment_for_training
+from fairpp_hf.script import plain_errors, shown_lines
 from fairpp_hf.training.run import main
 
 if __name__ == "__main__":
-    main(alignment=alignment_for_training)
+    with plain_errors("train.py"), shown_lines():
+        main(alignment=alignment_for_training)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fairpp_hf.naming import nearest
+from fairpp_hf.script import shown_lines
 
 COMMANDS = (
     *("questions", "generate", "scenarios", "parse", "merge", "show", "quality"),
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(arguments_list)
     try:
-        return int(arguments.run(arguments))
+        with shown_lines():
+            return int(arguments.run(arguments))
     except KeyboardInterrupt as interruption:
         # A run says what it kept and how to go on; other commands have nothing to say.
         print(f"fairpp {arguments.command}: {str(interruption) or 'stopped'}", file=sys.stderr)

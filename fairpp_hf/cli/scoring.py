@@ -26,7 +26,7 @@ NAME_IN_FILE = "Name them in a file, for --models."
 _LOCAL = ("rule", "batch_size", "dtype")
 _OF_SERVERS = (
     *("concurrency", "max_tokens", "timeout", "max_cost", "price", "prices", "batch", "batch_tokens"),
-    *("ask", "no_logprobs", "system_as_user"),
+    *("ask", "no_logprobs"),
 )
 
 
@@ -173,6 +173,7 @@ def score(
         rule=arguments.rule or "line",
         batch_size=arguments.batch_size,
         dtype=arguments.dtype,
+        system_as_user=bool(arguments.system_as_user),
         swap=not arguments.one_order,
         api=ApiOptions(given | ways_of(arguments), arguments.price, arguments.prices, batch_limits(arguments)),
         max_cost=arguments.max_cost,

@@ -22,10 +22,10 @@ from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names, public
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.budget import BudgetReached
 from fairpp_hf.generation.estimate import estimate
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.generation.records import load_replies, tied
+from fairpp_hf.generation.records import load_replies, manifest_of, tied
 from fairpp_hf.generation.scenarios import spent_in
 from fairpp_hf.generation.summary import dollars
 from fairpp_hf.respondents.base import Respondent, RespondentStopped
@@ -60,8 +60,8 @@ class SystemScores(NamedTuple):
     facts: dict[str, Any]
     """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (a list of
     addresses without secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
-    `template_hash` (None where a server has the template), `persona` (whose portrait is the system prompt, or None),
-    `region` and `before`."""
+    `constrained` (number of replies whose probabilities are those of a constrained choice), `template_hash` (None where a
+    server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
     answers: NDArray[np.int8]
     """(n, orders): 0..2 with 0 for pole A, -1 for none."""
     logprobs: NDArray[np.float64] | None = None
@@ -119,6 +119,7 @@ def score_models(
     rule: "Rule" = "line",
     batch_size: int | None = None,
     dtype: str | None = None,
+    system_as_user: bool = False,
     swap: bool = True,
     api: ApiOptions | None = None,
     max_cost: float | None = None,
@@ -140,6 +141,7 @@ def score_models(
         batch_size: questions a forward pass at most; None for as many as fit.
         dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in;
             None for float32 on a CPU and `"auto"` elsewhere.
+        system_as_user: whether the portrait begins the user's message, of a model that is loaded here.
         swap: whether each question is asked in both orders of its options A and B.
         api: how models with a `base_url` are asked.
         max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.
@@ -167,7 +169,7 @@ def score_models(
     for group in _by_model(runs):
         if group[0].spec.base_url is None:
             loading = {"rule": rule, "batch_size": batch_size, **({} if dtype is None else {"dtype": dtype})}
-            scored |= _score_here(group, questions, loading, swap=swap, progress=progress)
+            scored |= _score_here(group, questions, loading, system_as_user, swap=swap, progress=progress)
         elif is_main_process():
             for run in group:
                 cap = _Cap(max_cost, tuple(servers), api.batch)
@@ -281,6 +283,7 @@ def _score_here(
     runs: Sequence[_Run],
     questions: pa.Table,
     loading: Mapping[str, Any],
+    system_as_user: bool,
     *,
     swap: bool,
     progress: bool,
@@ -309,7 +312,9 @@ def _score_here(
         _serve(scorer)
     else:
         try:
-            respondent = TransformersRespondent(spec.model, adapter=spec.adapter, scorer=scorer)
+            respondent = TransformersRespondent(
+                spec.model, adapter=spec.adapter, scorer=scorer, system_as_user=system_as_user
+            )
             for run in runs:
                 _generate(run, respondent, questions, swap=swap, progress=progress)
                 scored[run.spec.name] = _read(run, respondent, questions, scorer.template_hash, swap=swap)
@@ -398,7 +403,8 @@ def _read(
             "base_url": None if run.spec.base_url is None else public_urls(run.spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
-            "ways": ((read_manifest(run.path) or {}).get("ways", {}).get(respondent.name)) or None,
+            "ways": ways_in(manifest_of(run.path)) or None,
+            "constrained": _constrained(replies),
             "template_hash": template_hash,
             "persona": run.spec.persona,
             "region": run.spec.region,
@@ -453,6 +459,13 @@ def _of_options(replies: pa.Table, name: str) -> NDArray[np.float64]:
     details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
     shown = np.array([detail.get(name) or none for detail in details], np.float64)
     return np.where(replies["swapped"].to_numpy(zero_copy_only=False)[:, None], shown[:, [1, 0, 2]], shown)
+
+
+def _constrained(replies: pa.Table) -> int:
+    """How many replies have probabilities that are under a constrained choice."""
+    rows = zip(replies["detail"].to_pylist(), replies["probabilities"].to_pylist(), strict=True)
+    asked = [json.loads(detail or "{}").get("asked", {}) for detail, probabilities in rows if probabilities is not None]
+    return sum(facts.get("ask") == "choice" for facts in asked)
 
 
 def _prompt_hashes(run: _Run, questions: pa.Table, swap: bool) -> NDArray[np.str_]:

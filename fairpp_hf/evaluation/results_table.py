@@ -66,6 +66,10 @@ _DIFFERENCES = (
     "divergence: the square of the distance, less what noise adds to it; divergence margin: that from the nearest other "
     "persona minus that from the target. p: two-sided bootstrap test of no difference, one comparison at a time."
 )
+_CONSTRAINED = (
+    "Of {systems}, the probabilities are probabilities under a constrained choice: the server let the model write the "
+    "letter of an option alone."
+)
 _REPLIES = (
     "Replies: by question and order. Refused, invalid, empty, cut off and failed ones are counted and never made into an "
     "answer; a question without a valid answer in each order is left out of the metrics (unanswered)."
@@ -88,6 +92,9 @@ def notes(evaluation: "Evaluation") -> str:
         _INTERVALS,
         _BOTH_ORDERS if evaluation.orders == 2 else _ONE_ORDER,
     ]
+    constrained = [system.name for system in evaluation.best_first() if system.scores.facts.get("constrained")]
+    if constrained:
+        paragraphs.append(_CONSTRAINED.format(systems=", ".join(map(one_line, constrained))))
     if any(system.length_gap for system in evaluation.systems):
         paragraphs.append(_LENGTH_GAP)
     if evaluation.comparisons:

@@ -67,7 +67,8 @@ _TOKENS = f"""CASE WHEN json_valid(usage)
 _SPENDING = f"""
 SELECT total(cost_usd), coalesce(sum({_TOKENS.format("prompt_tokens")}), 0),
     coalesce(sum({_TOKENS.format("completion_tokens")}), 0), coalesce(sum(status != 'failed' OR {SENT}), 0),
-    coalesce(sum(cost_usd IS NULL AND {SENT}), 0)
+    coalesce(sum(cost_usd IS NULL AND {SENT}), 0),
+    coalesce(sum(max({_TOKENS.format("prompt_tokens")}, {_TOKENS.format("completion_tokens")}) = {MOST_TOKENS}), 0)
 FROM (
     SELECT status, usage, detail, cost_usd FROM replies
     UNION ALL SELECT status, usage, detail, cost_usd FROM replaced
@@ -107,6 +108,8 @@ class Spending(NamedTuple):
     """Those that came: failures without a reply are none."""
     unpriced: int
     """Replies that a server sent, and whose cost is unknown, with tokens or without: they are not in `cost_usd`."""
+    clamped: int = 0
+    """Replies with a count of tokens beyond all bounds, which is taken as `MOST_TOKENS`."""
 
 
 class Asked(NamedTuple):
@@ -307,6 +310,14 @@ class Journal:
     def asked(self) -> "Asked":
         """How the replies to the run's requests were asked for, as far as it is not as usual."""
         return Asked(*map(int, self._connection.execute(_ASKED).fetchone()))
+
+    def ways(self) -> list[dict[str, Any]]:
+        """How the final replies to the run's requests were asked for, each way once: `Way.facts`."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT json_extract(detail, '$.asked') FROM requests JOIN replies USING (key) "
+            "WHERE status != 'failed' AND json_valid(detail) AND json_type(detail, '$.asked') = 'object'"
+        )
+        return [json.loads(facts) for (facts,) in rows]
 
     def rows(self, *columns: str, first: int = 0, at_most: int = -1) -> Iterator[list[tuple[Any, ...]]]:
         """The replies to the run's requests, in order, some thousands at a time.

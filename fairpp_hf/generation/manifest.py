@@ -55,8 +55,8 @@ def new_manifest(
         swap: whether each question is asked in both orders of its options.
         shard: the part of the requests that this run asks; None for all.
         run_key: what tells this run from every other, of `Journal.run_key`; None makes one.
-        ways: name of a respondent to the ways in which its servers are asked, by address. What was settled is no part of a
-            reply's key, which has what was asked for; each reply's `detail` has how it was asked.
+        ways: `ways_key` of a respondent to the ways in which its servers are asked, by address. What was settled is no part
+            of a reply's key, which has what was asked for; each reply's `detail` has how it was asked.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -81,6 +81,18 @@ def new_manifest(
         "servers": dict(servers),
         "ways": dict(ways or {}),
     }
+
+
+def ways_key(respondent: str, settings: Mapping[str, Any]) -> str:
+    """Under what a manifest keeps the ways of a respondent: name and settings, with which what a server takes changes."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f"{respondent}, settings {digest[:8]}"
+
+
+def ways_in(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Address to how it is asked, as far as it has settled, of the respondent and the settings that a run has now."""
+    respondent = manifest["respondent"]
+    return dict(manifest["ways"].get(ways_key(respondent["name"], respondent["settings"]), {}))
 
 
 def new_run_key() -> str:

@@ -264,7 +264,7 @@ def _check_same(one: Path, first: Mapping[str, Any], run: Path, other: Mapping[s
 
 
 def _united(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How the servers of several runs are asked, by respondent and address."""
+    """How the servers of several runs are asked, by `ways_key` and address."""
     ways: dict[str, Any] = {}
     for manifest in manifests:
         for name, found in manifest["ways"].items():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fairpp_hf.generation.batch.ledger import Unfinished, unfinished_in
 from fairpp_hf.generation.database import is_damage
 from fairpp_hf.generation.journal import Journal, Spending, text_of
+from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.records import (
     ANSWER_COLUMNS,
     answer_arrays,
@@ -24,7 +25,7 @@ from fairpp_hf.generation.records import (
 )
 from fairpp_hf.generation.run_folder import command_for
 from fairpp_hf.generation.shards import parse_shard
-from fairpp_hf.generation.summary import dollars, known_cost
+from fairpp_hf.generation.summary import dollars, known_cost, on_clamped
 from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
 from fairpp_hf.text_table import in_columns
@@ -95,6 +96,8 @@ class Overview(NamedTuple):
     servers: dict[str, str]
     ways: dict[str, str]
     """Server to how it is asked, in words, for those that have settled."""
+    system_as_user: bool
+    """Whether portraits are in the user's message, by the respondent's settings."""
     choices: int
     """Replies to a constrained choice."""
     constrained: int
@@ -170,7 +173,7 @@ class Overview(NamedTuple):
             more = f" and {spent.unpriced:,} replies of unknown price" if spent.unpriced and cost is not None else ""
             lines.append(
                 f"Spent: {price}{more}; {spent.input_tokens:,} input and {spent.output_tokens:,} output tokens, "
-                f"in {spent.replies:,} replies that were ever received."
+                f"in {spent.replies:,} replies that were ever received.{on_clamped(spent.clamped)}"
             )
         if self.swap:
             effect = self.order_effect
@@ -186,7 +189,9 @@ class Overview(NamedTuple):
             times = ", ".join(f"{seconds:.2f} s ({quantile:.0%})" for quantile, seconds in self.latency_s.items())
             lines.append(f"Latency: {times}.")
         lines += [f"Server: {server} ({name})" for name, server in self.servers.items()]
-        lines += [f"Asked at {server}: {way}." for server, way in self.ways.items()]
+        lines += [f"Asked at {server} ({self.respondent}): {way}." for server, way in self.ways.items()]
+        if self.system_as_user:
+            lines.append("Portraits: at the beginning of the user's message, without a system message.")
         if self.choices:
             replies = sum(sum(row.values()) for row in self.counts.values())
             lines.append(
@@ -274,6 +279,7 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         latency_s=dict(zip(_QUANTILES, np.quantile(time, _QUANTILES).tolist(), strict=True)) if len(time) else {},
         servers=manifest["servers"],
         ways=_ways(manifest),
+        system_as_user=bool(manifest["respondent"]["settings"].get("system_as_user")),
         choices=read.choices,
         constrained=read.constrained,
         contradicted=read.contradicted,
@@ -344,8 +350,7 @@ def _read(journal: Journal) -> _Replies:
 
 
 def _ways(manifest: Mapping[str, Any]) -> dict[str, str]:
-    ways = manifest["ways"].get(manifest["respondent"]["name"], {})
-    return {server: way.words() for server, facts in ways.items() if (way := Way.of(facts)) is not None}
+    return {server: way.words() for server, facts in ways_in(manifest).items() if (way := Way.of(facts)) is not None}
 
 
 def _asked(journal: Journal, shard: str | None, count: int) -> NDArray[np.bool_]:

@@ -165,7 +165,7 @@ def generate(
         waiting = Waiting(plan, positions, budget)
         waiting_keys = WaitingKeys(plan, positions, keys)
         served = ServedModel(run, journal.served_model())
-        settled = SettledWays(run, respondent)
+        settled = SettledWays(run, respondent, journal)
         came = bytearray(len(positions))  # 0 no reply yet, 1 one that failed, 2 a final one
         bar = CostBar(respondent.name, total, total - len(positions), before if prices else None, progress)
 
@@ -203,6 +203,7 @@ def generate(
                 output_tokens=spending.output_tokens,
                 seconds=time.monotonic() - started,
                 path=run,
+                clamped=spending.clamped,
             )
 
         try:

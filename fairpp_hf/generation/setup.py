@@ -8,7 +8,7 @@ from typing import Any
 from fairpp_hf.generation import journal as journal_module
 from fairpp_hf.generation import manifest as manifest_module
 from fairpp_hf.generation.journal import Journal, served_model_in
-from fairpp_hf.generation.manifest import differences, new_manifest, read_manifest, write_manifest
+from fairpp_hf.generation.manifest import differences, new_manifest, read_manifest, ways_in, ways_key, write_manifest
 from fairpp_hf.generation.plan import Keys, RequestPlan, questions_digest
 from fairpp_hf.generation.run_folder import BATCHES, SCENARIO_TABLE, SCENARIOS, STORIES
 from fairpp_hf.generation.run_lock import HOLDER_NAME, LOCK_NAME
@@ -55,8 +55,8 @@ def set_up(
     address = respondent.address if isinstance(respondent, HasAddress) else None
     servers = (previous or {}).get("servers", {})
     ways = (previous or {}).get("ways", {})
-    if isinstance(respondent, HasWays) and previous and previous["respondent"]["settings"] == settings:
-        respondent.begin_with(ways.get(respondent.name, {}))
+    if isinstance(respondent, HasWays):
+        respondent.begin_with(ways.get(ways_key(respondent.name, settings), {}))
     manifest = new_manifest(
         respondent=respondent.name,
         settings=settings,
@@ -141,37 +141,46 @@ class SettledWays:
     Args:
         run: the run's directory, with a manifest.
         respondent: whoever answers.
+        journal: of the run. Ways in which none of the replies that count was asked for are none that it mixes.
     """
 
-    def __init__(self, run: Path, respondent: Respondent) -> None:
+    def __init__(self, run: Path, respondent: Respondent, journal: Journal) -> None:
         self._run = run
         self._respondent = respondent if isinstance(respondent, HasWays) else None
-        manifest = read_manifest(run) or {}
-        self._known: dict[str, Any] = dict(manifest.get("ways", {}).get(respondent.name, {}))
+        manifest = read_manifest(run)
+        self._known = {} if manifest is None else ways_in(manifest)
+        counting = [_without_room(way) for way in journal.ways()] if self._known else []
+        self._before = next((way for way in self._known.values() if _without_room(way) in counting), None)
         self._said = False
 
     def compare(self) -> None:
         """Compare with what is known, and write what is new."""
         if self._respondent is None:
             return
-        ways = {**self._known, **self._respondent.ways}
+        now = self._respondent.ways
+        ways = {**self._known, **now}
         if ways == self._known:
             return
-        before = next(iter(self._known.values()), None) or next(iter(ways.values()))
         self._known = ways
         manifest = read_manifest(self._run)
         assert manifest is not None  # written by `set_up`
-        manifest["ways"] = {**manifest["ways"], self._respondent.name: ways}
+        manifest["ways"][ways_key(self._respondent.name, manifest["respondent"]["settings"])] = ways
         write_manifest(self._run, manifest)
-        others = [way for way in ways.values() if way != before]
-        if others and not self._said:
+        self._before = self._before or next(iter(now.values()))
+        other = next((way for way in now.values() if way != self._before), None)
+        if other and not self._said:
             self._said = True
             logger.warning(
-                "The replies of the run %s are asked for in more than one way: %s; and %s. `fairpp show` counts them. Fix "
-                "one with --ask, --no-logprobs or --system-as-user in another --run, where that matters.",
+                "The replies of the run %s are asked for in more than one way: %s; and %s. `fairpp show` counts them. Where "
+                "that matters, fix one with --ask, --no-logprobs or --system-as-user: all questions are then asked anew.",
                 self._run,
-                *(found.words() if (found := Way.of(way)) else way for way in (before, others[0])),
+                *(found.words() if (found := Way.of(way)) else way for way in (self._before, other)),
             )
+
+
+def _without_room(way: Any) -> Any:
+    """Room to think is given reply by reply."""
+    return {name: value for name, value in way.items() if name != "room"} if isinstance(way, Mapping) else way
 
 
 def check_directory(run: Path) -> None:

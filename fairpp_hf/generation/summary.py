@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairpp_hf.generation.journal import Journal, Spending
+from fairpp_hf.respondents.completion import MOST_TOKENS
 from fairpp_hf.schema import STATUSES
 from fairpp_hf.text_table import in_columns
 
@@ -41,6 +42,8 @@ class RunSummary(NamedTuple):
     output_tokens: int
     seconds: float
     path: Path
+    clamped: int = 0
+    """Replies with a count of tokens beyond all bounds."""
 
     def table(self) -> str:
         """A short text table: a row a persona, a column a status that occurs.
@@ -69,10 +72,11 @@ class RunSummary(NamedTuple):
         if not self.input_tokens and not self.output_tokens and not self.unpriced:
             return ""
         tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens in the whole run"
+        clamped = on_clamped(self.clamped)
         if self.cost_usd is None:
-            return f"{tokens}, at unknown cost."
+            return f"{tokens}, at unknown cost.{clamped}"
         unpriced = f", and {self.unpriced:,} replies of unknown price" if self.unpriced else ""
-        return f"{tokens}: {dollars(self.cost_usd)}{unpriced}."
+        return f"{tokens}: {dollars(self.cost_usd)}{unpriced}.{clamped}"
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -121,6 +125,13 @@ def status_counts_by_group(journal: Journal, questions: pa.Table) -> dict[str, d
 def known_cost(spending: Spending) -> float | None:
     """USD, or None where there are replies of unknown price alone."""
     return None if spending.unpriced and not spending.cost_usd else spending.cost_usd
+
+
+def on_clamped(replies: int) -> str:
+    """What is to be said after sums of tokens with such counts in them; empty where there are none."""
+    if not replies:
+        return ""
+    return f" {replies:,} replies have a count of tokens beyond all bounds, taken as {MOST_TOKENS:,}: no sum can be trusted."
 
 
 def dollars(amount: float) -> str:

@@ -96,8 +96,8 @@ def answers_made(facts: FolderFacts) -> str:
     if facts.origin.kind == "folder":
         return f"By {names(facts)}. The folder that they were taken from does not say how they were asked."
     got = (
-        f"{_answerers(facts)} got each persona's portrait as system message and the question's prompt as user message. "
-        "Replies that are not one of the options are kept as such."
+        f"{_answerers(facts)} got {_messages(facts.run or {}, 'question')}. Replies that are not one of the options are "
+        "kept as such."
     )
     return f"{got} {_how_often(facts.run)}" if facts.run and "respondent" in facts.run else got
 
@@ -105,6 +105,28 @@ def answers_made(facts: FolderFacts) -> str:
 def _answerers(facts: FolderFacts) -> str:
     """Of the questions: scenarios may have been answered by another respondent."""
     return code(facts.run["respondent"]) if facts.run and "respondent" in facts.run else names(facts)
+
+
+def _in_user_message(run: Mapping[str, Any]) -> int:
+    """Of how many replies the portrait was no system message."""
+    if run.get("settings", {}).get("system_as_user"):
+        return sum(run["statuses"].values())
+    return int(run.get("asked", {}).get("portraits_in_user_message", 0))
+
+
+def _messages(run: Mapping[str, Any], what: str) -> str:
+    """What was sent for a question or scenario, from a run's record."""
+    apart = f"each persona's portrait as system message and the {what}'s prompt as user message"
+    folded = _in_user_message(run)
+    if not folded:
+        return apart
+    if folded >= _replied(run):
+        return f"each persona's portrait and the {what}'s prompt in one user message, without a system message"
+    return f"{apart}; for {folded:,} replies, both in one user message"
+
+
+def _replied(run: Mapping[str, Any]) -> int:
+    return sum(count for status, count in run["statuses"].items() if status != "failed")
 
 
 def _how_often(run: Mapping[str, Any]) -> str:
@@ -123,22 +145,24 @@ def _how_often(run: Mapping[str, Any]) -> str:
     else:
         asked = "Each was asked once, in one order of the options."
     statuses = ", ".join(f"{count:,} {status}" for status, count in run["statuses"].items())
+    counts = run.get("asked", {})
+    without = counts.get("without_temperature", 0)
+    unsaid = {"temperature"} if without and without >= _replied(run) else set()
     tuned = [
         f"{name.replace('_', ' ')} {run['settings'][name]}"
         for name in ("temperature", "max_tokens")
-        if run["settings"].get(name) is not None
+        if run["settings"].get(name) is not None and name not in unsaid
     ]
     settings = f" Settings: {', '.join(tuned)}." if tuned else ""
-    counts = run.get("asked", {})
     if choices := counts.get("choices"):
-        settings += (
-            f" {choices:,} replies were constrained to a choice of the letters; {counts['constrained_probabilities']:,} of "
-            "them have probabilities, and these are probabilities under a constrained choice."
+        given = counts["constrained_probabilities"]
+        settings += f" {choices:,} replies were constrained to a choice of the letters; " + (
+            f"{given:,} of them have probabilities, and these are probabilities under a constrained choice."
+            if given
+            else "none of them has probabilities."
         )
-    if folded := counts.get("portraits_in_user_message"):
-        settings += f" For {folded:,} replies the portrait was not a system message, but the beginning of the user's."
-    if without := counts.get("without_temperature"):
-        settings += f" For {without:,} replies no temperature was given, since the server refuses it."
+    if without:
+        settings += f" For {without:,} replies the temperature was left out."
     return f"{asked}{settings} Replies by status: {statuses or 'none'}."
 
 
@@ -164,7 +188,10 @@ def scenarios_made(facts: FolderFacts) -> str:
         )
         if failed:
             text += f" {failed:,} more were asked for and never came."
-    return f"{text} {code(run['respondent'])} answered them in the role of each persona. {_how_often(run)}"
+    text += f" {code(run['respondent'])} answered them in the role of each persona."
+    if _in_user_message(run):
+        text += f" It got {_messages(run, 'scenario')}."
+    return f"{text} {_how_often(run)}"
 
 
 def pairs_made(facts: FolderFacts) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from loopback_openai import LoopbackServer, Served, letter_by_hash
+from loopback_openai import LoopbackServer, Served, chosen, letter_by_hash
 from scipy.special import softmax
 
 from fairpp_hf.cli import evaluate as evaluate_command
@@ -95,6 +95,18 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert (out / "results.json").read_text() == first
     assert (out / "models.yaml").read_text() == written
     assert "/80 [00:" not in capsys.readouterr().err.replace("80/80", "")
+
+
+def test_a_local_models_portrait_can_begin_the_users_message(tiny_model_path, tmp_path):
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--limit", "4"]
+    found = {}
+    for name, words in (("usual", []), ("folded", ["--system-as-user"])):
+        assert main([*arguments, "--out", str(tmp_path / name), *words]) == 0
+        found[name] = json.loads((tmp_path / name / "results.json").read_text())["systems"]
+    assert found["folded"]["role-play"]["facts"]["settings"]["system_as_user"] is True
+    first, second = ({system: found[name][system]["probabilities"] for system in found[name]} for name in found)
+    assert first["plain"] == second["plain"]  # nobody's portrait is there to be moved
+    assert first["role-play"] != second["role-play"]
 
 
 def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
@@ -227,6 +239,28 @@ def test_a_model_on_a_server_is_asked_in_text(tmp_path, capsys):
     assert results["systems"]["plain"]["facts"]["template_hash"] is None
     assert list(results["systems"]["plain"]["facts"]["ways"].values()) == [{"ask": "text", "top_logprobs": 0}]
     assert "| replies of | ok | refusal |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ways", [[], ["--ask", "text"], ["--no-logprobs"]])
+def test_probabilities_under_a_constrained_choice_are_called_that_wherever_they_are_shown(tmp_path, ways):
+    """Only where there are such: neither in free text, nor where a reply has no log-probabilities."""
+    inside = [[(token, -0.1)] for token in ('{"', "answer", '":', ' "')]
+    letters = [(" B", -0.3), (" A", -1.7), (" C", -2.6)]
+
+    def answer(call):
+        if "response_format" not in call.body:
+            return Served("B", first_token=letters)
+        return chosen("B", tokens=[*inside, [(token.strip(), number) for token, number in letters], [('"}', -0.1)]])
+
+    with LoopbackServer(answer) as server:
+        arguments = ["evaluate", "--model", "m", "--base-url", server.base_url, "--target", "loyal_nationals"]
+        assert main([*arguments, "--out", str(tmp_path), "--limit", "3", *ways]) == 0
+    assert main(["report", str(tmp_path)]) == 0
+    facts = json.loads((tmp_path / "results.json").read_text())["systems"]["plain"]["facts"]
+    assert facts["constrained"] == (0 if ways else 6)
+    words = "the probabilities are probabilities under a constrained choice"
+    for file in ("results.md", "report.html"):
+        assert (words in " ".join((tmp_path / file).read_text("utf-8").split())) == (not ways)
 
 
 def test_how_a_server_is_asked_can_be_fixed_and_goes_on_into_the_next_command(tmp_path, capsys):

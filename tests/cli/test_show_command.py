@@ -40,8 +40,10 @@ def test_a_run_and_its_scenarios_are_shown(tmp_path: Path, capsys: pytest.Captur
         assert "Order of options: P(listed first) - P(listed second) is " in parts[2]
         assert (
             f"Server: {server.base_url} (openai:m (simulated))\n"
-            f"Asked at {server.base_url}: free text, no log-probabilities.\nModel by its server: m (28 replies)"
+            f"Asked at {server.base_url} (openai:m (simulated)): free text, no log-probabilities.\n"
+            "Model by its server: m (28 replies)"
         ) in parts[2]
+        assert f"Asked at {server.base_url} (storyteller:t (simulated)): JSON schema" in printed
         assert parts[3].startswith("ok, ")
         assert f"{run}/scenarios: openai:m (simulated); " in printed
         assert f"{run}/scenarios/stories: storyteller:t (simulated); " in printed

@@ -104,6 +104,7 @@ def test_facts_and_hashes_say_how_a_system_was_asked(two, tiny_model_path, quest
         "respondent": f"transformers:{tiny_model_path.name} (simulated)",
         "settings": plain.facts["settings"],
         "ways": None,
+        "constrained": 0,
         "template_hash": template,
         "persona": None,
         "region": "nowhere",

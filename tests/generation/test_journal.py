@@ -161,7 +161,7 @@ def test_spending_counts_every_reply_ever_paid_for(tmp_path: Path) -> None:
     """
     requests = asked(6)
     with Journal(tmp_path) as journal:
-        assert journal.spending() == (0.0, 0, 0, 0, 0)
+        assert journal.spending() == Spending(0.0, 0, 0, 0, 0)
         journal.set_requests(requests, "first")
         journal.record([(requests[0], paid(10, 1, "failed")), (requests[2], paid(30, 3))], [0.5, 2.0])
         journal.record([(requests[0], paid(20, 2))], [0.25])

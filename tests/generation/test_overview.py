@@ -57,6 +57,14 @@ def test_a_run_at_a_glance(tmp_path: Path) -> None:
     )
 
 
+def test_it_says_where_portraits_are_that_are_no_system_message(tmp_path: Path) -> None:
+    for place, folds in (("usual", False), ("folded", True)):
+        respondent = FakeRespondent()
+        respondent.settings = {**respondent.settings, "system_as_user": folds}
+        generate(tmp_path / place, respondent, personas("ann"), questions(2), progress=False)
+        assert ("Portraits: at the beginning of the user's message" in overview(tmp_path / place).table()) == folds
+
+
 def _line(example: Example) -> str:
     pole = ("pole A", "pole B", "option C")[example.answer]
     return f"ok, {pole} ({example.persona}, {example.question_id}): {example.raw!r}"

@@ -23,8 +23,8 @@ from loopback_stories import tell
 from fairpp_hf.cli import main
 from fairpp_hf.demo.small_model import MODEL_NAME, small_model_folder
 from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.records import load_replies
+from fairpp_hf.generation.manifest import ways_in
+from fairpp_hf.generation.records import load_replies, manifest_of
 from fairpp_hf.generation.scenario_files import load_scenario_questions
 from fairpp_hf.personas import load_personas
 
@@ -124,14 +124,15 @@ def test_a_real_llm_goes_the_whole_path(
     # Its ladder is settled on the first requests, and said.
     capsys.readouterr()
     way = {"ask": "text", "top_logprobs": 0}
-    (settled,) = (read_manifest(run) or {})["ways"][f"openai:{MODEL_NAME} (simulated)"].values()
+    (settled,) = ways_in(manifest_of(run)).values()
     assert settled == way
     assert all(json.loads(detail)["asked"] == way for detail in replies["detail"].to_pylist())
     assert [message for message in caplog.messages if "is asked like this" in message] == [
         f"The server {served} is asked like this: free text, no log-probabilities."
     ]
     assert fairpp("show", "--run", run, "--examples", 0) == 0
-    assert f"Asked at {served}: free text, no log-probabilities." in capsys.readouterr().out
+    assert f"Asked at {served} (" in (shown := capsys.readouterr().out)
+    assert "): free text, no log-probabilities." in shown
     assert fairpp(*generate) == 0
     assert f"0 asked, {asked} kept from before" in capsys.readouterr().out
 

@@ -16,11 +16,11 @@ from fairpp_hf.generation.batch import BatchLimits
 from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.budget import Budget
 from fairpp_hf.generation.journal import AskedRequest, Journal
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.overview import overview
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.records import load_replies
+from fairpp_hf.generation.records import load_replies, manifest_of
 from fairpp_hf.generation.summary import RunSummary
 from fairpp_hf.generation.waiting import Waiting
 from fairpp_hf.respondents import OpenAIRespondent, Reply
@@ -47,7 +47,7 @@ def go(run: Path, server: LoopbackServer, count: int = 3, *, batch: bool = False
 
 
 def ways(run: Path) -> dict[str, Any]:
-    return (read_manifest(run) or {})["ways"]
+    return ways_in(manifest_of(run))
 
 
 def details(run: Path) -> list[dict[str, Any]]:
@@ -66,13 +66,15 @@ def test_what_was_settled_is_in_the_manifest_and_a_later_call_begins_there(tmp_p
     with LoopbackServer(choice_alone) as server:
         go(run, server)
         assert server.total == 6 + 1
-        assert ways(run) == {"openai:m (simulated)": {server.base_url: way}}
+        assert ways(run) == {server.base_url: way}
         server.reset()
         assert go(run, server, 5).asked == 4  # and nothing is asked again: how it is asked is no part of the key
         assert server.total == 4
     assert details(run) == [way] * 10
     shown = overview(run)
-    assert f"Asked at {server.base_url}: constrained choice, no log-probabilities." in shown.table()
+    assert (
+        f"Asked at {server.base_url} (openai:m (simulated)): constrained choice, no log-probabilities." in shown.table()
+    )
     assert (shown.choices, shown.constrained) == (10, 0)
     assert "Constrained choices: 10 of 10 replies; 0 have probabilities under a constrained choice." in shown.table()
 
@@ -97,16 +99,46 @@ def test_a_server_that_settles_elsewhere_later_is_said(tmp_path: Path, caplog: p
     said = [message for message in caplog.messages if "in more than one way" in message]
     assert len(said) == 1
     assert f"The replies of the run {run} are asked for in more than one way: constrained choice, " in said[0]
-    assert ways(run)["openai:m (simulated)"][server.base_url] == {"ask": "text", "top_logprobs": 0}
+    assert ways(run)[server.base_url] == {"ask": "text", "top_logprobs": 0}
     assert sorted(asked["ask"] for asked in details(run)) == ["choice"] * 6 + ["text"] * 4
+
+
+def test_ways_belong_to_the_settings_that_were_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The replies to each are asked for in one way, and the first ones count again when their settings come back."""
+    run = tmp_path / "run"
+    found = []
+    with LoopbackServer(lambda call: chosen("B") if "response_format" in call.body else Served("B")) as server:
+        for fixed, asked in (({}, 6), ({"ask": "text"}, 6), ({"ask": "text", "logprobs": False}, 6), ({}, 0)):
+            assert go(run, server, **fixed).asked == asked
+            found.append(*overview(run).ways.values())
+    assert [way.split(",")[0] for way in found] == [
+        "constrained choice",
+        "free text",
+        "free text",
+        "constrained choice",
+    ]
+    assert found[3] == found[0]
+    assert not [message for message in caplog.messages if "in more than one way" in message]
+
+
+def test_replies_that_no_longer_count_are_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, others = tmp_path / "run", questions(6).slice(3)
+    with LoopbackServer(choice_alone) as server:
+        go(run, server)
+        server.answer = lambda call: (
+            Served(status=400, error={"message": "response_format?"}) if "response_format" in call.body else Served("B")
+        )
+        generate(run, OpenAIRespondent("m", base_url=server.base_url), personas(), others, progress=False)
+    assert {asked["ask"] for asked in details(run)} == {"text"}
+    assert not [message for message in caplog.messages if "in more than one way" in message]
 
 
 def test_a_way_that_somebody_has_broken_is_none(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with LoopbackServer(choice_alone) as server:
         go(run, server)
-        manifest = read_manifest(run) or {}
-        manifest["ways"]["openai:m (simulated)"][server.base_url] = {"ask": "sing"}
+        manifest = manifest_of(run)
+        manifest["ways"] = {key: {server.base_url: {"ask": "sing"}} for key in manifest["ways"]}
         (run / "manifest.json").write_text(json.dumps(manifest))
         assert go(run, server, 5).counts["ok"] == 10
 
@@ -132,9 +164,13 @@ def test_counts_beyond_all_bounds_are_clamped_and_of_unknown_cost(tmp_path: Path
     with BatchServer(answer) as server:
         summary = go(run, server, batch=batch, prices=PRICES)
         assert summary.counts["ok"] == 6
-        assert summary.unpriced == 2
+        assert (summary.unpriced, summary.clamped) == (2, 2)
+        assert "2 replies have a count of tokens beyond all bounds" in summary.spending()
         assert go(run, server, batch=batch, prices=PRICES).asked == 0
-    assert overview(run).spending.input_tokens == 2 * 10**9 + 4 * 7  # type: ignore[union-attr]
+    shown = overview(run)
+    assert shown.spending is not None
+    assert (shown.spending.input_tokens, shown.spending.clamped) == (2 * 10**9 + 4 * 7, 2)
+    assert "2 replies have a count of tokens beyond all bounds, taken as 1,000,000,000" in shown.table()
     assert load_run(run, questions(3))["status"].to_pylist() == ["ok"] * 6
 
 

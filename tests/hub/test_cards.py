@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard
 
 from fairpp_hf.dataset.folder_facts import PairWeighting, TargetFacts
 from fairpp_hf.dataset.origin import Origin
-from fairpp_hf.hub import cards
+from fairpp_hf.hub import card_prose, cards
 from fairpp_hf.hub.card_figures import CardFigure
 from fairpp_hf.hub.cards import dataset_metadata, draw_dataset_card, render_dataset_card
 from fairpp_hf.personas import load_personas
@@ -346,6 +346,50 @@ def test_an_unknown_licence_is_said_to_be_unknown() -> None:
     assert DatasetCard(other).data.license == "cc0-1.0"
     assert "The answers and pairs are offered under `cc0-1.0`, as the folder that they were taken from says." in other
     assert "Their texts are not those that this project wrote" in other
+
+
+def how_asked(statuses: dict[str, int] | None = None, *, folds: bool = False, **asked: int) -> str:
+    """What a card says on how questions and scenarios were asked, by the record of their run."""
+    run: dict[str, Any] = {
+        "respondent": "openai:m (simulated)",
+        "settings": {"temperature": 0.0, "system_as_user": folds},
+        "samples": 1,
+        "swap": False,
+        "statuses": statuses or {"ok": 8},
+        "asked": asked,
+    }
+    found = facts(run={**run, "scenarios": run | {"storyteller": None}})
+    return f"{card_prose.answers_made(found)}\n{card_prose.scenarios_made(found)}"
+
+
+def test_the_card_says_once_where_the_portrait_was() -> None:
+    usual = "portrait as system message and the question's prompt as user message. "
+    assert usual in how_asked()
+    assert "in one user message" not in how_asked()
+    for said in (how_asked(folds=True), how_asked({"ok": 7, "failed": 1}, portraits_in_user_message=7)):
+        assert "as system message" not in said
+        for what in ("question", "scenario"):
+            assert f"got each persona's portrait and the {what}'s prompt in one user message, without a system" in said
+    some = how_asked(portraits_in_user_message=3)
+    assert f"{usual[:-2]}; for 3 replies, both in one user message. " in some
+    assert some.count("3 replies") == 2  # of the questions, and of the scenarios
+
+
+def test_the_card_names_no_temperature_that_was_never_sent() -> None:
+    assert "Settings: temperature 0.0. Replies by" in how_asked()
+    never = how_asked({"ok": 7, "failed": 1}, without_temperature=7)
+    assert "temperature 0.0" not in never
+    assert "For 7 replies the temperature was left out." in never
+    some = how_asked(without_temperature=7)
+    assert "Settings: temperature 0.0. For 7 replies the temperature was left out." in some
+
+
+def test_the_card_calls_probabilities_constrained_only_where_there_are_some() -> None:
+    none = how_asked(choices=8, constrained_probabilities=0)
+    assert "8 replies were constrained to a choice of the letters; none of them has probabilities." in none
+    assert "under a constrained choice" not in none
+    some = how_asked(choices=8, constrained_probabilities=5)
+    assert "5 of them have probabilities, and these are probabilities under a constrained choice." in some
 
 
 def test_scenarios_get_their_own_rows() -> None:

@@ -119,6 +119,12 @@ def _asked(evaluated: Evaluated) -> str:
         f"All are compared with the answers of {counted(len(evaluated.personas), 'persona')}, those of "
         f"{name(evaluated.reference)}."
     )
+    constrained = [name(system.name) for system in evaluated.systems if system.facts.get("constrained")]
+    if constrained:
+        said.append(
+            f"Of {', '.join(constrained)}, the probabilities are probabilities under a constrained choice: the server let "
+            "the model write the letter of an option alone."
+        )
     silent = [name(system.name) for system in evaluated.systems if not system.statuses.get("ok")]
     if silent:
         said.append(f"<strong>No valid answer came from {', '.join(silent)}.</strong>")
