@@ -138,7 +138,7 @@ def _how_often(run: Mapping[str, Any]) -> str:
     if folded := counts.get("portraits_in_user_message"):
         settings += f" For {folded:,} replies the portrait was not a system message, but the beginning of the user's."
     if without := counts.get("without_temperature"):
-        settings += f" For {without:,} replies no temperature was given, since the server refuses it."
+        settings += f" For {without:,} replies the temperature was left out."
     return f"{asked}{settings} Replies by status: {statuses or 'none'}."
 
 

@@ -64,7 +64,7 @@ class Way(NamedTuple):
         if self.ask != "schema":
             tops = self.top_logprobs
             parts.append(f"{tops} alternatives of each token" if tops else "no log-probabilities")
-        parts += [] if self.temperature else ["no temperature, which it refuses"]
+        parts += [] if self.temperature else ["temperature left out"]
         parts += [] if self.system else ["portraits in the user's message"]
         parts += ["room to think"] if self.room else []
         return ", ".join(parts)

@@ -180,6 +180,15 @@ def test_facts_of_another_kind_are_none(facts: object) -> None:
     assert Way.of(facts) is None
 
 
+def test_what_goes_with_something_else_is_not_called_refused() -> None:
+    """Without words only all of it is known to work: each thing by itself may be taken."""
+    ladder = Ladder(TOP)
+    ask(ladder, refusing("ask", "system", words=False))
+    assert ladder.way.words() == (
+        "free text, no log-probabilities, temperature left out, portraits in the user's message"
+    )
+
+
 def test_messages_without_a_system_message_stay_as_they_are() -> None:
     user = [{"role": "user", "content": "Which?"}]
     assert folded(user) == user

@@ -218,8 +218,7 @@ def test_a_model_that_does_not_take_the_temperature_is_asked_without(caplog: pyt
         "length_parameter": "max_completion_tokens",
     }
     assert caplog.messages == [
-        f"The server {server.base_url} is asked like this: free text, no log-probabilities, no temperature, which it "
-        "refuses."
+        f"The server {server.base_url} is asked like this: free text, no log-probabilities, temperature left out."
     ]
 
 
