@@ -18,6 +18,7 @@ from fairpp_hf.respondents.faults import (
     is_flagged,
     is_unsupported,
     message_of,
+    sentence,
 )
 from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.respondents.paid import LONGEST_BODY_KEPT, Paid
@@ -48,6 +49,8 @@ _PASSING = (408, 409, 425)
 """Statuses below 500 that may be another one the next time."""
 
 _ABOUT_LENGTH = re.compile(r"max_(completion_)?tokens|context|too (long|large|many)|length|maximum", re.I)
+
+_TOO_LONG = re.compile(r"context|too (long|many tokens)|max_(completion_)?tokens", re.I)
 
 _OF_THE_WAY = (400, 403, 422)
 """Statuses below 500 that may be due to how a request is asked."""
@@ -326,9 +329,9 @@ class Exchange:
 
     def nothing_but_failures(self, number: int, last: Reply) -> RespondentStopped:
         """The error for many failed requests in a row."""
-        errors = self._addresses.errors() if len(self._addresses) > 1 else (last.detail or {}).get("error")
+        errors = self._addresses.errors() if len(self._addresses) > 1 else (last.detail or {})["error"]
         return RespondentStopped(
-            f"The server must answer; got {number} failed requests in a row, the last with: {errors}. {KEEP_GOING}"
+            f"The server must answer; got {number} failed requests in a row, the last with: {sentence(errors)} {KEEP_GOING}"
         )
 
     def _refused(self, address: Address, error: "openai.APIStatusError", message: str) -> RespondentStopped:
@@ -336,12 +339,14 @@ class Exchange:
         if error.status_code == 403:
             return self._respondent.not_allowed(error, address.name)
         fix = f"Use another {self._respondent.options.model}"
+        if _TOO_LONG.search(message):
+            fix = f"Ask for fewer tokens, or use another {self._respondent.options.model} with a longer context"
         if self._respondent.ask == "choice":
             fix = "Leave out --ask choice, or use another model"
         where = f" at {address.name}" if len(self._addresses) > 1 else ""
         return RespondentStopped(
             f"The model must take what a request asks for; got {error.status_code} for model "
-            f"{self._respondent.model!r}{where}: {message} {fix}. {KEEP_GOING}"
+            f"{self._respondent.model!r}{where}: {sentence(message)} {fix}. {KEEP_GOING}"
         )
 
     def _unreachable(self) -> RespondentStopped:

@@ -147,6 +147,11 @@ def one_line(text: str) -> str:
     return _CONTROL.sub("", " ".join(text.split()))[:_LONGEST_MESSAGE]
 
 
+def sentence(text: str) -> str:
+    """A text with a full stop, so that advice can follow it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def _words(body: Any, depth: int = 0) -> Iterator[str]:
     """The texts of an error's body that say what is wrong, from the outside in."""
     if isinstance(body, str):

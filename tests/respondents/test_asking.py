@@ -193,7 +193,7 @@ def test_a_fixed_choice_that_is_refused_stops_and_says_what_to_leave_out() -> No
     with LoopbackServer(choice_is_unknown) as server, pytest.raises(RespondentStopped) as stopped:
         ask(OpenAIRespondent("m", base_url=server.base_url, ask="choice"), 50)
     assert str(stopped.value) == (
-        "The model must take what a request asks for; got 422 for model 'm': response_format.type must be 'text' Leave out "
+        "The model must take what a request asks for; got 422 for model 'm': response_format.type must be 'text'. Leave out "
         "--ask choice, or use another model. Every reply received so far is kept; run the same command again to continue."
     )
     assert server.total <= 3 * 6
@@ -207,6 +207,23 @@ def test_a_server_that_refuses_every_request_stops_the_run_after_three() -> None
         ask(OpenAIRespondent("m", base_url=server.base_url), 129)
     assert server.total <= 3 * 7 + 1
     assert server.most_in_flight == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("Bad Request", "Bad Request. Use another --model. Every"),
+        ("Why?", "Why? Use another --model. Every"),
+        (
+            "This model's maximum context length is 512 tokens",
+            "512 tokens. Ask for fewer tokens, or use another --model with a longer context. Every",
+        ),
+    ],
+)
+def test_advice_follows_the_servers_words_as_a_sentence_of_its_own(words: str, said: str) -> None:
+    with LoopbackServer(lambda call: refuse(words)) as server, pytest.raises(RespondentStopped) as stopped:
+        ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=9), 9)
+    assert said in str(stopped.value)
 
 
 def test_it_begins_as_the_server_was_asked_before() -> None:

@@ -227,7 +227,7 @@ def test_a_parameter_that_no_code_names_stops_too() -> None:
     with LoopbackServer(lambda call: served) as server, pytest.raises(RespondentStopped) as stopped:
         ask(OpenAIRespondent("m", base_url=server.base_url), 100)
     assert str(stopped.value) == (
-        "The model must take what a request asks for; got 422 for model 'm': Unknown field: messages Use another --model. "
+        "The model must take what a request asks for; got 422 for model 'm': Unknown field: messages. Use another --model. "
         f"{KEPT}"
     )
     assert server.total == 7
