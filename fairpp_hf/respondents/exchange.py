@@ -239,9 +239,8 @@ class Exchange:
         address.ladder.roomy = address.ladder.roomy or way.room
         answered = Way.of((reply.detail or {}).get("asked")) or way
         if address.ladder.succeeded(answered._replace(room=address.ladder.way.room)):
-            settled = address.ladder.way
-            level = logging.INFO if settled == self._respondent.top_way else logging.WARNING
-            logger.log(level, "The server %s is asked like this: %s.", address.name, settled.words())
+            # A warning in every case: the command line shows no less.
+            logger.warning("The server %s is asked like this: %s.", address.name, address.ladder.way.words())
 
     def _after_status(
         self, address: Address, error: "openai.APIStatusError", way: Way, sent_at: float, paid: Paid
