@@ -66,6 +66,8 @@ class _Again(NamedTuple):
     message: str
     costs_a_try: bool = False
     """Whether `max_retries` counts it, with a pause before the next."""
+    timed_out: bool = False
+    """Whether there was a connection, and the response took too long."""
 
 
 class Exchange:
@@ -126,7 +128,7 @@ class Exchange:
                     address = await self._places.take()
                     continue
                 if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
-                    raise self._unreachable()
+                    raise self._too_slow() if outcome.timed_out else self._unreachable()
                 if tries == max_retries:
                     return paid.ended(outcome.message, time.monotonic() - started)
                 tries += 1
@@ -298,7 +300,7 @@ class Exchange:
         if left_out and was_in:
             logger.warning("The server %s is left out for a while: %s", address.name, fault.message)
         # Where others take over, an address that is not there is no fault of the request's.
-        return _Again(fault.message, costs_a_try=not (left_out and fault.unreachable))
+        return _Again(fault.message, not (left_out and fault.unreachable), fault.timed_out)
 
     def _hold_back(self, address: Address, wait_s: float | None) -> None:
         now = time.monotonic()
@@ -346,6 +348,11 @@ class Exchange:
         return RespondentStopped(
             f"The model must take what a request asks for; got {error.status_code} for model "
             f"{self._respondent.model!r}{where}: {sentence(message)} {fix}. {KEEP_GOING}"
+        )
+
+    def _too_slow(self) -> RespondentStopped:
+        return RespondentStopped(
+            f"The server must answer in time; got {self._addresses.errors()}. Use a longer --timeout. {KEEP_GOING}"
         )
 
     def _unreachable(self) -> RespondentStopped:

@@ -553,6 +553,19 @@ def test_a_body_that_drips_is_cut_at_the_deadline(status: int) -> None:
     )
 
 
+def test_a_slow_server_is_not_called_unreachable() -> None:
+    with (
+        LoopbackServer(lambda call: good(call)._replace(delay_s=0.5)) as server,
+        pytest.raises(RespondentStopped) as stopped,
+    ):
+        ask(OpenAIRespondent("m", base_url=server.base_url, timeout_s=0.1), 9)
+    assert str(stopped.value).startswith(
+        f"The server must answer in time; got 'Timed out. No whole response in 0.1 s.' from {server.base_url}. Use a longer "
+        "--timeout. Every"
+    )
+    assert server.total == 3
+
+
 @pytest.mark.parametrize("echo", ["Bearer {}", "Your key {} is wrong", "header was: Authorization: Bearer {}, bye"])
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 def test_a_key_that_a_server_repeats_is_hidden_everywhere(
