@@ -115,28 +115,29 @@ class Exchange:
         """
         tries, max_retries = 0, self._respondent.max_retries
         address.ladder.begin_request()
-        try:
-            while True:
-                started = time.monotonic()
-                try:
-                    outcome = await self._send(address, request, paid)
-                finally:
-                    self._places.leave(address)
-                if isinstance(outcome, Reply):
-                    return outcome
-                if not outcome.costs_a_try:
-                    address = await self._places.take()
-                    continue
-                if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
-                    raise self._too_slow() if outcome.timed_out else self._unreachable()
-                if tries == max_retries:
-                    return paid.ended(outcome.message, time.monotonic() - started)
-                tries += 1
-                await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
-                address = await self._places.take(avoid=address)
-        finally:
-            if paid.room is not None:
-                give_back(self._requests, paid.room)
+        while True:
+            started = time.monotonic()
+            try:
+                outcome = await self._send(address, request, paid)
+            finally:
+                self._places.leave(address)
+            if isinstance(outcome, Reply):
+                return outcome
+            if not outcome.costs_a_try:
+                address = await self._places.take()
+                continue
+            if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
+                raise self._too_slow() if outcome.timed_out else self._unreachable()
+            if tries == max_retries:
+                return paid.ended(outcome.message, time.monotonic() - started)
+            tries += 1
+            await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
+            address = await self._places.take(avoid=address)
+
+    def let_go(self, paid: Paid) -> None:
+        """A request's reply has been taken and paid, or none comes: what was set aside for its further try is free."""
+        if paid.room is not None:
+            give_back(self._requests, paid.room)
 
     async def _send(self, address: Address, request: Request, paid: Paid) -> Reply | _Again:
         """Send a request once."""

@@ -337,6 +337,7 @@ class OpenAIRespondent:
                             end(error)
                         if (given_up := paid.given_up(str(error))) is not None:
                             yield index, given_up
+                        exchange.let_go(paid)
                         continue
                     reply = task.result()
                     failures = failures + 1 if reply.status == "failed" else 0
@@ -344,6 +345,7 @@ class OpenAIRespondent:
                     if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * at_once):
                         end(exchange.nothing_but_failures(failures, reply))
                     yield index, reply
+                    exchange.let_go(paid)
         except asyncio.CancelledError:
             outcomes = await _cancelled(in_flight)
             for (index, paid), outcome in zip(in_flight.values(), outcomes, strict=True):
