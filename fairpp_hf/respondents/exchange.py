@@ -114,7 +114,6 @@ class Exchange:
             RequestsStopped: the user stopped the run while this one waited for its turn.
         """
         tries, max_retries = 0, self._respondent.max_retries
-        address.ladder.begin_request()
         while True:
             started = time.monotonic()
             try:
@@ -241,7 +240,7 @@ class Exchange:
         address.succeeded()
         address.ladder.roomy = address.ladder.roomy or way.room
         answered = Way.of((reply.detail or {}).get("asked")) or way
-        if address.ladder.succeeded(answered._replace(room=address.ladder.way.room)):
+        if address.ladder.succeeded(answered._replace(room=address.ladder.way.room), way):
             # A warning in every case: the command line shows no less.
             logger.warning("The server %s is asked like this: %s.", address.name, address.ladder.way.words())
 

@@ -138,9 +138,27 @@ def test_a_crash_on_log_probabilities_is_found_out_after_one_try() -> None:
     with LoopbackServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=0)
         replies = ask(respondent, 20)
-    assert server.total == 20 + 2  # the second is to see that the crash was not a passing one
+    assert server.total == 20 + 3  # the others are to see that the crash was not a passing one
     assert {reply.status for reply in replies} == {"ok"}
     assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 0}}
+
+
+def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request() -> None:
+    with (
+        LoopbackServer(lambda call: Served(status=500)) as server,
+        pytest.raises(RespondentStopped, match="must answer"),
+    ):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 100)
+    assert server.total <= 6 + 11 * 6  # six at once, and the tries of ten requests and of one that was under way
+
+
+def test_a_way_of_an_earlier_call_is_not_given_up_for_a_passing_crash() -> None:
+    with LoopbackServer(lambda call: Served(status=502) if server.total <= 2 else good(call)) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent.begin_with({server.base_url: {"ask": "choice", "top_logprobs": 20}})
+        assert [reply.status for reply in ask(respondent, 4)] == ["ok"] * 4
+    assert server.total == 4 + 2
+    assert {body.get("top_logprobs") for body in server.bodies} == {20}
 
 
 def test_a_passing_crash_of_the_first_request_costs_the_run_neither_schema_nor_probabilities() -> None:
@@ -167,7 +185,7 @@ def test_a_server_that_answers_a_schema_with_nothing_is_asked_for_text() -> None
         respondent = OpenAIRespondent("m", base_url=server.base_url)
         replies = ask(respondent, 8)
     assert {reply.status for reply in replies} == {"ok"}
-    assert server.total == 8 + 2
+    assert server.total == 8 + 3
     assert respondent.ways[server.base_url]["ask"] == "text"
     assert (replies[0].usage, (replies[0].detail or {})["tries"]) == ({n: 2 * t for n, t in USAGE.items()}, 2)
 
