@@ -157,10 +157,10 @@ class Exchange:
             return self._after_status(address, error, way, started, paid)
         except TimeoutError:
             words = f"Timed out. No whole response in {self._respondent.timeout_s:g} s."
-            return self._after_failure(address, Fault(words, timed_out=True), started)
+            return self._after_failure(address, Fault(words, timed_out=True), way, started)
         except (openai.APIConnectionError, aiohttp.ClientError) as error:
             # The client passes on those of aiohttp's errors that it does not know.
-            return self._after_failure(address, connection_fault(error, self._respondent.secrets), started)
+            return self._after_failure(address, connection_fault(error, self._respondent.secrets), way, started)
         except UnicodeEncodeError as error:
             return paid.failed(f"The request must be valid Unicode; got {error}.", time.monotonic() - started)
         latency_s = time.monotonic() - started
@@ -195,7 +195,7 @@ class Exchange:
             message = f"unreadable response: {error}"
             # A body that is no JSON, or JSON that is no chat completion, may be another one the next time.
             if isinstance(error, ValueError) and not isinstance(error, UnfitBody):
-                return self._after_failure(address, Fault(message, reached=True), sent_at)
+                return self._after_failure(address, Fault(message, reached=True), way, sent_at)
             address.responded()
             return paid.unfit(message, latency_s)
         if reply is None:
@@ -266,9 +266,8 @@ class Exchange:
             return _Again(message)
         if status >= 500 or status in _PASSING:
             self._hold_back(address, asked)
-            again = self._after_failure(address, Fault(message, reached=True, timed_out=status in _TOO_MUCH), sent_at)
-            stepped = status >= 500 and ladder.step_down(way, message, crashed=True)
-            return again._replace(costs_a_try=again.costs_a_try and not stepped)
+            fault = Fault(message, reached=True, timed_out=status in _TOO_MUCH, crashed=status >= 500)
+            return self._after_failure(address, fault, way, sent_at)
         address.responded()
         if status in _OF_THE_WAY:
             # Newer OpenAI models know the same limit by another name only.
@@ -289,7 +288,7 @@ class Exchange:
                 raise self._refused(address, error, message)
         return paid.ended(message, now - sent_at)
 
-    def _after_failure(self, address: Address, fault: Fault, sent_at: float) -> _Again:
+    def _after_failure(self, address: Address, fault: Fault, way: Way, sent_at: float) -> _Again:
         now = time.monotonic()
         address.reached = address.reached or fault.reached
         address.erred(fault.message)
@@ -300,7 +299,9 @@ class Exchange:
         if left_out and was_in:
             logger.warning("The server %s is left out for a while: %s", address.name, fault.message)
         # Where others take over, an address that is not there is no fault of the request's.
-        return _Again(fault.message, not (left_out and fault.unreachable), fault.timed_out)
+        elsewhere = left_out and fault.unreachable
+        stepped = fault.crashed and address.ladder.step_down(way, fault.message, crashed=True)
+        return _Again(fault.message, not elsewhere and not stepped, fault.timed_out)
 
     def _hold_back(self, address: Address, wait_s: float | None) -> None:
         now = time.monotonic()

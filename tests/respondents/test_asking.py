@@ -143,13 +143,29 @@ def test_a_crash_on_log_probabilities_is_found_out_after_one_try() -> None:
     assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 0}}
 
 
+@pytest.mark.parametrize("field", ["logprobs", "response_format"])
+def test_a_connection_that_is_closed_at_one_thing_is_found_out_like_a_crash(field: str) -> None:
+    with LoopbackServer(lambda call: Served(drop=True) if field in call.body else good(call)) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        assert [reply.status for reply in ask(respondent, 20)] == ["ok"] * 20
+    assert server.total <= 20 + 3 * 4
+    way = {"ask": "choice", "top_logprobs": 0} if field == "logprobs" else {"ask": "text", "top_logprobs": 20}
+    assert respondent.ways == {server.base_url: way}
+
+
+def test_a_server_that_closes_every_connection_is_given_up_soon() -> None:
+    with LoopbackServer(lambda call: Served(drop=True)) as server, pytest.raises(RespondentStopped, match="reachable"):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 20)
+    assert server.total == 7 + 2
+
+
 def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request() -> None:
     with (
         LoopbackServer(lambda call: Served(status=500)) as server,
         pytest.raises(RespondentStopped, match="must answer"),
     ):
         ask(OpenAIRespondent("m", base_url=server.base_url), 100)
-    assert server.total <= 6 + 11 * 6  # six at once, and the tries of ten requests and of one that was under way
+    assert server.total < 100  # six at once, six of each of ten requests, and those of others in the pauses
 
 
 def test_a_way_of_an_earlier_call_is_not_given_up_for_a_passing_crash() -> None:
