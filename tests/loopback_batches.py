@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -300,3 +300,8 @@ def _file_in_form(body: bytes, content_type: str) -> bytes:
         if b'name="file"' in headers:
             return content.removesuffix(b"\r\n")
     raise AssertionError("the form must have a part called file")
+
+
+def of_batches(messages: Iterable[str]) -> list[str]:
+    """What is said beside how a server is asked."""
+    return [message for message in messages if "is asked like this" not in message]

@@ -46,9 +46,19 @@ class Budget:
         guess: USD that a request is thought to cost.
         prices: of the model.
         batch: whether requests are asked in batches.
+        dearest: tokens of the dearest reply that the run's requests have had before; None where there is none.
     """
 
-    def __init__(self, cap: float, spent: float, guess: float, prices: Prices, *, batch: bool = False) -> None:
+    def __init__(
+        self,
+        cap: float,
+        spent: float,
+        guess: float,
+        prices: Prices,
+        *,
+        batch: bool = False,
+        dearest: Mapping[str, Any] | None = None,
+    ) -> None:
         self.cap = cap
         self._prices = prices
         self._batch = batch
@@ -58,7 +68,7 @@ class Budget:
         self.without_usage: Reply | None = None
         """The first reply that was paid for while its cost cannot be known: nothing more is asked after it."""
         self._guess = guess
-        self._largest = 0.0
+        self._largest = prices.cost(dearest, batch=batch) or 0.0
         self._known = False
         self._in_flight = 0
         self._set_aside = 0.0
@@ -103,7 +113,7 @@ class Budget:
         return True
 
     def give_back(self, usage: Mapping[str, Any]) -> None:
-        """A further try has ended: what it cost comes with its reply."""
+        """The reply to a request with a further try was paid, or none comes."""
         self._set_aside = max(0.0, self._set_aside - (self._prices.cost(usage) or 0.0))
 
     @property

@@ -279,6 +279,14 @@ class Journal:
         """What every reply ever paid for has cost: those to earlier requests, replaced and damaged ones included."""
         return Spending(*self._connection.execute(_SPENDING).fetchone())
 
+    def dearest_usage(self) -> dict[str, Any] | None:
+        """Tokens of the reply that has cost most of all that the run's requests now have; None without a known cost."""
+        row = self._connection.execute(
+            "SELECT usage FROM requests JOIN replies USING (key) WHERE cost_usd IS NOT NULL AND json_valid(usage) "
+            "ORDER BY cost_usd DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else json.loads(row[0])
+
     def question_ids(self) -> list[str]:
         """Ids of the run's questions, in their order."""
         # Personas come one after the other, so that the first one's requests name every question.

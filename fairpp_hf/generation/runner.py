@@ -151,7 +151,8 @@ def generate(
         if max_cost is not None and prices and len(positions):
             check_spent(max_cost, before.cost_usd, run)
             guess = prices.of_tokens(*most_of_one(tokens, positions, respondent), batch=batch is not None)
-            budget = Budget(max_cost, before.cost_usd, guess, prices, batch=batch is not None)
+            dearest = journal.dearest_usage()
+            budget = Budget(max_cost, before.cost_usd, guess, prices, batch=batch is not None, dearest=dearest)
             if before.unpriced:
                 logger.warning(
                     "The %s earlier replies of %s whose price is unknown do not count for max_cost.",

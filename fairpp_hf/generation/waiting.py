@@ -49,7 +49,7 @@ class Waiting(Sequence[Request]):
         return self._budget is None or self._budget.set_aside(usage)
 
     def give_back(self, usage: Mapping[str, Any]) -> None:
-        """The further try has ended."""
+        """The reply to a request with a further try was paid, or none comes."""
         if self._budget is not None:
             self._budget.give_back(usage)
 

@@ -141,7 +141,7 @@ def set_aside(requests: Sequence[Request], usage: Mapping[str, Any]) -> bool:
 
 
 def give_back(requests: Sequence[Request], usage: Mapping[str, Any]) -> None:
-    """The further try has ended: what was set aside for it is free."""
+    """The reply to a request with a further try was paid, or none comes: what was set aside for it is free."""
     of_budget = getattr(requests, "give_back", None)
     if of_budget is not None:
         of_budget(usage)

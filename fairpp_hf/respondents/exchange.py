@@ -18,6 +18,7 @@ from fairpp_hf.respondents.faults import (
     is_flagged,
     is_unsupported,
     message_of,
+    sentence,
 )
 from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.respondents.paid import LONGEST_BODY_KEPT, Paid
@@ -49,6 +50,8 @@ _PASSING = (408, 409, 425)
 
 _ABOUT_LENGTH = re.compile(r"max_(completion_)?tokens|context|too (long|large|many)|length|maximum", re.I)
 
+_TOO_LONG = re.compile(r"context|too (long|many tokens)|max_(completion_)?tokens", re.I)
+
 _OF_THE_WAY = (400, 403, 422)
 """Statuses below 500 that may be due to how a request is asked."""
 
@@ -63,6 +66,8 @@ class _Again(NamedTuple):
     message: str
     costs_a_try: bool = False
     """Whether `max_retries` counts it, with a pause before the next."""
+    timed_out: bool = False
+    """Whether there was a connection, and the response took too long."""
 
 
 class Exchange:
@@ -109,29 +114,29 @@ class Exchange:
             RequestsStopped: the user stopped the run while this one waited for its turn.
         """
         tries, max_retries = 0, self._respondent.max_retries
-        address.ladder.begin_request()
-        try:
-            while True:
-                started = time.monotonic()
-                try:
-                    outcome = await self._send(address, request, paid)
-                finally:
-                    self._places.leave(address)
-                if isinstance(outcome, Reply):
-                    return outcome
-                if not outcome.costs_a_try:
-                    address = await self._places.take()
-                    continue
-                if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
-                    raise self._unreachable()
-                if tries == max_retries:
-                    return paid.ended(outcome.message, time.monotonic() - started)
-                tries += 1
-                await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
-                address = await self._places.take(avoid=address)
-        finally:
-            if paid.room is not None:
-                give_back(self._requests, paid.room)
+        while True:
+            started = time.monotonic()
+            try:
+                outcome = await self._send(address, request, paid)
+            finally:
+                self._places.leave(address)
+            if isinstance(outcome, Reply):
+                return outcome
+            if not outcome.costs_a_try:
+                address = await self._places.take()
+                continue
+            if not self._addresses.reached and tries == min(_TRIES_TO_REACH, max_retries):
+                raise self._too_slow() if outcome.timed_out else self._unreachable()
+            if tries == max_retries:
+                return paid.ended(outcome.message, time.monotonic() - started)
+            tries += 1
+            await self._places.pause(min(LONGEST_BACKOFF_S, 0.5 * 2**tries) * random.uniform(0.5, 1.0))
+            address = await self._places.take(avoid=address)
+
+    def let_go(self, paid: Paid) -> None:
+        """A request's reply has been taken and paid, or none comes: what was set aside for its further try is free."""
+        if paid.room is not None:
+            give_back(self._requests, paid.room)
 
     async def _send(self, address: Address, request: Request, paid: Paid) -> Reply | _Again:
         """Send a request once."""
@@ -152,10 +157,10 @@ class Exchange:
             return self._after_status(address, error, way, started, paid)
         except TimeoutError:
             words = f"Timed out. No whole response in {self._respondent.timeout_s:g} s."
-            return self._after_failure(address, Fault(words, timed_out=True), started)
+            return self._after_failure(address, Fault(words, timed_out=True), way, started)
         except (openai.APIConnectionError, aiohttp.ClientError) as error:
             # The client passes on those of aiohttp's errors that it does not know.
-            return self._after_failure(address, connection_fault(error, self._respondent.secrets), started)
+            return self._after_failure(address, connection_fault(error, self._respondent.secrets), way, started)
         except UnicodeEncodeError as error:
             return paid.failed(f"The request must be valid Unicode; got {error}.", time.monotonic() - started)
         latency_s = time.monotonic() - started
@@ -190,7 +195,7 @@ class Exchange:
             message = f"unreadable response: {error}"
             # A body that is no JSON, or JSON that is no chat completion, may be another one the next time.
             if isinstance(error, ValueError) and not isinstance(error, UnfitBody):
-                return self._after_failure(address, Fault(message, reached=True), sent_at)
+                return self._after_failure(address, Fault(message, reached=True), way, sent_at)
             address.responded()
             return paid.unfit(message, latency_s)
         if reply is None:
@@ -235,10 +240,9 @@ class Exchange:
         address.succeeded()
         address.ladder.roomy = address.ladder.roomy or way.room
         answered = Way.of((reply.detail or {}).get("asked")) or way
-        if address.ladder.succeeded(answered._replace(room=address.ladder.way.room)):
-            settled = address.ladder.way
-            level = logging.INFO if settled == self._respondent.top_way else logging.WARNING
-            logger.log(level, "The server %s is asked like this: %s.", address.name, settled.words())
+        if address.ladder.succeeded(answered._replace(room=address.ladder.way.room), way):
+            # A warning in every case: the command line shows no less.
+            logger.warning("The server %s is asked like this: %s.", address.name, address.ladder.way.words())
 
     def _after_status(
         self, address: Address, error: "openai.APIStatusError", way: Way, sent_at: float, paid: Paid
@@ -262,9 +266,8 @@ class Exchange:
             return _Again(message)
         if status >= 500 or status in _PASSING:
             self._hold_back(address, asked)
-            again = self._after_failure(address, Fault(message, reached=True, timed_out=status in _TOO_MUCH), sent_at)
-            stepped = status >= 500 and ladder.step_down(way, message, crashed=True)
-            return again._replace(costs_a_try=again.costs_a_try and not stepped)
+            fault = Fault(message, reached=True, timed_out=status in _TOO_MUCH, crashed=status >= 500)
+            return self._after_failure(address, fault, way, sent_at)
         address.responded()
         if status in _OF_THE_WAY:
             # Newer OpenAI models know the same limit by another name only.
@@ -285,7 +288,7 @@ class Exchange:
                 raise self._refused(address, error, message)
         return paid.ended(message, now - sent_at)
 
-    def _after_failure(self, address: Address, fault: Fault, sent_at: float) -> _Again:
+    def _after_failure(self, address: Address, fault: Fault, way: Way, sent_at: float) -> _Again:
         now = time.monotonic()
         address.reached = address.reached or fault.reached
         address.erred(fault.message)
@@ -296,7 +299,9 @@ class Exchange:
         if left_out and was_in:
             logger.warning("The server %s is left out for a while: %s", address.name, fault.message)
         # Where others take over, an address that is not there is no fault of the request's.
-        return _Again(fault.message, costs_a_try=not (left_out and fault.unreachable))
+        elsewhere = left_out and fault.unreachable
+        stepped = fault.crashed and address.ladder.step_down(way, fault.message, crashed=True)
+        return _Again(fault.message, not elsewhere and not stepped, fault.timed_out)
 
     def _hold_back(self, address: Address, wait_s: float | None) -> None:
         now = time.monotonic()
@@ -326,9 +331,9 @@ class Exchange:
 
     def nothing_but_failures(self, number: int, last: Reply) -> RespondentStopped:
         """The error for many failed requests in a row."""
-        errors = self._addresses.errors() if len(self._addresses) > 1 else (last.detail or {}).get("error")
+        errors = self._addresses.errors() if len(self._addresses) > 1 else (last.detail or {})["error"]
         return RespondentStopped(
-            f"The server must answer; got {number} failed requests in a row, the last with: {errors}. {KEEP_GOING}"
+            f"The server must answer; got {number} failed requests in a row, the last with: {sentence(errors)} {KEEP_GOING}"
         )
 
     def _refused(self, address: Address, error: "openai.APIStatusError", message: str) -> RespondentStopped:
@@ -336,12 +341,19 @@ class Exchange:
         if error.status_code == 403:
             return self._respondent.not_allowed(error, address.name)
         fix = f"Use another {self._respondent.options.model}"
+        if _TOO_LONG.search(message):
+            fix = f"Ask for fewer tokens, or use another {self._respondent.options.model} with a longer context"
         if self._respondent.ask == "choice":
             fix = "Leave out --ask choice, or use another model"
         where = f" at {address.name}" if len(self._addresses) > 1 else ""
         return RespondentStopped(
             f"The model must take what a request asks for; got {error.status_code} for model "
-            f"{self._respondent.model!r}{where}: {message} {fix}. {KEEP_GOING}"
+            f"{self._respondent.model!r}{where}: {sentence(message)} {fix}. {KEEP_GOING}"
+        )
+
+    def _too_slow(self) -> RespondentStopped:
+        return RespondentStopped(
+            f"The server must answer in time; got {self._addresses.errors()}. Use a longer --timeout. {KEEP_GOING}"
         )
 
     def _unreachable(self) -> RespondentStopped:

@@ -42,6 +42,8 @@ class Fault(NamedTuple):
     """Whether there was a connection, and the response took too long."""
     reached: bool = False
     """Whether the server began to respond."""
+    crashed: bool = False
+    """Whether the server may have failed at how it was asked: it responds with 500 or above, or closes the connection."""
 
 
 def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
@@ -73,9 +75,9 @@ def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
     if isinstance(cause, TimeoutError):
         return Fault(f"Timed out. {words}", timed_out=True)
     if isinstance(cause, aiohttp.ClientPayloadError):
-        return Fault(f"The connection was dropped. {words}", reached=True)
+        return Fault(f"The connection was dropped. {words}", reached=True, crashed=True)
     if isinstance(cause, aiohttp.ClientConnectionError | OSError):
-        return Fault(f"The connection was dropped. {words}")
+        return Fault(f"The connection was dropped. {words}", crashed=True)
     # What came is not HTTP, is packed wrongly, or leads round in circles.
     return Fault(f"unreadable response: {words}", reached=isinstance(cause, httpx2.DecodingError))
 
@@ -145,6 +147,11 @@ def message_of(error: "openai.APIStatusError", secrets: "Secrets") -> str:
 def one_line(text: str) -> str:
     """A text of a server's on one line, 500 characters at most, without control characters."""
     return _CONTROL.sub("", " ".join(text.split()))[:_LONGEST_MESSAGE]
+
+
+def sentence(text: str) -> str:
+    """A text with a full stop, so that advice can follow it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _words(body: Any, depth: int = 0) -> Iterator[str]:

@@ -4,18 +4,25 @@ At the top, a reply is constrained to a JSON object with the letter of an option
 llama.cpp, LM Studio and Ollama know, and log-probabilities come with it. A server may refuse the schema, some or all
 log-probabilities, the temperature, or a system message, with an error or by a crash. What its words name is left out;
 where they name nothing, each is left out alone, then schema and log-probabilities, then all. Only a success settles
-what is left out. What only a crash has ruled out is tried once more after that, since the crash may have been a passing
-one.
+what is left out. What only a crash has ruled out is tried again in the two requests after that, since the crash may have
+been a passing one. A way that the server took before, in an earlier call, is taken to be right: a crash is a passing one
+then, until there are more in a row than one request has tries.
 
 Nothing here waits, sends or logs.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 TOP_LOGPROBS = (20, 10, 5, 0)
 """How many alternatives of each token are asked for, from the most that the API allows; 0 is no log-probabilities."""
+
+_CRASHES_TO_RULE_OUT = 3
+"""Of a way, in as many requests that another way then answers."""
+_CRASHES_TO_DOUBT = 6
+"""In a row, of a way that the server took before."""
 
 _ASKED = {"choice": "constrained choice", "schema": "JSON schema", "text": "free text"}
 _WORDS = {
@@ -64,7 +71,7 @@ class Way(NamedTuple):
         if self.ask != "schema":
             tops = self.top_logprobs
             parts.append(f"{tops} alternatives of each token" if tops else "no log-probabilities")
-        parts += [] if self.temperature else ["no temperature, which it refuses"]
+        parts += [] if self.temperature else ["temperature left out"]
         parts += [] if self.system else ["portraits in the user's message"]
         parts += ["room to think"] if self.room else []
         return ", ".join(parts)
@@ -88,10 +95,12 @@ class Ladder:
         """How the last request was asked that the server answered."""
         self._refused: set[Way] = set()
         self._crashed: set[Way] = set()
-        self._suspected: set[Way] = set()
-        """Crashed where another way then succeeded."""
+        self._suspected: Counter[Way] = Counter()
+        """In how many requests a way crashed where another one then succeeded."""
         self._in_vain = False
-        """Whether every way crashed in this request."""
+        """Whether every way has crashed since the last success."""
+        self._trust = 0
+        """How many crashes are yet taken to be passing ones."""
         self.refusals = 0
         """Requests since the last answer that were refused in every way."""
         self.roomy = self.roomless = False
@@ -105,19 +114,16 @@ class Ladder:
     def begin_with(self, way: Way) -> None:
         """Begin at a way that the server took before, unless it is settled here."""
         if not self.settled:
-            self._best = way
-
-    def begin_request(self) -> None:
-        """Another request begins: ways that crashed may be tried again."""
-        self._in_vain = False
+            self._best, self._trust = way, _CRASHES_TO_DOUBT
 
     def learn(self, **fields: Any) -> None:
         """Change what is no step of the ladder: the name of the limit, and the room."""
         self._best = self._best._replace(**fields)
-        for ways in (self._refused, self._crashed, self._suspected):
+        for ways in (self._refused, self._crashed):
             changed = {way._replace(**fields) for way in ways}
             ways.clear()
             ways.update(changed)
+        self._suspected = Counter({way._replace(**fields): times for way, times in self._suspected.items()})
 
     def named(self, way: Way, message: str) -> str | None:
         """The field of a way that a server's words name and that could be stepped down from; None where there is none."""
@@ -136,37 +142,53 @@ class Ladder:
             at_fault: the field that seems to be at fault, where no words say so.
 
         Returns:
-            Whether another way is left to try.
+            Whether another way is to be tried at once. Where every way has crashed, each further one is an ordinary try.
         """
-        if self.settled or (crashed and self._in_vain):
+        if self.settled:
             return False
         named = self.named(way, message)
+        if crashed and named is None and self._trust:
+            self._trust -= 1
+            if not self._trust:
+                self._restart()
+            return False
         if named is not None:
             self._best = self._lowered(self._best, named, to=_fewer(way.top_logprobs, message))
         elif crashed:
-            if way in self._suspected:
-                self._refused |= self._suspected
+            if way in self._suspected:  # and so are the others, which need not be tried
+                often = self._suspected[way] + 1 >= _CRASHES_TO_RULE_OUT
+                (self._refused if often else self._crashed).update(self._suspected)
             self._crashed.update([way] if at_fault is None else self._alike(way, at_fault))
         else:
             self._refused.add(way)
         if next(self._left(), None) is not None:
-            return True
-        self._in_vain = crashed
+            return not (crashed and self._in_vain)
+        self._in_vain = self._in_vain or crashed
         self.refusals += not crashed
         self._restart()
         return False
 
-    def succeeded(self, way: Way) -> bool:
-        """The server answered a request that was asked in this way; whether that settles it now."""
+    def succeeded(self, way: Way, asked: Way | None = None) -> bool:
+        """The server answered a request.
+
+        Args:
+            way: how it answered: without what it has ignored.
+            asked: how it was asked; by default, in the way in which it answered.
+
+        Returns:
+            Whether that settles it now.
+        """
         if self.settled:
             return False
         self.answered = way
         self.refusals = 0
+        self._in_vain = False
         # A server that takes a schema and ignores it has answered in free text.
-        self._refused |= {step for step in self._steps() if step.ask != "text" and way == step._replace(ask="text")}
+        if asked is not None and asked.ask != way.ask:
+            self._refused |= {step for step in self._steps() if step.ask != "text" and way == step._replace(ask="text")}
         doubtful = self._crashed - self._refused
         if doubtful and way not in doubtful:
-            self._suspected |= doubtful
+            self._suspected.update(doubtful)
             self._crashed.clear()
             return False
         self._best, self.settled = way, True
@@ -176,8 +198,9 @@ class Ladder:
         """Nothing has worked, which says nothing about any way."""
         kept = {name: getattr(self._best, name) for name in ("length_parameter", "room")}
         self._best = self._top._replace(**kept)
-        for ways in (self._refused, self._crashed, self._suspected):
-            ways.clear()
+        self._refused.clear()
+        self._crashed.clear()
+        self._suspected.clear()
 
     def _left(self) -> Iterator[Way]:
         return (step for step in self._steps() if step not in self._refused and step not in self._crashed)

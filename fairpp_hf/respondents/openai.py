@@ -12,7 +12,7 @@ from fairpp_hf.respondents.client import OPENAI_ADDRESS, open_client, public_add
 from fairpp_hf.respondents.completion import read_completion
 from fairpp_hf.respondents.endpoints import Addresses, Places
 from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped
-from fairpp_hf.respondents.faults import is_about_access, message_of
+from fairpp_hf.respondents.faults import is_about_access, message_of, sentence
 from fairpp_hf.respondents.ladder import TOP_LOGPROBS, Ladder, Way, folded
 from fairpp_hf.schema import OPTION_LETTERS
 
@@ -337,6 +337,7 @@ class OpenAIRespondent:
                             end(error)
                         if (given_up := paid.given_up(str(error))) is not None:
                             yield index, given_up
+                        exchange.let_go(paid)
                         continue
                     reply = task.result()
                     failures = failures + 1 if reply.status == "failed" else 0
@@ -344,6 +345,7 @@ class OpenAIRespondent:
                     if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * at_once):
                         end(exchange.nothing_but_failures(failures, reply))
                     yield index, reply
+                    exchange.let_go(paid)
         except asyncio.CancelledError:
             outcomes = await _cancelled(in_flight)
             for (index, paid), outcome in zip(in_flight.values(), outcomes, strict=True):
@@ -395,8 +397,8 @@ class OpenAIRespondent:
     def _final(self, error: "openai.APIStatusError", address: str | None, problem: str, fix: str) -> RespondentStopped:
         where = f" at {address or self._addresses[0].name}" if len(self._addresses) > 1 else ""
         return RespondentStopped(
-            f"{problem}; got {error.status_code} for model {self.model!r}{where}: {message_of(error, self.secrets)} {fix}. "
-            f"{KEEP_GOING}"
+            f"{problem}; got {error.status_code} for model {self.model!r}{where}: "
+            f"{sentence(message_of(error, self.secrets))} {fix}. {KEEP_GOING}"
         )
 
     def _client(self, number: int, *, limited: bool = True) -> "openai.AsyncOpenAI":

@@ -55,6 +55,18 @@ def wait_for_calls(server: LoopbackServer, count: int, process: subprocess.Popen
         time.sleep(0.005)
 
 
+def test_how_the_server_is_asked_is_shown_also_where_it_takes_everything(tmp_path: Path) -> None:
+    def answer(call: Call) -> Served:
+        tokens = [[('{"answer":"', -0.1)], [("B", -0.1)], [('"}', -0.1)]]
+        return Served('{"answer":"B"}', tokens=tokens)
+
+    with LoopbackServer(answer) as server:
+        process = start(tmp_path / "run", server.base_url)
+        _, err = process.communicate(timeout=120)
+    line = f"The server {server.base_url} is asked like this: constrained choice, 20 alternatives of each token."
+    assert (process.returncode, err.count(line)) == (0, 1)
+
+
 def test_a_second_process_is_refused_and_a_signal_stops_the_first_cleanly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

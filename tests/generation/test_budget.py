@@ -53,6 +53,13 @@ def test_after_it_the_largest_cost_so_far_counts() -> None:
     assert not budget.take()
 
 
+def test_the_dearest_reply_of_earlier_calls_counts_from_the_start() -> None:
+    budget = Budget(10.0, 4.0, 1.0, DOLLAR_A_TOKEN, dearest={"prompt_tokens": 1, "completion_tokens": 2})
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.pay(reply(1))
+    assert not budget.take()  # 5 spent, and 2 * 3 are more than what is left
+
+
 def test_a_failed_reply_costs_nothing_and_makes_room() -> None:
     budget = Budget(3.0, 0.0, 2.0, DOLLAR_A_TOKEN)
     assert budget.take()

@@ -1,8 +1,9 @@
 """How a run's servers are asked: what is kept of it, what a later call begins with, and what it may cost."""
 
+import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from loopback_openai import Call, LoopbackServer, Served, chosen
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.generation.batch import BatchLimits
 from fairpp_hf.generation.batch import api as batch_api
-from fairpp_hf.generation.budget import Budget
+from fairpp_hf.generation.budget import Budget, BudgetReached
 from fairpp_hf.generation.journal import AskedRequest, Journal
 from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.overview import overview
@@ -23,7 +24,7 @@ from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.records import load_replies, manifest_of
 from fairpp_hf.generation.summary import RunSummary
 from fairpp_hf.generation.waiting import Waiting
-from fairpp_hf.respondents import OpenAIRespondent, Reply
+from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK
 
 PRICES = Prices(1.0, 1.0, 1.0, 0.5, "a test")
@@ -248,6 +249,47 @@ def test_what_is_set_aside_for_further_tries_is_not_given_twice(tmp_path: Path) 
     waiting.give_back(more)
     assert waiting.set_aside(more)
     assert not waiting.set_aside({"prompt_tokens": 10**12, "completion_tokens": 1})  # of unknown cost
+
+
+def always_runs_out(call: Call) -> Served:
+    """A try costs 4,167 tokens with room to think, and 71 without."""
+    return Served(
+        "Well", finish_reason="length", usage={"prompt_tokens": 7, "completion_tokens": call.body["max_tokens"]}
+    )
+
+
+def test_further_tries_never_cost_more_than_the_cap_also_in_a_later_call(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with LoopbackServer(always_runs_out) as server:
+        for cap in (0.005, 0.010):
+            with pytest.raises(BudgetReached) as reached:
+                go(run, server, 100, prices=PRICES, max_cost=cap, concurrency=8)
+            assert 0 < (reached.value.summary.cost_usd or 0.0) <= cap
+
+
+def test_what_is_set_aside_is_free_only_when_the_reply_was_paid() -> None:
+    """The caller takes its time: the next further try must not have the room of one that is not paid yet."""
+
+    said: list[str] = []
+
+    class Purse(list[Request]):
+        def set_aside(self, usage: Mapping[str, Any]) -> bool:
+            said.append("set aside")
+            return True
+
+        def give_back(self, usage: Mapping[str, Any]) -> None:
+            said.append("given back")
+
+    messages = [{"role": "user", "content": "Which?"}]
+    purse = Purse([Request("q", "p", messages, ("x", "y", "z"))])
+
+    async def collect(respondent: OpenAIRespondent) -> None:
+        async for _ in respondent.answer(purse):
+            said.append("paid")
+
+    with LoopbackServer(always_runs_out) as server:
+        asyncio.run(collect(OpenAIRespondent("m", base_url=server.base_url)))
+    assert said == ["set aside", "paid", "given back"]
 
 
 def test_what_was_settled_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

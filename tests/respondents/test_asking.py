@@ -138,9 +138,43 @@ def test_a_crash_on_log_probabilities_is_found_out_after_one_try() -> None:
     with LoopbackServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=0)
         replies = ask(respondent, 20)
-    assert server.total == 20 + 2  # the second is to see that the crash was not a passing one
+    assert server.total == 20 + 3  # the others are to see that the crash was not a passing one
     assert {reply.status for reply in replies} == {"ok"}
     assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 0}}
+
+
+@pytest.mark.parametrize("field", ["logprobs", "response_format"])
+def test_a_connection_that_is_closed_at_one_thing_is_found_out_like_a_crash(field: str) -> None:
+    with LoopbackServer(lambda call: Served(drop=True) if field in call.body else good(call)) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        assert [reply.status for reply in ask(respondent, 20)] == ["ok"] * 20
+    assert server.total <= 20 + 3 * 4
+    way = {"ask": "choice", "top_logprobs": 0} if field == "logprobs" else {"ask": "text", "top_logprobs": 20}
+    assert respondent.ways == {server.base_url: way}
+
+
+def test_a_server_that_closes_every_connection_is_given_up_soon() -> None:
+    with LoopbackServer(lambda call: Served(drop=True)) as server, pytest.raises(RespondentStopped, match="reachable"):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 20)
+    assert server.total == 7 + 2
+
+
+def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request() -> None:
+    with (
+        LoopbackServer(lambda call: Served(status=500)) as server,
+        pytest.raises(RespondentStopped, match="must answer"),
+    ):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 100)
+    assert server.total < 100  # six at once, six of each of ten requests, and those of others in the pauses
+
+
+def test_a_way_of_an_earlier_call_is_not_given_up_for_a_passing_crash() -> None:
+    with LoopbackServer(lambda call: Served(status=502) if server.total <= 2 else good(call)) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url)
+        respondent.begin_with({server.base_url: {"ask": "choice", "top_logprobs": 20}})
+        assert [reply.status for reply in ask(respondent, 4)] == ["ok"] * 4
+    assert server.total == 4 + 2
+    assert {body.get("top_logprobs") for body in server.bodies} == {20}
 
 
 def test_a_passing_crash_of_the_first_request_costs_the_run_neither_schema_nor_probabilities() -> None:
@@ -167,7 +201,7 @@ def test_a_server_that_answers_a_schema_with_nothing_is_asked_for_text() -> None
         respondent = OpenAIRespondent("m", base_url=server.base_url)
         replies = ask(respondent, 8)
     assert {reply.status for reply in replies} == {"ok"}
-    assert server.total == 8 + 2
+    assert server.total == 8 + 3
     assert respondent.ways[server.base_url]["ask"] == "text"
     assert (replies[0].usage, (replies[0].detail or {})["tries"]) == ({n: 2 * t for n, t in USAGE.items()}, 2)
 
@@ -193,7 +227,7 @@ def test_a_fixed_choice_that_is_refused_stops_and_says_what_to_leave_out() -> No
     with LoopbackServer(choice_is_unknown) as server, pytest.raises(RespondentStopped) as stopped:
         ask(OpenAIRespondent("m", base_url=server.base_url, ask="choice"), 50)
     assert str(stopped.value) == (
-        "The model must take what a request asks for; got 422 for model 'm': response_format.type must be 'text' Leave out "
+        "The model must take what a request asks for; got 422 for model 'm': response_format.type must be 'text'. Leave out "
         "--ask choice, or use another model. Every reply received so far is kept; run the same command again to continue."
     )
     assert server.total <= 3 * 6
@@ -207,6 +241,23 @@ def test_a_server_that_refuses_every_request_stops_the_run_after_three() -> None
         ask(OpenAIRespondent("m", base_url=server.base_url), 129)
     assert server.total <= 3 * 7 + 1
     assert server.most_in_flight == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("Bad Request", "Bad Request. Use another --model. Every"),
+        ("Why?", "Why? Use another --model. Every"),
+        (
+            "This model's maximum context length is 512 tokens",
+            "512 tokens. Ask for fewer tokens, or use another --model with a longer context. Every",
+        ),
+    ],
+)
+def test_advice_follows_the_servers_words_as_a_sentence_of_its_own(words: str, said: str) -> None:
+    with LoopbackServer(lambda call: refuse(words)) as server, pytest.raises(RespondentStopped) as stopped:
+        ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=9), 9)
+    assert said in str(stopped.value)
 
 
 def test_it_begins_as_the_server_was_asked_before() -> None:
@@ -534,6 +585,19 @@ def test_a_body_that_drips_is_cut_at_the_deadline(status: int) -> None:
         "failed",
         "Timed out. No whole response in 0.4 s.",
     )
+
+
+def test_a_slow_server_is_not_called_unreachable() -> None:
+    with (
+        LoopbackServer(lambda call: good(call)._replace(delay_s=0.5)) as server,
+        pytest.raises(RespondentStopped) as stopped,
+    ):
+        ask(OpenAIRespondent("m", base_url=server.base_url, timeout_s=0.1), 9)
+    assert str(stopped.value).startswith(
+        f"The server must answer in time; got 'Timed out. No whole response in 0.1 s.' from {server.base_url}. Use a longer "
+        "--timeout. Every"
+    )
+    assert server.total == 3
 
 
 @pytest.mark.parametrize("echo", ["Bearer {}", "Your key {} is wrong", "header was: Authorization: Bearer {}, bye"])

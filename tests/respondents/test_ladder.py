@@ -1,6 +1,7 @@
 """The ladder alone, against servers that are functions: what is found, and after how many tries."""
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -31,7 +32,6 @@ def refusing(*names: str, status: int = 400, words: bool = True) -> Server:
 
 def ask(ladder: Ladder, server: Server) -> int:
     """One request as `Exchange` asks it; returns its tries, and raises StopIteration where it is refused in every way."""
-    ladder.begin_request()
     for number in range(1, 40):
         way = ladder.way
         status, words = server(way)
@@ -70,10 +70,12 @@ def test_several_things_that_are_not_named_are_found_in_seven_tries(names: tuple
         assert ladder.way == TOP._replace(ask="text", top_logprobs=0)
 
 
-def test_a_crash_by_logprobs_is_found_after_one_try_and_confirmed_by_one_more() -> None:
+def test_a_crash_by_logprobs_is_found_after_one_try_and_confirmed_by_two_more() -> None:
     ladder, server = Ladder(TOP), refusing("top_logprobs", status=500, words=False)
     assert ask(ladder, server) == 2
     assert not ladder.settled  # it may have been a passing fault
+    assert ask(ladder, server) == 2
+    assert not ladder.settled
     assert ask(ladder, server) == 2
     assert ladder.settled
     assert ladder.way == TOP._replace(top_logprobs=0)
@@ -89,17 +91,69 @@ def test_a_passing_crash_costs_the_run_nothing() -> None:
     assert ladder.way == TOP
 
 
-def test_a_server_that_is_down_is_swept_once_a_request() -> None:
+def test_a_server_that_is_down_is_swept_once() -> None:
     ladder = Ladder(TOP)
-    ladder.begin_request()
     steps = 1
     while ladder.step_down(ladder.way, "Internal", crashed=True):
         steps += 1
     assert steps == 7
-    assert not ladder.step_down(ladder.way, "Internal", crashed=True)  # from here on it is tried again as it is
     assert ladder.way == TOP
+    # From here on each way is an ordinary try, of this request or of the next.
+    ways = []
+    for _ in range(14):
+        ways.append(ladder.way)
+        assert not ladder.step_down(ladder.way, "Internal", crashed=True)
+    assert ways[:7] == ways[7:]
+    assert len(set(ways)) == 7
     assert ask(ladder, lambda way: (200, "")) == 1
     assert ladder.way == TOP
+
+
+def test_a_server_that_was_down_at_first_and_has_no_logprobs_is_still_found_out() -> None:
+    ladder, server = Ladder(TOP), refusing("top_logprobs", status=500, words=False)
+    while ladder.step_down(ladder.way, "Starting", crashed=True):
+        pass
+    for _ in range(4):
+        ask(ladder, server)
+    assert ladder.settled
+    assert ladder.way == TOP._replace(top_logprobs=0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_passing_crashes_seldom_settle_less_than_the_server_takes_and_never_more_so_in_later_calls(
+    share: float,
+) -> None:
+    """A way is ruled out wrongly where it crashes in three requests running, by chance `share` cubed."""
+    chance = random.Random(1)
+    server = lambda way: (502, "Bad gateway") if chance.random() < share else (200, "")  # noqa: E731
+    wrong = {1: 0, 5: 0}
+    for _ in range(1000):
+        way = TOP
+        for call in range(1, 6):
+            ladder = Ladder(TOP)
+            if call > 1:
+                ladder.begin_with(way)
+            while not ladder.settled:
+                ask(ladder, server)
+            way = ladder.way
+            if call in wrong:
+                wrong[call] += way != TOP
+    assert wrong[1] <= 1000 * share**3 * 1.5
+    assert wrong[5] <= wrong[1] * 1.1 + 2
+
+
+def test_a_way_of_an_earlier_call_that_has_come_to_crash_is_found_anew_from_the_top() -> None:
+    ladder, server = Ladder(TOP), refusing("top_logprobs", status=500, words=False)
+    ladder.begin_with(TOP._replace(ask="text"))
+    crashes = 0
+    while ladder.way != TOP:
+        assert not ladder.step_down(ladder.way, "Internal", crashed=True)
+        crashes += 1
+    assert crashes == 6
+    for _ in range(3):
+        ask(ladder, server)
+    assert ladder.settled
+    assert ladder.way == TOP._replace(top_logprobs=0)
 
 
 def test_a_request_that_is_refused_in_every_way_teaches_nothing() -> None:
@@ -178,6 +232,15 @@ def test_facts_are_read_back(way: Way) -> None:
 )
 def test_facts_of_another_kind_are_none(facts: object) -> None:
     assert Way.of(facts) is None
+
+
+def test_what_goes_with_something_else_is_not_called_refused() -> None:
+    """Without words only all of it is known to work: each thing by itself may be taken."""
+    ladder = Ladder(TOP)
+    ask(ladder, refusing("ask", "system", words=False))
+    assert ladder.way.words() == (
+        "free text, no log-probabilities, temperature left out, portraits in the user's message"
+    )
 
 
 def test_messages_without_a_system_message_stay_as_they_are() -> None:

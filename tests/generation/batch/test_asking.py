@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from generation_fixtures import personas, questions
-from loopback_batches import BatchServer, Fault, Line, Outcome, characters
+from loopback_batches import BatchServer, Fault, Line, Outcome, characters, of_batches
 from loopback_openai import Call, Served
 
 from fairpp_hf.generation import generate, load_run
@@ -192,7 +192,7 @@ def test_a_lower_limit_that_the_account_names_is_kept_to(tmp_path: Path, caplog:
     assert [len(server.inputs(batch)) for batch in server.ours() if batch["status"] == "completed"] == [2, 2, 2, 2, 1]
     assert [len(server.inputs(batch)) for batch in server.ours() if batch["status"] == "failed"] == [9]
     assert server.most_enqueued <= 50
-    assert caplog.messages == [
+    assert of_batches(caplog.messages) == [
         "Enqueued token limit reached. Limit: 50 tokens. Batches have up to 50 tokens from now on."
     ]
 
@@ -213,7 +213,7 @@ def test_an_account_that_others_use_up_is_waited_for_and_then_used_in_full(
     assert [batch["status"] for batch in server.ours()] == ["failed"] * 5 + ["completed"] * 2
     assert server.most_enqueued == 189  # the last two together
     full = "Enqueued token limit reached. Limit: 1000 tokens."
-    assert caplog.messages == [
+    assert of_batches(caplog.messages) == [
         f"{full} Batches have up to 94 tokens until there is room.",
         f"{full} Batches have up to 42 tokens until there is room.",
         *[f"{full} Trying again in 0 s; if nothing else is in progress, pass a smaller --batch-tokens."] * 3,
@@ -608,7 +608,7 @@ def test_replies_to_a_run_that_has_changed_are_kept_until_it_asks_again(
         run.ask(4, portrait="You are another ann.")
         assert (run.statuses, lines_of(server)) == ({"ok": 4}, [3, 3])
         assert run.files == ["batch-0.kept.jsonl"]
-        assert caplog.messages == [
+        assert of_batches(caplog.messages) == [
             "Batch batch-0 brought 3 replies that the run does not ask for now, which are kept beside its journal."
         ]
         assert run.tokens == (56, 8)

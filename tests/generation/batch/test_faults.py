@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from generation_fixtures import personas, questions
 from killed_processes import forkserver, kill
-from loopback_batches import BatchServer, Fault, Outcome
+from loopback_batches import BatchServer, Fault, Outcome, of_batches
 from loopback_openai import Call, Served
 
 from fairpp_hf.generation import RunSummary, generate, load_run
@@ -303,7 +303,7 @@ def test_lines_that_are_none_cost_their_requests_alone_another_try(
         go_on(tmp_path / "run", server)
         assert load_run(tmp_path / "run", questions(QUESTIONS)).equals(uninterrupted)
     assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 1]
-    assert caplog.messages == [
+    assert of_batches(caplog.messages) == [
         "Batch batch-0 brought 3 lines that cannot be read.",
         "Batch batch-0 brought 1 lines that repeat another.",
         "Batch batch-0 brought 1 replies that the run does not ask for now, which are kept beside its journal.",
@@ -376,7 +376,7 @@ def test_an_output_file_that_is_not_there_yet_is_waited_for(
         summary = go_on(tmp_path / "run", server)
     assert summary.counts["ok"] == 60
     assert ([len(server.inputs(batch)) for batch in server.ours()], server.answered_twice()) == (SIZES, [])
-    assert caplog.messages[0] == f"Batch batch-0 is completed, but the server has {warning}: waiting."
+    assert of_batches(caplog.messages)[0] == f"Batch batch-0 is completed, but the server has {warning}: waiting."
 
 
 def test_replies_that_the_server_has_lost_are_bought_again_on_request_only(tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_what_else_is_in_batches_is_collected_before_a_lost_one_stops_the_run(
         assert [batch["status"] for batch in server.ours()] == ["completed"]
         with Journal(run, read_only=True) as journal:
             assert journal.remaining() == 60 - 1 - 25
-        assert [message.split(":")[0] for message in caplog.messages] == [
+        assert [message.split(":")[0] for message in of_batches(caplog.messages)] == [
             "Nothing more is submitted, and the run stops when its other batches have ended"
         ]
         server.batches[lost["id"]] = lost
