@@ -330,7 +330,9 @@ class OpenAIRespondent:
                 while finished:
                     task = finished.popleft()
                     index, paid = in_flight.pop(task)
-                    limit = self.concurrency
+                    # Others take the places of those that pause: without an answer, no more than it takes to stop.
+                    answered = any(address.ladder.answered for address in self._addresses)
+                    limit = self.concurrency if answered else min(self.concurrency, _FEWEST_FAILURES_TO_STOP)
                     error = task.exception()
                     if isinstance(error, RespondentStopped | RequestsStopped):
                         if isinstance(error, RespondentStopped):
