@@ -263,12 +263,12 @@ def test_replies_from_before_the_price_was_known_are_priced(tmp_path: Path) -> N
     first = Paid(lambda request: reply(2, "failed" if request.question_id == "q3" else "ok", error="cut off"))
     generate(tmp_path, first, personas("ann"), questions(8), progress=False)
     with Journal(tmp_path, read_only=True) as journal:
-        assert journal.spending() == (0.0, 8, 8, 8, 8)
+        assert journal.spending() == (0.0, 8, 8, 8, 8, 0)
         before = sorted(map(repr, journal.replies()))
     with pytest.raises(ValueError, match=r"has cost so far, \$16.00; got \$13.00"):
         ask(tmp_path, Paid(), 13.0)
     with Journal(tmp_path, read_only=True) as journal:
-        assert journal.spending() == (16.0, 8, 8, 8, 0)
+        assert journal.spending() == (16.0, 8, 8, 8, 0, 0)
         assert sorted(map(repr, journal.replies())) == before
     with pytest.raises(BudgetReached) as reached:
         ask(tmp_path, Paid(), 27.0)

@@ -224,7 +224,7 @@ def shares_section(evaluated: Evaluated, labels: Labeller) -> Section:
             "probability that it gives to each option."
         ),
         controls(select("answers of", {"data-shows": "shares"}, options, target)),
-        grid(map(figure, charts)),
+        grid(map(figure, charts), kind="thirds" if len(charts) > 2 else "halves"),
         charts=charts,
     )
 
@@ -274,7 +274,7 @@ def asking_section(evaluated: Evaluated, labels: Labeller) -> Section:
         "Position bias, length gap, refusals and other replies",
         *map(paragraph, said),
         paragraph("Refusals and replies that name no option are kept apart: they are never counted as an answer."),
-        grid(map(figure, charts)),
+        grid(map(figure, charts), kind="thirds" if len(charts) > 2 else "halves"),
         charts=charts,
     )
 
