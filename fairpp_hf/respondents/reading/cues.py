@@ -39,6 +39,8 @@ class Cues(NamedTuple):
     """The same for a whole sentence."""
     opening: re.Pattern[str]
     """The same for the start of a reply."""
+    reports: re.Pattern[str]
+    reported: re.Pattern[str]
     one_of: re.Pattern[str]
     """ "A or": another letter, `other`, that is chosen from."""
     # after
@@ -111,6 +113,12 @@ def cues() -> Cues:
             rf"(?:(?:{phrases('lead')}|{phrases('opening')})[ ,:.!(—–]{{0,4}}|{phrases('whereas')} ?[,:] ?){{0,3}}"
             rf"{number}{of_option}"
         ),
+        # Somebody else is quoted: 'She said: "I choose B."', and '"I choose B," said she'.
+        reports=compiled(
+            rf"(?<![{JOINS}'’])(?!(?:i|we|that|as|persona|respondent|person|character|participant|assistant|model)\b)"
+            rf"(?!(?:heart|gut|mind|conscience)\b)\w+ (?:(?:always|once|often|just|also|then) )?{phrases('said')} ?[:,]"
+        ),
+        reported=compiled(rf"[^.!?\n]{{0,60}}, ?{phrases('said')} (?!i\b)\w+"),
         one_of=compiled(rf"(?<![{JOINS}]){_OTHER}{SET_OFF}?[.)]? ?{either}(?:{option} ?)?$"),
         ends=compiled(rf"(?:{_MARKS}| {because}(?![{JOINS}])| ?{phrases('choose_after')})"),
         ends_strictly=compiled(f"(?:{_MARKS})"),

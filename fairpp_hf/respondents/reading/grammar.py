@@ -28,15 +28,6 @@ _SENTENCE_END = re.compile(
 _ANOTHER = re.compile(rf"(?<![{JOINS}'’]){CAPITAL}")
 _BESIDE = re.compile(rf"(?<![{JOINS}'’])(?P<other>{CAPITAL}) $")
 _NOT_BEFORE = re.compile(r"\b(?:not|nicht|niet|pas|no|non|nie|не) $", re.IGNORECASE)
-# Somebody else is quoted: 'She said: "I choose B."'
-_SAID = r"(?:said|says|told (?:me|us|him|her|them)|wrote|writes|replied|answered|shouted|insists|claims|argues)"
-_REPORTS = re.compile(
-    rf"(?<![{JOINS}'’])(?!(?:i|we|that|as|persona|respondent|person|character|participant|assistant|model)\b)"
-    r"(?!(?:heart|gut|mind|conscience)\b)"
-    rf"\w+ (?:(?:always|once|often|just|also|then) )?{_SAID} ?[:,]",
-    re.IGNORECASE,
-)
-_REPORTED = re.compile(rf"[^.!?\n]{{0,60}}, ?{_SAID} (?!i\b)\w+", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]|[\ue000-\ue1ff]")
 # A list under a heading such as "Rejected:".
 _LISTS_OTHERS = re.compile(
@@ -151,9 +142,7 @@ def _declared(place: _Place, rest: str) -> Declaration | None:
         is_example = anywhere("example").search(place.text[max(0, start - 60) : start].rpartition(".")[2])
         return None if is_example else Declaration(letter, start, end, opens=not place.text[:start].strip())
     form, opens = _form(place)
-    if re.match(r"[ ,.–—-]{1,3}(?:maybe|perhaps|possibly) not\b", place.after, re.IGNORECASE):
-        return None
-    if _REPORTS.search(place.before) or _REPORTED.match(place.after):
+    if cues().reports.search(place.before) or cues().reported.match(place.after):
         return None
     if form in ("marker", "opening") and anywhere("disclaim").search(anywhere("but").split(place.before)[-1]):
         return None

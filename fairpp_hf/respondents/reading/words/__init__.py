@@ -44,6 +44,7 @@ The roles:
 | `if`, `even_if` | ... is for another case; is for any case | **if** I were rich, B |
 | `if_forced` | a condition that is no other case; ` _ ` is the letter | **if I must choose**, B |
 | `not`, `but` | turn a clause or a sentence round | I do **not** choose B |
+| `said` | before or after a choice that is quoted | my boss **said**: B |
 | `retract`, `correct` | between two choices, of which the later one then counts | B. **Wait**, C. |
 | `take_back` | after a choice: none is left | B. But **I can't decide** |
 | `decline`, `disclaim` | a respondent who will not answer, or says that it has no answer to give | **I cannot choose** |
