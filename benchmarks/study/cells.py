@@ -91,7 +91,7 @@ class StudySettings:
 
     def _all(self) -> Iterator[Cell]:
         for part, wanted in {"grid": self.grid, **self.parts}.items():
-            for value in wanted.get("values", [""]):
+            for value in wanted.get("values", ("",)):
                 world, budget = varied(wanted.get("of", part), value, self.budget)
                 for target in wanted["targets"]:
                     for name in wanted["methods"]:
@@ -99,7 +99,7 @@ class StudySettings:
                             yield Cell(part, str(value), target, name, seed, world, budget)
 
 
-VARIED = ("flips", "visits", "grid")
+VARIED = ("flips", "visits", "learning_rate")
 
 
 def varied(what: str, value: Any, budget: Budget) -> tuple[WorldSettings, Budget]:
@@ -108,6 +108,9 @@ def varied(what: str, value: Any, budget: Budget) -> tuple[WorldSettings, Budget
         return WorldSettings(flips=float(value)), budget
     if what == "visits":
         return WorldSettings(), budget._replace(visits=int(value))
+    if what == "learning_rate":
+        rates = {name: float(value) for name in budget._fields if name.endswith("learning_rate")}
+        return WorldSettings(), budget._replace(**rates)
     return WorldSettings(), budget
 
 
