@@ -70,7 +70,7 @@ class StudySettings:
     answers: str = SIMULATED
     """See `draw_world`."""
     parts: dict[str, Any] = field(default_factory=dict)
-    """What else is varied, or run on fewer targets: name to `of`, `values`, `targets`, `methods` and `seeds`."""
+    """What else is run, by name: `targets`, `methods`, and of what is varied (`VARIED`) its `values`."""
 
     def digest(self, cell: Cell) -> str:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
@@ -92,7 +92,7 @@ class StudySettings:
     def _all(self) -> Iterator[Cell]:
         for part, wanted in {"grid": self.grid, **self.parts}.items():
             for value in wanted.get("values", ("",)):
-                world, budget = varied(wanted.get("of", part), value, self.budget)
+                world, budget = varied(part, value, self.budget)
                 for target in wanted["targets"]:
                     for name in wanted["methods"]:
                         for seed in wanted.get("seeds", self.seeds):
@@ -125,8 +125,9 @@ def read_settings(path: Path) -> StudySettings:
         check_name(f"field of {path.name}", name, StudySettings.__dataclass_fields__)
     grid, parts = tree["grid"], tree.get("parts", {})
     personas = load_personas(DEFAULT_PERSONA_SET).ids
-    for part in parts:
-        check_name(f"part of {path.name}", parts[part].get("of", part), VARIED)
+    for part, wanted in parts.items():
+        if "values" in wanted:
+            check_name(f"what {path.name} varies", part, VARIED)
     for wanted in (grid, *parts.values()):
         if wanted.get("targets", "all") == "all":
             wanted["targets"] = list(personas)

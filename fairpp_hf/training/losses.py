@@ -234,35 +234,51 @@ def listwise_losses(rewards: Tensor, chosen: Tensor, rejected: Tensor, label_pro
         l = -sum_k aim_k log softmax(rewards)_k,    aim_k / aim_j = label / (1 - label) for each pair of k and j.
 
     Where the pairwise loss asks each pair for its odds, this asks all completions of a prompt at once; both are least where
-    the softmax is the aim. Source: ListNet, Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise Approach";
-    for preference optimisation, Liu et al. 2024, "LiPO" (arXiv:2402.01878).
+    the softmax is the aim. Sources: ListNet, Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise
+    Approach"; for preference optimisation, Liu et al. 2024, "LiPO" (arXiv:2402.01878).
 
     Args:
         rewards: (C,), of C completions: beta times the log-probability, less the reference's where there is one.
         chosen: (P,), number of each pair's chosen completion, 0..C-1.
         rejected: (P,), likewise.
-        label_probability: (P,), in [0, 1]; the odds of a pair are taken to be a million to one at most.
+        label_probability: (P,), in [0, 1].
 
     Returns:
         (P,): the loss of the prompt that a pair belongs to.
 
     Raises:
-        ValueError: a prompt has another number of pairs than one for each two of its completions.
+        ValueError: as `prompt_aims` does.
     """
-    count = len(rewards)
-    linked = torch.eye(count, dtype=torch.bool, device=rewards.device)
+    aims = prompt_aims(len(rewards), chosen, rejected, label_probability.to(rewards.dtype))
+    outside = torch.where(aims > 0, 0.0, -torch.inf)
+    logs = torch.log_softmax(rewards + outside, dim=1).masked_fill(aims == 0, 0.0)
+    return -(aims * logs).sum(dim=1)[chosen]
+
+
+def prompt_aims(completions: int, chosen: Tensor, rejected: Tensor, label_probability: Tensor) -> Tensor:
+    """The distribution over a prompt's completions that the soft labels of all its pairs stand for.
+
+    Args:
+        completions: C.
+        chosen: (P,), number of each pair's chosen completion, 0..C-1.
+        rejected: (P,), likewise.
+        label_probability: (P,), in [0, 1]; the odds of a pair are taken to be a million to one at most.
+
+    Returns:
+        (C, C): row i holds the aims of the completions of i's prompt, above 0 and of sum 1, and 0 for those of others.
+
+    Raises:
+        ValueError: a prompt has other pairs than one for each two of its completions.
+    """
+    linked = torch.eye(completions, dtype=torch.bool, device=chosen.device)
     linked[chosen, rejected] = linked[rejected, chosen] = True
     # All pairs of a prompt are there if and only if all of its completions are linked to the same ones.
-    if (linked[chosen] != linked[rejected]).any() or linked.sum() != count + 2 * len(chosen):
+    if (linked[chosen] != linked[rejected]).any() or linked.sum() != completions + 2 * len(chosen):
         raise ValueError(
-            "A batch must hold each pair of the completions of its prompts once with loss_type 'listwise'; got other pairs. "
-            "Load them with labels='fitted' or 'respondent', and make the batch size a multiple of a prompt's pairs."
+            "A batch must hold each pair of the completions of its prompts once with loss_type 'listwise'; got others. "
+            "Load pairs with labels='fitted', and make the batch size a multiple of the pairs of a prompt."
         )
-    edge = 1e-6
-    odds = torch.logit(label_probability.to(rewards.dtype).clamp(edge, 1 - edge))
+    odds = torch.logit(label_probability, eps=1e-6)
     # The mean of a completion's log odds against all of its prompt is its log aim, but for a constant.
-    potential = torch.zeros_like(rewards).index_add(0, chosen, odds).index_add(0, rejected, -odds)
-    others = torch.where(linked, 0.0, -torch.inf)
-    aim = torch.softmax(potential / linked.sum(dim=1) + others, dim=1)
-    losses = -(aim * torch.log_softmax(rewards + others, dim=1).masked_fill(~linked, 0.0)).sum(dim=1)
-    return losses[chosen]
+    potential = odds.new_zeros(completions).index_add(0, chosen, odds).index_add(0, rejected, -odds)
+    return torch.softmax(torch.where(linked, potential / linked.sum(dim=1), -torch.inf), dim=1)

@@ -484,9 +484,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             rewards = torch.zeros(len(policy.logps), dtype=chosen.dtype, device=chosen.device)
             for side, logps, ref_logps in (("chosen", chosen, ref_chosen), ("rejected", rejected, ref_rejected)):
                 rewards = rewards.scatter(0, inputs[side], self.beta * (logps - ref_logps))
-            losses = losses + self._coefficients[LISTWISE] * listwise_losses(
-                rewards, inputs["chosen"], inputs["rejected"], inputs[LABEL_PROBABILITY]
-            )
+            losses = losses + self._coefficients[LISTWISE] * self.prompt_losses(rewards, inputs)
         sft_losses = torch.zeros_like(losses)
         if self._coefficients[SFT]:
             # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
@@ -507,6 +505,10 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             loss = loss + self.router_aux_loss_coef * cast(Tensor, policy.aux_loss) / steps
         self._record_metrics(mode, inputs, policy, pairs, (losses, sft_losses), weight, loss, divisors)
         return (loss, policy) if return_outputs else loss
+
+    def prompt_losses(self, rewards: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """The loss of each pair's prompt, (P,), of the rewards of all completions, (C,); for `loss_type="listwise"`."""
+        return listwise_losses(rewards, inputs["chosen"], inputs["rejected"], inputs[LABEL_PROBABILITY])
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after a step's last one, the groups' weights move."""

@@ -84,7 +84,9 @@ def test_listwise_is_the_cross_entropy_of_aim_and_softmax():
 def test_both_soft_losses_are_least_at_the_aim(loss):
     """Without a reference: whatever the model said before, the softmax over the options ends at the aim."""
     rewards = torch.tensor([4.0, -2.0, 0.0, -5.0, 5.0, 1.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([rewards], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [rewards], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimizer.zero_grad()
