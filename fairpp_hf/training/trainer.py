@@ -481,9 +481,11 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
         if self._coefficients[LISTWISE]:
-            rewards = torch.zeros(len(policy.logps), dtype=chosen.dtype, device=chosen.device)
-            for side, logps, ref_logps in (("chosen", chosen, ref_chosen), ("rejected", rejected, ref_rejected)):
-                rewards = rewards.scatter(0, inputs[side], self.beta * (logps - ref_logps))
+            # Only what has no gradient is scattered: a completion stands in several pairs, and gradients would count twice.
+            reference = torch.zeros(len(policy.logps), dtype=chosen.dtype, device=chosen.device)
+            for side, ref_logps in (("chosen", ref_chosen), ("rejected", ref_rejected)):
+                reference = reference.scatter(0, inputs[side], ref_logps.to(reference.dtype))
+            rewards = self.beta * (policy.logps.sum(dim=1) - reference)
             losses = losses + self._coefficients[LISTWISE] * self.prompt_losses(rewards, inputs)
         sft_losses = torch.zeros_like(losses)
         if self._coefficients[SFT]:

@@ -1,0 +1,80 @@
+"""The listwise loss inside the trainer, against the plainest gradient: one sequence and one question at a time."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model, tiny_tokenizer
+from tiny_trainers import assert_same, make_trainer, question_pairs, sequence_logp, step_gradient
+
+AIMS = np.array([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]])
+QUESTION_WEIGHTS = (0.5, 1.5)
+
+
+def pairs_towards(aims):
+    """All three pairs of each question, labelled with the odds of its aim."""
+    pairs = question_pairs([[weight] * 3 for weight in QUESTION_WEIGHTS])
+    odds = [aim[k] / (aim[k] + aim[j]) for aim in aims for k, j in ((0, 1), (0, 2), (1, 2))]
+    return pairs.remove_columns("label_probability").add_column("label_probability", odds)
+
+
+def plain_gradient(pairs, aims, *, beta, with_reference):
+    model, ref_model, tokenizer = tiny_model(), tiny_model(seed=1), tiny_tokenizer()
+    for number, (aim, weight) in enumerate(zip(aims, QUESTION_WEIGHTS, strict=True)):
+        first, second = pairs[3 * number], pairs[3 * number + 1]
+        texts = [first["chosen"], first["rejected"], second["rejected"]]
+        logps = torch.stack([sequence_logp(model, tokenizer, first["prompt"], text) for text in texts])
+        with torch.no_grad():
+            reference = torch.stack([sequence_logp(ref_model, tokenizer, first["prompt"], text) for text in texts])
+        logps = logps - reference if with_reference else logps
+        loss = -(torch.tensor(aim) * torch.log_softmax(beta * logps, dim=0)).sum()
+        (weight / sum(QUESTION_WEIGHTS) * loss).backward()
+    return torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+
+
+@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize(("reference", "beta"), [("none", 1.0), ("model", 0.3)])
+def test_its_gradient_is_the_plain_one(tmp_path, reference, beta, share_prefix):
+    pairs = pairs_towards(AIMS)
+    settings = {"reference": reference, "beta": beta, "loss_type": ["listwise"], "soft_labels": True}
+    if reference == "none":
+        settings["ref_model"] = None
+    ours = step_gradient(tmp_path, pairs, share_prefix=share_prefix, **settings)
+    assert_same(ours, plain_gradient(pairs, AIMS, beta=beta, with_reference=reference == "model"))
+
+
+def test_coefficients_combine_it_with_another_loss(tmp_path):
+    pairs = pairs_towards(AIMS)
+
+    def of(loss_type, loss_weights):
+        return step_gradient(
+            tmp_path,
+            pairs,
+            loss_type=loss_type,
+            loss_weights=loss_weights,
+            soft_labels=True,
+            reference="none",
+            ref_model=None,
+        )
+
+    both = of(["listwise", "sigmoid"], [2.0, 0.5])
+    assert_same(both, 2.0 * of(["listwise"], [1.0]) + 0.5 * of(["sigmoid"], [1.0]))
+
+
+def test_pairs_of_a_question_that_are_apart_are_refused(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        pairs_towards(AIMS),
+        loss_type=["listwise"],
+        soft_labels=True,
+        reference="none",
+        ref_model=None,
+        per_device_train_batch_size=2,
+    )
+    with pytest.raises(ValueError, match="a multiple of the pairs of a prompt"):
+        trainer.train()
+
+
+def test_settings_that_it_cannot_have_are_said_together(tmp_path):
+    with pytest.raises(ValueError, match="soft_labels must be True") as error:
+        make_trainer(tmp_path, pairs_towards(AIMS), loss_type=["listwise"], ld_alpha=0.5)
+    assert "ld_alpha must be None" in str(error.value)
