@@ -67,5 +67,5 @@ PAIR_FEATURES = Features(
 """A row is a preference pair, conversational, ready for TRL. `weight` is not normalised; the trainer does that."""
 
 SOFT_PAIR_FEATURES = Features({**PAIR_FEATURES, "label_probability": Value("float64")})
-"""Pairs with soft labels: `label_probability`, in [0, 1], is p(chosen) / (p(chosen) + p(rejected)) by the target's option
-probabilities."""
+"""Pairs with soft labels: `label_probability`, in [0, 1], is p(chosen) / (p(chosen) + p(rejected)) by the option
+probabilities that training should end at."""

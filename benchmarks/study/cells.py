@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from base_model import BaseSettings
-from methods import METHODS, Budget, Method
+from methods import METHODS, Budget
 from worlds import SIMULATED, WorldSettings
 
 from fairpp_hf.naming import check_name
@@ -19,14 +19,13 @@ from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
 class Measuring(NamedTuple):
     """How many questions a model is asked at the end, each in both orders."""
 
-    questions: int = 400
-    """of the topics that it was trained on"""
-    topic_questions: int = 200
+    questions: int = 200
+    """of the topics and the groups that it was trained on"""
+    topic_questions: int = 60
     """of the topic that was held out"""
-    ordinary: int = 100
-    curve_questions: int = 100
-    """at each point of a curve"""
-    curve_points: int = 16
+    group_questions: int = 60
+    """of the groups that were held out"""
+    ordinary: int = 90
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,10 @@ class Cell:
     """Name in `METHODS`."""
     seed: int
     world: WorldSettings
-    how: Method
-    """The method with what this part of the study changes of it."""
-    curve: bool = False
-    """Whether it is measured on the way."""
+    budget: Budget
 
 
-REVISION = 1
+REVISION = 2
 """Of the code that a result depends on: to be raised with each change after which cells must be run again."""
 
 
@@ -69,45 +65,50 @@ class StudySettings:
     grid: dict[str, Any]
     lora_layers: int | None = None
     """How many of the topmost layers have an adapter, which makes the backward pass shorter; None for all."""
+    bf16: bool = False
+    """Whether forward and backward are computed in 16 bits."""
     answers: str = SIMULATED
     """See `draw_world`."""
-    sensitivity: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    """What else is varied, or run on fewer targets: name to `of`, `values`, `targets`, `methods` and `seeds`."""
 
     def digest(self, cell: Cell) -> str:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
-        decides = [REVISION, self.model, self.base, self.lora_rank, self.budget, self.measuring]
-        decides += [cell.target, cell.seed, asdict(cell.world), asdict(cell.how)]
-        if self.lora_layers is not None:
-            decides.append(f"layers {self.lora_layers}")
-        if self.answers != SIMULATED:
-            decides.append(self.answers)
+        decides = [REVISION, self.model, self.base, self.lora_rank, self.lora_layers, self.bf16, self.answers]
+        decides += [
+            self.measuring,
+            cell.budget,
+            cell.target,
+            cell.seed,
+            asdict(cell.world),
+            asdict(METHODS[cell.method]),
+        ]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:
-        """All of them, seed by seed, so that whatever is finished is whole for the seeds that are."""
-        return [cell for seed in self.seeds for cell in self._of_seed(seed)]
+        """All of them, seed by seed and target by target, so that whatever is finished is whole for those that are."""
+        return sorted(self._all(), key=lambda cell: self.seeds.index(cell.seed))
 
-    def _of_seed(self, seed: int) -> Iterator[Cell]:
-        curves = self.grid.get("curves", ())
-        for target in self.grid["targets"]:
-            for name in self.grid["methods"]:
-                yield Cell("grid", "", target, name, seed, WorldSettings(), METHODS[name], name in curves)
-        for part, wanted in self.sensitivity.items():
-            for value in wanted["values"]:
+    def _all(self) -> Iterator[Cell]:
+        for part, wanted in {"grid": self.grid, **self.parts}.items():
+            for value in wanted.get("values", [""]):
+                world, budget = varied(wanted.get("of", part), value, self.budget)
                 for target in wanted["targets"]:
                     for name in wanted["methods"]:
-                        world, how = varied(wanted.get("of", part), value, METHODS[name])
-                        yield Cell(part, str(value), target, name, seed, world, how)
+                        for seed in wanted.get("seeds", self.seeds):
+                            yield Cell(part, str(value), target, name, seed, world, budget)
 
 
-VARIED = ("alpha", "beta", "dpo_beta", "flips", "difference", "sharpness", "learning_rate_factor")
+VARIED = ("flips", "visits", "grid")
 
 
-def varied(what: str, value: Any, how: Method) -> tuple[WorldSettings, Method]:
-    """The world and the method of a sensitivity analysis at one of its values."""
-    if what in ("flips", "difference", "sharpness"):
-        return WorldSettings(**{what: float(value)}), how
-    return WorldSettings(), replace(how, **{what: float(value)})
+def varied(what: str, value: Any, budget: Budget) -> tuple[WorldSettings, Budget]:
+    """The world and the budget of a part of the study at one of its values."""
+    if what == "flips":
+        return WorldSettings(flips=float(value)), budget
+    if what == "visits":
+        return WorldSettings(), budget._replace(visits=int(value))
+    return WorldSettings(), budget
 
 
 def read_settings(path: Path) -> StudySettings:
@@ -119,11 +120,11 @@ def read_settings(path: Path) -> StudySettings:
     tree: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
     for name in tree:
         check_name(f"field of {path.name}", name, StudySettings.__dataclass_fields__)
-    grid, sensitivity = tree["grid"], tree.get("sensitivity", {})
+    grid, parts = tree["grid"], tree.get("parts", {})
     personas = load_personas(DEFAULT_PERSONA_SET).ids
-    for part in sensitivity:
-        check_name(f"part of sensitivity in {path.name}", sensitivity[part].get("of", part), VARIED)
-    for wanted in (grid, *sensitivity.values()):
+    for part in parts:
+        check_name(f"part of {path.name}", parts[part].get("of", part), VARIED)
+    for wanted in (grid, *parts.values()):
         if wanted.get("targets", "all") == "all":
             wanted["targets"] = list(personas)
         for target in wanted["targets"]:
@@ -141,7 +142,8 @@ def read_settings(path: Path) -> StudySettings:
         seeds=tuple(tree["seeds"]),
         grid=grid,
         answers=tree.get("answers", SIMULATED),
-        sensitivity=sensitivity,
+        parts=parts,
+        bf16=tree.get("bf16", False),
     )
 
 

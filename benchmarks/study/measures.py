@@ -107,14 +107,12 @@ def measures(measured: Measured, world: World, rows: NDArray[np.int64], target: 
     }
 
 
-def ceiling(world: World, rows: NDArray[np.int64], target: str) -> dict[str, float]:
-    """What knowing the target's probabilities would reach: answers are drawn, so that not even that always agrees."""
-    truth = world.truth[target][rows]
-    shown = np.repeat(truth, 2, axis=0)
+def as_measured(probabilities: NDArray[np.float64]) -> Measured:
+    """What is no model, and says option probabilities, (n, 3), outright."""
+    shown = np.repeat(probabilities, 2, axis=0)
     shown[1::2] = shown[1::2][:, [1, 0, 2]]
     with np.errstate(divide="ignore"):
-        known = Measured(truth, np.log(truth), np.ones(len(truth)), shown)
-    return measures(known, world, rows, target)
+        return Measured(probabilities, np.log(probabilities), np.ones(len(probabilities)), shown)
 
 
 def ordinary_accuracy(scorer: OptionScorer, asked: list[OrdinaryQuestion]) -> float:

@@ -1,8 +1,8 @@
-"""The methods that are compared, and how each trains: from one model, on the same pairs, with the same compute."""
+"""The methods that are compared, and how each trains: from one model, on the same questions, with as many visits to them."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,117 +11,117 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
-from worlds import World
+from worlds import World, WorldSettings, draw_world
 
 from fairpp_hf.naming import check_name
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+from fairpp_hf.preferences.label_model import LabelModel, fit_label_model, mean_answers
 from fairpp_hf.preferences.pairs import build_pairs
-from fairpp_hf.preferences.schemes import WeightingFacts, tier_weights
+from fairpp_hf.preferences.target_distribution import target_distribution
+from fairpp_hf.questions import option_lines
+from fairpp_hf.questions.option_order import with_swapped_options
 from fairpp_hf.training import (
     ReweightedDPOConfig,
     ReweightedDPOTrainer,
     ReweightedSFTConfig,
     ReweightedSFTTrainer,
 )
-from fairpp_hf.training.run import with_group_column
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of training; the defaults are those of plain DPO."""
+    """A way of reaching a target; the defaults are those of DPO at beta = 1."""
 
     stages: tuple[str, ...] = ("dpo",)
-    """`"sft"`, `"dpo"`, or both one after the other, each with half of the compute; none for a model as it is."""
+    """`"sft"` (the drawn answer), `"distil"` (all options, weighted by the aim), `"dpo"`, or two of them, each with half of
+    the visits; none for a model as it is."""
+    baseline: str | None = None
+    """`"constant"` or `"label model"`, which are no models and train nothing."""
     weighting: str = "uniform"
-    """A weighting scheme of `fairpp_hf`, or one of `OWN_SCHEMES`."""
-    alpha: float = 1.0
-    beta: float = 1.0
-    application: str = "loss"
-    """`"loss"` or `"sampling"`; of the dpo stage."""
-    soft_labels: bool = False
-    group_column: str | None = None
+    labels: str = "answers"
+    """`"answers"`: the drawn one. `"fitted"`: the label model. `"true"`: the probabilities that answers are drawn from."""
+    divergence: float = 0.0
+    """lambda of the aim"""
+    reference: str = "model"
+    loss_type: str = "sigmoid"
     option_order: str = "mixed"
+    """As in `build_pairs`; or `"both"`: half as many questions, each in both orders in one step."""
     dpo_beta: float = 1.0
-    learning_rate_factor: float = 1.0
-    """on the budget's learning rates"""
     with_portrait: bool = False
     """Whether the target's portrait is the system prompt when the model is asked."""
 
 
-PAPERS_BETA = 0.1
-"""Of DPO: the paper's, and TRL's default. Other methods have 1, see the page."""
+def _aim(divergence: float, **others: Any) -> Method:
+    return Method(labels="fitted", divergence=divergence, reference="none", **others)
+
 
 METHODS: dict[str, Method] = {
+    "constant": Method(stages=(), baseline="constant"),
+    "label_model": Method(stages=(), baseline="label model"),
     "plain": Method(stages=()),
     "role_play": Method(stages=(), with_portrait=True),
     "sft": Method(stages=("sft",)),
-    "tier_sft": Method(stages=("sft",), weighting="tier"),
-    "paper_dpo": Method(dpo_beta=PAPERS_BETA),
-    "paper_tier_dpo": Method(weighting="tier", dpo_beta=PAPERS_BETA),
-    "paper_shuffled_tier_dpo": Method(weighting="shuffled_tier", dpo_beta=PAPERS_BETA),
-    "paper_sft_dpo": Method(stages=("sft", "dpo"), dpo_beta=PAPERS_BETA),
-    "paper_weighted_sft_dpo": Method(stages=("sft", "dpo"), weighting="tier", dpo_beta=PAPERS_BETA),
-    "paper_weighted_sft_dpo_sampling": Method(
-        stages=("sft", "dpo"), weighting="tier", application="sampling", dpo_beta=PAPERS_BETA
-    ),
+    "distil": Method(stages=("distil",), labels="fitted"),
     "dpo": Method(),
     "tier_dpo": Method(weighting="tier"),
-    "tier_dpo_sampling": Method(weighting="tier", application="sampling"),
     "surprisal_dpo": Method(weighting="surprisal"),
-    "soft_dpo": Method(soft_labels=True),
-    "group_dpo": Method(group_column="group_type"),
-    "tier_soft_dpo": Method(weighting="tier", soft_labels=True),
-    "surprisal_soft_dpo": Method(weighting="surprisal", soft_labels=True),
-    "tier_beta0_dpo": Method(weighting="tier", beta=0.0),
-    "expected_tier_dpo": Method(weighting="expected_tier"),
-    "twin_tier_dpo": Method(weighting="twin_tier"),
-    "shuffled_tier_dpo": Method(weighting="shuffled_tier"),
-    "written_order_dpo": Method(option_order="written"),
+    "paper": Method(stages=("sft", "dpo"), weighting="tier", dpo_beta=0.1),
+    "soft_dpo": Method(labels="fitted"),
+    "true_soft_dpo": Method(labels="true"),
+    "hard_no_reference": Method(reference="none"),
+    "aim_0": _aim(0.0),
+    "aim_0.25": _aim(0.25),
+    "aim_0.5": _aim(0.5),
+    "aim_1": _aim(1.0),
+    "list_0": _aim(0.0, loss_type="listwise"),
+    "list_0.25": _aim(0.25, loss_type="listwise"),
+    "list_0.5": _aim(0.5, loss_type="listwise"),
+    "list_1": _aim(1.0, loss_type="listwise"),
+    "aim_0_true": Method(labels="true", reference="none"),
+    "aim_0_both_orders": _aim(0.0, option_order="both"),
 }
 """By the names that the configuration uses."""
 
 LABELS = {
+    "constant": "constant",
+    "label_model": "label model",
     "plain": "plain model",
     "role_play": "role-play prompt",
     "sft": "SFT",
-    "tier_sft": "weighted SFT",
-    "paper_dpo": "DPO, beta 0.1",
-    "paper_tier_dpo": "reweighted DPO, beta 0.1",
-    "paper_shuffled_tier_dpo": "DPO, weights shuffled, beta 0.1",
-    "paper_sft_dpo": "SFT, then DPO, beta 0.1",
-    "paper_weighted_sft_dpo": "weighted SFT, then reweighted DPO, beta 0.1",
-    "paper_weighted_sft_dpo_sampling": "the same, DPO by sampling",
+    "distil": "SFT distillation",
     "dpo": "DPO",
-    "tier_dpo": "reweighted DPO",
-    "tier_dpo_sampling": "reweighted DPO by sampling",
+    "tier_dpo": "DPO, tier weights",
     "surprisal_dpo": "DPO, surprisal weights",
-    "soft_dpo": "DPO, soft labels (true probabilities)",
-    "group_dpo": "group-robust DPO",
-    "tier_soft_dpo": "reweighted DPO, soft labels (true probabilities)",
-    "surprisal_soft_dpo": "DPO, surprisal weights, soft labels (true probabilities)",
-    "tier_beta0_dpo": "reweighted DPO, sizes of tiers left out",
-    "expected_tier_dpo": "DPO, weights by expected tier (true probabilities)",
-    "twin_tier_dpo": "DPO, weights of the question's other form",
-    "shuffled_tier_dpo": "DPO, weights shuffled",
-    "written_order_dpo": "DPO, pole A always shown as A",
+    "paper": "weighted SFT, then weighted DPO, beta 0.1 (the paper's)",
+    "soft_dpo": "DPO, soft labels",
+    "true_soft_dpo": "DPO, soft labels (true probabilities)",
+    "hard_no_reference": "drawn answers, no reference",
+    "aim_0": "aim, lambda 0",
+    "aim_0.25": "aim, lambda 0.25",
+    "aim_0.5": "aim, lambda 0.5",
+    "aim_1": "aim, lambda 1",
+    "list_0": "aim, lambda 0, listwise",
+    "list_0.25": "aim, lambda 0.25, listwise",
+    "list_0.5": "aim, lambda 0.5, listwise",
+    "list_1": "aim, lambda 1, listwise",
+    "aim_0_true": "aim, lambda 0 (true probabilities)",
+    "aim_0_both_orders": "aim, lambda 0, both orders",
 }
-
-
-GROUP_STEP_SIZE = 0.5
-"""The groups' weights move once a step: with the package's default of 0.01, some tens of steps would hardly move them."""
 
 
 class Budget(NamedTuple):
     """How much every method trains."""
 
-    questions: int = 800
-    """training questions, the same for all methods; each gives two pairs"""
-    epochs: float = 2.0
-    """visits to each of them in DPO; SFT, whose rows are shorter, makes as many more as cost the same"""
+    visits: int = 1280
+    """to as many different training questions, the same ones for all methods"""
     batch_questions: int = 16
     """visited at a step"""
     sft_learning_rate: float = 1e-3
+    distil_learning_rate: float = 1e-3
     dpo_learning_rate: float = 5e-4
+    """with a reference model"""
+    aim_learning_rate: float = 1e-3
+    """without one"""
 
 
 class Trained(NamedTuple):
@@ -130,151 +130,175 @@ class Trained(NamedTuple):
     model: PreTrainedModel
     computed_tokens: int
     """that went through the policy forwards and backwards, in all stages"""
-    effective_share: float
-    """(sum w)^2 / sum w^2 of the training questions' weights, as a share of their number; 1 without weights"""
 
 
-def expected_tiers(truth: dict[str, NDArray[np.float64]], target: str) -> NDArray[np.float64]:
-    """1 + the number of other personas who are expected to answer unlike the target, (n,).
-
-    With p the option probabilities of the target and q those of another persona, these two answer differently with
-    probability 1 - sum_k p_k q_k.
+@lru_cache(maxsize=64)
+def fitted(
+    settings: WorldSettings, seed: int, target: str, answers: str, held_out: bytes
+) -> tuple[LabelModel, LabelModel]:
+    """Label models of the target and of the other personas as one population, fitted to the answers that training sees.
 
     Args:
-        truth: persona id to option probabilities, (n, 3).
+        settings: of the world.
+        seed: of the world.
         target: persona id.
+        answers: see `draw_world`.
+        held_out: the boolean rows to fit on as bytes, which can be a key.
     """
-    others = [other for persona, other in truth.items() if persona != target]
-    return 1 + np.sum([1 - (truth[target] * other).sum(axis=1) for other in others], axis=0)
-
-
-def _expected(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
-    return (expected_tiers(world.truth, target) / facts.tier_count) ** method.alpha
-
-
-def _twin(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
-    # The two forms of a (problem, group, dimension) stand next to each other, in the same split with one exception.
-    twin = np.arange(len(facts.own)) ^ 1
-    unit = world.questions.select(["problem", "group", "dimension"])
-    if not unit.take(pa.array(twin)).equals(unit):
-        raise ValueError("twin_tier must have both forms of every question, one after the other; got other questions.")
-    return tier_weights(facts, method.alpha, method.beta)[twin]
-
-
-def _shuffled(facts: WeightingFacts, world: World, target: str, method: Method, seed: int) -> NDArray[np.float64]:
-    weights = tier_weights(facts, method.alpha, method.beta)
-    rows = np.flatnonzero(facts.fit)
-    weights[rows] = weights[np.random.default_rng(seed).permutation(rows)]
-    return weights
-
-
-OWN_SCHEMES: dict[str, Callable[[WeightingFacts, World, str, Method, int], NDArray[np.float64]]] = {
-    "expected_tier": _expected,
-    "twin_tier": _twin,
-    "shuffled_tier": _shuffled,
-}
-"""Schemes that only the study has, to find out what does what.
-
-`expected_tier`: (i / K)^alpha of the expected tier i in the place of that of drawn answers, see `expected_tiers`.
-`twin_tier`: the tier weight of the question's other form, whose answers say as much about how much the target differs
-there, and were drawn apart from those that are trained on. `shuffled_tier`: tier weights handed out at random, which leaves
-nothing of them but that some pairs count more than others.
-"""
-
-
-def training_pairs(
-    world: World, method: Method, target: str, is_train: NDArray[np.bool_], rows: NDArray[np.int64], seed: int
-) -> Dataset:
-    """The pairs of some training questions under a method's weights.
-
-    Args:
-        world: whose answers.
-        method: weights, labels, order of the options.
-        target: persona id.
-        is_train: (n,), the questions that tiers are counted on.
-        rows: numbers of the questions to train on.
-        seed: of the order of options.
-    """
-    table = build_pairs(
-        world.questions,
-        world.training_answers,
-        target,
-        is_train=is_train,
-        **_scheme(method, world, target, seed),
-        option_order=method.option_order,  # type: ignore[arg-type]
-        probabilities=world.truth[target] if method.soft_labels else None,
-        seed=seed,
-    )["train"]
-    wanted = pc.is_in(
-        table["question_id"], value_set=world.questions["question_id"].take(pa.array(rows)).combine_chunks()
+    world = draw_world(settings, seed, answers)
+    rows = np.frombuffer(held_out, dtype=np.bool_)
+    shares = {persona.id: persona.share for persona in load_personas(DEFAULT_PERSONA_SET)}
+    others = {persona: column for persona, column in world.training_answers.items() if persona != target}
+    return (
+        fit_label_model(world.questions, world.training_answers[target], rows),
+        fit_label_model(world.questions, mean_answers(others, shares), rows),
     )
-    return Dataset(table.filter(wanted).combine_chunks())
 
 
-def scheme_weights(
-    world: World, method: Method, target: str, is_train: NDArray[np.bool_], seed: int
-) -> NDArray[np.float64]:
-    """The weight that a method gives each question, (n,); arguments as those of `training_pairs`."""
-    scheme = _scheme(method, world, target, seed)
-    return preference_weights(world.training_answers, target, fit_rows=is_train, **scheme).weight
+class Task(NamedTuple):
+    """What a cell's method is given."""
+
+    world: World
+    settings: WorldSettings
+    target: str
+    seed: int
+    is_train: NDArray[np.bool_]
+    """(n,), questions that may be learnt from."""
+    rows: NDArray[np.int64]
+    """Numbers of the questions to visit."""
+    answers: str
+
+    @property
+    def label_models(self) -> tuple[LabelModel, LabelModel]:
+        """See `fitted`."""
+        return fitted(self.settings, self.seed, self.target, self.answers, self.is_train.tobytes())
+
+    def aim(self, method: Method) -> NDArray[np.float64]:
+        """The distribution that a method trains towards, (n, 3)."""
+        shares = {persona.id: persona.share for persona in load_personas(DEFAULT_PERSONA_SET)}
+        others = [persona for persona in self.world.truth if persona != self.target]
+        if method.labels == "true":
+            total = sum(shares[persona] for persona in others)
+            p = self.world.truth[self.target]
+            q = sum(shares[persona] / total * self.world.truth[persona] for persona in others)
+        else:
+            own, rest = self.label_models
+            answers = {persona: self.world.training_answers[persona] for persona in others}
+            p = own.with_own_answers(self.world.training_answers[self.target])
+            q = rest.with_own_answers(mean_answers(answers, shares))
+        return target_distribution(p, q, method.divergence)
 
 
-def _scheme(method: Method, world: World, target: str, seed: int) -> dict[str, Any]:
-    """The arguments of a weighting scheme."""
-    if method.weighting in ("tier", "tier_from_zero"):
-        return {"scheme": method.weighting, "alpha": method.alpha, "beta": method.beta}
-    if method.weighting not in OWN_SCHEMES:
-        return {"scheme": method.weighting}
-    own = OWN_SCHEMES[method.weighting]
-    return {"scheme": lambda facts: own(facts, world, target, method, seed)}
+def training_pairs(task: Task, method: Method) -> Dataset:
+    """The pairs of the questions to visit, under a method's weights and labels."""
+    if method.option_order == "both":
+        half = task._replace(rows=task.rows[: len(task.rows) // 2])
+        orders = [_pairs(half, method, swapped) for swapped in (False, True)]
+        # Both orders of a question one after the other, so that they are visited in one step.
+        count = len(orders[0]) // len(half.rows)
+        place = np.arange(2 * len(orders[0])).reshape(2, -1, count).transpose(1, 0, 2).reshape(-1)
+        return Dataset(pa.concat_tables(orders).take(pa.array(place)))
+    return Dataset(_pairs(task, method, None))
+
+
+def _pairs(task: Task, method: Method, swapped: bool | None) -> pa.Table:
+    questions, answers = task.world.questions, task.world.training_answers
+    probabilities = None if method.labels == "answers" else task.aim(method)
+    if swapped:
+        questions = with_swapped_options(questions, np.full(len(questions), True))
+        answers = {persona: np.array([1, 0, 2], np.int8)[column] for persona, column in answers.items()}
+        probabilities = None if probabilities is None else probabilities[:, [1, 0, 2]]
+    table = build_pairs(
+        questions,
+        answers,
+        task.target,
+        is_train=task.is_train,
+        scheme=method.weighting,
+        option_order="mixed" if swapped is None else "written",
+        probabilities=probabilities,
+        seed=task.seed,
+    )["train"]
+    wanted = questions["question_id"].take(pa.array(task.rows)).combine_chunks()
+    return table.filter(pc.is_in(table["question_id"], value_set=wanted)).combine_chunks()
+
+
+def option_rows(pairs: Dataset, task: Task, method: Method) -> Dataset:
+    """Every option of each question as a text to write, weighted by the aim: rows of `prompt`, `completion`, `weight`.
+
+    Their weighted log-likelihood is least where the model writes option k with the aim's probability of it.
+
+    Args:
+        pairs: of `training_pairs`, whose prompts say in which order a question is shown.
+        task: whose questions.
+        method: with an aim.
+    """
+    order = np.random.default_rng(task.seed).permutation(len(pairs) // 3)
+    first = pairs.with_format("arrow")[:].take(pa.array(3 * order))
+    row = pc.index_in(first["question_id"], value_set=task.world.questions["question_id"].combine_chunks()).to_numpy()
+    asked = task.world.questions.take(pa.array(row))
+    prompts = [message["content"] for (message,) in first["prompt"].to_pylist()]
+    swapped = np.array(prompts) != asked["prompt"].to_numpy(zero_copy_only=False)
+    aim = task.aim(method)[row]
+    aim = np.where(swapped[:, None], aim[:, [1, 0, 2]], aim)
+    lines = np.stack(
+        [line.to_numpy(zero_copy_only=False) for line in option_lines(with_swapped_options(asked, swapped))], 1
+    )
+    return Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": prompt}] for prompt in prompts for _ in range(3)],
+            "completion": [[{"role": "assistant", "content": line}] for line in lines.reshape(-1).tolist()],
+            "weight": aim.reshape(-1).tolist(),
+        }
+    )
 
 
 def train(
     method: Method,
-    pairs: Dataset,
+    task: Task,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     budget: Budget,
     *,
-    seed: int,
     output_dir: str,
     callbacks: list[TrainerCallback] | None = None,
     peft_config: Any = None,
+    bf16: bool = False,
 ) -> Trained:
     """Train a model by a method.
 
     Args:
         method: with at least one stage.
-        pairs: of `training_pairs`.
+        task: what it is given.
         model: what all methods start from; it is changed.
         tokenizer: its tokenizer.
         budget: how much.
-        seed: of the order of the questions.
         output_dir: for what a Trainer writes; nothing is saved there.
         callbacks: of the last stage.
         peft_config: of an adapter to train; None for the whole model.
+        bf16: whether forward and backward are computed in 16 bits.
 
     Raises:
         ValueError: an adapter in more than one stage.
     """
     if peft_config is not None and len(method.stages) > 1:
         raise ValueError(f"A method must have one stage with an adapter; got {method.stages}. Leave out lora_rank.")
-    weight = np.asarray(pairs["weight"])
-    tokens, share, reference = 0, 1 / len(method.stages), None
+    pairs = training_pairs(task, method)
+    tokens, reference = 0, None
     for stage in method.stages:
-        check_name("stage", stage, ("sft", "dpo"))
+        check_name("stage", stage, ("sft", "distil", "dpo"))
+        steps = budget.visits // len(method.stages) // budget.batch_questions
         settings: dict[str, Any] = {
             "output_dir": output_dir,
-            "per_device_train_batch_size": budget.batch_questions * (2 if stage == "dpo" else 1),
             "lr_scheduler_type": "cosine",
             "warmup_steps": 0.1,
+            "max_steps": steps,
             "logging_strategy": "steps",
             "logging_steps": 1_000_000,
             "save_strategy": "no",
             "report_to": "none",
             "disable_tqdm": True,
-            "seed": seed,
-            "bf16": False,
+            "seed": task.seed,
+            "bf16": bf16,
             "use_cpu": True,
             "gradient_checkpointing": False,
             "dataloader_pin_memory": False,
@@ -286,28 +310,30 @@ def train(
             "peft_config": peft_config,
             "callbacks": callbacks if stage == method.stages[-1] else None,
         }
-        visits = budget.questions * budget.epochs * share
-        if stage == "sft":
-            visits *= tokens_a_visit(pairs, tokenizer, "dpo") / tokens_a_visit(pairs, tokenizer, "sft")
-            args: Any = ReweightedSFTConfig(
-                learning_rate=budget.sft_learning_rate * method.learning_rate_factor,
-                max_steps=round(visits / budget.batch_questions),
-                **settings,
-            )
-            trainer: Any = ReweightedSFTTrainer(args=args, train_dataset=pairs, **common)
-        else:
-            dataset = with_group_column(pairs, method.group_column) if method.group_column else pairs
-            args = ReweightedDPOConfig(
-                learning_rate=budget.dpo_learning_rate * method.learning_rate_factor,
-                max_steps=round(visits / budget.batch_questions),
+        if stage == "dpo":
+            with_reference = method.reference == "model"
+            of_question = 2 if method.labels == "answers" else 3
+            args: Any = ReweightedDPOConfig(
+                learning_rate=budget.dpo_learning_rate if with_reference else budget.aim_learning_rate,
+                per_device_train_batch_size=budget.batch_questions * of_question,
                 beta=method.dpo_beta,
-                weight_application=method.application,
-                soft_labels=method.soft_labels,
-                group_column=method.group_column,
-                group_step_size=GROUP_STEP_SIZE,
+                loss_type=[method.loss_type],
+                reference=method.reference,
+                soft_labels=method.labels != "answers",
                 **settings,
             )
-            trainer = ReweightedDPOTrainer(args=args, train_dataset=dataset, ref_model=reference, **common)
+            trainer: Any = ReweightedDPOTrainer(args=args, train_dataset=pairs, ref_model=reference, **common)
+        else:
+            of_question = 3 if stage == "distil" else 1
+            args = ReweightedSFTConfig(
+                learning_rate=budget.distil_learning_rate if stage == "distil" else budget.sft_learning_rate,
+                per_device_train_batch_size=budget.batch_questions * of_question,
+                # The options of a question in one step: apart from each other, they would only add noise.
+                train_sampling_strategy="sequential" if stage == "distil" else "random",
+                **settings,
+            )
+            texts = option_rows(pairs, task, method) if stage == "distil" else pairs
+            trainer = ReweightedSFTTrainer(args=args, train_dataset=texts, **common)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         counted = "num_computed_tokens" if stage == "dpo" else "num_tokens"
@@ -315,20 +341,4 @@ def train(
         model = trainer.model
         # By itself, a trainer loads its reference from the folder that the model once came from.
         reference = copy.deepcopy(model)
-    return Trained(model.eval(), tokens, float(weight.sum() ** 2 / (weight**2).sum() / len(weight)))
-
-
-def tokens_a_visit(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, stage: str) -> float:
-    """Tokens that a visit to a question computes on average: its prompt once, and the chosen option or all three.
-
-    Args:
-        pairs: two a question, one after the other.
-        tokenizer: the model's.
-        stage: `"sft"` or `"dpo"`.
-    """
-    first, second = pairs.select(range(0, len(pairs), 2)), pairs.select(range(1, len(pairs), 2))
-    columns = [first["prompt"], first["chosen"]]
-    if stage == "dpo":
-        columns += [first["rejected"], second["rejected"]]
-    texts = [message["content"] for column in columns for (message,) in column]
-    return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) / len(first)
+    return Trained(model.eval(), tokens)

@@ -82,21 +82,15 @@ def run(
     """
     kept.parent.mkdir(parents=True, exist_ok=True)
     for part in parts or ():
-        check_name("parts", part, ("grid", *settings.sensitivity))
+        check_name("parts", part, ("grid", *settings.parts))
     for seed in seeds or ():
         check_name("seeds", str(seed), map(str, settings.seeds))
-    done = {line["digest"]: line["result"] for line in read_lines(kept)}
+    done = {line["digest"] for line in read_lines(kept)}
     wanted: dict[str, Cell] = {}
     for cell in settings.cells():
         if (not parts or cell.part in parts) and (not seeds or cell.seed in seeds):
-            digest = settings.digest(cell)
-            # Of those that are alike, the one that is also measured on its way.
-            wanted[digest] = max(wanted.get(digest, cell), cell, key=lambda each: each.curve)
-    todo = {
-        digest: cell
-        for digest, cell in wanted.items()
-        if digest not in done or (cell.curve and "curve" not in done[digest])
-    }
+            wanted.setdefault(settings.digest(cell), cell)
+    todo = {digest: cell for digest, cell in wanted.items() if digest not in done}
     print(f"{settings.name}: {len(wanted)} cells, {len(wanted) - len(todo)} of them there, {len(todo)} to run")
     facts = environment(*PACKAGES)
     if todo:

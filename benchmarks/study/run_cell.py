@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from base_model import base_model_folder
-from cells import Cell, StudySettings
-from measures import as_numbers, ceiling, measures, ordinary_accuracy, score
-from methods import Trained, train, training_pairs
+from cells import Cell, Measuring, StudySettings
+from measures import as_measured, as_numbers, measures, ordinary_accuracy, score
+from methods import METHODS, Task, train
 from numpy.typing import NDArray
 from ordinary_questions import general_questions, taxonomy_questions
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
-from worlds import World, draw_world
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from worlds import draw_world
 
 from fairpp_hf.demo.small_model import small_model_folder
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
@@ -25,23 +25,25 @@ from fairpp_hf.questions import is_held_out, split_of
 from fairpp_hf.scoring import OptionScorer
 from fairpp_hf.stable_hash import uniforms
 
-HELD_OUT = "topics"
-"""One topic of the five is never trained on, see `heldout_labels`."""
+HELD_OUT = ("topics", "groups")
+"""One topic of the five, and one group of each kind, are never learnt from, see `heldout_labels`."""
 
 
 class Questions:
     """Which questions are for what, by row number; another draw for each seed."""
 
-    def __init__(self, settings: StudySettings, questions: pa.Table, seed: int) -> None:
-        held_out = is_held_out(questions, HELD_OUT)
+    def __init__(self, measuring: Measuring, visits: int, questions: pa.Table, seed: int) -> None:
+        topic, group = (is_held_out(questions, kind) for kind in HELD_OUT)
         is_test = split_of(questions)
-        self.is_train: NDArray[np.bool_] = ~is_test & ~held_out
+        self.is_train: NDArray[np.bool_] = ~is_test & ~topic & ~group
         ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
         self._order = uniforms(ids, f"study/questions/{seed}")
-        self.train = self._first(self.is_train, settings.budget.questions)
-        self.test = self._first(is_test & ~held_out, settings.measuring.questions)
-        self.topic = self._first(is_test & held_out, settings.measuring.topic_questions)
-        self.curve = self.test[: settings.measuring.curve_questions]
+        self.train = self._first(self.is_train, visits)
+        self.asked = {
+            "test": self._first(is_test & ~topic & ~group, measuring.questions),
+            "topic": self._first(is_test & topic & ~group, measuring.topic_questions),
+            "group": self._first(is_test & group & ~topic, measuring.group_questions),
+        }
 
     def _first(self, among: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
         rows = np.flatnonzero(among)
@@ -61,25 +63,6 @@ def start_folder(settings: StudySettings, models: Path) -> Path:
     return small_model_folder() if settings.model == "smollm2" else Path(settings.model).expanduser()
 
 
-class Curve(TrainerCallback):
-    """Measures a model on its way."""
-
-    def __init__(self, tokenizer: Any, world: World, rows: NDArray[np.int64], target: str, points: int) -> None:
-        self._tokenizer, self._world, self._rows, self._target, self._points = tokenizer, world, rows, target, points
-        self.points: list[dict[str, float]] = []
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measure at evenly spaced steps."""
-        every = max(1, state.max_steps // self._points)
-        if state.global_step % every and state.global_step != state.max_steps:
-            return
-        model = kwargs["model"]
-        measured = score(OptionScorer(model, self._tokenizer), self._world.questions.take(pa.array(self._rows)))
-        model.train()
-        found = measures(measured, self._world, self._rows, self._target)
-        self.points.append({"share": state.global_step / state.max_steps, **as_numbers(found)})
-
-
 def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any]:
     """Train and measure.
 
@@ -92,37 +75,39 @@ def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any
         Numbers, ready for JSON.
     """
     began = time.monotonic()
+    method = METHODS[cell.method]
     world = draw_world(cell.world, cell.seed, settings.answers)
-    questions = Questions(settings, world.questions, cell.seed)
+    questions = Questions(settings.measuring, cell.budget.visits, world.questions, cell.seed)
+    task = Task(world, cell.world, cell.target, cell.seed, questions.is_train, questions.train, settings.answers)
+    result: dict[str, Any] = {}
+    if method.baseline is not None:
+        own = task.label_models[0]
+        known = (
+            np.tile(own.constant, (len(own.probabilities), 1)) if method.baseline == "constant" else own.probabilities
+        )
+        for name, rows in questions.asked.items():
+            result[name] = as_numbers(measures(as_measured(known[rows]), world, rows, cell.target))
+        return {**result, "seconds": time.monotonic() - began}
+
     folder = start_folder(settings, models)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    result: dict[str, Any] = {}
-    if cell.how.stages:
-        pairs = training_pairs(world, cell.how, cell.target, questions.is_train, questions.train, cell.seed)
-        curve = Curve(tokenizer, world, questions.curve, cell.target, settings.measuring.curve_points)
+    if method.stages:
         with tempfile.TemporaryDirectory() as scratch:
-            trained: Trained = train(
-                cell.how,
-                pairs,
-                model,
-                tokenizer,
-                settings.budget,
-                seed=cell.seed,
+            trained = train(
+                *(method, task, model, tokenizer, cell.budget),
                 output_dir=scratch,
-                callbacks=[curve] if cell.curve else None,
                 peft_config=_lora(settings, model.config.num_hidden_layers),
+                bf16=settings.bf16,
             )
         model = trained.model
-        result |= {"computed_tokens": trained.computed_tokens, "effective_share": trained.effective_share}
-        if cell.curve:
-            result["curve"] = curve.points
+        result["computed_tokens"] = trained.computed_tokens
+    result["trained_seconds"] = time.monotonic() - began
     scorer = OptionScorer(model, tokenizer)
-    portrait = load_personas(DEFAULT_PERSONA_SET).get(cell.target).portrait if cell.how.with_portrait else None
-    for name, rows in (("test", questions.test), ("topic", questions.topic)):
+    portrait = load_personas(DEFAULT_PERSONA_SET).get(cell.target).portrait if method.with_portrait else None
+    for name, rows in questions.asked.items():
         measured = score(scorer, world.questions.take(pa.array(rows)), portrait)
         result[name] = as_numbers(measures(measured, world, rows, cell.target))
-        result[f"{name}_ceiling"] = as_numbers(ceiling(world, rows, cell.target))
     ordinary = taxonomy_questions() if settings.model == "small" else general_questions()
     # Drawn, and not every so many: they come in threes, by the place of the right answer.
     ordinary = random.Random(0).sample(ordinary, min(settings.measuring.ordinary, len(ordinary)))

@@ -1,4 +1,4 @@
-"""Preference pairs: the target's option line against each of the two others, ready for TRL."""
+"""Preference pairs of option lines, ready for TRL: the target's against each of the others, or all with soft labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -35,7 +35,9 @@ def build_pairs(
     """Turn answers into weighted preference pairs for one target persona.
 
     Each question that the target validly answered gives two pairs: its option line ("B. ...") against each of the other
-    two. A question without a valid answer gives none. Both pairs carry the question's tier and weight.
+    two. With `probabilities` it gives a third, of these other two, the likelier one chosen: only all pairs of a question
+    determine a distribution over its options. A question without a valid answer gives none. Its pairs carry the
+    question's tier and weight.
 
     Args:
         questions: n rows with the columns of `QUESTION_FEATURES`.
@@ -48,14 +50,15 @@ def build_pairs(
         shares: see `preference_weights`.
         comparison: see `preference_weights`.
         random_third_pair: adds the authors' third pair, the two options that were not chosen in random order. It is
-            noise by construction; it is there to reproduce the paper.
+            noise by construction; it is there to reproduce the paper. Not together with `probabilities`.
         option_order: `"mixed"` shows the options of the two poles in each other's place in a random half of the questions,
             and "A. ..." is then pole B's line there. In `"written"`, pole A is A throughout, and a model can answer by
             the letter.
-        probabilities: (n, 3), the target's probabilities of A, B and C, NaN where there are none. They give each pair a
-            soft label, label_probability = p(chosen) / (p(chosen) + p(rejected)): how often the target, asked to choose
-            between these two options, would choose as it did (Luce 1959, the choice axiom). Where both are 0 it is 0.5,
-            the limit as both go to 0 alike: the target prefers neither.
+        probabilities: (n, 3), probabilities of A, B and C to train towards, such as `target_distribution` gives, NaN where
+            there are none. They give each pair a soft label, label_probability = p(chosen) / (p(chosen) + p(rejected)):
+            how often somebody who answers by them, asked to choose between these two options, would choose the first
+            (Luce 1959, the choice axiom). Where both are 0 it is 0.5, the limit as both go to 0 alike: neither is
+            preferred.
         seed: of the order within the third pair, and of the half that `option_order` takes.
 
     Returns:
@@ -65,10 +68,15 @@ def build_pairs(
 
     Raises:
         ValueError: as `preference_weights` does; or `probabilities` are of another shape, are missing for a question that
-            the target answered, or negative or infinite there; or
-            `option_order` is unknown, or a prompt's options cannot be swapped.
+            the target answered, or negative or infinite there, or come with `random_third_pair`; or `option_order` is
+            unknown, or a prompt's options cannot be swapped.
     """
     check_name("option_order", option_order, OPTION_ORDERS)
+    if random_third_pair and probabilities is not None:
+        raise ValueError(
+            "random_third_pair must be False with soft labels; got True. They have the pair of the two other options "
+            "already, with its probability in the place of noise. Leave it out."
+        )
     weights = preference_weights(
         answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, shares=shares, fit_rows=is_train
     )
@@ -93,7 +101,14 @@ def build_pairs(
         first_other = np.where(chosen == 0, 1, 0)
         second_other = np.where(chosen == 2, 1, 2)
         picks = [_Pick(chosen, first_other), _Pick(chosen, second_other)]
-        if random_third_pair and len(rows):
+        if shown is not None:
+            is_likelier = shown[rows, first_other] >= shown[rows, second_other]
+            picks.append(
+                _Pick(
+                    np.where(is_likelier, first_other, second_other), np.where(is_likelier, second_other, first_other)
+                )
+            )
+        elif random_third_pair and len(rows):
             ids = questions["question_id"].to_numpy(zero_copy_only=False)[rows].astype(np.str_)
             swap = uniforms(ids, f"third pair/{target}/{seed}") < 0.5
             picks.append(_Pick(np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))

@@ -12,12 +12,13 @@ from trl import DPOConfig
 
 from fairpp_hf.training.collator import DataCollatorForWeightedPreference
 from fairpp_hf.training.hub_token import TokenStaysHere
-from fairpp_hf.training.losses import LOSSES, SFT
+from fairpp_hf.training.losses import LOSSES, MARGIN_LOSSES, SFT
 from fairpp_hf.training.precision import default_bf16
 from fairpp_hf.training.weight_column import WEIGHT_NORMALIZATIONS
 
 WEIGHT_APPLICATIONS = ("loss", "sampling")
 SHARE_PREFIX = ("auto", True, False)
+REFERENCES = ("model", "none")
 
 
 @dataclass
@@ -25,6 +26,13 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
     """Arguments of `ReweightedDPOTrainer`; all of `trl.DPOConfig`'s, and the following.
 
     Args:
+        reference (`str`, defaults to `"model"`):
+            What the log-probabilities of a pair are compared with. `"model"`: those of a reference model, as in DPO.
+            `"none"`: nothing, and no reference model is loaded or run. With soft labels on all pairs of a prompt and
+            `beta=1`, the loss then has its minimum exactly where the model's probabilities over the options are those
+            behind the labels, whatever the model said before.
+        beta (`float`, *optional*):
+            As in TRL, 0.1 unless set, with a reference model; 1.0 unless set without one.
         weight_normalization (`str`, *optional*):
             What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`, the default: the number of pairs, after
             the weights of each dataset have been divided by their mean over it; the scale of the weights has no effect
@@ -56,6 +64,19 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
         ValueError: a setting that the weighted objective does not support; all such are named at once.
     """
 
+    reference: str = field(
+        default="model",
+        metadata={
+            "help": "'model' compares log-probabilities with a reference model's, as DPO does; 'none' loads and runs none.",
+            "choices": list(REFERENCES),
+        },
+    )
+    beta: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
+        },
+    )
     weight_normalization: str | None = field(
         default=None,
         metadata={
@@ -89,6 +110,8 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
 
     def __post_init__(self) -> None:
         self.bf16 = default_bf16(self.bf16)
+        if self.beta is None:
+            self.beta = 0.1 if self.reference == "model" else 1.0
         # A command line says true and false in words.
         words: dict[Any, Any] = {"true": True, "false": False}
         self.share_prefix = words.get(str(self.share_prefix).lower(), self.share_prefix)
@@ -105,10 +128,13 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         ("weight_normalization", WEIGHT_NORMALIZATIONS),
         ("weight_application", WEIGHT_APPLICATIONS),
         ("share_prefix", SHARE_PREFIX),
+        ("reference", REFERENCES),
     ):
         value = getattr(config, name, known[0])
         if value not in known and (name, value) != ("weight_normalization", None):
             problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
+    if getattr(config, "reference", "model") == "none":
+        problems += _problems_without_reference(config)
     step_size = getattr(config, "group_step_size", 0.01)
     if not (math.isfinite(step_size) and step_size > 0):
         problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
@@ -128,7 +154,7 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
                 f"loss_type must be a sum over pairs; got {loss_type!r}. It sorts the batch, so that no value belongs to "
                 "a pair for its weight to multiply. Use 'sigmoid', or trl.DPOTrainer."
             )
-        elif loss_type not in LOSSES and loss_type != SFT:
+        elif loss_type not in LOSSES and loss_type not in (SFT, "listwise"):
             known_losses = ", ".join(map(repr, [*LOSSES, SFT]))
             problems.append(f"loss_type must be one of {known_losses}; got {loss_type!r}.")
     if config.use_weighting:
@@ -170,6 +196,24 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         )
     if config.padding_free:
         problems.append("padding_free must be False; got True. TRL 1.16 does not implement it. Remove the setting.")
+    return problems
+
+
+def _problems_without_reference(config: DPOConfig) -> list[str]:
+    """What makes no sense where there is no reference model."""
+    problems = [
+        f"loss_type must be one of {', '.join(map(repr, (*MARGIN_LOSSES, SFT)))} with reference='none'; got {loss_type!r}. "
+        "It looks at how far each completion moved from the reference, and not at the two of a pair alone."
+        for loss_type in config.loss_type
+        if loss_type in LOSSES and loss_type not in MARGIN_LOSSES
+    ]
+    for name, only in (
+        ("f_divergence_type", "reverse_kl"),
+        ("precompute_ref_log_probs", False),
+        ("sync_ref_model", False),
+    ):
+        if (value := getattr(config, name)) != only:
+            problems.append(f"{name} must be {only!r} with reference='none'; got {value!r}. Remove the setting.")
     return problems
 
 

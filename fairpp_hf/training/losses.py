@@ -186,6 +186,9 @@ LOSSES: dict[str, Callable[[PairLogps, _Scores, LossSettings], Tensor]] = {
 }
 """The losses of `trl.DPOConfig.loss_type` that are sums over pairs. `aot` and `aot_unpaired` sort the batch and are not."""
 
+MARGIN_LOSSES = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm")
+"""Those that depend on the difference of the two completions of a pair alone, which needs no reference model."""
+
 SFT = "sft"
 """Negative log-likelihood of the chosen completions: a mean over tokens, which is no sum over pairs; see the trainer."""
 
@@ -215,8 +218,42 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
     )
     total = torch.zeros_like(pairs.chosen)
     for name, coefficient in zip(loss_types, loss_weights, strict=True):
-        if name == SFT:
+        if name in (SFT, LISTWISE):
             continue
         check_name("loss_type", name, LOSSES)
         total = total + coefficient * LOSSES[name](pairs, scores, settings)
     return total
+
+
+LISTWISE = "listwise"
+
+
+def listwise_losses(scores: Tensor, prompt: Tensor, chosen: Tensor, rejected: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy between the distribution behind a prompt's soft labels and the softmax over its completions.
+
+    Args:
+        scores: (C,), beta times log-probability, less the reference's where there is one.
+        prompt: (C,), number of each completion's prompt.
+        chosen: (P,), number of each pair's chosen completion.
+        rejected: (P,), likewise.
+        label: (P,), probability that the chosen completion is the preferred one.
+
+    Returns:
+        (P,): the cross-entropy of each pair's prompt.
+    """
+    prompts = int(prompt.max()) + 1
+    sizes = torch.bincount(prompt, minlength=prompts)
+    pairs = torch.bincount(prompt[chosen], minlength=prompts)
+    if (pairs * 2 != sizes * (sizes - 1)).any():
+        raise ValueError("A batch must hold all pairs of each prompt with loss_type 'listwise'.")
+    odds = torch.logit(label.to(scores.dtype).clamp(1e-6, 1 - 1e-6))
+    potential = scores.new_zeros(len(scores)).index_add(0, chosen, odds).index_add(0, rejected, -odds)
+    aim = _log_softmax(potential / sizes[prompt], prompt, prompts).exp()
+    terms = -aim * _log_softmax(scores, prompt, prompts)
+    return scores.new_zeros(prompts).index_add(0, prompt, terms)[prompt[chosen]]
+
+
+def _log_softmax(values: Tensor, prompt: Tensor, prompts: int) -> Tensor:
+    largest = values.new_zeros(prompts).scatter_reduce(0, prompt, values.detach(), "amax", include_self=False)
+    shifted = values - largest[prompt]
+    return shifted - values.new_zeros(prompts).index_add(0, prompt, shifted.exp()).log()[prompt]

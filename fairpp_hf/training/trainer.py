@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import warnings
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, cast
 
@@ -40,7 +41,7 @@ from fairpp_hf.training.config import (
 )
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.guarded import Guarded
-from fairpp_hf.training.losses import SFT, LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.losses import LISTWISE, SFT, LossSettings, PairLogps, listwise_losses, pair_losses
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
     GROUP_NUMBER,
@@ -160,11 +161,13 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         self.weight_application: str = self._own_settings["weight_application"]
         self.share_prefix: str | bool = self._own_settings["share_prefix"]
         self.soft_labels: bool = self._own_settings["soft_labels"]
+        self.reference: str = self._own_settings["reference"]
         self.group_column: str | None = self._own_settings["group_column"]
         # All that can be known to be wrong is said at once, before a model is loaded.
         problems = [
             *unsupported_settings(args),
             *unsupported_arguments(compute_metrics, data_collator),
+            *self._reference_problems(ref_model),
             *endless_problems(args, train_dataset),
             *(problem for name, dataset in given for problem in self._dataset_problems(dataset, name)),
         ]
@@ -195,19 +198,20 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         self._computed_tokens = 0
         self._pair_sampler: PairSampler | None = None
         self._forward: CompletionForward | None = None
-        super().__init__(
-            model=model,
-            ref_model=ref_model,
-            args=args,
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            quantization_config=quantization_config,
-            peft_config=peft_config,
-        )
+        with self._no_reference_loaded(args):
+            super().__init__(
+                model=model,
+                ref_model=ref_model,
+                args=args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                quantization_config=quantization_config,
+                peft_config=peft_config,
+            )
         self._set_up_forward()
         self.guard()
         coefficients = zip(self.loss_types, self.loss_weights, strict=True)
@@ -217,6 +221,35 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             shares = group_shares(group_numbers(train), weights_of(train), len(self._group_names))
             self.groups = GroupWeights(list(self._group_names), shares, self._own_settings["group_step_size"])
             self.add_callback(self.groups)
+
+    def _reference_problems(self, ref_model: Any) -> list[str]:
+        if self.reference == "none" and ref_model is not None:
+            return [
+                "ref_model must be None with reference='none'; got a model. Leave it out, or use reference='model'."
+            ]
+        return []
+
+    @contextlib.contextmanager
+    def _no_reference_loaded(self, args: DPOConfig) -> Iterator[None]:
+        """With `reference="none"`, keep TRL from loading a reference model, or from copying a pretrained adapter for one.
+
+        TRL loads none where reference log-probabilities are computed beforehand, which `_precompute_ref_logps` then leaves
+        out.
+        """
+        if self.reference == "model":
+            yield
+            return
+        args.precompute_ref_log_probs = True
+        try:
+            yield
+        finally:
+            args.precompute_ref_log_probs = False
+        self.precompute_ref_logps = False
+        if is_peft_model(self.model) and "ref" in cast(Any, self.model).peft_config:
+            cast(Any, self.model).delete_adapter("ref")
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        return dataset if self.reference == "none" else super()._precompute_ref_logps(dataset, name, batch_size)
 
     def _set_up_forward(self) -> None:
         """Choose the collator and the way of computing completions; before the first forward, which TRL may do in init."""
@@ -430,7 +463,9 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             )
         policy = self._policy_tokens(model, inputs)
         chosen, rejected = self._pair_logps(policy.logps, inputs)
-        if self.precompute_ref_logps:
+        if self.reference == "none":
+            ref_chosen, ref_rejected = torch.zeros_like(chosen), torch.zeros_like(rejected)
+        elif self.precompute_ref_logps:
             ref_chosen, ref_rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         else:
             reference = self.model if self.ref_model is None else self.ref_model
@@ -444,6 +479,11 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         if self.soft_labels:
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
+        if LISTWISE in self.loss_types:
+            scores = self.beta * policy.logps.sum(dim=1)
+            losses = losses + listwise_losses(
+                scores, inputs["prompt"], inputs["chosen"], inputs["rejected"], inputs["label_probability"]
+            )
         sft_losses = torch.zeros_like(losses)
         if self._sft_coefficient:
             # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
