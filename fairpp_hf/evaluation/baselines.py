@@ -72,7 +72,7 @@ def fitted_baselines(answers: Answers, questions: pa.Table, target: str) -> list
     constant = constant_rows(answers, questions, target)
     if constant is None:
         return []
-    folds, rows = _folds(answers, questions, target), _rows_of(questions, answers)
+    (folds, fitted), rows = _folds(answers, questions, target), _rows_of(questions, answers)
     drawn = answers.matrix()[target]
     probabilities = np.empty_like(constant)
     is_better = False
@@ -81,7 +81,6 @@ def fitted_baselines(answers: Answers, questions: pa.Table, target: str) -> list
         fit = fit_label_model(answers.questions, np.where(fold.fit, drawn, NO_ANSWER), fold.fit)
         probabilities[fold.judged] = fit.probabilities[rows[fold.judged]]
         is_better |= bool(fit.is_better)
-    fitted = _in_words(folds, answers)
     found = [as_scores(CONSTANT, constant), as_scores(LABEL_MODEL, probabilities)]
     found[0].facts["fitted"] = fitted
     found[1].facts.update(fitted=fitted, is_better=is_better)
@@ -102,7 +101,7 @@ def constant_rows(answers: Answers, questions: pa.Table, target: str) -> NDArray
     Returns:
         None where the target has answered too few questions, see `FEWEST_ANSWERS`.
     """
-    folds = _folds(answers, questions, target)
+    folds, _ = _folds(answers, questions, target)
     if not folds:
         return None
     drawn = answers.matrix()[target]
@@ -125,15 +124,15 @@ class _Fold(NamedTuple):
     """(n,): questions to score that this fit is for."""
 
 
-def _folds(answers: Answers, questions: pa.Table, target: str) -> list[_Fold]:
-    """Which of the target's answers the baselines of each question are fitted to.
+def _folds(answers: Answers, questions: pa.Table, target: str) -> tuple[list[_Fold], str]:
+    """Which of the target's answers the baselines of each question are fitted to, also in words.
 
     Test questions have the training answers. Where these are too few, or training questions are scored themselves, the
     answers of the split that is scored are divided into `FOLDS` by clusters of questions on one problem and group, and each
     question has those in the other folds.
 
     Returns:
-        None at all where these are too few as well.
+        No fold at all where these are too few as well.
     """
     check_name("target", target, answers.records)
     rows = _rows_of(questions, answers)
@@ -146,7 +145,7 @@ def _folds(answers: Answers, questions: pa.Table, target: str) -> list[_Fold]:
 
     on_training = _Fold(~answers.is_test & has_answer, np.ones(len(rows), dtype=np.bool_))
     if not in_training and enough(on_training):
-        return [on_training]
+        return [on_training], f"to its {on_training.fit.sum():,} answers to training questions"
     pool = has_answer & (answers.is_test != in_training)
     drawn = np.random.default_rng(0).permutation(np.unique(cluster[pool]))
     # A cluster that the target has not answered may be in any fold.
@@ -154,7 +153,13 @@ def _folds(answers: Answers, questions: pa.Table, target: str) -> list[_Fold]:
     fold_of[drawn] = np.arange(len(drawn)) % FOLDS
     fold = fold_of[cluster]
     folds = [_Fold(pool & (fold != number), fold[rows] == number) for number in range(FOLDS)]
-    return folds if all(map(enough, folds)) else []
+    if not all(map(enough, folds)):
+        return [], ""
+    words = (
+        f"to its {pool.sum():,} answers to {'training' if in_training else 'test'} questions, in {FOLDS} folds: each "
+        "question by the answers to those on other problems and groups"
+    )
+    return [fold for fold in folds if fold.judged.any()], words
 
 
 def _rows_of(questions: pa.Table, answers: Answers) -> NDArray[np.int64]:
@@ -166,17 +171,6 @@ def _rows_of(questions: pa.Table, answers: Answers) -> NDArray[np.int64]:
             f"questions must be among those of the answers; got {unknown!r}. Take them from these answers."
         )
     return rows.to_numpy().astype(np.int64)
-
-
-def _in_words(folds: list[_Fold], answers: Answers) -> str:
-    if len(folds) == 1:
-        return f"to its {folds[0].fit.sum():,} answers to training questions"
-    split = "test" if answers.is_test[folds[0].fit].all() else "training"
-    count = np.logical_or.reduce([fold.fit for fold in folds]).sum()
-    return (
-        f"to its {count:,} answers to {split} questions, in {FOLDS} folds: each question by the answers to those on other "
-        "problems and groups"
-    )
 
 
 def majority_vote(

@@ -40,7 +40,7 @@ _METRICS = (
     "Skill: 1 - distance / distance of the constant, of the distances by question. 1 is the target itself, 0 is as near as "
     "the constant, and below 0 is further from the target than the same shares said to every question.",
     "Distance by question: mean over questions of the Jensen-Shannon distance, natural logarithm, 0 to 0.833; lower is "
-    "closer. {compared}",
+    "closer. Systems are compared {compared}.",
     "Agreement: mean probability that an answer of the system is the target's answer. It rewards confidence.",
     "Brier score: mean squared error of the probabilities, 0 to 2; lower is better, and confidence alone does not help.",
     "Distance of shares: the Jensen-Shannon distance between the shares of A, B and C over all questions. It is blind to "
@@ -50,12 +50,11 @@ _METRICS = (
     "Worst group: the lowest agreement among the groups with at least 10 problems answered.",
 )
 COMPARED_WITH = {
-    "probabilities": "Systems are compared with the personas' option probabilities, which are known, and not with one drawn "
-    "answer a question.",
-    "answers": "Systems are compared with one answer a question, since the personas' option probabilities are not known for "
-    "all: the distance by question then rewards mere confidence, and only a system that is certain and right has 0.",
+    "probabilities": "with the personas' option probabilities, which are known, and not with one drawn answer a question",
+    "answers": "with one answer a question, since option probabilities are not known for all of them; the distance by "
+    "question then rewards mere confidence, and only a system that is certain and right has 0",
 }
-"""What distances are to, by `compared_with` of results.json."""
+"""What systems are compared with, by `compared_with` of results.json."""
 
 _BASELINES = {
     CONSTANT: "the target's mean shares of A, B and C, the same for every question, fitted {fitted}",
@@ -88,8 +87,9 @@ _LENGTH_GAP = (
 )
 _DIFFERENCES = (
     "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. "
-    "Divergence of shares: the square of their distance, less what noise adds to it; divergence margin: that from "
-    "the nearest other persona minus that from the target. p: two-sided bootstrap test of no difference, one comparison at a time."
+    "Divergence of shares: the square of their distance, less what noise adds to it; divergence margin: that from the "
+    "nearest other persona minus that from the target. p: two-sided bootstrap test of no difference, one comparison at a "
+    "time."
 )
 _CONSTRAINED = (
     "Of {systems}, the probabilities are probabilities under a constrained choice: the server let the model write the "

@@ -105,6 +105,7 @@ class Evaluated:
     """Persona id to what systems are compared with, (n, 3): option probabilities, or answers as one-hot rows; a row of NaN
     where there is none."""
     systems: tuple[System, ...]
+    """The constant, and then the nearest to the target, see `table_place`."""
     comparisons: tuple[Mapping[str, Any], ...]
     positions: Mapping[str, Any] | None
     """What positions.json holds, or None without it."""
@@ -333,7 +334,7 @@ def _read_systems(file: Path, of_systems: Mapping[str, Any], questions: pa.Table
         if not len(own):
             raise ValueError(f"{file.name} must have rows of the system {name!r} of {where}; got none. {_again(file)}.")
         systems.append(_read_system(name, tree, own, len(questions), where))
-    return tuple(systems)
+    return tuple(sorted(systems, key=lambda system: table_place(system.name, system.metrics)))
 
 
 def _read_system(name: str, tree: Any, scores: pa.Table, questions: int, where: Path) -> System:

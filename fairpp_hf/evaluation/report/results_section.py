@@ -29,7 +29,6 @@ _COLUMNS = (
     ("brier/target", "Brier score", "ascending"),
     ("js_distance/target", "distance of shares", "ascending"),
     ("js_distance/margin", "margin of shares", "descending"),
-    ("kappa/target", "agreement beyond chance", "descending"),
     ("worst_group/target", "worst group", "descending"),
     ("calibration_error/target", "calibration error", "ascending"),
     ("forms_consistency", "consistency of forms", "descending"),
@@ -120,8 +119,8 @@ def _asked(evaluated: Evaluated) -> str:
         verb = "stands" if baselines == 1 else "stand"
         said.append(f"{counted(baselines, 'baseline')} {verb} {beside} {'it' if models == 1 else 'them'}.")
     said.append(
-        f"All are compared with {counted(len(evaluated.personas), 'persona')}, answers of {name(evaluated.reference)}. "
-        f"{COMPARED_WITH[evaluated.compared_with]}"
+        f"All are compared with {counted(len(evaluated.personas), 'persona')} of {name(evaluated.reference)}: "
+        f"{COMPARED_WITH[evaluated.compared_with]}."
     )
     constrained = [name(system.name) for system in evaluated.systems if system.facts.get("constrained")]
     if constrained:
@@ -151,35 +150,30 @@ def _measured(system: System, metric: str) -> tuple[float | None, tuple[float, f
 def _findings(evaluated: Evaluated) -> list[str]:
     """The main result in sentences, as far as there are numbers for them."""
     target = name(evaluated.name(evaluated.target))
-    measured = [system for system in evaluated.systems if system.metrics.get("agreement/target") is not None]
+    measured = [system for system in evaluated.models if system.metrics.get("agreement/target") is not None]
     if not measured:
-        return [f"No system answered a question that {target} answered too: there is nothing to compare."]
-    found = []
-    asked = [system for system in evaluated.models if system in measured]
-    if asked:
-        nearest = min(asked, key=lambda system: table_place("", system.metrics))
-        found.append(
-            f"Nearest to {target}, question by question: <strong>{_called(nearest)}</strong>, at "
-            f"{_value(nearest, 'question_js_distance/target')}."
-        )
-    found += _beside_the_constant(asked)
+        return [f"No model answered a question that {target} answered too: there is nothing to compare."]
+    nearest = min(measured, key=lambda system: table_place("", system.metrics))
     shares = min(measured, key=lambda system: system.metrics["js_distance/target"])
-    found.append(
-        f"Shares of A, B and C nearest to the target's: {_called(shares)}, {_value(shares, 'js_distance/target')}."
-    )
+    found = [
+        f"Nearest to {target}, question by question: <strong>{_called(nearest)}</strong>, at "
+        f"{_value(nearest, 'question_js_distance/target')}.",
+        *_beside_the_constant(measured),
+        f"Nearest by shares of A, B and C: {_called(shares)}, {_value(shares, 'js_distance/target')}.",
+    ]
     nearer: list[str] = []
     not_nearer: list[str] = []
     open_: list[str] = []
     for system in measured:
-        margin = system.interval("js_distance/margin")
-        place = open_ if margin is None or margin[0] <= 0 <= margin[1] else nearer if margin[0] > 0 else not_nearer
-        place.append(_called(system))
+        if (margin := system.interval("js_distance/margin")) is not None:
+            place = open_ if margin[0] <= 0 <= margin[1] else nearer if margin[0] > 0 else not_nearer
+            place.append(_called(system))
     for systems, said in (
         (nearer, "Nearer to the target than to any other persona"),
         (not_nearer, "Nearer to another persona than to the target"),
         (open_, "Either may be true of"),
     ):
-        if systems is open_ and len(systems) == len(measured):
+        if systems is open_ and systems and not nearer + not_nearer:
             found.append(
                 "Of none can be said whether the target or another persona is nearer: each interval has 0 in it."
             )
@@ -230,7 +224,7 @@ def _systems_table(evaluated: Evaluated) -> str:
         + '<th scope="col" class="text">nearest other</th>'
     )
     rows = []
-    for system in sorted(evaluated.systems, key=lambda system: table_place(system.name, system.metrics)):
+    for system in evaluated.systems:
         kind = "baseline, to beat" if system.name == CONSTANT else "baseline"
         cells = [
             f'<th scope="row" data-key="{text(system.name)}">{name(system.name)}'
