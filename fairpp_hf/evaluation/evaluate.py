@@ -324,7 +324,7 @@ def _comparisons(
     plain = [result.name for result in results if _is_plain(result.scores)][:1]
     by_name = {result.name: result for result in results}
     found = []
-    for result in results:
+    for result in sorted(results, key=lambda result: table_place(result.name, result.metrics)):
         before = result.scores.facts.get("before")
         others = plain if before is None else [before]
         others = others + [other.name for other in results if _is_its_role_play(other.scores, result.scores, target)]

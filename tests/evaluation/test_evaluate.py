@@ -203,7 +203,8 @@ def test_written_files_hold_what_was_computed(many, tmp_path):
     assert good["position_bias"]["gap"] == pytest.approx(0.0)
     assert good["position_bias"]["same_choice"] == 1.0
     assert results["systems"]["baseline"]["position_bias"] is None
-    first = results["comparisons"][0]
+    assert results["comparisons"][0]["first"] == "constant"
+    first = next(found for found in results["comparisons"] if found["first"] == "good")
     assert (first["first"], first["second"], len(first["interval_95"])) == ("good", "plain", 2)
 
     questions = pq.read_table(paths[2])

@@ -270,8 +270,8 @@ def _comparisons(evaluated: Evaluated) -> str:
         "<h3>Compared in pairs</h3>"
         + paragraph(
             "The same questions, resampled together for both. Of agreement and margin, above 0 is in favour of "
-            "the first; of the others, below 0 is. JS divergence: the square of the distance, less what noise "
-            "adds to it. In brackets: 95% interval. p: two-sided test of no difference, one comparison at a time."
+            "the first; of the others, below 0 is. Divergence of shares: the square of their distance, less what "
+            "noise adds to it. In brackets: 95% interval. p: two-sided test of no difference, one comparison at a time."
         )
         + scrolled(
             f'<table class="dense"><caption>{caption}</caption><thead><tr><th scope="col">systems</th>{heads}</tr></thead>'
