@@ -1,49 +1,37 @@
 """From the results of cells to tables: means, paired differences, and their intervals.
 
-A seed draws anew all that is random in answers, questions and order; small model, personas' parameters, the split and the
-held-out topic stay. So, for these, the seeds are the independent repetitions, and an interval is Student's over them, of an
+A seed draws anew all that is random in answers, questions and order; small model, personas' parameters, the split and what
+is held out stay. So, for these, the seeds are the independent repetitions, and an interval is Student's over them, of an
 average over targets where there are several. Methods of a seed and target have all of that in common, so that they are
 compared pair by pair.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from cells import StudySettings
-from numpy.typing import NDArray
 from results import read_lines
 from scipy import stats
 
 LEVEL = 0.95
 
 MEASURES = {
-    "question_distance": "distance, question by question",
+    "question_distance": "distance",
+    "skill": "skill",
+    "question_margin": "margin",
     "marginal_distance": "distance of marginals",
-    "question_margin": "margin, question by question",
-    "marginal_margin": "margin of marginals",
     "agreement": "agreement",
-    "agreement_where_apart": "agreement where apart",
-    "question_distance_where_apart": "distance where apart",
     "brier": "Brier score",
     "worst_group_distance": "worst group's distance",
-    "chosen_logprob": "log-probability of chosen",
-    "on_an_option": "probability on an option",
     "position_gap": "position gap",
+    "on_an_option": "probability on an option",
 }
-"""What is measured on questions, by the name in the results."""
+"""What is measured on questions, by the name in the results. Distance and margin are question by question."""
 
-LESS_IS_BETTER = (
-    "question_distance",
-    "marginal_distance",
-    "question_distance_where_apart",
-    "brier",
-    "worst_group_distance",
-    "position_gap",
-)
+LESS_IS_BETTER = ("question_distance", "marginal_distance", "brier", "worst_group_distance", "position_gap")
 
 
 class Estimate(NamedTuple):
@@ -55,10 +43,10 @@ class Estimate(NamedTuple):
     seeds: int
 
     def __str__(self) -> str:
-        """Such as `0.123 [0.110, 0.136]`."""
+        """Such as `0.123 ± 0.013`."""
         if self.seeds < 2:
-            return f"{self.mean:.3f} (one seed)"
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+            return f"{self.mean:.3f}"
+        return f"{self.mean:.3f} ± {self.high - self.mean:.3f}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -78,9 +66,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 def table_of(settings: StudySettings, lines: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row a cell of the configuration that has a result.
 
-    Columns: `part`, `value`, `target`, `method`, `seed`; `test/...`, `topic/...` for each measure and `test_ceiling/...`,
-    `topic_ceiling/...` for what knowing the truth would give; `ordinary_accuracy`, `computed_tokens`, `effective_share`;
-    `curve`.
+    Columns: `part`, `value`, `target`, `method`, `seed`; `test/...`, `topic/...` and `group/...` for each measure;
+    `ordinary_accuracy`, `computed_tokens`, `seconds`.
     """
     by_digest = {line["digest"]: line["result"] for line in lines}
     rows = []
@@ -88,16 +75,28 @@ def table_of(settings: StudySettings, lines: Sequence[dict[str, Any]]) -> pd.Dat
         result = by_digest.get(settings.digest(cell))
         if result is None:
             continue
-        row = {
-            name: value for name, value in asdict(cell).items() if name in ("part", "value", "target", "method", "seed")
-        }
+        row: dict[str, Any] = {name: getattr(cell, name) for name in ("part", "value", "target", "method", "seed")}
+        row["visits"] = cell.budget.visits
         for name, value in result.items():
             if isinstance(value, dict):
                 row |= {f"{name}/{measure}": number for measure, number in value.items()}
             else:
                 row[name] = value
         rows.append(row)
-    return pd.DataFrame(rows)
+    return with_skill(pd.DataFrame(rows))
+
+
+def with_skill(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add `.../skill`: 1 - distance / distance of the constant, of the same target, seed and part (or the grid's)."""
+    if rows.empty or "constant" not in set(rows["method"]):
+        return rows
+    constants = rows[rows["method"] == "constant"].groupby(["target", "seed"])
+    for side in ("test", "topic", "group"):
+        distance = f"{side}/question_distance"
+        of_constant = constants[distance].first().rename("constant")
+        joined = rows.join(of_constant, on=["target", "seed"])
+        rows[f"{side}/skill"] = 1 - joined[distance] / joined["constant"]
+    return rows
 
 
 def whole_seeds(rows: pd.DataFrame, cells: int) -> pd.DataFrame:
@@ -128,81 +127,19 @@ def difference(rows: pd.DataFrame, method: str, other: str, column: str) -> Esti
     return estimate((wide[method] - wide[other]).groupby("seed").mean().to_list())
 
 
-def with_baseline(rows: pd.DataFrame, grid: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """A part of the study with the method that others are compared with, at each of its values.
-
-    What a weighting is varied by does not touch a method without weights: there the grid has its results.
-
-    Args:
-        rows: of one part.
-        grid: rows of the grid.
-        baseline: name of the method.
-
-    Returns:
-        `rows`, and the grid's of the baseline for the same targets and seeds where `rows` have none.
-    """
-    if baseline in set(rows["method"]):
-        return rows
-    same = grid["target"].isin(rows["target"]) & grid["seed"].isin(rows["seed"])
-    own = grid[same & (grid["method"] == baseline)]
-    return pd.concat([rows, *(own.assign(value=value) for value in rows["value"].unique())], ignore_index=True)
-
-
-def tokens_to_end_of(rows: pd.DataFrame, method: str, other: str, measure: str) -> list[float | None]:
-    """Tokens that a method computed until it was, and stayed, where another one ends, by the mean over targets of a measure.
-
-    Args:
-        rows: of the grid, of methods with curves.
-        method: its name.
-        other: the other's.
-        measure: without its side.
-
-    Returns:
-        One number a seed; None where it was never there.
-    """
-    sign = 1 if measure in LESS_IS_BETTER else -1
-    found: list[float | None] = []
-    for seed in sorted(rows["seed"].unique()):
-        shares, values, tokens = mean_curve(rows[rows["seed"] == seed], method, measure)
-        goal = mean_curve(rows[rows["seed"] == seed], other, measure)[1][-1]
-        short = np.flatnonzero(sign * values > sign * goal + 1e-12)
-        first = short[-1] + 1 if len(short) else 0
-        found.append(float(shares[first] * tokens) if first < len(values) else None)
-    return found
-
-
-def mean_curve(rows: pd.DataFrame, method: str, measure: str) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """A method's curve, the mean over targets: shares of the training (k,), values (k,), and tokens of the whole.
-
-    Args:
-        rows: of one seed.
-        method: its name.
-        measure: without its side.
-    """
-    own = rows[rows["method"] == method]
-    shares = np.array([[point["share"] for point in curve] for curve in own["curve"]])
-    values = np.array([[point[measure] for point in curve] for curve in own["curve"]])
-    return shares.mean(axis=0), values.mean(axis=0), float(own["computed_tokens"].mean())
-
-
 class Study:
     """A configuration and its results."""
 
     def __init__(self, settings: StudySettings, results: Path) -> None:
         self.settings = settings
-        lines = read_lines(results / f"{settings.name}.jsonl")
-        self.rows = table_of(settings, lines)
-        self.lines = lines
+        self.lines = read_lines(results / f"{settings.name}.jsonl")
+        self.rows = table_of(settings, self.lines)
         self.grid = self.part("grid")
 
     def part(self, name: str) -> pd.DataFrame:
         """The results of a part, of the seeds that are whole."""
         if self.rows.empty:
             return self.rows
-        cells = sum(cell.part == name for cell in self.settings.cells()) // len(self.settings.seeds)
+        own = [cell for cell in self.settings.cells() if cell.part == name]
+        cells = len(own) // len({cell.seed for cell in own})
         return whole_seeds(self.rows[self.rows["part"] == name], cells)
-
-    def others(self, baseline: str) -> list[str]:
-        """The methods of the grid that have results, but for one."""
-        there = set() if self.grid.empty else set(self.grid["method"])
-        return [method for method in self.settings.grid["methods"] if method in there and method != baseline]

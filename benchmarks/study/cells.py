@@ -70,7 +70,7 @@ class StudySettings:
     answers: str = SIMULATED
     """See `draw_world`."""
     parts: dict[str, Any] = field(default_factory=dict)
-    """What else is varied, or run on fewer targets: name to `of`, `values`, `targets`, `methods` and `seeds`."""
+    """What else is run, by name: `targets`, `methods`, and of what is varied (`VARIED`) its `values`."""
 
     def digest(self, cell: Cell) -> str:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
@@ -91,15 +91,15 @@ class StudySettings:
 
     def _all(self) -> Iterator[Cell]:
         for part, wanted in {"grid": self.grid, **self.parts}.items():
-            for value in wanted.get("values", [""]):
-                world, budget = varied(wanted.get("of", part), value, self.budget)
+            for value in wanted.get("values", ("",)):
+                world, budget = varied(part, value, self.budget)
                 for target in wanted["targets"]:
                     for name in wanted["methods"]:
                         for seed in wanted.get("seeds", self.seeds):
                             yield Cell(part, str(value), target, name, seed, world, budget)
 
 
-VARIED = ("flips", "visits", "grid")
+VARIED = ("flips", "visits", "learning_rate")
 
 
 def varied(what: str, value: Any, budget: Budget) -> tuple[WorldSettings, Budget]:
@@ -108,6 +108,9 @@ def varied(what: str, value: Any, budget: Budget) -> tuple[WorldSettings, Budget
         return WorldSettings(flips=float(value)), budget
     if what == "visits":
         return WorldSettings(), budget._replace(visits=int(value))
+    if what == "learning_rate":
+        rates = {name: float(value) for name in budget._fields if name.endswith("learning_rate")}
+        return WorldSettings(), budget._replace(**rates)
     return WorldSettings(), budget
 
 
@@ -122,8 +125,9 @@ def read_settings(path: Path) -> StudySettings:
         check_name(f"field of {path.name}", name, StudySettings.__dataclass_fields__)
     grid, parts = tree["grid"], tree.get("parts", {})
     personas = load_personas(DEFAULT_PERSONA_SET).ids
-    for part in parts:
-        check_name(f"part of {path.name}", parts[part].get("of", part), VARIED)
+    for part, wanted in parts.items():
+        if "values" in wanted:
+            check_name(f"what {path.name} varies", part, VARIED)
     for wanted in (grid, *parts.values()):
         if wanted.get("targets", "all") == "all":
             wanted["targets"] = list(personas)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from worlds import World, WorldSettings, draw_world
 
@@ -18,7 +19,6 @@ from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
 from fairpp_hf.preferences.label_model import LabelModel, fit_label_model, mean_answers
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.target_distribution import target_distribution
-from fairpp_hf.questions import option_lines
 from fairpp_hf.questions.option_order import with_swapped_options
 from fairpp_hf.training import (
     ReweightedDPOConfig,
@@ -26,6 +26,7 @@ from fairpp_hf.training import (
     ReweightedSFTConfig,
     ReweightedSFTTrainer,
 )
+from fairpp_hf.training.losses import prompt_aims
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ METHODS: dict[str, Method] = {
     "plain": Method(stages=()),
     "role_play": Method(stages=(), with_portrait=True),
     "sft": Method(stages=("sft",)),
-    "distil": Method(stages=("distil",), labels="fitted"),
+    "distil": Method(stages=("distil",), labels="fitted", reference="none", loss_type="listwise"),
     "dpo": Method(),
     "tier_dpo": Method(weighting="tier"),
     "surprisal_dpo": Method(weighting="surprisal"),
@@ -78,6 +79,7 @@ METHODS: dict[str, Method] = {
     "list_0.5": _aim(0.5, loss_type="listwise"),
     "list_1": _aim(1.0, loss_type="listwise"),
     "aim_0_true": Method(labels="true", reference="none"),
+    "list_0_true": Method(labels="true", reference="none", loss_type="listwise"),
     "aim_0_both_orders": _aim(0.0, option_order="both"),
 }
 """By the names that the configuration uses."""
@@ -105,6 +107,7 @@ LABELS = {
     "list_0.5": "aim, lambda 0.5, listwise",
     "list_1": "aim, lambda 1, listwise",
     "aim_0_true": "aim, lambda 0 (true probabilities)",
+    "list_0_true": "aim, lambda 0, listwise (true probabilities)",
     "aim_0_both_orders": "aim, lambda 0, both orders",
 }
 
@@ -222,34 +225,14 @@ def _pairs(task: Task, method: Method, swapped: bool | None) -> pa.Table:
     return table.filter(pc.is_in(table["question_id"], value_set=wanted)).combine_chunks()
 
 
-def option_rows(pairs: Dataset, task: Task, method: Method) -> Dataset:
-    """Every option of each question as a text to write, weighted by the aim: rows of `prompt`, `completion`, `weight`.
+class DistillationTrainer(ReweightedDPOTrainer):
+    """SFT on all options of a question, weighted by the aim: -sum_k aim_k log p(option k), each prompt computed once."""
 
-    Their weighted log-likelihood is least where the model writes option k with the aim's probability of it.
-
-    Args:
-        pairs: of `training_pairs`, whose prompts say in which order a question is shown.
-        task: whose questions.
-        method: with an aim.
-    """
-    order = np.random.default_rng(task.seed).permutation(len(pairs) // 3)
-    first = pairs.with_format("arrow")[:].take(pa.array(3 * order))
-    row = pc.index_in(first["question_id"], value_set=task.world.questions["question_id"].combine_chunks()).to_numpy()
-    asked = task.world.questions.take(pa.array(row))
-    prompts = [message["content"] for (message,) in first["prompt"].to_pylist()]
-    swapped = np.array(prompts) != asked["prompt"].to_numpy(zero_copy_only=False)
-    aim = task.aim(method)[row]
-    aim = np.where(swapped[:, None], aim[:, [1, 0, 2]], aim)
-    lines = np.stack(
-        [line.to_numpy(zero_copy_only=False) for line in option_lines(with_swapped_options(asked, swapped))], 1
-    )
-    return Dataset.from_dict(
-        {
-            "prompt": [[{"role": "user", "content": prompt}] for prompt in prompts for _ in range(3)],
-            "completion": [[{"role": "assistant", "content": line}] for line in lines.reshape(-1).tolist()],
-            "weight": aim.reshape(-1).tolist(),
-        }
-    )
+    def prompt_losses(self, rewards: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """That of each pair's prompt, (P,)."""
+        labels = inputs["label_probability"].to(rewards.dtype)
+        aims = prompt_aims(len(rewards), inputs["chosen"], inputs["rejected"], labels)
+        return -(aims * rewards).sum(dim=1)[inputs["chosen"]]
 
 
 def train(
@@ -310,11 +293,16 @@ def train(
             "peft_config": peft_config,
             "callbacks": callbacks if stage == method.stages[-1] else None,
         }
-        if stage == "dpo":
-            with_reference = method.reference == "model"
+        if stage == "sft":
+            args: Any = ReweightedSFTConfig(
+                learning_rate=budget.sft_learning_rate, per_device_train_batch_size=budget.batch_questions, **settings
+            )
+            trainer: Any = ReweightedSFTTrainer(args=args, train_dataset=pairs, **common)
+        else:
+            rates = {"model": budget.dpo_learning_rate, "none": budget.aim_learning_rate}
             of_question = 2 if method.labels == "answers" else 3
-            args: Any = ReweightedDPOConfig(
-                learning_rate=budget.dpo_learning_rate if with_reference else budget.aim_learning_rate,
+            args = ReweightedDPOConfig(
+                learning_rate=budget.distil_learning_rate if stage == "distil" else rates[method.reference],
                 per_device_train_batch_size=budget.batch_questions * of_question,
                 beta=method.dpo_beta,
                 loss_type=[method.loss_type],
@@ -322,21 +310,11 @@ def train(
                 soft_labels=method.labels != "answers",
                 **settings,
             )
-            trainer: Any = ReweightedDPOTrainer(args=args, train_dataset=pairs, ref_model=reference, **common)
-        else:
-            of_question = 3 if stage == "distil" else 1
-            args = ReweightedSFTConfig(
-                learning_rate=budget.distil_learning_rate if stage == "distil" else budget.sft_learning_rate,
-                per_device_train_batch_size=budget.batch_questions * of_question,
-                # The options of a question in one step: apart from each other, they would only add noise.
-                train_sampling_strategy="sequential" if stage == "distil" else "random",
-                **settings,
-            )
-            texts = option_rows(pairs, task, method) if stage == "distil" else pairs
-            trainer = ReweightedSFTTrainer(args=args, train_dataset=texts, **common)
+            kind = DistillationTrainer if stage == "distil" else ReweightedDPOTrainer
+            trainer = kind(args=args, train_dataset=pairs, ref_model=reference, **common)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        counted = "num_computed_tokens" if stage == "dpo" else "num_tokens"
+        counted = "num_tokens" if stage == "sft" else "num_computed_tokens"
         tokens += int(next(entry[counted] for entry in reversed(trainer.state.log_history) if counted in entry))
         model = trainer.model
         # By itself, a trainer loads its reference from the folder that the model once came from.

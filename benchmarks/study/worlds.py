@@ -1,8 +1,7 @@
 """Worlds: whose answers models are trained on and compared with, with the truth behind them.
 
 A simulated world is drawn from the survey respondent's choice model (`fairpp_hf.respondents.survey`), whose option
-probabilities are known exactly. Three knobs say how much there is to learn and how noisy the lessons are; a seed draws
-anew what is particular to each persona and question, and the answers.
+probabilities are known exactly. A seed draws anew what is particular to each persona and question, and the answers.
 """
 
 from dataclasses import dataclass, replace
@@ -13,8 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.sources import load_answers
-from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
-from fairpp_hf.personas.persona_set import ChoiceParameters, Parameter
+from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.survey import all_survey_answers
 from fairpp_hf.schema import OPTION_LETTERS
@@ -25,10 +23,6 @@ from fairpp_hf.stable_hash import uniforms
 class WorldSettings:
     """How a world differs from the survey respondent as it is."""
 
-    difference: float = 1.0
-    """Factor on how far each persona's positions and sympathies lie from the share-weighted mean of the set; at least 0."""
-    sharpness: float = 1.0
-    """Exponent of the option probabilities, renormalised: above 1, answers show more clearly what a persona prefers."""
     flips: float = 0.0
     """Share of the training answers, of every persona, that are replaced by one of the two other options; 0 to 1."""
 
@@ -56,26 +50,21 @@ def draw_world(settings: WorldSettings, seed: int, answers: str = SIMULATED) -> 
     """The world of a seed.
 
     Args:
-        settings: its knobs.
+        settings: how it differs.
         seed: of everything random in it.
         answers: `"simulated"`, or what `load_dataset("fairpp", answers=...)` takes, such as `"published"`. Those answers are
-            then the truth themselves, the same for all seeds, on the questions that all personas answered; of the knobs,
-            only flips are left.
-
-    Raises:
-        ValueError: a knob that such answers do not have.
+            then the truth themselves, the same for all seeds, on the questions that all personas answered.
     """
     if answers != SIMULATED:
         return _given_world(settings, seed, answers)
     questions = load_questions()
-    personas = _scaled(load_personas(DEFAULT_PERSONA_SET), settings.difference)
+    personas = load_personas(DEFAULT_PERSONA_SET)
     # The id names the stream of random numbers of what is particular to a persona and question.
     personas = replace(personas, id=f"{personas.id}/study/{seed}")
     ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
     truth, drawn = {}, {}
     for persona, simulated in all_survey_answers(questions, personas).items():
-        probabilities = simulated.probabilities**settings.sharpness
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        probabilities = simulated.probabilities
         draw = uniforms(ids, f"study/answer/{seed}/{persona}")
         truth[persona] = probabilities
         drawn[persona] = (draw[:, None] >= probabilities.cumsum(axis=1)[:, :2]).sum(axis=1).astype(np.int8)
@@ -96,11 +85,6 @@ def _flipped(
 
 def _given_world(settings: WorldSettings, seed: int, answers: str) -> World:
     """A world of answers that are there."""
-    if replace(settings, flips=0.0) != WorldSettings():
-        raise ValueError(
-            f"difference and sharpness must be 1 with answers={answers!r}; got {settings.difference} and "
-            f"{settings.sharpness}. Only simulated answers can be had otherwise. Remove those parts from the configuration."
-        )
     loaded = load_answers(answers)
     given = loaded.matrix()
     whole = np.all([column >= 0 for column in given.values()], axis=0)
@@ -109,29 +93,3 @@ def _given_world(settings: WorldSettings, seed: int, answers: str) -> World:
     kept = {persona: column[whole] for persona, column in given.items()}
     truth = {persona: np.eye(len(OPTION_LETTERS))[column] for persona, column in kept.items()}
     return World(questions, truth, kept, _flipped(kept, ids, settings.flips, seed))
-
-
-def _scaled(personas: PersonaSet, factor: float) -> PersonaSet:
-    """Personas whose positions and sympathies are moved from, or to, those of the average person."""
-    if factor == 1:
-        return personas
-    shares = np.array([persona.share for persona in personas])
-    shares /= shares.sum()
-    choices = [persona.choice for persona in personas if persona.choice is not None]
-
-    def moved(parameter: Parameter, values: list[float]) -> Parameter:
-        mean = float(shares @ np.array(values))
-        return replace(parameter, value=mean + factor * (parameter.value - mean))
-
-    scaled = []
-    for persona, choice in zip(personas, choices, strict=True):
-        positions = {
-            number: moved(item, [other.positions[number].value for other in choices])
-            for number, item in choice.positions.items()
-        }
-        sympathies = {
-            kind: moved(item, [other.sympathies[kind].value for other in choices])
-            for kind, item in choice.sympathies.items()
-        }
-        scaled.append(replace(persona, choice=ChoiceParameters(positions, sympathies, choice.abstention)))
-    return replace(personas, personas=tuple(scaled))

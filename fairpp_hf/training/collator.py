@@ -59,8 +59,6 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
             keep_last=self.keep_last,
         )
         batch |= {side: torch.tensor(of_pairs) for side, of_pairs in sides.items()}
-        prompts: dict[tuple[int, ...], int] = {}
-        batch["prompt"] = torch.tensor([prompts.setdefault(completion.prompt, len(prompts)) for completion in numbers])
         for name in PAIR_COLUMNS:
             if name == WEIGHT_COLUMN and name in examples[0]:
                 batch[name] = batch_of_weights(examples)

@@ -189,6 +189,9 @@ LOSSES: dict[str, Callable[[PairLogps, _Scores, LossSettings], Tensor]] = {
 MARGIN_LOSSES = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm")
 """Those that depend on the difference of the two completions of a pair alone, which needs no reference model."""
 
+LISTWISE = "listwise"
+"""Cross-entropy over all completions of a prompt, see `listwise_losses`."""
+
 SFT = "sft"
 """Negative log-likelihood of the chosen completions: a mean over tokens, which is no sum over pairs; see the trainer."""
 
@@ -198,7 +201,7 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
 
     Args:
         pairs: log-probabilities and lengths of P pairs.
-        loss_types: names in `LOSSES`; `SFT` is left out.
+        loss_types: names in `LOSSES`; `SFT` and `LISTWISE` are left out.
         loss_weights: a coefficient for each loss type.
         settings: constants of the losses.
 
@@ -225,35 +228,57 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
     return total
 
 
-LISTWISE = "listwise"
+def listwise_losses(rewards: Tensor, chosen: Tensor, rejected: Tensor, label_probability: Tensor) -> Tensor:
+    """Cross-entropy of the distribution behind the soft labels of a prompt and the softmax over its completions:
 
+        l = -sum_k aim_k log softmax(rewards)_k,    aim_k / aim_j = label / (1 - label) for each pair of k and j.
 
-def listwise_losses(scores: Tensor, prompt: Tensor, chosen: Tensor, rejected: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy between the distribution behind a prompt's soft labels and the softmax over its completions.
+    Where the pairwise loss asks each pair for its odds, this asks all completions of a prompt at once; both are least where
+    the softmax is the aim. Sources: ListNet, Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise
+    Approach"; for preference optimisation, Liu et al. 2024, "LiPO" (arXiv:2402.01878).
 
     Args:
-        scores: (C,), beta times log-probability, less the reference's where there is one.
-        prompt: (C,), number of each completion's prompt.
-        chosen: (P,), number of each pair's chosen completion.
+        rewards: (C,), of C completions: beta times the log-probability, less the reference's where there is one.
+        chosen: (P,), number of each pair's chosen completion, 0..C-1.
         rejected: (P,), likewise.
-        label: (P,), probability that the chosen completion is the preferred one.
+        label_probability: (P,), in [0, 1].
 
     Returns:
-        (P,): the cross-entropy of each pair's prompt.
+        (P,): the loss of the prompt that a pair belongs to.
+
+    Raises:
+        ValueError: as `prompt_aims` does.
     """
-    prompts = int(prompt.max()) + 1
-    sizes = torch.bincount(prompt, minlength=prompts)
-    pairs = torch.bincount(prompt[chosen], minlength=prompts)
-    if (pairs * 2 != sizes * (sizes - 1)).any():
-        raise ValueError("A batch must hold all pairs of each prompt with loss_type 'listwise'.")
-    odds = torch.logit(label.to(scores.dtype).clamp(1e-6, 1 - 1e-6))
-    potential = scores.new_zeros(len(scores)).index_add(0, chosen, odds).index_add(0, rejected, -odds)
-    aim = _log_softmax(potential / sizes[prompt], prompt, prompts).exp()
-    terms = -aim * _log_softmax(scores, prompt, prompts)
-    return scores.new_zeros(prompts).index_add(0, prompt, terms)[prompt[chosen]]
+    aims = prompt_aims(len(rewards), chosen, rejected, label_probability.to(rewards.dtype))
+    outside = torch.where(aims > 0, 0.0, -torch.inf)
+    logs = torch.log_softmax(rewards + outside, dim=1).masked_fill(aims == 0, 0.0)
+    return -(aims * logs).sum(dim=1)[chosen]
 
 
-def _log_softmax(values: Tensor, prompt: Tensor, prompts: int) -> Tensor:
-    largest = values.new_zeros(prompts).scatter_reduce(0, prompt, values.detach(), "amax", include_self=False)
-    shifted = values - largest[prompt]
-    return shifted - values.new_zeros(prompts).index_add(0, prompt, shifted.exp()).log()[prompt]
+def prompt_aims(completions: int, chosen: Tensor, rejected: Tensor, label_probability: Tensor) -> Tensor:
+    """The distribution over a prompt's completions that the soft labels of all its pairs stand for.
+
+    Args:
+        completions: C.
+        chosen: (P,), number of each pair's chosen completion, 0..C-1.
+        rejected: (P,), likewise.
+        label_probability: (P,), in [0, 1]; the odds of a pair are taken to be a million to one at most.
+
+    Returns:
+        (C, C): row i holds the aims of the completions of i's prompt, above 0 and of sum 1, and 0 for those of others.
+
+    Raises:
+        ValueError: a prompt has other pairs than one for each two of its completions.
+    """
+    linked = torch.eye(completions, dtype=torch.bool, device=chosen.device)
+    linked[chosen, rejected] = linked[rejected, chosen] = True
+    # All pairs of a prompt are there if and only if all of its completions are linked to the same ones.
+    if (linked[chosen] != linked[rejected]).any() or linked.sum() != completions + 2 * len(chosen):
+        raise ValueError(
+            "A batch must hold each pair of the completions of its prompts once with loss_type 'listwise'; got others. "
+            "Load pairs with labels='fitted', and make the batch size a multiple of the pairs of a prompt."
+        )
+    odds = torch.logit(label_probability, eps=1e-6)
+    # The mean of a completion's log odds against all of its prompt is its log aim, but for a constant.
+    potential = odds.new_zeros(completions).index_add(0, chosen, odds).index_add(0, rejected, -odds)
+    return torch.softmax(torch.where(linked, potential / linked.sum(dim=1), -torch.inf), dim=1)

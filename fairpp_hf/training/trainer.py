@@ -214,8 +214,9 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             )
         self._set_up_forward()
         self.guard()
-        coefficients = zip(self.loss_types, self.loss_weights, strict=True)
-        self._sft_coefficient = sum(coefficient for name, coefficient in coefficients if name == SFT)
+        self._coefficients = dict.fromkeys((SFT, LISTWISE), 0.0)
+        for name, coefficient in zip(self.loss_types, self.loss_weights, strict=True):
+            self._coefficients[name] = self._coefficients.get(name, 0.0) + coefficient
         if self.group_column is not None:
             train = cast(Dataset, self.train_dataset)
             shares = group_shares(group_numbers(train), weights_of(train), len(self._group_names))
@@ -479,15 +480,15 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         if self.soft_labels:
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
-        if LISTWISE in self.loss_types:
-            scores = self.beta * policy.logps.sum(dim=1)
-            losses = losses + listwise_losses(
-                scores, inputs["prompt"], inputs["chosen"], inputs["rejected"], inputs["label_probability"]
-            )
+        if self._coefficients[LISTWISE]:
+            rewards = torch.zeros(len(policy.logps), dtype=chosen.dtype, device=chosen.device)
+            for side, logps, ref_logps in (("chosen", chosen, ref_chosen), ("rejected", rejected, ref_rejected)):
+                rewards = rewards.scatter(0, inputs[side], self.beta * (logps - ref_logps))
+            losses = losses + self._coefficients[LISTWISE] * self.prompt_losses(rewards, inputs)
         sft_losses = torch.zeros_like(losses)
-        if self._sft_coefficient:
+        if self._coefficients[SFT]:
             # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
-            sft_losses = -self._sft_coefficient * self._of_preferred(policy.logps.sum(dim=1), inputs)
+            sft_losses = -self._coefficients[SFT] * self._of_preferred(policy.logps.sum(dim=1), inputs)
 
         weight = self._loss_weights(inputs, mode)
         divisors, scale = cast(Tensor, num_items_in_batch), self.step_scale
@@ -504,6 +505,10 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             loss = loss + self.router_aux_loss_coef * cast(Tensor, policy.aux_loss) / steps
         self._record_metrics(mode, inputs, policy, pairs, (losses, sft_losses), weight, loss, divisors)
         return (loss, policy) if return_outputs else loss
+
+    def prompt_losses(self, rewards: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """The loss of each pair's prompt, (P,), of the rewards of all completions, (C,); for `loss_type="listwise"`."""
+        return listwise_losses(rewards, inputs["chosen"], inputs["rejected"], inputs[LABEL_PROBABILITY])
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after a step's last one, the groups' weights move."""
@@ -567,7 +572,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 **token_columns(batch, policy),
                 **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
             }
-            if self._sft_coefficient:
+            if self._coefficients[SFT]:
                 tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
                 columns |= {"token_loss": losses[1], "loss_tokens": tokens}
             per_pair = torch.stack([column.detach().double() for column in columns.values()], dim=1)
@@ -585,7 +590,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             self._computed_tokens += int(computed) // self._tp_size
             if self.groups is not None:
                 of_pairs = gathered["loss"] / float(divisors[0])
-                of_tokens = gathered["token_loss"] / float(divisors[1]) if self._sft_coefficient else 0.0
+                of_tokens = gathered["token_loss"] / float(divisors[1]) if self._coefficients[SFT] else 0.0
                 self.groups.add(gathered[GROUP_NUMBER].long(), gathered["weight"] * (of_pairs + of_tokens))
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["num_computed_tokens"] = [self._computed_tokens]

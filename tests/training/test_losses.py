@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, listwise_losses, pair_losses
 
 
 def _pairs(chosen=-3.0, rejected=-5.0, ref_chosen=-4.0, ref_rejected=-4.0):
@@ -62,3 +62,58 @@ def test_an_unknown_divergence_is_refused():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         pair_losses(_pairs(), ["sigmoid"], [1.0], LossSettings(f_divergence_type="kl"))
+
+
+AIM = torch.tensor([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]], dtype=torch.float64)
+CHOSEN, REJECTED = torch.tensor([0, 0, 2, 4, 3, 4]), torch.tensor([1, 2, 1, 3, 5, 5])
+"""All pairs of two prompts with three completions each, numbered one prompt after the other."""
+LABELS = AIM.reshape(-1)[CHOSEN] / (AIM.reshape(-1)[CHOSEN] + AIM.reshape(-1)[REJECTED])
+
+
+def test_listwise_is_the_cross_entropy_of_aim_and_softmax():
+    """Against torch's own; the gradient of a prompt is softmax less aim."""
+    rewards = torch.tensor([0.3, -1.0, 2.0, 0.0, 0.5, -3.0], dtype=torch.float64, requires_grad=True)
+    losses = listwise_losses(rewards, CHOSEN, REJECTED, LABELS)
+    expected = torch.nn.functional.cross_entropy(rewards.view(2, 3), AIM, reduction="none")
+    torch.testing.assert_close(losses, expected.repeat_interleave(3))
+    (gradient,) = torch.autograd.grad(losses.sum() / 3, rewards)
+    torch.testing.assert_close(gradient.view(2, 3), torch.softmax(rewards.view(2, 3), 1) - AIM)
+
+
+@pytest.mark.parametrize("loss", ["listwise", "pairwise"])
+def test_both_soft_losses_are_least_at_the_aim(loss):
+    """Without a reference: whatever the model said before, the softmax over the options ends at the aim."""
+    rewards = torch.tensor([4.0, -2.0, 0.0, -5.0, 5.0, 1.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [rewards], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        if loss == "listwise":
+            losses = listwise_losses(rewards, CHOSEN, REJECTED, LABELS)
+        else:
+            margin = rewards[CHOSEN] - rewards[REJECTED]
+            losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, LABELS, reduction="none")
+        losses.sum().backward()
+        return losses.sum()
+
+    optimizer.step(closure)
+    torch.testing.assert_close(torch.softmax(rewards.detach().view(2, 3), 1), AIM, atol=1e-6, rtol=0)
+
+
+def test_listwise_takes_labels_of_0_and_1():
+    """An option that the target never chooses; the loss stays finite, and so does its gradient."""
+    rewards = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    losses = listwise_losses(rewards, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), torch.tensor([0.5, 1.0, 1.0]))
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    torch.testing.assert_close(
+        rewards.grad / 3, torch.tensor([1 / 3 - 0.5, 1 / 3 - 0.5, 1 / 3], dtype=torch.float64), atol=1e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [0, 1, 2, 3, 4], [0, 1, 2, 0]])
+def test_listwise_needs_every_pair_of_a_prompt_once(kept):
+    with pytest.raises(ValueError, match="each pair of the completions"):
+        listwise_losses(torch.zeros(6), CHOSEN[kept], REJECTED[kept], LABELS[kept].float())
