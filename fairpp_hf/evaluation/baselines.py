@@ -77,8 +77,7 @@ def fitted_baselines(answers: Answers, questions: pa.Table, target: str) -> list
     probabilities = np.empty_like(constant)
     is_better = False
     for fold in folds:
-        # What is judged is hidden, so that a label model that blends in a question's own answer has none to blend in.
-        fit = fit_label_model(answers.questions, np.where(fold.fit, drawn, NO_ANSWER), fold.fit)
+        fit = fit_label_model(answers.questions, drawn, fold.fit)
         probabilities[fold.judged] = fit.probabilities[rows[fold.judged]]
         is_better |= bool(fit.is_better)
     found = [as_scores(CONSTANT, constant), as_scores(LABEL_MODEL, probabilities)]
