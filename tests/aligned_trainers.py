@@ -32,7 +32,9 @@ ANSWERS = {
 }
 
 
-def aligned_trainer(tmp_path, pairs=None, *, method="dpo", target="first", on=True, peft=None, **settings):
+def aligned_trainer(
+    tmp_path, pairs=None, *, method="dpo", target="first", on=True, peft=None, constant=None, **settings
+):
     """A trainer of a tiny model, by "dpo" or "sft", that is scored at each evaluation; with `on=False`, without scores."""
     if pairs is None:
         pairs = make_pairs([1.0] * 8)
@@ -49,7 +51,7 @@ def aligned_trainer(tmp_path, pairs=None, *, method="dpo", target="first", on=Tr
     else:
         trainer = make_trainer(tmp_path, pairs, peft=peft, **settings)
     if on:
-        trainer.add_callback(PersonaAlignmentCallback(trainer, QUESTIONS, ANSWERS, target))
+        trainer.add_callback(PersonaAlignmentCallback(trainer, QUESTIONS, ANSWERS, target, constant=constant))
     return trainer
 
 

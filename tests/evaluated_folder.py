@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.baselines import as_scores, baselines
-from fairpp_hf.evaluation.evaluate import Evaluation, evaluate_systems
+from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL, MAJORITY, UNIFORM, as_scores, majority_vote
+from fairpp_hf.evaluation.evaluate import Evaluation, References, evaluate_systems
 from fairpp_hf.evaluation.model_scores import SystemScores
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
@@ -28,7 +28,7 @@ def small_evaluation(
     groups: tuple[str, ...] = ("men", "women", "muslim people"),
     refusals: int = 6,
 ) -> Evaluation:
-    """Models of these names, each nearer to the target than the one before, and the two baselines.
+    """Models of these names, each nearer to the target than the one before, and baselines like the real ones.
 
     Args:
         questions: number of questions.
@@ -43,7 +43,8 @@ def small_evaluation(
     table = table.take(pa.array(sample_questions(table, questions)))
     segments = load_personas()
     found = all_survey_answers(table, segments)
-    answers = {persona: found[persona][0] for persona in personas or segments.ids}
+    answers = {persona: found[persona].answer for persona in personas or segments.ids}
+    probabilities = {persona: found[persona].probabilities for persona in answers}
     shares = {persona.id: persona.share for persona in segments}
     systems = [
         model_scores(
@@ -51,12 +52,21 @@ def small_evaluation(
         )
         for number, name in enumerate(names)
     ]
+    target = probabilities[TARGET]
+    mean = np.tile(target.mean(axis=0), (len(target), 1))
+    others = {persona: column for persona, column in answers.items() if persona != TARGET}
+    baselines = {
+        CONSTANT: mean,
+        LABEL_MODEL: (mean + target) / 2,
+        MAJORITY: majority_vote(others, shares),
+        UNIFORM: np.full_like(mean, 1 / 3),
+    }
     if len(names) > 1:
         systems[1].facts["before"] = names[0]
     return evaluate_systems(
-        [*systems, *baselines(answers, shares, TARGET)],
+        [*systems, *(as_scores(name, rows) for name, rows in baselines.items())],
         table,
-        answers,
+        References(answers, probabilities),
         TARGET,
         reference="survey:britains_choice_2020 (simulated)",
         division="test split",

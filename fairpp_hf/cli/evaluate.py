@@ -40,8 +40,9 @@ _PLAIN, _ROLE_PLAY, _ADAPTER = "plain", "role-play", "adapter"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = (
-        "Each model is scored as it is, with the target's portrait as system prompt and with each adapter, next to the "
-        "majority vote of the other personas and to equal probabilities. Replies are kept in DIR/scores: the same command "
+        "Each model is scored as it is, with the target's portrait as system prompt and with each adapter, next to "
+        "baselines: a constant answer (the target's mean shares), a label model, the majority of the other personas and "
+        "equal probabilities. Replies are kept in DIR/scores: the same command "
         "again continues where it stopped and scores nothing twice. Several processes share the work under "
         "`accelerate launch -m fairpp_hf evaluate ...`."
     )
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     shares = {persona.id: persona.share for persona in personas or ()}
     evaluation = evaluate_systems(
-        [*scores, *baselines(references, shares, arguments.target)],
+        [*scores, *baselines(answers, questions, arguments.target, shares)],
         questions,
         references,
         arguments.target,
@@ -167,10 +168,10 @@ def _answers(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
 
 def _models(arguments: argparse.Namespace) -> "Sequence[ModelSpec]":
     """The entries of --models, or --model as it is, role-playing the target, and with each adapter."""
-    from fairpp_hf.evaluation.baselines import MAJORITY, UNIFORM
+    from fairpp_hf.evaluation.baselines import BASELINES
     from fairpp_hf.evaluation.models import ModelSpec, check_names, read_models
 
-    taken = dict.fromkeys((MAJORITY, UNIFORM), "a baseline")
+    taken = dict.fromkeys(BASELINES, "a baseline")
     if arguments.models is not None:
         models = read_models(arguments.models)
         check_names(models, str(arguments.models), taken=taken)
@@ -208,6 +209,8 @@ def _next(arguments: argparse.Namespace, entries: Path) -> str:
     # Scenarios are no ground for a map: it is made of the questions.
     if not arguments.scenarios:
         commands.insert(
-            0, f"fairpp position --models {shlex.quote(str(entries))} --out {out} {same_questions(arguments)}"
+            0,
+            f"fairpp position --models {shlex.quote(str(entries))} --out {out} --target {shlex.quote(arguments.target)} "
+            f"{same_questions(arguments)}",
         )
     return "\n".join(["Next:", *(f"  {command.rstrip()}" for command in commands)])

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
+    from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.evaluation.model_scores import SystemScores
     from fairpp_hf.evaluation.models import ModelSpec
     from fairpp_hf.evaluation.positioning import Respondent
@@ -65,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="names or paths of PEFT adapters trained on the one --model; an arrow leads from the model to each",
     )
+    parser.add_argument(
+        "--target",
+        metavar="PERSONA",
+        help="place as well the constant and the label model of this persona, as baselines",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and positions")
     add_questions(parser)
     add_scoring(parser)
@@ -96,8 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
     source, answers = load_answers_of(arguments)
     personas = source_personas(source, arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
-    check_anchors(references, questions)
-    anchors = _anchors(references, personas)
+    check_anchors(references.answers, questions)
+    anchors = _anchors(references.answers, personas)
+    if arguments.target is not None:
+        anchors += _baselines(answers, questions, arguments.target)
     _check_names(models, anchors)
     try:
         scores = score(arguments, models, questions, personas)
@@ -162,11 +171,30 @@ def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "Persona
     return [*anchors, Respondent(_MAJORITY, "majority", majority_vote(references, shares))]
 
 
+def _baselines(answers: "Answers", questions: "pa.Table", target: str) -> "list[Respondent]":
+    """What the target's answers to other questions say about these; where they are too few, none and a line on it."""
+    from fairpp_hf.evaluation.baselines import FEWEST_ANSWERS, fitted_baselines
+    from fairpp_hf.evaluation.positioning import Respondent
+
+    found = fitted_baselines(answers, questions, target)
+    if not found:
+        print(
+            f"fairpp position: no constant and no label model of {target} are placed. They take at least {FEWEST_ANSWERS} "
+            "of its answers to other questions.",
+            file=sys.stderr,
+        )
+    return [Respondent(baseline.name, "baseline", baseline.probabilities) for baseline in found]
+
+
 def _check_names(models: "Sequence[ModelSpec]", anchors: "Sequence[Respondent]") -> None:
     """Check, before anything is scored, that no model has the name of an anchor of the map."""
     from fairpp_hf.evaluation.models import check_names
 
-    kinds = {"majority": "the majority on the map", "persona": "a persona on the map"}
+    kinds = {
+        "majority": "the majority on the map",
+        "persona": "a persona on the map",
+        "baseline": "a baseline on the map",
+    }
     check_names(
         models, taken={anchor.name: kinds[anchor.kind] for anchor in anchors}, fix="Rename it in a file, for --models."
     )

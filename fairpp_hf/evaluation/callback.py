@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fairpp_hf.dataset.sources import load_source, resolve_answers
+from fairpp_hf.evaluation.baselines import FEWEST_ANSWERS, constant_rows
 from fairpp_hf.evaluation.evaluate import questions_to_score
 from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.evaluation.model_scores import Speaker
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LESS_IS_BETTER = ("js_distance/target", "question_js_distance/target")
-_MORE_IS_BETTER = ("agreement/target", "js_distance/margin", "question_js_distance/margin")
+_MORE_IS_BETTER = ("skill/target", "agreement/target", "js_distance/margin", "question_js_distance/margin")
 _FAMILIES = {name.split("/")[0] for name in (*_LESS_IS_BETTER, *_MORE_IS_BETTER)}
 
 
@@ -35,9 +36,11 @@ class PersonaAlignmentCallback(TrainerCallback):
     Logged with the prefix `eval_`, and so in the history, in the trackers, in the model's card and for
     `metric_for_best_model`: `js_distance/<persona>` for every persona, `js_distance/target`, `js_distance/nearest_other`,
     `js_distance/margin`, `question_js_distance/target`, `question_js_distance/margin` and `agreement/target`, as
-    `alignment_metrics` defines them. To keep the nearest checkpoint:
+    `alignment_metrics` defines them; with a constant also `question_js_distance/constant`, its distance to the target, and
+    `skill/target`, 1 - the model's distance / the constant's: above 0 the model has learnt more than the target's mean
+    shares. To keep the nearest checkpoint:
 
-        load_best_model_at_end=True, metric_for_best_model="js_distance/target", greater_is_better=False
+        load_best_model_at_end=True, metric_for_best_model="question_js_distance/target", greater_is_better=False
 
     Every question is asked with the options of its poles in both orders and the probabilities are averaged, as `fairpp
     evaluate` does: a model may learn a letter instead of a stance, and one order cannot tell these apart. For half the
@@ -53,8 +56,10 @@ class PersonaAlignmentCallback(TrainerCallback):
     Args:
         trainer: any `Trainer` of a causal language model whose tokenizer has a chat template.
         questions: the n questions, with the columns of `QUESTION_FEATURES`; such as were not trained on.
-        references: persona id to its answers, integers (n,), 0..2 or -1 for none.
+        references: persona id to its answers, integers (n,), 0..2 or -1 for none; or to its option probabilities, floats
+            (n, 3), where these are known: a distance by question to drawn answers rewards mere confidence.
         target: persona to come near to.
+        constant: option probabilities of a constant answer to the questions, (n, 3), of `constant_rows`; None for no skill.
         batch_size: questions in one order a forward at most. By default as many as fit, see `OptionScorer`; on several
             processes the trainer's `per_device_eval_batch_size`.
 
@@ -66,12 +71,15 @@ class PersonaAlignmentCallback(TrainerCallback):
     Example:
         ```python
         from fairpp_hf.dataset.sources import load_answers
+        from fairpp_hf.evaluation.baselines import constant_rows
         from fairpp_hf.evaluation.callback import PersonaAlignmentCallback
         from fairpp_hf.evaluation.evaluate import questions_to_score
 
-        questions, references = questions_to_score(load_answers(), "test", limit=200)
+        answers, target = load_answers(), "loyal_nationals"
+        questions, references = questions_to_score(answers, "test", limit=200)
+        constant = constant_rows(answers, questions, target)
         trainer = ReweightedDPOTrainer(...)  # with eval_strategy="steps" and an eval_dataset
-        trainer.add_callback(PersonaAlignmentCallback(trainer, questions, references, "loyal_nationals"))
+        trainer.add_callback(PersonaAlignmentCallback(trainer, questions, references, target, constant=constant))
         trainer.train()
         ```
     """
@@ -83,9 +91,10 @@ class PersonaAlignmentCallback(TrainerCallback):
         references: Mapping[str, ArrayLike],
         target: str,
         *,
+        constant: ArrayLike | None = None,
         batch_size: int | None = None,
     ) -> None:
-        self._sample = _Sample(questions, references, target)
+        self._sample = _Sample(questions, references, target, constant)
         _check_settings(trainer.args, self._sample.names)
         self.trainer = trainer
         if batch_size is None and trainer.args.world_size > 1:
@@ -135,7 +144,9 @@ class PersonaAlignmentCallback(TrainerCallback):
 class _Sample:
     """Questions in both orders, and the personas' answers to them; all that is wrong with them is said at once."""
 
-    def __init__(self, questions: pa.Table, references: Mapping[str, ArrayLike], target: str) -> None:
+    def __init__(
+        self, questions: pa.Table, references: Mapping[str, ArrayLike], target: str, constant: ArrayLike | None
+    ) -> None:
         asked = list(RequestPlan(cast(Any, [Speaker()]), questions, swap=True))
         self.messages = [request.messages for request in asked]
         """2n chats: each question as it is written and after it with the options of its poles swapped."""
@@ -143,14 +154,21 @@ class _Sample:
         """2n triples, as the chats show them."""
         self.references = references
         self.target = target
+        self.constant_distance: float | None = None
+        if constant is not None:
+            of_constant = alignment_metrics(constant, references, target)
+            self.constant_distance = of_constant["question_js_distance/target"]
         # Metrics of anything have the names that all others have.
         self.names = tuple(self.metrics(np.full((len(asked) // 2, 3), 1 / 3)))
 
     def metrics(self, probabilities: NDArray[np.float64]) -> dict[str, float]:
         """What is logged of option probabilities, (n, 3); without personas that answered none of the questions."""
         found = alignment_metrics(probabilities, self.references, self.target)
+        if self.constant_distance:
+            found["question_js_distance/constant"] = self.constant_distance
+            found["skill/target"] = 1 - found["question_js_distance/target"] / self.constant_distance
         logged = [f"js_distance/{persona}" for persona in self.references]
-        logged += [*_LESS_IS_BETTER, "js_distance/nearest_other", *_MORE_IS_BETTER]
+        logged += [*_LESS_IS_BETTER, "question_js_distance/constant", "js_distance/nearest_other", *_MORE_IS_BETTER]
         return {name: found[name] for name in logged if found.get(name) is not None}
 
 
@@ -229,9 +247,15 @@ def alignment_for_training(
     if arguments.heldout is not None:
         answers = answers.held_out(arguments.heldout)
     questions, references = questions_to_score(answers, "test", arguments.alignment_questions)
-    _check_settings(args, _Sample(questions, references, arguments.target).names)
+    constant = constant_rows(answers, questions, arguments.target)
+    if constant is None:
+        logger.warning(
+            "No skill is logged: a constant answer takes at least %d answers of %s to other questions, and there are fewer.",
+            *(FEWEST_ANSWERS, arguments.target),
+        )
+    _check_settings(args, _Sample(questions, references, arguments.target, constant).names)
 
     def callback(trainer: Trainer) -> PersonaAlignmentCallback:
-        return PersonaAlignmentCallback(trainer, questions, references, arguments.target)
+        return PersonaAlignmentCallback(trainer, questions, references, arguments.target, constant=constant)
 
     return callback

@@ -1,5 +1,6 @@
 """Systems against all personas on the same questions: arrays in, metrics with intervals and comparisons out."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
+from fairpp_hf.evaluation.baselines import CONSTANT
 from fairpp_hf.evaluation.intervals import clusters_of, metric_intervals
 from fairpp_hf.evaluation.length_gap import LengthGap, length_gap
 from fairpp_hf.evaluation.metrics import alignment_metrics
@@ -20,7 +22,8 @@ from fairpp_hf.evaluation.paired import Comparison, paired_comparison
 from fairpp_hf.evaluation.position_bias import PositionBias, position_bias
 from fairpp_hf.evaluation.resampling import Interval
 from fairpp_hf.evaluation.results_folder import as_json, write_results
-from fairpp_hf.evaluation.results_table import notes, tables
+from fairpp_hf.evaluation.results_table import notes, tables, warnings
+from fairpp_hf.evaluation.skill import skill
 from fairpp_hf.evaluation.styles import readable
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions import sample_questions
@@ -29,6 +32,42 @@ from fairpp_hf.schema import NO_ANSWER
 if TYPE_CHECKING:
     from fairpp_hf.personas import PersonaSet
 
+logger = logging.getLogger(__name__)
+
+
+class References(dict[str, NDArray[Any]]):
+    """Persona id to what systems are compared with, on n questions, as `alignment_metrics` takes it.
+
+    Option probabilities, float (n, 3), where they are known for all answers of all personas; otherwise the answers, integers
+    (n,). A distance question by question to one drawn answer rewards mere confidence, one to the probabilities does not.
+
+    Args:
+        answers: persona id to answers, (n,), 0..2 or -1 for none.
+        probabilities: persona id to option probabilities, (n, 3), NaN where there are none; None where nobody has any.
+    """
+
+    def __init__(
+        self,
+        answers: Mapping[str, NDArray[np.integer]],
+        probabilities: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> None:
+        self.answers = dict(answers)
+        """Persona id to answers, (n,)."""
+        self.are_probabilities = probabilities is not None and not any(
+            np.isnan(probabilities[persona][column != NO_ANSWER]).any() for persona, column in answers.items()
+        )
+        """Whether these are probabilities."""
+        if probabilities is not None and self.are_probabilities:
+            # Where there is no answer, nothing is compared, whatever lay behind it.
+            super().__init__(
+                {
+                    persona: np.where((column == NO_ANSWER)[:, None], np.nan, probabilities[persona])
+                    for persona, column in answers.items()
+                }
+            )
+        else:
+            super().__init__(answers)
+
 
 @dataclass(frozen=True)
 class SystemResult:
@@ -36,8 +75,9 @@ class SystemResult:
 
     scores: SystemScores
     metrics: dict[str, Any]
-    """`alignment_metrics` of the probabilities: what sampled answers would give on average. Without the target's where the
-    system and the target have no question in common that both answered."""
+    """`alignment_metrics` of the probabilities: what sampled answers would give on average; and `skill/target`, see `skill`,
+    None where no constant is among the systems. Without the target's where the system and the target have no question in
+    common that both answered."""
     first_choice_metrics: dict[str, Any]
     """`alignment_metrics` with 1 for the most probable option of each question, shared by those that tie for the first
     place: a model in text that changes its answer with the order of the options counts half for each."""
@@ -80,8 +120,8 @@ class Evaluation:
     """Persona id to its share of the population; None where it is unknown."""
     questions: pa.Table
     """n questions with the columns of `QUESTION_FEATURES`."""
-    references: Mapping[str, NDArray[np.integer]]
-    """Persona id to answers, (n,), 0..2 or -1."""
+    references: References
+    """What the systems are compared with, and the answers."""
     reference: str
     """Whose answers the systems are compared with, such as `"survey:britains_choice_2020 (simulated)"`."""
     division: str
@@ -96,17 +136,26 @@ class Evaluation:
         return tuple(self.names)
 
     @property
+    def compared_with(self) -> Literal["probabilities", "answers"]:
+        """Whether systems are compared with the personas' option probabilities or with one answer a question."""
+        return "probabilities" if self.references.are_probabilities else "answers"
+
+    @property
     def orders(self) -> int:
         """In how many orders of the options models were asked: 1 or 2."""
         return max(system.scores.by_order.shape[1] for system in self.systems)
 
     def best_first(self) -> list[SystemResult]:
-        """The systems by agreement with the target; those without any last."""
-        return sorted(self.systems, key=lambda system: by_agreement(system.metrics))
+        """The constant, which is to be beaten, and then the systems as `table_place` orders them."""
+        return sorted(self.systems, key=lambda system: table_place(system.name, system.metrics))
 
     def to_markdown(self) -> str:
-        """Tables: the systems, best agreement first; position bias and length gap; comparisons; how replies came out."""
+        """Tables: the systems, nearest first; position bias and length gap; comparisons; how replies came out."""
         return tables(self)
+
+    def warnings(self) -> list[str]:
+        """A sentence or two on each adapted model that is further from the target than a constant answer."""
+        return warnings(self)
 
     def notes(self) -> str:
         """What the numbers are, in plain words."""
@@ -121,16 +170,16 @@ class Evaluation:
         return write_results(self, out)
 
 
-def by_agreement(metrics: Mapping[str, Any]) -> float:
-    """The sorting key of a system with these metrics: best agreement with the target first, those without any last."""
-    agreement = metrics.get("agreement/target")
-    return math.inf if agreement is None else -agreement
+def table_place(name: str, metrics: Mapping[str, Any]) -> tuple[bool, float]:
+    """The sorting key of a system: the constant first, then by distance to the target question by question, none last."""
+    distance = metrics.get("question_js_distance/target")
+    return name != CONSTANT, math.inf if distance is None else distance
 
 
 def evaluate_systems(
     systems: Sequence[SystemScores],
     questions: pa.Table,
-    references: Mapping[str, NDArray[np.integer]],
+    references: References | Mapping[str, NDArray[np.integer]],
     target: str,
     *,
     reference: str,
@@ -140,6 +189,9 @@ def evaluate_systems(
 ) -> Evaluation:
     """Compare systems with the answers of personas, and with each other.
 
+    Where a baseline called `constant` is among the systems, each has a skill. An adapted model whose skill is below 0 is
+    warned of in the log.
+
     Each system is compared with the one that its fact `before` names, and the others with the first system that is a plain
     model (no persona, no `before`). An adapter is compared as well with its model's role-play of the target, where that is
     among the systems: what a prompt alone would have done.
@@ -147,7 +199,7 @@ def evaluate_systems(
     Args:
         systems: of `score_models`, `baselines` or `as_scores`; names are unique, and each `before` is one of them.
         questions: the n questions, with the columns of `QUESTION_FEATURES`.
-        references: persona id to answers, (n,), 0..2 or -1.
+        references: of `questions_to_score`, or persona id to answers, (n,), 0..2 or -1.
         target: the persona that the systems are meant to match.
         reference: name of the respondent behind `references`.
         division: where the questions come from, in words, such as `"test split"`.
@@ -159,11 +211,14 @@ def evaluate_systems(
     """
     check_unique([system.name for system in systems], "The name of a system", "", "Rename one.")
     check_befores({system.name: system.facts.get("before") for system in systems})
+    if not isinstance(references, References):
+        references = References(references)
     check_references(references, target)
     clusters = clusters_of(questions)
-    results = tuple(_result(scores, questions, references, target, clusters) for scores in systems)
+    constant = next((each.probabilities for each in systems if each.name == CONSTANT and is_baseline(each)), None)
+    results = tuple(_result(scores, questions, references, target, clusters, constant) for scores in systems)
     known = {persona.id: persona for persona in personas or ()}
-    return Evaluation(
+    evaluation = Evaluation(
         target=target,
         names={persona: known[persona].name if persona in known else readable(persona) for persona in references},
         shares={persona: known[persona].share if persona in known else None for persona in references},
@@ -175,9 +230,17 @@ def evaluate_systems(
         systems=results,
         comparisons=tuple(_comparisons(results, questions, references, target)),
     )
+    for warning in evaluation.warnings():
+        logger.warning("%s", warning)
+    return evaluation
 
 
-def check_references(references: Mapping[str, NDArray[np.integer]], target: str) -> None:
+def is_baseline(scores: SystemScores) -> bool:
+    """Whether a system is a rule, and no model."""
+    return scores.facts["kind"] == "baseline"
+
+
+def check_references(references: References, target: str) -> None:
     """Check that systems can be compared with these answers, before any is scored.
 
     Raises:
@@ -185,22 +248,20 @@ def check_references(references: Mapping[str, NDArray[np.integer]], target: str)
     """
     check_name("target", target, references)
     count = len(references[target])
-    if (references[target] == NO_ANSWER).all():
+    if (references.answers[target] == NO_ANSWER).all():
         raise ValueError(
             f"target must have answered some of the {count:,} questions; {target!r} has no valid answer. Ask it again with "
             "`fairpp generate`, or raise --limit."
         )
-    if all((answers == NO_ANSWER).all() for persona, answers in references.items() if persona != target):
+    if all((answers == NO_ANSWER).all() for persona, answers in references.answers.items() if persona != target):
         raise ValueError(
             f"Another persona than the target must have answered some of the {count:,} questions; got answers of "
             f"{target!r} alone. Use other --answers, or raise --limit."
         )
 
 
-def questions_to_score(
-    answers: Answers, split: str, limit: int | None = None
-) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:
-    """The questions of a split that were answered, and the answers to them.
+def questions_to_score(answers: Answers, split: str, limit: int | None = None) -> tuple[pa.Table, References]:
+    """The questions of a split that were answered, and what systems are compared with on them.
 
     Args:
         answers: whose answers systems are to be compared with.
@@ -208,7 +269,7 @@ def questions_to_score(
         limit: a fixed random sample of that many questions; all by default.
 
     Returns:
-        n questions, and persona id to answers, (n,).
+        n questions, and persona id to option probabilities, (n, 3), or answers, (n,).
 
     Raises:
         ValueError: the split has no answered question.
@@ -218,26 +279,35 @@ def questions_to_score(
         raise ValueError(f"The answers must hold {split} questions; got none. Use other answers, or the other split.")
     if limit is not None:
         rows = rows[sample_questions(answers.questions.take(pa.array(rows)), limit)]
-    references = {persona: column[rows] for persona, column in answers.matrix().items()}
-    return answers.questions.take(pa.array(rows)), references
+    drawn = {persona: column[rows] for persona, column in answers.matrix().items()}
+    probabilities = {persona: answers.probabilities(persona)[rows] for persona in drawn}
+    return answers.questions.take(pa.array(rows)), References(drawn, probabilities)
 
 
 def _result(
     scores: SystemScores,
     questions: pa.Table,
-    references: Mapping[str, NDArray[np.integer]],
+    references: References,
     target: str,
     clusters: NDArray[np.int64],
+    constant: NDArray[np.float64] | None,
 ) -> SystemResult:
-    has_target = _has_common(scores, references[target])
+    has_target = _has_common(scores, references.answers[target])
     of_target = target if has_target else None
+    found = None if constant is None else skill(scores.probabilities, constant, references[target], clusters)
+    intervals = metric_intervals(scores.probabilities, references, target, questions) if has_target else {}
+    if found is not None and found.interval is not None:
+        intervals["skill/target"] = found.interval
     return SystemResult(
         scores=scores,
-        metrics=alignment_metrics(scores.probabilities, references, of_target, questions),
+        metrics={
+            **alignment_metrics(scores.probabilities, references, of_target, questions),
+            "skill/target": None if found is None else found.value,
+        },
         first_choice_metrics=alignment_metrics(
             shared_first_places(scores.probabilities), references, of_target, questions
         ),
-        intervals=metric_intervals(scores.probabilities, references, target, questions) if has_target else {},
+        intervals=intervals,
         position_bias=position_bias(scores.by_order, scores.answers, clusters),
         length_gap=length_gap(scores, clusters),
     )
@@ -249,19 +319,19 @@ def _has_common(scores: SystemScores, answers: NDArray[np.integer]) -> bool:
 
 
 def _comparisons(
-    results: Sequence[SystemResult], questions: pa.Table, references: Mapping[str, NDArray[np.integer]], target: str
+    results: Sequence[SystemResult], questions: pa.Table, references: References, target: str
 ) -> list[SystemComparison]:
     plain = [result.name for result in results if _is_plain(result.scores)][:1]
     by_name = {result.name: result for result in results}
     found = []
-    for result in results:
+    for result in sorted(results, key=lambda result: table_place(result.name, result.metrics)):
         before = result.scores.facts.get("before")
         others = plain if before is None else [before]
         others = others + [other.name for other in results if _is_its_role_play(other.scores, result.scores, target)]
         for name in dict.fromkeys(others):
             other = by_name[name]
             both = ~np.isnan(result.probabilities + other.probabilities).any(axis=1)
-            if other is not result and (both & (references[target] != NO_ANSWER)).any():
+            if other is not result and (both & (references.answers[target] != NO_ANSWER)).any():
                 compared = paired_comparison(result.probabilities, other.probabilities, references, target, questions)
                 found += [SystemComparison(result.name, name, metric, each) for metric, each in compared.items()]
     return found

@@ -15,7 +15,10 @@ _WIDEST_NAME = 24  # characters a line
 
 
 def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
-    """Draw the distance of each system to each persona, and its agreement with the target, into a PNG file."""
+    """Draw the distance of each system to each persona question by question, and its skill, into a PNG file.
+
+    Where there is no constant, and so no skill, agreement with the target is drawn instead.
+    """
     # The object interface, and not pyplot: no window system, no figures left open.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,14 +32,21 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
     with drawing_settings():
         figure = Figure(figsize=(13, 3.0 + 0.42 * rows), layout="constrained", dpi=150)
         FigureCanvasAgg(figure)
-        distances, agreement = figure.subplots(1, 2, width_ratios=[1.25, 1])
+        distances, values = figure.subplots(1, 2, width_ratios=[1.25, 1])
         _draw_distances(distances, evaluation, names)
-        _draw_agreement(agreement, evaluation)
+        if any(system.metrics["skill/target"] is not None for system in evaluation.systems):
+            _draw_values(
+                values, evaluation, "skill/target", "Skill: 1 - distance / distance of the constant (95% interval)"
+            )
+            values.axvline(0, color="#444", linewidth=1.2, zorder=1)
+        else:
+            _draw_values(values, evaluation, "agreement/target", "Agreement with the target (95% interval)")
         figure.suptitle(f"How near to each persona? Target: {names[evaluation.target]}", fontsize=13, fontweight="bold")
         orders = "both orders of A and B" if evaluation.orders == 2 else "options in one order"
         division = drawable(evaluation.division) or "see results.md"
         figure.supxlabel(
-            f"{len(evaluation.questions):,} {evaluation.kind} ({division}), {orders}. Answers of the personas: "
+            f"{len(evaluation.questions):,} {evaluation.kind} ({division}), {orders}. "
+            f"{'Probabilities' if evaluation.compared_with == 'probabilities' else 'Single answers'} of the personas: "
             f"{drawable(evaluation.reference) or 'see results.md'}.",
             fontsize=9,
             color="#444",
@@ -50,14 +60,15 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
     others = [persona for persona in evaluation.personas if persona != evaluation.target]
     rows = [evaluation.target, *others][::-1]
     axes.axhspan(len(rows) - 1.5, len(rows) - 0.5, color="#fff3d6", zorder=0)
-    count = len(evaluation.systems)
+    systems = evaluation.best_first()
+    count = len(systems)
     spread = min(0.12, 0.8 / count)
-    for number, system in enumerate(evaluation.systems):
+    for number, system in enumerate(systems):
         offset = spread * ((count - 1) / 2 - number)
         points = [
-            (system.metrics[f"js_distance/{persona}"], row + offset)
+            (distance, row + offset)
             for row, persona in enumerate(rows)
-            if system.metrics[f"js_distance/{persona}"] is not None
+            if (distance := system.metrics[f"question_js_distance/{persona}"]) is not None
         ]
         xs, ys = [x for x, _ in points], [y for _, y in points]
         _points(axes, xs, ys, number, 46 if count < 5 else 32)
@@ -68,30 +79,31 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
         [row - 0.5 for row in range(1, len(rows))], 0, 1, transform=axes.get_yaxis_transform(), color="#eee", lw=1
     )
     axes.set_xlim(left=0)
-    axes.set_xlabel("Jensen-Shannon distance of answer shares (lower is closer)")
+    axes.set_xlabel("Mean Jensen-Shannon distance question by question (lower is closer)")
     _quiet(axes)
 
 
-def _draw_agreement(axes: "Axes", evaluation: Evaluation) -> None:
-    """One row a system, which is the legend of the other panel as well: agreement with its 95% interval."""
-    count = len(evaluation.systems)
-    for number, system in enumerate(evaluation.systems):
+def _draw_values(axes: "Axes", evaluation: Evaluation, metric: str, label: str) -> None:
+    """One row a system, which is the legend of the other panel as well: a metric with its 95% interval."""
+    systems = evaluation.best_first()
+    count = len(systems)
+    for number, system in enumerate(systems):
         color = STYLES[number % len(STYLES)][0]
         row = count - 1 - number
-        value = system.metrics.get("agreement/target")
+        value = system.metrics.get(metric)
         if value is None:
             axes.annotate("no answer", (0.02, row), xycoords=("axes fraction", "data"), va="center", color="#666")
             continue
-        if "agreement/target" in system.intervals:
-            axes.plot(system.intervals["agreement/target"], [row, row], color=color, linewidth=2.5, zorder=2)
+        if metric in system.intervals:
+            axes.plot(system.intervals[metric], [row, row], color=color, linewidth=2.5, zorder=2)
         _points(axes, [value], [row], number, 64)
         axes.annotate(f"{value:.3f}", (value, row), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
     # In data coordinates of the row and beside the axis: the marker of each system stands next to its name.
     for number in range(count):
         _points(axes, [-0.025], [count - 1 - number], number, 49, clip_on=False, transform=axes.get_yaxis_transform())
-    axes.set_yticks(range(count), [_label(system, number) for number, system in enumerate(evaluation.systems, 1)][::-1])
+    axes.set_yticks(range(count), [_label(system, number) for number, system in enumerate(systems, 1)][::-1])
     axes.set_ylim(-0.6, count - 0.3)
-    axes.set_xlabel("Agreement with the target (95% interval)")
+    axes.set_xlabel(label)
     _quiet(axes)
     axes.tick_params(axis="y", pad=14)
 

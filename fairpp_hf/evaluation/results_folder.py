@@ -19,13 +19,17 @@ from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES, STATUSES
 if TYPE_CHECKING:
     from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
 
-FORMAT = 2
+FORMAT = 3
 """Of results.json, where `format` says it."""
 
 RESULTS, TABLES, QUESTIONS, SCORES = "results.json", "results.md", "questions.parquet", "scores.parquet"
 
 ANSWER_PREFIX = "answer/"
 """Before a persona's id: its column of answers in questions.parquet."""
+
+PROBABILITY_PREFIX = "probabilities/"
+"""Before a persona's id: its column of option probabilities in questions.parquet, where these are what systems are compared
+with."""
 
 SCORE_SCHEMA = pa.schema(
     {
@@ -86,6 +90,7 @@ def as_json(evaluation: "Evaluation") -> dict[str, Any]:
         "kind": evaluation.kind,
         "division": evaluation.division,
         "reference": evaluation.reference,
+        "compared_with": evaluation.compared_with,
         "orders": evaluation.orders,
         "systems": {system.name: _system(system) for system in evaluation.systems},
         "comparisons": [
@@ -139,10 +144,16 @@ def _number(value: Any) -> Any:
 
 
 def question_rows(evaluation: "Evaluation") -> pa.Table:
-    """The columns of `QUESTION_FEATURES`, and a column of answers a persona, int8: 0..2, -1 for none."""
+    """The columns of `QUESTION_FEATURES`, and a column of answers a persona, int8: 0..2, -1 for none.
+
+    Where systems are compared with option probabilities, a column of these a persona as well: lists of 3, null for none.
+    """
     columns = {name: evaluation.questions[name] for name in QUESTION_FEATURES}
-    for persona, answers in evaluation.references.items():
+    for persona, answers in evaluation.references.answers.items():
         columns[f"{ANSWER_PREFIX}{persona}"] = pa.chunked_array([pa.array(np.asarray(answers), pa.int8())])
+    if evaluation.references.are_probabilities:
+        for persona, rows in evaluation.references.items():
+            columns[f"{PROBABILITY_PREFIX}{persona}"] = pa.chunked_array([_lists(rows)])
     return pa.table(columns)
 
 

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fairpp_hf.evaluation.baselines import CONSTANT, FEWEST_ANSWERS, LABEL_MODEL, MAJORITY, UNIFORM
 from fairpp_hf.evaluation.results_folder import status_counts
 from fairpp_hf.markdown import one_line, table
 from fairpp_hf.schema import STATUSES
@@ -16,31 +17,54 @@ if TYPE_CHECKING:
 _NONE = "none"
 
 _HEADLINE = (
+    ("skill", "skill/target"),
+    ("distance by question", "question_js_distance/target"),
     ("agreement with target", "agreement/target"),
     ("Brier score", "brier/target"),
-    ("JS distance to target", "js_distance/target"),
-    ("per-question JS distance", "question_js_distance/target"),
-    ("margin", "js_distance/margin"),
+    ("distance of shares", "js_distance/target"),
+    ("margin of shares", "js_distance/margin"),
     ("worst group", "worst_group/target"),
 )
 """Columns of the first table with the metric in each."""
 
 _COMPARED = (
+    ("distance by question", "question_js_distance/target"),
     ("agreement with target", "agreement/target"),
     ("Brier score", "brier/target"),
-    ("JS divergence from target", "js_divergence/target"),
-    ("per-question JS distance", "question_js_distance/target"),
+    ("divergence of shares", "js_divergence/target"),
     ("divergence margin", "js_divergence/margin"),
 )
 """Columns of the comparisons, likewise."""
 
 _METRICS = (
-    "Agreement: mean probability given to the target's own answer. Brier score: mean squared error of the probabilities, "
-    "0 to 2; lower is better, and unlike agreement it does not reward mere confidence. JS distance: between the shares of "
-    "A, B and C, natural logarithm, 0 to 0.833; lower is closer, and it is blind to who answers what. Per-question JS "
-    "distance: the mean over questions, to the target's one answer, so that only a system that is certain and right has 0. "
-    "Margin: distance to the nearest other persona minus distance to the target; above 0 is closer to the target than to "
-    "anyone else. Worst group: the lowest agreement among the groups with at least 10 problems answered."
+    "Skill: 1 - distance / distance of the constant, of the distances by question. 1 is the target itself, 0 is as near as "
+    "the constant, and below 0 is further from the target than the same shares said to every question.",
+    "Distance by question: mean over questions of the Jensen-Shannon distance, natural logarithm, 0 to 0.833; lower is "
+    "closer. Systems are compared {compared}.",
+    "Agreement: mean probability that an answer of the system is the target's answer. It rewards confidence.",
+    "Brier score: mean squared error of the probabilities, 0 to 2; lower is better, and confidence alone does not help.",
+    "Distance of shares: the Jensen-Shannon distance between the shares of A, B and C over all questions. It is blind to "
+    "who answers what, so that the constant has next to none.",
+    "Margin of shares: that distance to the nearest other persona minus that to the target; above 0 is closer to the target "
+    "than to anyone else.",
+    "Worst group: the lowest agreement among the groups with at least 10 problems answered.",
+)
+COMPARED_WITH = {
+    "probabilities": "with the personas' option probabilities, which are known, and not with one drawn answer a question",
+    "answers": "with one answer a question, since option probabilities are not known for all of them; the distance by "
+    "question then rewards mere confidence, and only a system that is certain and right has 0",
+}
+"""What systems are compared with, by `compared_with` of results.json."""
+
+_BASELINES = {
+    CONSTANT: "the target's mean shares of A, B and C, the same for every question, fitted {fitted}",
+    LABEL_MODEL: "what the questions' labels predict, fitted likewise",
+    MAJORITY: "the share-weighted majority vote of the other personas",
+    UNIFORM: "the same probability for every option",
+}
+_NO_CONSTANT = (
+    "No constant is shown, so that no skill can be given: it takes the target's answers to other questions, at least "
+    f"{FEWEST_ANSWERS} of them. Use --answers with more, or in Python `baselines` beside the systems."
 )
 _INTERVALS = (
     "In brackets: 95% interval, bootstrap over (problem, group) clusters of questions; none with fewer than 30 of "
@@ -62,9 +86,10 @@ _LENGTH_GAP = (
     "Liking an option for its brevity is not in it, and odd wording is: see `length_gap`."
 )
 _DIFFERENCES = (
-    "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. JS "
-    "divergence: the square of the distance, less what noise adds to it; divergence margin: that from the nearest other "
-    "persona minus that from the target. p: two-sided bootstrap test of no difference, one comparison at a time."
+    "Differences: a system minus the other one, on the questions that both answered, with the same resamples for both. "
+    "Divergence of shares: the square of their distance, less what noise adds to it; divergence margin: that from the "
+    "nearest other persona minus that from the target. p: two-sided bootstrap test of no difference, one comparison at a "
+    "time."
 )
 _CONSTRAINED = (
     "Of {systems}, the probabilities are probabilities under a constrained choice: the server let the model write the "
@@ -77,29 +102,68 @@ _REPLIES = (
 
 
 def tables(evaluation: "Evaluation") -> str:
-    """The tables, best agreement first in each."""
+    """The tables, in each the constant first and then the nearest."""
     systems = evaluation.best_first()
-    parts = [_headline(systems), *_biases(systems), *_comparisons(evaluation), _statuses(systems)]
+    parts = [_headline(systems), *_biases(systems), *_comparisons(evaluation), *_statuses(systems)]
     return "\n\n".join(parts) + "\n"
 
 
 def notes(evaluation: "Evaluation") -> str:
     """What the numbers are."""
-    paragraphs = [
-        f"Target: {evaluation.target}; {len(evaluation.questions):,} {evaluation.kind} ({evaluation.division}); answers of "
-        f"the personas: {one_line(evaluation.reference)}.",
-        _METRICS,
+    systems = evaluation.best_first()
+    constrained = [system.name for system in systems if system.scores.facts.get("constrained")]
+    points = [
+        _baselines(evaluation),
+        *(text.format(compared=COMPARED_WITH[evaluation.compared_with]) for text in _METRICS),
         _INTERVALS,
         _BOTH_ORDERS if evaluation.orders == 2 else _ONE_ORDER,
+        *([_CONSTRAINED.format(systems=", ".join(map(one_line, constrained)))] if constrained else []),
+        *([_LENGTH_GAP] if any(system.length_gap for system in systems) else []),
+        *([_DIFFERENCES] if evaluation.comparisons else []),
+        _REPLIES,
     ]
-    constrained = [system.name for system in evaluation.best_first() if system.scores.facts.get("constrained")]
-    if constrained:
-        paragraphs.append(_CONSTRAINED.format(systems=", ".join(map(one_line, constrained))))
-    if any(system.length_gap for system in evaluation.systems):
-        paragraphs.append(_LENGTH_GAP)
-    if evaluation.comparisons:
-        paragraphs.append(_DIFFERENCES)
-    return "\n".join(textwrap.fill(paragraph, 120) for paragraph in [*paragraphs, _REPLIES]) + "\n"
+    paragraphs = [
+        *evaluation.warnings(),
+        f"Target: {evaluation.target}; {len(evaluation.questions):,} {evaluation.kind} ({evaluation.division}); answers of "
+        f"the personas: {one_line(evaluation.reference)}.",
+    ]
+    blocks = [textwrap.fill(paragraph, 120) for paragraph in paragraphs]
+    blocks.append("\n".join(textwrap.fill(point, 120, initial_indent="- ", subsequent_indent="  ") for point in points))
+    return "\n\n".join(blocks) + "\n"
+
+
+def warnings(evaluation: "Evaluation") -> list[str]:
+    """A sentence or two on each adapted model that is further from the target than a constant answer."""
+    return [
+        f"`{one_line(system.name)}` is further from {evaluation.target} than a constant answer (skill "
+        f"{_with_interval(system, 'skill/target')}): the target's mean shares, said to every question, are nearer. Train on "
+        "more questions and for more steps, and aim at the target's probabilities: labels: fitted, reference: none."
+        for system in evaluation.best_first()
+        if _is_adapted(system.scores.facts) and (system.metrics["skill/target"] or 0.0) < 0
+    ]
+
+
+def _is_adapted(facts: Mapping[str, Any]) -> bool:
+    """Whether a system is a model that was trained, and not one with a prompt."""
+    return facts.get("adapter") is not None or (facts.get("before") is not None and facts.get("persona") is None)
+
+
+def _baselines(evaluation: "Evaluation") -> str:
+    """What each baseline is."""
+    facts = {system.name: system.scores.facts for system in evaluation.systems}
+    said = [
+        f"{name}, {words.format_map({'fitted': '', **facts[name]})}".rstrip()
+        for name, words in _BASELINES.items()
+        if facts.get(name, {}).get("kind") == "baseline"
+    ]
+    paragraph = f"Baselines: {'; '.join(said)}." if said else ""
+    if facts.get(LABEL_MODEL, {}).get("is_better") is False:
+        paragraph += (
+            " The label model predicts held-out answers no better than the constant, and gives the same shares."
+        )
+    if facts.get(CONSTANT, {}).get("kind") != "baseline":
+        paragraph = f"{paragraph} {_NO_CONSTANT}".strip()
+    return paragraph
 
 
 def _headline(systems: "list[SystemResult]") -> str:
@@ -179,11 +243,12 @@ def _rounded(value: float) -> float:
     return round(value, 3) + 0.0
 
 
-def _statuses(systems: "list[SystemResult]") -> str:
-    counts = {system.name: status_counts(system) for system in systems}
+def _statuses(systems: "list[SystemResult]") -> list[str]:
+    """Of models: a baseline was not asked."""
+    counts = {system.name: status_counts(system) for system in systems if system.scores.facts["kind"] == "model"}
     shown = [status for status in STATUSES if status == "ok" or any(status in found for found in counts.values())]
     rows = [[name, *(f"{found.get(status, 0):,}" for status in shown)] for name, found in counts.items()]
-    return table(["replies of", *shown], rows)
+    return [table(["replies of", *shown], rows)] if rows else []
 
 
 def _with_interval(system: "SystemResult", metric: str) -> str:

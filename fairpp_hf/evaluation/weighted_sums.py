@@ -27,7 +27,7 @@ QUESTION_COLUMNS = ("topic", "problem", "group_type", "group", "dimension", "for
 
 CALIBRATION_BINS = 10
 
-RESERVED = ("target", "margin", "nearest_other")
+RESERVED = ("target", "margin", "nearest_other", "constant")
 """Ends of metric names that are no personas."""
 
 

@@ -4,6 +4,7 @@
 recorded is called that; nothing is guessed.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -392,9 +393,26 @@ def _metrics(facts: ModelCardFacts) -> str:
         numbers=True,
     )
     text = f"{unfinished}The last log of {' and of '.join(logged)}, under TRL's names.\n\n{table}"
+    skill = _skill(facts)
+    text += f"\n\n{skill}" if skill else ""
     groups = _group_table(facts)
     links = "".join(f"\n\nLogs of the run: <{link}>" for link in facts.run_links)
     return text + (f"\n\n{groups}" if groups else "") + links
+
+
+def _skill(facts: ModelCardFacts) -> str:
+    """How the model stands beside a constant answer, where alignment was scored."""
+    values = facts.evaluation.values if facts.evaluation is not None else {}
+    names = ("question_js_distance/target", "question_js_distance/constant", "skill/target")
+    distance, constant, skill = (values.get(name, math.nan) for name in names)
+    if math.isnan(skill):
+        return ""
+    than = "nearer to" if skill > 0 else "no nearer to"
+    return (
+        f"Distance to the target question by question (Jensen-Shannon, lower is nearer): {distance:.3f}; of a constant "
+        f"answer, the target's mean shares said to every question: {constant:.3f}. Skill, 1 - the first / the second: "
+        f"**{skill:+.2f}**. The model is {than} its target than that constant."
+    )
 
 
 def _number(value: float | None) -> str:

@@ -419,8 +419,11 @@ def _summary(
                 ("eval_loss", "eval loss (weighted)"),
                 ("eval_rewards/accuracies", "eval reward accuracy"),
                 ("eval_rewards/weighted_accuracies", "the same, weighted"),
-                ("eval_js_distance/target", "JS distance to target"),
-                ("eval_js_distance/margin", "margin to nearest other"),
+                ("eval_skill/target", "skill (above 0: nearer than a constant)"),
+                ("eval_question_js_distance/target", "distance to target by question"),
+                ("eval_question_js_distance/constant", "the same of a constant answer"),
+                ("eval_js_distance/target", "distance of shares"),
+                ("eval_js_distance/margin", "margin of shares to nearest other"),
                 ("eval_agreement/target", "agreement with target"),
             )
             if name in metrics

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from scipy.special import softmax
 from fairpp_hf.cli import evaluate as evaluate_command
 from fairpp_hf.cli import main
 from fairpp_hf.cli.scoring import short_names
+from fairpp_hf.evaluation.baselines import BASELINES
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.summary import RunInterrupted
 from fairpp_hf.personas import load_personas
@@ -37,9 +39,13 @@ def adapter(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """A tenth of the resamples: each of the many systems here has its intervals, and none of them is looked at closely."""
-    from fairpp_hf.evaluation import evaluate
+    """A tenth of the resamples, and a label model that is the uniform: none of either is looked at closely here."""
+    from fairpp_hf.evaluation import baselines, evaluate
 
+    def uniform(questions, *_):
+        return SimpleNamespace(probabilities=np.full((len(questions), 3), 1 / 3), is_better=True)
+
+    monkeypatch.setattr(baselines, "fit_label_model", uniform)
     monkeypatch.setattr(evaluate, "metric_intervals", partial(evaluate.metric_intervals, resamples=100))
 
 
@@ -58,7 +64,7 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     results = json.loads(first)
     assert (results["questions"], results["kind"], results["orders"]) == (40, "questions", 2)
     assert results["reference"] == "survey:britains_choice_2020 (simulated)"
-    assert set(results["systems"]) == {"plain", "role-play", "adapter", "majority vote", "uniform"}
+    assert set(results["systems"]) == {"plain", "role-play", "adapter", *BASELINES}
     assert results["names"]["loyal_nationals"] == "Loyal Nationals"
     plain = results["systems"]["plain"]
     assert len([name for name in plain["probabilities"] if name.startswith("agreement/")]) == 7 + 1
@@ -68,7 +74,7 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert len(plain["facts"]["template_hash"]) == 64
     compared = {(found["first"], found["second"]) for found in results["comparisons"]}
     assert compared == {
-        *((name, "plain") for name in ("role-play", "adapter", "majority vote", "uniform")),
+        *((name, "plain") for name in ("role-play", "adapter", *BASELINES)),
         ("adapter", "role-play"),
     }
     assert plain["facts"]["model"] == str(tiny_model_path)
@@ -77,14 +83,15 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert "survey:britains_choice_2020 (simulated)" in table
     assert (out / "results.png").stat().st_size > 10_000
     rows = pq.read_table(out / "scores.parquet")
-    assert len(rows) == 3 * 40 * 2 + 2 * 40
+    assert len(rows) == 3 * 40 * 2 + 4 * 40
     assert len({str(rows["logprobs"][start].as_py()) for start in (0, 80, 160)}) == 3
     assert len(pq.read_table(out / "questions.parquet")) == 40
     printed = capsys.readouterr()
     assert table.strip() in printed.out
     assert str(out / "results.json") in printed.out
     assert printed.out.endswith(
-        f"  {out}/models.yaml\nNext:\n  fairpp position --models {out}/models.yaml --out {out} --limit 40\n"
+        f"  {out}/models.yaml\nNext:\n  fairpp position --models {out}/models.yaml --out {out} --target loyal_nationals "
+        f"--limit 40\n"
         f"  fairpp report {out}\n"
     )
 
@@ -104,7 +111,11 @@ def test_a_local_models_portrait_can_begin_the_users_message(tiny_model_path, tm
         assert main([*arguments, "--out", str(tmp_path / name), *words]) == 0
         found[name] = json.loads((tmp_path / name / "results.json").read_text())["systems"]
     assert found["folded"]["role-play"]["facts"]["settings"]["system_as_user"] is True
-    first, second = ({system: found[name][system]["probabilities"] for system in found[name]} for name in found)
+    rows = [pq.read_table(tmp_path / name / "scores.parquet").to_pylist() for name in found]
+    first, second = (
+        {name: [row["logprobs"] for row in given if row["system"] == name] for name in ("plain", "role-play")}
+        for given in rows
+    )
     assert first["plain"] == second["plain"]  # nobody's portrait is there to be moved
     assert first["role-play"] != second["role-play"]
 
@@ -114,7 +125,7 @@ def test_in_one_order_nothing_is_said_about_places(tiny_model_path, tmp_path):
     assert main([*arguments, "--out", str(tmp_path), "--limit", "6", "--one-order", "--rule", "letter"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["orders"] == 1
-    assert set(results["systems"]) == {"plain", "majority vote", "uniform"}
+    assert set(results["systems"]) == {"plain", *BASELINES}
     plain = results["systems"]["plain"]
     assert (plain["position_bias"], plain["statuses"]) == (None, {"ok": 6})
     assert plain["facts"]["settings"]["rule"] == "letter"
@@ -178,8 +189,8 @@ def test_the_next_commands_are_about_the_same_questions_and_can_be_pasted(tmp_pa
     words = ["--model", "m", "--target", "t", "--out", "my results", "--answers", "a run", "--split", "train"]
     words += ["--heldout", "groups", "--personas", "p", "--rule", "letter", "--one-order"]
     assert evaluate_command._next(parser.parse_args(words), Path("my results/models.yaml")) == (
-        "Next:\n  fairpp position --models 'my results/models.yaml' --out 'my results' --answers 'a run' --personas p "
-        "--split train --heldout groups --rule letter --one-order\n  fairpp report 'my results'"
+        "Next:\n  fairpp position --models 'my results/models.yaml' --out 'my results' --target t --answers 'a run' "
+        "--personas p --split train --heldout groups --rule letter --one-order\n  fairpp report 'my results'"
     )
     told = parser.parse_args([*words[:6], "--scenarios"])
     assert evaluate_command._next(told, Path("x")) == "Next:\n  fairpp report 'my results'"
@@ -193,7 +204,7 @@ def test_several_models_have_the_names_of_their_folders(tiny_model_path, tmp_pat
     assert main([*arguments, "--out", str(tmp_path / "out"), "--limit", "4"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     name = tiny_model_path.name
-    names = [name, f"{name} role-play", "other", "other role-play", "majority vote", "uniform"]
+    names = [name, f"{name} role-play", "other", "other role-play", *BASELINES]
     assert list(results["systems"]) == names
 
 
@@ -211,7 +222,7 @@ def test_a_models_file_says_what_is_scored(tiny_model_path, adapter, tmp_path):
     arguments = ["evaluate", "--models", str(file), "--target", "loyal_nationals", "--out", str(out), "--limit", "4"]
     assert main(arguments) == 0
     systems = json.loads((out / "results.json").read_text())["systems"]
-    assert list(systems) == ["as it is", "aligned", "a role", "majority vote", "uniform"]
+    assert list(systems) == ["as it is", "aligned", "a role", *BASELINES]
     assert systems["as it is"]["facts"]["region"] == "nowhere"
     assert systems["a role"]["facts"]["persona"] == "civic_pragmatists"
 
@@ -436,11 +447,11 @@ def test_only_what_was_held_out_of_training_is_asked(split, tiny_model_path, tmp
 
 def test_an_entry_with_the_name_of_a_baseline_and_options_for_nobody_are_refused(tmp_path, capsys):
     file = tmp_path / "models.yaml"
-    file.write_text("models:\n- {name: majority vote, model: m}\n", "utf-8")
+    file.write_text("models:\n- {name: majority of the others, model: m}\n", "utf-8")
     arguments = ["evaluate", "--models", str(file), "--target", "loyal_nationals", "--out", str(tmp_path / "x")]
     assert main(arguments) == 1
     assert capsys.readouterr().err == (
-        "fairpp evaluate: The name of a model must not be that of a baseline; got 'majority vote' at "
+        "fairpp evaluate: The name of a model must not be that of a baseline; got 'majority of the others' at "
         f"{file}. Rename one.\n"
     )
     file.write_text("models:\n- {name: m, model: m}\n", "utf-8")

@@ -65,6 +65,18 @@ def test_what_is_logged_is_what_the_plainest_scoring_gives(tmp_path):
     assert {type(value) for value in logged.values()} <= {float, int}
 
 
+def test_with_a_constant_skill_is_logged(tmp_path):
+    """The constant's distance is the same at every step; skill is 1 - the model's / the constant's."""
+    constant = np.tile([1 / 8, 7 / 8, 0], (len(QUESTIONS), 1))
+    settings = {"metric_for_best_model": "skill/target", "greater_is_better": True}
+    trainer = aligned_trainer(tmp_path, constant=constant, **settings)
+    found = trainer.evaluate()
+    of_constant = alignment_metrics(constant, ANSWERS, "first")["question_js_distance/target"]
+    assert found["eval_question_js_distance/constant"] == of_constant
+    assert found["eval_skill/target"] == pytest.approx(1 - found["eval_question_js_distance/target"] / of_constant)
+    assert "eval_skill/target" not in aligned_trainer(tmp_path).evaluate()
+
+
 @pytest.mark.parametrize(
     ("processes", "given", "taken"), [(1, None, None), (1, 3, 3), (2, None, 4), (2, 3, 3)], ids=str
 )
@@ -268,9 +280,13 @@ def test_questions_and_answers_are_those_of_the_training():
         assert swapped == render_prompt(row["question"], row["option_b"], row["option_a"], row["option_c"])
     answers = load_answers()
     at = [answers.questions["question_id"].to_pylist().index(row["question_id"]) for row in asked]
-    assert {name: list(column) for name, column in callback._sample.references.items()} == {
-        name: list(column[at]) for name, column in answers.matrix().items()
-    }
+    for persona, rows in callback._sample.references.items():
+        np.testing.assert_array_equal(rows, answers.probabilities(persona)[at])
+    dimensions = answers.questions["dimension"].to_numpy()
+    trained_on = ~np.isin(dimensions, heldout_labels("dimensions"))
+    constant = np.tile(answers.probabilities("loyal_nationals")[trained_on].mean(axis=0), (5, 1))
+    expected = alignment_metrics(constant, callback._sample.references, "loyal_nationals")
+    assert callback._sample.constant_distance == pytest.approx(expected["question_js_distance/target"])
 
 
 def test_a_metric_that_nothing_computes_is_refused():

@@ -12,7 +12,7 @@ import fairpp_hf
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.evaluation import results_folder
 from fairpp_hf.evaluation.baselines import as_scores
-from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
+from fairpp_hf.evaluation.evaluate import References, check_references, evaluate_systems, questions_to_score
 from fairpp_hf.evaluation.figures import draw_evaluation
 from fairpp_hf.evaluation.results_folder import SCORE_SCHEMA
 from fairpp_hf.evaluation.results_table import p_value_text, signed
@@ -51,8 +51,11 @@ def many():
     plain = as_scores("plain", np.stack([0.1 * chosen + 0.3] * 2, axis=1), kind="model")
     good = as_scores("good", np.stack([0.7 * chosen + 0.1] * 2, axis=1), kind="model")
     good.facts["before"] = "plain"
+    constant = np.tile(np.bincount(target, minlength=3) / 60, (60, 1))
     references = {"t": target, "x": rng.integers(0, 3, 60)}
-    return evaluated([plain, good, as_scores("baseline", chosen)], references, questions)
+    return evaluated(
+        [plain, good, as_scores("baseline", chosen), as_scores("constant", constant)], references, questions
+    )
 
 
 def test_a_question_without_probabilities_has_no_first_choice(evaluation):
@@ -76,15 +79,16 @@ def test_a_tie_for_the_first_place_is_shared(evaluation):
     assert found["agreement/target"] == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
 
 
-def test_best_agreement_comes_first_and_none_at_all_last():
-    """Always wrong is an agreement of 0, and before no answer at all."""
+def test_the_constant_comes_first_then_the_nearest_and_none_at_all_last():
+    """Always wrong is as far as can be, and before no answer at all."""
     systems = [
         as_scores("silent", np.full((4, 3), np.nan), kind="model"),
         as_scores("wrong", np.tile([0, 1.0, 0], (4, 1)), kind="model"),
         as_scores("right", np.tile([1.0, 0, 0], (4, 1)), kind="model"),
+        as_scores("constant", np.full((4, 3), 1 / 3)),
     ]
     found = evaluated(systems, {"t": np.zeros(4, int), "x": np.ones(4, int)}).best_first()
-    assert [system.name for system in found] == ["right", "wrong", "silent"]
+    assert [system.name for system in found] == ["constant", "right", "wrong", "silent"]
 
 
 def test_names_that_are_wrong_are_refused():
@@ -103,7 +107,7 @@ def test_a_system_that_never_answered_is_in_the_table_without_numbers(evaluation
     """A model that refuses everything is a result, too, and stands last."""
     lines = evaluation.to_markdown().splitlines()
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| sure", "| unsure", "| silent"]
-    assert lines[4] == "| silent | none | none | none | none | none | none | none | 100.0% |"
+    assert lines[4] == "| silent | none | none | none | none | none | none | none | none | 100.0% |"
     assert evaluation.systems[2].intervals == {}
     assert "| replies of | ok | empty |" in lines
     assert lines[-1] == "| silent | 0 | 8 |"
@@ -123,12 +127,12 @@ def test_systems_are_compared_with_the_plain_model(many):
         for comparison in many.comparisons
         if comparison.metric == "agreement/target"
     }
-    assert set(by_pair) == {("good", "plain"), ("baseline", "plain")}
+    assert set(by_pair) == {("good", "plain"), ("baseline", "plain"), ("constant", "plain")}
     assert by_pair["good", "plain"].difference == pytest.approx(0.4)
     assert by_pair["baseline", "plain"].difference == pytest.approx(0.6)
     assert by_pair["good", "plain"].p_value < 0.01
     (row,) = (line for line in many.to_markdown().splitlines() if line.startswith("| good | plain |"))
-    assert row.startswith("| good | plain | +0.400 [+0.400, +0.400], p < 0.001 |")
+    assert "| +0.400 [+0.400, +0.400], p < 0.001 |" in row
     assert "none" not in row
 
 
@@ -182,35 +186,90 @@ def test_written_files_hold_what_was_computed(many, tmp_path):
     results = json.loads(paths[0].read_text())
     assert list(results) == [
         *("format", "version", "target", "personas", "names", "shares", "questions", "kind", "division", "reference"),
-        *("orders", "systems", "comparisons", "scores_sha256"),
+        *("compared_with", "orders", "systems", "comparisons", "scores_sha256"),
     ]
-    assert (results["format"], results["questions"], results["orders"]) == (2, 60, 2)
+    assert (results["format"], results["questions"], results["orders"]) == (3, 60, 2)
     assert results["version"] == fairpp_hf.__version__
     assert results["scores_sha256"] == hashlib.sha256(paths[3].read_bytes()).hexdigest()
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
     assert (results["names"], results["shares"]) == ({"t": "T", "x": "X"}, {"t": None, "x": None})
     good = results["systems"]["good"]
     assert good["probabilities"]["agreement/target"] == pytest.approx(0.8)
+    assert results["compared_with"] == "answers"
+    assert good["probabilities"]["skill/target"] == many.systems[1].metrics["skill/target"] > 0.5
+    assert len(good["intervals_95"]["skill/target"]) == 2
     assert good["first_choice"]["agreement/target"] == 1.0
     assert good["statuses"] == {"ok": 120}
     assert good["position_bias"]["gap"] == pytest.approx(0.0)
     assert good["position_bias"]["same_choice"] == 1.0
     assert results["systems"]["baseline"]["position_bias"] is None
-    first = results["comparisons"][0]
+    assert results["comparisons"][0]["first"] == "constant"
+    first = next(found for found in results["comparisons"] if found["first"] == "good")
     assert (first["first"], first["second"], len(first["interval_95"])) == ("good", "plain", 2)
 
     questions = pq.read_table(paths[2])
     assert questions.column_names == [*QUESTION_FEATURES, "answer/t", "answer/x"]
-    assert questions["answer/t"].to_pylist() == many.references["t"].tolist()
+    assert questions["answer/t"].to_pylist() == many.references.answers["t"].tolist()
     assert str(questions.schema.field("answer/t").type) == "int8"
     rows = pq.read_table(paths[3])
     assert rows.schema.equals(SCORE_SCHEMA)
-    assert len(rows) == 60 * 2 + 60 * 2 + 60
+    assert len(rows) == 60 * 2 + 60 * 2 + 60 + 60
     assert rows["order"].to_pylist()[:4] == [0, 1, 0, 1]
     assert rows["question_id"].to_pylist()[:4] == [
         name for name in questions["question_id"].to_pylist()[:2] for _ in "AB"
     ]
     assert rows["probabilities"][120].as_py() == pytest.approx(many.systems[1].scores.by_order[0, 0].tolist())
+
+
+def test_distances_are_to_probabilities_where_they_are_known(tmp_path):
+    """The target's own probabilities are at distance 0 from it, and far from its drawn answers."""
+    probabilities = np.tile([0.6, 0.3, 0.1], (4, 1))
+    answers = {"t": np.array([0, 1, 0, -1]), "x": np.zeros(4, int)}
+    own = as_scores("own", probabilities, kind="model")
+    known = evaluated([own], References(answers, {"t": probabilities, "x": probabilities}))
+    assert known.systems[0].metrics["question_js_distance/target"] == 0
+    assert "which are known" in " ".join(known.notes().split())
+    drawn = evaluated([own], answers)
+    assert drawn.systems[0].metrics["question_js_distance/target"] > 0.3
+    assert "rewards mere confidence" in " ".join(drawn.notes().split())
+    for evaluation, name in ((known, "probabilities"), (drawn, "answers")):
+        evaluation.write(tmp_path / name)
+        assert json.loads((tmp_path / name / "results.json").read_text())["compared_with"] == name
+        rows = pq.read_table(tmp_path / name / "questions.parquet")
+        assert rows["answer/t"].to_pylist() == [0, 1, 0, -1]
+        assert ("probabilities/t" in rows.column_names) == (name == "probabilities")
+    assert pq.read_table(tmp_path / "probabilities" / "questions.parquet")["probabilities/t"].to_pylist() == [
+        *([0.6, 0.3, 0.1],) * 3,
+        None,
+    ]
+
+
+def test_an_adapted_model_that_is_worse_than_a_constant_is_warned_of(caplog):
+    """An adapter, or a model that another one came before; no prompt, no plain model and nobody above 0."""
+    target = np.array([0, 0, 0, 1] * 10)
+    references = {"t": target, "x": np.ones(40, int)}
+    wrong, right = np.eye(3)[(target + 1) % 3], np.eye(3)[target]
+    facts = {
+        "plain": {},
+        "a role": {"persona": "t", "before": "plain"},
+        "far": {"adapter": "a", "before": "plain"},
+        "merged": {"before": "plain"},
+        "near": {"adapter": "b", "before": "plain"},
+    }
+    systems = [as_scores(name, right if name == "near" else wrong, kind="model") for name in facts]
+    for system in systems:
+        system.facts.update(facts[system.name])
+    constant = as_scores("constant", np.tile([0.75, 0.25, 0], (40, 1)))
+    questions = load_questions("test").slice(0, 40)
+    found = evaluated([*systems, constant], references, questions)
+    assert [warning.split("`")[1] for warning in found.warnings()] == ["far", "merged"]
+    skill = next(system for system in found.systems if system.name == "far").metrics["skill/target"]
+    assert f"`far` is further from t than a constant answer (skill {skill:.3f}" in caplog.text
+    assert found.warnings()[0].split(":")[0] in " ".join(found.notes().split())
+    caplog.clear()
+    without = evaluated(systems, references, questions)
+    assert without.warnings() == caplog.messages == []
+    assert "No constant is shown, so that no skill can be given" in " ".join(without.notes().split())
 
 
 def test_rows_without_an_answer_are_null(evaluation, tmp_path):
@@ -279,7 +338,7 @@ def test_a_picture_of_nine_systems_whatever_they_are_called(tmp_path):
 )
 def test_answers_that_nothing_can_be_compared_with(references, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        check_references(references, "t")
+        check_references(References(references), "t")
 
 
 def test_questions_to_score_are_those_of_the_split_with_their_answers():
@@ -287,8 +346,11 @@ def test_questions_to_score_are_those_of_the_split_with_their_answers():
     questions, references = questions_to_score(answers, "test", limit=30)
     assert len(questions) == 30
     assert split_of(questions).all()
-    whole = dict(zip(answers.questions["question_id"].to_pylist(), answers.matrix()["loyal_nationals"], strict=True))
-    assert references["loyal_nationals"].tolist() == [whole[name] for name in questions["question_id"].to_pylist()]
+    ids = answers.questions["question_id"].to_pylist()
+    rows = [ids.index(name) for name in questions["question_id"].to_pylist()]
+    assert references.answers["loyal_nationals"].tolist() == answers.matrix()["loyal_nationals"][rows].tolist()
+    assert references.are_probabilities
+    np.testing.assert_array_equal(references["loyal_nationals"], answers.probabilities("loyal_nationals")[rows])
     training_only = dataclasses.replace(answers, is_test=np.zeros(len(answers.questions), dtype=bool))
     with pytest.raises(ValueError, match=r"^The answers must hold test questions; got none\."):
         questions_to_score(training_only, "test")

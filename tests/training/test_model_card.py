@@ -509,3 +509,16 @@ def test_data_that_says_it_is_simulated_is_believed() -> None:
     assert denied.given["simulated"] is False
     data.info.description = "Pairs of whoever."
     assert "simulated" not in collect_facts(trainer(train_dataset=data, card_facts={})).given
+
+
+@pytest.mark.parametrize(("skill", "word"), [(0.2, "nearer to"), (-0.25, "no nearer to")])
+def test_where_alignment_was_scored_the_constant_stands_beside_the_model(skill: float, word: str) -> None:
+    values = {
+        "question_js_distance/target": 0.14 * (1 - skill),
+        "question_js_distance/constant": 0.14,
+        "skill/target": skill,
+    }
+    card = render_model_card(facts(evaluation=LoggedMetrics(20, values)))
+    assert f"{0.14 * (1 - skill):.3f}; of a constant answer" in card
+    assert f"**{skill:+.2f}**. The model is {word} its target than that constant." in card
+    assert "constant answer" not in render_model_card(facts())

@@ -517,7 +517,9 @@ def test_alignment_is_scored_in_both_stages_and_after_resuming(config, tmp_path,
     results = json.loads((out / "all_results.json").read_text())
     assert results["eval_js_distance/target"] == results["eval_js_distance/loyal_nationals"] == whole[-1][1]
     assert sum(name.startswith("eval_js_distance/") for name in results) == 7 + 3
-    shown = rf"dpo: JS distance to target +{whole[-1][1]:.4f}\ndpo: margin to nearest other +-?\d\.\d{{4}}\n"
+    ratio = results["eval_question_js_distance/target"] / results["eval_question_js_distance/constant"]
+    assert results["eval_skill/target"] == pytest.approx(1 - ratio)
+    shown = rf"dpo: distance of shares +{whole[-1][1]:.4f}\ndpo: margin of shares to nearest other +-?\d\.\d{{4}}\n"
     assert re.search(rf"{shown}dpo: agreement with target +\d\.\d{{4}}\n", capsys.readouterr().out)
 
     (out / "checkpoint-2").rename(tmp_path / "last")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PERSONA = ("#333333", "o")
 _MAJORITY = ("#000000", "*")
+_BASELINE = ("#8a5a00", "P")
 _NO_REGION = "no region given"
 _MARGIN = 0.1
 """Of what is drawn, on each side: room for labels."""
@@ -141,7 +142,11 @@ def _set_limits(axes: "Axes", places: Sequence[Place]) -> None:
 def _look(point: Point, looks: dict[str | None, _Look]) -> _Look:
     if point.kind == "model":
         return looks[point.region]
-    return _Look(*_PERSONA, 46) if point.kind == "persona" else _Look(*_MAJORITY, 170)
+    return {
+        "persona": _Look(*_PERSONA, 46),
+        "majority": _Look(*_MAJORITY, 170),
+        "baseline": _Look(*_BASELINE, 90),
+    }[point.kind]
 
 
 def _legend(points: Sequence[Point], looks: dict[str | None, _Look]) -> "list[Line2D]":
@@ -150,6 +155,8 @@ def _legend(points: Sequence[Point], looks: dict[str | None, _Look]) -> "list[Li
     entries = [("persona (simulated)", _Look(*_PERSONA, 46))]
     if any(point.kind == "majority" for point in points):
         entries.append(("majority of all personas", _Look(*_MAJORITY, 170)))
+    if any(point.kind == "baseline" for point in points):
+        entries.append(("baseline, fitted to the target", _Look(*_BASELINE, 90)))
     if looks:
         entries += [
             ("model" if len(looks) == 1 and region is None else f"model, {region or _NO_REGION}", look)

@@ -41,12 +41,14 @@ _CHI_SQUARE_95 = 5.991464547107979
 """95% point of chi-square with 2 degrees of freedom."""
 _NORMAL_95 = 1.959963984540054
 
+Kind = Literal["persona", "majority", "baseline", "model"]
+
 
 class Respondent(NamedTuple):
     """Whoever has answered the questions."""
 
     name: str
-    kind: Literal["persona", "majority", "model"]
+    kind: Kind
     probabilities: _Floats
     """(n, 3), over A, B, C; one-hot for answers, a row of NaN where there is none."""
     region: str | None = None
@@ -89,7 +91,7 @@ class Point(NamedTuple):
     """A respondent on the maps."""
 
     name: str
-    kind: Literal["persona", "majority", "model"]
+    kind: Kind
     region: str | None
     before: str | None
     answered: int

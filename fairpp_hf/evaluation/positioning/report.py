@@ -48,6 +48,13 @@ _NOTES = (
 )
 
 
+_BASELINES = (
+    "Constant and label model: what the target's answers to other questions say about these, as the same shares for every "
+    "question, and from the questions' labels. A model that stands no nearer to the target than the constant has "
+    "learnt no more than these shares. By JS the constant has next to no distance, which is why that says little."
+)
+
+
 def to_dict(positions: Positions) -> dict[str, Any]:
     """Everything, as JSON takes it."""
     return {
@@ -125,7 +132,8 @@ def to_markdown(positions: Positions) -> str:
             ),
             _places_table(positions, method),
         ]
-    return "\n\n".join([*parts, "## How to read this", bullets(_NOTES)]) + "\n"
+    notes = [*_NOTES, _BASELINES] if any(point.kind == "baseline" for point in positions.points) else _NOTES
+    return "\n\n".join([*parts, "## How to read this", bullets(notes)]) + "\n"
 
 
 def _overview(positions: Positions) -> str:

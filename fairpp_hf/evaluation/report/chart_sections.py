@@ -132,8 +132,8 @@ def distance_section(evaluated: Evaluated, labels: Labeller) -> Section:
     first_system = len(personas)
     charts = []
     for value, by_question, measure in (
-        ("shares", False, "Jensen-Shannon distance of the shares of A, B and C"),
         ("questions", True, "mean Jensen-Shannon distance question by question"),
+        ("shares", False, "Jensen-Shannon distance of the shares of A, B and C"),
     ):
         distances = distance_matrix(rows, by_question=by_question)
         charts.append(
@@ -163,14 +163,15 @@ def distance_section(evaluated: Evaluated, labels: Labeller) -> Section:
                     measure,
                 )
             )
-    options = [("shares", "shares of all questions"), ("questions", "question by question")]
+    options = [("questions", "question by question"), ("shares", "shares of all questions")]
+    undecided = ", and so does being undecided between two options" if evaluated.compared_with == "answers" else ""
     return section(
         "distances",
         "Distances",
         paragraph(
             "Jensen-Shannon distance, natural logarithm, from 0 for alike to 0.833 for nothing in common; darker is further."
             " The distance of shares, the paper's, is blind to who answers what; question by question, answers that differ "
-            "count even where the shares are equal, and so does being undecided between two options."
+            f"count even where the shares are equal{undecided}."
         ),
         controls(select("distance of", {"data-shows": "distances"}, options)),
         grid(figure(chart) for chart in charts),

@@ -15,9 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.evaluate import by_agreement
+from fairpp_hf.evaluation.evaluate import table_place
 from fairpp_hf.evaluation.probabilities import option_probabilities
-from fairpp_hf.evaluation.results_folder import ANSWER_PREFIX, FORMAT, QUESTIONS, RESULTS, SCORE_SCHEMA, SCORES
+from fairpp_hf.evaluation.results_folder import (
+    ANSWER_PREFIX,
+    FORMAT,
+    PROBABILITY_PREFIX,
+    QUESTIONS,
+    RESULTS,
+    SCORE_SCHEMA,
+    SCORES,
+)
+from fairpp_hf.evaluation.results_table import COMPARED_WITH
 from fairpp_hf.markdown import one_line
 from fairpp_hf.naming import check_name
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES
@@ -26,7 +35,7 @@ POSITIONS = "positions.json"
 POSITIONS_FORMAT = 1
 METHODS = {"pca": "Principal components", "ideal_point": "Ideal points"}
 """Of the map: key in positions.json, and title."""
-POINT_KINDS = ("persona", "majority", "model")
+POINT_KINDS = ("persona", "majority", "baseline", "model")
 
 
 @dataclass(frozen=True)
@@ -85,12 +94,18 @@ class Evaluated:
     """Whether the questions were told as scenarios."""
     division: str
     reference: str
+    compared_with: str
+    """What distances are to, a key of `COMPARED_WITH`."""
     orders: int
     version: str | None
     """Of the package that computed the numbers, where the folder says it."""
     answers: Mapping[str, NDArray[np.int8]]
     """Persona id to its answers, (n,), 0..2 or -1."""
+    persona_probabilities: Mapping[str, NDArray[np.float64]]
+    """Persona id to what systems are compared with, (n, 3): option probabilities, or answers as one-hot rows; a row of NaN
+    where there is none."""
     systems: tuple[System, ...]
+    """The constant, and then the nearest to the target, see `table_place`."""
     comparisons: tuple[Mapping[str, Any], ...]
     positions: Mapping[str, Any] | None
     """What positions.json holds, or None without it."""
@@ -100,20 +115,15 @@ class Evaluated:
         return self.names.get(persona) or persona
 
     @cached_property
-    def persona_probabilities(self) -> dict[str, NDArray[np.float64]]:
-        """Persona id to its answers as one-hot rows, (n, 3); a row of NaN where there is none."""
-        return {persona: option_probabilities(column) for persona, column in self.answers.items()}
-
-    @cached_property
     def models(self) -> tuple[System, ...]:
         """The systems that are no baselines; all where there is nothing but baselines."""
         return tuple(system for system in self.systems if not system.is_baseline) or self.systems
 
     @cached_property
     def best(self) -> int:
-        """Number of the model that agrees most with the target, which the page shows first."""
+        """Number of the model that is nearest to the target, question by question, which the page shows first."""
         models = [number for number, system in enumerate(self.systems) if system in self.models]
-        return min(models, key=lambda number: by_agreement(self.systems[number].metrics))
+        return min(models, key=lambda number: table_place("", self.systems[number].metrics))
 
 
 def read_evaluated(folder: Path) -> Evaluated:
@@ -140,7 +150,8 @@ def read_evaluated(folder: Path) -> Evaluated:
         raise ValueError(f"{where} must hold a system; got none. {_again(where)}.")
     personas = _texts(results, "personas", where)
     target = check_name(f"the target of {where}", _field(results, "target", str, where), personas)
-    questions, answers = _read_questions(folder / QUESTIONS, personas)
+    compared_with = check_name(f"compared_with of {where}", _field(results, "compared_with", str, where), COMPARED_WITH)
+    questions, answers, probabilities = _read_questions(folder / QUESTIONS, personas, compared_with)
     if (count := _field(results, "questions", int, where)) != len(questions):
         raise _damaged("questions", f"be the {len(questions):,} of {QUESTIONS}", count, where)
     return Evaluated(
@@ -153,9 +164,11 @@ def read_evaluated(folder: Path) -> Evaluated:
         scenarios=_field(results, "kind", str, where) == "scenarios",
         division=_field(results, "division", str, where),
         reference=_field(results, "reference", str, where),
+        compared_with=compared_with,
         orders=_field(results, "orders", int, where),
         version=_field(results, "version", (str, NoneType), where),
         answers=answers,
+        persona_probabilities=probabilities,
         systems=_read_systems(folder / SCORES, of_systems, questions, where),
         comparisons=_read_comparisons(results, where),
         positions=_read_positions(folder / POSITIONS),
@@ -271,11 +284,16 @@ def _read_table(file: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
         ) from error
 
 
-def _read_questions(file: Path, personas: Sequence[str]) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:
+def _read_questions(
+    file: Path, personas: Sequence[str], compared_with: str
+) -> tuple[pa.Table, dict[str, NDArray[np.int8]], dict[str, NDArray[np.float64]]]:
+    """The questions, the personas' answers, and what systems are compared with, (n, 3)."""
     features = {field.name: field.type for field in QUESTION_FEATURES.arrow_schema}
     columns = {persona: f"{ANSWER_PREFIX}{persona}" for persona in personas}
-    table = _read_table(file, {**features, **dict.fromkeys(columns.values(), pa.int8())})
-    if holes := [name for name in table.column_names if table[name].null_count]:
+    known = personas if compared_with == "probabilities" else ()
+    lists = dict.fromkeys((f"{PROBABILITY_PREFIX}{persona}" for persona in known), pa.list_(pa.float64()))
+    table = _read_table(file, {**features, **dict.fromkeys(columns.values(), pa.int8()), **lists})
+    if holes := [name for name in table.column_names if name not in lists and table[name].null_count]:
         raise ValueError(
             f"{file.name} must have no null; got one in the column {holes[0]!r} at {file}. {_again(file)}."
         )
@@ -283,15 +301,26 @@ def _read_questions(file: Path, personas: Sequence[str]) -> tuple[pa.Table, dict
     for persona, given in answers.items():
         if ((given < NO_ANSWER) | (given >= len(OPTION_LETTERS))).any():
             raise _damaged(f"the column {columns[persona]!r}", "hold -1 to 2", sorted(set(given.tolist())), file)
-    return table.select(list(features)), answers
+    rows = {persona: option_probabilities(given) for persona, given in answers.items()}
+    for persona, column in zip(known, lists, strict=True):
+        rows[persona] = _triples(table[column], column, file)
+    return table.select(list(features)), answers, rows
+
+
+def _triples(column: pa.ChunkedArray, name: str, file: Path) -> NDArray[np.float64]:
+    """Lists of 3 numbers as rows (n, 3); NaN for null."""
+    lengths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
+    if lengths not in ([], [len(OPTION_LETTERS)]):
+        raise _damaged(name, f"be {len(OPTION_LETTERS)} numbers a row", lengths, file)
+    rows = np.full((len(column), len(OPTION_LETTERS)), np.nan)
+    given = column.is_valid().to_numpy()
+    rows[given] = column.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, len(OPTION_LETTERS))
+    return rows
 
 
 def _read_systems(file: Path, of_systems: Mapping[str, Any], questions: pa.Table, where: Path) -> tuple[System, ...]:
     wanted = ("system", "question_id", "probabilities", "prompt_hash", "template_hash")
     scores = _read_table(file, {name: SCORE_SCHEMA.field(name).type for name in wanted})
-    lengths = pc.unique(pc.list_value_length(scores["probabilities"]).drop_null()).to_pylist()
-    if lengths not in ([], [len(OPTION_LETTERS)]):
-        raise _damaged("probabilities", f"be {len(OPTION_LETTERS)} numbers a row", lengths, file)
     row = pc.index_in(scores["question_id"], questions["question_id"].combine_chunks())
     if row.null_count:
         unknown = scores["question_id"][pc.index(row.is_null(), True).as_py()].as_py()
@@ -305,7 +334,7 @@ def _read_systems(file: Path, of_systems: Mapping[str, Any], questions: pa.Table
         if not len(own):
             raise ValueError(f"{file.name} must have rows of the system {name!r} of {where}; got none. {_again(file)}.")
         systems.append(_read_system(name, tree, own, len(questions), where))
-    return tuple(systems)
+    return tuple(sorted(systems, key=lambda system: table_place(system.name, system.metrics)))
 
 
 def _read_system(name: str, tree: Any, scores: pa.Table, questions: int, where: Path) -> System:
@@ -335,7 +364,7 @@ def _read_system(name: str, tree: Any, scores: pa.Table, questions: int, where: 
         first_choice=_field(tree, "first_choice", dict, where, of),
         intervals=intervals,
         **gaps,
-        probabilities=_mean_over_orders(scores, questions),
+        probabilities=_mean_over_orders(scores, questions, where.parent / SCORES),
         template_hashes=tuple(sorted(templates)),
         prompts=len(hashes),
         prompts_hash=hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None,
@@ -355,13 +384,12 @@ def _read_comparisons(results: Mapping[str, Any], where: Path) -> tuple[Mapping[
     return tuple(comparisons)
 
 
-def _mean_over_orders(scores: pa.Table, questions: int) -> NDArray[np.float64]:
+def _mean_over_orders(scores: pa.Table, questions: int, file: Path) -> NDArray[np.float64]:
     """Mean option probabilities of each question, (n, 3); NaN where an order is missing or has no valid answer."""
-    given = scores["probabilities"].combine_chunks()
-    valid = given.is_valid().to_numpy(zero_copy_only=False)
+    given = _triples(scores["probabilities"], "probabilities", file)
+    valid = ~np.isnan(given).any(axis=1)
     rows = scores["row"].to_numpy()
-    values = given.drop_null().flatten().to_numpy().reshape(-1, len(OPTION_LETTERS))
-    sums = np.stack([np.bincount(rows[valid], column, questions) for column in values.T], axis=1)
+    sums = np.stack([np.bincount(rows[valid], column, questions) for column in given[valid].T], axis=1)
     count, asked = np.bincount(rows[valid], minlength=questions), np.bincount(rows, minlength=questions)
     whole = ((count > 0) & (count == asked))[:, None]
     return np.divide(sums, count[:, None], out=np.full(sums.shape, np.nan), where=whole)

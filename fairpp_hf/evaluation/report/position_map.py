@@ -147,11 +147,13 @@ def _region(point: Mapping[str, Any]) -> str:
 
 
 def _look(point: Mapping[str, Any], regions: Sequence[str]) -> tuple[str, str, str]:
-    """Fill, marker and edge: personas dark diamonds, the majority a star, models by region in colour and marker."""
+    """Fill, marker and edge: personas dark diamonds, the majority a star, baselines crosses, models by region."""
     if point["kind"] == "persona":
         return INK, "D", INK
     if point["kind"] == "majority":
         return "#F0E442", "*", INK
+    if point["kind"] == "baseline":
+        return "#8a5a00", "P", INK
     number = regions.index(_region(point))
     # Diamonds are the personas'.
     markers = [marker for marker in MARKERS if marker != "D"]
@@ -162,7 +164,11 @@ def _look(point: Mapping[str, Any], regions: Sequence[str]) -> tuple[str, str, s
 def _legend_entries(points: Sequence[Mapping[str, Any]], regions: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """Text, fill, marker and edge of each line."""
     entries = []
-    for kind, text in (("persona", "personas"), ("majority", "their majority, by shares")):
+    for kind, text in (
+        ("persona", "personas"),
+        ("majority", "their majority, by shares"),
+        ("baseline", "baselines, fitted to the target"),
+    ):
         first = next((point for point in points if point["kind"] == kind), None)
         if first is not None:
             entries.append((text, *_look(first, regions)))

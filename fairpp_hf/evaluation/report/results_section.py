@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fairpp_hf.evaluation.evaluate import by_agreement
+from fairpp_hf.evaluation.baselines import CONSTANT
+from fairpp_hf.evaluation.evaluate import table_place
 from fairpp_hf.evaluation.report.charts import Labeller, interval_chart, number
 from fairpp_hf.evaluation.report.folder import Evaluated, System
 from fairpp_hf.evaluation.report.markup import (
@@ -18,16 +19,16 @@ from fairpp_hf.evaluation.report.markup import (
     table,
     text,
 )
-from fairpp_hf.evaluation.results_table import p_value_text, signed
+from fairpp_hf.evaluation.results_table import COMPARED_WITH, p_value_text, signed
 from fairpp_hf.markdown import counted
 
 _COLUMNS = (
+    ("skill/target", "skill", "descending"),
+    ("question_js_distance/target", "distance by question", "ascending"),
     ("agreement/target", "agreement", "descending"),
     ("brier/target", "Brier score", "ascending"),
-    ("js_distance/target", "JS distance", "ascending"),
-    ("question_js_distance/target", "JS distance by question", "ascending"),
-    ("js_distance/margin", "margin to nearest other", "descending"),
-    ("kappa/target", "agreement beyond chance", "descending"),
+    ("js_distance/target", "distance of shares", "ascending"),
+    ("js_distance/margin", "margin of shares", "descending"),
     ("worst_group/target", "worst group", "descending"),
     ("calibration_error/target", "calibration error", "ascending"),
     ("forms_consistency", "consistency of forms", "descending"),
@@ -37,7 +38,7 @@ _COLUMNS = (
 """Metric, heading, and the order of the first click."""
 
 METRIC_NAMES = {metric: heading for metric, heading, _ in _COLUMNS} | {
-    "js_divergence/target": "JS divergence",
+    "js_divergence/target": "divergence of shares",
     "js_divergence/margin": "divergence margin",
 }
 
@@ -46,6 +47,15 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
     """What stands at the top of the page."""
     target = name(evaluated.name(evaluated.target))
     metrics = [
+        interval_chart(
+            "distance",
+            "Distance to the target by question",
+            evaluated,
+            labels,
+            lambda system: _measured(system, "question_js_distance/target"),
+            axis="mean Jensen-Shannon distance; left is closer",
+            what="distance by question",
+        ),
         interval_chart(
             "agreement",
             "Agreement with the target",
@@ -57,22 +67,13 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             zero=False,
         ),
         interval_chart(
-            "distance",
-            "Distance to the target",
-            evaluated,
-            labels,
-            lambda system: _measured(system, "js_distance/target"),
-            axis="Jensen-Shannon distance of shares; left is closer",
-            what="JS distance",
-        ),
-        interval_chart(
             "margin",
             "Nearer to the target than to others?",
             evaluated,
             labels,
             lambda system: _measured(system, "js_distance/margin"),
-            axis="distance to the nearest other, minus to the target",
-            what="margin",
+            axis="distance of shares to the nearest other, minus to the target",
+            what="margin of shares",
         ),
     ]
     return section(
@@ -85,12 +86,14 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             '<span class="muted">'
             "In brackets: 95% interval, bootstrap over clusters of questions on one problem and group: it is for "
             "these problems and these groups, asked again, and does not cover the variation over training runs. "
-            "Agreement: mean probability given to the target's own answer; it rewards confidence. Brier score: "
-            "mean squared error of the probabilities, 0 to 2; lower is better, and confidence alone does not "
-            "help. JS distance: Jensen-Shannon distance of the shares of A, B and C, natural logarithm, 0 to "
-            "0.833, which is blind to who answers what; the mean distance by question is not. Worst group: "
-            "agreement where it is lowest. Unanswered questions are left out and not imputed"
-            + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
+            "Distance by question: mean Jensen-Shannon distance, natural logarithm, 0 to 0.833. Skill: 1 - that distance "
+            "/ the constant's; 0 is as near as the constant, which says the target's mean shares to every question, and "
+            "below 0 is further. Agreement: mean probability that an answer is the target's answer; it rewards "
+            "confidence. Brier score: mean squared error of the probabilities, 0 to 2; lower is better, and confidence "
+            "alone does not help. Distance of shares: of those of A, B and C over all questions, which is blind to who "
+            "answers what, so that the constant has next to none; margin of shares: that to the nearest other persona "
+            "minus that to the target. Worst group: agreement where it is lowest. Unanswered questions are left out and "
+            "not imputed" + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
         ),
         grid((figure(chart) for chart in metrics), kind="thirds"),
         _comparisons(evaluated),
@@ -116,8 +119,8 @@ def _asked(evaluated: Evaluated) -> str:
         verb = "stands" if baselines == 1 else "stand"
         said.append(f"{counted(baselines, 'baseline')} {verb} {beside} {'it' if models == 1 else 'them'}.")
     said.append(
-        f"All are compared with the answers of {counted(len(evaluated.personas), 'persona')}, those of "
-        f"{name(evaluated.reference)}."
+        f"All are compared with {counted(len(evaluated.personas), 'persona')} of {name(evaluated.reference)}: "
+        f"{COMPARED_WITH[evaluated.compared_with]}."
     )
     constrained = [name(system.name) for system in evaluated.systems if system.facts.get("constrained")]
     if constrained:
@@ -147,38 +150,55 @@ def _measured(system: System, metric: str) -> tuple[float | None, tuple[float, f
 def _findings(evaluated: Evaluated) -> list[str]:
     """The main result in sentences, as far as there are numbers for them."""
     target = name(evaluated.name(evaluated.target))
-    measured = [system for system in evaluated.systems if system.metrics.get("agreement/target") is not None]
+    measured = [system for system in evaluated.models if system.metrics.get("agreement/target") is not None]
     if not measured:
-        return [f"No system answered a question that {target} answered too: there is nothing to compare."]
-    ranked = sorted(measured, key=lambda system: by_agreement(system.metrics))
+        return [f"No model answered a question that {target} answered too: there is nothing to compare."]
+    nearest = min(measured, key=lambda system: table_place("", system.metrics))
+    shares = min(measured, key=lambda system: system.metrics["js_distance/target"])
     found = [
-        f"Most agreement with {target}: <strong>{_called(ranked[0])}</strong>, {_value(ranked[0], 'agreement/target')}."
+        f"Nearest to {target}, question by question: <strong>{_called(nearest)}</strong>, at "
+        f"{_value(nearest, 'question_js_distance/target')}.",
+        *_beside_the_constant(measured),
+        f"Nearest by shares of A, B and C: {_called(shares)}, {_value(shares, 'js_distance/target')}.",
     ]
-    if len(ranked) > 1:
-        found[0] += f" Least: {_called(ranked[-1])}, {_value(ranked[-1], 'agreement/target')}."
-    nearest = min(measured, key=lambda system: system.metrics["js_distance/target"])
-    found.append(
-        f"Shares of A, B and C nearest to the target's: {_called(nearest)}, {_value(nearest, 'js_distance/target')}."
-    )
     nearer: list[str] = []
     not_nearer: list[str] = []
     open_: list[str] = []
     for system in measured:
-        margin = system.interval("js_distance/margin")
-        place = open_ if margin is None or margin[0] <= 0 <= margin[1] else nearer if margin[0] > 0 else not_nearer
-        place.append(_called(system))
+        if (margin := system.interval("js_distance/margin")) is not None:
+            place = open_ if margin[0] <= 0 <= margin[1] else nearer if margin[0] > 0 else not_nearer
+            place.append(_called(system))
     for systems, said in (
         (nearer, "Nearer to the target than to any other persona"),
         (not_nearer, "Nearer to another persona than to the target"),
         (open_, "Either may be true of"),
     ):
-        if systems is open_ and len(systems) == len(measured):
+        if systems is open_ and systems and not nearer + not_nearer:
             found.append(
                 "Of none can be said whether the target or another persona is nearer: each interval has 0 in it."
             )
         elif systems:
             found.append(f"{said}: {', '.join(systems)}.")
     return found
+
+
+def _beside_the_constant(models: Sequence[System]) -> list[str]:
+    """Which models are nearer to the target than the same shares for every question, where that is known."""
+    scored = [system for system in models if system.metrics.get("skill/target") is not None]
+    nearer = [_skilled(system) for system in scored if system.metrics["skill/target"] > 0]
+    further = [_skilled(system) for system in scored if system.metrics["skill/target"] <= 0]
+    return [
+        f"{said}: {', '.join(systems)}."
+        for said, systems in (
+            (f"Nearer than the {CONSTANT}, which says the target's mean shares to every question", nearer),
+            (f"No nearer than the {CONSTANT}, which says the target's mean shares to every question", further),
+        )
+        if systems
+    ]
+
+
+def _skilled(system: System) -> str:
+    return f"{_called(system)} (skill {_value(system, 'skill/target')})"
 
 
 def _value(system: System, metric: str) -> str:
@@ -188,7 +208,7 @@ def _value(system: System, metric: str) -> str:
 
 
 def _systems_table(evaluated: Evaluated) -> str:
-    """A row a system; sorted by a click where there are scripts, and by agreement to begin with."""
+    """A row a system; the constant and then the nearest to begin with, sorted by a click where there are scripts."""
     columns = [
         column
         for column in _COLUMNS
@@ -198,17 +218,17 @@ def _systems_table(evaluated: Evaluated) -> str:
     heads = (
         '<th scope="col">system</th>'
         + "".join(
-            f'<th scope="col" data-kind="number" data-first="{first}"'
-            f"{' aria-sort=descending' if metric == 'agreement/target' else ''}>{heading}</th>"
+            f'<th scope="col" data-kind="number" data-first="{first}">{heading}</th>'
             for metric, heading, first in columns
         )
         + '<th scope="col" class="text">nearest other</th>'
     )
     rows = []
-    for system in sorted(evaluated.systems, key=lambda system: by_agreement(system.metrics)):
+    for system in evaluated.systems:
+        kind = "baseline, to beat" if system.name == CONSTANT else "baseline"
         cells = [
             f'<th scope="row" data-key="{text(system.name)}">{name(system.name)}'
-            f"{'<small>baseline</small>' * system.is_baseline}</th>"
+            f"{f'<small>{kind}</small>' * system.is_baseline}</th>"
         ]
         for metric, _, _ in columns:
             value, interval = _measured(system, metric)
@@ -250,8 +270,8 @@ def _comparisons(evaluated: Evaluated) -> str:
         "<h3>Compared in pairs</h3>"
         + paragraph(
             "The same questions, resampled together for both. Of agreement and margin, above 0 is in favour of "
-            "the first; of the others, below 0 is. JS divergence: the square of the distance, less what noise "
-            "adds to it. In brackets: 95% interval. p: two-sided test of no difference, one comparison at a time."
+            "the first; of the others, below 0 is. Divergence of shares: the square of their distance, less what "
+            "noise adds to it. In brackets: 95% interval. p: two-sided test of no difference, one comparison at a time."
         )
         + scrolled(
             f'<table class="dense"><caption>{caption}</caption><thead><tr><th scope="col">systems</th>{heads}</tr></thead>'

@@ -12,6 +12,8 @@ import pytest
 from evaluated_folder import TARGET
 
 from fairpp_hf.evaluation.report.folder import read_evaluated
+from fairpp_hf.personas import load_personas
+from fairpp_hf.respondents.survey import all_survey_answers
 
 
 @pytest.fixture
@@ -35,15 +37,21 @@ def test_everything_of_a_folder_is_read(folder: Path) -> None:
     evaluated = read_evaluated(folder)
     assert (evaluated.target, evaluated.name(TARGET), len(evaluated.questions)) == (TARGET, "Loyal Nationals", 120)
     assert evaluated.personas == (TARGET, "civic_pragmatists", "backbone_conservatives")
-    assert [system.name for system in evaluated.systems] == ["plain model", "aligned model", "majority vote", "uniform"]
+    assert [system.name for system in evaluated.systems] == [
+        *("constant", "aligned model", "label model", "plain model", "uniform", "majority of the others"),
+    ]
     assert evaluated.best == 1
+    assert evaluated.compared_with == "probabilities"
+    truth = all_survey_answers(evaluated.questions, load_personas())
+    np.testing.assert_allclose(evaluated.persona_probabilities[TARGET], truth[TARGET].probabilities)
+    assert evaluated.answers[TARGET].tolist() == truth[TARGET].answer.tolist()
     assert evaluated.positions is not None
-    plain = evaluated.systems[0]
+    plain = evaluated.systems[3]
     assert plain.statuses == {"ok": 228, "refusal": 12}
     # The first six questions were refused, in both orders; every prompt differs.
     assert np.isnan(plain.probabilities).any(axis=1).nonzero()[0].tolist() == [0, 1, 2, 3, 4, 5]
     assert (plain.prompts, plain.template_hashes) == (240, ("5f" * 32,))
-    assert (evaluated.systems[2].prompts, evaluated.systems[2].prompts_hash) == (0, None)
+    assert (evaluated.systems[0].prompts, evaluated.systems[0].prompts_hash) == (0, None)
 
 
 def test_probabilities_are_means_over_orders_by_a_plain_loop(folder: Path) -> None:
@@ -91,7 +99,7 @@ PLAIN = "of the system 'plain model'"
     [
         (
             lambda tree: tree.update(format=1),
-            f"results.json must be of format 2; got 1 at {{}}. It was written by another version. {AGAIN}",
+            f"results.json must be of format 3; got 1 at {{}}. It was written by another version. {AGAIN}",
         ),
         (
             lambda tree: tree.update(target="loyal_national"),
@@ -101,6 +109,10 @@ PLAIN = "of the system 'plain model'"
         (lambda tree: tree.pop("systems"), f"systems must be an object; got None at {{}}. {AGAIN}"),
         (lambda tree: tree.update(systems={}), f"{{}} must hold a system; got none. {AGAIN}"),
         (lambda tree: tree.pop("division"), f"division must be a text; got None at {{}}. {AGAIN}"),
+        (
+            lambda tree: tree.update(compared_with="answer"),
+            "compared_with of {} must be one of 'probabilities', 'answers'; got 'answer'. Did you mean 'answers'?",
+        ),
         (lambda tree: tree.update(personas=[3]), f"each of personas must be a text; got 3 at {{}}. {AGAIN}"),
         (
             lambda tree: tree["names"].update(loyal_nationals=None),
@@ -163,7 +175,8 @@ POSITION_AGAIN = "Run `fairpp position` into this folder again."
         ),
         (
             lambda tree: tree["points"][0].update(kind="people"),
-            f"kind of point 1 must be one of 'persona', 'majority', 'model'; got 'people' at {{}}. {POSITION_AGAIN}",
+            f"kind of point 1 must be one of 'persona', 'majority', 'baseline', 'model'; got 'people' at {{}}. "
+            f"{POSITION_AGAIN}",
         ),
         (
             lambda tree: tree["points"][1]["pca"].pop("xy"),
@@ -222,12 +235,28 @@ def test_answers_are_of_three_options(copy: Path) -> None:
         assert refusal(copy) == f"{message} at {copy / 'questions.parquet'}. {AGAIN}"
 
 
+def test_probabilities_are_read_where_systems_are_compared_with_them(copy: Path) -> None:
+    """Compared with answers, a persona stands as one-hot rows; null is a question without an answer."""
+    questions = pq.read_table(copy / "questions.parquet")
+    place = questions.column_names.index(f"probabilities/{TARGET}")
+    column = questions[f"probabilities/{TARGET}"].to_pylist()
+    pq.write_table(
+        questions.set_column(place, f"probabilities/{TARGET}", pa.array([None, *column[1:]])),
+        copy / "questions.parquet",
+    )
+    assert np.isnan(read_evaluated(copy).persona_probabilities[TARGET]).any(axis=1).nonzero()[0].tolist() == [0]
+    change(copy / "results.json", lambda tree: tree.update(compared_with="answers"))
+    evaluated = read_evaluated(copy)
+    np.testing.assert_array_equal(evaluated.persona_probabilities[TARGET].argmax(axis=1), evaluated.answers[TARGET])
+    assert set(evaluated.persona_probabilities[TARGET].ravel()) == {0.0, 1.0}
+
+
 def test_scores_that_were_cut_off_are_refused(copy: Path) -> None:
     """The digest tells of a folder that a second evaluation has half written; without it, the file itself does."""
     scores = copy / "scores.parquet"
     before, whole = hashlib.sha256(scores.read_bytes()).hexdigest(), scores.read_bytes()
     change(copy / "results.json", lambda tree: tree.update(scores_sha256=before))
-    assert len(read_evaluated(copy).systems) == 4
+    assert len(read_evaluated(copy).systems) == 6
     scores.write_bytes(whole[:1000])
     assert refusal(copy) == (
         f"scores.parquet must be the one that results.json was written with, of SHA-256 {before}; got "

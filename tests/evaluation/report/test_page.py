@@ -83,7 +83,7 @@ def shown(page: Any, selector: str) -> list[str]:
 
 
 def test_hostile_names_are_shown_as_they_are(page: Any) -> None:
-    assert set(page.locator("#systems tbody th bdi").all_text_contents()) == {SCRIPT, QUOTES, "majority vote"}
+    assert set(page.locator("#systems tbody th bdi").all_text_contents()) == {SCRIPT, QUOTES, "constant"}
     assert (page.locator("script").count(), page.locator("main b").count()) == (1, 0)
     ids = page.eval_on_selector_all("[id]", "parts => parts.map(part => part.id)")
     assert len(ids) == len(set(ids))
@@ -98,7 +98,7 @@ def test_hostile_names_are_shown_as_they_are(page: Any) -> None:
 
 def test_the_systems_are_sorted_by_click_and_by_key(open_page: Any) -> None:
     page = open_page()
-    column = page.locator("#systems thead th").all_text_contents().index("JS distance")
+    column = page.locator("#systems thead th").all_text_contents().index("distance of shares")
     keys = f"[...document.querySelectorAll('#systems tbody tr')].map(row => Number(row.cells[{column}].dataset.key))"
     head = page.locator("#systems thead th").nth(column)
     head.locator("button").click()
@@ -107,11 +107,11 @@ def test_the_systems_are_sorted_by_click_and_by_key(open_page: Any) -> None:
     assert distances == sorted(distances)
     head.locator("button").press("Enter")
     assert page.evaluate(keys) == distances[::-1]
-    assert page.locator("#results [aria-live]").text_content() == "Sorted by JS distance, largest first."
+    assert page.locator("#results [aria-live]").text_content() == "Sorted by distance of shares, largest first."
     assert page.locator("#systems [aria-sort]").count() == 1
     page.locator("#systems thead th").nth(0).locator("button").click()
     names = page.locator("#systems tbody th bdi").all_text_contents()
-    assert names == sorted(names, key=[QUOTES, SCRIPT, "majority vote"].index)
+    assert names == sorted(names, key=[QUOTES, SCRIPT, "constant"].index)
 
 
 def test_selects_show_one_of_several(open_page: Any) -> None:
@@ -125,7 +125,7 @@ def test_selects_show_one_of_several(open_page: Any) -> None:
     # The model nearest to the target to begin with; lines for A and B over each of two personas.
     assert shown(page, "[data-of=overlay]") == ["1"] * 4
     page.get_by_label("system shown over the personas").select_option(label=SCRIPT)
-    assert shown(page, "[data-of=overlay]") == ["0"] * 4
+    assert shown(page, "[data-of=overlay]") == ["2"] * 4
     page.get_by_label("system shown over the personas").select_option("none")
     assert shown(page, "[data-of=overlay]") == []
 
@@ -157,7 +157,7 @@ def test_a_text_is_shown_over_a_part_of_a_chart(open_page: Any) -> None:
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.locator("#figure-agreement [data-tip]").first.hover()
     assert page.locator("#tip").is_visible()
-    assert page.locator("#tip").text_content().startswith(f"{SCRIPT}: 0.")
+    assert page.locator("#tip").text_content().startswith("constant: 0.")
     page.keyboard.press("Escape")
     assert not page.locator("#tip").is_visible()
 

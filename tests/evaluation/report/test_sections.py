@@ -38,13 +38,18 @@ def with_metrics(system: System, **changed: Any) -> System:
     return replace(system, metrics={**system.metrics, **{name.replace("__", "/"): x for name, x in changed.items()}})
 
 
+def named(evaluated: Evaluated, *names: str) -> list[System]:
+    by_name = {system.name: system for system in evaluated.systems}
+    return [by_name[name] for name in names]
+
+
 def test_models_and_baselines_are_counted_apart(evaluated: Evaluated) -> None:
     assert (
-        "2 models were asked 120 questions (test split), in both orders of the options. 2 baselines stand beside them. All "
-        "are compared with the answers of 3 personas, those of survey:britains_choice_2020 (simulated). The target is Loyal "
-        "Nationals."
+        "2 models were asked 120 questions (test split), in both orders of the options. 4 baselines stand beside them. All "
+        "are compared with 3 personas of survey:britains_choice_2020 (simulated): with the personas' option probabilities, "
+        "which are known, and not with one drawn answer a question. The target is Loyal Nationals."
     ) in words(results(evaluated))
-    plain, _, _, uniform = evaluated.systems
+    plain, uniform = named(evaluated, "plain model", "uniform")
     one = replace(evaluated, systems=(plain, uniform), orders=1)
     assert (
         "1 model was asked 120 questions (test split), in one order of the options. 1 baseline stands beside it."
@@ -56,26 +61,19 @@ def test_models_and_baselines_are_counted_apart(evaluated: Evaluated) -> None:
 
 def test_a_system_without_a_valid_answer_is_named(evaluated: Evaluated) -> None:
     assert "No valid answer" not in results(evaluated)
-    plain, *others = evaluated.systems
+    plain, *others = named(evaluated, "plain model", "aligned model", "constant")
     silent = replace(plain, statuses={"refusal": 240}, metrics={"unanswered": 1.0}, intervals={}, position_bias=None)
     page = words(results(replace(evaluated, systems=(silent, *others))))
     assert "No valid answer came from plain model." in page
 
 
-def test_no_agreement_at_all_is_the_least_and_not_missing(evaluated: Evaluated) -> None:
-    """0.0 comes after every other agreement, and before a system that has none."""
-    plain, aligned, majority, uniform = evaluated.systems
-    systems = (
-        with_metrics(plain, agreement__target=0.0),
-        aligned,
-        with_metrics(majority, agreement__target=None),
-        uniform,
-    )
-    page = results(replace(evaluated, systems=systems))
-    rows = re.findall(r'<th scope="row" data-key="([^"]*)">', page)
-    assert rows == ["aligned model", "uniform", "plain model", "majority vote"]
-    assert "Most agreement with Loyal Nationals: aligned model," in words(page)
-    assert "Least: plain model, 0.000" in words(page)
+def test_who_is_nearer_than_the_constant_is_said(evaluated: Evaluated) -> None:
+    page = words(results(evaluated))
+    assert "Nearest to Loyal Nationals, question by question: aligned model, at 0.020 [" in page
+    assert re.search("Nearer than the constant, [^:]+: aligned model \\(skill 0.845 \\[[^:]+\\]\\)\\. No nearer", page)
+    assert re.search("No nearer than the constant, [^:]+: plain model \\(skill -0.634 \\[[^:]+\\]\\)\\.", page)
+    systems = tuple(with_metrics(system, skill__target=None) for system in evaluated.systems)
+    assert "earer than the constant" not in words(results(replace(evaluated, systems=systems)))
 
 
 def test_the_unanswered_have_a_column_where_there_are_some(evaluated: Evaluated) -> None:
@@ -100,7 +98,7 @@ def test_a_pair_is_a_row_and_a_metric_a_column(evaluated: Evaluated) -> None:
     page = results(replace(evaluated, comparisons=comparisons))
     table = page[page.index("<caption>Differences") :]
     assert words(table[: table.index("</table>")]) == (
-        "Differences between systems systems agreement JS distance "
+        "Differences between systems systems agreement distance of shares "
         "aligned model minus plain model +0.125 [+0.025, +0.225] p 0.250 -0.250 [-0.350, -0.150] p < 0.001 "
         "aligned model minus uniform none none"
     )
@@ -133,14 +131,14 @@ def test_a_map_of_something_else_says_so(evaluated: Evaluated) -> None:
 
 def test_position_bias_is_that_of_models(evaluated: Evaluated) -> None:
     section = asking_section(evaluated, Labeller(evaluated))
-    assert [row[0] for row in section.charts[0].rows] == ["plain model", "aligned model"]
+    assert [row[0] for row in section.charts[0].rows] == ["aligned model", "plain model"]
     assert "a system that goes by the place alone gets half of A and half of B." in section.html
 
 
 def test_the_length_gap_is_that_of_models_scored_by_lines(evaluated: Evaluated) -> None:
     section = asking_section(evaluated, Labeller(evaluated))
     chart = section.charts[1]
-    assert (chart.key, [row[0] for row in chart.rows]) == ("length-gap", ["plain model", "aligned model"])
+    assert (chart.key, [row[0] for row in chart.rows]) == ("length-gap", ["aligned model", "plain model"])
     assert "A liking of an option for its brevity is not in it." in words(section.html)
     on_servers = replace(evaluated, systems=tuple(replace(system, length_gap=None) for system in evaluated.systems))
     section = asking_section(on_servers, Labeller(on_servers))
@@ -159,7 +157,9 @@ def test_both_versions_are_on_the_page(evaluated: Evaluated) -> None:
 
 def test_baselines_do_not_choose_the_questions_to_read(evaluated: Evaluated) -> None:
     """Whatever baselines answer, the same questions are missed; without a model, those of the baselines are."""
-    plain, aligned, majority, uniform = evaluated.systems
+    plain, aligned, majority, uniform = named(
+        evaluated, "plain model", "aligned model", "majority of the others", "uniform"
+    )
     wrong = replace(majority, probabilities=np.roll(majority.probabilities, 1, axis=1))
     np.testing.assert_array_equal(
         most_divided(evaluated).disagreement,
@@ -170,7 +170,9 @@ def test_baselines_do_not_choose_the_questions_to_read(evaluated: Evaluated) -> 
 
 
 def test_the_page_begins_with_a_model(evaluated: Evaluated) -> None:
-    plain, aligned, majority, uniform = evaluated.systems
-    best = with_metrics(majority, agreement__target=1.0)
+    plain, aligned, majority, uniform = named(
+        evaluated, "plain model", "aligned model", "majority of the others", "uniform"
+    )
+    best = with_metrics(majority, question_js_distance__target=0.0)
     assert replace(evaluated, systems=(best, plain, aligned, uniform)).best == 2
     assert replace(evaluated, systems=(uniform, best)).best == 1
