@@ -119,10 +119,12 @@ class Budget(NamedTuple):
     """to as many different training questions, the same ones for all methods"""
     batch_questions: int = 16
     """visited at a step"""
-    sft_learning_rate: float = 1e-3
-    distil_learning_rate: float = 1e-3
+    sft_learning_rate: float = 2e-3
+    distil_learning_rate: float = 4e-3
     dpo_learning_rate: float = 5e-4
-    """with a reference model"""
+    """of drawn answers"""
+    soft_learning_rate: float = 1e-3
+    """of soft labels with a reference model"""
     aim_learning_rate: float = 1e-3
     """without one"""
 
@@ -299,10 +301,10 @@ def train(
             )
             trainer: Any = ReweightedSFTTrainer(args=args, train_dataset=pairs, **common)
         else:
-            rates = {"model": budget.dpo_learning_rate, "none": budget.aim_learning_rate}
+            rate = budget.distil_learning_rate if stage == "distil" else _rate_of(method, budget)
             of_question = 2 if method.labels == "answers" else 3
             args = ReweightedDPOConfig(
-                learning_rate=budget.distil_learning_rate if stage == "distil" else rates[method.reference],
+                learning_rate=rate,
                 per_device_train_batch_size=budget.batch_questions * of_question,
                 beta=method.dpo_beta,
                 loss_type=[method.loss_type],
@@ -320,3 +322,9 @@ def train(
         # By itself, a trainer loads its reference from the folder that the model once came from.
         reference = copy.deepcopy(model)
     return Trained(model.eval(), tokens)
+
+
+def _rate_of(method: Method, budget: Budget) -> float:
+    if method.reference == "none":
+        return budget.aim_learning_rate
+    return budget.dpo_learning_rate if method.labels == "answers" else budget.soft_learning_rate
