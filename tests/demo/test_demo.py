@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import load_dataset
 from tiny_models import save_tiny_model
 
 from fairpp_hf.demo import small_model
-from fairpp_hf.demo.main_job import DemoSettings, run_demo
+from fairpp_hf.demo.main_job import DemoSettings, reached, run_demo
 
 
 @pytest.fixture
@@ -17,25 +18,51 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def test_main_job_from_questions_to_picture(home, tmp_path, capsys):
+SETTINGS = DemoSettings(dpo_questions=2, aligned_questions=8, evaluation_questions=4)
+
+
+def test_main_job_from_questions_to_page(home, tmp_path, capsys):
     save_tiny_model(home / small_model.MODEL_NAME)
-    settings = DemoSettings(role_play_questions=2, train_pairs=4, evaluation_questions=4)
-    files = run_demo(tmp_path / "out", tmp_path / "fairpp", settings)
-    assert all(file.is_file() for file in files)
-    assert {"demo.png", "results.json", "results.md", "journal.sqlite", "adapter_config.json"} <= {
-        file.name for file in files
-    }
-    systems = json.loads((tmp_path / "out" / "results.json").read_text())["systems"]
-    assert set(systems) == {"plain model", "role-play prompt", "DPO", "reweighted DPO"}
+    out = tmp_path / "out"
+    run_demo(out, tmp_path / "fairpp", SETTINGS)
+    for name in (
+        "results.json",
+        "results.png",
+        "report.html",
+        "aligned/adapter_config.json",
+        "dpo/adapter_config.json",
+    ):
+        assert (out / name).is_file()
+    systems = json.loads((out / "results.json").read_text())["systems"]
+    models, baselines = {"plain model", "role-play prompt", "DPO", "aligned"}, {"constant", "label model"}
+    assert set(systems) >= models | baselines
+    assert all(systems[name]["metrics"]["question_js_distance/target"] > 0 for name in models | baselines)
     assert len(load_dataset(str(tmp_path / "fairpp"), "pairs-loyal_nationals", split="test")) == 2 * 5_669
 
     printed = capsys.readouterr().out
     assert "simulated" in printed
-    assert printed.index("| system ") < printed.index("Files (")
-    assert str(tmp_path / "out" / "demo.png") in printed
+    ending = printed[printed.rindex("The aligned model is at") :]
+    assert str(out / "report.html") in ending
+    assert len(ending.splitlines()) < 12  # a sentence, a picture, a page and what to do next
 
-    # Again: the replies of the role-play are kept, the dataset folder is replaced, nothing is in the way.
-    run_demo(tmp_path / "out", tmp_path / "fairpp", settings)
+    # Again: scores are kept, the dataset folder is replaced, nothing is in the way.
+    run_demo(out, tmp_path / "fairpp", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("ours", "words"),
+    [
+        (0.1, "nearer than plain model (0.300) and constant (0.200). One seed"),
+        (0.25, "nearer than plain model (0.300), and no nearer than constant (0.200). One seed"),
+        (0.4, "0.400 from p: no nearer than plain model (0.300) and constant (0.200). One seed"),
+    ],
+)
+def test_what_was_reached_is_said_as_it_is(ours, words):
+    distances = {"plain model": 0.3, "aligned": ours, "constant": 0.2}
+    systems = [
+        SimpleNamespace(name=name, metrics={"question_js_distance/target": value}) for name, value in distances.items()
+    ]
+    assert words in reached(SimpleNamespace(target="p", systems=systems, questions=[0] * 60))
 
 
 def test_a_missing_model_package_says_what_to_run(home, monkeypatch):
