@@ -27,7 +27,7 @@ from fairpp_hf.dataset.folder_facts import FolderFacts, agreement_matrix, answer
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.hub import build_dataset_folder, render_dataset_card
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, REPLIED_PREFERENCE_FEATURES
 
@@ -177,7 +177,7 @@ def test_the_manifest_says_where_the_folder_comes_from(run: Path, tmp_path: Path
     assert manifest["answers"]["kind"] == "run"
     assert manifest["origin"] == load_answers(run).origin._asdict() | {"notes": []}
     assert (manifest["origin"]["kind"], manifest["origin"]["licence"]) == ("run", "cc-by-4.0")
-    assert manifest["weighting"] == {"scheme": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None}
+    assert manifest["pairs"] == PairSettings().as_dict()
     assert manifest["respondents"] == ["known (simulated)"]
     assert manifest["simulated"] is True
     assert manifest["persona_set"] == load_personas().as_dict()
@@ -537,7 +537,7 @@ def weights_of(folder: Path, target: str = "loyal_nationals") -> dict[str, float
     ],
 )
 def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
-    build(tmp_path / "fairpp", run, targets=TARGETS[:1], **options)
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=PairSettings(**options))
     answers = load_answers(run)
     arguments = options | {"scheme": options["weighting"]}
     del arguments["weighting"]
@@ -555,20 +555,21 @@ def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_pat
 
 
 def test_personas_that_are_compared_with_are_no_targets_unless_asked_for(run: Path, tmp_path: Path) -> None:
-    files = build(tmp_path / "fairpp", run, comparison=PERSONAS[:5])
+    files = build(tmp_path / "fairpp", run, pairs=PairSettings(comparison=PERSONAS[:5]))
     assert sorted({file.config for file in files if file.config and file.config.startswith("pairs")}) == [
         f"pairs-{persona}" for persona in sorted(PERSONAS[5:])
     ]
     with pytest.raises(ValueError, match=r"^comparison must not contain the target; got 'civic_pragmatists'\."):
-        build(tmp_path / "other", run, targets=["civic_pragmatists"], comparison=PERSONAS[:5])
+        build(tmp_path / "other", run, targets=["civic_pragmatists"], pairs=PairSettings(comparison=PERSONAS[:5]))
     with pytest.raises(
         ValueError, match=r"^comparison must be one of .*; got 'loyal'\. Did you mean 'loyal_nationals'\?$"
     ):
-        build(tmp_path / "other", run, comparison=["loyal"])
+        build(tmp_path / "other", run, pairs=PairSettings(comparison=["loyal"]))
 
 
 def test_shares_that_are_not_known_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    build(tmp_path / "fairpp", save(tmp_path / "source", records(0, 1, 2, 1)), weighting="surprisal", targets=["p"])
+    source = save(tmp_path / "source", records(0, 1, 2, 1))
+    build(tmp_path / "fairpp", source, pairs=PairSettings("surprisal"), targets=["p"])
     assert caplog.messages == [
         "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
     ]
