@@ -73,6 +73,23 @@ def test_the_pairs_are_weighted_as_asked(run_path: Path, tmp_path: Path) -> None
     assert command("--run", str(run_path), "--out", str(out), "--targets", "loyal_nationals", *options) == 0
     made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
     assert made == PairSettings("tier_from_zero", 2.0, 0.5, "nearest").as_dict()
+    assert (
+        command(
+            "--run",
+            str(run_path),
+            "--out",
+            str(out),
+            "--targets",
+            "loyal_nationals",
+            "--labels",
+            "fitted",
+            "--divergence",
+            "1",
+        )
+        == 0
+    )
+    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
+    assert made == PairSettings(labels="fitted", divergence=1.0).as_dict()
     compared = ["--comparison", "civic_pragmatists", "disengaged_battlers", "--targets", "loyal_nationals"]
     assert command("--run", str(run_path), "--out", str(out), *compared) == 0
     made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]

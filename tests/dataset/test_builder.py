@@ -23,6 +23,7 @@ from small_runs import answer_of, make_run, some_questions
 
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
+from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.sources import load_answers, load_scenarios
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, nearest_persona, preference_weights
@@ -271,6 +272,26 @@ def test_soft_labels_need_probabilities(run: Path) -> None:
         load("pairs", target=TARGET, answers=run, soft_labels=True, streaming=True)
 
 
+def test_fitted_labels_and_what_is_said_of_them(run: Path, cache: str, fresh_log: pytest.LogCaptureFixture) -> None:
+    """The known respondent gives letters without regard to labels: the label model is the constant, and the log says so."""
+    options = {"target": TARGET, "answers": run, "labels": "fitted", "divergence": 0.5}
+    loaded = load("pairs", cache_dir=cache, **options)
+    answers = load_answers(run)
+    expected = answer_pairs(answers, TARGET, PairSettings(labels="fitted", divergence=0.5), load_personas())
+    for split, rows in loaded.items():
+        assert rows.features == SOFT_PAIR_FEATURES
+        assert rows.with_format("arrow")[:].equals(expected.tables[split])
+        assert set(rows["weight"]) == {1.0}
+        assert list(load("pairs", streaming=True, split=split, **options)) == rows.to_list()
+    assert "The label model is the constant." in fresh_log.text
+    provenance = loaded["train"].info.description.split("\n\n")[1]
+    assert expected.label_model is not None
+    assert provenance == (
+        f"Pairs for {TARGET}, weighting uniform, labels fitted, divergence 0.5, answers by known (simulated). Label model: "
+        f"{expected.label_model.quality}. All of them are simulated; nobody was asked."
+    )
+
+
 @pytest.mark.parametrize(
     ("config", "options"),
     [("questions", {}), ("preferences", {"answers": "run"}), ("pairs", {"answers": "run", "target": TARGET})],
@@ -517,7 +538,7 @@ def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytes
     answers = load_answers(path)
     pairs = load("pairs", target=TARGET, answers=path, weighting="surprisal", cache_dir=cache)
     assert "population shares" not in fresh_log.text
-    expected = builder_module.answer_pairs(answers, TARGET, PairSettings("surprisal"), load_personas()).tables
+    expected = answer_pairs(answers, TARGET, PairSettings("surprisal"), load_personas()).tables
     for split in ("train", "test"):
         assert pairs[split].with_format("arrow")[:].equals(expected[split])
     assert "C. N/A" in {row["rejected"][0]["content"] for row in pairs["train"]}
