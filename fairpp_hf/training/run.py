@@ -34,6 +34,7 @@ from fairpp_hf.training.stages import (
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import Trainer, TrainerCallback, TrainingArguments
+    from trl import TrlParser
 
     from fairpp_hf.training.config import ReweightedDPOConfig
     from fairpp_hf.training.sft import ReweightedSFTTrainer
@@ -278,6 +279,22 @@ def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
     return pairs.select(np.argsort(place, kind="stable")[: whole[-1]])
 
 
+def argument_parser() -> "TrlParser":
+    """What reads a configuration file and a command line: the fields of `PairArguments`, `StageArguments`,
+    `ReweightedDPOConfig` and TRL's `ModelConfig`.
+
+    Two defaults differ from the trainer's own: there is no reference model, so that training ends where the labels are, and
+    `soft_labels` follows from the labels.
+    """
+    from trl import ModelConfig, TrlParser
+
+    from fairpp_hf.training.config import ReweightedDPOConfig
+
+    parser = TrlParser(cast(Any, (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)), prog="train.py")
+    parser.set_defaults(reference="none", soft_labels=None)
+    return parser
+
+
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -297,15 +314,11 @@ def main(
         ValueError: settings that do not go together, pairs that cannot be had, or nothing to go on from.
         RuntimeError: the model was trained and saved, and could not be pushed to the Hub.
     """
-    from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+    from trl import get_peft_config, get_quantization_config
 
-    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTTrainer
+    from fairpp_hf.training import ReweightedDPOTrainer, ReweightedSFTTrainer
 
-    argument_types: Any = (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)
-    parser = TrlParser(argument_types, prog="train.py")
-    # Not TRL's and the trainer's own: that labels decide on soft labels, and that the loss ends at what they say.
-    parser.set_defaults(reference="none", soft_labels=None)
-    pair_arguments, stages, training_arguments, model_arguments = parser.parse_args_and_config(argv)
+    pair_arguments, stages, training_arguments, model_arguments = argument_parser().parse_args_and_config(argv)
     if model_arguments.model_name_or_path is None:
         raise ValueError("model_name_or_path must be given; got none. Add it to the configuration file.")
     if pair_arguments.alignment_questions and alignment is None:

@@ -55,8 +55,8 @@ def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
         (
             None,
             "train_dataset must have a 'label_probability' column with soft_labels=True; got columns ['prompt', 'chosen', "
-            "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with soft_labels=True, or leave "
-            "soft_labels out.",
+            "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with labels='fitted' or "
+            "'respondent', or leave soft_labels out.",
         ),
         (
             [0.5, 1.2, 0.5, -0.1, 0.5, 0.5],
@@ -251,7 +251,7 @@ def test_computed_tokens_are_fewer_than_those_of_the_pairs(tmp_path):
 
 
 def test_displacement_is_said_once(caplog):
-    watch = DisplacementWatch()
+    watch = DisplacementWatch(reference=True)
     for reward in (0.1, -0.1, -0.2, -0.3, -0.25, -0.3, -0.4, -0.5, -0.6):
         watch.see(reward, beta=0.1)
     assert not caplog.records, "four falls, a rise, four falls"
@@ -262,6 +262,17 @@ def test_displacement_is_said_once(caplog):
         "below the reference. The model moves away from both completions of a pair. A larger beta, a lower learning rate, "
         "or adding 'sft' to loss_type counters it."
     ]
+
+
+def test_without_a_reference_displacement_counts_from_the_first_log(caplog):
+    """Log-probabilities of -40 are no fall by themselves; from a first log of -40 to -40.6 they are one of 0.6 / 0.1."""
+    watch = DisplacementWatch(reference=False)
+    for reward in (-40.0, -39.0, -39.1, -39.2, -39.3, -39.4, -39.5, -39.6, -40.1, -40.2, -40.3, -40.4):
+        watch.see(reward, beta=0.1)
+    assert not caplog.records, "seven falls above the first log, four below"
+    watch.see(-40.6, beta=0.1)
+    (record,) = caplog.records
+    assert "fell in 5 logs in a row, and is now 6.00 below the first log. " in record.getMessage()
 
 
 def test_displacement_is_noticed_in_training(tmp_path, caplog):
