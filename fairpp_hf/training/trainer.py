@@ -184,6 +184,15 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 args.loss_type,
             )
 
+        for name, dataset in given:
+            if not self.soft_labels and LABEL_PROBABILITY in (dataset.column_names or []):
+                logger.warning(
+                    "%s has soft labels, a column %r, which are not used: soft_labels is False, and each chosen text is "
+                    "taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'.",
+                    name,
+                    LABEL_PROBABILITY,
+                )
+
         self.loss_settings = LossSettings(
             beta=args.beta,
             label_smoothing=args.label_smoothing,

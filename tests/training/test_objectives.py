@@ -38,6 +38,17 @@ def test_a_label_probability_of_one_is_a_hard_label(tmp_path):
     assert_same(step_gradient(tmp_path, hard, soft_labels=True), step_gradient(tmp_path, PAIRS), tolerance=1e-6)
 
 
+def test_soft_labels_that_are_left_out_are_mentioned(tmp_path, caplog):
+    """Of three pairs a question, the third would be taken for an answer of the target's."""
+    for pairs, soft in ((PAIRS, True), (PAIRS.remove_columns("label_probability"), False), (PAIRS, False)):
+        assert not caplog.records
+        make_trainer(tmp_path, pairs, soft_labels=soft, eval_dataset=None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "train_dataset has soft labels, a column 'label_probability', which are not used: soft_labels is False, and each "
+        "chosen text is taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'."
+    ]
+
+
 @pytest.mark.parametrize("loss_type", sorted(LOSSES))
 def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
     first = torch.tensor
