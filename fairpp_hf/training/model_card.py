@@ -315,6 +315,9 @@ def _labels(facts: ModelCardFacts) -> str:
     labels = facts.given.get("labels")
     if labels is None:
         return NOT_RECORDED
+    if facts.stage == "sft":
+        # Soft labels are of pairs; what is learnt by heart is the answer.
+        return _LABELS_IN_WORDS["answers"]
     divergence = facts.given.get("divergence")
     lean = (
         f", leaning away from the personas that it is compared with (divergence {divergence:g})" if divergence else ""

@@ -477,7 +477,8 @@ def _summary(
     rows = [("target persona", arguments.target), ("training pairs", f"{train_pairs:,}")]
     if arguments.dataset_name == BUILDER:
         lean = f", divergence {arguments.divergence:g}" if arguments.divergence else ""
-        rows += [("labels", arguments.labels + lean), ("weighting", arguments.settings().scheme_name)]
+        rows += [("labels", arguments.labels + lean)] if "dpo" in results else []
+        rows.append(("weighting", arguments.settings().scheme_name))
     else:
         rows.append(("labels, weighting", f"as in {arguments.dataset_name}"))
     if arguments.heldout is not None:

@@ -205,6 +205,7 @@ def test_several_personas_as_one_population():
         np.array([[1, 0, 0], [0, 0.25, 0.75], [0, 0.75, 0], [0, 0, 0]])
     )
     assert mean_answers(answers)[1].tolist() == [0, 0.5, 0.5]
+    np.testing.assert_array_equal(mean_answers({"a": answers["a"]}, {"a": 0.1}), one_hot(answers["a"]))
 
 
 def test_a_population_is_fitted_as_its_answers_in_proportion(questions, fitted):

@@ -324,6 +324,8 @@ def test_the_card_has_what_a_reader_needs() -> None:
         assert words in text
     assert "whose result is also the reference" in text
     assert "- Labels: `answers`, the one answer that the target gave to a question\n" in text
+    sft = render_model_card(facts(stage="sft", reference=None, given={**GIVEN, "labels": "fitted"}))
+    assert "- Labels: the one answer that the target gave to a question\n" in sft
     without = render_model_card(
         facts(reference="none", given={**GIVEN, "after_sft": True, "labels": "fitted", "divergence": 0.5})
     )
