@@ -1,10 +1,13 @@
-"""Align a causal language model with one persona: reweighted DPO, weighted SFT, or one after the other.
+"""Align a causal language model with one persona: preference optimisation, weighted SFT, or one after the other.
+
+By default, pairs have soft labels that are fitted to the persona's answers, and there is no reference model: training ends
+where the persona's option probabilities are. `--divergence 0.5` leans away from the other personas.
 
 A configuration file, with any field overridden on the command line:
 
     accelerate launch train.py --config trainer_configs/smollm2_135m_lora.yaml --target loyal_nationals
 
-Weighted SFT first, and DPO from there with the SFT model as its reference, as in the paper:
+The paper's way, weighted SFT first, and DPO from there with the SFT model as its reference:
 
     accelerate launch train.py --config trainer_configs/smollm2_135m_sft_then_dpo.yaml
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, PairWeighting, SplitFacts, TargetFacts
+from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, SplitFacts, TargetFacts
 from fairpp_hf.dataset.origin import Origin
 from fairpp_hf.personas import load_personas
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
 
 
@@ -46,7 +47,7 @@ def facts(**changes: Any) -> FolderFacts:
         agreement=np.array([[1.0, 0.0], [0.0, 1.0]]),
         scenario_counts={},
         scenario_origin=None,
-        weighting=PairWeighting(),
+        pairs=PairSettings(),
         targets={"loyal_nationals": TargetFacts(("progressive_activists",), (1, 3), shares_known=True)},
         splits={
             "questions": {"train": split(22_751), "test": split(5_669)},

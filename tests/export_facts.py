@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.preferences.export_folder import ExportFacts
 
 
@@ -11,7 +12,7 @@ def export_facts(**changes: Any) -> ExportFacts:
         version="1.2.3",
         format="dpo",
         target="target",
-        weighting={"weighting": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None},
+        pairs=PairSettings(),
         heldout=None,
         personas=("target", "b", "c"),
         persona_set=None,

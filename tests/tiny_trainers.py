@@ -108,10 +108,11 @@ def sequence_logp(model, tokenizer, prompt, completion):
     return sum(logp[position - 1, full[position]] for position in range(len(context), len(full)))
 
 
-def oracle_gradient(pairs, coefficients, *, beta=0.1, label_probability=None):
+def oracle_gradient(pairs, coefficients, *, beta=0.1, label_probability=None, reference=True):
     """The plainest gradient of sum_i c_i l_i: one pair and one sequence at a time, -log sigmoid of beta times the margin.
 
-    With label probabilities q, l = -q log sigmoid(m) - (1 - q) log sigmoid(-m).
+    With label probabilities q, l = -q log sigmoid(m) - (1 - q) log sigmoid(-m). Without a reference, the margin is that of
+    the policy's own log-probabilities.
     """
     model, ref_model, tokenizer = tiny_model(), tiny_model(seed=1), tiny_tokenizer()
     label_probability = [1.0] * len(pairs) if label_probability is None else label_probability
@@ -119,8 +120,8 @@ def oracle_gradient(pairs, coefficients, *, beta=0.1, label_probability=None):
         margin = 0.0
         for side, sign in (("chosen", 1), ("rejected", -1)):
             with torch.no_grad():
-                reference = sequence_logp(ref_model, tokenizer, pair["prompt"], pair[side])
-            margin = margin + sign * beta * (sequence_logp(model, tokenizer, pair["prompt"], pair[side]) - reference)
+                before = sequence_logp(ref_model, tokenizer, pair["prompt"], pair[side]) if reference else 0.0
+            margin = margin + sign * beta * (sequence_logp(model, tokenizer, pair["prompt"], pair[side]) - before)
         log_sigmoid = torch.nn.functional.logsigmoid
         loss = -probability * log_sigmoid(margin) - (1 - probability) * log_sigmoid(-margin)
         (coefficient * loss).backward()

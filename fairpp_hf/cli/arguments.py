@@ -1,11 +1,12 @@
 """Arguments that several commands have in common."""
 
 import argparse
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.dataset.sources import AnswerSource
+    from fairpp_hf.preferences import PairSettings
 
 
 def add_answers(parser: argparse.ArgumentParser, source: "argparse._ActionsContainer | None" = None) -> None:
@@ -46,7 +47,7 @@ def add_weighting(parser: argparse.ArgumentParser) -> None:
     from fairpp_hf.preferences import SCHEMES
 
     exponents = " and ".join(name for name, scheme in SCHEMES.items() if scheme.has_exponents)
-    parser.add_argument("--weighting", default="tier", metavar="SCHEME", help=f"{', '.join(SCHEMES)} (default: tier)")
+    parser.add_argument("--weighting", metavar="SCHEME", help=f"{', '.join(SCHEMES)} (default: tier)")
     parser.add_argument(
         "--alpha", type=float, default=1.0, help=f"exponent of a tier's number, {exponents} (default: 1)"
     )
@@ -59,9 +60,39 @@ def add_weighting(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def comparison_of(arguments: argparse.Namespace) -> "list[str] | Literal['nearest'] | None":
-    """--comparison as the package has it."""
-    return "nearest" if arguments.comparison == ["nearest"] else arguments.comparison
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Add --labels and --divergence."""
+    from fairpp_hf.preferences import LABELS
+
+    parser.add_argument(
+        "--labels",
+        choices=LABELS,
+        default="answers",
+        help="answers (default): the target's one answer is preferred to the other two options. respondent, fitted: three "
+        "pairs a question, with a column label_probability, from the respondent's option probabilities or from a label "
+        "model that is fitted to the answers; the default of --weighting is then uniform",
+    )
+    parser.add_argument(
+        "--divergence",
+        type=float,
+        default=0.0,
+        metavar="LAMBDA",
+        help="how far soft labels lean away from the comparison personas; 0, the default, is the target itself",
+    )
+
+
+def settings_of(arguments: argparse.Namespace) -> "PairSettings":
+    """What --weighting, --alpha, --beta, --comparison, and, where a command has them, --labels and --divergence ask for."""
+    from fairpp_hf.preferences import PairSettings
+
+    return PairSettings(
+        weighting=arguments.weighting,
+        alpha=arguments.alpha,
+        beta=arguments.beta,
+        comparison="nearest" if arguments.comparison == ["nearest"] else arguments.comparison,
+        labels=getattr(arguments, "labels", "answers"),
+        divergence=getattr(arguments, "divergence", 0.0),
+    )
 
 
 def load_answers_of(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":

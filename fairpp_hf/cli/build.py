@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import add_answers, add_weighting, comparison_of
+from fairpp_hf.cli.arguments import add_answers, add_labels, add_weighting, settings_of
 from fairpp_hf.text_table import in_columns
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="personas that get a config of pairs (default: all that answered)",
     )
     add_weighting(parser)
+    add_labels(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         personas=arguments.personas,
         published_revision=arguments.published_revision,
         targets=arguments.targets,
-        weighting=arguments.weighting,
-        alpha=arguments.alpha,
-        beta=arguments.beta,
-        comparison=comparison_of(arguments),
+        pairs=settings_of(arguments),
     )
     print(_table(arguments.out, files))
     folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"

@@ -2,14 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fairpp_hf.cli.arguments import (
     add_answers,
     add_heldout,
+    add_labels,
     add_weighting,
-    comparison_of,
     load_answers_of,
+    settings_of,
 )
 from fairpp_hf.text_table import in_columns
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fairpp_hf.dataset.answer_pairs import AnswerPairs
     from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.personas import PersonaSet
+    from fairpp_hf.preferences import PairSettings
     from fairpp_hf.preferences.export_folder import ExportedFile
 
 SUMMARY = "write pairs, unpaired rows, margins, demonstrations or the paper's wide table"
@@ -38,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_answers(parser)
     add_heldout(parser)
     add_weighting(parser)
-    parser.add_argument(
-        "--soft-labels", action="store_true", help="with dpo: add the column label_probability, for soft_labels=True"
-    )
+    add_labels(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,27 +51,35 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: arguments that do not go together, answers that cannot be had, or a folder with other files.
     """
     from fairpp_hf import __version__
-    from fairpp_hf.dataset.builder import NOBODY_ASKED, missing_pairs
+    from fairpp_hf.dataset.answer_pairs import answer_pairs, compared
+    from fairpp_hf.dataset.builder import NOBODY_ASKED
     from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.naming import check_name
-    from fairpp_hf.preferences.export_folder import ExportFacts, write_export
-    from fairpp_hf.preferences.exports import FORMATS
+    from fairpp_hf.preferences.export_folder import ExportFacts, how_to_use, write_export
     from fairpp_hf.respondents.base import SIMULATED
 
-    _check(arguments)
+    settings = settings_of(arguments)
+    _check(arguments, settings)
     source, answers = load_answers_of(arguments)
     persona_set = source_personas(source, arguments.personas)
-    weighting = {}
     if arguments.target is not None:
         check_name("target", arguments.target, answers.personas)
-        weighting = _weighting(answers, persona_set, arguments)
-    tables = (_wide if arguments.format == "wide" else _rows)(answers, arguments, weighting)
+    notes: Sequence[str] = ()
+    label_model = None
+    if arguments.format == "wide":
+        tables = _wide(answers, arguments.target, settings, persona_set)
+        if arguments.target is not None:
+            notes = [note] if (note := compared(answers, arguments.target, settings, persona_set).note) else []
+    else:
+        pairs = answer_pairs(answers, arguments.target, settings, persona_set)
+        tables, notes, label_model = _rows(pairs, arguments.format), pairs.notes, pairs.label_model
     simulated = all(name.endswith(SIMULATED) for name in answers.respondents)
     facts = ExportFacts(
         version=__version__,
         format=arguments.format,
         target=arguments.target,
-        weighting=None if arguments.target is None else {name: getattr(arguments, name) for name in _WEIGHTING},
+        pairs=None if arguments.target is None else settings,
+        label_model=label_model,
         heldout=arguments.heldout,
         personas=answers.personas,
         persona_set=persona_set,
@@ -83,20 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
     print(_table(arguments.out, files))
     print(f"Answers: {', '.join(answers.respondents)}.{f' {NOBODY_ASKED}' if simulated else ''}")
     print(f"Licence of the answers: {answers.origin.licence or 'not recorded'}.")
-    if arguments.format != "wide" and (missing := missing_pairs(answers, arguments.target)):
-        print(missing)
+    for note in notes:
+        print(note)
+    if label_model is not None:
+        print(f"Label model: {label_model.quality}.")
     folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
     print(f'Load it with: load_dataset("{folder}")')
-    print(FORMATS[arguments.format].use)
+    print(how_to_use(facts))
     return 0
 
 
-_WEIGHTING = ("weighting", "alpha", "beta", "comparison")
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    """Refuse arguments that would have no effect; bring `comparison` into the form that the builder has it in."""
-    from fairpp_hf.preferences.schemes import check_scheme
+def _check(arguments: argparse.Namespace, settings: "PairSettings") -> None:
+    """Refuse arguments that would have no effect."""
+    from fairpp_hf.preferences import PairSettings
 
     if arguments.target is None:
         if arguments.format != "wide":
@@ -104,61 +112,40 @@ def _check(arguments: argparse.Namespace) -> None:
                 f"--target must be given with --format {arguments.format}; got none. Its rows are made for one persona. "
                 "Add a persona's id, such as --target loyal_nationals."
             )
-        defaults = {"weighting": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None}
-        given = [name for name in _WEIGHTING if getattr(arguments, name) != defaults[name]]
+        default = vars(PairSettings())
+        given = [name for name, value in vars(settings).items() if value != default[name]]
         if given:
             raise ValueError(
-                f"--{given[0]} must be left out without --target; got {getattr(arguments, given[0])!r}. Weights are those "
+                f"--{given[0]} must be left out without --target; got {getattr(settings, given[0])!r}. Weights are those "
                 "of a target. Remove it, or add --target PERSONA."
             )
-    if arguments.soft_labels and arguments.format != "dpo":
+    if settings.soft and arguments.format != "dpo":
         raise ValueError(
-            f"--soft-labels must be left out with --format {arguments.format}; only pairs have soft labels. Remove it, or "
-            "use --format dpo."
+            f"--labels must be answers with --format {arguments.format}; got {settings.labels}. Only pairs of --format dpo "
+            "have label probabilities. Remove it, or use --format dpo."
         )
-    check_scheme("weighting", arguments.weighting, arguments.alpha, arguments.beta)
-    arguments.comparison = comparison_of(arguments)
 
 
-def _weighting(answers: "Answers", persona_set: "PersonaSet | None", arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that `answer_pairs` and `preference_weights` have in common."""
-    from fairpp_hf.dataset.builder import known_shares, shares_unknown
-    from fairpp_hf.preferences.schemes import uses_shares
-
-    shares = None
-    if uses_shares(arguments.weighting):
-        shares = known_shares(persona_set, answers, arguments.target, arguments.comparison)
-        if shares is None:
-            print(shares_unknown(arguments.weighting))
-    return {"shares": shares, **{name: getattr(arguments, name) for name in ("alpha", "beta", "comparison")}}
-
-
-def _rows(answers: "Answers", arguments: argparse.Namespace, weighting: dict[str, Any]) -> "Mapping[str, pa.Table]":
+def _rows(pairs: "AnswerPairs", format_name: str) -> "Mapping[str, pa.Table]":
     """Training rows by split."""
-    from fairpp_hf.dataset.builder import answer_pairs
     from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
 
-    pairs = answer_pairs(
-        answers, arguments.target, weighting=arguments.weighting, soft_labels=arguments.soft_labels, **weighting
-    )
-    if arguments.format == "dpo":
-        return pairs
-    if arguments.format == "reward":
-        comparison = weighting["comparison"]
-        count = (
-            len(answers.personas) - 1 if comparison is None else 1 if comparison == "nearest" else len({*comparison})
-        )
-        return {split: reward_rows(table, count) for split, table in pairs.items()}
-    rows = {"kto": kto_rows, "sft": sft_rows}[arguments.format]
-    return {split: rows(table) for split, table in pairs.items()}
+    if format_name == "dpo":
+        return pairs.tables
+    if format_name == "reward":
+        count = len(pairs.comparison.personas)
+        return {split: reward_rows(table, count) for split, table in pairs.tables.items()}
+    rows = {"kto": kto_rows, "sft": sft_rows}[format_name]
+    return {split: rows(table) for split, table in pairs.tables.items()}
 
 
-def _wide(answers: "Answers", arguments: argparse.Namespace, weighting: dict[str, Any]) -> "Mapping[str, pa.Table]":
+def _wide(
+    answers: "Answers", target: str | None, settings: "PairSettings", persona_set: "PersonaSet | None"
+) -> "Mapping[str, pa.Table]":
     """The wide table by split."""
     import pyarrow as pa
 
-    from fairpp_hf.dataset.builder import fit_rows
-    from fairpp_hf.preferences import preference_weights
+    from fairpp_hf.dataset.answer_pairs import answer_weights
     from fairpp_hf.preferences.exports import wide_rows
     from fairpp_hf.respondents.base import SIMULATED
     from fairpp_hf.schema import RAW_REPLY
@@ -168,17 +155,12 @@ def _wide(answers: "Answers", arguments: argparse.Namespace, weighting: dict[str
             f"The answers must be of one respondent with --format wide; got {', '.join(map(repr, answers.respondents))}. "
             "The columns have its name. Export each respondent's run on its own."
         )
-    matrix = answers.matrix()
-    weights = None
-    if arguments.target is not None:
-        weights = preference_weights(
-            matrix, arguments.target, scheme=arguments.weighting, fit_rows=fit_rows(answers), **weighting
-        )
+    weights = None if target is None else answer_weights(answers, target, settings, persona_set)
     raw_replies = None
     if RAW_REPLY in answers.features:
         raw_replies = {persona: _by_question(answers, persona, RAW_REPLY) for persona in answers.personas}
     model = answers.respondents[0].removesuffix(SIMULATED)
-    table = wide_rows(answers.questions, matrix, model, raw_replies=raw_replies, weights=weights)
+    table = wide_rows(answers.questions, answers.matrix(), model, raw_replies=raw_replies, weights=weights)
     parts = {"train": ~answers.is_test, "test": answers.is_test}
     return {split: table.filter(pa.array(rows)) for split, rows in parts.items()}
 

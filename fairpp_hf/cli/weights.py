@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fairpp_hf.cli.arguments import add_answers, add_heldout, add_weighting, comparison_of, load_answers_of
+from fairpp_hf.cli.arguments import add_answers, add_heldout, add_weighting, load_answers_of, settings_of
 
 SUMMARY = "show or write the tier and weight of every question for a target persona"
 
@@ -23,40 +23,25 @@ def run(arguments: argparse.Namespace) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fairpp_hf.dataset.builder import fit_rows, known_shares, shares_unknown
+    from fairpp_hf.dataset.answer_pairs import answer_weights, compared, fit_rows
     from fairpp_hf.dataset.sources import source_personas
-    from fairpp_hf.preferences import nearest_persona, preference_weights
-    from fairpp_hf.preferences.schemes import check_scheme, uses_shares
     from fairpp_hf.schema import OPTION_LETTERS
 
-    target, scheme, comparison = arguments.target, arguments.weighting, comparison_of(arguments)
-    check_scheme("weighting", scheme, arguments.alpha, arguments.beta)
+    target, settings = arguments.target, settings_of(arguments)
     source, answers = load_answers_of(arguments)
+    persona_set = source_personas(source, arguments.personas)
     matrix = answers.matrix()
     # Without a training split (a run over test questions) the weights come from what there is.
     fitted = fit_rows(answers)
-    if comparison == "nearest":
-        comparison = [nearest_persona(matrix, target, fit_rows=fitted)]
-        print(f"Comparison: {comparison[0]}, the persona that agrees with {target} most often.")
-    shares = None
-    if uses_shares(scheme):
-        persona_set = source_personas(source, arguments.personas)
-        shares = known_shares(persona_set, answers, target, comparison)
-        if shares is None:
-            print(shares_unknown(scheme))
-    tier, weight = preference_weights(
-        matrix,
-        target,
-        comparison=comparison,
-        scheme=scheme,
-        alpha=arguments.alpha,
-        beta=arguments.beta,
-        shares=shares,
-        fit_rows=fitted,
-    )
+    comparison = compared(answers, target, settings, persona_set)
+    if settings.comparison == "nearest":
+        print(f"Comparison: {comparison.personas[0]}, the persona that agrees with {target} most often.")
+    if comparison.note:
+        print(comparison.note)
+    tier, weight = answer_weights(answers, target, settings, persona_set)
     rows = tier > 0 if fitted is None else fitted & (tier > 0)
     total = weight[rows].sum()
-    print(f"Target {target}; answers: {', '.join(answers.respondents)}; weighting {scheme}.")
+    print(f"Target {target}; answers: {', '.join(answers.respondents)}; weighting {settings.scheme_name}.")
     by_tier = {number: weight[rows & (tier == number)] for number in range(1, tier.max() + 1)}
     varies = any(len(weights) and weights.min() < weights.max() for weights in by_tier.values())
     print(f"{'tier':>4}  {'questions':>9}  {'mean weight' if varies else 'weight':>11}  {'share of mass':>13}")

@@ -7,17 +7,16 @@ whole column at a time. Nothing is downloaded but the published tables, and thos
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, Literal
 
 import datasets
-import numpy as np
 import pyarrow as pa
 from datasets.builder import Key
-from numpy.typing import NDArray
 
+from fairpp_hf.dataset.answer_pairs import AnswerPairs, answer_pairs, answer_weights
 from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, Origin
 from fairpp_hf.dataset.sources import (
@@ -35,13 +34,10 @@ from fairpp_hf.dataset.sources import (
 )
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
-from fairpp_hf.preferences.pairs import build_pairs
-from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, scheme_name, uses_shares
-from fairpp_hf.preferences.weights import check_comparison, preference_weights
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions
-from fairpp_hf.questions.option_order import OPTION_ORDERS
 from fairpp_hf.respondents.base import SIMULATED
-from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
+from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -73,21 +69,11 @@ NOBODY_ASKED = "All of them are simulated; nobody was asked."
 """In the description of pairs that are made of simulated answers alone."""
 
 _ANSWER_ARGUMENTS = ("answers", "published_revision", "personas")
-_PAIR_ARGUMENTS = (
-    "target",
-    "weighting",
-    "alpha",
-    "beta",
-    "comparison",
-    "random_third_pair",
-    "option_order",
-    "soft_labels",
-    "seed",
-)
+_PAIR_ARGUMENTS = tuple(item.name for item in fields(PairSettings))
 ARGUMENTS = {
     "questions": ("heldout",),
     "preferences": (*_ANSWER_ARGUMENTS, "heldout"),
-    "pairs": (*_ANSWER_ARGUMENTS, "heldout", *_PAIR_ARGUMENTS),
+    "pairs": (*_ANSWER_ARGUMENTS, "heldout", "target", *_PAIR_ARGUMENTS, "soft_labels"),
     "scenarios": _ANSWER_ARGUMENTS,
 }
 """Builder arguments that apply to each config."""
@@ -108,19 +94,11 @@ class FairPPConfig(datasets.BuilderConfig):
             others the training split, whatever the source's own splits, see `heldout_labels`. Weights are fitted on the
             training split.
         target: persona whose answers are chosen; pairs need it.
-        weighting: weighting scheme, see `preference_weights`: a name, or a function of `WeightingFacts`. The shares of a
-            scheme that uses them are those of the persona set; where it is not known, or has no share of a comparison
-            persona, all count alike and the log says so.
-        alpha: see `preference_weights`.
-        beta: see `preference_weights`.
-        comparison: personas to move away from, see `preference_weights`; all others by default, `"nearest"` for the one
-            that agrees with the target most often on the training questions.
-        random_third_pair: adds the paper's third pair to each question, see `build_pairs`.
-        option_order: `"mixed"` shows the options of the two poles in each other's place in a random half of the questions,
-            see `build_pairs`; `"written"` shows them as config `questions` does.
-        soft_labels: adds the column `label_probability`, see `build_pairs`. The target's answers must have option
-            probabilities.
-        seed: of the order within the third pair, and of the half that `option_order` takes.
+        pairs: how pairs are made. `load_dataset` takes each field of `PairSettings` as an argument of its own (`weighting`,
+            `alpha`, `beta`, `comparison`, `random_third_pair`, `option_order`, `labels`, `divergence`, `seed`), and
+            `soft_labels=True` for `labels="respondent"`. The shares of a population, where a weighting or a divergence
+            uses them, are those of the persona set; where it is not known, or has no share of a comparison persona, all
+            count alike and the log says so.
     """
 
     answers: NameOrPath = "survey"
@@ -128,14 +106,7 @@ class FairPPConfig(datasets.BuilderConfig):
     personas: NameOrPath | None = None
     heldout: Literal["topics", "groups", "dimensions"] | None = None
     target: str | None = None
-    weighting: str | WeightingFunction = "tier"
-    alpha: float = 1.0
-    beta: float = 1.0
-    comparison: Sequence[str] | Literal["nearest"] | None = None
-    random_third_pair: bool = False
-    option_order: Literal["written", "mixed"] = "written"
-    soft_labels: bool = False
-    seed: int = 0
+    pairs: PairSettings = field(default_factory=PairSettings)
 
     @cached_property
     def source(self) -> AnswerSource:
@@ -172,14 +143,14 @@ class FairPPConfig(datasets.BuilderConfig):
         # Made by copying the default config and setting what was given: what that one found out does not hold here.
         for found_out in ("source", "persona_set"):
             self.__dict__.pop(found_out, None)
+        default = PairSettings().as_dict()
         identity: dict[str, Any] = {
-            field.name: value
-            for field in fields(self)
-            if field.name in ("heldout", *_PAIR_ARGUMENTS) and (value := getattr(self, field.name)) != field.default
+            name: value for name, value in self.pairs.as_dict().items() if value != default[name]
         }
-        if callable(self.weighting):
+        identity |= {name: value for name in ("heldout", "target") if (value := getattr(self, name)) is not None}
+        if callable(self.pairs.scheme):
             identity["weighting"] = self._weights_digest()
-        elif self.target is not None and uses_shares(self.weighting) and self.persona_set is not None:
+        if self.target is not None and self.pairs.uses_shares and self.persona_set is not None:
             # A folder's record of its personas may change without its answers.
             identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
         if self.name != "questions" and self.source.path is not None:
@@ -197,15 +168,7 @@ class FairPPConfig(datasets.BuilderConfig):
         """Changes with what the weighting function gives; of no use, and empty, without a target."""
         if self.target is None:
             return ""
-        answers = self.load()
-        weights = preference_weights(
-            answers.matrix(),
-            self.target,
-            comparison=self.comparison,
-            scheme=self.weighting,
-            shares=known_shares(self.persona_set, answers, self.target, self.comparison),
-            fit_rows=fit_rows(answers),
-        )
+        weights = answer_weights(self.load(), self.target, self.pairs, self.persona_set)
         return hashlib.sha256(weights.weight.tobytes()).hexdigest()
 
 
@@ -229,17 +192,18 @@ class FairPP(datasets.ArrowBasedBuilder):
         name = check_name("config", config_name or self.DEFAULT_CONFIG_NAME, FEATURES)
         given = {argument: value for argument, value in config_kwargs.items() if value is not None}
         check_arguments(name, given)
+        if "soft_labels" in given:
+            given["labels"] = labels_of(**given)
         # Arguments that say the same in other words must not make another dataset.
         if given.get("personas") == DEFAULT_PERSONA_SET and given.get("answers", "survey") == "survey":
             del given["personas"]
-        given |= {argument: float(given[argument]) for argument in ("alpha", "beta") if argument in given}
-        if "comparison" in given and not isinstance(given["comparison"], str):
-            given["comparison"] = tuple(sorted(set(given["comparison"])))
-        return super()._create_builder_config(name, custom_features, config_id, **given)
+        pairs = {argument: given.pop(argument) for argument in _PAIR_ARGUMENTS if argument in given}
+        given.pop("soft_labels", None)
+        return super()._create_builder_config(name, custom_features, config_id, pairs=PairSettings(**pairs), **given)
 
     def _info(self) -> datasets.DatasetInfo:
         config = self.config
-        features = SOFT_PAIR_FEATURES if config.soft_labels else FEATURES[config.name]
+        features = SOFT_PAIR_FEATURES if config.pairs.soft else FEATURES[config.name]
         if config.name in ("preferences", "scenarios"):
             features = source_features(config.source, scenarios=config.name == "scenarios")
         # What is asked in `questions` is our own wording.
@@ -296,17 +260,15 @@ class FairPP(datasets.ArrowBasedBuilder):
             if self.config.target is None:
                 found = self._answers.splits()
             else:
-                found = tuple(split for split in SPLITS if len(self._pairs[split]))
+                found = tuple(split for split in SPLITS if len(self._pairs.tables[split]))
             if not found:
                 raise ValueError(
                     f"target must have at least one valid answer; got none of {self.config.target!r} in "
                     f"{self.config.answers!r}. Choose another target or other answers."
                 )
             if self.config.target is not None:
-                missing = " ".join(
-                    filter(None, (missing_pairs(self._answers, self.config.target), self._missing_shares()))
-                )
-                self.info.description = _PARAGRAPH.join(filter(None, (DESCRIPTION, self._provenance(), missing)))
+                parts = (DESCRIPTION, self._provenance(), " ".join(self._pairs.notes))
+                self.info.description = _PARAGRAPH.join(filter(None, parts))
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
         if name == "scenarios" and not source_has_scenarios(self.config.source):
             # Only the names of the splits are asked for.
@@ -323,7 +285,7 @@ class FairPP(datasets.ArrowBasedBuilder):
         if self.config.name == "questions":
             yield Key(0, 0), divided_questions(split, self.config.heldout)
         elif self.config.name == "pairs":
-            yield Key(0, 0), self._pairs[split]
+            yield Key(0, 0), self._pairs.tables[split]
         else:
             for number, table in enumerate(self._answers.preferences(split, personas)):
                 yield Key(number, 0), table
@@ -332,19 +294,15 @@ class FairPP(datasets.ArrowBasedBuilder):
     def _answers(self) -> Answers:
         return self.config.load()
 
-    @cached_property
-    def _shares(self) -> Mapping[str, float] | None:
-        config = self.config
-        if not uses_shares(config.weighting):
-            return None
-        return known_shares(config.persona_set, self._answers, config.target, config.comparison)
-
     def _provenance(self) -> str:
         """A sentence on where these pairs come from, for whoever finds only the dataset, such as a model's card."""
         config = self.config
-        respondents = self._answers.respondents
-        pairs = f"Pairs for {config.target}, weighting {scheme_name(config.weighting)}, answers by {', '.join(respondents)}."
-        if config.option_order == "mixed":
+        respondents, settings = self._answers.respondents, config.pairs
+        made = pairs_in_words(settings)
+        pairs = f"Pairs for {config.target}, {made}, answers by {', '.join(respondents)}."
+        if (model := self._pairs.label_model) is not None:
+            pairs += f" Label model: {model.quality}."
+        if settings.option_order == "mixed":
             pairs += " The options of the two poles are shown in either order."
         if config.heldout is not None:
             pairs += f" Held out of training: {config.heldout} ({', '.join(map(str, heldout_labels(config.heldout)))})."
@@ -352,32 +310,14 @@ class FairPP(datasets.ArrowBasedBuilder):
             pairs += f" {NOBODY_ASKED}"
         return f"{pairs} {imported(origin)}" if (origin := self._answers.origin).kind == "published" else pairs
 
-    def _missing_shares(self) -> str:
-        """A sentence where the weighting would use shares that are not known, otherwise empty."""
-        if self._shares is not None or not uses_shares(self.config.weighting):
-            return ""
-        return shares_unknown(self.config.weighting)
-
     @cached_property
-    def _pairs(self) -> Mapping[str, pa.Table]:
+    def _pairs(self) -> AnswerPairs:
         config = self.config
-        return answer_pairs(
-            self._answers,
-            config.target,
-            weighting=config.weighting,
-            alpha=config.alpha,
-            beta=config.beta,
-            shares=self._shares,
-            comparison=config.comparison,
-            random_third_pair=config.random_third_pair,
-            option_order=config.option_order,
-            soft_labels=config.soft_labels,
-            seed=config.seed,
-        )
+        return answer_pairs(self._answers, config.target, config.pairs, config.persona_set)
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers of num_proc load the tables themselves: cheaper than sending them.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs", "_shares")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs")}
 
 
 def imported(origin: Origin) -> str:
@@ -395,82 +335,31 @@ def divided_questions(split: str, heldout: str | None = None) -> pa.Table:
     return questions.filter(pa.array(is_test if split == "test" else ~is_test))
 
 
-def answer_pairs(
-    answers: Answers,
-    target: str,
-    *,
-    weighting: str | WeightingFunction = "tier",
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    shares: Mapping[str, float] | None = None,
-    comparison: Sequence[str] | Literal["nearest"] | None = None,
-    random_third_pair: bool = False,
-    option_order: Literal["written", "mixed"] = "written",
-    soft_labels: bool = False,
-    seed: int = 0,
-) -> Mapping[str, pa.Table]:
-    """Preference pairs by split, `"train"` and `"test"`; the arguments are those of `FairPPConfig`.
+def pairs_in_words(settings: PairSettings) -> str:
+    """Weighting, and labels and divergence where they are not the paper's, for whoever finds only the pairs."""
+    words = [f"weighting {settings.scheme_name}"]
+    words += [f"labels {settings.labels}"] if settings.soft else []
+    words += [f"divergence {settings.divergence:g}"] if settings.divergence else []
+    return ", ".join(words)
 
-    Tiers' masses and the nearest persona are fitted on the training questions and applied to both splits. Where no
-    training question was answered, as in a run over the test split alone, they are fitted on the test questions.
+
+def labels_of(*, soft_labels: bool, labels: str | None = None, **_: Any) -> str:
+    """The labels that the older argument `soft_labels` means.
+
+    Raises:
+        ValueError: `labels` says otherwise.
     """
-    check_name("target", target, answers.personas)
-    is_train = fit_rows(answers)
-    pairs = build_pairs(
-        answers.questions,
-        answers.matrix(),
-        target,
-        is_train=is_train,
-        scheme=weighting,
-        alpha=alpha,
-        beta=beta,
-        shares=shares,
-        comparison=comparison,
-        random_third_pair=random_third_pair,
-        option_order=option_order,
-        probabilities=answers.probabilities(target) if soft_labels else None,
-        seed=seed,
-    )
-    if is_train is None:
-        return {"train": pairs["train"].slice(0, 0), "test": pairs["train"]}
-    return pairs
-
-
-def fit_rows(answers: Answers) -> NDArray[np.bool_] | None:
-    """The rows to fit weights on, (n,): the training questions; None, which is all, where there are none."""
-    is_train = ~answers.is_test
-    return is_train if is_train.any() else None
-
-
-def known_shares(
-    persona_set: PersonaSet | None, answers: Answers, target: str, comparison: Sequence[str] | None = None
-) -> dict[str, float] | None:
-    """Population shares of a set's personas; None where the set is not known or lacks one of the comparison personas."""
-    if persona_set is None:
-        return None
-    shares = {persona.id: persona.share for persona in persona_set}
-    if comparison is None or isinstance(comparison, str):
-        comparison = [persona for persona in answers.personas if persona != target]
-    return shares if set(comparison) <= set(shares) else None
-
-
-def shares_unknown(weighting: str | WeightingFunction) -> str:
-    """A sentence on what follows where `known_shares` gives None."""
-    name = scheme_name(weighting)
-    return f"The population shares of these personas are not known: weighting {name!r} counts them all alike."
-
-
-def missing_pairs(answers: Answers, target: str) -> str:
-    """A sentence on the questions that `answer_pairs` leaves out, empty where there are none."""
-    column = answers.matrix()[target]
-    without = int((column == NO_ANSWER).sum())
-    if not without:
-        return ""
-    return f"{without:,} of {len(column):,} questions have no valid answer of {target} and give no pair."
+    meant = "respondent" if soft_labels else "answers"
+    if labels not in (None, meant):
+        raise ValueError(
+            f"soft_labels must be left out with labels={labels!r}; got {soft_labels}, which means labels={meant!r}. Remove "
+            "one of the two."
+        )
+    return meant
 
 
 def check_arguments(config: str, given: Mapping[str, Any]) -> None:
-    """Check the names and types of the builder arguments that were given for a config.
+    """Check the names and types of the builder arguments that were given for a config, but those of `PairSettings`.
 
     Raises:
         ValueError: an argument is unknown, does not apply to the config, or has a value that is not allowed.
@@ -489,21 +378,15 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
                 f"{name} must only be given for config {' or '.join(map(repr, homes))}; got it for config {config!r}. "
                 "Leave it out."
             )
-    check_scheme("weighting", given.get("weighting", "tier"), given.get("alpha", 1.0), given.get("beta", 1.0))
     for name, kind, words in (
         ("target", str, "the id of a persona"),
         ("published_revision", str, "a branch, tag or commit"),
-        ("random_third_pair", bool, "True or False"),
         ("soft_labels", bool, "True or False"),
-        ("seed", int, "a whole number"),
     ):
         if name in given and (type(given[name]) is not kind):
             raise ValueError(f"{name} must be {words}; got {given[name]!r}.")
-    check_comparison(given.get("comparison", []))
     if "heldout" in given:
         check_name("heldout", given["heldout"], HELDOUT)
-    if "option_order" in given:
-        check_name("option_order", given["option_order"], OPTION_ORDERS)
 
 
 def _no_scenarios(answers: NameOrPath) -> ValueError:

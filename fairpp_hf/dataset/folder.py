@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,20 +22,19 @@ from datasets import Features
 from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
+from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.builder import answer_pairs, missing_pairs, shares_unknown
 from fairpp_hf.dataset.card_merge import card_history, merge_cards
 from fairpp_hf.dataset.folder_facts import (
     FolderFacts,
-    PairWeighting,
     SplitFacts,
+    TargetFacts,
     agreement_matrix,
     answers_are_ours,
     count_answers,
     count_statuses,
     dimensions_of,
     over_dimensions,
-    pair_shares,
     parquet_path,
     target_facts,
 )
@@ -63,11 +62,10 @@ from fairpp_hf.dataset.sources import (
 )
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, uses_shares
-from fairpp_hf.preferences.weights import check_comparison
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.questions import SPLITS, load_questions
 from fairpp_hf.respondents.base import SIMULATED
-from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, QUESTION_FEATURES
+from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +92,7 @@ def write_dataset_folder(
     personas: NameOrPath | None = None,
     published_revision: str | None = None,
     targets: Sequence[str] | None = None,
-    weighting: str | WeightingFunction = "tier",
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    comparison: Sequence[str] | Literal["nearest"] | None = None,
+    pairs: PairSettings | None = None,
     progress: bool = True,
 ) -> list[WrittenFile]:
     """Write a dataset folder with its card; `fairpp_hf.hub.build_dataset_folder` is this with our own card.
@@ -110,11 +105,8 @@ def write_dataset_folder(
         personas: see `load_answers`.
         published_revision: see `load_answers`; of the answers, not of the scenarios.
         targets: personas that get a config `pairs-<persona>`; by default all that have a valid answer and are not named
-            in `comparison`.
-        weighting: weighting scheme of the pairs, see `preference_weights`. Shares are those of the persona set.
-        alpha: see `preference_weights`.
-        beta: see `preference_weights`.
-        comparison: personas to move away from, see `preference_weights`; all others of each target by default.
+            in `pairs.comparison`.
+        pairs: how pairs are made; `PairSettings()` by default. Shares are those of the persona set.
         progress: show a progress bar.
 
     Returns:
@@ -126,18 +118,14 @@ def write_dataset_folder(
     """
     out = Path(out).expanduser().absolute()
     recorded = check_place(out)
-    check_scheme("weighting", weighting, alpha, beta)
-    if comparison is not None:
-        check_comparison(comparison)
-        comparison = "nearest" if isinstance(comparison, str) else tuple(dict.fromkeys(comparison))
-    chosen = PairWeighting(weighting, alpha, beta, comparison)
+    settings = PairSettings() if pairs is None else pairs
     source = resolve_answers(answers, published_revision)
     # What was resolved once is what is loaded and recorded, wherever a branch points by then.
     loaded = load_source(source, personas)
-    for persona in chosen.named:
+    for persona in settings.named:
         check_name("comparison", persona, loaded.personas)
     if targets is None:
-        targets = _possible_targets(loaded, chosen)
+        targets = _possible_targets(loaded, settings)
     else:
         targets = tuple(check_name("target", target, loaded.personas) for target in dict.fromkeys(targets))
     for target in targets:
@@ -148,8 +136,9 @@ def write_dataset_folder(
         load_source_scenarios(source if source.repo is None else resolve_scenarios(answers), personas),
         source_personas(source, personas),
         targets,
-        chosen,
+        settings,
         source_run_record(source),
+        {},
     )
 
     # Beside `out`, so that the move is a rename.
@@ -181,15 +170,18 @@ class _Contents(NamedTuple):
     scenarios: Answers | None
     persona_set: PersonaSet | None
     targets: Sequence[str]
-    weighting: PairWeighting
+    pairs: PairSettings
     run: Mapping[str, Any] | None
+    target_facts: dict[str, TargetFacts]
+    """Of the targets whose pairs were laid out."""
 
     def features(self) -> dict[str, Features]:
         """Config to its columns, in the order of the configs."""
         features = {"questions": QUESTION_FEATURES, "preferences": self.answers.features}
         if self.scenarios is not None:
             features["scenarios"] = self.scenarios.features
-        return features | {f"pairs-{target}": PAIR_FEATURES for target in self.targets}
+        of_pairs = SOFT_PAIR_FEATURES if self.pairs.soft else PAIR_FEATURES
+        return features | {f"pairs-{target}": of_pairs for target in self.targets}
 
     def tables(self) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
         """Config, split and the tables of its file; a split without rows, as in a run over the test split, has none."""
@@ -210,39 +202,24 @@ class _Contents(NamedTuple):
             yield from self._pair_tables(target)
 
     def _pair_tables(self, target: str) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
-        pairs = self._pairs(target)
-        for split in SPLITS:
-            yield f"pairs-{target}", split, iter([pairs[split]])
-
-    def _pairs(self, target: str) -> Mapping[str, pa.Table]:
-        weighting = self.weighting
-        if missing := missing_pairs(self.answers, target):
-            logger.warning(missing)
-        shares = pair_shares(self.answers, target, weighting, self.persona_set)
-        if shares is None and uses_shares(weighting.scheme):
-            logger.warning(shares_unknown(weighting.scheme))
-        pairs = answer_pairs(
-            self.answers,
-            target,
-            weighting=weighting.scheme,
-            alpha=weighting.alpha,
-            beta=weighting.beta,
-            shares=shares,
-            comparison=weighting.comparison,
-        )
-        if not any(map(len, pairs.values())):
+        made = answer_pairs(self.answers, target, self.pairs, self.persona_set)
+        for note in made.notes:
+            logger.warning(note)
+        if not any(map(len, made.tables.values())):
             raise ValueError(f"target must have at least one valid answer; got none of {target!r}. Leave it out.")
-        return pairs
+        self.target_facts[target] = target_facts(self.answers, target, made)
+        for split in SPLITS:
+            yield f"pairs-{target}", split, iter([made.tables[split]])
 
 
-def _possible_targets(answers: Answers, weighting: PairWeighting) -> tuple[str, ...]:
+def _possible_targets(answers: Answers, settings: PairSettings) -> tuple[str, ...]:
     """Personas with a valid answer that are not compared with; none where there is nobody to compare with."""
     if len(answers.personas) < 2:
         return ()
     return tuple(
         persona
         for persona, column in answers.matrix().items()
-        if persona not in weighting.named and (column != NO_ANSWER).any()
+        if persona not in settings.named and (column != NO_ANSWER).any()
     )
 
 
@@ -370,11 +347,8 @@ def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> Fol
             for persona, counts in (count_answers(scenarios) if scenarios else {}).items()
         },
         scenario_origin=scenarios.origin if scenarios else None,
-        weighting=contents.weighting,
-        targets={
-            target: target_facts(answers, target, contents.weighting, contents.persona_set)
-            for target in contents.targets
-        },
+        pairs=contents.pairs,
+        targets=contents.target_facts,
         splits=splits,
         features={config: features for config, features in contents.features().items() if config in splits},
         run=contents.run,
@@ -416,7 +390,7 @@ def _manifest(
         "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
         "personas": facts.personas,
         "targets": tuple(facts.targets),
-        "weighting": facts.weighting._asdict() | {"scheme": facts.weighting.name},
+        "pairs": facts.pairs.as_dict(),
         "answer_counts": {persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()},
         "status_counts": facts.status_counts,
         "files": [file._asdict() | {"path": str(file.path)} for file in files],

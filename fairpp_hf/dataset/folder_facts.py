@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 from datasets import Features
 from numpy.typing import NDArray
 
+from fairpp_hf.dataset.answer_pairs import AnswerPairs
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.builder import fit_rows, known_shares
 from fairpp_hf.dataset.origin import Origin
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import nearest_persona, preference_weights
-from fairpp_hf.preferences.schemes import WeightingFunction, scheme_name, uses_shares
+from fairpp_hf.preferences import PairSettings, preference_weights
+from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
@@ -44,26 +44,6 @@ class DimensionFacts(NamedTuple):
     pole_b: str
 
 
-class PairWeighting(NamedTuple):
-    """How the pairs of a folder were weighted."""
-
-    scheme: str | WeightingFunction = "tier"
-    alpha: float = 1.0
-    beta: float = 1.0
-    comparison: tuple[str, ...] | Literal["nearest"] | None = None
-    """As it was asked for: ids, `"nearest"`, or None for all others."""
-
-    @property
-    def name(self) -> str:
-        """Of the scheme, or of the function."""
-        return scheme_name(self.scheme)
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """The personas that `comparison` names; none where it does not."""
-        return () if self.comparison is None or self.comparison == "nearest" else self.comparison
-
-
 class TargetFacts(NamedTuple):
     """The pairs of one target."""
 
@@ -73,6 +53,8 @@ class TargetFacts(NamedTuple):
     """Number of questions by how many of them disagree, from 0 to all."""
     shares_known: bool
     """Whether the population shares of all of them are known."""
+    label_model: LabelModel | None = None
+    """Of its answers, with `labels="fitted"`."""
 
 
 class FolderFacts(NamedTuple):
@@ -102,7 +84,8 @@ class FolderFacts(NamedTuple):
     """As `answer_counts`, over all dimensions, of the scenarios; empty where there are none."""
     scenario_origin: Origin | None
     """Of the scenarios, which are another dataset than the questions; None where there are none."""
-    weighting: PairWeighting
+    pairs: PairSettings
+    """How the pairs were made."""
     targets: dict[str, TargetFacts]
     splits: dict[str, dict[str, SplitFacts]]
     """Config and split to what was written."""
@@ -179,32 +162,12 @@ def agreement_matrix(matrix: Mapping[str, NDArray[np.int8]]) -> NDArray[np.float
     return agreement
 
 
-def target_facts(
-    answers: Answers, target: str, weighting: PairWeighting, persona_set: PersonaSet | None
-) -> TargetFacts:
-    """Whom a target is compared with, and how many of them disagree with it on how many questions."""
-    matrix = answers.matrix()
-    if weighting.comparison == "nearest":
-        comparison: tuple[str, ...] = (nearest_persona(matrix, target, fit_rows=fit_rows(answers)),)
-    else:
-        comparison = tuple(
-            persona
-            for persona in answers.personas
-            if persona != target and (weighting.comparison is None or persona in weighting.comparison)
-        )
-    tier = preference_weights(matrix, target, comparison=comparison, scheme="uniform").tier
+def target_facts(answers: Answers, target: str, pairs: AnswerPairs) -> TargetFacts:
+    """Whom a target is compared with, how many of them disagree with it on how many questions, and what its labels are."""
+    comparison, shares, _ = pairs.comparison
+    tier = preference_weights(answers.matrix(), target, comparison=comparison, scheme="uniform").tier
     disagreements = np.bincount(tier, minlength=2 + len(comparison))[1:]
-    shares = known_shares(persona_set, answers, target, weighting.comparison)
-    return TargetFacts(comparison, tuple(disagreements.tolist()), shares is not None)
-
-
-def pair_shares(
-    answers: Answers, target: str, weighting: PairWeighting, persona_set: PersonaSet | None
-) -> dict[str, float] | None:
-    """The population shares that a target's weights use; None where they use none, or not all are known."""
-    if not uses_shares(weighting.scheme):
-        return None
-    return known_shares(persona_set, answers, target, weighting.comparison)
+    return TargetFacts(comparison, tuple(disagreements.tolist()), shares is not None, pairs.label_model)
 
 
 def over_personas(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

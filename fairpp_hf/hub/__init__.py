@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from fairpp_hf.dataset.folder import WrittenFile, write_dataset_folder
 from fairpp_hf.hub.cards import draw_dataset_card, render_dataset_card
-from fairpp_hf.preferences.schemes import WeightingFunction
+from fairpp_hf.preferences import PairSettings
 
 __all__ = ["build_dataset_folder", "draw_dataset_card", "render_dataset_card"]
 
@@ -18,10 +17,7 @@ def build_dataset_folder(
     personas: str | Path | None = None,
     published_revision: str | None = None,
     targets: Sequence[str] | None = None,
-    weighting: str | WeightingFunction = "tier",
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    comparison: Sequence[str] | Literal["nearest"] | None = None,
+    pairs: PairSettings | None = None,
     progress: bool = True,
 ) -> list[WrittenFile]:
     """Write a dataset folder in Hub layout, card and figures included; arguments are those of `write_dataset_folder`."""
@@ -32,9 +28,6 @@ def build_dataset_folder(
         personas=personas,
         published_revision=published_revision,
         targets=targets,
-        weighting=weighting,
-        alpha=alpha,
-        beta=beta,
-        comparison=comparison,
+        pairs=pairs,
         progress=progress,
     )

@@ -196,31 +196,61 @@ def scenarios_made(facts: FolderFacts) -> str:
 
 def pairs_made(facts: FolderFacts) -> str:
     """How pairs were made and weighted."""
+    settings = facts.pairs
+    laid_out = "two pairs a question"
+    if settings.soft:
+        laid_out = "and these two against each other, the likelier one as `chosen`: three pairs a question"
+    elif settings.random_third_pair:
+        laid_out = "and these two against each other in random order: three pairs a question"
+    shown = " The options of the two poles are shown in either order." if settings.option_order == "mixed" else ""
     return (
-        "**Pairs** set the target's option line against each of the other two, two pairs a question. A question's `tier` is "
-        f"1 plus the number of comparison personas that answered it differently. {_compared_with(facts)} "
-        f"{_weighted_by(facts)} `weight` is not normalised over rows. Questions without a valid answer of the target give "
-        "no pair."
+        f"**Pairs** set the target's option line against each of the other two, {laid_out}.{shown} A question's `tier` is 1 "
+        f"plus the number of comparison personas that answered it differently. {_compared_with(facts)} "
+        f"{_weighted_by(facts)} `weight` is not normalised over rows.{_labelled_by(facts)} Questions without a valid answer "
+        "of the target give no pair."
+    )
+
+
+def _labelled_by(facts: FolderFacts) -> str:
+    """Where soft labels come from; empty where there are none."""
+    settings = facts.pairs
+    if not settings.soft:
+        return ""
+    of_whom = "the respondent's option probabilities"
+    if settings.labels == "fitted":
+        of_whom = (
+            "a label model, a logistic regression on the labels of the questions that is fitted to the target's answers to "
+            "the training questions"
+        )
+    leaning = "the target's probabilities p"
+    if settings.divergence:
+        leaning = (
+            f"p (p / q)^{settings.divergence:g}, normalised, where p is the target's probability of an option and q that of "
+            "the comparison personas, so that it leans away from them"
+        )
+    return (
+        f" `label_probability` is how likely `chosen` is of the two options by the distribution that training should end "
+        f"at: {leaning}. Probabilities come from {of_whom} (labels {code(settings.labels)})."
     )
 
 
 def _compared_with(facts: FolderFacts) -> str:
-    comparison = facts.weighting.comparison
+    comparison = facts.pairs.comparison
     if comparison is None:
         return "A target is compared with all other personas."
     if comparison == "nearest":
         return "A target is compared with the one persona that agrees with it most often, see the table above."
-    return f"A target is compared with {', '.join(map(code, comparison))}."
+    return f"A target is compared with {', '.join(map(code, facts.pairs.named))}."
 
 
 def _weighted_by(facts: FolderFacts) -> str:
-    weighting = facts.weighting
-    if callable(weighting.scheme):
-        return f"Weights come from {code(weighting.name)}, a function of whoever built this folder."
-    said = f"Weighting: {code(weighting.name)}."
-    if weighting.scheme == "uniform":
+    settings = facts.pairs
+    if callable(settings.scheme):
+        return f"Weights come from {code(settings.scheme_name)}, a function of whoever built this folder."
+    said = f"Weighting: {code(settings.scheme_name)}."
+    if settings.scheme == "uniform":
         return f"{said} Every pair weighs 1."
-    if weighting.scheme == "surprisal":
+    if settings.scheme == "surprisal":
         shares = (
             "with personas counted by their share of the survey's population"
             if all(target.shares_known for target in facts.targets.values())
@@ -231,15 +261,15 @@ def _weighted_by(facts: FolderFacts) -> str:
             f"target, {shares}: surprising answers count most."
         )
     rows = "training questions" if "train" in facts.splits["preferences"] else "questions"
-    first = "i" if weighting.scheme == "tier" else "(i - 1)"
+    first = "i" if settings.scheme == "tier" else "(i - 1)"
     why = (
         "as in the paper"
-        if weighting.scheme == "tier"
+        if settings.scheme == "tier"
         else "as in the published tables, so that questions on which all agree weigh 0"
     )
     return (
-        f"{said} Tier i of K weighs in proportion to ({first} / K){_power(weighting.alpha)} x (1 / N_i)"
-        f"{_power(weighting.beta)}, where N_i is the number of {rows} in it, {why}: rare questions that set the target "
+        f"{said} Tier i of K weighs in proportion to ({first} / K){_power(settings.alpha)} x (1 / N_i)"
+        f"{_power(settings.beta)}, where N_i is the number of {rows} in it, {why}: rare questions that set the target "
         "apart count most."
     )
 

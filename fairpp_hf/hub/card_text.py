@@ -13,7 +13,7 @@ from fairpp_hf.hub import card_prose as prose
 from fairpp_hf.hub.card_figures import CardFigure
 from fairpp_hf.markdown import bullets, code, counted, one_line, row, table
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, QUESTION_FEATURES, STATUSES
+from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES, STATUSES
 
 DEFAULT_CONFIG = "preferences"
 TITLE = "Fair-PP: whose idea of fairness?"
@@ -52,6 +52,11 @@ _PAIR_COLUMNS = {
     "tier": "1 + number of comparison personas that answered differently",
     "question_id": "joins with the other configs",
     "persona": "id of the target persona",
+}
+_SOFT_PAIR_COLUMNS = {
+    **_PAIR_COLUMNS,
+    "chosen": "one assistant message: an option line, the target's if it is one of the two",
+    "label_probability": "how likely `chosen` is of the two, 0 to 1",
 }
 
 _STATUS_HEADS = {"ok": "valid", "empty": "empty reply", "truncated": "cut off", "failed": "failed call"}
@@ -156,6 +161,7 @@ def _answers(facts: FolderFacts, shown: Mapping[str, str]) -> str:
             "Number of questions by how many of the personas that a target is compared with answered differently:",
             shown.get("tiers.png", ""),
             _tier_table(facts),
+            *_label_models(facts),
         ]
     if facts.scenario_counts:
         parts += ["Answers to the scenarios:", _share_table(facts.scenario_counts)]
@@ -225,7 +231,7 @@ def _status_part(facts: FolderFacts) -> str:
 
 def _tier_table(facts: FolderFacts) -> str:
     most = max(len(target.disagreements) for target in facts.targets.values())
-    nearest = facts.weighting.comparison == "nearest"
+    nearest = facts.pairs.comparison == "nearest"
     return table(
         (
             *(("target", "compared with") if nearest else ("target",)),
@@ -237,6 +243,30 @@ def _tier_table(facts: FolderFacts) -> str:
         ),
         left=2 if nearest else 1,
     )
+
+
+def _label_models(facts: FolderFacts) -> list[str]:
+    """How good the label models are that soft labels come from; nothing where there are none."""
+    models = {target: found.label_model for target, found in facts.targets.items() if found.label_model is not None}
+    if not models:
+        return []
+    return [
+        "How well the label model of each target predicts held-out answers: log-likelihood in nats per answer, beside that "
+        "of the constant, the target's shares of A, B and C. Where it is no better, the labels are the constant. The last "
+        "column is how much the target's own answer to a question counts.",
+        table(
+            ("target", "label model", "constant", "own answer"),
+            (
+                (
+                    code(target),
+                    f"{model.log_likelihood:.4f}",
+                    f"{model.constant_log_likelihood:.4f}",
+                    f"{model.own_weight:.0%}",
+                )
+                for target, model in models.items()
+            ),
+        ),
+    ]
 
 
 # Columns and personas
@@ -251,7 +281,8 @@ def _columns(facts: FolderFacts) -> str:
         (f"`preferences`{like_preferences}: those of `questions`, and", added, _COLUMNS),
     ]
     if facts.targets:
-        sections.append(("`pairs-<persona>`", PAIR_FEATURES, _PAIR_COLUMNS))
+        of_pairs = (SOFT_PAIR_FEATURES, _SOFT_PAIR_COLUMNS) if facts.pairs.soft else (PAIR_FEATURES, _PAIR_COLUMNS)
+        sections.append(("`pairs-<persona>`", *of_pairs))
     tables = [
         f"{title}\n\n"
         + table(

@@ -11,7 +11,7 @@ from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from fairpp_hf.dataset.builder import NOBODY_ASKED
+from fairpp_hf.dataset.builder import NOBODY_ASKED, pairs_in_words
 from fairpp_hf.dataset.folder_facts import FolderFacts, SplitFacts, parquet_path
 from fairpp_hf.dataset.folder_manifest import CARD
 from fairpp_hf.hub.card_figures import CardFigure, draw_figures
@@ -88,9 +88,9 @@ def dataset_metadata(facts: FolderFacts) -> DatasetCardData:
 
 
 def _provenance(facts: FolderFacts, config: str) -> str:
-    weighting = f", weighting {facts.weighting.name}" if config.startswith("pairs-") else ""
+    made = f", {pairs_in_words(facts.pairs)}" if config.startswith("pairs-") else ""
     what = row_of(config)
-    sentence = f"{what[0].upper()}{what[1:]}{weighting}; answers by {', '.join(facts.respondents)}."
+    sentence = f"{what[0].upper()}{what[1:]}{made}; answers by {', '.join(facts.respondents)}."
     return f"{sentence} {NOBODY_ASKED}" if facts.simulated else sentence
 
 

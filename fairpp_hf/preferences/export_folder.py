@@ -14,7 +14,9 @@ import yaml
 
 from fairpp_hf.markdown import code, one_line
 from fairpp_hf.personas import PersonaSet
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.preferences.exports import EXPORT_MANIFEST, FORMATS
+from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.questions import SPLITS, heldout_labels
 
 CARD = "README.md"
@@ -33,8 +35,8 @@ class ExportFacts(NamedTuple):
     """A key of `FORMATS`."""
     target: str | None
     """Persona that the rows are made for; None for a wide table without weights."""
-    weighting: Mapping[str, Any] | None
-    """Of the target: `weighting`, `alpha`, `beta` and `comparison`, as they were asked for; None without a target."""
+    pairs: PairSettings | None
+    """How the target's pairs or weights were made; None without a target."""
     heldout: str | None
     """What is in the test file alone, see `heldout_labels`; None for the usual division."""
     personas: tuple[str, ...]
@@ -46,6 +48,8 @@ class ExportFacts(NamedTuple):
     """Whether every respondent is a simulation."""
     origin: Mapping[str, Any]
     """Where the answers were first given, and on what terms: an `Origin` as a dict."""
+    label_model: LabelModel | None = None
+    """Of the target's answers, with `labels="fitted"`."""
 
 
 class ExportedFile(NamedTuple):
@@ -128,11 +132,11 @@ def _with_record(table: pa.Table, record: bytes) -> pa.Table:
 
 def _manifest(files: Sequence[ExportedFile], facts: ExportFacts) -> dict[str, Any]:
     record = facts._asdict()
-    weighting = record.pop("weighting")
+    del record["label_model"]
     return {
         "about": "Written by `fairpp export`. It replaces the files listed here if they are unchanged.",
         **record,
-        **(weighting or {}),
+        "pairs": facts.pairs.as_dict() if facts.pairs else None,
         "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
         "files": [file._asdict() for file in files],
     }
@@ -184,13 +188,23 @@ def render_export_card(files: Sequence[ExportedFile], columns: Sequence[str], fa
     body = [
         f"# {_title(facts, as_code=True)}",
         f"> {asked} {_who_answered(facts, as_code=True)}",
-        f"A row is {known.rows}. {known.use}",
+        f"A row is {known.rows}. {how_to_use(facts)}",
         f"Columns: {', '.join(map(code, columns))}.",
         '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("path/to/this/folder")\n```',
         f"## How it was made\n\n{_how(facts)}",
         f"## Licence\n\n{_licence(facts)}",
     ]
     return f"---\n{header}---\n\n" + "\n\n".join(body) + "\n"
+
+
+def how_to_use(facts: ExportFacts) -> str:
+    """What to do with the rows."""
+    if facts.pairs is not None and facts.pairs.soft:
+        return (
+            "Train with fairpp_hf.ReweightedDPOTrainer and ReweightedDPOConfig(soft_labels=True, reference='none'): other "
+            "trainers would take each chosen text for the preferred one, whatever its label probability."
+        )
+    return FORMATS[facts.format].use
 
 
 def _metadata(files: Sequence[ExportedFile], facts: ExportFacts) -> dict[str, Any]:
@@ -238,18 +252,20 @@ def _who_answered(facts: ExportFacts, *, as_code: bool = False) -> str:
 def _how(facts: ExportFacts) -> str:
     sentences = [f"By `fairpp export --format {facts.format}` of `fairpp_hf` {facts.version}, from {_source(facts)}."]
     sentences.append(f"Personas that answered: {', '.join(map(code, facts.personas))}.")
-    if facts.weighting is not None:
-        chosen = facts.weighting
-        comparison = chosen["comparison"]
+    if (chosen := facts.pairs) is not None:
         compared = "all other personas"
-        if comparison == "nearest":
+        if chosen.comparison == "nearest":
             compared = "the persona that agrees with it most often"
-        elif comparison is not None:
-            compared = ", ".join(map(code, comparison))
+        elif chosen.named:
+            compared = ", ".join(map(code, chosen.named))
         sentences.append(
-            f"The target is compared with {compared}; weighting {code(chosen['weighting'])}, alpha = {chosen['alpha']:g}, "
-            f"beta = {chosen['beta']:g}."
+            f"The target is compared with {compared}; weighting {code(chosen.scheme_name)}, alpha = {chosen.alpha:g}, "
+            f"beta = {chosen.beta:g}."
         )
+        if chosen.soft:
+            sentences.append(f"Labels: {code(chosen.labels)}, divergence {chosen.divergence:g}.")
+    if facts.label_model is not None:
+        sentences.append(f"Label model: {facts.label_model.quality}.")
     if facts.heldout is not None:
         labels = ", ".join(map(str, heldout_labels(facts.heldout)))
         sentences.append(f"In the test file alone: {facts.heldout} ({labels}).")

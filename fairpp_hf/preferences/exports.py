@@ -275,7 +275,7 @@ def _first_pairs(pairs: pa.Table) -> NDArray[np.int64]:
         raise ValueError(
             f"The pairs of a question must have the same chosen text; got another at row {row}, for "
             f"{pairs['question_id'][row].as_py()!r}. Third pairs choose what the target did not. Make the pairs with "
-            "random_third_pair=False."
+            "labels='answers' and random_third_pair=False."
         )
     return np.sort(first)
 

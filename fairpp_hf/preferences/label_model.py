@@ -66,7 +66,15 @@ class LabelModel:
         """Whether labels predicted held-out answers better than the constant did."""
         return self.log_likelihood > self.constant_log_likelihood
 
-    def with_own_answers(self, answers: NDArray[np.floating]) -> NDArray[np.float64]:
+    @property
+    def quality(self) -> str:
+        """How good it is, in words."""
+        return (
+            f"held-out log-likelihood {self.log_likelihood:.4f} nats per answer, against {self.constant_log_likelihood:.4f} "
+            f"for the constant; a question's own answer counts {self.own_weight:.0%}"
+        )
+
+    def with_own_answers(self, answers: NDArray) -> NDArray[np.float64]:
         """(1 - w) label model + w own answer, where there is one, with w = `own_weight`.
 
         What is particular to a question, and labels do not know, shows in the persona's answer to it, with much noise. How
@@ -75,14 +83,14 @@ class LabelModel:
         that w is rather too small than too large; without such questions it is 0.
 
         Args:
-            answers: (n, 3), as `fit_label_model` takes them; a row of NaN or zeros where there is no answer.
+            answers: (n,) or (n, 3), as `fit_label_model` takes them.
 
         Returns:
             (n, 3).
         """
-        shares, counts = _shares(answers)
-        weight = np.where(counts > 0, self.own_weight, 0.0)[:, None]
-        blended: NDArray[np.float64] = (1 - weight) * self.probabilities + weight * shares
+        given = _rows(answers)
+        weight = np.where(given.any(axis=1), self.own_weight, 0.0)[:, None]
+        blended: NDArray[np.float64] = (1 - weight) * self.probabilities + weight * _shares(given)
         return blended
 
 
@@ -137,7 +145,7 @@ def fit_label_model(
     Raises:
         ValueError: fewer than 10 clusters of questions to learn from, so that none can be held out.
     """
-    given = one_hot(answers) if answers.ndim == 1 else np.nan_to_num(np.asarray(answers, dtype=np.float64))
+    given = _rows(answers)
     rows = given.sum(axis=1) > 0
     if fit_rows is not None:
         rows = rows & fit_rows
@@ -146,7 +154,8 @@ def fit_label_model(
     if clusters < FEWEST_CLUSTERS:
         raise ValueError(
             f"A label model must have answers to questions of at least {FEWEST_CLUSTERS} pairs of problem and group to "
-            f"learn from; got {clusters}. Use more answers, or labels='answers'."
+            f"learn from; got {clusters}. Answer more questions, or use labels='answers', or labels='respondent' where the "
+            "answers have option probabilities."
         )
     designs = _Designs(questions, labels, rows)
     constant = _constant(given[rows])
@@ -258,11 +267,12 @@ def _own_weight(
     """The weight of the other answers of a unit at which they predict an answer best; 0 where no unit has another."""
     shares = np.where(rows[:, None], given, 0.0)
     totals = np.stack([np.bincount(units, column, units.max() + 1) for column in shares.T], axis=1)
-    others, counts = _shares(totals[units] - shares)
-    asked = rows & (counts > 1e-9)
+    # Less than rounding leaves of a sum that is nothing.
+    others = np.where((left := totals[units] - shares).sum(axis=1, keepdims=True) > 1e-9, left, 0.0)
+    asked = rows & others.any(axis=1)
     if not asked.any():
         return 0.0
-    predicted, others, answered = held_out[asked], others[asked], given[asked]
+    predicted, others, answered = held_out[asked], _shares(others[asked]), given[asked]
     found = minimize_scalar(
         lambda weight: -_log_likelihood((1 - weight) * predicted + weight * others, answered),
         bounds=(0.0, 0.95),
@@ -272,26 +282,29 @@ def _own_weight(
     return float(found.x) if better else 0.0
 
 
-def _shares(answers: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows scaled to a sum of 1, zeros where there is nothing, (n, 3), and their sums, (n,)."""
-    given = np.nan_to_num(np.asarray(answers, dtype=np.float64))
-    given = one_hot(given.astype(np.int64)) if given.ndim == 1 else given
-    counts = given.sum(axis=1)
-    return np.divide(given, counts[:, None], out=np.zeros_like(given), where=counts[:, None] > 1e-9), counts
+def _rows(answers: NDArray) -> NDArray[np.float64]:
+    """Answers as `fit_label_model` takes them, as (n, 3): zeros where there is none."""
+    return one_hot(answers) if answers.ndim == 1 else np.nan_to_num(np.asarray(answers, dtype=np.float64))
+
+
+def _shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows (n, 3) scaled to a sum of 1, zeros where there is nothing."""
+    totals = rows.sum(axis=1, keepdims=True)
+    return np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
 
 
 def _numbers(questions: pa.Table, columns: Sequence[str]) -> NDArray[np.int64]:
     """Number of each row's combination of labels, (n,)."""
     codes = np.zeros(len(questions), dtype=np.int64)
     for name in columns:
-        encoded = pc.dictionary_encode(questions[name].combine_chunks())
+        encoded = pc.dictionary_encode(questions[name].combine_chunks(), null_encoding="encode")
         codes = codes * max(1, len(encoded.dictionary)) + encoded.indices.to_numpy(zero_copy_only=False)
     return np.unique(codes, return_inverse=True)[1].astype(np.int64)
 
 
 def _folds(questions: pa.Table, columns: Sequence[str]) -> NDArray[np.int64]:
     """Fold of each row, (n,), 0..4; rows with these labels in common are in one, the same in any selection of rows."""
-    text = [questions[name].cast(pa.string()).combine_chunks() for name in columns]
+    text = [pc.fill_null(questions[name].cast(pa.string()), "").combine_chunks() for name in columns]
     joined = pc.binary_join_element_wise(*text, "\x1f").dictionary_encode()
     of_cluster = uniforms(joined.dictionary.to_numpy(zero_copy_only=False).astype(np.str_), "label model")
     return (of_cluster * FOLDS).astype(np.int64)[joined.indices.to_numpy()]

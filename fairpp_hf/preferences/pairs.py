@@ -74,8 +74,8 @@ def build_pairs(
     check_name("option_order", option_order, OPTION_ORDERS)
     if random_third_pair and probabilities is not None:
         raise ValueError(
-            "random_third_pair must be False with soft labels; got True. They have the pair of the two other options "
-            "already, with its probability in the place of noise. Leave it out."
+            "random_third_pair must be False with probabilities; got True. Soft labels have the pair of the two other "
+            "options already, with its probability in the place of noise. Leave it out."
         )
     weights = preference_weights(
         answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, shares=shares, fit_rows=is_train
@@ -169,7 +169,7 @@ def _checked_probabilities(
         raise ValueError(
             f"Soft labels must have option probabilities for every question that {target!r} answered; got none for "
             f"{missing.sum():,} of {answered.sum():,}. Use answers of a respondent that gives them, such as 'survey' or "
-            "'transformers', or make the pairs without soft labels (soft_labels=False)."
+            "'transformers', or labels='fitted', which needs answers alone."
         )
     wrong = np.flatnonzero(answered & ~((array >= 0) & np.isfinite(array)).all(axis=1))
     if len(wrong):

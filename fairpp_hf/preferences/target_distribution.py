@@ -1,5 +1,8 @@
 """The target distribution (*aim* for short): where training should end, towards one persona and away from the others."""
 
+from numbers import Real
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -48,10 +51,7 @@ def target_distribution(
         >>> target_distribution([0.6, 0.3, 0.1], [0.3, 0.6, 0.1], divergence=1.0).round(3).tolist()
         [0.828, 0.103, 0.069]
     """
-    if not (np.isfinite(divergence) and divergence >= 0):
-        raise ValueError(
-            f"divergence must be a finite number of at least 0; got {divergence!r}. 0 is the target itself."
-        )
+    check_divergence(divergence)
     p = _distributions(target, "target")
     if divergence == 0:
         return p
@@ -71,12 +71,30 @@ def target_distribution(
     return aim
 
 
+def check_divergence(divergence: Any) -> None:
+    """Check lambda.
+
+    Raises:
+        ValueError: it is not a finite number of at least 0.
+    """
+    if not isinstance(divergence, Real) or isinstance(divergence, bool) or not 0 <= float(divergence) < np.inf:
+        raise ValueError(
+            f"divergence must be a finite number of at least 0; got {divergence!r}. 0 is the target itself."
+        )
+
+
 def _distributions(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Rows that sum to 1 exactly, NaN rows as they are."""
+    """Rows that sum to 1 exactly, rows with NaN all NaN."""
     array = np.asarray(values, dtype=np.float64)
-    given = ~np.isnan(array).any(axis=-1) if array.ndim else np.array(False)
-    total = array.sum(axis=-1, keepdims=True) if array.ndim else array
-    rows = array[given]
-    if not array.ndim or (rows < 0).any() or (np.abs(rows.sum(axis=-1) - 1) > 1e-3).any():
-        raise ValueError(f"{name} must be option probabilities whose rows are at least 0 and sum to 1; got {values!r}.")
+    if not array.ndim:
+        raise ValueError(f"{name} must be rows of option probabilities; got the number {values!r}.")
+    total = array.sum(axis=-1, keepdims=True)
+    # Written so that NaN passes and infinity does not.
+    wrong = (array < 0).any(axis=-1) | (np.abs(total[..., 0] - 1) > 1e-3)
+    if wrong.any():
+        first = np.argwhere(wrong)[0]
+        where = f" at row {', '.join(map(str, first))}" if len(first) else ""
+        raise ValueError(
+            f"{name} must be option probabilities of at least 0 with a sum of 1; got {array[tuple(first)].tolist()}{where}."
+        )
     return array / total

@@ -141,6 +141,33 @@ def nearest_persona(answers: Mapping[str, ArrayLike], target: str, *, fit_rows: 
     return _nearest(columns, target, valid if fit_rows is None else valid & _checked_rows(fit_rows, len(own)))
 
 
+def comparison_personas(
+    answers: Mapping[str, ArrayLike],
+    target: str,
+    comparison: Sequence[str] | Literal["nearest"] | None = None,
+    *,
+    fit_rows: NDArray[np.bool_] | None = None,
+) -> list[str]:
+    """The personas that a target is compared with, as `preference_weights` finds them.
+
+    Args:
+        answers: persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
+        target: id of the persona to align with.
+        comparison: ids; all others by default; `"nearest"` for the one that `nearest_persona` finds.
+        fit_rows: see `nearest_persona`.
+
+    Returns:
+        Different ids, at least one, in the order of `answers`.
+
+    Raises:
+        ValueError: as `preference_weights` does.
+    """
+    columns = _checked_columns(answers, target)
+    valid = columns[target] != NO_ANSWER
+    fit = valid if fit_rows is None else valid & _checked_rows(fit_rows, len(valid))
+    return _compared_personas(columns, target, comparison, fit)
+
+
 def _tiers(own: NDArray[np.int8], comparison: NDArray[np.int8]) -> NDArray[np.int64]:
     """1 + the number of comparison personas that disagree with the target, 0 where it has no valid answer; (n,)."""
     disagreements = np.zeros(len(own), dtype=np.int16)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from fairpp_hf.training.pair_columns import LABEL_PROBABILITY
 from fairpp_hf.training.weight_column import WEIGHT_COLUMN, exponent_of, weights_of
 
 
@@ -15,19 +16,22 @@ def chosen_texts(pairs: Dataset) -> Dataset:
     or the mean of their weights where these differ, and the columns of its first pair but `rejected`. Rows are in the
     order in which they first appear.
 
-    The chosen text of a random third pair is not the target's answer. It is kept like any other, since the option asks
-    for noise: half of the texts are then noise, and a third of the pairs.
+    With soft labels, a column `label_probability`, a text that a pair of the same prompt rejects is no demonstration: the
+    likelier of the two options that the target did not choose is chosen in one pair, and rejected for its answer in
+    another.
+
+    The chosen text of a random third pair is not the target's answer either. It is kept like any other, since the option
+    asks for noise: half of the texts are then noise, and a third of the pairs.
 
     Args:
-        pairs: columns `prompt`, `chosen` and `weight`; texts, or chat messages.
+        pairs: columns `prompt`, `chosen` and `weight`, and with soft labels `rejected`; texts, or chat messages.
     """
-    columns = pairs.select_columns(["prompt", "chosen"]).with_format("arrow")[:]
-    # Batch by batch, since a whole column of texts may be longer than one array can be.
-    texts = [
-        pc.binary_join_element_wise(_as_text(batch["prompt"]), _as_text(batch["chosen"]), _text("\x1c"))
-        for batch in columns.to_batches()
-    ]
-    encoded = pa.chunked_array(texts, pa.large_string()).dictionary_encode().unify_dictionaries()
+    texts = _with_prompt(pairs, "chosen")
+    if LABEL_PROBABILITY in pairs.column_names:
+        kept = pc.invert(pc.is_in(texts, value_set=_with_prompt(pairs, "rejected")))
+        pairs = pairs.select(np.flatnonzero(kept.to_numpy())).remove_columns(LABEL_PROBABILITY)
+        texts = texts.filter(kept)
+    encoded = texts.dictionary_encode().unify_dictionaries()
     number = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
     weight = weights_of(pairs)
     exponent = exponent_of(weight)  # taken out, so that sums are finite
@@ -38,6 +42,17 @@ def chosen_texts(pairs: Dataset) -> Dataset:
     _, first = np.unique(number, return_index=True)
     rows = pairs.select(first).rename_column("chosen", "completion")
     return rows.remove_columns("rejected") if "rejected" in rows.column_names else rows
+
+
+def _with_prompt(pairs: Dataset, column: str) -> pa.ChunkedArray:
+    """Prompt and a completion of each pair as one text, (n,), large strings."""
+    columns = pairs.select_columns(["prompt", column]).with_format("arrow")[:]
+    # Batch by batch, since a whole column of texts may be longer than one array can be.
+    texts = [
+        pc.binary_join_element_wise(_as_text(batch["prompt"]), _as_text(batch[column]), _text("\x1c"))
+        for batch in columns.to_batches()
+    ]
+    return pa.chunked_array(texts, pa.large_string())
 
 
 def _as_text(array: pa.Array) -> pa.Array:

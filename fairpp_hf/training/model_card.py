@@ -42,6 +42,12 @@ _APPLICATIONS_IN_WORDS = {
     "sampling": "Training data was drawn in proportion to them.",
 }
 
+_LABELS_IN_WORDS = {
+    "answers": "the one answer that the target gave to a question",
+    "respondent": "the option probabilities of whoever answered",
+    "fitted": "option probabilities of a model of the questions' labels that was fitted to the target's answers",
+}
+
 # Speed, bookkeeping and the scale of logits say nothing about the model to whoever reads the card.
 _OTHER_METRICS = re.compile(
     r"(.*_)?(epoch|step|total_flos|grad_norm|learning_rate|num_\w+|runtime|\w+_per_second|logits/.*|logps/.*|groups/.*)"
@@ -207,16 +213,19 @@ def _base_in_words(facts: ModelCardFacts) -> str:
 
 def _summary(facts: ModelCardFacts) -> str:
     what = "An adapter for" if facts.adapter else "A version of"
-    how = "weighted supervised fine-tuning" if facts.stage == "sft" else "reweighted direct preference optimisation"
+    how = "weighted supervised fine-tuning"
+    if facts.stage == "dpo":
+        how = "reweighted direct preference optimisation"
+        how += " without a reference model" if facts.reference == "none" else ""
     if facts.target:
         aim = f"It aims to answer questions of fairness as the persona `{facts.target}` does."
     else:
         aim = "Whose preferences it aims at is not recorded."
     before = ""
     if facts.given.get("after_sft"):
-        before = (
-            " Before it came a stage of weighted supervised fine-tuning, whose result is also the reference of preference "
-            "optimisation."
+        before = " Before it came a stage of weighted supervised fine-tuning"
+        before += (
+            "." if facts.reference == "none" else ", whose result is also the reference of preference optimisation."
         )
     return (
         f"{what} {_base_in_words(facts)}, trained by {how} with "
@@ -286,6 +295,7 @@ def _whose(facts: ModelCardFacts) -> list[str]:
         f"Persona set: {described}",
         f"Compared with: {_comparison(facts, personas)}",
         f"Answers: {NOT_RECORDED if answers is None else _answers_in_words(answers)}",
+        f"Labels: {_labels(facts)}",
         f"Training data: {_dataset(facts)}",
     ]
 
@@ -300,6 +310,20 @@ def _comparison(facts: ModelCardFacts, personas: PersonaSet | None) -> str:
         return ", ".join(f"`{persona}`" for persona in comparison)
     others = [persona for persona in personas.ids if persona != facts.target] if personas is not None else []
     return "all others" + (f": {', '.join(f'`{persona}`' for persona in others)}" if others else " that answered")
+
+
+def _labels(facts: ModelCardFacts) -> str:
+    labels = facts.given.get("labels")
+    if labels is None:
+        return NOT_RECORDED
+    if facts.stage == "sft":
+        # Soft labels are of pairs; what is learnt by heart is the answer.
+        return _LABELS_IN_WORDS["answers"]
+    divergence = facts.given.get("divergence")
+    lean = (
+        f", leaning away from the personas that it is compared with (divergence {divergence:g})" if divergence else ""
+    )
+    return f"`{labels}`, {_LABELS_IN_WORDS[labels]}{lean}"
 
 
 def _dataset(facts: ModelCardFacts) -> str:

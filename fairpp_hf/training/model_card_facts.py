@@ -30,6 +30,8 @@ CARD_FACTS = {
     "weighting": "the weighting scheme: a name, or a function",
     "alpha": "the scheme's exponent of a tier's number",
     "beta": "the scheme's exponent of a tier's size",
+    "labels": "where the labels of pairs come from: 'answers', 'respondent' or 'fitted'",
+    "divergence": "how far soft labels lean away from the comparison personas; 0 is the target itself",
     "dataset_name": "'fairpp', a dataset of the Hub, or the path of a folder",
     "base_model": "Hub name or path of the model that all began with, where the trainer was given a later one",
     "after_sft": "bool: whether the trainer was given a model from a stage of weighted supervised fine-tuning",
@@ -38,8 +40,8 @@ CARD_FACTS = {
 
 
 _SETTINGS = (
-    *("loss_type", "loss_weights", "beta", "label_smoothing", "f_divergence_type", "ld_alpha", "soft_labels"),
-    *("group_column", "group_step_size", "precompute_ref_log_probs", "max_length", "truncation_mode"),
+    *("loss_type", "loss_weights", "reference", "beta", "label_smoothing", "f_divergence_type", "ld_alpha"),
+    *("soft_labels", "group_column", "group_step_size", "precompute_ref_log_probs", "max_length", "truncation_mode"),
     *("optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16", "seed", "data_seed"),
 )
@@ -87,6 +89,8 @@ class ModelCardFacts:
     base_revision: str | None
     stage: str
     """`dpo` or `sft`."""
+    reference: str | None
+    """`model` or `none`, see `ReweightedDPOConfig`; None in stage `sft`."""
     tags: Sequence[str]
     adapter: str | None
     """Kind and size of the PEFT adapter; None for a whole model."""
@@ -165,6 +169,7 @@ def collect_facts(
         base_on_hub=base_on_hub,
         base_revision=(args.model_init_kwargs or {}).get("revision"),
         stage=stage,
+        reference=getattr(trainer, "reference", None),
         tags=tuple(dict.fromkeys(all_tags)),
         adapter=_adapter_in_words(adapter) if adapter else None,
         given=given,

@@ -46,7 +46,7 @@ def label_problems(dataset: Any, name: str) -> list[str]:
     if columns is not None and LABEL_PROBABILITY not in columns:
         return [
             f"{name} must have a {LABEL_PROBABILITY!r} column with soft_labels=True; got columns {columns}. Load the pairs "
-            "with soft_labels=True, or leave soft_labels out."
+            "with labels='fitted' or 'respondent', or leave soft_labels out."
         ]
     if not isinstance(dataset, Dataset):
         return []

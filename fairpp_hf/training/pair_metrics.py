@@ -115,24 +115,34 @@ class DisplacementWatch:
     to completions that nobody chose (likelihood displacement: Razin et al. 2024, arXiv:2410.08847).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reference: bool) -> None:
+        """Begin.
+
+        Args:
+            reference: whether rewards are counted from a reference model. Without one, they are counted from the first log.
+        """
+        self._start = 0.0 if reference else None
+        self._yardstick = "the reference" if reference else "the first log"
         self._last = 0.0
         self._falls = 0
         self._warned = False
 
     def see(self, chosen_reward: float, beta: float) -> None:
         """Take in the mean reward of the chosen completions since the last log."""
-        fell = chosen_reward < self._last and chosen_reward < 0
+        if self._start is None:
+            self._start = self._last = chosen_reward
+        fell = chosen_reward < self._last and chosen_reward < self._start
         self._falls = self._falls + 1 if fell else 0
         self._last = chosen_reward
         if self._falls >= FALLING_LOGS and not self._warned:
             self._warned = True
             logger.warning(
                 "Likelihood displacement: the log-probability of the chosen completions fell in %d logs in a row, and is "
-                "now %.2f below the reference. The model moves away from both completions of a pair. A larger beta, a lower "
+                "now %.2f below %s. The model moves away from both completions of a pair. A larger beta, a lower "
                 "learning rate, or adding 'sft' to loss_type counters it.",
                 self._falls,
-                -chosen_reward / beta,
+                (self._start - chosen_reward) / beta,
+                self._yardstick,
             )
 
 

@@ -13,11 +13,12 @@ from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
 from fairpp_hf.dataset.origin import read_origin
 from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
 from fairpp_hf.naming import check_name
+from fairpp_hf.preferences import LABELS, PairSettings
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import HELDOUT, heldout_labels
 from fairpp_hf.questions.option_order import OPTION_ORDERS
 from fairpp_hf.respondents.base import SIMULATED
-from fairpp_hf.training.pair_columns import column_of
+from fairpp_hf.training.pair_columns import LABEL_PROBABILITY, column_of
 from fairpp_hf.training.stages import (
     RESULTS,
     STAGES,
@@ -33,6 +34,7 @@ from fairpp_hf.training.stages import (
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import Trainer, TrainerCallback, TrainingArguments
+    from trl import TrlParser
 
     from fairpp_hf.training.config import ReweightedDPOConfig
     from fairpp_hf.training.sft import ReweightedSFTTrainer
@@ -47,6 +49,8 @@ _BUILDER_ARGUMENTS = (
     "published_revision",
     "personas",
     "heldout",
+    "labels",
+    "divergence",
     "comparison",
     "weighting",
     "weight_alpha",
@@ -66,7 +70,7 @@ class PairArguments:
         dataset_name (`str`): `"fairpp"` builds the pairs; anything else is a Hub dataset or a local dataset folder whose
             config `pairs-<target>` holds them.
         answers (`str`): whose answers: `"survey"`, `"published"`, or the path of a run, of a dataset folder or of a
-            published table. With "fairpp" only, as are the next nine and the last.
+            published table. With "fairpp" only, as are the next eleven and the last.
         published_revision (`str`, *optional*): branch, tag or commit of the published tables, with `answers="published"`;
             `main` by default.
         personas (`str`, *optional*): name or file of the persona set; by default `britains_choice_2020` for "survey", and
@@ -74,17 +78,22 @@ class PairArguments:
         heldout (`str`, *optional*): what to keep out of training and evaluate on, see `heldout_labels`: `"topics"`,
             `"groups"` or `"dimensions"`. By default the questions are divided as they always are, all labels on both
             sides.
+        labels (`str`): where a pair's label comes from, see `PairSettings`: `"fitted"`, a label model of the target's
+            answers; `"respondent"`, the respondent's own option probabilities; `"answers"`, the one answer of each question,
+            which is the paper's way. All but the last give soft labels and three pairs a question.
+        divergence (`float`): how far soft labels lean away from the comparison personas; 0 is the target itself.
         comparison (`list[str]`, *optional*): personas to move away from; all others by default, `"nearest"` for the one
             that agrees with the target most often.
-        weighting (`str`): weighting scheme, see `preference_weights`; `"uniform"` makes this plain DPO.
+        weighting (`str`, *optional*): weighting scheme, see `preference_weights`; `"uniform"`, which weighs all alike, by
+            default, and `"tier"` with `labels="answers"`.
         weight_alpha (`float`): exponent of a tier's number.
         weight_beta (`float`): exponent of a tier's size.
-        random_third_pair (`bool`): adds the authors' third pair, which is noise by construction.
+        random_third_pair (`bool`): adds the authors' third pair, which is noise by construction, with `labels="answers"`.
         option_order (`str`): `"mixed"` shows the options of the two poles in each other's place in a random half of the
             questions, so that the model cannot learn the letter in place of the stance; `"written"` never does.
-        max_train_pairs (`int`, *optional*): use that many training pairs, drawn with `data_seed` or `seed`: those of one
-            question after the other, and of the last one as many as are still wanted.
-        max_eval_pairs (`int`, *optional*): evaluate on that many test pairs, drawn likewise.
+        max_train_pairs (`int`, *optional*): use at most that many training pairs, those of as many whole questions, drawn
+            with `data_seed` or `seed`.
+        max_eval_pairs (`int`, *optional*): evaluate on at most that many test pairs, drawn likewise.
         alignment_questions (`int`): at each evaluation, also score a fixed sample of that many test questions and log the
             model's distances to all personas, see `PersonaAlignmentCallback`; 0 for none.
     """
@@ -112,10 +121,24 @@ class PairArguments:
             "choices": list(HELDOUT),
         },
     )
+    labels: str = field(
+        default="fitted",
+        metadata={
+            "help": "Where a pair's label comes from: 'fitted' (a label model of the answers), 'respondent' (its option "
+            "probabilities), or 'answers' (the one answer of each question, as in the paper).",
+            "choices": list(LABELS),
+        },
+    )
+    divergence: float = field(
+        default=0.0, metadata={"help": "How far soft labels lean away from the comparison personas; 0 is the target."}
+    )
     comparison: list[str] | None = field(
         default=None, metadata={"help": "Personas to move away from, or 'nearest'; all others by default."}
     )
-    weighting: str = field(default="tier", metadata={"help": "Weighting scheme; 'uniform' makes this plain DPO."})
+    weighting: str | None = field(
+        default=None,
+        metadata={"help": "Weighting scheme: by default 'uniform' (all alike), or 'tier' with labels 'answers'."},
+    )
     weight_alpha: float = field(default=1.0, metadata={"help": "Exponent of a tier's number."})
     weight_beta: float = field(default=1.0, metadata={"help": "Exponent of a tier's size."})
     random_third_pair: bool = field(
@@ -128,8 +151,10 @@ class PairArguments:
             "choices": list(OPTION_ORDERS),
         },
     )
-    max_train_pairs: int | None = field(default=None, metadata={"help": "Number of training pairs to draw."})
-    max_eval_pairs: int | None = field(default=None, metadata={"help": "Number of test pairs to draw."})
+    max_train_pairs: int | None = field(
+        default=None, metadata={"help": "Most training pairs to draw, of whole questions."}
+    )
+    max_eval_pairs: int | None = field(default=None, metadata={"help": "Most test pairs to draw, of whole questions."})
     alignment_questions: int = field(
         default=0,
         metadata={"help": "Number of test questions to score against all personas at each evaluation; 0 for none."},
@@ -149,7 +174,7 @@ class PairArguments:
                 )
         if self.heldout is not None:
             check_name("heldout", self.heldout, HELDOUT)
-        check_name("option_order", self.option_order, OPTION_ORDERS)
+        self.settings()  # for its checks
         for name in ("max_train_pairs", "max_eval_pairs"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -157,14 +182,26 @@ class PairArguments:
         if self.alignment_questions < 0:
             raise ValueError(f"alignment_questions must be at least 0; got {self.alignment_questions}. 0 scores none.")
 
+    def settings(self) -> PairSettings:
+        """How the pairs are made.
 
-def load_pairs(arguments: PairArguments, *, soft_labels: bool = False) -> "DatasetDict":
+        Raises:
+            ValueError: settings that do not go together.
+        """
+        return PairSettings(
+            weighting=self.weighting,
+            alpha=self.weight_alpha,
+            beta=self.weight_beta,
+            comparison=self.comparison,
+            random_third_pair=self.random_third_pair,
+            option_order=cast(Any, self.option_order),
+            labels=cast(Any, self.labels),
+            divergence=self.divergence,
+        )
+
+
+def load_pairs(arguments: PairArguments) -> "DatasetDict":
     """The weighted pairs that the arguments ask for, by split.
-
-    Args:
-        arguments: which pairs.
-        soft_labels: with the column `label_probability`. Pairs that are not built here have it or do not; the trainer
-            looks.
 
     Raises:
         ValueError: an unknown persona, scheme or source of answers.
@@ -189,13 +226,7 @@ def load_pairs(arguments: PairArguments, *, soft_labels: bool = False) -> "Datas
         published_revision=arguments.published_revision,
         personas=arguments.personas,
         heldout=arguments.heldout,
-        comparison=arguments.comparison,
-        weighting=arguments.weighting,
-        alpha=arguments.weight_alpha,
-        beta=arguments.weight_beta,
-        random_third_pair=arguments.random_third_pair,
-        option_order=arguments.option_order,
-        soft_labels=soft_labels,
+        **vars(arguments.settings()),
     )
 
 
@@ -223,10 +254,13 @@ def with_group_column(pairs: "Dataset", name: str) -> "Dataset":
 
 
 def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
-    """All pairs; or `count` of them, of questions in random order, the pairs of each one after the other.
+    """All pairs; or at most `count` of them, of questions in random order, the pairs of each one after the other.
 
-    The pairs of a question stay together, since the trainer computes a prompt once for those that are in one batch. The
-    last question may be cut. Pairs without `question_id` are drawn one by one.
+    The pairs of a question stay together: the trainer computes a prompt once for those that are in one batch, and soft
+    labels determine a distribution over its options only together. Pairs without `question_id` are drawn one by one.
+
+    Raises:
+        ValueError: the first question that is drawn has more than `count` pairs.
     """
     if count is None or count >= len(pairs):
         return pairs
@@ -234,8 +268,31 @@ def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
         return pairs.shuffle(seed=seed).select(range(count))
     # Counting a missing id as a question of its own keeps such pairs in the draw.
     question = column_of(pairs, "question_id").dictionary_encode(null_encoding="encode")
-    place = np.random.default_rng(seed).permutation(len(question.dictionary))
-    return pairs.select(np.argsort(place[question.indices.to_numpy()], kind="stable")[:count])
+    place = np.random.default_rng(seed).permutation(len(question.dictionary))[question.indices.to_numpy()]
+    upto = np.cumsum(np.bincount(place))
+    whole = upto[upto <= count]
+    if not len(whole):
+        raise ValueError(
+            f"The number of pairs to draw must be at least that of one question; got {count} for {upto[0]}. Raise "
+            "max_train_pairs or max_eval_pairs."
+        )
+    return pairs.select(np.argsort(place, kind="stable")[: whole[-1]])
+
+
+def argument_parser() -> "TrlParser":
+    """What reads a configuration file and a command line: the fields of `PairArguments`, `StageArguments`,
+    `ReweightedDPOConfig` and TRL's `ModelConfig`.
+
+    Two defaults differ from the trainer's own: there is no reference model, so that training ends where the labels are, and
+    `soft_labels` follows from the labels.
+    """
+    from trl import ModelConfig, TrlParser
+
+    from fairpp_hf.training.config import ReweightedDPOConfig
+
+    parser = TrlParser(cast(Any, (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)), prog="train.py")
+    parser.set_defaults(reference="none", soft_labels=None)
+    return parser
 
 
 def main(
@@ -257,13 +314,11 @@ def main(
         ValueError: settings that do not go together, pairs that cannot be had, or nothing to go on from.
         RuntimeError: the model was trained and saved, and could not be pushed to the Hub.
     """
-    from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+    from trl import get_peft_config, get_quantization_config
 
-    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTTrainer
+    from fairpp_hf.training import ReweightedDPOTrainer, ReweightedSFTTrainer
 
-    argument_types: Any = (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)
-    parser = TrlParser(argument_types, prog="train.py")
-    pair_arguments, stages, training_arguments, model_arguments = parser.parse_args_and_config(argv)
+    pair_arguments, stages, training_arguments, model_arguments = argument_parser().parse_args_and_config(argv)
     if model_arguments.model_name_or_path is None:
         raise ValueError("model_name_or_path must be given; got none. Add it to the configuration file.")
     if pair_arguments.alignment_questions and alignment is None:
@@ -288,7 +343,9 @@ def main(
             f"stage must be one stage under DeepSpeed, which a process starts once; got {stages.stage!r}. Run --stage sft "
             "with an output_dir of its own, then --stage dpo with that folder as model_name_or_path."
         )
-    # Both before anything is loaded: they may refuse.
+    if pair_arguments.dataset_name == BUILDER:
+        training_arguments.soft_labels = _soft_labels(pair_arguments.settings(), training_arguments.soft_labels)
+    # Before anything is loaded: they may refuse.
     plan = starts(training_arguments, stages)
     sft_settings = sft_arguments(training_arguments, stages) if "sft" in plan else None
 
@@ -367,17 +424,34 @@ def card_facts(arguments: PairArguments) -> dict[str, Any]:
         "answers": arguments.answers,
         "simulated": all(name.endswith(SIMULATED) for name in respondents),
         "comparison": arguments.comparison,
-        "weighting": arguments.weighting,
+        "weighting": arguments.settings().scheme_name,
         "alpha": arguments.weight_alpha,
         "beta": arguments.weight_beta,
+        "labels": arguments.labels,
+        "divergence": arguments.divergence,
     }
+
+
+def _soft_labels(settings: PairSettings, asked: bool | None) -> bool:
+    """Whether to train with soft labels, which the labels of the pairs decide.
+
+    Raises:
+        ValueError: what was asked for is something else.
+    """
+    if asked not in (None, settings.soft):
+        raise ValueError(
+            f"soft_labels must be {settings.soft} with labels={settings.labels!r}; got {asked}. Remove it; labels decide."
+        )
+    return settings.soft
 
 
 def _load_splits(arguments: PairArguments, training: "ReweightedDPOConfig") -> tuple["Dataset", "Dataset | None"]:
     """The training pairs, and the test pairs where there is evaluation."""
     # One process builds the dataset; the others then read it from the cache.
     with training.main_process_first(desc="loading pairs"):
-        pairs = load_pairs(arguments, soft_labels=training.soft_labels)
+        pairs = load_pairs(arguments)
+    if training.soft_labels is None:  # pairs that are not built here have the column, or do not
+        training.soft_labels = all(LABEL_PROBABILITY in rows.column_names for rows in pairs.values())
     seed = training.data_seed if training.data_seed is not None else training.seed
     wanted = {"train": arguments.max_train_pairs}
     if training.eval_strategy != "no":
@@ -400,11 +474,13 @@ def _summary(
     arguments: PairArguments, train_pairs: int, results: dict[str, dict[str, Any]], output_dir: str | None
 ) -> str:
     """A short table of how each stage went and where the files are."""
-    rows = [
-        ("target persona", arguments.target),
-        ("training pairs", f"{train_pairs:,}"),
-        ("weighting", arguments.weighting if arguments.dataset_name == BUILDER else f"as in {arguments.dataset_name}"),
-    ]
+    rows = [("target persona", arguments.target), ("training pairs", f"{train_pairs:,}")]
+    if arguments.dataset_name == BUILDER:
+        lean = f", divergence {arguments.divergence:g}" if arguments.divergence else ""
+        rows += [("labels", arguments.labels + lean)] if "dpo" in results else []
+        rows.append(("weighting", arguments.settings().scheme_name))
+    else:
+        rows.append(("labels, weighting", f"as in {arguments.dataset_name}"))
     if arguments.heldout is not None:
         labels = ", ".join(map(str, heldout_labels(arguments.heldout)))
         rows.append(("held out", f"{arguments.heldout}: {labels}"))

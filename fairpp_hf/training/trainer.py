@@ -105,7 +105,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
     `rewards/weighted_margins`, `tiers/<tier>/loss` where there is a column `tier`, `groups/<group>/loss` and
     `groups/<group>/weight` with `group_column`, and `num_computed_tokens`, the tokens that went through the policy in
     training. `num_tokens` counts those of the pairs' sequences, as TRL does. A warning says when the log-probability of
-    the chosen completions (`logps/chosen`, relative to the reference) keeps falling.
+    the chosen completions (`logps/chosen`, relative to the reference, or to the first log without one) keeps falling.
 
     Raises:
         ValueError: a dataset without usable weights, or a setting that the weighted objective does not support; all at once.
@@ -184,6 +184,15 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 args.loss_type,
             )
 
+        for name, dataset in given:
+            if not self.soft_labels and LABEL_PROBABILITY in (dataset.column_names or []):
+                logger.warning(
+                    "%s has soft labels, a column %r, which are not used: soft_labels is False, and each chosen text is "
+                    "taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'.",
+                    name,
+                    LABEL_PROBABILITY,
+                )
+
         self.loss_settings = LossSettings(
             beta=args.beta,
             label_smoothing=args.label_smoothing,
@@ -194,7 +203,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         self.groups: GroupWeights | None = None
         self._group_names: list[str] = []
         self._pair_metrics = {"train": PairMetrics(), "eval": PairMetrics()}
-        self._displacement = DisplacementWatch()
+        self._displacement = DisplacementWatch(reference=self.reference != "none")
         self._computed_tokens = 0
         self._pair_sampler: PairSampler | None = None
         self._forward: CompletionForward | None = None

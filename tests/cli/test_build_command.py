@@ -11,6 +11,7 @@ from small_runs import make_run
 
 from fairpp_hf import hub
 from fairpp_hf.cli import build
+from fairpp_hf.preferences import PairSettings
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +71,29 @@ def test_the_pairs_are_weighted_as_asked(run_path: Path, tmp_path: Path) -> None
     out = tmp_path / "fairpp"
     options = ["--weighting", "tier_from_zero", "--alpha", "2", "--beta", "0.5", "--comparison", "nearest"]
     assert command("--run", str(run_path), "--out", str(out), "--targets", "loyal_nationals", *options) == 0
-    weighting = json.loads((out / "fairpp_build.json").read_bytes())["weighting"]
-    assert weighting == {"scheme": "tier_from_zero", "alpha": 2.0, "beta": 0.5, "comparison": "nearest"}
+    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
+    assert made == PairSettings("tier_from_zero", 2.0, 0.5, "nearest").as_dict()
+    assert (
+        command(
+            "--run",
+            str(run_path),
+            "--out",
+            str(out),
+            "--targets",
+            "loyal_nationals",
+            "--labels",
+            "fitted",
+            "--divergence",
+            "1",
+        )
+        == 0
+    )
+    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
+    assert made == PairSettings(labels="fitted", divergence=1.0).as_dict()
     compared = ["--comparison", "civic_pragmatists", "disengaged_battlers", "--targets", "loyal_nationals"]
     assert command("--run", str(run_path), "--out", str(out), *compared) == 0
-    weighting = json.loads((out / "fairpp_build.json").read_bytes())["weighting"]
-    assert weighting["comparison"] == ["civic_pragmatists", "disengaged_battlers"]
+    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
+    assert made["comparison"] == ["civic_pragmatists", "disengaged_battlers"]
 
 
 @pytest.mark.usefixtures("without_figures")

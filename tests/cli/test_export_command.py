@@ -15,7 +15,7 @@ from small_runs import make_run
 from fairpp_hf.cli import export
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels, is_held_out
@@ -87,12 +87,10 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     loaded = eval(printed[-2].removeprefix("Load it with: "), {"load_dataset": load_dataset})
     assert {split: f"{len(rows)}" for split, rows in loaded.items()} == {row[0]: row[1] for row in cells[1:]}
     record = json.loads(Path("data/kto/fairpp_export.json").read_text("utf-8"))
-    assert {
-        name: record[name] for name in ("format", "target", "weighting", "heldout", "respondents", "simulated")
-    } == {
+    assert {name: record[name] for name in ("format", "target", "pairs", "heldout", "respondents", "simulated")} == {
         "format": "kto",
         "target": TARGET,
-        "weighting": "tier",
+        "pairs": PairSettings().as_dict(),
         "heldout": None,
         "respondents": ["known (simulated)"],
         "simulated": True,
@@ -162,10 +160,17 @@ def test_a_split_without_answers_has_no_file(tmp_path) -> None:
     assert list(exported(tmp_path / "out")) == ["test"]
 
 
-def test_soft_labels(tmp_path) -> None:
+@pytest.mark.parametrize("labels", ["respondent", "fitted"])
+def test_soft_labels(labels, tmp_path, capsys) -> None:
     out = tmp_path / "out"
-    assert command("--format", "dpo", "--target", TARGET, "--out", out, "--soft-labels") == 0
-    pairs = load_dataset("fairpp", "pairs", target=TARGET, soft_labels=True, split="test[:50]")
+    options = ("--labels", labels, "--divergence", "0.5", "--heldout", "topics")
+    assert command("--format", "dpo", "--target", TARGET, "--out", out, *options) == 0
+    printed = capsys.readouterr().out
+    assert ("Label model: held-out log-likelihood -0." in printed) == (labels == "fitted")
+    assert "ReweightedDPOConfig(soft_labels=True, reference='none')" in printed
+    pairs = load_dataset(
+        "fairpp", "pairs", target=TARGET, labels=labels, divergence=0.5, heldout="topics", split="test[:50]"
+    )
     loaded = load_dataset(str(out), split="test[:50]", cache_dir=str(tmp_path / "cache"))
     assert loaded.features == pairs.features
     assert loaded.to_list() == pairs.to_list()
@@ -278,9 +283,14 @@ def test_the_wide_table_has_tiers_and_weights_of_a_target(run_path, tmp_path) ->
             "PERSONA.",
         ),
         (
-            ["--format", "sft", "--target", TARGET, "--soft-labels"],
-            "--soft-labels must be left out with --format sft; only pairs have soft labels. Remove it, or use --format "
-            "dpo.",
+            ["--format", "sft", "--target", TARGET, "--labels", "fitted"],
+            "--labels must be answers with --format sft; got fitted. Only pairs of --format dpo have label probabilities. "
+            "Remove it, or use --format dpo.",
+        ),
+        (
+            ["--format", "dpo", "--target", TARGET, "--divergence", "0.5"],
+            "divergence must be 0 with labels='answers'; got 0.5. One drawn answer is no distribution that could lean away "
+            "from the others'. Use labels='fitted', or labels='respondent' where the answers have option probabilities.",
         ),
         (
             ["--format", "sft", "--target", TARGET, "--weighting", "uniform", "--beta", "2"],

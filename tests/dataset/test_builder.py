@@ -23,9 +23,10 @@ from small_runs import answer_of, make_run, some_questions
 
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
+from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.sources import load_answers, load_scenarios
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import SCHEMES, WeightingFacts, nearest_persona, preference_weights
+from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, nearest_persona, preference_weights
 from fairpp_hf.questions import HELDOUT, is_held_out, load_questions
 from fairpp_hf.schema import (
     OPTION_LETTERS,
@@ -243,16 +244,19 @@ def test_nearest_is_found_on_the_training_questions(cache: str) -> None:
 
 
 def test_soft_labels_of_the_survey_are_those_of_a_plain_loop(cache: str) -> None:
-    options = {"target": TARGET, "split": "test", "random_third_pair": True, "cache_dir": cache}
+    """`soft_labels=True` is `labels="respondent"`: the pairs of `labels="answers"`, all of weight 1, and a third each."""
+    options = {"target": TARGET, "split": "test", "cache_dir": cache}
     soft = load("pairs", soft_labels=True, **options)
     assert soft.features == SOFT_PAIR_FEATURES
-    assert soft.remove_columns("label_probability").to_list() == load("pairs", **options).to_list()
+    assert load("pairs", labels="respondent", **options).cache_files == soft.cache_files
+    with_answer = soft.select([row for row in range(len(soft)) if row % 3 < 2]).remove_columns("label_probability")
+    assert with_answer.to_list() == load("pairs", weighting="uniform", **options).to_list()
     preferences = load(split="test").filter(lambda persona: persona == TARGET, input_columns="persona")
     of_question = dict(zip(preferences["question_id"][:], preferences["probabilities"][:], strict=True))
     for pair in soft.select(range(0, len(soft), 7)):
         letters = pair["chosen"][0]["content"][0], pair["rejected"][0]["content"][0]
         chosen, rejected = (of_question[pair["question_id"]]["ABC".index(letter)] for letter in letters)
-        assert pair["label_probability"] == chosen / (chosen + rejected)
+        assert pair["label_probability"] == pytest.approx(chosen / (chosen + rejected), rel=1e-6)
 
 
 def test_soft_labels_need_probabilities(run: Path) -> None:
@@ -261,11 +265,31 @@ def test_soft_labels_need_probabilities(run: Path) -> None:
     without, answered = sum(answer > 0 for answer in own), sum(answer >= 0 for answer in own)
     message = (
         "Soft labels must have option probabilities for every question that 'loyal_nationals' answered; got none for "
-        f"{without} of {answered}. Use answers of a respondent that gives them, such as 'survey' or 'transformers', or make "
-        "the pairs without soft labels (soft_labels=False)."
+        f"{without} of {answered}. Use answers of a respondent that gives them, such as 'survey' or 'transformers', or "
+        "labels='fitted', which needs answers alone."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load("pairs", target=TARGET, answers=run, soft_labels=True, streaming=True)
+
+
+def test_fitted_labels_and_what_is_said_of_them(run: Path, cache: str, fresh_log: pytest.LogCaptureFixture) -> None:
+    """The known respondent gives letters without regard to labels: the label model is the constant, and the log says so."""
+    options = {"target": TARGET, "answers": run, "labels": "fitted", "divergence": 0.5}
+    loaded = load("pairs", cache_dir=cache, **options)
+    answers = load_answers(run)
+    expected = answer_pairs(answers, TARGET, PairSettings(labels="fitted", divergence=0.5), load_personas())
+    for split, rows in loaded.items():
+        assert rows.features == SOFT_PAIR_FEATURES
+        assert rows.with_format("arrow")[:].equals(expected.tables[split])
+        assert set(rows["weight"]) == {1.0}
+        assert list(load("pairs", streaming=True, split=split, **options)) == rows.to_list()
+    assert "The label model is the constant." in fresh_log.text
+    provenance = loaded["train"].info.description.split("\n\n")[1]
+    assert expected.label_model is not None
+    assert provenance == (
+        f"Pairs for {TARGET}, weighting uniform, labels fitted, divergence 0.5, answers by known (simulated). Label model: "
+        f"{expected.label_model.quality}. All of them are simulated; nobody was asked."
+    )
 
 
 @pytest.mark.parametrize(
@@ -349,6 +373,9 @@ def test_the_cache_key_is_the_same_for_the_same_data(run: Path, monkeypatch: pyt
     both = ["backbone_conservatives", "civic_pragmatists"]
     assert config_id("pairs", comparison=both, **pairs) == config_id("pairs", comparison=both[::-1] + both, **pairs)
     assert config_id("pairs", **pairs) == config_id("pairs", alpha=1, beta=1.0, weighting="tier", seed=0, **pairs)
+    assert config_id("pairs", soft_labels=False, labels="answers", **pairs) == config_id("pairs", **pairs)
+    soft = config_id("pairs", soft_labels=True, labels="respondent", **pairs)
+    assert soft == config_id("pairs", labels="respondent", weighting="uniform", divergence=0, **pairs)
     assert config_id("pairs", alpha=2, **pairs) == config_id("pairs", alpha=2.0, **pairs)
 
 
@@ -379,6 +406,11 @@ def test_the_cache_key_differs_for_different_data(run: Path, tmp_path: Path) -> 
                 {"target": TARGET, "weighting": distinguishing},
                 {"target": TARGET, "comparison": "nearest"},
                 {"target": TARGET, "soft_labels": True},
+                {"target": TARGET, "labels": "fitted"},
+                {"target": TARGET, "labels": "fitted", "weighting": "tier"},
+                {"target": TARGET, "labels": "fitted", "divergence": 0.5},
+                {"target": TARGET, "labels": "fitted", "divergence": 0.5, "comparison": "nearest"},
+                {"target": TARGET, "labels": "respondent", "divergence": 0.5},
                 {"target": TARGET, "option_order": "mixed"},
                 {"target": TARGET, "heldout": "topics"},
                 {"target": TARGET, "heldout": "groups"},
@@ -506,7 +538,7 @@ def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytes
     answers = load_answers(path)
     pairs = load("pairs", target=TARGET, answers=path, weighting="surprisal", cache_dir=cache)
     assert "population shares" not in fresh_log.text
-    expected = builder_module.answer_pairs(answers, TARGET, weighting="surprisal", shares=SHARES)
+    expected = answer_pairs(answers, TARGET, PairSettings("surprisal"), load_personas()).tables
     for split in ("train", "test"):
         assert pairs[split].with_format("arrow")[:].equals(expected[split])
     assert "C. N/A" in {row["rejected"][0]["content"] for row in pairs["train"]}
@@ -678,6 +710,23 @@ ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
             "weighting must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'tiers'. Did you mean 'tier'?",
         ),
         ("pairs", {"target": TARGET, "soft_labels": 1}, "soft_labels must be True or False; got 1."),
+        (
+            "pairs",
+            {"target": TARGET, "soft_labels": True, "labels": "fitted"},
+            "soft_labels must be left out with labels='fitted'; got True, which means labels='respondent'. Remove one of "
+            "the two.",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "soft_labels": False, "labels": "fitted"},
+            "soft_labels must be left out with labels='fitted'; got False, which means labels='answers'. Remove one of the "
+            "two.",
+        ),
+        (
+            "pairs",
+            {"target": TARGET, "labels": "fit"},
+            "labels must be one of 'answers', 'respondent', 'fitted'; got 'fit'. Did you mean 'fitted'?",
+        ),
         (
             "pairs",
             {"target": TARGET, "weighting": "surprisal", "alpha": 2},

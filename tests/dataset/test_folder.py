@@ -22,14 +22,21 @@ from small_runs import make_run
 
 from fairpp_hf.dataset import folder as folder_module
 from fairpp_hf.dataset import folder_manifest, sources
+from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.folder import WrittenFile, check_texts, write_dataset_folder
 from fairpp_hf.dataset.folder_facts import FolderFacts, agreement_matrix, answers_are_ours, count_answers, share_of
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.hub import build_dataset_folder, render_dataset_card
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.questions import load_questions
-from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, REPLIED_PREFERENCE_FEATURES
+from fairpp_hf.schema import (
+    PAIR_FEATURES,
+    PREFERENCE_FEATURES,
+    QUESTION_FEATURES,
+    REPLIED_PREFERENCE_FEATURES,
+    SOFT_PAIR_FEATURES,
+)
 
 TARGETS = ["loyal_nationals", "backbone_conservatives"]
 PERSONAS = load_personas().ids
@@ -177,7 +184,7 @@ def test_the_manifest_says_where_the_folder_comes_from(run: Path, tmp_path: Path
     assert manifest["answers"]["kind"] == "run"
     assert manifest["origin"] == load_answers(run).origin._asdict() | {"notes": []}
     assert (manifest["origin"]["kind"], manifest["origin"]["licence"]) == ("run", "cc-by-4.0")
-    assert manifest["weighting"] == {"scheme": "tier", "alpha": 1.0, "beta": 1.0, "comparison": None}
+    assert manifest["pairs"] == PairSettings().as_dict()
     assert manifest["respondents"] == ["known (simulated)"]
     assert manifest["simulated"] is True
     assert manifest["persona_set"] == load_personas().as_dict()
@@ -537,7 +544,7 @@ def weights_of(folder: Path, target: str = "loyal_nationals") -> dict[str, float
     ],
 )
 def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
-    build(tmp_path / "fairpp", run, targets=TARGETS[:1], **options)
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=PairSettings(**options))
     answers = load_answers(run)
     arguments = options | {"scheme": options["weighting"]}
     del arguments["weighting"]
@@ -554,21 +561,46 @@ def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_pat
     }
 
 
+def test_fitted_labels_have_their_column_and_the_card_says_how_good_they_are(run: Path, tmp_path: Path) -> None:
+    settings = PairSettings(labels="fitted", divergence=0.5)
+    build(tmp_path / "fairpp", run, targets=TARGETS, pairs=settings)
+    answers = load_answers(run)
+    card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
+    for target in TARGETS:
+        made = answer_pairs(answers, target, settings, load_personas())
+        for split in ("train", "test"):
+            (file,) = (tmp_path / "fairpp" / f"pairs-{target}").glob(f"{split}-*.parquet")
+            assert pq.read_table(file).equals(made.tables[split])
+        model = made.label_model
+        assert model is not None
+        row = f"{model.log_likelihood:.4f} | {model.constant_log_likelihood:.4f} | {model.own_weight:.0%}"
+        assert f"| `{target}` | {row} |" in card
+    loaded = load_dataset(
+        str(tmp_path / "fairpp"), f"pairs-{TARGETS[0]}", split="test", cache_dir=str(tmp_path / "cache")
+    )
+    assert loaded.features == SOFT_PAIR_FEATURES
+    assert "weighting uniform, labels fitted, divergence 0.5; answers by" in loaded.info.description
+    assert "| `label_probability` | float64 | how likely `chosen` is of the two, 0 to 1 |" in card
+    manifest = json.loads((tmp_path / "fairpp" / "fairpp_build.json").read_text("utf-8"))
+    assert (manifest["pairs"]["labels"], manifest["pairs"]["divergence"]) == ("fitted", 0.5)
+
+
 def test_personas_that_are_compared_with_are_no_targets_unless_asked_for(run: Path, tmp_path: Path) -> None:
-    files = build(tmp_path / "fairpp", run, comparison=PERSONAS[:5])
+    files = build(tmp_path / "fairpp", run, pairs=PairSettings(comparison=PERSONAS[:5]))
     assert sorted({file.config for file in files if file.config and file.config.startswith("pairs")}) == [
         f"pairs-{persona}" for persona in sorted(PERSONAS[5:])
     ]
     with pytest.raises(ValueError, match=r"^comparison must not contain the target; got 'civic_pragmatists'\."):
-        build(tmp_path / "other", run, targets=["civic_pragmatists"], comparison=PERSONAS[:5])
+        build(tmp_path / "other", run, targets=["civic_pragmatists"], pairs=PairSettings(comparison=PERSONAS[:5]))
     with pytest.raises(
         ValueError, match=r"^comparison must be one of .*; got 'loyal'\. Did you mean 'loyal_nationals'\?$"
     ):
-        build(tmp_path / "other", run, comparison=["loyal"])
+        build(tmp_path / "other", run, pairs=PairSettings(comparison=["loyal"]))
 
 
 def test_shares_that_are_not_known_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    build(tmp_path / "fairpp", save(tmp_path / "source", records(0, 1, 2, 1)), weighting="surprisal", targets=["p"])
+    source = save(tmp_path / "source", records(0, 1, 2, 1))
+    build(tmp_path / "fairpp", source, pairs=PairSettings("surprisal"), targets=["p"])
     assert caplog.messages == [
         "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
     ]

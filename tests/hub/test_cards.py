@@ -11,12 +11,13 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from fairpp_hf.dataset.folder_facts import PairWeighting, TargetFacts
+from fairpp_hf.dataset.folder_facts import TargetFacts
 from fairpp_hf.dataset.origin import Origin
 from fairpp_hf.hub import card_prose, cards
 from fairpp_hf.hub.card_figures import CardFigure
 from fairpp_hf.hub.cards import dataset_metadata, draw_dataset_card, render_dataset_card
 from fairpp_hf.personas import load_personas
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.schema import PAIR_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 PUBLISHED = Origin(
@@ -416,34 +417,51 @@ def by_popularity(_: object) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("weighting", "words"),
+    ("pairs", "words"),
     [
         (
-            PairWeighting(),
+            PairSettings(),
             "in proportion to (i / K) x (1 / N_i), where N_i is the number of questions in it, as in the pa",
         ),
         (
-            PairWeighting(alpha=0.5, beta=2.0),
+            PairSettings(alpha=0.5, beta=2.0),
             "Weighting: `tier`. Tier i of K weighs in proportion to (i / K)^0.5 x (1 / N_i)^2,",
         ),
-        (PairWeighting("tier_from_zero"), "in proportion to ((i - 1) / K) x (1 / N_i), where"),
-        (PairWeighting("uniform"), "Weighting: `uniform`. Every pair weighs 1."),
-        (PairWeighting("surprisal"), "with personas counted by their share of the survey's population"),
-        (PairWeighting(by_popularity), "Weights come from `by_popularity`, a function of whoever built this folder."),
-        (PairWeighting(), "A target is compared with all other personas."),
-        (PairWeighting(comparison=("progressive_activists",)), "A target is compared with `progressive_activists`."),
+        (PairSettings("tier_from_zero"), "in proportion to ((i - 1) / K) x (1 / N_i), where"),
+        (PairSettings("uniform"), "Weighting: `uniform`. Every pair weighs 1."),
+        (PairSettings(labels="fitted"), "Weighting: `uniform`. Every pair weighs 1."),
         (
-            PairWeighting(comparison="nearest"),
+            PairSettings(labels="fitted"),
+            "against each of the other two, and these two against each other, the likelier one as `chosen`: three pairs a "
+            "question.",
+        ),
+        (
+            PairSettings(labels="fitted"),
+            "training should end at: the target's probabilities p. Probabilities come from a label model,",
+        ),
+        (
+            PairSettings(labels="respondent", divergence=0.5),
+            "training should end at: p (p / q)^0.5, normalised, where p is the target's probability of an option and q that "
+            "of the comparison personas, so that it leans away from them. Probabilities come from the respondent's option "
+            "probabilities (labels `respondent`).",
+        ),
+        (PairSettings(option_order="mixed"), " The options of the two poles are shown in either order."),
+        (PairSettings("surprisal"), "with personas counted by their share of the survey's population"),
+        (PairSettings(by_popularity), "Weights come from `by_popularity`, a function of whoever built this folder."),
+        (PairSettings(), "A target is compared with all other personas."),
+        (PairSettings(comparison=("progressive_activists",)), "A target is compared with `progressive_activists`."),
+        (
+            PairSettings(comparison="nearest"),
             "A target is compared with the one persona that agrees with it most often, see the table above.",
         ),
     ],
 )
-def test_the_card_says_how_pairs_were_weighted(weighting: PairWeighting, words: str) -> None:
-    assert words in render_dataset_card(facts(weighting=weighting))
+def test_the_card_says_how_pairs_were_weighted(pairs: PairSettings, words: str) -> None:
+    assert words in render_dataset_card(facts(pairs=pairs))
 
 
 def test_the_nearest_persona_of_each_target_is_named() -> None:
-    text = render_dataset_card(facts(weighting=PairWeighting(comparison="nearest")))
+    text = render_dataset_card(facts(pairs=PairSettings(comparison="nearest")))
     assert (
         "| target | compared with | 0 disagree | 1 disagrees |\n|---|---|---:|---:|\n"
         "| `loyal_nationals` | `progressive_activists` | 1 | 3 |"
@@ -452,7 +470,7 @@ def test_the_nearest_persona_of_each_target_is_named() -> None:
 
 def test_shares_that_are_not_known_are_not_claimed() -> None:
     targets = {"loyal_nationals": TargetFacts(("progressive_activists",), (1, 3), shares_known=False)}
-    text = render_dataset_card(facts(weighting=PairWeighting("surprisal"), targets=targets))
+    text = render_dataset_card(facts(pairs=PairSettings("surprisal"), targets=targets))
     assert "with personas counted all alike, since their shares of a population are not known" in text
 
 

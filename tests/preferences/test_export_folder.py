@@ -19,7 +19,7 @@ from tiny_trainers import message
 
 from fairpp_hf.dataset.builder import NOBODY_ASKED
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import export_folder
+from fairpp_hf.preferences import PairSettings, export_folder
 from fairpp_hf.preferences.export_folder import render_export_card, write_export
 from fairpp_hf.preferences.exports import EXPORT_MANIFEST, FORMATS, kto_rows
 from fairpp_hf.preferences.pairs import build_pairs
@@ -252,15 +252,23 @@ def test_the_card_of_every_format(pairs, tmp_path):
         ({}, "By `fairpp export --format dpo` of `fairpp_hf` 1.2.3, from a run of `fairpp generate`. Personas that"),
         ({}, "The target is compared with all other personas; weighting `tier`, alpha = 1, beta = 1. All"),
         (
-            {"weighting": {"weighting": "uniform", "alpha": 1.0, "beta": 1.0, "comparison": "nearest"}},
+            {"pairs": PairSettings("uniform", comparison="nearest")},
             "The target is compared with the persona that agrees with it most often; weighting `uniform`",
         ),
         (
-            {"weighting": {"weighting": "tier", "alpha": 0.5, "beta": 2.0, "comparison": ["b", "c"]}},
+            {"pairs": PairSettings(alpha=0.5, beta=2.0, comparison=["b", "c"])},
             "The target is compared with `b`, `c`; weighting `tier`, alpha = 0.5, beta = 2.",
         ),
+        (
+            {"pairs": PairSettings(labels="fitted", divergence=0.5)},
+            "weighting `uniform`, alpha = 1, beta = 1. Labels: `fitted`, divergence 0.5. All",
+        ),
+        (
+            {"pairs": PairSettings(labels="respondent")},
+            "Train with fairpp_hf.ReweightedDPOTrainer and ReweightedDPOConfig(soft_labels=True, reference='none')",
+        ),
         ({"heldout": "dimensions"}, "In the test file alone: dimensions ("),
-        ({"format": "wide", "target": None, "weighting": None}, "# Fair-PP: wide rows\n"),
+        ({"format": "wide", "target": None, "pairs": None}, "# Fair-PP: wide rows\n"),
         (
             {},
             "These files are under `cc-by-4.0`, the licence of the answers that they are made of. To publish them, upload",
@@ -311,8 +319,8 @@ def test_the_manifest_has_the_roles_and_their_set(pairs, tmp_path):
     manifest = json.loads((tmp_path / "a" / EXPORT_MANIFEST).read_text("utf-8"))
     assert manifest["persona_set"] == personas.as_dict()
     assert manifest["personas"] == list(personas.ids[::-1])
-    assert manifest["weighting"] == "tier"
-    write_export(tmp_path / "b", {"train": pairs}, export_facts(weighting=None, target=None))
+    assert manifest["pairs"] == PairSettings().as_dict()
+    write_export(tmp_path / "b", {"train": pairs}, export_facts(pairs=None, target=None))
     manifest = json.loads((tmp_path / "b" / EXPORT_MANIFEST).read_text("utf-8"))
     assert manifest["persona_set"] is None
-    assert "weighting" not in manifest
+    assert manifest["pairs"] is None

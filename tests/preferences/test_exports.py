@@ -192,7 +192,7 @@ def test_pairs_that_will_not_do_are_refused(questions, answers, pairs):
         with refused(
             f"The pairs of a question must have the same chosen text; got another at row 2, for "
             f"{questions['question_id'][0].as_py()!r}. Third pairs choose what the target did not. Make the pairs with "
-            "random_third_pair=False."
+            "labels='answers' and random_third_pair=False."
         ):
             export(third)
     with refused(

@@ -34,34 +34,42 @@ def probabilities(answers):
     return table
 
 
-@pytest.mark.parametrize("third", [False, True])
-def test_soft_labels_are_those_of_a_plain_loop(third, questions, answers, probabilities):
+def test_soft_labels_are_those_of_a_plain_loop(questions, answers, probabilities):
+    """The two pairs of a question's answer are those without soft labels; a third one sets the likelier of the other two
+    options against the other."""
     is_train = np.arange(18) < 12
-    options = {"is_train": is_train, "random_third_pair": third, "seed": 5}
-    soft = build_pairs(questions, answers, "a", probabilities=probabilities, **options)
-    hard = build_pairs(questions, answers, "a", **options)
+    soft = build_pairs(questions, answers, "a", is_train=is_train, probabilities=probabilities)
+    hard = build_pairs(questions, answers, "a", is_train=is_train)
     ids = questions["question_id"].to_pylist()
     for split in ("train", "test"):
         assert Features.from_arrow_schema(soft[split].schema) == SOFT_PAIR_FEATURES
         assert Features.from_arrow_schema(hard[split].schema) == PAIR_FEATURES
-        assert soft[split].drop_columns("label_probability").equals(hard[split])
-        assert len(hard[split]) == (3 if third else 2) * (answers["a"][is_train == (split == "train")] >= 0).sum()
-        for pair in soft[split].to_pylist():
-            of_option = dict(zip("ABC", probabilities[ids.index(pair["question_id"])], strict=True))
-            chosen = of_option[pair["chosen"][0]["content"][0]]
-            rejected = of_option[pair["rejected"][0]["content"][0]]
-            expected = 0.5 if chosen == rejected == 0 else chosen / (chosen + rejected)
-            assert pair["label_probability"] == expected
+        rows = soft[split].to_pylist()
+        labels = [row.pop("label_probability") for row in rows]
+        assert [row for number, row in enumerate(rows) if number % 3 < 2] == hard[split].to_pylist()
+        assert len(rows) == 3 * (answers["a"][is_train == (split == "train")] >= 0).sum()
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+            of_option = probabilities[ids.index(row["question_id"])]
+            first, second = ("ABC".index(row[side][0]["content"][0]) for side in ("chosen", "rejected"))
+            chosen, rejected = of_option[first], of_option[second]
+            assert label == (0.5 if chosen == rejected == 0 else chosen / (chosen + rejected))
+            if number % 3 == 2:
+                own = answers["a"][ids.index(row["question_id"])]
+                assert {first, second} == {0, 1, 2} - {own}
+                assert chosen >= rejected
 
 
 def test_soft_labels_where_an_option_has_no_probability(questions, answers, probabilities):
     """Row 0: 1 / (1 + 0) twice, and 0 / (0 + 0), set to 0.5, between the other two. Row 1, where the answer has none of
-    the probability: 0 / (0 + 1) against B, and 0.5 against C, which has none either."""
-    pairs = build_pairs(questions, answers, "a", probabilities=probabilities, random_third_pair=True)["train"]
-    labels = pairs["label_probability"].to_pylist()
-    assert labels[:3] == [1.0, 1.0, 0.5]
-    assert labels[3:5] == [0.0, 0.5]
-    assert not np.isnan(labels).any()
+    the probability: 0 / (0 + 1) against B, 0.5 against C, which has none either, and 1 / (1 + 0) for B against C."""
+    pairs = build_pairs(questions, answers, "a", probabilities=probabilities)["train"]
+    assert pairs["label_probability"].to_pylist()[:6] == [1.0, 1.0, 0.5, 0.0, 0.5, 1.0]
+    assert not np.isnan(pairs["label_probability"]).any()
+
+
+def test_the_random_third_pair_is_for_drawn_answers(questions, answers, probabilities):
+    with pytest.raises(ValueError, match=r"^random_third_pair must be False with probabilities; got True\."):
+        build_pairs(questions, answers, "a", probabilities=probabilities, random_third_pair=True)
 
 
 def test_shares_and_nearest_reach_the_weights(questions, answers):
@@ -83,8 +91,8 @@ def test_shares_and_nearest_reach_the_weights(questions, answers):
         (
             lambda table: np.where(np.arange(18)[:, None] < 2, np.nan, table),
             "Soft labels must have option probabilities for every question that 'a' answered; got none for 2 of {answered}. "
-            "Use answers of a respondent that gives them, such as 'survey' or 'transformers', or make the pairs without "
-            "soft labels (soft_labels=False).",
+            "Use answers of a respondent that gives them, such as 'survey' or 'transformers', or labels='fitted', which "
+            "needs answers alone.",
         ),
         (
             lambda table: np.where(np.arange(18)[:, None] == 1, [0.5, 0.75, -0.25], table),
@@ -98,10 +106,10 @@ def test_bad_probabilities_are_refused(change, message, questions, answers, prob
         build_pairs(questions, answers, "a", probabilities=change(probabilities))
 
 
-@pytest.mark.parametrize("third", [False, True])
-def test_mixed_orders_swap_the_texts_of_some_questions_and_nothing_else(third, questions, answers, probabilities):
+@pytest.mark.parametrize("soft", [False, True])
+def test_mixed_orders_swap_the_texts_of_some_questions_and_nothing_else(soft, questions, answers, probabilities):
     """Against the written order, pair by pair: the same texts of options chosen and rejected, behind the other letter."""
-    options = {"random_third_pair": third, "probabilities": probabilities}
+    options = {"probabilities": probabilities} if soft else {"random_third_pair": True}
     written = build_pairs(questions, answers, "a", **options)["train"].to_pylist()
     mixed = build_pairs(questions, answers, "a", option_order="mixed", **options)["train"].to_pylist()
     by_id = {row["question_id"]: row for row in questions.to_pylist()}
@@ -128,8 +136,10 @@ def test_mixed_orders_swap_the_texts_of_some_questions_and_nothing_else(third, q
         for row in rows:
             # Each line is one that the prompt shows.
             assert {f"\n{row[side][0]['content']}\n" in prompt for side in ("chosen", "rejected")} == {True}
-        facts = {texts(row): (row["weight"], row["tier"], row["label_probability"]) for row in rows}
-        others = {texts(row): (row["weight"], row["tier"], row["label_probability"]) for row in of_written[question_id]}
+        facts, others = (
+            {texts(row): (row["weight"], row["tier"], row.get("label_probability", 1.0)) for row in found}
+            for found in (rows, of_written[question_id])
+        )
         # The two options of a third pair come in random order.
         for key in facts.keys() & others.keys():
             assert facts[key] == pytest.approx(others[key])

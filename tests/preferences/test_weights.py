@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from fairpp_hf.preferences import nearest_persona, preference_weights
+from fairpp_hf.preferences import comparison_personas, nearest_persona, preference_weights
 
 
 def test_tier_weights_by_hand():
@@ -114,6 +114,29 @@ def test_nearest_of_several_is_the_first():
     assert nearest_persona(x_first, "t") == "x"
     np.testing.assert_array_equal(preference_weights(answers, "t", comparison="nearest").tier, [1, 1, 2, 2])
     np.testing.assert_array_equal(preference_weights(x_first, "t", comparison="nearest").tier, [1, 1, 1, 2])
+
+
+def test_the_comparison_personas_are_those_that_weights_are_counted_with():
+    """x gives t's answer on the first two rows, y on the last two; on rows to fit that are the last ones, y is nearest."""
+    answers = {"y": np.array([1, 1, 0, 0]), "t": np.zeros(4, int), "x": np.array([0, 0, 0, 1])}
+    last = np.array([False, False, True, True])
+    for comparison, fit, expected in (
+        (None, None, ["y", "x"]),
+        (["x", "y", "x"], None, ["y", "x"]),
+        (("x",), None, ["x"]),
+        ("nearest", None, ["x"]),
+        ("nearest", last, ["y"]),
+    ):
+        found = comparison_personas(answers, "t", comparison, fit_rows=fit)
+        assert found == expected
+        for ours, theirs in zip(
+            preference_weights(answers, "t", comparison=comparison, fit_rows=fit),
+            preference_weights(answers, "t", comparison=found, fit_rows=fit),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"^comparison must not contain the target; got 't'"):
+        comparison_personas(answers, "t", ["t"])
 
 
 def test_nearest_counts_the_rows_to_fit():

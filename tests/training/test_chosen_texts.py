@@ -64,3 +64,18 @@ def test_rows_that_were_selected_and_messages_of_any_form_are_told_apart():
     assert len(assert_as_plain(pairs)) == 5
     assert len(assert_as_plain(pairs.select([5, 1, 0]))) == 2
     assert len(assert_as_plain(pairs.select(range(2, 5)))) == 3
+
+
+def test_with_soft_labels_the_texts_are_the_targets_answers():
+    """Those of labels="answers": the third pair of a question chooses what the target did not."""
+    options = {"target": "loyal_nationals", "weighting": "uniform", "option_order": "mixed", "split": "train[:600]"}
+    soft = load_dataset("fairpp", "pairs", labels="respondent", **options).shuffle(seed=0)
+    rows = chosen_texts(soft)
+    hard = load_dataset("fairpp", "pairs", **options)
+    answers = dict(zip(hard["question_id"], hard["chosen"], strict=True))
+    assert rows.column_names == ["prompt", "completion", "weight", "tier", "question_id", "persona"]
+    assert len(rows) == 200
+    assert rows["completion"] == [answers[question] for question in rows["question_id"]]
+    assert rows["question_id"] == list(
+        dict.fromkeys(row["question_id"] for row in soft if row["chosen"] == answers[row["question_id"]])
+    )

@@ -41,6 +41,8 @@ GIVEN = {
     "weighting": "tier",
     "alpha": 1.0,
     "beta": 1.0,
+    "labels": "answers",
+    "divergence": 0.0,
     "dataset_name": "fairpp",
 }
 
@@ -54,6 +56,7 @@ def facts(**changes: object) -> ModelCardFacts:
         base_on_hub=True,
         base_revision=None,
         stage="dpo",
+        reference="model",
         tags=("trl", "dpo", "simulated"),
         adapter=None,
         given=GIVEN,
@@ -248,6 +251,7 @@ def test_nothing_is_missing_where_everything_was_recorded_and_nothing_is_invente
         "- Persona set: not recorded\n",
         "- Compared with: not recorded\n",
         "- Answers: not recorded\n",
+        "- Labels: not recorded\n",
         "- Training data: name not recorded\n",
         "Weighting scheme: not recorded.",
     ):
@@ -319,6 +323,18 @@ def test_the_card_has_what_a_reader_needs() -> None:
     ):
         assert words in text
     assert "whose result is also the reference" in text
+    assert "- Labels: `answers`, the one answer that the target gave to a question\n" in text
+    sft = render_model_card(facts(stage="sft", reference=None, given={**GIVEN, "labels": "fitted"}))
+    assert "- Labels: the one answer that the target gave to a question\n" in sft
+    without = render_model_card(
+        facts(reference="none", given={**GIVEN, "after_sft": True, "labels": "fitted", "divergence": 0.5})
+    )
+    assert "optimisation without a reference model with" in without
+    assert "a stage of weighted supervised fine-tuning.\n" in without
+    assert (
+        "fitted to the target's answers, leaning away from the personas that it is compared with (divergence 0.5)\n"
+        in without
+    )
     assert "<https://logs.example/run>" in text
     assert "$" not in text
     assert "\n\n\n" not in text

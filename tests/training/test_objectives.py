@@ -38,6 +38,17 @@ def test_a_label_probability_of_one_is_a_hard_label(tmp_path):
     assert_same(step_gradient(tmp_path, hard, soft_labels=True), step_gradient(tmp_path, PAIRS), tolerance=1e-6)
 
 
+def test_soft_labels_that_are_left_out_are_mentioned(tmp_path, caplog):
+    """Of three pairs a question, the third would be taken for an answer of the target's."""
+    for pairs, soft in ((PAIRS, True), (PAIRS.remove_columns("label_probability"), False), (PAIRS, False)):
+        assert not caplog.records
+        make_trainer(tmp_path, pairs, soft_labels=soft, eval_dataset=None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "train_dataset has soft labels, a column 'label_probability', which are not used: soft_labels is False, and each "
+        "chosen text is taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'."
+    ]
+
+
 @pytest.mark.parametrize("loss_type", sorted(LOSSES))
 def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
     first = torch.tensor
@@ -55,8 +66,8 @@ def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
         (
             None,
             "train_dataset must have a 'label_probability' column with soft_labels=True; got columns ['prompt', 'chosen', "
-            "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with soft_labels=True, or leave "
-            "soft_labels out.",
+            "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with labels='fitted' or "
+            "'respondent', or leave soft_labels out.",
         ),
         (
             [0.5, 1.2, 0.5, -0.1, 0.5, 0.5],
@@ -251,7 +262,7 @@ def test_computed_tokens_are_fewer_than_those_of_the_pairs(tmp_path):
 
 
 def test_displacement_is_said_once(caplog):
-    watch = DisplacementWatch()
+    watch = DisplacementWatch(reference=True)
     for reward in (0.1, -0.1, -0.2, -0.3, -0.25, -0.3, -0.4, -0.5, -0.6):
         watch.see(reward, beta=0.1)
     assert not caplog.records, "four falls, a rise, four falls"
@@ -262,6 +273,17 @@ def test_displacement_is_said_once(caplog):
         "below the reference. The model moves away from both completions of a pair. A larger beta, a lower learning rate, "
         "or adding 'sft' to loss_type counters it."
     ]
+
+
+def test_without_a_reference_displacement_counts_from_the_first_log(caplog):
+    """Log-probabilities of -40 are no fall by themselves; from a first log of -40 to -40.6 they are one of 0.6 / 0.1."""
+    watch = DisplacementWatch(reference=False)
+    for reward in (-40.0, -39.0, -39.1, -39.2, -39.3, -39.4, -39.5, -39.6, -40.1, -40.2, -40.3, -40.4):
+        watch.see(reward, beta=0.1)
+    assert not caplog.records, "seven falls above the first log, four below"
+    watch.see(-40.6, beta=0.1)
+    (record,) = caplog.records
+    assert "fell in 5 logs in a row, and is now 6.00 below the first log. " in record.getMessage()
 
 
 def test_displacement_is_noticed_in_training(tmp_path, caplog):

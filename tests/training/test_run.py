@@ -14,6 +14,7 @@ import torch
 import yaml
 from datasets import Dataset, load_dataset
 from peft import PeftModel
+from small_runs import make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from two_processes import run_on_two_processes
 
@@ -23,6 +24,7 @@ from fairpp_hf.questions.heldout import heldout_labels
 from fairpp_hf.training.run import (
     GROUP_COLUMNS,
     PairArguments,
+    argument_parser,
     card_facts,
     draw_pairs,
     load_pairs,
@@ -39,10 +41,12 @@ LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj", "v_proj
 
 @pytest.fixture
 def config(tiny_model_path, tmp_path):
-    """A configuration file for the tiny model; further fields override it."""
+    """A configuration file for the tiny model and, unless fields say otherwise, the paper's pairs and a reference."""
 
     def write(**fields):
         settings = {
+            **({} if "dataset_name" in fields else {"labels": "answers"}),
+            "reference": "model",
             "model_name_or_path": str(tiny_model_path),
             "target": "loyal_nationals",
             "max_train_pairs": 16,
@@ -73,18 +77,15 @@ def _log(output_dir):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_parses(path, tmp_path):
-    from trl import ModelConfig, TrlParser
-
-    from fairpp_hf.training import ReweightedDPOConfig
-
-    parser = TrlParser((PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig))
     arguments = ["--config", str(path), "--output_dir", str(tmp_path)]
-    pairs, stages, training, model = parser.parse_args_and_config(arguments)
+    pairs, stages, training, model = argument_parser().parse_args_and_config(arguments)
     assert pairs.target
-    assert stages.stage == ("sft_then_dpo" if path.stem in TWO_STAGES else "dpo")
+    found = (stages.stage, pairs.labels, pairs.settings().scheme, training.reference, training.beta)
+    paper = ("sft_then_dpo", "answers", "tier", "model", 0.1)
+    assert found == (paper if path.stem in TWO_STAGES else ("dpo", "fitted", "uniform", "none", 1.0))
     assert sft_arguments(training, StageArguments("sft_then_dpo")).output_dir == str(tmp_path / "sft")
     # The pairs of a question, whose prompt is computed once, stay in one batch.
-    assert training.per_device_train_batch_size % 2 == 0
+    assert training.per_device_train_batch_size % (3 if pairs.settings().soft else 2) == 0
     assert training.output_dir == str(tmp_path)
     assert model.model_name_or_path
 
@@ -97,8 +98,20 @@ def test_trains_saves_and_summarises(config, tmp_path, capsys):
     assert {"train_loss", "eval_loss", "eval_rewards/weighted_accuracies"} <= set(results)
     assert (tmp_path / "out" / "model.safetensors").is_file()
     printed = capsys.readouterr().out
-    assert re.search(r"target persona +loyal_nationals\ntraining pairs +16\nweighting +tier\n", printed)
+    assert re.search(
+        r"target persona +loyal_nationals\ntraining pairs +16\nlabels +answers\nweighting +tier\n", printed
+    )
     assert str(tmp_path / "out" / "all_results.json") in printed
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def soft_pairs():
+    return load_dataset("fairpp", "pairs", target="loyal_nationals", labels="respondent", split="train[:30]")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +136,7 @@ def test_a_dataset_folder_can_be_trained_on(config, pairs, tmp_path, capsys):
     folder = _folder(tmp_path / "mine", pairs)
     trainer = main(["--config", config(dataset_name=folder, max_train_pairs=None), "--max_steps", "1"])
     assert len(trainer.train_dataset) == 20
-    assert re.search(rf"weighting +as in {folder}\n", capsys.readouterr().out)
+    assert re.search(rf"labels, weighting +as in {folder}\n", capsys.readouterr().out)
 
 
 def test_a_folder_is_read_as_it_is(pairs, tmp_path):
@@ -208,18 +221,28 @@ def test_an_unknown_target_is_refused_before_the_model_is_loaded(config):
 
 
 def test_whole_questions_are_drawn(pairs):
-    """7 of 20 pairs of 10 questions: 3 questions whole and one of a fourth, in an order that the seed decides."""
+    """At most 7 of 20 pairs of 10 questions: 3 questions, in an order that the seed decides."""
     drawn = draw_pairs(pairs, 7, seed=1)
     ids = drawn["question_id"]
-    assert [ids.count(question) for question in dict.fromkeys(ids)] == [2, 2, 2, 1]
-    assert ids[0::2][:3] == ids[1::2]  # those of a question stand together
+    assert [ids.count(question) for question in dict.fromkeys(ids)] == [2, 2, 2]
+    assert ids[0::2] == ids[1::2]  # those of a question stand together
     of_question = pairs.filter(lambda row: row["question_id"] == ids[0])
     assert drawn.select([0, 1]).to_list() == of_question.to_list()
     assert draw_pairs(pairs, 7, seed=1).to_list() == drawn.to_list()
     assert draw_pairs(pairs, 7, seed=2)["question_id"] != ids
-    assert draw_pairs(pairs, 9, seed=1).select(range(7)).to_list() == drawn.to_list()
+    assert draw_pairs(pairs, 9, seed=1).select(range(6)).to_list() == drawn.to_list()
     for count in (None, 20, 21):
         assert draw_pairs(pairs, count, seed=1) is pairs
+    with pytest.raises(ValueError, match=r"must be at least that of one question; got 1 for 2\. Raise max_train_pairs"):
+        draw_pairs(pairs, 1, seed=1)
+
+
+def test_the_three_pairs_of_a_question_are_drawn_together(soft_pairs):
+    """At most 20 of 30: 6 questions, wherever their pairs stand."""
+    shuffled = soft_pairs.shuffle(seed=0)
+    ids = draw_pairs(shuffled, 20, seed=1)["question_id"]
+    assert ids[0::3] == ids[1::3] == ids[2::3]
+    assert len(set(ids)) == 6
 
 
 def test_questions_are_drawn_fairly(pairs):
@@ -288,7 +311,7 @@ def test_what_is_held_out_is_evaluated_on_alone(config, tmp_path, capsys):
     assert {dimension[question] for question in pairs["train"].unique("question_id")} == set(range(1, 6)) - {held_out}
     assert {dimension[question] for question in trainer.eval_dataset["question_id"]} == {held_out}
     assert f"Held out of training: dimensions ({held_out})." in (tmp_path / "out" / "README.md").read_text()
-    assert re.search(rf"weighting +tier\nheld out +dimensions: {held_out}\n", capsys.readouterr().out)
+    assert re.search(rf"labels +answers\nweighting +tier\nheld out +dimensions: {held_out}\n", capsys.readouterr().out)
 
 
 def test_what_can_be_held_out_is_checked(pairs, tmp_path):
@@ -317,7 +340,7 @@ def test_a_revision_is_that_of_published_answers():
 def test_surprisal_soft_labels_and_groups_reach_the_trainer(config):
     trainer = main(
         [
-            *("--config", config(weighting="surprisal", soft_labels=True, group_column="topic", max_steps=2)),
+            *("--config", config(labels="respondent", weighting="surprisal", group_column="topic", max_steps=2)),
             *("--comparison", "nearest"),
         ]
     )
@@ -332,6 +355,69 @@ def test_soft_labels_must_be_in_a_dataset_of_ones_own(config, pairs, tmp_path):
     folder = _folder(tmp_path / "mine", pairs)
     with pytest.raises(ValueError, match="must have a 'label_probability' column with soft_labels=True"):
         main(["--config", config(dataset_name=folder, soft_labels=True)])
+
+
+def test_soft_labels_of_a_dataset_of_ones_own_are_used_where_it_has_them(config, pairs, soft_pairs, tmp_path):
+    for name, rows in (("hard", pairs), ("soft", soft_pairs)):
+        trainer = main(["--config", config(dataset_name=_folder(tmp_path / name, rows), max_steps=1)])
+        assert trainer.soft_labels is (name == "soft")
+    trainer = main(
+        ["--config", config(dataset_name=_folder(tmp_path / "no", soft_pairs), soft_labels=False, max_steps=1)]
+    )
+    assert trainer.soft_labels is False
+
+
+def test_labels_decide_on_soft_labels(config):
+    for labels, asked in (("answers", True), ("respondent", False)):
+        message = f"soft_labels must be {not asked} with labels={labels!r}; got {asked}. Remove it; labels decide."
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            main(["--config", config(labels=labels, soft_labels=asked, model_name_or_path="no such model")])
+
+
+def test_what_does_not_go_together_is_refused_when_the_arguments_are_read(tmp_path):
+    with pytest.raises(ValueError, match=r"^divergence must be 0 with labels='answers'; got 0.5"):
+        PairArguments("loyal_nationals", labels="answers", divergence=0.5)
+    with pytest.raises(ValueError, match=r"^random_third_pair must be False with labels='fitted'; got True"):
+        PairArguments("loyal_nationals", random_third_pair=True)
+
+
+def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path, tmp_path, capsys):
+    """From the file of a user who says no more than what to train on: three pairs a question, of equal weight, whose
+    options come in either order; the same loss that soft labels give with no reference; and all of it on the card."""
+    path = Path(config(answers=str(run_path), eval_strategy="epoch", per_device_train_batch_size=3, max_steps=2))
+    fields = yaml.safe_load(path.read_text())
+    del fields["labels"], fields["reference"]
+    path.write_text(yaml.safe_dump(fields))
+    trainer = main(["--config", str(path), "--divergence", "0.5"])
+    assert (trainer.reference, trainer.ref_model, trainer.beta, trainer.soft_labels) == ("none", None, 1.0, True)
+    drawn = trainer.train_dataset
+    assert len(drawn) == 15  # of the 16 that were asked for, whole questions
+    assert drawn["question_id"][0::3] == drawn["question_id"][1::3] == drawn["question_id"][2::3]
+    assert set(drawn["weight"]) == {1.0}
+    arguments = PairArguments("loyal_nationals", answers=str(run_path), divergence=0.5)
+    built = load_pairs(arguments)["train"]
+    of_pair = {(row["question_id"], number % 3): row["label_probability"] for number, row in enumerate(built)}
+    assert drawn["label_probability"] == [
+        of_pair[question, number % 3] for number, question in enumerate(drawn["question_id"])
+    ]
+    printed = capsys.readouterr().out
+    assert re.search(r"training pairs +15\nlabels +fitted, divergence 0.5\nweighting +uniform\n", printed)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "reweighted direct preference optimisation without a reference model" in card
+    assert "- Labels: `fitted`, option probabilities of a model of the questions' labels" in card
+    assert "(divergence 0.5)\n" in card
+    assert "| reference | none |" in card
+    assert "| soft_labels | True |" in card
+
+
+def test_sft_learns_the_answers_whatever_the_labels(config, run_path):
+    """The texts of soft labels are those of the answers, and none of the third pairs'."""
+    texts = []
+    for labels in ("answers", "fitted"):
+        fields = {"labels": labels, "answers": str(run_path), "stage": "sft", "max_train_pairs": None, "max_steps": 1}
+        rows = main(["--config", config(weighting="uniform", **fields)]).train_dataset
+        texts.append(sorted(zip(rows["question_id"], map(str, rows["completion"]), strict=True)))
+    assert texts[0] == texts[1]
 
 
 # -- two stages --------------------------------------------------------------------------------------------------------
@@ -396,7 +482,7 @@ def test_the_summary_tells_of_both_stages(config, tmp_path, capsys):
     main(["--config", config(stage="sft_then_dpo", eval_strategy="epoch", max_steps=1)])
     number, time = r"\d+\.\d{4}", r"\d+ s"
     expected = (
-        rf"target persona +loyal_nationals\ntraining pairs +16\nweighting +tier\n"
+        rf"target persona +loyal_nationals\ntraining pairs +16\nlabels +answers\nweighting +tier\n"
         rf"sft: texts +8\nsft: train loss +{number}\nsft: eval loss \(weighted\) +{number}\nsft: time +{time}\n"
         rf"dpo: train loss +{number}\ndpo: eval loss \(weighted\) +{number}\n"
         rf"dpo: eval reward accuracy +{number}\ndpo: the same, weighted +{number}\ndpo: time +{time}\n"
