@@ -106,6 +106,7 @@ def _common(output: Path, seed: int, *, learning_rate: float) -> dict[str, Any]:
         "warmup_steps": 0.1,
         "num_train_epochs": 1,
         "bf16": has_native_bfloat16(),
+        "use_cpu": True,  # or it would refuse bf16 where there is nothing else
         "gradient_checkpointing": False,
         "save_strategy": "no",
         "logging_strategy": "no",

@@ -36,7 +36,7 @@ def test_main_job_from_questions_to_page(home, tmp_path, capsys):
     systems = json.loads((out / "results.json").read_text())["systems"]
     models, baselines = {"plain model", "role-play prompt", "DPO", "aligned"}, {"constant", "label model"}
     assert set(systems) >= models | baselines
-    assert all(systems[name]["metrics"]["question_js_distance/target"] > 0 for name in models | baselines)
+    assert all(systems[name]["probabilities"]["question_js_distance/target"] > 0 for name in models | baselines)
     assert len(load_dataset(str(tmp_path / "fairpp"), "pairs-loyal_nationals", split="test")) == 2 * 5_669
 
     printed = capsys.readouterr().out
