@@ -4,9 +4,8 @@
 
 Both prepare all training pairs of `load_dataset("fairpp", "pairs")` with the tokenizer of the small real model,
 SmolLM2-135M-Instruct, in turn in one process, for some rounds, without the cache of `datasets`. Two pairs a question, and
-three. Both must give the same. Prints seconds on the clock; those of the processor, which other work on the machine
-disturbs less, are kept as well, in
-benchmarks/results/.
+three. Both must give the same. Prints seconds on the clock, and those of the processor, which other work on the machine
+disturbs less. Kept in benchmarks/results/.
 """
 
 import argparse
@@ -89,11 +88,13 @@ def main() -> None:
             pairs = pairs.select(range(arguments.pairs * of_question // 2))
         print(f"{of_question} pairs a question, {len(pairs):,} pairs", flush=True)
         cases.append({"pairs_a_question": of_question, **compare(pairs, tokenizer, arguments.rounds)})
-    print("\n{:>8}  {:>8}  {:>6}  {:>6}  {:>6}".format("question", "pairs", "trl", "ours", "faster"))
+    names = ("a question", "pairs", "trl", "ours", "faster", "processor: trl", "ours")
+    print("\n{:>10}  {:>7}  {:>7}  {:>7}  {:>6}  {:>14}  {:>7}".format(*names))
     for case in cases:
+        clock, processor = case["seconds"], case["processor_seconds"]
         print(
-            f"{case['pairs_a_question']:>8}  {case['pairs']:>8,}  {case['seconds']['trl']:>4.1f} s  "
-            f"{case['seconds']['ours']:>4.1f} s  {case['times_as_fast']:>5.1f}x"
+            f"{case['pairs_a_question']:>10}  {case['pairs']:>7,}  {clock['trl']:>5.1f} s  {clock['ours']:>5.1f} s  "
+            f"{case['times_as_fast']:>5.1f}x  {processor['trl']:>12.1f} s  {processor['ours']:>5.1f} s"
         )
     keep("preparation_speed", {"tokenizer": model.name, "rounds": arguments.rounds, "cases": cases, **described})
 
