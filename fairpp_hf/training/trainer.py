@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -55,6 +55,7 @@ from fairpp_hf.training.pair_columns import (
 )
 from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.precomputed_reference import PrecomputedReference
+from fairpp_hf.training.preparation import prepare_pairs
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
 from fairpp_hf.training.weight_column import (
     WEIGHT_COLUMN,
@@ -303,7 +304,10 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         # Columns of these names that are not asked for, or not ours, must not reach the collator.
         unwanted = {LABEL_PROBABILITY: not self.soft_labels, TIER: not has_tiers(dataset), GROUP_NUMBER: True}
         dataset = dataset.remove_columns([column for column in dataset.column_names or [] if unwanted.get(column)])
-        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        by_row = partial(
+            super()._prepare_dataset, processing_class=processing_class, args=args, dataset_name=dataset_name
+        )
+        prepared = prepare_pairs(dataset, processing_class, args, dataset_name, by_row)
         if isinstance(prepared, Dataset):
             dropped = len(dataset) - len(prepared)
             if dropped:
