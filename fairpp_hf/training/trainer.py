@@ -41,7 +41,18 @@ from fairpp_hf.training.config import (
 )
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.guarded import Guarded
-from fairpp_hf.training.losses import LISTWISE, SFT, LossSettings, PairLogps, listwise_losses, pair_losses
+from fairpp_hf.training.losses import (
+    DISTILLATION,
+    LISTWISE,
+    PROMPT_LOSSES,
+    SFT,
+    LossSettings,
+    PairLogps,
+    distillation_losses,
+    listwise_losses,
+    pair_losses,
+    prompt_aims,
+)
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
     GROUP_NUMBER,
@@ -224,7 +235,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             )
         self._set_up_forward()
         self.guard()
-        self._coefficients = dict.fromkeys((SFT, LISTWISE), 0.0)
+        self._coefficients = dict.fromkeys((SFT, *PROMPT_LOSSES), 0.0)
         for name, coefficient in zip(self.loss_types, self.loss_weights, strict=True):
             self._coefficients[name] = self._coefficients.get(name, 0.0) + coefficient
         if self.group_column is not None:
@@ -493,13 +504,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         if self.soft_labels:
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
-        if self._coefficients[LISTWISE]:
-            # Only what has no gradient is scattered: a completion stands in several pairs, and gradients would count twice.
-            reference = torch.zeros(len(policy.logps), dtype=chosen.dtype, device=chosen.device)
-            for side, ref_logps in (("chosen", ref_chosen), ("rejected", ref_rejected)):
-                reference = reference.scatter(0, inputs[side], ref_logps.to(reference.dtype))
-            rewards = self.beta * (policy.logps.sum(dim=1) - reference)
-            losses = losses + self._coefficients[LISTWISE] * self.prompt_losses(rewards, inputs)
+        if any(self._coefficients[name] for name in PROMPT_LOSSES):
+            losses = losses + self._prompt_losses(policy.logps.sum(dim=1), (ref_chosen, ref_rejected), inputs)
         sft_losses = torch.zeros_like(losses)
         if self._coefficients[SFT]:
             # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
@@ -521,9 +527,22 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         self._record_metrics(mode, inputs, policy, pairs, (losses, sft_losses), weight, loss, divisors)
         return (loss, policy) if return_outputs else loss
 
-    def prompt_losses(self, rewards: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """The loss of each pair's prompt, (P,), of the rewards of all completions, (C,); for `loss_type="listwise"`."""
-        return listwise_losses(rewards, inputs["chosen"], inputs["rejected"], inputs[LABEL_PROBABILITY])
+    def _prompt_losses(self, logps: Tensor, ref_logps: tuple[Tensor, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """The losses over all completions of each pair's prompt, times their coefficients, (P,).
+
+        Args:
+            logps: (C,), of the batch's completions.
+            ref_logps: of the pairs' chosen and rejected completions, (P,) each.
+            batch: from the collator.
+        """
+        chosen, rejected = batch["chosen"], batch["rejected"]
+        aims = prompt_aims(len(logps), chosen, rejected, batch[LABEL_PROBABILITY].to(logps.dtype))
+        # Only what has no gradient is scattered: a completion stands in several pairs, and gradients would count twice.
+        reference = torch.zeros_like(logps)
+        for completions, values in zip((chosen, rejected), ref_logps, strict=True):
+            reference = reference.scatter(0, completions, values.to(logps.dtype))
+        listwise = self._coefficients[LISTWISE] * listwise_losses(self.beta * (logps - reference), aims)
+        return (listwise + self._coefficients[DISTILLATION] * distillation_losses(logps, aims))[chosen]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after a step's last one, the groups' weights move."""
