@@ -135,7 +135,8 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
             problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
     if getattr(config, "reference", "model") == "none":
         problems += _problems_without_reference(config)
-    if LISTWISE in config.loss_type and not getattr(config, "soft_labels", False):
+    # None in train.py, where the labels of the pairs have yet to decide; the trainer asks again.
+    if LISTWISE in config.loss_type and getattr(config, "soft_labels", False) is False:
         problems.append(
             "soft_labels must be True with loss_type 'listwise'; got False. A drawn answer is no distribution over the "
             "options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
