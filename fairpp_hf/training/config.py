@@ -224,7 +224,9 @@ def _problems_without_reference(config: DPOConfig) -> list[str]:
         ("sync_ref_model", False),
     ):
         if (value := getattr(config, name)) != only:
-            problems.append(f"{name} must be {only!r} with reference='none'; got {value!r}. Remove the setting.")
+            problems.append(
+                f"{name} must be {only!r} with reference='none'; got {value!r}. Remove it, or set reference='model'."
+            )
     return problems
 
 
