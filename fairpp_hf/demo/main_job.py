@@ -86,7 +86,8 @@ def _train(out: Path, model: Path, settings: DemoSettings) -> dict[str, Path]:
     aligned = ReweightedDPOConfig(
         per_device_train_batch_size=3 * 8,  # the three pairs of eight questions
         reference="none",
-        loss_type=["listwise"],
+        loss_type=["listwise", "distillation"],
+        loss_weights=[1.0, 0.1],
         soft_labels=True,
         **_common(out / "aligned", seed, learning_rate=1e-3),
     )

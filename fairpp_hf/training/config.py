@@ -136,7 +136,8 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
     if getattr(config, "reference", "model") == "none":
         problems += _problems_without_reference(config)
     if over_prompts := [name for name in config.loss_type if name in PROMPT_LOSSES]:
-        if not getattr(config, "soft_labels", False):
+        # None in train.py, where the labels of the pairs have yet to decide; the trainer asks again.
+        if getattr(config, "soft_labels", False) is False:
             problems.append(
                 f"soft_labels must be True with loss_type {over_prompts[0]!r}; got False. A drawn answer is no distribution "
                 "over the options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
@@ -225,7 +226,9 @@ def _problems_without_reference(config: DPOConfig) -> list[str]:
         ("sync_ref_model", False),
     ):
         if (value := getattr(config, name)) != only:
-            problems.append(f"{name} must be {only!r} with reference='none'; got {value!r}. Remove the setting.")
+            problems.append(
+                f"{name} must be {only!r} with reference='none'; got {value!r}. Remove it, or set reference='model'."
+            )
     return problems
 
 

@@ -196,6 +196,13 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 args.loss_type,
             )
 
+        if self.reference == "none" and self.soft_labels and args.beta != 1:
+            logger.warning(
+                "beta=%g with reference='none': training ends at the distribution behind the soft labels to the power of "
+                "%g. Leave beta out to end at that distribution itself, or use reference='model'.",
+                args.beta,
+                1 / args.beta,
+            )
         for name, dataset in given:
             if not self.soft_labels and LABEL_PROBABILITY in (dataset.column_names or []):
                 logger.warning(

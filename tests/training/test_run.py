@@ -410,6 +410,14 @@ def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path
     assert "| soft_labels | True |" in card
 
 
+def test_the_listwise_loss_takes_soft_labels_from_the_labels(config, run_path):
+    fields = {"answers": str(run_path), "loss_type": "listwise", "reference": "none", "max_steps": 1}
+    trainer = main(["--config", config(labels="fitted", per_device_train_batch_size=3, **fields)])
+    assert (trainer.soft_labels, trainer.loss_types) == (True, ["listwise"])
+    with pytest.raises(ValueError, match=r"^soft_labels must be True with loss_type 'listwise'; got False\."):
+        main(["--config", config(model_name_or_path="no such model", **fields)])
+
+
 def test_sft_learns_the_answers_whatever_the_labels(config, run_path):
     """The texts of soft labels are those of the answers, and none of the third pairs'."""
     texts = []

@@ -117,6 +117,15 @@ def test_beta_is_one_unless_set(tmp_path):
     assert make_trainer(tmp_path, PAIRS, **NONE).beta == 1.0
 
 
+def test_a_beta_that_moves_the_minimum_is_mentioned(tmp_path, caplog):
+    """beta times log-odds of the policy are those of the labels: at 0.25, the policy's are four times as large."""
+    make_trainer(tmp_path, PAIRS, soft_labels=True, **NONE)
+    assert not caplog.records
+    make_trainer(tmp_path, PAIRS, soft_labels=True, beta=0.25, **NONE)
+    (record,) = caplog.records
+    assert "to the power of 4. Leave beta out" in record.getMessage()
+
+
 @pytest.fixture(scope="module")
 def aims():
     """Distributions over the options of 12 questions, one nearly certain, one with an option that has nothing."""
