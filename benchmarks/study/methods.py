@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from worlds import World, WorldSettings, draw_world
 
@@ -26,7 +25,6 @@ from fairpp_hf.training import (
     ReweightedSFTConfig,
     ReweightedSFTTrainer,
 )
-from fairpp_hf.training.losses import prompt_aims
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class Method:
     """A way of reaching a target; the defaults are those of DPO at beta = 1."""
 
     stages: tuple[str, ...] = ("dpo",)
-    """`"sft"` (the drawn answer), `"distil"` (all options, weighted by the aim), `"dpo"`, or two of them, each with half of
-    the visits; none for a model as it is."""
+    """`"sft"` (the drawn answer), `"dpo"`, or both one after the other, each with half of the visits; none for a model as it
+    is."""
     baseline: str | None = None
     """`"constant"` or `"label model"`, which are no models and train nothing."""
     weighting: str = "uniform"
@@ -44,7 +42,8 @@ class Method:
     divergence: float = 0.0
     """lambda of the aim"""
     reference: str = "model"
-    loss_type: str = "sigmoid"
+    loss_type: tuple[str, ...] = ("sigmoid",)
+    loss_weights: tuple[float, ...] = (1.0,)
     option_order: str = "mixed"
     """As in `build_pairs`; or `"both"`: half as many questions, each in both orders in one step."""
     dpo_beta: float = 1.0
@@ -56,13 +55,15 @@ def _aim(divergence: float, **others: Any) -> Method:
     return Method(labels="fitted", divergence=divergence, reference="none", **others)
 
 
+BOTH = {"loss_type": ("listwise", "distillation"), "loss_weights": (1.0, 0.1)}
+
 METHODS: dict[str, Method] = {
     "constant": Method(stages=(), baseline="constant"),
     "label_model": Method(stages=(), baseline="label model"),
     "plain": Method(stages=()),
     "role_play": Method(stages=(), with_portrait=True),
     "sft": Method(stages=("sft",)),
-    "distil": Method(stages=("distil",), labels="fitted", reference="none", loss_type="listwise"),
+    "distil": _aim(0.0, loss_type=("distillation",)),
     "dpo": Method(),
     "tier_dpo": Method(weighting="tier"),
     "surprisal_dpo": Method(weighting="surprisal"),
@@ -74,12 +75,15 @@ METHODS: dict[str, Method] = {
     "aim_0.25": _aim(0.25),
     "aim_0.5": _aim(0.5),
     "aim_1": _aim(1.0),
-    "list_0": _aim(0.0, loss_type="listwise"),
-    "list_0.25": _aim(0.25, loss_type="listwise"),
-    "list_0.5": _aim(0.5, loss_type="listwise"),
-    "list_1": _aim(1.0, loss_type="listwise"),
+    "list_0": _aim(0.0, loss_type=("listwise",)),
+    "list_0.25": _aim(0.25, loss_type=("listwise",)),
+    "list_0.5": _aim(0.5, loss_type=("listwise",)),
+    "list_1": _aim(1.0, loss_type=("listwise",)),
+    "both_0": _aim(0.0, **BOTH),
+    "both_0.5": _aim(0.5, **BOTH),
+    "both_1": _aim(1.0, **BOTH),
     "aim_0_true": Method(labels="true", reference="none"),
-    "list_0_true": Method(labels="true", reference="none", loss_type="listwise"),
+    "list_0_true": Method(labels="true", reference="none", loss_type=("listwise",)),
     "aim_0_both_orders": _aim(0.0, option_order="both"),
 }
 """By the names that the configuration uses."""
@@ -106,6 +110,9 @@ LABELS = {
     "list_0.25": "aim, lambda 0.25, listwise",
     "list_0.5": "aim, lambda 0.5, listwise",
     "list_1": "aim, lambda 1, listwise",
+    "both_0": "aim, lambda 0, listwise + 0.1 distillation",
+    "both_0.5": "aim, lambda 0.5, listwise + 0.1 distillation",
+    "both_1": "aim, lambda 1, listwise + 0.1 distillation",
     "aim_0_true": "aim, lambda 0 (true probabilities)",
     "list_0_true": "aim, lambda 0, listwise (true probabilities)",
     "aim_0_both_orders": "aim, lambda 0, both orders",
@@ -227,16 +234,6 @@ def _pairs(task: Task, method: Method, swapped: bool | None) -> pa.Table:
     return table.filter(pc.is_in(table["question_id"], value_set=wanted)).combine_chunks()
 
 
-class DistillationTrainer(ReweightedDPOTrainer):
-    """SFT on all options of a question, weighted by the aim: -sum_k aim_k log p(option k), each prompt computed once."""
-
-    def prompt_losses(self, rewards: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """That of each pair's prompt, (P,)."""
-        labels = inputs["label_probability"].to(rewards.dtype)
-        aims = prompt_aims(len(rewards), inputs["chosen"], inputs["rejected"], labels)
-        return -(aims * rewards).sum(dim=1)[inputs["chosen"]]
-
-
 def train(
     method: Method,
     task: Task,
@@ -270,7 +267,7 @@ def train(
     pairs = training_pairs(task, method)
     tokens, reference = 0, None
     for stage in method.stages:
-        check_name("stage", stage, ("sft", "distil", "dpo"))
+        check_name("stage", stage, ("sft", "dpo"))
         steps = budget.visits // len(method.stages) // budget.batch_questions
         settings: dict[str, Any] = {
             "output_dir": output_dir,
@@ -301,19 +298,18 @@ def train(
             )
             trainer: Any = ReweightedSFTTrainer(args=args, train_dataset=pairs, **common)
         else:
-            rate = budget.distil_learning_rate if stage == "distil" else _rate_of(method, budget)
             of_question = 2 if method.labels == "answers" else 3
             args = ReweightedDPOConfig(
-                learning_rate=rate,
+                learning_rate=_rate_of(method, budget),
                 per_device_train_batch_size=budget.batch_questions * of_question,
                 beta=method.dpo_beta,
-                loss_type=[method.loss_type],
+                loss_type=list(method.loss_type),
+                loss_weights=list(method.loss_weights),
                 reference=method.reference,
                 soft_labels=method.labels != "answers",
                 **settings,
             )
-            kind = DistillationTrainer if stage == "distil" else ReweightedDPOTrainer
-            trainer = kind(args=args, train_dataset=pairs, ref_model=reference, **common)
+            trainer = ReweightedDPOTrainer(args=args, train_dataset=pairs, ref_model=reference, **common)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         counted = "num_tokens" if stage == "sft" else "num_computed_tokens"
@@ -325,6 +321,8 @@ def train(
 
 
 def _rate_of(method: Method, budget: Budget) -> float:
+    if method.loss_type == ("distillation",):
+        return budget.distil_learning_rate
     if method.reference == "none":
         return budget.aim_learning_rate
     return budget.dpo_learning_rate if method.labels == "answers" else budget.soft_learning_rate

@@ -32,6 +32,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0 on success, 1 on bad input, 2 on bad arguments, 130 after Ctrl-C."""
+    # Torch's threads wait for each other at the end of every matrix product. By default they spin, and where others use the
+    # machine, too, they take the cores from those that they wait for. To be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdout, sys.stderr):
         # A Windows console does not have every letter, and a name in another script is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):

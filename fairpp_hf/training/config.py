@@ -12,7 +12,7 @@ from trl import DPOConfig
 
 from fairpp_hf.training.collator import DataCollatorForWeightedPreference
 from fairpp_hf.training.hub_token import TokenStaysHere
-from fairpp_hf.training.losses import LISTWISE, LOSSES, MARGIN_LOSSES, SFT
+from fairpp_hf.training.losses import LOSSES, MARGIN_LOSSES, PROMPT_LOSSES, SFT
 from fairpp_hf.training.precision import default_bf16
 from fairpp_hf.training.weight_column import WEIGHT_NORMALIZATIONS
 
@@ -135,17 +135,18 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
             problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
     if getattr(config, "reference", "model") == "none":
         problems += _problems_without_reference(config)
-    # None in train.py, where the labels of the pairs have yet to decide; the trainer asks again.
-    if LISTWISE in config.loss_type and getattr(config, "soft_labels", False) is False:
-        problems.append(
-            "soft_labels must be True with loss_type 'listwise'; got False. A drawn answer is no distribution over the "
-            "options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
-        )
-    if LISTWISE in config.loss_type and config.ld_alpha is not None:
-        problems.append(
-            f"ld_alpha must be None with loss_type 'listwise'; got {config.ld_alpha}. It compares lengths within a pair. "
-            "Remove the setting."
-        )
+    if over_prompts := [name for name in config.loss_type if name in PROMPT_LOSSES]:
+        # None in train.py, where the labels of the pairs have yet to decide; the trainer asks again.
+        if getattr(config, "soft_labels", False) is False:
+            problems.append(
+                f"soft_labels must be True with loss_type {over_prompts[0]!r}; got False. A drawn answer is no distribution "
+                "over the options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
+            )
+        if config.ld_alpha is not None:
+            problems.append(
+                f"ld_alpha must be None with loss_type {over_prompts[0]!r}; got {config.ld_alpha}. It compares lengths "
+                "within a pair. Remove the setting."
+            )
     step_size = getattr(config, "group_step_size", 0.01)
     if not (math.isfinite(step_size) and step_size > 0):
         problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
@@ -165,8 +166,8 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
                 f"loss_type must be a sum over pairs; got {loss_type!r}. It sorts the batch, so that no value belongs to "
                 "a pair for its weight to multiply. Use 'sigmoid', or trl.DPOTrainer."
             )
-        elif loss_type not in LOSSES and loss_type not in (SFT, LISTWISE):
-            known_losses = ", ".join(map(repr, [*LOSSES, LISTWISE, SFT]))
+        elif loss_type not in LOSSES and loss_type not in (SFT, *PROMPT_LOSSES):
+            known_losses = ", ".join(map(repr, [*LOSSES, *PROMPT_LOSSES, SFT]))
             problems.append(f"loss_type must be one of {known_losses}; got {loss_type!r}.")
     if config.use_weighting:
         problems.append(
@@ -212,8 +213,9 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
 
 def _problems_without_reference(config: DPOConfig) -> list[str]:
     """What makes no sense where there is no reference model."""
+    without = ", ".join(map(repr, (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT)))
     problems = [
-        f"loss_type must be one of {', '.join(map(repr, (*MARGIN_LOSSES, SFT)))} with reference='none'; got {loss_type!r}. "
+        f"loss_type must be one of {without} with reference='none'; got {loss_type!r}. "
         "It looks at how far each completion moved from the reference, and not at the two of a pair alone."
         for loss_type in config.loss_type
         if loss_type in LOSSES and loss_type not in MARGIN_LOSSES

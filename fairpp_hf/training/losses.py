@@ -189,8 +189,8 @@ LOSSES: dict[str, Callable[[PairLogps, _Scores, LossSettings], Tensor]] = {
 MARGIN_LOSSES = ("sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm")
 """Those that depend on the difference of the two completions of a pair alone, which needs no reference model."""
 
-LISTWISE = "listwise"
-"""Cross-entropy over all completions of a prompt, see `listwise_losses`."""
+LISTWISE, DISTILLATION = PROMPT_LOSSES = ("listwise", "distillation")
+"""Losses over all completions of a prompt, see `listwise_losses` and `distillation_losses`."""
 
 SFT = "sft"
 """Negative log-likelihood of the chosen completions: a mean over tokens, which is no sum over pairs; see the trainer."""
@@ -201,7 +201,7 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
 
     Args:
         pairs: log-probabilities and lengths of P pairs.
-        loss_types: names in `LOSSES`; `SFT` and `LISTWISE` are left out.
+        loss_types: names in `LOSSES`; `SFT` and `PROMPT_LOSSES` are left out.
         loss_weights: a coefficient for each loss type.
         settings: constants of the losses.
 
@@ -221,17 +221,17 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
     )
     total = torch.zeros_like(pairs.chosen)
     for name, coefficient in zip(loss_types, loss_weights, strict=True):
-        if name in (SFT, LISTWISE):
+        if name in (SFT, *PROMPT_LOSSES):
             continue
         check_name("loss_type", name, LOSSES)
         total = total + coefficient * LOSSES[name](pairs, scores, settings)
     return total
 
 
-def listwise_losses(rewards: Tensor, chosen: Tensor, rejected: Tensor, label_probability: Tensor) -> Tensor:
+def listwise_losses(rewards: Tensor, aims: Tensor) -> Tensor:
     """Cross-entropy of the distribution behind the soft labels of a prompt and the softmax over its completions:
 
-        l = -sum_k aim_k log softmax(rewards)_k,    aim_k / aim_j = label / (1 - label) for each pair of k and j.
+        l = -sum_k aim_k log softmax(rewards)_k
 
     Where the pairwise loss asks each pair for its odds, this asks all completions of a prompt at once; both are least where
     the softmax is the aim. Sources: ListNet, Cao et al. 2007, "Learning to Rank: From Pairwise Approach to Listwise
@@ -239,20 +239,32 @@ def listwise_losses(rewards: Tensor, chosen: Tensor, rejected: Tensor, label_pro
 
     Args:
         rewards: (C,), of C completions: beta times the log-probability, less the reference's where there is one.
-        chosen: (P,), number of each pair's chosen completion, 0..C-1.
-        rejected: (P,), likewise.
-        label_probability: (P,), in [0, 1].
+        aims: (C, C), of `prompt_aims`.
 
     Returns:
-        (P,): the loss of the prompt that a pair belongs to.
-
-    Raises:
-        ValueError: as `prompt_aims` does.
+        (C,): the loss of each completion's prompt.
     """
-    aims = prompt_aims(len(rewards), chosen, rejected, label_probability.to(rewards.dtype))
     outside = torch.where(aims > 0, 0.0, -torch.inf)
     logs = torch.log_softmax(rewards + outside, dim=1).masked_fill(aims == 0, 0.0)
-    return -(aims * logs).sum(dim=1)[chosen]
+    return -(aims * logs).sum(dim=1)
+
+
+def distillation_losses(logps: Tensor, aims: Tensor) -> Tensor:
+    """Supervised fine-tuning on all completions of a prompt, weighted by the aim:
+
+        l = -sum_k aim_k log p_k  =  listwise - log sum_k p_k,    p_k the probability of completion k.
+
+    By itself it spends most of its gradient on the second part, how likely it is that the model writes one of the options at
+    all. A tenth of it beside the listwise loss keeps a model from losing them, and leaves the minimum where it is.
+
+    Args:
+        logps: (C,), log-probabilities of C completions.
+        aims: (C, C), of `prompt_aims`.
+
+    Returns:
+        (C,): the loss of each completion's prompt.
+    """
+    return -(aims * logps).sum(dim=1)
 
 
 def prompt_aims(completions: int, chosen: Tensor, rejected: Tensor, label_probability: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -41,7 +41,18 @@ from fairpp_hf.training.config import (
 )
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.guarded import Guarded
-from fairpp_hf.training.losses import LISTWISE, SFT, LossSettings, PairLogps, listwise_losses, pair_losses
+from fairpp_hf.training.losses import (
+    DISTILLATION,
+    LISTWISE,
+    PROMPT_LOSSES,
+    SFT,
+    LossSettings,
+    PairLogps,
+    distillation_losses,
+    listwise_losses,
+    pair_losses,
+    prompt_aims,
+)
 from fairpp_hf.training.model_card import WeightedModelCard
 from fairpp_hf.training.pair_columns import (
     GROUP_NUMBER,
@@ -55,6 +66,7 @@ from fairpp_hf.training.pair_columns import (
 )
 from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.precomputed_reference import PrecomputedReference
+from fairpp_hf.training.preparation import prepare_pairs
 from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
 from fairpp_hf.training.weight_column import (
     WEIGHT_COLUMN,
@@ -184,7 +196,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 args.loss_type,
             )
 
-        if self.reference == "none" and self.soft_labels and args.beta != 1:
+        uses_beta = set(args.loss_type) - {SFT, DISTILLATION}
+        if self.reference == "none" and self.soft_labels and uses_beta and args.beta != 1:
             logger.warning(
                 "beta=%g with reference='none': training ends at the distribution behind the soft labels to the power of "
                 "%g. Leave beta out to end at that distribution itself, or use reference='model'.",
@@ -230,7 +243,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             )
         self._set_up_forward()
         self.guard()
-        self._coefficients = dict.fromkeys((SFT, LISTWISE), 0.0)
+        self._coefficients = dict.fromkeys((SFT, *PROMPT_LOSSES), 0.0)
         for name, coefficient in zip(self.loss_types, self.loss_weights, strict=True):
             self._coefficients[name] = self._coefficients.get(name, 0.0) + coefficient
         if self.group_column is not None:
@@ -310,7 +323,10 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         # Columns of these names that are not asked for, or not ours, must not reach the collator.
         unwanted = {LABEL_PROBABILITY: not self.soft_labels, TIER: not has_tiers(dataset), GROUP_NUMBER: True}
         dataset = dataset.remove_columns([column for column in dataset.column_names or [] if unwanted.get(column)])
-        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+        by_row = partial(
+            super()._prepare_dataset, processing_class=processing_class, args=args, dataset_name=dataset_name
+        )
+        prepared = prepare_pairs(dataset, processing_class, args, dataset_name, by_row)
         if isinstance(prepared, Dataset):
             dropped = len(dataset) - len(prepared)
             if dropped:
@@ -496,13 +512,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         if self.soft_labels:
             swapped = pair_losses(pairs.swapped(), self.loss_types, self.loss_weights, self.loss_settings)
             losses = torch.lerp(swapped, losses, inputs["label_probability"].to(losses.dtype))
-        if self._coefficients[LISTWISE]:
-            # Only what has no gradient is scattered: a completion stands in several pairs, and gradients would count twice.
-            reference = torch.zeros(len(policy.logps), dtype=chosen.dtype, device=chosen.device)
-            for side, ref_logps in (("chosen", ref_chosen), ("rejected", ref_rejected)):
-                reference = reference.scatter(0, inputs[side], ref_logps.to(reference.dtype))
-            rewards = self.beta * (policy.logps.sum(dim=1) - reference)
-            losses = losses + self._coefficients[LISTWISE] * self.prompt_losses(rewards, inputs)
+        if any(self._coefficients[name] for name in PROMPT_LOSSES):
+            losses = losses + self._prompt_losses(policy.logps.sum(dim=1), (ref_chosen, ref_rejected), inputs)
         sft_losses = torch.zeros_like(losses)
         if self._coefficients[SFT]:
             # A mean over tokens, as TRL's: long completions count more, and neither `ld_alpha` nor the reference matters.
@@ -524,9 +535,22 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         self._record_metrics(mode, inputs, policy, pairs, (losses, sft_losses), weight, loss, divisors)
         return (loss, policy) if return_outputs else loss
 
-    def prompt_losses(self, rewards: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """The loss of each pair's prompt, (P,), of the rewards of all completions, (C,); for `loss_type="listwise"`."""
-        return listwise_losses(rewards, inputs["chosen"], inputs["rejected"], inputs[LABEL_PROBABILITY])
+    def _prompt_losses(self, logps: Tensor, ref_logps: tuple[Tensor, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """The losses over all completions of each pair's prompt, times their coefficients, (P,).
+
+        Args:
+            logps: (C,), of the batch's completions.
+            ref_logps: of the pairs' chosen and rejected completions, (P,) each.
+            batch: from the collator.
+        """
+        chosen, rejected = batch["chosen"], batch["rejected"]
+        aims = prompt_aims(len(logps), chosen, rejected, batch[LABEL_PROBABILITY].to(logps.dtype))
+        # Only what has no gradient is scattered: a completion stands in several pairs, and gradients would count twice.
+        reference = torch.zeros_like(logps)
+        for completions, values in zip((chosen, rejected), ref_logps, strict=True):
+            reference = reference.scatter(0, completions, values.to(logps.dtype))
+        listwise = self._coefficients[LISTWISE] * listwise_losses(self.beta * (logps - reference), aims)
+        return (listwise + self._coefficients[DISTILLATION] * distillation_losses(logps, aims))[chosen]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch; after a step's last one, the groups' weights move."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
 from small_runs import make_run, some_questions
 
@@ -26,7 +25,7 @@ import tables  # noqa: E402
 from cells import read_settings  # noqa: E402
 from figures import draw_trade_off, draw_visits  # noqa: E402
 from measures import as_measured, measures  # noqa: E402
-from methods import METHODS, DistillationTrainer, Task, training_pairs  # noqa: E402
+from methods import METHODS, Task, training_pairs  # noqa: E402
 from ordinary_questions import general_questions, taxonomy_questions  # noqa: E402
 from results import append_line, read_lines  # noqa: E402
 from run_cell import Questions  # noqa: E402
@@ -116,16 +115,6 @@ def test_labels_are_the_odds_of_the_aim_in_the_order_that_is_shown(settings):
             chosen, rejected = (texts.index(row[side][0]["content"][3:]) for side in ("chosen", "rejected"))
             odds = aim[number, chosen] / (aim[number, chosen] + aim[number, rejected])
             assert row["label_probability"] == pytest.approx(odds)
-
-
-def test_distillation_is_sft_on_all_options_weighted_by_the_aim():
-    """Against the sum that it stands for, each pair of a question holding its question's loss."""
-    aim = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-    chosen, rejected = torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2])
-    logps = torch.tensor([-3.0, -1.0, -2.0], dtype=torch.float64)
-    inputs = {"chosen": chosen, "rejected": rejected, "label_probability": aim[chosen] / (aim[chosen] + aim[rejected])}
-    losses = DistillationTrainer.prompt_losses(None, logps, inputs)
-    assert losses.tolist() == pytest.approx([-(aim * logps).sum().item()] * 3)
 
 
 def test_who_knows_the_truth_is_at_no_distance_and_agrees_as_often_as_can_be(settings):

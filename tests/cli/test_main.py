@@ -1,5 +1,6 @@
 """The command line as a whole: help, wrong commands, errors without tracebacks."""
 
+import os
 import subprocess
 import sys
 
@@ -67,3 +68,17 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("fairpp_hf.cli.weights.run", interrupted)
     assert main(["weights", "--target", "loyal_nationals"]) == 130
     assert capsys.readouterr().err == "fairpp weights: stopped\n"
+
+
+@pytest.mark.parametrize(("theirs", "found"), [(None, "passive"), ("active", "active")])
+def test_threads_wait_asleep_unless_told_otherwise(theirs, found):
+    """In a process of its own: torch reads the variable when it is imported, which must not be before."""
+    code = (
+        "import os, sys; from fairpp_hf.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    variables |= {} if theirs is None else {"OMP_WAIT_POLICY": theirs}
+    printed = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert printed.stdout.splitlines()[-1] == f"{found} False"

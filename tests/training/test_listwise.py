@@ -1,4 +1,4 @@
-"""The listwise loss inside the trainer, against the plainest gradient: one sequence and one question at a time."""
+"""Losses over all options of a question inside the trainer, against the plainest gradient: one sequence at a time."""
 
 import numpy as np
 import pytest
@@ -56,8 +56,22 @@ def test_coefficients_combine_it_with_another_loss(tmp_path):
             ref_model=None,
         )
 
-    both = of(["listwise", "sigmoid"], [2.0, 0.5])
-    assert_same(both, 2.0 * of(["listwise"], [1.0]) + 0.5 * of(["sigmoid"], [1.0]))
+    losses = {"listwise": 2.0, "sigmoid": 0.5, "distillation": 0.1}
+    parts = [weight * of([name], [1.0]) for name, weight in losses.items()]
+    assert_same(of([*losses], [*losses.values()]), sum(parts))
+
+
+def test_distillation_is_sft_on_every_option_weighted_by_the_aim(tmp_path):
+    """One sequence at a time; each question counts by its weight."""
+    model, tokenizer, pairs = tiny_model(), tiny_tokenizer(), pairs_towards(AIMS)
+    for number, (aim, weight) in enumerate(zip(AIMS, QUESTION_WEIGHTS, strict=True)):
+        first, second = pairs[3 * number], pairs[3 * number + 1]
+        for share, text in zip(aim, (first["chosen"], first["rejected"], second["rejected"]), strict=True):
+            logp = sequence_logp(model, tokenizer, first["prompt"], text)
+            (-weight / sum(QUESTION_WEIGHTS) * share * logp).backward()
+    theirs = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    settings = {"loss_type": ["distillation"], "soft_labels": True, "reference": "none", "ref_model": None}
+    assert_same(step_gradient(tmp_path, pairs, **settings), theirs)
 
 
 def test_pairs_of_a_question_that_are_apart_are_refused(tmp_path):

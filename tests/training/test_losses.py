@@ -6,7 +6,15 @@ import re
 import pytest
 import torch
 
-from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, listwise_losses, pair_losses
+from fairpp_hf.training.losses import (
+    LOSSES,
+    LossSettings,
+    PairLogps,
+    distillation_losses,
+    listwise_losses,
+    pair_losses,
+    prompt_aims,
+)
 
 
 def _pairs(chosen=-3.0, rejected=-5.0, ref_chosen=-4.0, ref_rejected=-4.0):
@@ -70,14 +78,31 @@ CHOSEN, REJECTED = torch.tensor([0, 0, 2, 4, 3, 4]), torch.tensor([1, 2, 1, 3, 5
 LABELS = AIM.reshape(-1)[CHOSEN] / (AIM.reshape(-1)[CHOSEN] + AIM.reshape(-1)[REJECTED])
 
 
+def aims():
+    return prompt_aims(6, CHOSEN, REJECTED, LABELS)
+
+
+def test_aims_of_a_prompt_are_those_behind_its_labels():
+    expected = torch.block_diag(AIM[:1].repeat(3, 1), AIM[1:].repeat(3, 1))
+    torch.testing.assert_close(aims(), expected)
+
+
 def test_listwise_is_the_cross_entropy_of_aim_and_softmax():
     """Against torch's own; the gradient of a prompt is softmax less aim."""
     rewards = torch.tensor([0.3, -1.0, 2.0, 0.0, 0.5, -3.0], dtype=torch.float64, requires_grad=True)
-    losses = listwise_losses(rewards, CHOSEN, REJECTED, LABELS)
+    losses = listwise_losses(rewards, aims())
     expected = torch.nn.functional.cross_entropy(rewards.view(2, 3), AIM, reduction="none")
     torch.testing.assert_close(losses, expected.repeat_interleave(3))
     (gradient,) = torch.autograd.grad(losses.sum() / 3, rewards)
     torch.testing.assert_close(gradient.view(2, 3), torch.softmax(rewards.view(2, 3), 1) - AIM)
+
+
+def test_distillation_is_listwise_and_the_probability_of_an_option():
+    logps = torch.tensor([-3.0, -1.0, -2.0, -4.0, -2.0, -1.5], dtype=torch.float64)
+    losses = distillation_losses(logps, aims())
+    torch.testing.assert_close(losses.view(2, 3)[:, 0], -(AIM * logps.view(2, 3)).sum(1))
+    mass = logps.view(2, 3).exp().sum(1).repeat_interleave(3)
+    torch.testing.assert_close(losses, listwise_losses(logps, aims()) - mass.log())
 
 
 @pytest.mark.parametrize("loss", ["listwise", "pairwise"])
@@ -91,7 +116,7 @@ def test_both_soft_losses_are_least_at_the_aim(loss):
     def closure():
         optimizer.zero_grad()
         if loss == "listwise":
-            losses = listwise_losses(rewards, CHOSEN, REJECTED, LABELS)
+            losses = listwise_losses(rewards, aims())
         else:
             margin = rewards[CHOSEN] - rewards[REJECTED]
             losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, LABELS, reduction="none")
@@ -102,18 +127,17 @@ def test_both_soft_losses_are_least_at_the_aim(loss):
     torch.testing.assert_close(torch.softmax(rewards.detach().view(2, 3), 1), AIM, atol=1e-6, rtol=0)
 
 
-def test_listwise_takes_labels_of_0_and_1():
-    """An option that the target never chooses; the loss stays finite, and so does its gradient."""
-    rewards = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    losses = listwise_losses(rewards, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), torch.tensor([0.5, 1.0, 1.0]))
+def test_labels_of_0_and_1_have_finite_losses_and_gradients():
+    """An option that the target never chooses."""
+    found = prompt_aims(3, torch.tensor([0, 0, 1]), torch.tensor([1, 2, 2]), torch.tensor([0.5, 1.0, 1.0]))
+    rewards = torch.zeros(3, requires_grad=True)
+    losses = listwise_losses(rewards, found)
     losses.sum().backward()
     assert losses.isfinite().all()
-    torch.testing.assert_close(
-        rewards.grad / 3, torch.tensor([1 / 3 - 0.5, 1 / 3 - 0.5, 1 / 3], dtype=torch.float64), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(rewards.grad / 3, torch.tensor([-1 / 6, -1 / 6, 1 / 3]), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("kept", [[0, 1], [0, 1, 2, 3, 4], [0, 1, 2, 0]])
-def test_listwise_needs_every_pair_of_a_prompt_once(kept):
+def test_every_pair_of_a_prompt_must_be_there_once(kept):
     with pytest.raises(ValueError, match="each pair of the completions"):
-        listwise_losses(torch.zeros(6), CHOSEN[kept], REJECTED[kept], LABELS[kept].float())
+        prompt_aims(6, CHOSEN[kept], REJECTED[kept], LABELS[kept])
