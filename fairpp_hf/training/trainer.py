@@ -196,7 +196,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 args.loss_type,
             )
 
-        if self.reference == "none" and self.soft_labels and args.beta != 1:
+        uses_beta = set(args.loss_type) - {SFT, DISTILLATION}
+        if self.reference == "none" and self.soft_labels and uses_beta and args.beta != 1:
             logger.warning(
                 "beta=%g with reference='none': training ends at the distribution behind the soft labels to the power of "
                 "%g. Leave beta out to end at that distribution itself, or use reference='model'.",
