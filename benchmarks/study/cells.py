@@ -54,7 +54,8 @@ class StudySettings:
 
     name: str
     model: str
-    """`"small"`, the model that the study trains from scratch; `"smollm2"`, that of `make demo`; or the path of another."""
+    """`"small"`, the model that the study trains from scratch; `"smollm2"`, that of `make demo`; `"gemma3"`, see `gemma`; or
+    the path of another."""
     base: BaseSettings
     lora_rank: int | None
     """None to train the whole model."""

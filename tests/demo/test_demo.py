@@ -79,7 +79,7 @@ def test_a_missing_model_package_says_what_to_run(home, monkeypatch):
 def test_an_interrupted_conversion_leaves_nothing_behind(home, tmp_path, monkeypatch):
     monkeypatch.setattr(small_model, "PACKAGE", "json")  # any package that is there
 
-    def interrupted(source: Path, folder: Path) -> None:
+    def interrupted(gguf: Path, folder: Path, name: str) -> None:
         (folder / "config.json").write_text("half")
         raise KeyboardInterrupt
 
