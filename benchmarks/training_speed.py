@@ -3,7 +3,8 @@
     python benchmarks/training_speed.py [--model PATH] [--questions 4] [--repeats 3] [--full] [--bf16]
 
 For 3, 2 and 1 pairs a question, both trainers take the same model, LoRA weights, pairs and settings, and compute the
-gradient of one batch each in turn (collation, policy, reference with the adapter off, loss, metrics, backward). Prints
+gradient of one batch each in turn (collation, policy, reference with the adapter off, loss, metrics, backward); so does a
+third, ours without a reference model and with soft labels, which has another objective and therefore other gradients. Prints
 questions per second, tokens through the models, the gradients' largest relative difference, peak memory (each trainer in a
 process of its own), and where our time goes. Kept in benchmarks/results/.
 
@@ -35,6 +36,7 @@ from fairpp_hf import ReweightedDPOConfig, ReweightedDPOTrainer
 from fairpp_hf.demo.small_model import small_model_folder
 
 PAIRS_A_QUESTION = (3, 2, 1)
+STOCK, OURS, NO_REFERENCE = SIDES = ("stock", "ours", "no reference")
 LORA = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
 
 
@@ -47,10 +49,10 @@ def pairs_of(count: int, questions: int) -> Dataset:
 
 def make(side: str, model: Path, pairs: Dataset, arguments: argparse.Namespace) -> DPOTrainer:
     """The stock trainer or ours; the same seed draws the same LoRA weights."""
-    trainer, config = {
-        "stock": (DPOTrainer, DPOConfig),
-        "ours": (ReweightedDPOTrainer, ReweightedDPOConfig),
-    }[side]
+    trainer, config = (DPOTrainer, DPOConfig) if side == STOCK else (ReweightedDPOTrainer, ReweightedDPOConfig)
+    settings = {"reference": "none", "soft_labels": True} if side == NO_REFERENCE else {}
+    if side == NO_REFERENCE:
+        pairs = pairs.add_column("label_probability", [0.7] * len(pairs))
     # uniform weights, so that the two have the same objective
     made = trainer(
         model=str(model),
@@ -62,6 +64,7 @@ def make(side: str, model: Path, pairs: Dataset, arguments: argparse.Namespace) 
             report_to="none",
             disable_tqdm=True,
             seed=0,
+            **settings,
         ),
         train_dataset=pairs.remove_columns("weight").add_column("weight", [1.0] * len(pairs)),
         peft_config=None if arguments.full else LORA,
@@ -100,36 +103,40 @@ def compare(count: int, model: Path, arguments: argparse.Namespace) -> dict[str,
     """Time both trainers in turn on the same batches, and compare their gradients."""
     batches = arguments.repeats + 1
     pairs = pairs_of(count, arguments.questions * batches)
-    trainers = {side: make(side, model, pairs, arguments) for side in ("stock", "ours")}
-    seconds: dict[str, list[float]] = {"stock": [], "ours": []}
+    trainers = {side: make(side, model, pairs, arguments) for side in SIDES}
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     differences, largest = [], []
     of_batch = arguments.questions * count
     for number in range(batches):
         rows = range(number * of_batch, (number + 1) * of_batch)
         for side, trainer in trainers.items():
             seconds[side].append(step(trainer, rows))
-        theirs, ours = gradient(trainers["stock"]), gradient(trainers["ours"])
+        theirs, ours = gradient(trainers[STOCK]), gradient(trainers[OURS])
         differences.append(((ours - theirs).norm() / theirs.norm()).item())
         largest.append(((ours - theirs).abs().max() / theirs.abs().max()).item())
-        print(f"  batch {number}: stock {seconds['stock'][-1]:.2f} s, ours {seconds['ours'][-1]:.2f} s", flush=True)
+        print(
+            f"  batch {number}: " + ", ".join(f"{side} {times[-1]:.2f} s" for side, times in seconds.items()),
+            flush=True,
+        )
     # the first batch warms up, and ours checks there once whether prompts can be shared
     medians = {side: statistics.median(times[1:]) for side, times in seconds.items()}
     in_tokens = {side: tokens(trainer, range(of_batch)) for side, trainer in trainers.items()}
-    shares = where_time_goes(trainers["ours"], range(of_batch))
+    shares = where_time_goes(trainers[OURS], range(of_batch))
     # Room for the processes that follow: the stock trainer takes gigabytes.
     trainers.clear()
     gc.collect()
     return {
         "pairs_a_question": count,
         "questions_a_second": {side: arguments.questions / median for side, median in medians.items()},
-        "times_as_fast": medians["stock"] / medians["ours"],
-        "times_as_fast_by_batch": [
-            theirs / mine for theirs, mine in zip(*(seconds[side][1:] for side in seconds), strict=True)
-        ],
+        "times_as_fast": {side: medians[STOCK] / median for side, median in medians.items()},
+        "times_as_fast_by_batch": {
+            side: [theirs / mine for theirs, mine in zip(seconds[STOCK][1:], times[1:], strict=True)]
+            for side, times in seconds.items()
+        },
         "tokens_a_forward": in_tokens,
         "gradient_difference": max(differences),
         "largest_gradient_difference": max(largest),
-        "peak_memory_mib": {side: peak_memory(side, count, model, arguments) for side in ("stock", "ours")},
+        "peak_memory_mib": {side: peak_memory(side, count, model, arguments) for side in SIDES},
         "share_of_time": shares,
     }
 
@@ -220,16 +227,16 @@ def main() -> None:
         print(f"{count} pairs a question", flush=True)
         results.append(compare(count, model, arguments))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"\n{'':5}  {'questions a second':^20}  {'':6}  {'tokens a pass':^13}  {'gradients':>9}  {'peak, MiB':^13}")
-    names = ("pairs", "stock", "ours", "faster", "stock", "ours", "differ by", "stock", "ours")
-    print("{:>5}  {:>9}  {:>9}  {:>6}  {:>6} {:>6}  {:>9}  {:>6} {:>6}".format(*names))
+    head = f"{'pairs':>5}  {'':>12}  {'questions/s':>11}  {'faster':>6}  {'tokens a pass':>13}  {'peak, MiB':>9}"
+    print(f"\n{head}  {'gradients differ by':>19}")
     for row in results:
-        speed, counts, memory = row["questions_a_second"], row["tokens_a_forward"], row["peak_memory_mib"]
-        print(
-            f"{row['pairs_a_question']:>5}  {speed['stock']:>9.2f}  {speed['ours']:>9.2f}  {row['times_as_fast']:>5.1f}x  "
-            f"{counts['stock']:>6} {counts['ours']:>6}  {row['gradient_difference']:>9.0e}  "
-            f"{memory['stock']:>6.0f} {memory['ours']:>6.0f}"
-        )
+        for side in SIDES:
+            print(
+                f"{row['pairs_a_question']:>5}  {side:>12}  {row['questions_a_second'][side]:>11.2f}  "
+                f"{row['times_as_fast'][side]:>5.1f}x  {row['tokens_a_forward'][side]:>13}  "
+                f"{row['peak_memory_mib'][side]:>9.0f}"
+                + (f"  {row['gradient_difference']:>19.0e}" if side == OURS else "")
+            )
     print(f"Where ours spends its time: {json.dumps(results[0]['share_of_time'], indent=2)}")
     name = "training_speed" + ("_full" if arguments.full else "") + ("_bf16" if arguments.bf16 else "")
     keep(
