@@ -20,7 +20,7 @@ from tables import (
 )
 
 HERE = Path(__file__).parent
-EACH = ("constant", "label_model", "plain", "role_play", "dpo", "distil", "list_0", "list_0.5")
+EACH = ("constant", "label_model", "plain", "role_play", "dpo", "distil", "both_0", "both_0.5")
 
 
 def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
@@ -44,8 +44,10 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
             f"The page must have results; got no whole seed of the grid in {results}. Run the study first."
         )
     pictures = [draw_trade_off(small, ("list", "aim"), page.parent / "trade_off.png")]
+    visits_picture = ""
     if not small.part("visits").empty:
         pictures.append(draw_visits(small, page.parent / "visits.png"))
+        visits_picture = "![Distance by questions visited](visits.png)"
     distances = ("constant", "label_model", "dpo", "soft_dpo", "distil", "aim_0", "list_0", "list_0.5")
     margins = ("constant", "label_model", "dpo", "list_0", "list_0.25", "list_0.5", "list_1")
     largest = ("constant", "label_model", "dpo", "soft_dpo", "distil", "aim_0", "list_0", "list_0.5")
@@ -57,6 +59,7 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         "distances": by_target(small, distances),
         "distances_5120": by_target(small, largest, visits=5120),
         "margins": by_target(small, margins, MARGIN),
+        "visits_picture": visits_picture,
         "visits": visits(small),
         "held_out": held_out(
             small, ("constant", "label_model", "plain", "dpo", "soft_dpo", "distil", "aim_0", "list_0")

@@ -3,6 +3,7 @@
 import random
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import torch
 from base_model import base_model_folder
 from cells import Cell, Measuring, StudySettings
+from frozen_layers import frozen_states_kept
 from gemma import gemma_folder
 from measures import as_measured, as_numbers, measures, ordinary_accuracy, score
 from methods import METHODS, Task, train
@@ -93,16 +95,20 @@ def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any
 
     folder = start_folder(settings, models)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    dtype = torch.bfloat16 if settings.bf16 and method.stages else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     if method.stages:
-        with tempfile.TemporaryDirectory() as scratch:
+        frozen: AbstractContextManager[None] = nullcontext()
+        if settings.lora_layers is not None:
+            frozen = frozen_states_kept(model, str(folder), settings.lora_layers)
+        with tempfile.TemporaryDirectory() as scratch, frozen:
             trained = train(
                 *(method, task, model, tokenizer, cell.budget),
                 output_dir=scratch,
                 peft_config=_lora(settings, model.config.num_hidden_layers),
                 bf16=settings.bf16,
             )
-        model = trained.model
+        model = trained.model.float()
         result["computed_tokens"] = trained.computed_tokens
     result["trained_seconds"] = time.monotonic() - began
     scorer = OptionScorer(model, tokenizer)

@@ -45,12 +45,14 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """A batch of P pairs: the tensors of `lay_out`, `chosen` and `rejected` (P,), and `PAIR_COLUMNS`, each (P,)."""
-        numbers: dict[Completion, int] = {}
-        sides: dict[str, list[int]] = {"chosen": [], "rejected": []}
-        for example in examples:
-            for side, of_pairs in sides.items():
-                completion = self._truncated(example["prompt_ids"], example[f"{side}_ids"])
-                of_pairs.append(numbers.setdefault(completion, len(numbers)))
+        sides: dict[str, list[Completion]] = {
+            side: [self._truncated(example["prompt_ids"], example[f"{side}_ids"]) for example in examples]
+            for side in ("chosen", "rejected")
+        }
+        # In the order of their tokens, so that a row is the same in whatever order its pairs come.
+        numbers = {
+            completion: number for number, completion in enumerate(sorted({*sides["chosen"], *sides["rejected"]}))
+        }
         batch: dict[str, Tensor] = lay_out(
             list(numbers),
             share_prefix=self.share_prefix,
@@ -58,7 +60,8 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
             pad_to_multiple_of=self.pad_to_multiple_of,
             keep_last=self.keep_last,
         )
-        batch |= {side: torch.tensor(of_pairs) for side, of_pairs in sides.items()}
+        for side, of_pairs in sides.items():
+            batch[side] = torch.tensor([numbers[completion] for completion in of_pairs])
         for name in PAIR_COLUMNS:
             if name == WEIGHT_COLUMN and name in examples[0]:
                 batch[name] = batch_of_weights(examples)

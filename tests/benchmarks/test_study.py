@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from small_runs import make_run, some_questions
+from tiny_models import tiny_model
 
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.generation import generate
@@ -24,6 +26,7 @@ import run  # noqa: E402
 import tables  # noqa: E402
 from cells import read_settings  # noqa: E402
 from figures import draw_trade_off, draw_visits  # noqa: E402
+from frozen_layers import frozen_states_kept  # noqa: E402
 from measures import as_measured, measures  # noqa: E402
 from methods import METHODS, Task, training_pairs  # noqa: E402
 from ordinary_questions import general_questions, taxonomy_questions  # noqa: E402
@@ -126,6 +129,27 @@ def test_who_knows_the_truth_is_at_no_distance_and_agrees_as_often_as_can_be(set
     assert best["marginal_distance"] == pytest.approx(0, abs=1e-6)
     assert best["agreement"] == pytest.approx(truth.max(axis=1).mean())
     assert best["on_an_option"] == pytest.approx(1)
+
+
+def test_layers_below_an_adapter_are_computed_once_and_say_the_same():
+    """Also of a row that comes back in a wider batch; afterwards the layers are as they were."""
+    model = tiny_model().eval()
+    model.config.pad_token_id = 0
+    tokens = torch.randint(5, 50, (3, 7), generator=torch.Generator().manual_seed(0))
+    tokens[1, 5:] = model.config.pad_token_id
+    mask = (tokens != model.config.pad_token_id).long()
+    plain = model(tokens, attention_mask=mask).logits
+    calls = []
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    with frozen_states_kept(model, "tiny", 1):
+        for _ in range(2):
+            kept = model(tokens, attention_mask=mask).logits
+            torch.testing.assert_close(kept[mask.bool()], plain[mask.bool()])
+        wider = [torch.nn.functional.pad(part[1:2], (0, 3)) for part in (tokens, mask)]
+        again = model(wider[0], attention_mask=wider[1]).logits
+    torch.testing.assert_close(again[0, :5], plain[1, :5])
+    assert len(calls) == 1
+    assert "forward" not in vars(model.model.layers[0])
 
 
 def test_right_answers_are_spread_over_the_options():
