@@ -1,9 +1,11 @@
 """The study of benchmarks/study: its worlds, its budgets, its statistics, and one small run from start to page."""
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
 sys.path[:0] = [str(STUDY), str(STUDY.parent)]
 
 import analysis  # noqa: E402
+import gemma  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
 from cells import read_settings  # noqa: E402
@@ -150,6 +153,24 @@ def test_layers_below_an_adapter_are_computed_once_and_say_the_same():
     torch.testing.assert_close(again[0, :5], plain[1, :5])
     assert len(calls) == 1
     assert "forward" not in vars(model.model.layers[0])
+
+
+def test_weights_of_the_second_family_are_checked_by_their_hash(tmp_path, monkeypatch):
+    def part(name):
+        number = name[-1]
+        file = tmp_path / f"part{number}" / "data" / f"gemma-3-270m-q4_k_m.gguf.part0{int(number) - 1}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(number.encode())
+        return SimpleNamespace(origin=str(file.parents[1] / "__init__.py"))
+
+    monkeypatch.setattr(gemma.importlib.util, "find_spec", part)
+    with pytest.raises(ValueError, match="must have the SHA-256"):
+        gemma._joined(tmp_path)
+    monkeypatch.setattr(gemma, "SHA256", hashlib.sha256(b"1234").hexdigest())
+    assert gemma._joined(tmp_path).read_bytes() == b"1234"
+    monkeypatch.setattr(gemma.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="pip install"):
+        gemma._joined(tmp_path)
 
 
 def test_right_answers_are_spread_over_the_options():
