@@ -195,9 +195,9 @@ def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, sec
     """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
     from fairpp_hf.text_table import in_columns
 
-    rows = [("system", "distance", "skill", "margin")]
+    rows: list[tuple[str, ...]] = [("system", "distance", "skill", "margin")]
     for system in evaluation.systems:
-        found = (system.metrics.get(f"{name}") for name in _SHOWN)
+        found = (system.metrics.get(name) for name in _SHOWN)
         rows.append((system.name, *("" if value is None else f"{value:.3f}" for value in found)))
     target = evaluation.target
     return "\n".join(
