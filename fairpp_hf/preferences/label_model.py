@@ -14,11 +14,13 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from fairpp_hf.schema import OPTION_LETTERS
+from fairpp_hf.naming import check_name
+from fairpp_hf.preferences.weights import checked_rows
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 from fairpp_hf.stable_hash import uniforms
 
 logger = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ class LabelModel:
             f"for the constant; a question's own answer counts {self.own_weight:.0%}"
         )
 
-    def with_own_answers(self, answers: NDArray) -> NDArray[np.float64]:
+    def with_own_answers(self, answers: ArrayLike) -> NDArray[np.float64]:
         """(1 - w) label model + w own answer, where there is one, with w = `own_weight`.
 
         What is particular to a question, and labels do not know, shows in the persona's answer to it, with much noise. How
@@ -88,7 +90,7 @@ class LabelModel:
         Returns:
             (n, 3).
         """
-        given = _rows(answers)
+        given = _rows(answers, len(self.probabilities))
         weight = np.where(given.any(axis=1), self.own_weight, 0.0)[:, None]
         blended: NDArray[np.float64] = (1 - weight) * self.probabilities + weight * _shares(given)
         return blended
@@ -120,7 +122,7 @@ def mean_answers(
 
 def fit_label_model(
     questions: pa.Table,
-    answers: NDArray,
+    answers: ArrayLike,
     fit_rows: NDArray[np.bool_] | None = None,
     *,
     labels: Sequence[str] = LABEL_COLUMNS,
@@ -143,12 +145,15 @@ def fit_label_model(
         A `LabelModel` of all n rows.
 
     Raises:
-        ValueError: fewer than 10 clusters of questions to learn from, so that none can be held out.
+        ValueError: fewer than 10 clusters of questions to learn from, so that none can be held out; answers or `fit_rows` of
+            another shape, answers that are none, or a label that is no column.
     """
-    given = _rows(answers)
+    given = _rows(answers, len(questions))
+    for name in labels:
+        check_name("labels", name, questions.column_names)
     rows = given.sum(axis=1) > 0
     if fit_rows is not None:
-        rows = rows & fit_rows
+        rows = rows & checked_rows(fit_rows, len(questions))
     folds = _folds(questions, CLUSTER)
     clusters = len(np.unique(_numbers(questions, CLUSTER)[rows]))
     if clusters < FEWEST_CLUSTERS:
@@ -282,9 +287,27 @@ def _own_weight(
     return float(found.x) if better else 0.0
 
 
-def _rows(answers: NDArray) -> NDArray[np.float64]:
+def _rows(answers: ArrayLike, count: int) -> NDArray[np.float64]:
     """Answers as `fit_label_model` takes them, as (n, 3): zeros where there is none."""
-    return one_hot(answers) if answers.ndim == 1 else np.nan_to_num(np.asarray(answers, dtype=np.float64))
+    array = np.asarray(answers)
+    if array.shape == (count, len(OPTION_LETTERS)):
+        rows = np.nan_to_num(array.astype(np.float64), posinf=np.nan)
+        valid = rows >= 0
+    elif array.shape == (count,):
+        rows = one_hot(array)
+        valid = np.isin(array, range(NO_ANSWER, len(OPTION_LETTERS)))
+    else:
+        raise ValueError(
+            f"answers must have the shape ({count},) or ({count}, {len(OPTION_LETTERS)}), a row for each question; got "
+            f"{array.shape}."
+        )
+    if not valid.all():
+        row = np.argwhere(~valid)[0][0]
+        raise ValueError(
+            f"answers must be 0, 1, 2 or -1 for none, or shares of the three options of at least 0; got {array[row]} at row "
+            f"{row}."
+        )
+    return rows
 
 
 def _shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:

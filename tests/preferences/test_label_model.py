@@ -286,3 +286,30 @@ def test_too_few_questions_to_hold_any_out():
     fit_label_model(enough, enough["dimension"].to_numpy())
     with pytest.raises(ValueError, match=r"; got 0\. "):
         fit_label_model(enough, np.full(len(enough), -1))
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (lambda count: np.zeros(count - 1, dtype=int), r"must have the shape \(\d+,\) or \(\d+, 3\), a row for each"),
+        (lambda count: np.zeros((count, 4)), r"must have the shape"),
+        (lambda count: np.arange(count) % 4, r"must be 0, 1, 2 or -1 for none.*; got 3 at row 3\."),
+        (lambda count: np.arange(count) / 2, r"got 0\.5 at row 1\."),
+        (lambda count: np.tile([0.5, 0.6, -0.1], (count, 1)), r"got \[ 0\.5  0\.6 -0\.1\] at row 0\."),
+        (lambda count: np.tile([np.inf, 0.0, 0.0], (count, 1)), r"at row 0\."),
+    ],
+)
+def test_what_is_no_answer_is_refused(questions, fitted, answers, message):
+    answers = answers(len(questions))
+    with pytest.raises(ValueError, match=message):
+        fit_label_model(questions, answers)
+    with pytest.raises(ValueError, match=message):
+        fitted[3].with_own_answers(answers)
+
+
+def test_rows_and_labels_that_are_none_are_refused(questions):
+    answers = np.zeros(len(questions), dtype=int)
+    with pytest.raises(ValueError, match="fit_rows must be a boolean array"):
+        fit_label_model(questions, answers, np.arange(len(questions)))
+    with pytest.raises(ValueError, match=r"labels must be one of .*; got 'them'"):
+        fit_label_model(questions, answers, labels=["form", "them"])
