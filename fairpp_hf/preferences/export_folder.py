@@ -131,11 +131,10 @@ def _with_record(table: pa.Table, record: bytes) -> pa.Table:
 
 
 def _manifest(files: Sequence[ExportedFile], facts: ExportFacts) -> dict[str, Any]:
-    record = facts._asdict()
-    del record["label_model"]
     return {
         "about": "Written by `fairpp export`. It replaces the files listed here if they are unchanged.",
-        **record,
+        **facts._asdict(),
+        "label_model": facts.label_model.quality if facts.label_model else None,
         "pairs": facts.pairs.as_dict() if facts.pairs else None,
         "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
         "files": [file._asdict() for file in files],

@@ -71,9 +71,10 @@ class LabelModel:
     @property
     def quality(self) -> str:
         """How good it is, in words."""
+        fallback = "" if self.is_better else ", which takes its place"
         return (
             f"held-out log-likelihood {self.log_likelihood:.4f} nats per answer, against {self.constant_log_likelihood:.4f} "
-            f"for the constant; a question's own answer counts {self.own_weight:.0%}"
+            f"for the constant{fallback}; a question's own answer counts {self.own_weight:.0%}"
         )
 
     def with_own_answers(self, answers: ArrayLike) -> NDArray[np.float64]:

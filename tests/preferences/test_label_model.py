@@ -146,6 +146,8 @@ def test_shuffled_answers_give_the_constant_and_a_warning(questions, fitted, cap
         "The labels of these questions predict held-out answers no better than the constant does"
     ]
     assert (model.probabilities == model.constant).all()
+    assert "for the constant, which takes its place;" in model.quality
+    assert "takes its place" not in fitted[3].quality
 
 
 # -- a question's own answer -------------------------------------------------------------------------------------------
