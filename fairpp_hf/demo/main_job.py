@@ -215,7 +215,7 @@ def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, sec
             f"The page:    {out / 'report.html'}",
             "",
             f"{seconds:.0f} s in all. Next:",
-            f"  fairpp evaluate --model {model} --adapter {adapter} --target {target} --limit 200 --out {out}",
+            f"  fairpp evaluate --model {model} --adapter {adapter} --target {target} --limit 200 --out {out / 'more'}",
             f"  python train.py --config trainer_configs/smollm2_135m_lora.yaml --model_name_or_path {model}",
             "  fairpp generate --help     # ask a model of yours in the role of each persona",
         ]

@@ -147,6 +147,11 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
                 f"ld_alpha must be None with loss_type {over_prompts[0]!r}; got {config.ld_alpha}. It compares lengths "
                 "within a pair. Remove the setting."
             )
+        if config.f_divergence_type != "reverse_kl":
+            problems.append(
+                f"f_divergence_type must be 'reverse_kl' with loss_type {over_prompts[0]!r}; got "
+                f"{config.f_divergence_type!r}. It changes the rewards of pairs. Remove the setting."
+            )
     step_size = getattr(config, "group_step_size", 0.01)
     if not (math.isfinite(step_size) and step_size > 0):
         problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")

@@ -118,5 +118,8 @@ def test_questions_of_unequally_many_pairs_are_refused(tmp_path):
 
 def test_settings_that_it_cannot_have_are_said_together(tmp_path):
     with pytest.raises(ValueError, match="soft_labels must be True") as error:
-        make_trainer(tmp_path, pairs_towards(AIMS), loss_type=["listwise"], ld_alpha=0.5)
+        make_trainer(
+            tmp_path, pairs_towards(AIMS), loss_type=["listwise"], ld_alpha=0.5, f_divergence_type="js_divergence"
+        )
     assert "ld_alpha must be None" in str(error.value)
+    assert "f_divergence_type must be 'reverse_kl' with loss_type 'listwise'; got 'js_divergence'." in str(error.value)
