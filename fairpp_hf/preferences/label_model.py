@@ -43,6 +43,11 @@ used for what single labels cannot say."""
 PENALTIES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Strengths of the L2 penalty on the coefficients, in the unit of one answer, from the strongest."""
 
+OWN_WEIGHT_EVIDENCE = 4.0
+"""By so many nats in all must other forms predict answers better for own answers to count. Two forms predict each other,
+which says the same thing twice: with each pair counted once it is 2 nats, which one in forty samples reaches by chance.
+Without it, a few pairs that happen to agree would make every drawn answer nearly certain."""
+
 
 @dataclass(frozen=True)
 class LabelModel:
@@ -83,7 +88,7 @@ class LabelModel:
         What is particular to a question, and labels do not know, shows in the persona's answer to it, with much noise. How
         much that answer is worth is seen where a stance is asked for in two forms: w is the weight at which a question's
         other form, blended in the same way, predicts held-out answers best. The two forms are not quite one question, so
-        that w is rather too small than too large; without such questions it is 0.
+        that w is rather too small than too large. Without such questions it is 0, and where the gain is within chance.
 
         Args:
             answers: (n,) or (n, 3), as `fit_label_model` takes them.
@@ -270,7 +275,7 @@ def _log_likelihood(predicted: NDArray[np.float64], given: NDArray[np.float64]) 
 def _own_weight(
     held_out: NDArray[np.float64], given: NDArray[np.float64], rows: NDArray[np.bool_], units: NDArray[np.int64]
 ) -> float:
-    """The weight of the other answers of a unit at which they predict an answer best; 0 where no unit has another."""
+    """The weight of the other answers of a unit at which they predict an answer best; 0 where that is no clear gain."""
     shares = np.where(rows[:, None], given, 0.0)
     totals = np.stack([np.bincount(units, column, units.max() + 1) for column in shares.T], axis=1)
     # Less than rounding leaves of a sum that is nothing.
@@ -284,8 +289,8 @@ def _own_weight(
         bounds=(0.0, 0.95),
         method="bounded",
     )
-    better = -found.fun > _log_likelihood(predicted, answered)
-    return float(found.x) if better else 0.0
+    gain = (-found.fun - _log_likelihood(predicted, answered)) * answered.sum()
+    return float(found.x) if gain > OWN_WEIGHT_EVIDENCE else 0.0
 
 
 def _rows(answers: ArrayLike, count: int) -> NDArray[np.float64]:

@@ -31,6 +31,10 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
             `"none"`: nothing, and no reference model is loaded or run. With soft labels on all pairs of a prompt and
             `beta=1`, the loss then has its minimum exactly where the model's probabilities over the options are those
             behind the labels, whatever the model said before.
+        loss_type (`list[str]`, defaults to `["sigmoid"]`):
+            As in TRL, and two losses over all completions of a prompt. They need soft labels on all of its pairs, and
+            batches of whole prompts. `"listwise"`: cross-entropy of the distribution behind the labels and the softmax over
+            the completions' rewards. `"distillation"`: SFT on all completions, weighted by that distribution.
         beta (`float`, *optional*):
             As in TRL, 0.1 unless set, with a reference model; 1.0 unless set without one.
         weight_normalization (`str`, *optional*):

@@ -177,6 +177,16 @@ def test_own_answers_count_where_stances_are_firm_and_not_where_they_are_draws(q
     np.testing.assert_allclose(blended, by_hand)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_stances_that_agree_by_chance_do_not_make_own_answers_count(seed):
+    """Draws from the same distribution for all, to 300 questions, of which a handful ask for a stance in its other form."""
+    rng = np.random.default_rng(seed)
+    everything = load_questions()
+    few = everything.take(np.sort(rng.choice(len(everything), 300, replace=False)))
+    assert 0 < (np.bincount(stances(few)) > 1).sum() < 8
+    assert fit_label_model(few, rng.choice(3, 300, p=[0.45, 0.35, 0.2])).own_weight == 0
+
+
 def test_own_answers_do_not_count_where_a_stance_is_asked_for_once(questions):
     criterion = np.array(questions["form"].to_pylist()) == "criterion"
     model = fit_label_model(questions, draw(truth_of(questions)), criterion)
