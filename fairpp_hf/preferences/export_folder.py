@@ -14,7 +14,7 @@ import yaml
 
 from fairpp_hf.markdown import code, one_line
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences import SCHEMES, PairSettings
 from fairpp_hf.preferences.exports import EXPORT_MANIFEST, FORMATS
 from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.questions import SPLITS, heldout_labels
@@ -257,10 +257,10 @@ def _how(facts: ExportFacts) -> str:
             compared = "the persona that agrees with it most often"
         elif chosen.named:
             compared = ", ".join(map(code, chosen.named))
-        sentences.append(
-            f"The target is compared with {compared}; weighting {code(chosen.scheme_name)}, alpha = {chosen.alpha:g}, "
-            f"beta = {chosen.beta:g}."
-        )
+        exponents = ""
+        if isinstance(chosen.scheme, str) and SCHEMES[chosen.scheme].has_exponents:
+            exponents = f", alpha = {chosen.alpha:g}, beta = {chosen.beta:g}"
+        sentences.append(f"The target is compared with {compared}; weighting {code(chosen.scheme_name)}{exponents}.")
         if chosen.soft:
             sentences.append(f"Labels: {code(chosen.labels)}, divergence {chosen.divergence:g}.")
     if facts.label_model is not None:
