@@ -66,12 +66,20 @@ def pair_labels(
                 )
         return PairLabels(target_distribution(p, q, settings.divergence), None)
 
-    model = fit_label_model(answers.questions, own, fit_rows)
+    model = _fitted(answers, own, fit_rows, repr(target))
     p, q = model.with_own_answers(own), None
     if settings.divergence:
         others = mean_answers({persona: answers.matrix()[persona] for persona in comparison}, shares)
-        q = fit_label_model(answers.questions, others, fit_rows).with_own_answers(others)
+        q = _fitted(answers, others, fit_rows, "the comparison personas").with_own_answers(others)
     return PairLabels(target_distribution(p, q, settings.divergence), model)
+
+
+def _fitted(answers: Answers, given: NDArray, fit_rows: NDArray[np.bool_] | None, whose: str) -> LabelModel:
+    """A label model, or an error that says whose answers are too few."""
+    try:
+        return fit_label_model(answers.questions, given, fit_rows)
+    except ValueError as error:
+        raise ValueError(f"Answers of {whose}: {error}") from error
 
 
 def _mean_probabilities(

@@ -195,9 +195,9 @@ def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, sec
     """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
     from fairpp_hf.text_table import in_columns
 
-    rows = [("system", "distance", "skill", "margin")]
+    rows: list[tuple[str, ...]] = [("system", "distance", "skill", "margin")]
     for system in evaluation.systems:
-        found = (system.metrics.get(f"{name}") for name in _SHOWN)
+        found = (system.metrics.get(name) for name in _SHOWN)
         rows.append((system.name, *("" if value is None else f"{value:.3f}" for value in found)))
     target = evaluation.target
     return "\n".join(
@@ -215,7 +215,7 @@ def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, sec
             f"The page:    {out / 'report.html'}",
             "",
             f"{seconds:.0f} s in all. Next:",
-            f"  fairpp evaluate --model {model} --adapter {adapter} --target {target} --limit 200 --out {out}",
+            f"  fairpp evaluate --model {model} --adapter {adapter} --target {target} --limit 200 --out {out / 'more'}",
             f"  python train.py --config trainer_configs/smollm2_135m_lora.yaml --model_name_or_path {model}",
             "  fairpp generate --help     # ask a model of yours in the role of each persona",
         ]

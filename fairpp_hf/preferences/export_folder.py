@@ -14,7 +14,7 @@ import yaml
 
 from fairpp_hf.markdown import code, one_line
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences import SCHEMES, PairSettings
 from fairpp_hf.preferences.exports import EXPORT_MANIFEST, FORMATS
 from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.questions import SPLITS, heldout_labels
@@ -131,11 +131,10 @@ def _with_record(table: pa.Table, record: bytes) -> pa.Table:
 
 
 def _manifest(files: Sequence[ExportedFile], facts: ExportFacts) -> dict[str, Any]:
-    record = facts._asdict()
-    del record["label_model"]
     return {
         "about": "Written by `fairpp export`. It replaces the files listed here if they are unchanged.",
-        **record,
+        **facts._asdict(),
+        "label_model": facts.label_model.quality if facts.label_model else None,
         "pairs": facts.pairs.as_dict() if facts.pairs else None,
         "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
         "files": [file._asdict() for file in files],
@@ -258,10 +257,10 @@ def _how(facts: ExportFacts) -> str:
             compared = "the persona that agrees with it most often"
         elif chosen.named:
             compared = ", ".join(map(code, chosen.named))
-        sentences.append(
-            f"The target is compared with {compared}; weighting {code(chosen.scheme_name)}, alpha = {chosen.alpha:g}, "
-            f"beta = {chosen.beta:g}."
-        )
+        exponents = ""
+        if isinstance(chosen.scheme, str) and SCHEMES[chosen.scheme].has_exponents:
+            exponents = f", alpha = {chosen.alpha:g}, beta = {chosen.beta:g}"
+        sentences.append(f"The target is compared with {compared}; weighting {code(chosen.scheme_name)}{exponents}.")
         if chosen.soft:
             sentences.append(f"Labels: {code(chosen.labels)}, divergence {chosen.divergence:g}.")
     if facts.label_model is not None:

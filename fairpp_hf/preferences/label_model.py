@@ -14,11 +14,13 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from fairpp_hf.schema import OPTION_LETTERS
+from fairpp_hf.naming import check_name
+from fairpp_hf.preferences.weights import checked_rows
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 from fairpp_hf.stable_hash import uniforms
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,11 @@ PAIR_SCALE = 0.5
 used for what single labels cannot say."""
 PENALTIES = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Strengths of the L2 penalty on the coefficients, in the unit of one answer, from the strongest."""
+
+OWN_WEIGHT_EVIDENCE = 4.0
+"""By so many nats in all must other forms predict answers better for own answers to count. Two forms predict each other,
+which says the same thing twice: with each pair counted once it is 2 nats, which one in forty samples reaches by chance.
+Without it, a few pairs that happen to agree would make every drawn answer nearly certain."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +76,19 @@ class LabelModel:
     @property
     def quality(self) -> str:
         """How good it is, in words."""
+        fallback = "" if self.is_better else ", which takes its place"
         return (
             f"held-out log-likelihood {self.log_likelihood:.4f} nats per answer, against {self.constant_log_likelihood:.4f} "
-            f"for the constant; a question's own answer counts {self.own_weight:.0%}"
+            f"for the constant{fallback}; a question's own answer counts {self.own_weight:.0%}"
         )
 
-    def with_own_answers(self, answers: NDArray) -> NDArray[np.float64]:
+    def with_own_answers(self, answers: ArrayLike) -> NDArray[np.float64]:
         """(1 - w) label model + w own answer, where there is one, with w = `own_weight`.
 
         What is particular to a question, and labels do not know, shows in the persona's answer to it, with much noise. How
         much that answer is worth is seen where a stance is asked for in two forms: w is the weight at which a question's
         other form, blended in the same way, predicts held-out answers best. The two forms are not quite one question, so
-        that w is rather too small than too large; without such questions it is 0.
+        that w is rather too small than too large. Without such questions it is 0, and where the gain is within chance.
 
         Args:
             answers: (n,) or (n, 3), as `fit_label_model` takes them.
@@ -88,7 +96,7 @@ class LabelModel:
         Returns:
             (n, 3).
         """
-        given = _rows(answers)
+        given = _rows(answers, len(self.probabilities))
         weight = np.where(given.any(axis=1), self.own_weight, 0.0)[:, None]
         blended: NDArray[np.float64] = (1 - weight) * self.probabilities + weight * _shares(given)
         return blended
@@ -120,7 +128,7 @@ def mean_answers(
 
 def fit_label_model(
     questions: pa.Table,
-    answers: NDArray,
+    answers: ArrayLike,
     fit_rows: NDArray[np.bool_] | None = None,
     *,
     labels: Sequence[str] = LABEL_COLUMNS,
@@ -143,12 +151,15 @@ def fit_label_model(
         A `LabelModel` of all n rows.
 
     Raises:
-        ValueError: fewer than 10 clusters of questions to learn from, so that none can be held out.
+        ValueError: fewer than 10 clusters of questions to learn from, so that none can be held out; answers or `fit_rows` of
+            another shape, answers that are none, or a label that is no column.
     """
-    given = _rows(answers)
+    given = _rows(answers, len(questions))
+    for name in labels:
+        check_name("labels", name, questions.column_names)
     rows = given.sum(axis=1) > 0
     if fit_rows is not None:
-        rows = rows & fit_rows
+        rows = rows & checked_rows(fit_rows, len(questions))
     folds = _folds(questions, CLUSTER)
     clusters = len(np.unique(_numbers(questions, CLUSTER)[rows]))
     if clusters < FEWEST_CLUSTERS:
@@ -264,7 +275,7 @@ def _log_likelihood(predicted: NDArray[np.float64], given: NDArray[np.float64]) 
 def _own_weight(
     held_out: NDArray[np.float64], given: NDArray[np.float64], rows: NDArray[np.bool_], units: NDArray[np.int64]
 ) -> float:
-    """The weight of the other answers of a unit at which they predict an answer best; 0 where no unit has another."""
+    """The weight of the other answers of a unit at which they predict an answer best; 0 where that is no clear gain."""
     shares = np.where(rows[:, None], given, 0.0)
     totals = np.stack([np.bincount(units, column, units.max() + 1) for column in shares.T], axis=1)
     # Less than rounding leaves of a sum that is nothing.
@@ -278,13 +289,31 @@ def _own_weight(
         bounds=(0.0, 0.95),
         method="bounded",
     )
-    better = -found.fun > _log_likelihood(predicted, answered)
-    return float(found.x) if better else 0.0
+    gain = (-found.fun - _log_likelihood(predicted, answered)) * answered.sum()
+    return float(found.x) if gain > OWN_WEIGHT_EVIDENCE else 0.0
 
 
-def _rows(answers: NDArray) -> NDArray[np.float64]:
+def _rows(answers: ArrayLike, count: int) -> NDArray[np.float64]:
     """Answers as `fit_label_model` takes them, as (n, 3): zeros where there is none."""
-    return one_hot(answers) if answers.ndim == 1 else np.nan_to_num(np.asarray(answers, dtype=np.float64))
+    array = np.asarray(answers)
+    if array.shape == (count, len(OPTION_LETTERS)):
+        rows = np.nan_to_num(array.astype(np.float64), posinf=np.nan)
+        valid = rows >= 0
+    elif array.shape == (count,):
+        rows = one_hot(array)
+        valid = np.isin(array, range(NO_ANSWER, len(OPTION_LETTERS)))
+    else:
+        raise ValueError(
+            f"answers must have the shape ({count},) or ({count}, {len(OPTION_LETTERS)}), a row for each question; got "
+            f"{array.shape}."
+        )
+    if not valid.all():
+        row = np.argwhere(~valid)[0][0]
+        raise ValueError(
+            f"answers must be 0, 1, 2 or -1 for none, or shares of the three options of at least 0; got {array[row]} at row "
+            f"{row}."
+        )
+    return rows
 
 
 def _shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:

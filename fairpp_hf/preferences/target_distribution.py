@@ -26,9 +26,10 @@ def target_distribution(
         (1 + lambda) KL(pi || p) - lambda KL(pi || q)  =  KL(pi || p) - lambda E_pi[log p / q]:
 
     stay close to the target, and earn lambda for each nat by which an answer is likelier from the target than from the
-    others. With lambda = 0 it is the target itself, and so it is where both agree, whatever lambda is. Products of experts
-    with a negative exponent have this form in DExperts (Liu et al. 2021, arXiv:2105.03023, equation 2) and contrastive
-    decoding (Li et al. 2023, arXiv:2210.15097), at each token; here it is applied to whole answers, before training.
+    others. With lambda = 0 it is the target itself, and so it is where both agree, whatever lambda is, unless an option lies
+    below the floor of q. Products of experts with a negative exponent have this form in DExperts (Liu et al. 2021,
+    arXiv:2105.03023, equation 2) and contrastive decoding (Li et al. 2023, arXiv:2210.15097), at each token; here it is
+    applied to whole answers, before training.
 
     The sample weights of Fair-PP (Zhou et al. 2025, arXiv:2505.11861) mean the same, towards the target and away from
     the others. But a weight that depends on the drawn answer moves the minimum of DPO to a distribution that nobody

@@ -99,7 +99,7 @@ def preference_weights(
     columns = _checked_columns(answers, target)
     own = columns[target].astype(np.int8, copy=False)
     valid = own != NO_ANSWER
-    fit = valid if fit_rows is None else valid & _checked_rows(fit_rows, len(own))
+    fit = valid if fit_rows is None else valid & checked_rows(fit_rows, len(own))
     compared = _compared_personas(columns, target, comparison, fit)
     check_scheme("scheme", scheme, alpha, beta)
     chosen = SCHEMES[scheme] if isinstance(scheme, str) else Scheme(scheme)
@@ -138,7 +138,7 @@ def nearest_persona(answers: Mapping[str, ArrayLike], target: str, *, fit_rows: 
     columns = _checked_columns(answers, target)
     own = columns[target]
     valid = own != NO_ANSWER
-    return _nearest(columns, target, valid if fit_rows is None else valid & _checked_rows(fit_rows, len(own)))
+    return _nearest(columns, target, valid if fit_rows is None else valid & checked_rows(fit_rows, len(own)))
 
 
 def comparison_personas(
@@ -164,7 +164,7 @@ def comparison_personas(
     """
     columns = _checked_columns(answers, target)
     valid = columns[target] != NO_ANSWER
-    fit = valid if fit_rows is None else valid & _checked_rows(fit_rows, len(valid))
+    fit = valid if fit_rows is None else valid & checked_rows(fit_rows, len(valid))
     return _compared_personas(columns, target, comparison, fit)
 
 
@@ -205,7 +205,12 @@ def _checked_answers(persona: str, values: ArrayLike) -> NDArray[np.integer]:
     return array
 
 
-def _checked_rows(fit_rows: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+def checked_rows(fit_rows: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """The rows to fit on, (count,).
+
+    Raises:
+        ValueError: they are no boolean array of that shape.
+    """
     rows = np.asarray(fit_rows)
     if rows.dtype != np.bool_ or rows.shape != (count,):
         raise ValueError(

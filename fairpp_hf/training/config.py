@@ -31,6 +31,10 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
             `"none"`: nothing, and no reference model is loaded or run. With soft labels on all pairs of a prompt and
             `beta=1`, the loss then has its minimum exactly where the model's probabilities over the options are those
             behind the labels, whatever the model said before.
+        loss_type (`list[str]`, defaults to `["sigmoid"]`):
+            As in TRL, and two losses over all completions of a prompt. They need soft labels on all of its pairs, and
+            batches of whole prompts. `"listwise"`: cross-entropy of the distribution behind the labels and the softmax over
+            the completions' rewards. `"distillation"`: SFT on all completions, weighted by that distribution.
         beta (`float`, *optional*):
             As in TRL, 0.1 unless set, with a reference model; 1.0 unless set without one.
         weight_normalization (`str`, *optional*):
@@ -146,6 +150,11 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
             problems.append(
                 f"ld_alpha must be None with loss_type {over_prompts[0]!r}; got {config.ld_alpha}. It compares lengths "
                 "within a pair. Remove the setting."
+            )
+        if config.f_divergence_type != "reverse_kl":
+            problems.append(
+                f"f_divergence_type must be 'reverse_kl' with loss_type {over_prompts[0]!r}; got "
+                f"{config.f_divergence_type!r}. It changes the rewards of pairs. Remove the setting."
             )
     step_size = getattr(config, "group_step_size", 0.01)
     if not (math.isfinite(step_size) and step_size > 0):

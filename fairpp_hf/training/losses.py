@@ -252,10 +252,11 @@ def listwise_losses(rewards: Tensor, aims: Tensor) -> Tensor:
 def distillation_losses(logps: Tensor, aims: Tensor) -> Tensor:
     """Supervised fine-tuning on all completions of a prompt, weighted by the aim:
 
-        l = -sum_k aim_k log p_k  =  listwise - log sum_k p_k,    p_k the probability of completion k.
+        l = -sum_k aim_k log p_k  =  listwise - log sum_k p_k,    p_k the probability of completion k,
 
-    By itself it spends most of its gradient on the second part, how likely it is that the model writes one of the options at
-    all. A tenth of it beside the listwise loss keeps a model from losing them, and leaves the minimum where it is.
+    where the listwise loss has beta 1 and no reference. By itself it spends most of its gradient on the second part, how
+    likely it is that the model writes one of the options at all. A tenth of it beside that listwise loss keeps a model from
+    losing them, and leaves the distribution over the options at which both are least where it is.
 
     Args:
         logps: (C,), log-probabilities of C completions.
@@ -270,27 +271,35 @@ def distillation_losses(logps: Tensor, aims: Tensor) -> Tensor:
 def prompt_aims(completions: int, chosen: Tensor, rejected: Tensor, label_probability: Tensor) -> Tensor:
     """The distribution over a prompt's completions that the soft labels of all its pairs stand for.
 
+    With o_jk the odds of completion j against k, aim_k = 1 / sum_j o_jk, j = k counting 1; exact where one distribution is
+    behind all labels, also where it leaves a completion nothing.
+
     Args:
         completions: C.
         chosen: (P,), number of each pair's chosen completion, 0..C-1.
         rejected: (P,), likewise.
-        label_probability: (P,), in [0, 1]; the odds of a pair are taken to be a million to one at most.
+        label_probability: (P,), in [0, 1]; the odds of a pair are taken to be a million to one at most. A pair that is
+            there more than once has the mean of its log odds.
 
     Returns:
         (C, C): row i holds the aims of the completions of i's prompt, above 0 and of sum 1, and 0 for those of others.
 
     Raises:
-        ValueError: a prompt has other pairs than one for each two of its completions.
+        ValueError: a prompt has no pair for some two of its completions.
     """
-    linked = torch.eye(completions, dtype=torch.bool, device=chosen.device)
-    linked[chosen, rejected] = linked[rejected, chosen] = True
-    # All pairs of a prompt are there if and only if all of its completions are linked to the same ones.
-    if (linked[chosen] != linked[rejected]).any() or linked.sum() != completions + 2 * len(chosen):
-        raise ValueError(
-            "A batch must hold each pair of the completions of its prompts once with loss_type 'listwise'; got others. "
-            "Load pairs with labels='fitted', and make the batch size a multiple of the pairs of a prompt."
-        )
     odds = torch.logit(label_probability, eps=1e-6)
-    # The mean of a completion's log odds against all of its prompt is its log aim, but for a constant.
-    potential = odds.new_zeros(completions).index_add(0, chosen, odds).index_add(0, rejected, -odds)
-    return torch.softmax(torch.where(linked, potential / linked.sum(dim=1), -torch.inf), dim=1)
+    sums, counts = odds.new_zeros(completions, completions), odds.new_zeros(completions, completions)
+    for ends, values in (((chosen, rejected), odds), ((rejected, chosen), -odds)):
+        sums.index_put_(ends, values, accumulate=True)
+        counts.index_put_(ends, torch.ones_like(values), accumulate=True)
+    linked = (counts > 0) | torch.eye(completions, dtype=torch.bool, device=chosen.device)
+    # All pairs of a prompt are there if and only if all of its completions are linked to the same ones.
+    if (linked[chosen] != linked[rejected]).any():
+        raise ValueError(
+            "A batch must hold all pairs of each of its prompts, one for each two of its completions, with loss_type "
+            "'listwise' or 'distillation'; got a prompt without some. Load pairs with labels='fitted', and make the batch "
+            "sizes of training and evaluation a multiple of the pairs of a prompt."
+        )
+    log_odds = sums / counts.clamp(min=1)  # of the row's completion against the column's
+    log_aims = -torch.where(linked, -log_odds, -torch.inf).logsumexp(dim=1)
+    return torch.softmax(torch.where(linked, log_aims, -torch.inf), dim=1)

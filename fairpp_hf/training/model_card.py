@@ -18,6 +18,7 @@ from fairpp_hf.dataset.builder import CITATION
 from fairpp_hf.dataset.origin import PUBLISHED_LICENCE
 from fairpp_hf.personas import PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.preferences.schemes import SCHEMES, scheme_name
+from fairpp_hf.training.losses import PROMPT_LOSSES
 from fairpp_hf.training.model_card_facts import ModelCardFacts, collect_facts
 
 CARD = "README.md"
@@ -216,6 +217,8 @@ def _summary(facts: ModelCardFacts) -> str:
     how = "weighted supervised fine-tuning"
     if facts.stage == "dpo":
         how = "reweighted direct preference optimisation"
+        if set(PROMPT_LOSSES) & set(facts.settings.get("loss_type", "").split(", ")):
+            how = "fitting its probabilities of each question's options to a target distribution"
         how += " without a reference model" if facts.reference == "none" else ""
     if facts.target:
         aim = f"It aims to answer questions of fairness as the persona `{facts.target}` does."

@@ -123,6 +123,8 @@ class DisplacementWatch:
         """
         self._start = 0.0 if reference else None
         self._yardstick = "the reference" if reference else "the first log"
+        # Without a reference, beta is part of what training ends at.
+        self._remedies = "A larger beta, a lower learning rate" if reference else "A lower learning rate"
         self._last = 0.0
         self._falls = 0
         self._warned = False
@@ -138,11 +140,12 @@ class DisplacementWatch:
             self._warned = True
             logger.warning(
                 "Likelihood displacement: the log-probability of the chosen completions fell in %d logs in a row, and is "
-                "now %.2f below %s. The model moves away from both completions of a pair. A larger beta, a lower "
-                "learning rate, or adding 'sft' to loss_type counters it.",
+                "now %.2f below %s. The model moves away from both completions of a pair. %s, or adding 'sft' to "
+                "loss_type counters it.",
                 self._falls,
                 (self._start - chosen_reward) / beta,
                 self._yardstick,
+                self._remedies,
             )
 
 

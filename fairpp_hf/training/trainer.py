@@ -102,7 +102,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
 
     Pairs of a batch that have a prompt in common compute it once, and a completion that several pairs have too
     (`share_prefix`; see `shared_prefix`): the same gradients in a fraction of the time. Such pairs are drawn one after
-    the other, so let `per_device_train_batch_size` be a multiple of the pairs of a prompt.
+    the other, so let `per_device_train_batch_size` be a multiple of the pairs of a prompt. With a loss over all completions
+    of a prompt, `"listwise"` or `"distillation"`, the batch sizes of training and evaluation must be such multiples.
 
     With `precompute_ref_log_probs=True` the reference's log-probabilities are kept on disk by completion, under
     `$FAIRPP_HOME` or `~/.cache/fairpp_hf`: training for another persona finds them there.
@@ -243,6 +244,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             )
         self._set_up_forward()
         self.guard()
+        if self._over_prompts and (problems := self._batch_problems()):
+            raise ValueError("\n".join(problems))
         self._coefficients = dict.fromkeys((SFT, *PROMPT_LOSSES), 0.0)
         for name, coefficient in zip(self.loss_types, self.loss_weights, strict=True):
             self._coefficients[name] = self._coefficients.get(name, 0.0) + coefficient
@@ -364,13 +367,43 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         columns = cast(list[str], self._signature_columns)
         columns += [name for name in PAIR_COLUMNS if name not in columns]
 
+    @property
+    def _over_prompts(self) -> bool:
+        """Whether a loss is one over all completions of a prompt, so that a batch must hold all of its pairs."""
+        return bool(set(PROMPT_LOSSES) & set(self.loss_types))
+
+    @property
+    def _keeps_prompts_together(self) -> bool:
+        """Whether the pairs of a prompt follow one another; otherwise every pair is a visit of its own."""
+        return self._over_prompts or self.share_prefix is not False
+
+    def _batch_problems(self) -> list[str]:
+        """Sentences on batches that would cut the pairs of a prompt apart, known before training."""
+        problems = []
+        for kind, datasets in (("train", self.train_dataset), ("eval", self.eval_dataset)):
+            size = getattr(self.args, f"per_device_{kind}_batch_size")
+            for name, dataset in named_datasets(datasets, f"{kind}_dataset"):
+                if not isinstance(dataset, Dataset):
+                    continue
+                counts = np.unique(np.bincount(prompt_groups(dataset))).tolist()
+                if len(counts) > 1:
+                    problems.append(
+                        f"{name} must have equally many pairs for each prompt with loss_type {self.loss_types}; got "
+                        f"{' and '.join(map(str, counts))}. Load pairs with labels='fitted', or use loss_type 'sigmoid'."
+                    )
+                elif size % counts[0]:
+                    problems.append(
+                        f"per_device_{kind}_batch_size must be a multiple of {counts[0]}, the pairs of a prompt in {name}, "
+                        f"with loss_type {self.loss_types}; got {size}. Set it to {counts[0] * max(1, size // counts[0])}."
+                    )
+        return problems
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         drawn = self.weight_application == "sampling"
         if not isinstance(dataset, Dataset) or self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(dataset)
-        # Without sharing, every pair is a visit of its own.
-        groups = np.arange(len(dataset)) if self.share_prefix is False else prompt_groups(dataset)
+        groups = prompt_groups(dataset) if self._keeps_prompts_together else np.arange(len(dataset))
         if not drawn and groups.max() + 1 == len(groups):
             return super()._get_train_sampler(dataset)
         self._pair_sampler = PairSampler(
@@ -389,7 +422,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         return self._pair_sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        if self.share_prefix is False or not isinstance(eval_dataset, Dataset):
+        if not self._keeps_prompts_together or not isinstance(eval_dataset, Dataset):
             return super()._get_eval_sampler(eval_dataset)
         return InOrder(np.argsort(prompt_groups(eval_dataset), kind="stable"))
 

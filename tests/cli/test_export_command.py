@@ -166,7 +166,9 @@ def test_soft_labels(labels, tmp_path, capsys) -> None:
     options = ("--labels", labels, "--divergence", "0.5", "--heldout", "topics")
     assert command("--format", "dpo", "--target", TARGET, "--out", out, *options) == 0
     printed = capsys.readouterr().out
-    assert ("Label model: held-out log-likelihood -0." in printed) == (labels == "fitted")
+    recorded = json.loads((out / "fairpp_export.json").read_text("utf-8"))["label_model"]
+    assert (f"Label model: {recorded}." in printed) == (labels == "fitted")
+    assert (recorded is None) == (labels == "respondent")
     assert "ReweightedDPOConfig(soft_labels=True, reference='none')" in printed
     pairs = load_dataset(
         "fairpp", "pairs", target=TARGET, labels=labels, divergence=0.5, heldout="topics", split="test[:50]"

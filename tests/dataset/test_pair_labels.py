@@ -119,7 +119,9 @@ def test_a_run_over_test_questions_alone_is_fitted_to_them(answers: Answers) -> 
 
 def test_too_few_answers_for_a_label_model(answers: Answers) -> None:
     few = np.isin(np.arange(len(answers.questions)), np.flatnonzero(answers.is_test)[:5])
-    with pytest.raises(ValueError, match=r"^A label model must have answers .* or use labels='answers'"):
+    with pytest.raises(
+        ValueError, match=r"^Answers of 'loyal_nationals': A label model must have answers .* use labels='answers'"
+    ):
         answer_pairs(replace(answers, is_test=~few), TARGET, PairSettings(labels="fitted"))
 
 

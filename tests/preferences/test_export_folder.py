@@ -261,7 +261,7 @@ def test_the_card_of_every_format(pairs, tmp_path):
         ),
         (
             {"pairs": PairSettings(labels="fitted", divergence=0.5)},
-            "weighting `uniform`, alpha = 1, beta = 1. Labels: `fitted`, divergence 0.5. All",
+            "weighting `uniform`. Labels: `fitted`, divergence 0.5. All",
         ),
         (
             {"pairs": PairSettings(labels="respondent")},

@@ -146,6 +146,8 @@ def test_shuffled_answers_give_the_constant_and_a_warning(questions, fitted, cap
         "The labels of these questions predict held-out answers no better than the constant does"
     ]
     assert (model.probabilities == model.constant).all()
+    assert "for the constant, which takes its place;" in model.quality
+    assert "takes its place" not in fitted[3].quality
 
 
 # -- a question's own answer -------------------------------------------------------------------------------------------
@@ -173,6 +175,16 @@ def test_own_answers_count_where_stances_are_firm_and_not_where_they_are_draws(q
     assert (blended.argmax(axis=1) == firm).all()
     by_hand = (1 - model.own_weight) * model.probabilities + model.own_weight * one_hot(firm)
     np.testing.assert_allclose(blended, by_hand)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_stances_that_agree_by_chance_do_not_make_own_answers_count(seed):
+    """Draws from the same distribution for all, to 300 questions, of which a handful ask for a stance in its other form."""
+    rng = np.random.default_rng(seed)
+    everything = load_questions()
+    few = everything.take(np.sort(rng.choice(len(everything), 300, replace=False)))
+    assert 0 < (np.bincount(stances(few)) > 1).sum() < 8
+    assert fit_label_model(few, rng.choice(3, 300, p=[0.45, 0.35, 0.2])).own_weight == 0
 
 
 def test_own_answers_do_not_count_where_a_stance_is_asked_for_once(questions):
@@ -286,3 +298,30 @@ def test_too_few_questions_to_hold_any_out():
     fit_label_model(enough, enough["dimension"].to_numpy())
     with pytest.raises(ValueError, match=r"; got 0\. "):
         fit_label_model(enough, np.full(len(enough), -1))
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (lambda count: np.zeros(count - 1, dtype=int), r"must have the shape \(\d+,\) or \(\d+, 3\), a row for each"),
+        (lambda count: np.zeros((count, 4)), r"must have the shape"),
+        (lambda count: np.arange(count) % 4, r"must be 0, 1, 2 or -1 for none.*; got 3 at row 3\."),
+        (lambda count: np.arange(count) / 2, r"got 0\.5 at row 1\."),
+        (lambda count: np.tile([0.5, 0.6, -0.1], (count, 1)), r"got \[ 0\.5  0\.6 -0\.1\] at row 0\."),
+        (lambda count: np.tile([np.inf, 0.0, 0.0], (count, 1)), r"at row 0\."),
+    ],
+)
+def test_what_is_no_answer_is_refused(questions, fitted, answers, message):
+    answers = answers(len(questions))
+    with pytest.raises(ValueError, match=message):
+        fit_label_model(questions, answers)
+    with pytest.raises(ValueError, match=message):
+        fitted[3].with_own_answers(answers)
+
+
+def test_rows_and_labels_that_are_none_are_refused(questions):
+    answers = np.zeros(len(questions), dtype=int)
+    with pytest.raises(ValueError, match="fit_rows must be a boolean array"):
+        fit_label_model(questions, answers, np.arange(len(questions)))
+    with pytest.raises(ValueError, match=r"labels must be one of .*; got 'them'"):
+        fit_label_model(questions, answers, labels=["form", "them"])

@@ -137,7 +137,26 @@ def test_labels_of_0_and_1_have_finite_losses_and_gradients():
     torch.testing.assert_close(rewards.grad / 3, torch.tensor([-1 / 6, -1 / 6, 1 / 3]), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("kept", [[0, 1], [0, 1, 2, 3, 4], [0, 1, 2, 0]])
-def test_every_pair_of_a_prompt_must_be_there_once(kept):
-    with pytest.raises(ValueError, match="each pair of the completions"):
+@pytest.mark.parametrize("aim", [[0.7, 0.3, 0.0], [0.9, 0.1, 1e-9], [0.0, 1.0, 0.0]])
+def test_options_of_no_probability_leave_the_aims_of_the_others_as_they_are(aim):
+    """Odds of a million to one stand for certainty; their bound says nothing about the other two options."""
+    aim = torch.tensor(aim, dtype=torch.float64)
+    chosen, rejected = torch.tensor([0, 2, 1]), torch.tensor([1, 0, 2])
+    labels = torch.where(aim[chosen] + aim[rejected] > 0, aim[chosen] / (aim[chosen] + aim[rejected]), 0.5)
+    torch.testing.assert_close(prompt_aims(3, chosen, rejected, labels)[0], aim, atol=3e-6, rtol=0)
+
+
+def test_a_pair_may_be_there_twice():
+    """As in a batch that visits a question twice, or whose end is filled up with rows from the beginning."""
+    again = torch.tensor([0, 1, 2, 3, 4, 5, 2, 0, 1])
+    torch.testing.assert_close(prompt_aims(6, CHOSEN[again], REJECTED[again], LABELS[again]), aims())
+    turned = prompt_aims(
+        6, torch.cat([CHOSEN, REJECTED]), torch.cat([REJECTED, CHOSEN]), torch.cat([LABELS, 1 - LABELS])
+    )
+    torch.testing.assert_close(turned, aims())
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [0, 1, 2, 3, 4], [0, 1, 0]])
+def test_all_pairs_of_a_prompt_must_be_there(kept):
+    with pytest.raises(ValueError, match="all pairs of each of its prompts"):
         prompt_aims(6, CHOSEN[kept], REJECTED[kept], LABELS[kept])

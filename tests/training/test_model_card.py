@@ -331,6 +331,11 @@ def test_the_card_has_what_a_reader_needs() -> None:
     )
     assert "optimisation without a reference model with" in without
     assert "a stage of weighted supervised fine-tuning.\n" in without
+    over_options = facts(reference="none", settings={"loss_type": "listwise, distillation"})
+    assert (
+        "trained by fitting its probabilities of each question's options to a target distribution without a reference model"
+        in render_model_card(over_options)
+    )
     assert (
         "fitted to the target's answers, leaning away from the personas that it is compared with (divergence 0.5)\n"
         in without

@@ -284,6 +284,7 @@ def test_without_a_reference_displacement_counts_from_the_first_log(caplog):
     watch.see(-40.6, beta=0.1)
     (record,) = caplog.records
     assert "fell in 5 logs in a row, and is now 6.00 below the first log. " in record.getMessage()
+    assert "larger beta" not in record.getMessage(), "it would change where training ends"
 
 
 def test_displacement_is_noticed_in_training(tmp_path, caplog):

@@ -102,6 +102,14 @@ def test_longer_chats_and_further_fields_and_what_looks_like_a_special_token(tmp
     assert asked == CHECKED_ROWS
 
 
+def test_missing_numbers_in_other_columns_do_not_make_it_slow(tmp_path, caplog):
+    pairs = question_pairs([[1.0]] * 40).add_column("score", [float("nan")] * 40)
+    ours, theirs, asked = prepared(pairs, arguments(tmp_path))
+    assert asked == CHECKED_ROWS
+    assert not caplog.records
+    assert_identical(ours.remove_columns("score"), theirs.remove_columns("score"))
+
+
 @pytest.mark.parametrize("truncation_mode", ["keep_start", "keep_end"])
 def test_prompts_that_fill_max_length_are_left_out(tmp_path, truncation_mode):
     pairs = question_pairs([[1.0] * 3] * 20)
