@@ -61,8 +61,9 @@ def add_weighting(parser: argparse.ArgumentParser) -> None:
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
-    """Add --labels and --divergence."""
+    """Add --labels, --divergence and --option-order."""
     from fairpp_hf.preferences import LABELS
+    from fairpp_hf.questions.option_order import OPTION_ORDERS
 
     parser.add_argument(
         "--labels",
@@ -79,10 +80,17 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
         metavar="LAMBDA",
         help="how far soft labels lean away from the comparison personas; 0, the default, is the target itself",
     )
+    parser.add_argument(
+        "--option-order",
+        choices=OPTION_ORDERS,
+        default="written",
+        help="written (default): pole A is always shown as A. mixed: as B in a random half of the questions, so that "
+        "training cannot take the letter for the stance",
+    )
 
 
 def settings_of(arguments: argparse.Namespace) -> "PairSettings":
-    """What --weighting, --alpha, --beta, --comparison, and, where a command has them, --labels and --divergence ask for."""
+    """What --weighting, --alpha, --beta, --comparison, and, where a command has them, those of `add_labels` ask for."""
     from fairpp_hf.preferences import PairSettings
 
     return PairSettings(
@@ -92,6 +100,7 @@ def settings_of(arguments: argparse.Namespace) -> "PairSettings":
         comparison="nearest" if arguments.comparison == ["nearest"] else arguments.comparison,
         labels=getattr(arguments, "labels", "answers"),
         divergence=getattr(arguments, "divergence", 0.0),
+        option_order=getattr(arguments, "option_order", "written"),
     )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SMALLEST_COMPARISON = 0.01
-"""Floor on the comparison personas' probability of an option. Below it, p / q would rest on answers that hardly anybody
-gives, and one rare option could take the whole distribution."""
+"""Where the comparison personas' probability of an option is smaller, the ratio p / q is p / min(p, 0.01) at most: it would
+rest on answers that hardly anybody gives, and one rare option could take the whole distribution."""
 
 
 def target_distribution(
@@ -26,10 +26,9 @@ def target_distribution(
         (1 + lambda) KL(pi || p) - lambda KL(pi || q)  =  KL(pi || p) - lambda E_pi[log p / q]:
 
     stay close to the target, and earn lambda for each nat by which an answer is likelier from the target than from the
-    others. With lambda = 0 it is the target itself, and so it is where both agree, whatever lambda is, unless an option lies
-    below the floor of q. Products of experts with a negative exponent have this form in DExperts (Liu et al. 2021,
-    arXiv:2105.03023, equation 2) and contrastive decoding (Li et al. 2023, arXiv:2210.15097), at each token; here it is
-    applied to whole answers, before training.
+    others. With lambda = 0 it is the target itself, and so it is where both agree, whatever lambda is. Products of experts
+    with a negative exponent have this form in DExperts (Liu et al. 2021, arXiv:2105.03023, equation 2) and contrastive
+    decoding (Li et al. 2023, arXiv:2210.15097), at each token; here it is applied to whole answers, before training.
 
     The sample weights of Fair-PP (Zhou et al. 2025, arXiv:2505.11861) mean the same, towards the target and away from
     the others. But a weight that depends on the drawn answer moves the minimum of DPO to a distribution that nobody
@@ -37,7 +36,8 @@ def target_distribution(
 
     Args:
         target: p, (..., K), K options; at least 0, rows sum to 1.
-        comparison: q, of the same shape; needed where lambda is above 0. Values below `SMALLEST_COMPARISON` count as that.
+        comparison: q, of the same shape; needed where lambda is above 0. In the ratio it counts as at least the
+            smaller of p and `SMALLEST_COMPARISON`.
         divergence: lambda, finite, at least 0.
 
     Returns:
@@ -65,8 +65,10 @@ def target_distribution(
     if p.shape != q.shape:
         raise ValueError(f"target and comparison must have the same shape; got {p.shape} and {q.shape}.")
     # In logarithms, less the largest of a row: powers of small ratios would underflow to a row of zeros.
+    floored = np.maximum(q, np.minimum(p, SMALLEST_COMPARISON))
+    ratio = np.divide(p, floored, out=np.zeros_like(p), where=p > 0)
     with np.errstate(divide="ignore"):
-        logits = (1 + divergence) * np.log(p) - divergence * np.log(np.maximum(q, SMALLEST_COMPARISON))
+        logits = np.log(p) + divergence * np.log(ratio)
     odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
     aim: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
     return aim

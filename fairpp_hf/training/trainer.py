@@ -197,6 +197,11 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 args.loss_type,
             )
 
+        if self.reference == "none" and not self.soft_labels and set(args.loss_type) != {SFT}:
+            logger.warning(
+                "reference='none' with drawn answers for labels: nothing holds the model short of being certain of every "
+                "answer. Use soft labels (labels='fitted', soft_labels=True), or reference='model'."
+            )
         uses_beta = set(args.loss_type) - {SFT, DISTILLATION}
         if self.reference == "none" and self.soft_labels and uses_beta and args.beta != 1:
             logger.warning(
