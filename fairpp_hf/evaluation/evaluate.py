@@ -166,7 +166,7 @@ class Evaluation:
         return as_json(self)
 
     def write(self, out: Path) -> list[Path]:
-        """Write results.json, results.md, questions.parquet and scores.parquet into a folder, and return their paths."""
+        """Write results.json, .csv and .md, questions.parquet and scores.parquet into a folder, and return their paths."""
         return write_results(self, out)
 
 
