@@ -245,9 +245,11 @@ def test_distances_are_to_probabilities_where_they_are_known(tmp_path):
     known = evaluated([own], References(answers, {"t": probabilities, "x": probabilities}))
     assert known.systems[0].metrics["question_js_distance/target"] == 0
     assert "which are known" in " ".join(known.notes().split())
+    assert "1 is the target itself" in " ".join(known.notes().split())
     drawn = evaluated([own], answers)
     assert drawn.systems[0].metrics["question_js_distance/target"] > 0.3
     assert "rewards mere confidence" in " ".join(drawn.notes().split())
+    assert "1 is the target itself" not in " ".join(drawn.notes().split())
     for evaluation, name in ((known, "probabilities"), (drawn, "answers")):
         evaluation.write(tmp_path / name)
         assert json.loads((tmp_path / name / "results.json").read_text())["compared_with"] == name
