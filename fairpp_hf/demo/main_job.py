@@ -198,7 +198,7 @@ def _ending(
     """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
     from fairpp_hf.text_table import in_columns
 
-    rows = [("system", "distance", "skill", "margin")]
+    rows: list[tuple[str, ...]] = [("system", "distance", "skill", "margin")]
     for system in evaluation.systems:
         found = (system.metrics.get(name) for name in _SHOWN)
         rows.append((system.name, *("" if value is None else f"{value:.3f}" for value in found)))
@@ -211,8 +211,8 @@ def _ending(
             "Distance: Jensen-Shannon, question by question, to the target's option probabilities; lower is nearer.",
             "Skill: 1 - distance / distance of the constant answer; above 0 is worth something.",
             "Margin: how much further away the nearest other persona is; higher is better.",
-            f"DPO is slow and has seen {settings.dpo_questions} questions, the aligned model {settings.aligned_questions}: this "
-            "is no comparison of the two methods.",
+            f"DPO is slow and has seen {settings.dpo_questions} questions, the aligned model {settings.aligned_questions}: "
+            "this is no comparison of the two methods.",
             "",
             reached(evaluation),
             "",

@@ -91,9 +91,10 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             f"the system answered. {SKILL_SCALE[evaluated.compared_with]} Agreement: mean probability that an answer is "
             "the target's answer; it rewards confidence. Brier score: mean squared error of the probabilities, 0 to 2; "
             "lower is better, and confidence alone does not help. Distance of shares: of those of A, B and C over all "
-            "questions, which is blind to who answers what, so that the constant has next to none; margin of shares: that to the nearest other persona "
-            "minus that to the target. Worst group: agreement where it is lowest. Unanswered questions are left out and "
-            "not imputed" + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
+            "questions, which is blind to who answers what, so that the constant has next to none; margin of shares: that "
+            "to the nearest other persona minus that to the target. Worst group: agreement where it is lowest. Unanswered "
+            "questions are left out and not imputed"
+            + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
         ),
         grid((figure(chart) for chart in metrics), kind="thirds"),
         _comparisons(evaluated),
