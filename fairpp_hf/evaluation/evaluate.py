@@ -154,7 +154,7 @@ class Evaluation:
         return tables(self)
 
     def warnings(self) -> list[str]:
-        """A sentence or two on each adapted model that is further from the target than a constant answer."""
+        """A sentence or two on each adapted model that is no nearer to the target than a constant answer."""
         return warnings(self)
 
     def notes(self) -> str:

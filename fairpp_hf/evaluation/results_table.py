@@ -143,11 +143,11 @@ def notes(evaluation: "Evaluation") -> str:
 
 
 def warnings(evaluation: "Evaluation") -> list[str]:
-    """A sentence or two on each adapted model that is further from the target than a constant answer."""
+    """A sentence or two on each adapted model that is no nearer to the target than a constant answer."""
     return [
-        f"`{one_line(system.name)}` is further from {evaluation.target} than a constant answer (skill "
-        f"{_with_interval(system, 'skill/target')}): the target's mean shares, said to every question, are nearer. Train on "
-        "more questions and for more steps, and aim at the target's probabilities: labels: fitted, reference: none."
+        f"`{one_line(system.name)}` is no nearer to {evaluation.target} than a constant answer, the target's mean shares "
+        f"said to every question (skill {_with_interval(system, 'skill/target')}). Train on more questions and for more "
+        "steps, and aim at the target's probabilities: labels: fitted, reference: none."
         for system in evaluation.best_first()
         if _is_adapted(system.scores.facts) and (system.metrics["skill/target"] or 0.0) < 0
     ]
