@@ -68,7 +68,7 @@ COMPARED_WITH = {
 _BASELINES = {
     CONSTANT: "the target's mean shares of A, B and C, whatever the question, fitted {fitted}",
     LABEL_MODEL: "what the questions' labels predict, fitted likewise",
-    MAJORITY: "the share-weighted majority vote of the other personas",
+    MAJORITY: "the majority vote of the other personas, weighted by their shares where all of these are known",
     UNIFORM: "the same probability for every option",
 }
 _NO_CONSTANT = (
