@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Evalua
     _build_dataset(dataset_folder, settings.target)
     adapters = _train(out, model, settings)
     evaluation = _evaluate(out, model, adapters, settings)
-    print(_ending(evaluation, out, model, adapters[ALIGNED], time.monotonic() - started))
+    print(_ending(evaluation, settings, out, model, adapters[ALIGNED], time.monotonic() - started))
     return evaluation
 
 
@@ -191,7 +192,9 @@ def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoS
     return evaluation
 
 
-def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, seconds: float) -> str:
+def _ending(
+    evaluation: "Evaluation", settings: DemoSettings, out: Path, model: Path, adapter: Path, seconds: float
+) -> str:
     """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
     from fairpp_hf.text_table import in_columns
 
@@ -208,6 +211,8 @@ def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, sec
             "Distance: Jensen-Shannon, question by question, to the target's option probabilities; lower is nearer.",
             "Skill: 1 - distance / distance of the constant answer; above 0 is worth something.",
             "Margin: how much further away the nearest other persona is; higher is better.",
+            f"DPO is slow and has seen {settings.dpo_questions} questions, the aligned model {settings.aligned_questions}: "
+            "this is no comparison of the two methods.",
             "",
             reached(evaluation),
             "",
@@ -215,8 +220,9 @@ def _ending(evaluation: "Evaluation", out: Path, model: Path, adapter: Path, sec
             f"The page:    {out / 'report.html'}",
             "",
             f"{seconds:.0f} s in all. Next:",
-            f"  fairpp evaluate --model {model} --adapter {adapter} --target {target} --limit 200 --out {out / 'more'}",
-            f"  python train.py --config trainer_configs/smollm2_135m_lora.yaml --model_name_or_path {model}",
+            f"  fairpp evaluate --model {quote(str(model))} --adapter {quote(str(adapter))} --target {target} --limit 200 "
+            f"--out {quote(str(out / 'more'))}",
+            f"  python train.py --config trainer_configs/smollm2_135m_lora.yaml --model_name_or_path {quote(str(model))}",
             "  fairpp generate --help     # ask a model of yours in the role of each persona",
         ]
     )
@@ -226,11 +232,13 @@ _SHOWN = ("question_js_distance/target", "skill/target", "question_js_distance/m
 
 
 def reached(evaluation: "Evaluation") -> str:
-    """One sentence: what the aligned model is nearer to its target than, and what it is not."""
+    """What the aligned model is nearer to its target than, and what it is not; and whether that is sure of the constant."""
     from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL
 
     distance = {system.name: system.metrics.get("question_js_distance/target") for system in evaluation.systems}
     ours = distance.pop(ALIGNED)
+    aligned = next(system for system in evaluation.systems if system.name == ALIGNED)
+    count = len(evaluation.questions)
     compared = (PLAIN, ROLE_PLAY, DPO, CONSTANT, LABEL_MODEL)
     others = {name: value for name in compared if (value := distance.get(name)) is not None}
     nearer = [f"{name} ({value:.3f})" for name, value in others.items() if ours < value]
@@ -240,7 +248,13 @@ def reached(evaluation: "Evaluation") -> str:
         said += f": nearer than {_listed(nearer)}"
     if further:
         said += f"{', and' if nearer else ':'} no nearer than {_listed(further)}"
-    return f"{said}. One seed, {len(evaluation.questions)} questions; all answers are simulated."
+    skill = aligned.intervals.get("skill/target")
+    if skill is not None and skill[0] <= 0 <= skill[1]:
+        said += (
+            f". These {count} questions do not settle whether it is nearer than the {CONSTANT}: the 95% interval of its "
+            f"skill is {skill[0]:.3f} to {skill[1]:.3f}"
+        )
+    return f"{said}. One seed, {count} questions; all answers are simulated."
 
 
 def _listed(names: list[str]) -> str:

@@ -154,7 +154,7 @@ class Evaluation:
         return tables(self)
 
     def warnings(self) -> list[str]:
-        """A sentence or two on each adapted model that is further from the target than a constant answer."""
+        """A sentence or two on each adapted model that is no nearer to the target than a constant answer."""
         return warnings(self)
 
     def notes(self) -> str:
@@ -166,7 +166,7 @@ class Evaluation:
         return as_json(self)
 
     def write(self, out: Path) -> list[Path]:
-        """Write results.json, results.md, questions.parquet and scores.parquet into a folder, and return their paths."""
+        """Write results.json, .csv and .md, questions.parquet and scores.parquet into a folder, and return their paths."""
         return write_results(self, out)
 
 

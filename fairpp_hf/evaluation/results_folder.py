@@ -1,6 +1,8 @@
-"""The files of an evaluation: results.json, results.md, questions.parquet and scores.parquet."""
+"""The files of an evaluation: results.json, results.csv, results.md, questions.parquet and scores.parquet."""
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 FORMAT = 3
 """Of results.json, where `format` says it."""
 
-RESULTS, TABLES, QUESTIONS, SCORES = "results.json", "results.md", "questions.parquet", "scores.parquet"
+RESULTS, METRICS, TABLES = "results.json", "results.csv", "results.md"
+QUESTIONS, SCORES = "questions.parquet", "scores.parquet"
 
 ANSWER_PREFIX = "answer/"
 """Before a persona's id: its column of answers in questions.parquet."""
@@ -60,10 +63,11 @@ def write_results(evaluation: "Evaluation", out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     _put(out / QUESTIONS, lambda path: pq.write_table(question_rows(evaluation), path))
     _put(out / SCORES, lambda path: pq.write_table(score_rows(evaluation), path))
+    _put_text(out / METRICS, metric_rows(evaluation))
     _put_text(out / TABLES, f"{evaluation.to_markdown()}\n{evaluation.notes()}")
     tree = {**as_json(evaluation), "scores_sha256": hashlib.sha256((out / SCORES).read_bytes()).hexdigest()}
     _put_text(out / RESULTS, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return [out / name for name in (RESULTS, TABLES, QUESTIONS, SCORES)]
+    return [out / name for name in (RESULTS, METRICS, TABLES, QUESTIONS, SCORES)]
 
 
 def _put(path: Path, write: Callable[[Path], object]) -> None:
@@ -141,6 +145,20 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     """JSON has no NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def metric_rows(evaluation: "Evaluation") -> str:
+    """The metrics as CSV: a row a system, the constant first and then the nearest, and a column a metric.
+
+    The first column is `system`; the others have the names in results.json. What has no value is empty.
+    """
+    systems = evaluation.best_first()
+    names = dict.fromkeys(name for system in systems for name in system.metrics)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["system", *names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"system": system.name, **_numbers(system.metrics)} for system in systems)
+    return text.getvalue()
 
 
 def question_rows(evaluation: "Evaluation") -> pa.Table:

@@ -36,9 +36,18 @@ _COMPARED = (
 )
 """Columns of the comparisons, likewise."""
 
+_SKILL = (
+    "Skill: 1 - distance / distance of the constant, of the distances by question, both over the questions that the system "
+    "answered. {scale}"
+)
+SKILL_SCALE = {
+    "probabilities": "1 is the target itself, 0 is as near as the constant, and below 0 is further from the target than the "
+    "same shares said to every question.",
+    "answers": "To single answers it rewards confidence as the distance does: whoever always gives the target's most "
+    "frequent answer can be well above 0, and the target's own probabilities are far from 1. Go by the Brier score.",
+}
+"""What skill says, by `compared_with` of results.json."""
 _METRICS = (
-    "Skill: 1 - distance / distance of the constant, of the distances by question. 1 is the target itself, 0 is as near as "
-    "the constant, and below 0 is further from the target than the same shares said to every question.",
     "Distance by question: mean over questions of the Jensen-Shannon distance, natural logarithm, 0 to 0.833; lower is "
     "closer. Systems are compared {compared}.",
     "Agreement: mean probability that an answer of the system is the target's answer. It rewards confidence.",
@@ -57,9 +66,9 @@ COMPARED_WITH = {
 """What systems are compared with, by `compared_with` of results.json."""
 
 _BASELINES = {
-    CONSTANT: "the target's mean shares of A, B and C, the same for every question, fitted {fitted}",
+    CONSTANT: "the target's mean shares of A, B and C, whatever the question, fitted {fitted}",
     LABEL_MODEL: "what the questions' labels predict, fitted likewise",
-    MAJORITY: "the share-weighted majority vote of the other personas",
+    MAJORITY: "the majority vote of the other personas, weighted by their shares where all of these are known",
     UNIFORM: "the same probability for every option",
 }
 _NO_CONSTANT = (
@@ -114,6 +123,7 @@ def notes(evaluation: "Evaluation") -> str:
     constrained = [system.name for system in systems if system.scores.facts.get("constrained")]
     points = [
         _baselines(evaluation),
+        _SKILL.format(scale=SKILL_SCALE[evaluation.compared_with]),
         *(text.format(compared=COMPARED_WITH[evaluation.compared_with]) for text in _METRICS),
         _INTERVALS,
         _BOTH_ORDERS if evaluation.orders == 2 else _ONE_ORDER,
@@ -133,11 +143,11 @@ def notes(evaluation: "Evaluation") -> str:
 
 
 def warnings(evaluation: "Evaluation") -> list[str]:
-    """A sentence or two on each adapted model that is further from the target than a constant answer."""
+    """A sentence or two on each adapted model that is no nearer to the target than a constant answer."""
     return [
-        f"`{one_line(system.name)}` is further from {evaluation.target} than a constant answer (skill "
-        f"{_with_interval(system, 'skill/target')}): the target's mean shares, said to every question, are nearer. Train on "
-        "more questions and for more steps, and aim at the target's probabilities: labels: fitted, reference: none."
+        f"`{one_line(system.name)}` is no nearer to {evaluation.target} than a constant answer, the target's mean shares "
+        f"said to every question (skill {_with_interval(system, 'skill/target')}). Train on more questions and for more "
+        "steps, and aim at the target's probabilities: labels: fitted, reference: none."
         for system in evaluation.best_first()
         if _is_adapted(system.scores.facts) and (system.metrics["skill/target"] or 0.0) < 0
     ]

@@ -43,6 +43,7 @@ def test_main_job_from_questions_to_page(home, tmp_path, capsys):
     assert "simulated" in printed
     ending = printed[printed.rindex("The aligned model is at") :]
     assert str(out / "report.html") in ending
+    assert f"--out {out / 'more'}\n" in ending  # not over what was just written
     assert len(ending.splitlines()) < 12  # a sentence, a picture, a page and what to do next
 
     # Again: scores are kept, the dataset folder is replaced, nothing is in the way.
@@ -60,9 +61,14 @@ def test_main_job_from_questions_to_page(home, tmp_path, capsys):
 def test_what_was_reached_is_said_as_it_is(ours, words):
     distances = {"plain model": 0.3, "aligned": ours, "constant": 0.2}
     systems = [
-        SimpleNamespace(name=name, metrics={"question_js_distance/target": value}) for name, value in distances.items()
+        SimpleNamespace(name=name, metrics={"question_js_distance/target": value}, intervals={})
+        for name, value in distances.items()
     ]
-    assert words in reached(SimpleNamespace(target="p", systems=systems, questions=[0] * 60))
+    evaluation = SimpleNamespace(target="p", systems=systems, questions=[0] * 60)
+    assert words in reached(evaluation)
+    for interval, is_open in (((-0.02, 0.1), True), ((0.02, 0.1), False), ((-0.2, -0.1), False)):
+        systems[1].intervals["skill/target"] = interval
+        assert ("do not settle whether it is nearer than the constant" in reached(evaluation)) == is_open
 
 
 def test_a_missing_model_package_says_what_to_run(home, monkeypatch):

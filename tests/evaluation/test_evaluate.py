@@ -5,6 +5,7 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -182,7 +183,8 @@ def test_numbers_have_no_minus_zero():
 
 def test_written_files_hold_what_was_computed(many, tmp_path):
     paths = many.write(tmp_path / "deep" / "folder")
-    assert [path.name for path in paths] == ["results.json", "results.md", "questions.parquet", "scores.parquet"]
+    names = ["results.json", "results.csv", "results.md", "questions.parquet", "scores.parquet"]
+    assert [path.name for path in paths] == names
     results = json.loads(paths[0].read_text())
     assert list(results) == [
         *("format", "version", "target", "personas", "names", "shares", "questions", "kind", "division", "reference"),
@@ -190,7 +192,7 @@ def test_written_files_hold_what_was_computed(many, tmp_path):
     ]
     assert (results["format"], results["questions"], results["orders"]) == (3, 60, 2)
     assert results["version"] == fairpp_hf.__version__
-    assert results["scores_sha256"] == hashlib.sha256(paths[3].read_bytes()).hexdigest()
+    assert results["scores_sha256"] == hashlib.sha256(paths[4].read_bytes()).hexdigest()
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
     assert (results["names"], results["shares"]) == ({"t": "T", "x": "X"}, {"t": None, "x": None})
     good = results["systems"]["good"]
@@ -207,11 +209,11 @@ def test_written_files_hold_what_was_computed(many, tmp_path):
     first = next(found for found in results["comparisons"] if found["first"] == "good")
     assert (first["first"], first["second"], len(first["interval_95"])) == ("good", "plain", 2)
 
-    questions = pq.read_table(paths[2])
+    questions = pq.read_table(paths[3])
     assert questions.column_names == [*QUESTION_FEATURES, "answer/t", "answer/x"]
     assert questions["answer/t"].to_pylist() == many.references.answers["t"].tolist()
     assert str(questions.schema.field("answer/t").type) == "int8"
-    rows = pq.read_table(paths[3])
+    rows = pq.read_table(paths[4])
     assert rows.schema.equals(SCORE_SCHEMA)
     assert len(rows) == 60 * 2 + 60 * 2 + 60 + 60
     assert rows["order"].to_pylist()[:4] == [0, 1, 0, 1]
@@ -219,6 +221,20 @@ def test_written_files_hold_what_was_computed(many, tmp_path):
         name for name in questions["question_id"].to_pylist()[:2] for _ in "AB"
     ]
     assert rows["probabilities"][120].as_py() == pytest.approx(many.systems[1].scores.by_order[0, 0].tolist())
+
+
+def test_the_csv_has_a_row_a_system_and_a_column_a_metric(evaluation, many, tmp_path):
+    """What the JSON says, as pandas reads it; a system that never answered has empty cells, a comma is part of a name."""
+    for found in (evaluation, many):
+        found.write(tmp_path)
+        table = pd.read_csv(tmp_path / "results.csv", index_col="system")
+        assert list(table.index) == [system.name for system in found.best_first()]
+        for name, tree in json.loads((tmp_path / "results.json").read_text())["systems"].items():
+            cells = table.loc[name].dropna().to_dict()
+            assert cells == {metric: value for metric, value in tree["probabilities"].items() if value is not None}
+    odd = many.systems[0].scores._replace(name='one, "two"')
+    evaluated([odd], many.references, many.questions).write(tmp_path)
+    assert pd.read_csv(tmp_path / "results.csv")["system"].tolist() == ['one, "two"']
 
 
 def test_distances_are_to_probabilities_where_they_are_known(tmp_path):
@@ -229,9 +245,11 @@ def test_distances_are_to_probabilities_where_they_are_known(tmp_path):
     known = evaluated([own], References(answers, {"t": probabilities, "x": probabilities}))
     assert known.systems[0].metrics["question_js_distance/target"] == 0
     assert "which are known" in " ".join(known.notes().split())
+    assert "1 is the target itself" in " ".join(known.notes().split())
     drawn = evaluated([own], answers)
     assert drawn.systems[0].metrics["question_js_distance/target"] > 0.3
     assert "rewards mere confidence" in " ".join(drawn.notes().split())
+    assert "1 is the target itself" not in " ".join(drawn.notes().split())
     for evaluation, name in ((known, "probabilities"), (drawn, "answers")):
         evaluation.write(tmp_path / name)
         assert json.loads((tmp_path / name / "results.json").read_text())["compared_with"] == name
@@ -264,8 +282,8 @@ def test_an_adapted_model_that_is_worse_than_a_constant_is_warned_of(caplog):
     found = evaluated([*systems, constant], references, questions)
     assert [warning.split("`")[1] for warning in found.warnings()] == ["far", "merged"]
     skill = next(system for system in found.systems if system.name == "far").metrics["skill/target"]
-    assert f"`far` is further from t than a constant answer (skill {skill:.3f}" in caplog.text
-    assert found.warnings()[0].split(":")[0] in " ".join(found.notes().split())
+    assert re.search(f"`far` is no nearer to t than a constant answer[^(]+\\(skill {skill:.3f}\\)", caplog.text)
+    assert found.warnings()[0] in " ".join(found.notes().split())
     caplog.clear()
     without = evaluated(systems, references, questions)
     assert without.warnings() == caplog.messages == []

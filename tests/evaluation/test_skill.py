@@ -48,6 +48,21 @@ def test_a_resample_has_the_same_clusters_for_model_and_constant(rng: np.random.
     assert own == (0.0, None)
 
 
+def test_to_single_answers_confidence_has_skill(rng: np.random.Generator) -> None:
+    """A target that draws its answers from the same shares for every question: nobody can know more than the constant does.
+    To these answers, its likeliest option with certainty is nearer; to probabilities near the shares it is much further."""
+    shares = np.array([0.6, 0.25, 0.15])
+    constant, sure = np.tile(shares, (3000, 1)), np.tile([1.0, 0, 0], (3000, 1))
+    clusters = np.arange(3000)
+    answers = rng.choice(3, 3000, p=shares)
+    probabilities = np.where(clusters[:, None] % 2, [0.7, 0.2, 0.1], [0.5, 0.3, 0.2])
+    to_answers, to_probabilities = (skill(sure, constant, target, clusters) for target in (answers, probabilities))
+    assert to_answers is not None
+    assert to_probabilities is not None
+    assert to_answers.value > 0.3
+    assert to_probabilities.value < -3
+
+
 def test_what_has_no_skill() -> None:
     """Nothing in common; a constant that is the target itself; and with few clusters no interval."""
     target = np.array([0, 0, 1])

@@ -50,8 +50,8 @@ _NOTES = (
 
 _BASELINES = (
     "Constant and label model: what the target's answers to other questions say about these, as the same shares for every "
-    "question, and from the questions' labels. A model that stands no nearer to the target than the constant has "
-    "learnt no more than these shares. By JS the constant has next to no distance, which is why that says little."
+    "question, and from the questions' labels. A place near the target does not show that a model knows more than these "
+    "shares; its skill does, see `fairpp evaluate`."
 )
 
 

@@ -19,7 +19,7 @@ from fairpp_hf.evaluation.report.markup import (
     table,
     text,
 )
-from fairpp_hf.evaluation.results_table import COMPARED_WITH, p_value_text, signed
+from fairpp_hf.evaluation.results_table import COMPARED_WITH, SKILL_SCALE, p_value_text, signed
 from fairpp_hf.markdown import counted
 
 _COLUMNS = (
@@ -87,13 +87,14 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             "In brackets: 95% interval, bootstrap over clusters of questions on one problem and group: it is for "
             "these problems and these groups, asked again, and does not cover the variation over training runs. "
             "Distance by question: mean Jensen-Shannon distance, natural logarithm, 0 to 0.833. Skill: 1 - that distance "
-            "/ the constant's; 0 is as near as the constant, which says the target's mean shares to every question, and "
-            "below 0 is further. Agreement: mean probability that an answer is the target's answer; it rewards "
-            "confidence. Brier score: mean squared error of the probabilities, 0 to 2; lower is better, and confidence "
-            "alone does not help. Distance of shares: of those of A, B and C over all questions, which is blind to who "
-            "answers what, so that the constant has next to none; margin of shares: that to the nearest other persona "
-            "minus that to the target. Worst group: agreement where it is lowest. Unanswered questions are left out and "
-            "not imputed" + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
+            "/ that of the constant, which says the target's mean shares to every question, both over the questions that "
+            f"the system answered. {SKILL_SCALE[evaluated.compared_with]} Agreement: mean probability that an answer is "
+            "the target's answer; it rewards confidence. Brier score: mean squared error of the probabilities, 0 to 2; "
+            "lower is better, and confidence alone does not help. Distance of shares: of those of A, B and C over all "
+            "questions, which is blind to who answers what, so that the constant has next to none; margin of shares: that "
+            "to the nearest other persona minus that to the target. Worst group: agreement where it is lowest. Unanswered "
+            "questions are left out and not imputed"
+            + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
         ),
         grid((figure(chart) for chart in metrics), kind="thirds"),
         _comparisons(evaluated),
@@ -183,22 +184,28 @@ def _findings(evaluated: Evaluated) -> list[str]:
 
 
 def _beside_the_constant(models: Sequence[System]) -> list[str]:
-    """Which models are nearer to the target than the same shares for every question, where that is known."""
+    """Which models are nearer to the target than the same shares for every question, where that is known.
+
+    By the intervals; by the values alone where there are none.
+    """
     scored = [system for system in models if system.metrics.get("skill/target") is not None]
-    nearer = [_skilled(system) for system in scored if system.metrics["skill/target"] > 0]
-    further = [_skilled(system) for system in scored if system.metrics["skill/target"] <= 0]
+    nearer: list[str] = []
+    further: list[str] = []
+    open_: list[str] = []
+    for system in scored:
+        low, high = system.interval("skill/target") or (system.metrics["skill/target"],) * 2
+        place = nearer if low > 0 else further if high < 0 else open_
+        place.append(f"{_called(system)} (skill {_value(system, 'skill/target')})")
+    constant = f"than the {CONSTANT}, which says the target's mean shares to every question"
     return [
         f"{said}: {', '.join(systems)}."
         for said, systems in (
-            (f"Nearer than the {CONSTANT}, which says the target's mean shares to every question", nearer),
-            (f"No nearer than the {CONSTANT}, which says the target's mean shares to every question", further),
+            (f"Nearer {constant}", nearer),
+            (f"Further {constant}", further),
+            (f"Neither clearly nearer nor clearly further {constant}", open_),
         )
         if systems
     ]
-
-
-def _skilled(system: System) -> str:
-    return f"{_called(system)} (skill {_value(system, 'skill/target')})"
 
 
 def _value(system: System, metric: str) -> str:

@@ -70,10 +70,15 @@ def test_a_system_without_a_valid_answer_is_named(evaluated: Evaluated) -> None:
 def test_who_is_nearer_than_the_constant_is_said(evaluated: Evaluated) -> None:
     page = words(results(evaluated))
     assert "Nearest to Loyal Nationals, question by question: aligned model, at 0.020 [" in page
-    assert re.search("Nearer than the constant, [^:]+: aligned model \\(skill 0.845 \\[[^:]+\\]\\)\\. No nearer", page)
-    assert re.search("No nearer than the constant, [^:]+: plain model \\(skill -0.634 \\[[^:]+\\]\\)\\.", page)
+    assert re.search("Nearer than the constant, [^:]+: aligned model \\(skill 0.845 \\[[^:]+\\]\\)\\. Further", page)
+    assert re.search("Further than the constant, [^:]+: plain model \\(skill -0.634 \\[[^:]+\\]\\)\\.", page)
+    (aligned,) = named(evaluated, "aligned model")
+    unsure = replace(aligned, intervals={**aligned.intervals, "skill/target": [-0.02, 0.9]})
+    page = words(results(replace(evaluated, systems=(unsure, *named(evaluated, "constant", "plain model")))))
+    assert re.search("Neither clearly nearer nor clearly further than the constant, [^:]+: aligned model", page)
+    assert "Nearer than the constant" not in page
     systems = tuple(with_metrics(system, skill__target=None) for system in evaluated.systems)
-    assert "earer than the constant" not in words(results(replace(evaluated, systems=systems)))
+    assert "r than the constant" not in words(results(replace(evaluated, systems=systems)))
 
 
 def test_the_unanswered_have_a_column_where_there_are_some(evaluated: Evaluated) -> None:
