@@ -102,6 +102,8 @@ def tokens(trainer: DPOTrainer, rows: range) -> int:
 def compare(count: int, model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Time both trainers in turn on the same batches, and compare their gradients."""
     batches = arguments.repeats + 1
+    # First, while this process holds little: the stock trainer takes gigabytes, and not all of them are given back.
+    memory = {side: peak_memory(side, count, model, arguments) for side in SIDES}
     pairs = pairs_of(count, arguments.questions * batches)
     trainers = {side: make(side, model, pairs, arguments) for side in SIDES}
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -122,7 +124,6 @@ def compare(count: int, model: Path, arguments: argparse.Namespace) -> dict[str,
     medians = {side: statistics.median(times[1:]) for side, times in seconds.items()}
     in_tokens = {side: tokens(trainer, range(of_batch)) for side, trainer in trainers.items()}
     shares = where_time_goes(trainers[OURS], range(of_batch))
-    # Room for the processes that follow: the stock trainer takes gigabytes.
     trainers.clear()
     gc.collect()
     return {
@@ -136,7 +137,7 @@ def compare(count: int, model: Path, arguments: argparse.Namespace) -> dict[str,
         "tokens_a_forward": in_tokens,
         "gradient_difference": max(differences),
         "largest_gradient_difference": max(largest),
-        "peak_memory_mib": {side: peak_memory(side, count, model, arguments) for side in SIDES},
+        "peak_memory_mib": memory,
         "share_of_time": shares,
     }
 
