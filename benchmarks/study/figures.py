@@ -1,6 +1,5 @@
 """Pictures of the study."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +15,66 @@ from fairpp_hf.evaluation.styles import STYLES, drawing_settings
 CURVES = ("dpo", "tier_dpo", "soft_dpo", "distil", "aim_0", "list_0")
 
 
-def draw_trade_off(study: Study, families: Sequence[str], path: Path) -> Path:
+SIDES = {
+    "distil": (-8, -14),
+    "soft_dpo": (-98, -3),
+    "tier_dpo": (8, 5),
+    "dpo": (8, -12),
+    "paper": (-130, 8),
+    "label_model": (-66, -4),
+}
+"""Where a point's name goes, in points, where the usual place is taken."""
+
+
+def draw_trade_off(study: Study, path: Path) -> Path:
     """Distance to the target against the margin to the nearest other persona: a point a method, a curve over lambda.
 
     Args:
         study: with its grid.
-        families: beginnings of the names of methods that differ in lambda alone, such as `list`.
         path: of the PNG.
     """
     rows = study.grid
-    there = [method for method in LABELS if method in set(rows["method"])]
-    at = {method: (level_of(rows, method, DISTANCE).mean, level_of(rows, method, MARGIN).mean) for method in there}
+    at = {
+        method: (level_of(rows, method, DISTANCE).mean, level_of(rows, method, MARGIN).mean)
+        for method in LABELS
+        if method in set(rows["method"])
+    }
     with drawing_settings({"font.size": 10}):
         figure = _figure((8.4, 5.2))
         axes = figure.subplots()
         axes.axvspan(0, at["constant"][0], color="#e9f5ee", zorder=0)
-        for number, family in enumerate(families):
-            curve = [
-                method for method in there if method.startswith(f"{family}_") and METHODS[method].labels == "fitted"
-            ]
-            colour = (STYLES[4], STYLES[6])[number][0]
-            axes.plot(
-                *zip(*(at[method] for method in curve), strict=True), "-o", color=colour, markersize=7, linewidth=2
-            )
-            for method in curve:
-                _say(axes, at[method], f"lambda {METHODS[method].divergence:g}", colour, (7, -12))
-        curved = [method for method in there if any(method.startswith(f"{family}_") for family in families)]
-        for method in [method for method in there if method not in curved and not method.startswith(("aim", "list"))]:
+        for family, (colour, _), width in (("aim", STYLES[2], 1.2), ("list", STYLES[4], 2.4)):
+            curve = [method for method in at if method.startswith(f"{family}_") and METHODS[method].labels == "fitted"]
+            points = [at[method] for method in curve]
+            axes.plot(*zip(*points, strict=True), "-o", color=colour, markersize=3 * width, linewidth=width)
+            if family == "list":
+                for method, offset in zip(curve, ((-14, -16), (-24, 9), (2, 9), (8, -12)), strict=True):
+                    words = (
+                        f"lambda {METHODS[method].divergence:g}"
+                        if method == curve[0]
+                        else f"{METHODS[method].divergence:g}"
+                    )
+                    _say(axes, at[method], words, colour, offset)
+            else:
+                _say(axes, points[-1], "the same, pair by pair", colour, (8, 4))
+        _say(axes, at["list_0.25"], "aligned towards the aim", STYLES[4][0], (-34, 24))
+        for method in [name for name in at if not name.startswith(("aim", "list", "both"))]:
             baseline = METHODS[method].baseline is not None
-            colour = "#000" if baseline else STYLES[0][0]
+            colour = "#000" if baseline else "#666"
             axes.scatter(*at[method], color=colour, marker="D" if baseline else "o", s=46, zorder=3)
-            _say(axes, at[method], LABELS[method].split(" (")[0].split(", then")[0], colour, (7, 4))
+            words = "the paper's two weighted stages" if method == "paper" else LABELS[method]
+            _say(axes, at[method], words, colour, SIDES.get(method, (8, 4)))
         axes.axhline(0, color="#888", linewidth=0.8)
-        axes.set_xlim(left=0.08)
+        axes.set_xlim(0.08, 0.25)
+        axes.set_ylim(top=0.1)
         axes.set_xlabel(
             "distance to the target, question by question (left is nearer; green: nearer than a constant answer)"
         )
-        axes.set_ylabel("margin: how much further the nearest other persona is (up is better)")
+        axes.set_ylabel("margin to the nearest other persona (up is better)")
+        seeds = rows["seed"].nunique()
         axes.set_title(
-            f"Aligned models, {rows['target'].nunique()} personas, {rows['seed'].nunique()} seeds, "
-            f"{study.settings.budget.visits:,} questions each",
+            f"{rows['target'].nunique()} personas, {seeds} seed{'s' if seeds > 1 else ''}, a small model, "
+            f"{study.settings.budget.visits:,} questions each; simulated answers",
             fontsize=10,
         )
         _plain(axes)
@@ -97,7 +116,7 @@ def draw_visits(study: Study, path: Path) -> Path:
 
 
 def _say(axes: Any, at: tuple[float, float], text: str, colour: str, offset: tuple[int, int]) -> None:
-    axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=8, color=colour)
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=9, color=colour)
 
 
 def _figure(size: tuple[float, float]) -> Figure:

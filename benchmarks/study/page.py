@@ -43,7 +43,7 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         raise ValueError(
             f"The page must have results; got no whole seed of the grid in {results}. Run the study first."
         )
-    pictures = [draw_trade_off(small, ("list", "aim"), page.parent / "trade_off.png")]
+    pictures = [draw_trade_off(small, page.parent / "trade_off.png")]
     visits_picture = ""
     if not small.part("visits").empty:
         pictures.append(draw_visits(small, page.parent / "visits.png"))

@@ -55,18 +55,15 @@ def main_comparison(study: Study, ours: str) -> str:
     body = []
     for other in ("constant", "dpo", "tier_dpo", "distil", "label_model"):
         found = difference(study.grid, ours, other, DISTANCE)
-        body.append(
-            [
-                LABELS[other],
-                f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
-                verdict(found, "question_distance"),
-            ]
-        )
+        interval = f" [{found.low:+.3f}, {found.high:+.3f}]" if found.seeds > 1 else ""
+        body.append([LABELS[other], f"{found.mean:+.3f}{interval}", verdict(found, "question_distance")])
     return _markdown([f"{LABELS[ours]} less", "distance, 95% interval", "nearer?"], body)
 
 
 def verdict(found: Estimate, measure: str) -> str:
-    """Whether a difference is for the better: yes, no (the opposite holds), or not shown."""
+    """Whether a difference is for the better: yes, no (the opposite holds), or not shown; nothing of one seed."""
+    if found.seeds < 2:
+        return "one seed"
     low, high = (found.low, found.high) if measure not in LESS_IS_BETTER else (-found.high, -found.low)
     if low > 0:
         return "**yes**"

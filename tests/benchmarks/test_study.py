@@ -271,7 +271,8 @@ measuring: {questions: 12, topic_questions: 6, group_questions: 6, ordinary: 5}
 seeds: [0, 1]
 grid:
   targets: [loyal_nationals, progressive_activists]
-  methods: [constant, label_model, plain, role_play, sft, distil, dpo, tier_dpo, paper, soft_dpo, aim_0, list_0]
+  methods: [constant, label_model, plain, role_play, sft, distil, dpo, tier_dpo, paper, soft_dpo, aim_0,
+            list_0, list_0.25, list_0.5, list_1]
 parts:
   visits: {values: [16], targets: [loyal_nationals, progressive_activists], methods: [dpo, list_0]}
   flips: {values: [0.3], targets: [loyal_nationals], methods: [dpo, label_model]}
@@ -282,12 +283,12 @@ parts:
     started = {"kept": kept, "models": tmp_path / "models", "processes": 1}
     run.run(settings, **started, seeds=[0])
     first = kept.read_text()
-    assert len(read_lines(kept)) == 2 * 12 + 2 * 2 + 2
+    assert len(read_lines(kept)) == 2 * 15 + 2 * 2 + 2
     # Killed in the middle of a line: what is whole stays, the rest is run again.
     kept.write_text(first[: first.rindex('"result"')])
     run.run(settings, **started)
     lines = read_lines(kept)
-    assert len(lines) == 2 * (2 * 12 + 2 * 2 + 2) == len({line["digest"] for line in lines})
+    assert len(lines) == 2 * (2 * 15 + 2 * 2 + 2) == len({line["digest"] for line in lines})
     assert kept.read_text().startswith(first[: first.rindex('{"digest"')])
     # The same cell run twice gives the same numbers.
     again = {line["digest"]: line["result"] for line in map(json.loads, first.splitlines())}
@@ -311,5 +312,5 @@ parts:
         tables.flips(study),
     ):
         assert table.count("\n") > 2
-    for picture in (draw_trade_off(study, ("aim",), tmp_path / "a.png"), draw_visits(study, tmp_path / "b.png")):
+    for picture in (draw_trade_off(study, tmp_path / "a.png"), draw_visits(study, tmp_path / "b.png")):
         assert picture.stat().st_size
