@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,19 +71,17 @@ class StudySettings:
     answers: str = SIMULATED
     """See `draw_world`."""
     parts: dict[str, Any] = field(default_factory=dict)
-    """What else is run, by name: `targets`, `methods`, and of what is varied (`VARIED`) its `values`."""
+    """What else is run, by name: `targets`, `methods`, and of what is varied (`of`, by default the name) its `values`."""
 
     def digest(self, cell: Cell) -> str:
         """A name for a cell's result, which changes with whatever decides it; parts of the study share what is alike."""
         decides = [REVISION, self.model, self.base, self.lora_rank, self.lora_layers, self.bf16, self.answers]
-        decides += [
-            self.measuring,
-            cell.budget,
-            cell.target,
-            cell.seed,
-            asdict(cell.world),
-            asdict(METHODS[cell.method]),
-        ]
+        how = METHODS[cell.method]
+        # What a method leaves at its default does not count, so that a new field leaves old results valid.
+        given = {
+            field.name: getattr(how, field.name) for field in fields(how) if getattr(how, field.name) != field.default
+        }
+        decides += [self.measuring, cell.budget, cell.target, cell.seed, asdict(cell.world), given]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     def cells(self) -> list[Cell]:
@@ -93,7 +91,7 @@ class StudySettings:
     def _all(self) -> Iterator[Cell]:
         for part, wanted in {"grid": self.grid, **self.parts}.items():
             for value in wanted.get("values", ("",)):
-                world, budget = varied(part, value, self.budget)
+                world, budget = varied(wanted.get("of", part), value, self.budget)
                 for target in wanted["targets"]:
                     for name in wanted["methods"]:
                         for seed in wanted.get("seeds", self.seeds):
@@ -128,7 +126,7 @@ def read_settings(path: Path) -> StudySettings:
     personas = load_personas(DEFAULT_PERSONA_SET).ids
     for part, wanted in parts.items():
         if "values" in wanted:
-            check_name(f"what {path.name} varies", part, VARIED)
+            check_name(f"what {path.name} varies", wanted.get("of", part), VARIED)
     for wanted in (grid, *parts.values()):
         if wanted.get("targets", "all") == "all":
             wanted["targets"] = list(personas)

@@ -39,6 +39,8 @@ class Method:
     weighting: str = "uniform"
     labels: str = "answers"
     """`"answers"`: the drawn one. `"fitted"`: the label model. `"true"`: the probabilities that answers are drawn from."""
+    fitted_to: str = "all"
+    """What the label model learns from: `"all"` training answers, or those to the `"visited"` questions."""
     divergence: float = 0.0
     """lambda of the aim"""
     reference: str = "model"
@@ -84,6 +86,7 @@ METHODS: dict[str, Method] = {
     "both_1": _aim(1.0, **BOTH),
     "aim_0_true": Method(labels="true", reference="none"),
     "list_0_true": Method(labels="true", reference="none", loss_type=("listwise",)),
+    "list_0_visited": _aim(0.0, loss_type=("listwise",), fitted_to="visited"),
     "aim_0_both_orders": _aim(0.0, option_order="both"),
 }
 """By the names that the configuration uses."""
@@ -115,6 +118,7 @@ LABELS = {
     "both_1": "aim, lambda 1, listwise + 0.1 distillation",
     "aim_0_true": "aim, lambda 0 (true probabilities)",
     "list_0_true": "aim, lambda 0, listwise (true probabilities)",
+    "list_0_visited": "aim, lambda 0, listwise, fitted to the visited answers alone",
     "aim_0_both_orders": "aim, lambda 0, both orders",
 }
 
@@ -180,10 +184,13 @@ class Task(NamedTuple):
     """Numbers of the questions to visit."""
     answers: str
 
-    @property
-    def label_models(self) -> tuple[LabelModel, LabelModel]:
+    def label_models(self, fitted_to: str = "all") -> tuple[LabelModel, LabelModel]:
         """See `fitted`."""
-        return fitted(self.settings, self.seed, self.target, self.answers, self.is_train.tobytes())
+        rows = self.is_train
+        if fitted_to == "visited":
+            rows = np.zeros_like(rows)
+            rows[self.rows] = True
+        return fitted(self.settings, self.seed, self.target, self.answers, rows.tobytes())
 
     def aim(self, method: Method) -> NDArray[np.float64]:
         """The distribution that a method trains towards, (n, 3)."""
@@ -194,7 +201,7 @@ class Task(NamedTuple):
             p = self.world.truth[self.target]
             q = sum(shares[persona] / total * self.world.truth[persona] for persona in others)
         else:
-            own, rest = self.label_models
+            own, rest = self.label_models(method.fitted_to)
             answers = {persona: self.world.training_answers[persona] for persona in others}
             p = own.with_own_answers(self.world.training_answers[self.target])
             q = rest.with_own_answers(mean_answers(answers, shares))

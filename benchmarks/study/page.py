@@ -16,6 +16,7 @@ from tables import (
     levels,
     main_comparison,
     variants,
+    visited,
     visits,
 )
 
@@ -66,6 +67,7 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         ),
         "flips": flips(small),
         "variants": variants(small),
+        "visited": visited(small),
         "smollm2_facts": facts(smollm2),
         "smollm2_levels": levels(smollm2),
         "smollm2_each": each_training(smollm2, EACH),

@@ -85,7 +85,7 @@ def run_cell(settings: StudySettings, cell: Cell, models: Path) -> dict[str, Any
     task = Task(world, cell.world, cell.target, cell.seed, questions.is_train, questions.train, settings.answers)
     result: dict[str, Any] = {}
     if method.baseline is not None:
-        own = task.label_models[0]
+        own, _ = task.label_models()
         known = (
             np.tile(own.constant, (len(own.probabilities), 1)) if method.baseline == "constant" else own.probabilities
         )

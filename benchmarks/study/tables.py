@@ -139,6 +139,23 @@ def held_out(study: Study, methods: Sequence[str]) -> str:
     return _markdown(["distance", *SIDES.values()], body)
 
 
+def visited(study: Study) -> str:
+    """A table of the aim with a label model fitted to all training answers, and to those to the visited questions alone."""
+    part = study.part("visited")
+    if part.empty:
+        return NOT_RUN
+    targets = part["target"].unique()
+    body = []
+    for method in ("dpo", "list_0", "list_0_visited"):
+        numbers = []
+        for value in sorted(part["visits"].unique()):
+            rows = part if method == "list_0_visited" else at_visits(study, int(value))
+            own = rows[(rows["visits"] == value) & rows["target"].isin(targets)]
+            numbers.append(str(level_of(own, method, DISTANCE)) if method in set(own["method"]) else "")
+        body.append([_name(method), *numbers])
+    return _markdown(["distance", *(f"{value:,} visits" for value in sorted(part["visits"].unique()))], body)
+
+
 def variants(study: Study) -> str:
     """A table of the exploratory variants beside the methods of the grid that they vary, on the same targets."""
     part = study.part("variants")
