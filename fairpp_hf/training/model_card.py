@@ -438,7 +438,7 @@ def _skill(facts: ModelCardFacts) -> str:
     return (
         f"Distance to the target question by question (Jensen-Shannon, lower is nearer): {distance:.3f}; of a constant "
         f"answer, the target's mean shares said to every question: {constant:.3f}. Skill, 1 - the first / the second: "
-        f"**{skill:+.2f}**. The model is {than} its target than that constant."
+        f"**{skill:+.2f}**. By this estimate, which has no interval here, the model is {than} its target than that constant."
     )
 
 
