@@ -16,6 +16,7 @@ from fairpp_hf.evaluation.baselines import FEWEST_ANSWERS, constant_rows
 from fairpp_hf.evaluation.evaluate import questions_to_score
 from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.evaluation.model_scores import Speaker
+from fairpp_hf.evaluation.skill import skill
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.naming import check_name
 from fairpp_hf.scoring import OptionScorer
@@ -37,8 +38,8 @@ class PersonaAlignmentCallback(TrainerCallback):
     `metric_for_best_model`: `js_distance/<persona>` for every persona, `js_distance/target`, `js_distance/nearest_other`,
     `js_distance/margin`, `question_js_distance/target`, `question_js_distance/margin` and `agreement/target`, as
     `alignment_metrics` defines them; with a constant also `question_js_distance/constant`, its distance to the target, and
-    `skill/target`, 1 - the model's distance / the constant's: above 0 the model has learnt more than the target's mean
-    shares. To keep the nearest checkpoint:
+    `skill/target` (`evaluation.skill`): above 0 the model has learnt more than the target's mean shares. To keep the
+    nearest checkpoint:
 
         load_best_model_at_end=True, metric_for_best_model="question_js_distance/target", greater_is_better=False
 
@@ -154,6 +155,7 @@ class _Sample:
         """2n triples, as the chats show them."""
         self.references = references
         self.target = target
+        self.constant = constant
         self.constant_distance: float | None = None
         if constant is not None:
             of_constant = alignment_metrics(constant, references, target)
@@ -164,9 +166,11 @@ class _Sample:
     def metrics(self, probabilities: NDArray[np.float64]) -> dict[str, float]:
         """What is logged of option probabilities, (n, 3); without personas that answered none of the questions."""
         found = alignment_metrics(probabilities, self.references, self.target)
-        if self.constant_distance:
+        if self.constant is not None:
             found["question_js_distance/constant"] = self.constant_distance
-            found["skill/target"] = 1 - found["question_js_distance/target"] / self.constant_distance
+            no_clusters = np.arange(len(probabilities))
+            ours = skill(probabilities, self.constant, self.references[self.target], no_clusters, resamples=0)
+            found["skill/target"] = None if ours is None else ours.value
         logged = [f"js_distance/{persona}" for persona in self.references]
         logged += [*_LESS_IS_BETTER, "question_js_distance/constant", "js_distance/nearest_other", *_MORE_IS_BETTER]
         return {name: found[name] for name in logged if found.get(name) is not None}

@@ -171,9 +171,9 @@ class Evaluation:
 
 
 def table_place(name: str, metrics: Mapping[str, Any]) -> tuple[bool, float]:
-    """The sorting key of a system: the constant first, then by distance to the target question by question, none last."""
-    distance = metrics.get("question_js_distance/target")
-    return name != CONSTANT, math.inf if distance is None else distance
+    """The sorting key of a system: the constant first, then the best by skill, by Brier score without it, none last."""
+    skill, brier = metrics.get("skill/target"), metrics.get("brier/target")
+    return name != CONSTANT, -skill if skill is not None else math.inf if brier is None else brier
 
 
 def evaluate_systems(

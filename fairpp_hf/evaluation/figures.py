@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDEST_NAME = 24  # characters a line
+_LOWEST_SKILL = -1.0
+"""What is lower stands at the edge, so that it does not press the others together."""
 
 
 def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
-    """Draw the distance of each system to each persona question by question, and its skill, into a PNG file.
+    """Draw the distance of each system to each persona, and its skill, into a PNG file.
 
-    Where there is no constant, and so no skill, agreement with the target is drawn instead.
+    Distances are question by question where option probabilities are known, and of shares otherwise, since a distance to
+    single answers rewards confidence. Where there is no constant, and so no skill, agreement with the target is drawn.
     """
     # The object interface, and not pyplot: no window system, no figures left open.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,10 +38,12 @@ def draw_evaluation(evaluation: Evaluation, path: Path) -> Path:
         distances, values = figure.subplots(1, 2, width_ratios=[1.25, 1])
         _draw_distances(distances, evaluation, names)
         if any(system.metrics["skill/target"] is not None for system in evaluation.systems):
+            error = "distance" if evaluation.compared_with == "probabilities" else "Brier score"
             _draw_values(
-                values, evaluation, "skill/target", "Skill: 1 - distance / distance of the constant (95% interval)"
+                values, evaluation, "skill/target", f"Skill: 1 - {error} / that of the constant (95% interval)"
             )
             values.axvline(0, color="#444", linewidth=1.2, zorder=1)
+            values.set_xlim(left=max(values.get_xlim()[0], _LOWEST_SKILL))
         else:
             _draw_values(values, evaluation, "agreement/target", "Agreement with the target (95% interval)")
         figure.suptitle(f"How near to each persona? Target: {names[evaluation.target]}", fontsize=13, fontweight="bold")
@@ -61,6 +66,8 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
     rows = [evaluation.target, *others][::-1]
     axes.axhspan(len(rows) - 1.5, len(rows) - 0.5, color="#fff3d6", zorder=0)
     systems = evaluation.best_first()
+    by_question = evaluation.compared_with == "probabilities"
+    metric = "question_js_distance" if by_question else "js_distance"
     count = len(systems)
     spread = min(0.12, 0.8 / count)
     for number, system in enumerate(systems):
@@ -68,7 +75,7 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
         points = [
             (distance, row + offset)
             for row, persona in enumerate(rows)
-            if (distance := system.metrics[f"question_js_distance/{persona}"]) is not None
+            if (distance := system.metrics[f"{metric}/{persona}"]) is not None
         ]
         xs, ys = [x for x, _ in points], [y for _, y in points]
         _points(axes, xs, ys, number, 46 if count < 5 else 32)
@@ -79,7 +86,8 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
         [row - 0.5 for row in range(1, len(rows))], 0, 1, transform=axes.get_yaxis_transform(), color="#eee", lw=1
     )
     axes.set_xlim(left=0)
-    axes.set_xlabel("Mean Jensen-Shannon distance question by question (lower is closer)")
+    of_what = "mean, question by question" if by_question else "of the shares of A, B and C"
+    axes.set_xlabel(f"Jensen-Shannon distance, {of_what} (lower is closer)")
     _quiet(axes)
 
 
@@ -93,6 +101,17 @@ def _draw_values(axes: "Axes", evaluation: Evaluation, metric: str, label: str) 
         value = system.metrics.get(metric)
         if value is None:
             axes.annotate("no answer", (0.02, row), xycoords=("axes fraction", "data"), va="center", color="#666")
+            continue
+        if metric == "skill/target" and value < _LOWEST_SKILL:
+            _points(axes, [_LOWEST_SKILL], [row], number, 64, clip_on=False)
+            axes.annotate(
+                f"◀ {value:.3f}",
+                (_LOWEST_SKILL, row),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
             continue
         if metric in system.intervals:
             axes.plot(system.intervals[metric], [row, row], color=color, linewidth=2.5, zorder=2)

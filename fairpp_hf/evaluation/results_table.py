@@ -22,10 +22,15 @@ _HEADLINE = (
     ("agreement with target", "agreement/target"),
     ("Brier score", "brier/target"),
     ("distance of shares", "js_distance/target"),
-    ("margin of shares", "js_distance/margin"),
     ("worst group", "worst_group/target"),
 )
-"""Columns of the first table with the metric in each."""
+"""Columns of the first table with the metric in each, and then `MARGIN`."""
+
+MARGIN = {
+    "probabilities": ("margin by question", "question_js_distance/margin"),
+    "answers": ("margin of shares", "js_distance/margin"),
+}
+"""The margin to show, by `compared_with` of results.json: by question only where that distance is one to trust."""
 
 _COMPARED = (
     ("distance by question", "question_js_distance/target"),
@@ -36,15 +41,13 @@ _COMPARED = (
 )
 """Columns of the comparisons, likewise."""
 
-_SKILL = (
-    "Skill: 1 - distance / distance of the constant, of the distances by question, both over the questions that the system "
-    "answered. {scale}"
-)
-SKILL_SCALE = {
-    "probabilities": "1 is the target itself, 0 is as near as the constant, and below 0 is further from the target than the "
-    "same shares said to every question.",
-    "answers": "To single answers it rewards confidence as the distance does: whoever always gives the target's most "
-    "frequent answer can be well above 0, and the target's own probabilities are far from 1. Go by the Brier score.",
+_SKILL = {
+    "probabilities": "Skill: 1 - distance by question / that of the constant, over the questions that the system answered. "
+    "1 is the target itself, 0 is as near as the constant, and below 0 is further from the target than the same shares said "
+    "to every question.",
+    "answers": "Skill: 1 - Brier score / that of the constant, over the questions that the system answered. 0 is as good as "
+    "the constant, below 0 is worse than the same shares said to every question, and the target's own probabilities have "
+    "the highest skill to be expected, which is below 1 where its answers vary.",
 }
 """What skill says, by `compared_with` of results.json."""
 _METRICS = (
@@ -54,8 +57,6 @@ _METRICS = (
     "Brier score: mean squared error of the probabilities, 0 to 2; lower is better, and confidence alone does not help.",
     "Distance of shares: the Jensen-Shannon distance between the shares of A, B and C over all questions. It is blind to "
     "who answers what, so that the constant has next to none.",
-    "Margin of shares: that distance to the nearest other persona minus that to the target; above 0 is closer to the target "
-    "than to anyone else.",
     "Worst group: the lowest agreement among the groups with at least 10 problems answered.",
 )
 COMPARED_WITH = {
@@ -113,7 +114,12 @@ _REPLIES = (
 def tables(evaluation: "Evaluation") -> str:
     """The tables, in each the constant first and then the nearest."""
     systems = evaluation.best_first()
-    parts = [_headline(systems), *_biases(systems), *_comparisons(evaluation), *_statuses(systems)]
+    parts = [
+        _headline(systems, evaluation.compared_with),
+        *_biases(systems),
+        *_comparisons(evaluation),
+        *_statuses(systems),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -123,8 +129,7 @@ def notes(evaluation: "Evaluation") -> str:
     constrained = [system.name for system in systems if system.scores.facts.get("constrained")]
     points = [
         _baselines(evaluation),
-        _SKILL.format(scale=SKILL_SCALE[evaluation.compared_with]),
-        *(text.format(compared=COMPARED_WITH[evaluation.compared_with]) for text in _METRICS),
+        *metric_notes(evaluation.compared_with),
         _INTERVALS,
         _BOTH_ORDERS if evaluation.orders == 2 else _ONE_ORDER,
         *([_CONSTRAINED.format(systems=", ".join(map(one_line, constrained)))] if constrained else []),
@@ -140,6 +145,17 @@ def notes(evaluation: "Evaluation") -> str:
     blocks = [textwrap.fill(paragraph, 120) for paragraph in paragraphs]
     blocks.append("\n".join(textwrap.fill(point, 120, initial_indent="- ", subsequent_indent="  ") for point in points))
     return "\n\n".join(blocks) + "\n"
+
+
+def metric_notes(compared_with: str) -> list[str]:
+    """What each metric of the first table is, by `compared_with` of results.json."""
+    distance = {"probabilities": "distance by question", "answers": "distance of shares"}[compared_with]
+    return [
+        _SKILL[compared_with],
+        *(text.format(compared=COMPARED_WITH[compared_with]) for text in _METRICS),
+        f"{MARGIN[compared_with][0].capitalize()}: the {distance} to the nearest other persona minus that to the target; "
+        "above 0 is closer to the target than to anyone else.",
+    ]
 
 
 def warnings(evaluation: "Evaluation") -> list[str]:
@@ -176,17 +192,18 @@ def _baselines(evaluation: "Evaluation") -> str:
     return paragraph
 
 
-def _headline(systems: "list[SystemResult]") -> str:
+def _headline(systems: "list[SystemResult]", compared_with: str) -> str:
+    columns = (*_HEADLINE, MARGIN[compared_with])
     rows = [
         [
             system.name,
-            *(_with_interval(system, metric) for _, metric in _HEADLINE),
+            *(_with_interval(system, metric) for _, metric in columns),
             _text(system.metrics.get("nearest_other")),
             _share(system.metrics.get("unanswered")),
         ]
         for system in systems
     ]
-    return table(["system", *(head for head, _ in _HEADLINE), "nearest other", "unanswered"], rows)
+    return table(["system", *(head for head, _ in columns), "nearest other", "unanswered"], rows)
 
 
 def _biases(systems: "list[SystemResult]") -> list[str]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fairpp_hf.scoring.shared_prefix import PADDING, model_inputs, only_positions, separate_rows
 from fairpp_hf.scoring.sharing import PrefixSharing
+from fairpp_hf.training.frozen_head import shorter_backward
 
 
 class CompletionTokens(NamedTuple):
@@ -102,7 +103,10 @@ class CompletionForward:
         causal_lm = self.sharing(model).causal_lm
         eager = causal_lm.config.get_text_config()._attn_implementation == "eager"
         inputs = model_inputs(batch, shared=shared, eager=eager, dtype=causal_lm.dtype)
-        with only_positions(causal_lm.base_model, batch["predicted_by"], batch["input_ids"].size(1)):
+        with (
+            only_positions(causal_lm.base_model, batch["predicted_by"], batch["input_ids"].size(1)),
+            shorter_backward(),
+        ):
             outputs = model(
                 **inputs,
                 use_cache=False,

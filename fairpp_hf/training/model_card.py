@@ -437,8 +437,10 @@ def _skill(facts: ModelCardFacts) -> str:
     than = "nearer to" if skill > 0 else "no nearer to"
     return (
         f"Distance to the target question by question (Jensen-Shannon, lower is nearer): {distance:.3f}; of a constant "
-        f"answer, the target's mean shares said to every question: {constant:.3f}. Skill, 1 - the first / the second: "
-        f"**{skill:+.2f}**. By this estimate, which has no interval here, the model is {than} its target than that constant."
+        f"answer, the target's mean shares said to every question: {constant:.3f}. Skill, 1 - the model's error / the "
+        f"constant's, where the error is that distance if the target's option probabilities are known and the Brier score "
+        f"if only its answers are: **{skill:+.2f}**. By this estimate, which has no interval here (`fairpp evaluate` gives "
+        f"one), the model is {than} its target than that constant."
     )
 
 

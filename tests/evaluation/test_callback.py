@@ -22,6 +22,7 @@ from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.evaluation.callback import PersonaAlignmentCallback, alignment_for_training, average_orders
 from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.questions import heldout_labels, load_questions, render_prompt
+from fairpp_hf.scoring import OptionScorer
 from fairpp_hf.training import ReweightedDPOConfig
 from fairpp_hf.training.run import PairArguments
 
@@ -66,14 +67,18 @@ def test_what_is_logged_is_what_the_plainest_scoring_gives(tmp_path):
 
 
 def test_with_a_constant_skill_is_logged(tmp_path):
-    """The constant's distance is the same at every step; skill is 1 - the model's / the constant's."""
+    """The constant's distance is the same at every step; to answers, skill is that of Brier scores."""
     constant = np.tile([1 / 8, 7 / 8, 0], (len(QUESTIONS), 1))
     settings = {"metric_for_best_model": "skill/target", "greater_is_better": True}
     trainer = aligned_trainer(tmp_path, constant=constant, **settings)
     found = trainer.evaluate()
-    of_constant = alignment_metrics(constant, ANSWERS, "first")["question_js_distance/target"]
-    assert found["eval_question_js_distance/constant"] == of_constant
-    assert found["eval_skill/target"] == pytest.approx(1 - found["eval_question_js_distance/target"] / of_constant)
+    of_constant = alignment_metrics(constant, ANSWERS, "first")
+    assert found["eval_question_js_distance/constant"] == of_constant["question_js_distance/target"]
+    asked = PersonaAlignmentCallback(trainer, QUESTIONS, ANSWERS, "first", constant=constant)._sample
+    scores = OptionScorer(trainer.model, trainer.processing_class).score(asked.messages, asked.options)
+    ours = alignment_metrics(average_orders(scores.probabilities), ANSWERS, "first")
+    expected = 1 - ours["brier/target"] / of_constant["brier/target"]
+    assert found["eval_skill/target"] == pytest.approx(expected, abs=1e-4)
     assert "eval_skill/target" not in aligned_trainer(tmp_path).evaluate()
 
 

@@ -11,7 +11,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_skill_is_one_minus_the_ratio_of_mean_distances(rng: np.random.Generator) -> None:
+def test_to_probabilities_skill_is_one_minus_the_ratio_of_mean_distances(rng: np.random.Generator) -> None:
     """Over what both have answered, by scipy's distances."""
     model, target = rng.dirichlet([1, 1, 1], 40), rng.dirichlet([2, 1, 1], 40)
     constant = np.tile(target.mean(axis=0), (40, 1))
@@ -26,31 +26,31 @@ def test_skill_is_one_minus_the_ratio_of_mean_distances(rng: np.random.Generator
 
 
 def test_a_resample_has_the_same_clusters_for_model_and_constant(rng: np.random.Generator) -> None:
-    """A plain loop over the drawn questions. A model twice as far everywhere is so in every resample: no interval."""
+    """A plain loop over the drawn questions, Brier scores since the target is answers. The constant has no interval."""
     target = rng.integers(0, 3, 120)
     model, constant = rng.dirichlet([1, 1, 1], 120), rng.dirichlet([1, 1, 1], 120)
     clusters = np.repeat(np.arange(40), 3)
     found = skill(model, constant, target, clusters, resamples=200, seed=3)
     assert found is not None
     assert found.interval is not None
-    distances = [
-        np.array([jensenshannon(rows[row], np.eye(3)[target[row]]) for row in range(120)]) for rows in (model, constant)
+    errors = [
+        np.array([sum((rows[row] - np.eye(3)[target[row]]) ** 2) for row in range(120)]) for rows in (model, constant)
     ]
     drawn = []
     for weights in drawn_weights(40, 200, 3)[1:]:
         rows = np.concatenate(
             [np.flatnonzero(clusters == cluster) for cluster in np.repeat(np.arange(40), weights.astype(int))]
         )
-        drawn.append(1 - distances[0][rows].mean() / distances[1][rows].mean())
+        drawn.append(1 - errors[0][rows].mean() / errors[1][rows].mean())
     np.testing.assert_allclose(found.interval, np.quantile(drawn, (0.025, 0.975), method="weibull"))
     own = skill(constant, constant, target, clusters)
     assert own is not None
     assert own == (0.0, None)
 
 
-def test_to_single_answers_confidence_has_skill(rng: np.random.Generator) -> None:
+def test_confidence_alone_has_no_skill(rng: np.random.Generator) -> None:
     """A target that draws its answers from the same shares for every question: nobody can know more than the constant does.
-    To these answers, its likeliest option with certainty is nearer; to probabilities near the shares it is much further."""
+    By the distance to its answers, its likeliest option with certainty would be better than that."""
     shares = np.array([0.6, 0.25, 0.15])
     constant, sure = np.tile(shares, (3000, 1)), np.tile([1.0, 0, 0], (3000, 1))
     clusters = np.arange(3000)
@@ -59,7 +59,7 @@ def test_to_single_answers_confidence_has_skill(rng: np.random.Generator) -> Non
     to_answers, to_probabilities = (skill(sure, constant, target, clusters) for target in (answers, probabilities))
     assert to_answers is not None
     assert to_probabilities is not None
-    assert to_answers.value > 0.3
+    assert to_answers.value < -0.3
     assert to_probabilities.value < -3
 
 

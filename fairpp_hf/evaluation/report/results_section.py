@@ -19,16 +19,17 @@ from fairpp_hf.evaluation.report.markup import (
     table,
     text,
 )
-from fairpp_hf.evaluation.results_table import COMPARED_WITH, SKILL_SCALE, p_value_text, signed
+from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
 from fairpp_hf.markdown import counted
 
 _COLUMNS = (
     ("skill/target", "skill", "descending"),
     ("question_js_distance/target", "distance by question", "ascending"),
+    ("question_js_distance/margin", "margin by question", "descending"),
+    ("js_distance/margin", "margin of shares", "descending"),
     ("agreement/target", "agreement", "descending"),
     ("brier/target", "Brier score", "ascending"),
     ("js_distance/target", "distance of shares", "ascending"),
-    ("js_distance/margin", "margin of shares", "descending"),
     ("worst_group/target", "worst group", "descending"),
     ("calibration_error/target", "calibration error", "ascending"),
     ("forms_consistency", "consistency of forms", "descending"),
@@ -46,6 +47,7 @@ METRIC_NAMES = {metric: heading for metric, heading, _ in _COLUMNS} | {
 def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
     """What stands at the top of the page."""
     target = name(evaluated.name(evaluated.target))
+    margin, margin_metric = MARGIN[evaluated.compared_with]
     metrics = [
         interval_chart(
             "distance",
@@ -71,9 +73,9 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             "Nearer to the target than to others?",
             evaluated,
             labels,
-            lambda system: _measured(system, "js_distance/margin"),
-            axis="distance of shares to the nearest other, minus to the target",
-            what="margin of shares",
+            lambda system: _measured(system, margin_metric),
+            axis="distance to the nearest other persona minus to the target; right is closer",
+            what=margin,
         ),
     ]
     return section(
@@ -86,14 +88,7 @@ def results_section(evaluated: Evaluated, labels: Labeller) -> Section:
             '<span class="muted">'
             "In brackets: 95% interval, bootstrap over clusters of questions on one problem and group: it is for "
             "these problems and these groups, asked again, and does not cover the variation over training runs. "
-            "Distance by question: mean Jensen-Shannon distance, natural logarithm, 0 to 0.833. Skill: 1 - that distance "
-            "/ that of the constant, which says the target's mean shares to every question, both over the questions that "
-            f"the system answered. {SKILL_SCALE[evaluated.compared_with]} Agreement: mean probability that an answer is "
-            "the target's answer; it rewards confidence. Brier score: mean squared error of the probabilities, 0 to 2; "
-            "lower is better, and confidence alone does not help. Distance of shares: of those of A, B and C over all "
-            "questions, which is blind to who answers what, so that the constant has next to none; margin of shares: that "
-            "to the nearest other persona minus that to the target. Worst group: agreement where it is lowest. Unanswered "
-            "questions are left out and not imputed"
+            f"{' '.join(metric_notes(evaluated.compared_with))} Unanswered questions are left out and not imputed"
             + (".</span>" if _unanswered(evaluated) else "; here there are none.</span>")
         ),
         grid((figure(chart) for chart in metrics), kind="thirds"),
@@ -151,22 +146,22 @@ def _measured(system: System, metric: str) -> tuple[float | None, tuple[float, f
 def _findings(evaluated: Evaluated) -> list[str]:
     """The main result in sentences, as far as there are numbers for them."""
     target = name(evaluated.name(evaluated.target))
-    measured = [system for system in evaluated.models if system.metrics.get("agreement/target") is not None]
+    measured = [system for system in evaluated.models if system.metrics.get("question_js_distance/target") is not None]
     if not measured:
         return [f"No model answered a question that {target} answered too: there is nothing to compare."]
+    by_probabilities = evaluated.compared_with == "probabilities"
+    error = "question_js_distance/target" if by_probabilities else "brier/target"
     nearest = min(measured, key=lambda system: table_place("", system.metrics))
-    shares = min(measured, key=lambda system: system.metrics["js_distance/target"])
     found = [
-        f"Nearest to {target}, question by question: <strong>{_called(nearest)}</strong>, at "
-        f"{_value(nearest, 'question_js_distance/target')}.",
+        f"Nearest to {target}, question by question: <strong>{_called(nearest)}</strong>, "
+        f"{METRIC_NAMES[error]} {_value(nearest, error)}.",
         *_beside_the_constant(measured),
-        f"Nearest by shares of A, B and C: {_called(shares)}, {_value(shares, 'js_distance/target')}.",
     ]
     nearer: list[str] = []
     not_nearer: list[str] = []
     open_: list[str] = []
     for system in measured:
-        if (margin := system.interval("js_distance/margin")) is not None:
+        if (margin := system.interval(MARGIN[evaluated.compared_with][1])) is not None:
             place = open_ if margin[0] <= 0 <= margin[1] else nearer if margin[0] > 0 else not_nearer
             place.append(_called(system))
     for systems, said in (
@@ -220,6 +215,7 @@ def _systems_table(evaluated: Evaluated) -> str:
         column
         for column in _COLUMNS
         if any(system.metrics.get(column[0]) is not None for system in evaluated.systems)
+        and ("margin" not in column[0] or column[0] == MARGIN[evaluated.compared_with][1])
         and (column[0] != "unanswered" or _unanswered(evaluated))
     ]
     heads = (

@@ -69,7 +69,7 @@ def test_a_system_without_a_valid_answer_is_named(evaluated: Evaluated) -> None:
 
 def test_who_is_nearer_than_the_constant_is_said(evaluated: Evaluated) -> None:
     page = words(results(evaluated))
-    assert "Nearest to Loyal Nationals, question by question: aligned model, at 0.020 [" in page
+    assert "Nearest to Loyal Nationals, question by question: aligned model, distance by question 0.020 [" in page
     assert re.search("Nearer than the constant, [^:]+: aligned model \\(skill 0.845 \\[[^:]+\\]\\)\\. Further", page)
     assert re.search("Further than the constant, [^:]+: plain model \\(skill -0.634 \\[[^:]+\\]\\)\\.", page)
     (aligned,) = named(evaluated, "aligned model")
@@ -112,7 +112,7 @@ def test_a_pair_is_a_row_and_a_metric_a_column(evaluated: Evaluated) -> None:
 
 def test_what_cannot_be_said_of_any_is_one_sentence(evaluated: Evaluated) -> None:
     systems = tuple(
-        replace(system, intervals={**system.intervals, "js_distance/margin": [-0.1, 0.1]})
+        replace(system, intervals={**system.intervals, "question_js_distance/margin": [-0.1, 0.1]})
         for system in evaluated.systems
     )
     page = results(replace(evaluated, systems=systems))
@@ -178,6 +178,6 @@ def test_the_page_begins_with_a_model(evaluated: Evaluated) -> None:
     plain, aligned, majority, uniform = named(
         evaluated, "plain model", "aligned model", "majority of the others", "uniform"
     )
-    best = with_metrics(majority, question_js_distance__target=0.0)
+    best = with_metrics(majority, skill__target=1.0)
     assert replace(evaluated, systems=(best, plain, aligned, uniform)).best == 2
     assert replace(evaluated, systems=(uniform, best)).best == 1
