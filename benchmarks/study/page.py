@@ -6,6 +6,7 @@ from string import Template
 from analysis import Study
 from cells import read_settings
 from figures import draw_trade_off, draw_visits
+from reached import reached
 from tables import (
     MARGIN,
     by_target,
@@ -14,6 +15,7 @@ from tables import (
     flips,
     held_out,
     levels,
+    listwise_or_pairwise,
     main_comparison,
     variants,
     visited,
@@ -59,9 +61,11 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         "levels": levels(small),
         "distances": by_target(small, distances),
         "distances_5120": by_target(small, largest, visits=5120),
+        "reached": reached(small, smollm2, gemma),
         "margins": by_target(small, margins, MARGIN),
         "visits_picture": visits_picture,
         "visits": visits(small),
+        "listwise": listwise_or_pairwise(small),
         "held_out": held_out(
             small, ("constant", "label_model", "plain", "dpo", "soft_dpo", "distil", "aim_0", "list_0")
         ),

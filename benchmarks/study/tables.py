@@ -45,7 +45,7 @@ def levels(study: Study, rows: pd.DataFrame | None = None) -> str:
         ]
         for method in order
     ]
-    return _markdown(["", *(MEASURES[name] for name in columns), "ordinary questions right"], body)
+    return markdown_table(["", *(MEASURES[name] for name in columns), "ordinary questions right"], body)
 
 
 def main_comparison(study: Study, ours: str) -> str:
@@ -57,7 +57,7 @@ def main_comparison(study: Study, ours: str) -> str:
         found = difference(study.grid, ours, other, DISTANCE)
         interval = f" [{found.low:+.3f}, {found.high:+.3f}]" if found.seeds > 1 else ""
         body.append([LABELS[other], f"{found.mean:+.3f}{interval}", verdict(found, "question_distance")])
-    return _markdown([f"{LABELS[ours]} less", "distance, 95% interval", "nearer?"], body)
+    return markdown_table([f"{LABELS[ours]} less", "distance, 95% interval", "nearer?"], body)
 
 
 def verdict(found: Estimate, measure: str) -> str:
@@ -87,7 +87,7 @@ def by_target(study: Study, methods: Sequence[str], column: str = DISTANCE, visi
     for target, own in rows.groupby("target", sort=False):
         means = own.groupby("method")[column].mean()
         body.append([readable(str(target)), *(f"{means[name]:.3f}" if name in means else "" for name in methods)])
-    return _markdown(["target", *(LABELS[name] for name in methods)], body)
+    return markdown_table(["target", *(LABELS[name] for name in methods)], body)
 
 
 def at_visits(study: Study, visits: int) -> pd.DataFrame:
@@ -104,6 +104,18 @@ def visits(study: Study) -> str:
     return _varied(
         study, "visits", lambda value: at_visits(study, int(value)), [320, study.settings.budget.visits, 5120]
     )
+
+
+def listwise_or_pairwise(study: Study) -> str:
+    """A table of the listwise loss less the pairwise one, by how many questions were visited."""
+    body = []
+    for count in (320, study.settings.budget.visits, 5120):
+        rows = at_visits(study, count) if not study.rows.empty else study.rows
+        if not rows.empty and {"aim_0", "list_0"} <= set(rows["method"]):
+            found = difference(rows.dropna(subset=[DISTANCE]), "list_0", "aim_0", DISTANCE)
+            interval = f" [{found.low:+.3f}, {found.high:+.3f}]" if found.seeds > 1 else ""
+            body.append([f"{count:,} visits", f"{found.mean:+.3f}{interval}", verdict(found, "question_distance")])
+    return markdown_table(["listwise less pairwise, lambda 0", "distance, 95% interval", "nearer?"], body)
 
 
 def flips(study: Study) -> str:
@@ -125,7 +137,7 @@ def _varied(study: Study, part: str, rows: Callable[[float], pd.DataFrame], valu
     for method in [name for name in LABELS if name in set(own["method"])]:
         numbers = [str(level_of(rows(value), method, column)) for column in (DISTANCE, MARGIN) for value in values]
         body.append([_name(method), *numbers])
-    return _markdown(["", *(f"{what}, {value:,}" for what in ("distance", "margin") for value in values)], body)
+    return markdown_table(["", *(f"{what}, {value:,}" for what in ("distance", "margin") for value in values)], body)
 
 
 def held_out(study: Study, methods: Sequence[str]) -> str:
@@ -136,7 +148,7 @@ def held_out(study: Study, methods: Sequence[str]) -> str:
         [_name(method), *(str(level_of(study.grid, method, f"{side}/question_distance")) for side in SIDES)]
         for method in methods
     ]
-    return _markdown(["distance", *SIDES.values()], body)
+    return markdown_table(["distance", *SIDES.values()], body)
 
 
 def visited(study: Study) -> str:
@@ -153,7 +165,7 @@ def visited(study: Study) -> str:
             own = rows[(rows["visits"] == value) & rows["target"].isin(targets)]
             numbers.append(str(level_of(own, method, DISTANCE)) if method in set(own["method"]) else "")
         body.append([_name(method), *numbers])
-    return _markdown(["distance", *(f"{value:,} visits" for value in sorted(part["visits"].unique()))], body)
+    return markdown_table(["distance", *(f"{value:,} visits" for value in sorted(part["visits"].unique()))], body)
 
 
 def variants(study: Study) -> str:
@@ -178,13 +190,14 @@ def each_training(study: Study, methods: Sequence[str]) -> str:
         body.append(
             [readable(str(target)), str(seed), *(f"{found[name]:.3f}" if name in found else "" for name in methods)]
         )
-    return _markdown(["target", "seed", *(LABELS[name] for name in methods)], body)
+    return markdown_table(["target", "seed", *(LABELS[name] for name in methods)], body)
 
 
 def _name(method: str) -> str:
     return f"**{LABELS[method]}**" if method in ("constant", "label_model") else LABELS[method]
 
 
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))
