@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 from analysis import Study, difference, level_of
 from methods import METHODS
-from tables import DISTANCE, MARGIN, NOT_RUN, at_visits, markdown_table
+from tables import DISTANCE, MARGIN, at_visits, markdown_table
 
 LARGEST = 5120
 FURTHER = 0.005
@@ -81,8 +81,8 @@ def _of_small_model(study: Study) -> Iterator[Claim]:
     gaps = {count: level_of(at_visits(study, count), "aim_0", "test/position_gap").mean for count in (budget, LARGEST)}
     yield Claim(
         f"Position gap at most {POSITION_GAP} (aim, lambda 0, {budget:,} visits and more)",
-        "; ".join(f"{gap:.3f} at {count:,}" for count, gap in gaps.items() if gap == gap),
-        all(gap <= POSITION_GAP for gap in gaps.values() if gap == gap),
+        "; ".join(f"{gap:.3f} at {count:,}" for count, gap in gaps.items() if pd.notna(gap)),
+        all(gap <= POSITION_GAP for gap in gaps.values() if pd.notna(gap)),
     )
     ordinary = difference(grid, "aim_0", "dpo", "ordinary_accuracy")
     yield Claim(
