@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, SplitFacts, TargetFacts
-from fairpp_hf.dataset.origin import Origin
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings
+from fairpp_hf.provenance import Provenance
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
 
 
@@ -22,9 +22,8 @@ def facts(**changes: Any) -> FolderFacts:
     """
     base = FolderFacts(
         version="1.2.3",
-        origin=Origin("run", "cc-by-4.0", answered_on="2026-01-02"),
-        respondents=("openai:some-model (simulated)",),
-        simulated=True,
+        provenance=Provenance("model", ("openai:some-model (simulated)",), licence="cc-by-4.0", created="2026-01-02"),
+        scenarios=None,
         persona_set=load_personas(),
         personas=("progressive_activists", "loyal_nationals"),
         dimensions={
@@ -46,7 +45,6 @@ def facts(**changes: Any) -> FolderFacts:
         status_counts={"progressive_activists": {"ok": 3, "refusal": 1}, "loyal_nationals": {"ok": 4}},
         agreement=np.array([[1.0, 0.0], [0.0, 1.0]]),
         scenario_counts={},
-        scenario_origin=None,
         pairs=PairSettings(),
         targets={"loyal_nationals": TargetFacts(("progressive_activists",), (1, 3), shares_known=True)},
         splits={

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.origin import UNKNOWN_ORIGIN, Origin
 from fairpp_hf.naming import check_name
+from fairpp_hf.provenance import UNKNOWN, Provenance
 from fairpp_hf.questions import SPLITS, heldout_labels, is_held_out, load_questions
 from fairpp_hf.schema import (
     NO_ANSWER,
@@ -45,7 +45,7 @@ class Answers:
     """Persona id to a table with `row` (int64, into `questions`) and the columns `respondent`, `answer`,
     `probabilities` and `status` of `PREFERENCE_FEATURES`, in the order of the questions; where the source keeps the
     replies that answers were read from, also `raw_reply`."""
-    origin: Origin = UNKNOWN_ORIGIN
+    provenance: Provenance = UNKNOWN
     """Where the answers were first given, and on what terms."""
 
     @property

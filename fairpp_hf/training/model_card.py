@@ -14,10 +14,9 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
-from fairpp_hf.dataset.builder import CITATION
-from fairpp_hf.dataset.origin import PUBLISHED_LICENCE
 from fairpp_hf.personas import PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.preferences.schemes import SCHEMES, scheme_name
+from fairpp_hf.provenance import CITATION, PUBLISHED_LICENCE
 from fairpp_hf.training.losses import PROMPT_LOSSES
 from fairpp_hf.training.model_card_facts import ModelCardFacts, collect_facts
 

@@ -16,8 +16,8 @@ from transformers import is_wandb_available
 from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
 
 from fairpp_hf import __version__
-from fairpp_hf.dataset.builder import NOBODY_ASKED
 from fairpp_hf.naming import check_name
+from fairpp_hf.provenance import Provenance, without_provenance
 from fairpp_hf.training.weight_column import weights_of
 
 CARD_FACTS = {
@@ -139,8 +139,9 @@ def collect_facts(
     given = _checked(trainer.card_facts)
     args, model, state = trainer.args, trainer.model, trainer.state
     data = trainer.train_dataset if isinstance(trainer.train_dataset, Dataset) else None
-    description = " ".join((data.info.description or "").split()) if data is not None else ""
-    if NOBODY_ASKED in description:
+    told = data.info.description if data is not None else ""
+    description = " ".join(without_provenance(told).split())
+    if (provenance := Provenance.in_text(told)) is not None and provenance.simulated:
         given.setdefault("simulated", True)
     if data is not None and data.info.license:
         given.setdefault("licence", " ".join(data.info.license.split()))

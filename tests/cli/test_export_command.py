@@ -14,9 +14,9 @@ from small_runs import make_run
 
 from fairpp_hf.cli import export
 from fairpp_hf.dataset.sources import load_answers
+from fairpp_hf.hub.exports import kto_rows, reward_rows, sft_rows
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings, preference_weights
-from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels, is_held_out
 

@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from datasets import Dataset, load_dataset
@@ -16,10 +17,9 @@ from tiny_models import tiny_model
 from transformers import TrainerState
 
 import fairpp_hf
-from fairpp_hf.dataset.builder import NOBODY_ASKED
-from fairpp_hf.dataset.folder import write_dataset_folder
-from fairpp_hf.hub import render_dataset_card
+from fairpp_hf.hub import build_dataset_folder, dataset_folder, render_dataset_card
 from fairpp_hf.personas import load_personas
+from fairpp_hf.provenance import Provenance
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
 from fairpp_hf.training.model_card import WeightedModelCard, model_metadata, render_model_card
 from fairpp_hf.training.model_card_facts import (
@@ -405,13 +405,10 @@ def test_the_licence_comes_from_the_answers(write, licence, tmp_path) -> None:
 
 def build_folder(out: Path, answers: Path) -> None:
     """With a card, but without its figures."""
-    write_dataset_folder(
-        out,
-        card=lambda facts: {"README.md": render_dataset_card(facts).encode()},
-        answers=answers,
-        targets=["loyal_nationals"],
-        progress=False,
-    )
+    with mock.patch.object(
+        dataset_folder, "draw_dataset_card", lambda facts: {"README.md": render_dataset_card(facts).encode()}
+    ):
+        build_dataset_folder(out, answers=answers, targets=["loyal_nationals"], progress=False)
 
 
 def test_the_survey_has_no_terms_but_its_own() -> None:
@@ -521,7 +518,7 @@ def test_the_card_of_supervised_fine_tuning(tiny_model_path, tmp_path) -> None:
 def test_data_that_says_it_is_simulated_is_believed() -> None:
     """Pairs of the builder say so in their description, and whoever trains from Python need not repeat it."""
     data = Dataset.from_dict({"weight": [1.0, 3.0], "persona": ["a", "a"]})
-    data.info.description = f"Pairs for a, answers by survey (simulated). {NOBODY_ASKED}"
+    data.info.description = Provenance("survey", ("survey (simulated)",)).text
     described = collect_facts(trainer(train_dataset=data, card_facts={}))
     assert described.given["simulated"] is True
     assert "simulated" in described.tags

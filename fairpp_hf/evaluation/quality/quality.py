@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from fairpp_hf.dataset.sources import AnswerSource, source_personas
+from fairpp_hf.dataset.sources import RunSource
 from fairpp_hf.evaluation.quality.consistency import (
     Consistency,
     FormConsistency,
@@ -87,7 +87,7 @@ def run_quality(
         raise ValueError(
             f"A run must have replies to be judged; got none in {run}. Run `fairpp generate --run {run} ...` first."
         )
-    personas = source_personas(AnswerSource("run", run))
+    personas = RunSource(run).persona_set()
     return replies_quality(
         replies,
         questions,

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fairpp_hf import __version__
-from fairpp_hf.dataset.builder import CITATION
 from fairpp_hf.evaluation.report.folder import Evaluated, System
 from fairpp_hf.evaluation.report.markup import Section, name, paragraph, scrolled, section, text
+from fairpp_hf.provenance import CITATION
 
 NOTICE = (
     "The answers in this report are simulated: models, or a statistical model with parameters from survey figures, stand in "

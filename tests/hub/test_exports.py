@@ -13,9 +13,8 @@ from small_runs import some_questions
 from tiny_models import tiny_model, tiny_tokenizer
 from tiny_trainers import QUICK, message
 
-from fairpp_hf.preferences import preference_weights
-from fairpp_hf.preferences.export_folder import write_export
-from fairpp_hf.preferences.exports import (
+from fairpp_hf.hub.export_folder import write_export
+from fairpp_hf.hub.exports import (
     FORMATS,
     KTO_FEATURES,
     REWARD_FEATURES,
@@ -26,6 +25,7 @@ from fairpp_hf.preferences.exports import (
     wide_features,
     wide_rows,
 )
+from fairpp_hf.preferences import preference_weights
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.schema import PAIR_FEATURES, QUESTION_FEATURES
 from fairpp_hf.training.chosen_texts import chosen_texts

@@ -63,9 +63,6 @@ FORMATS = {
 }
 """The formats of `fairpp export`, by name."""
 
-EXPORT_MANIFEST = "fairpp_export.json"
-"""Beside the exported files: what they hold and where it came from."""
-
 _MESSAGES = PAIR_FEATURES["prompt"]
 _KEPT = {name: PAIR_FEATURES[name] for name in ("weight", "tier", "question_id", "persona")}
 
