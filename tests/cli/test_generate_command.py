@@ -123,54 +123,6 @@ def test_a_rejected_key_stops_at_once_and_a_good_one_continues(tmp_path: Path, c
     assert load_run(tmp_path / "run")["answer"].to_pylist() == [1, 1] + [2] * 33
 
 
-def test_replies_that_are_no_answer_are_counted_apart(tmp_path: Path, capsys) -> None:
-    served = [
-        Served("A", first_token=[("A", -0.5)]),
-        Served("D"),
-        Served(None, refusal="No."),
-        Served(""),
-        Served("Well,", finish_reason="length"),
-        Served(status=400, error={"message": "No."}),
-        Served("B", first_token=[("B", -0.5), ("A", -1.5), ("C", -2.5)]),
-    ]
-    portraits = [persona.portrait for persona in load_personas()]
-    with LoopbackServer(lambda call: served[portraits.index(call.system)]) as server:
-        command = ["generate", "--run", str(tmp_path), "--respondent", "openai", "--model", "m"]
-        assert main([*command, "--base-url", server.base_url, "--limit", "2"]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == ["persona", "ok", "invalid", "refusal", "empty", "truncated", "failed"]
-    assert out[8].split() == ["all", "4", "2", "2", "2", "2", "2"]
-    assert out[-3:] == [
-        "2 requests failed. The same command asks them again.",
-        "2 replies were cut off before an answer. A larger --max-tokens asks anew.",
-        f"Next: fairpp build --run {tmp_path} --out fairpp",
-    ]
-    records = load_run(tmp_path)
-    assert records["answer"].to_pylist() == [0, 0] + [-1] * 10 + [1, 1]
-    assert records["probabilities"].to_pylist()[:12] == [None] * 12
-    assert sum(records["probabilities"].to_pylist()[-1]) == pytest.approx(1)
-
-
-def test_another_server_for_the_same_model_is_said_and_no_secret_is_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with LoopbackServer() as first, LoopbackServer() as second:
-        for server, limit in ((first, 2), (second, 3), (second, 3)):
-            base_url = server.base_url.replace("http://", "http://me:secret@") + "/"
-            command = ["generate", "--run", str(tmp_path), "--respondent", "openai", "--model", "m"]
-            assert main([*command, "--base-url", base_url, "--limit", str(limit)]) == 0
-        assert (first.total, second.total) == (14, 7)
-        warned = [message for message in caplog.messages if "asked it at" in message]
-        assert warned == [
-            f"The run {tmp_path} now asks openai:m (simulated) at {second.base_url}, and asked it at {first.base_url} "
-            "before. Replies are kept by the model's name, so the 14 that it has stay. If another model answers there, "
-            "use another --run, or serve it under a name of its own."
-        ]
-    for file in tmp_path.iterdir():
-        assert b"secret" not in file.read_bytes()
-
-
 def test_the_survey_answers_and_a_larger_limit_contains_the_smaller(tmp_path: Path, capsys) -> None:
     command = ["generate", "--run", str(tmp_path), "--respondent", "survey", "--limit"]
     assert main([*command, "20"]) == 0
@@ -316,20 +268,6 @@ def test_batches_that_are_given_up_are_bought_again(
         )
         assert server.total == 21
     assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
-
-
-def test_a_reply_is_waited_for_as_long_as_the_user_says(tmp_path: Path) -> None:
-    slow = []
-
-    def answer(call: Call) -> Served:
-        slow.append(call)
-        return Served("A", delay_s=5.0 if len(slow) == 3 else 0.0)
-
-    with LoopbackServer(answer) as server:
-        started = time.monotonic()
-        assert main(openai_command(tmp_path, server, "--timeout", 0.5, "--concurrency", 1)) == 0
-        assert time.monotonic() - started < 5
-        assert server.total == 22
 
 
 @pytest.mark.parametrize(
