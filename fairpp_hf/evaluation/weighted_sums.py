@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from fairpp_hf.evaluation.probabilities import js_distances, option_probabilities
 from fairpp_hf.naming import check_name
-from fairpp_hf.taxonomy import FORMS
+from fairpp_hf.questions.taxonomy import FORMS
 
 LABELS = ("dimension", "topic", "group_type")
 """Columns of the questions within whose labels marginal distances are taken as well."""

@@ -1,12 +1,10 @@
 import re
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from fairpp_hf.cli import main
 from fairpp_hf.dataset.sources import load_answers
-from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import preference_weights
 
 TARGET = "loyal_nationals"
@@ -67,25 +65,6 @@ def test_shows_how_weights_tilt_the_answers(capsys):
     assert main(["weights", "--target", TARGET, "--weighting", "uniform"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3].split(": ")[1] == lines[-2].split(": ")[1]
-
-
-def test_surprisal_prints_the_mean_weight_of_each_tier(tmp_path, capsys):
-    """With the survey shares of the persona set, against a recount on the training questions."""
-    out = tmp_path / "weights.parquet"
-    assert main(["weights", "--target", TARGET, "--weighting", "surprisal", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert "tier  questions  mean weight  share of mass" in printed
-    answers = load_answers()
-    shares = {persona.id: persona.share for persona in load_personas()}
-    expected = preference_weights(answers.matrix(), TARGET, scheme="surprisal", shares=shares)
-    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
-    train = ~answers.is_test
-    total = expected.weight[train].sum()
-    rows = []
-    for tier in range(1, 8):
-        mine = expected.weight[train & (expected.tier == tier)]
-        rows.append([str(tier), f"{len(mine):,}", f"{mine.mean():.3g}", f"{mine.sum() / total:.1%}"])
-    assert tier_rows(printed) == rows
 
 
 def test_nearest_is_named_and_compared_with(capsys):

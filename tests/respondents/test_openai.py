@@ -20,21 +20,6 @@ def serve_and_ask(answer: Callable[[Call], Served], count: int = 1, **options: o
         return ask(OpenAIRespondent("m", base_url=server.base_url, **options), count)
 
 
-def test_it_is_a_respondent_and_its_name_says_simulated() -> None:
-    respondent = OpenAIRespondent("gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
-    assert isinstance(respondent, base.Respondent)
-    assert respondent.name == "openai:gpt-4o-mini (simulated)"
-    assert respondent.settings == {
-        "kind": "openai",
-        "model": "gpt-4o-mini",
-        "temperature": 0.0,
-        "max_tokens": None,
-        "ask": None,
-        "logprobs": True,
-        "system_as_user": False,
-    }
-
-
 def test_a_name_and_password_in_the_address_are_for_the_gate_in_front_of_the_server() -> None:
     seen = []
 

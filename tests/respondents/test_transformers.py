@@ -112,7 +112,7 @@ def test_swapped_options_are_scored_as_shown_and_further_samples_are_refused() -
         ask(TransformersRespondent("m", scorer=FakeScorer()), [plain, plain._replace(sample=2)])
     assert str(error.value) == (
         "The transformers respondent must be asked each question once; got sample 2 at request 1. It reads the option "
-        "probabilities off, which are the same every time. Leave out --samples."
+        "probabilities off, which are the same every time. Ask for one sample."
     )
 
 
@@ -216,12 +216,6 @@ def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog:
     assert f"Question q1 and 1 more cannot be asked: {reason}." in caplog.messages
 
 
-def test_the_name_says_model_adapter_and_simulated() -> None:
-    assert TransformersRespondent("org/Model-1B", scorer=FakeScorer()).name == "transformers:Model-1B (simulated)"
-    respondent = TransformersRespondent("/models/Model-1B", adapter="out/dpo", scorer=FakeScorer())
-    assert respondent.name == "transformers:Model-1B+dpo (simulated)"
-
-
 def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     adapter = tmp_path / "a" / "dpo"
     adapter.mkdir(parents=True)
@@ -237,22 +231,6 @@ def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     assert settings(adapter) != first
     assert settings(adapter)["model"] == "m"
     assert settings(adapter)["rule"] == "line"
-
-
-def test_an_adapter_on_the_hub_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def adapter() -> str:
-        return TransformersRespondent("m", adapter="org/lora", scorer=FakeScorer()).settings["adapter"]
-
-    cache = tmp_path / "models--org--lora"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert adapter() == "org/lora"
-    commit = "0123456789" * 4
-    (cache / "snapshots" / commit).mkdir(parents=True)
-    (cache / "snapshots" / commit / "adapter_config.json").write_text("{}")
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text(commit)
-    assert adapter() == f"org/lora@{commit}"
-    assert TransformersRespondent("m", adapter="../a b", scorer=FakeScorer()).settings["adapter"] == "../a b"
 
 
 def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:

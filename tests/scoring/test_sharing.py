@@ -50,16 +50,6 @@ def test_known_by_name_needs_no_forward(caplog):
     assert decision.way == "shared rows 1, known"
 
 
-def test_code_of_its_own_is_not_known(monkeypatch):
-    assert not PrefixSharing(own_llama()).known
-    patched = tiny_model()
-    assert PrefixSharing(patched).known
-    monkeypatch.setattr(type(patched.model.layers[0].self_attn), "forward", causal)
-    assert not PrefixSharing(patched).known
-    both_ways = tiny("gemma2", use_bidirectional_attention=True)
-    assert not PrefixSharing(both_ways).known
-
-
 ADAPTERS = ["LoraConfig", "AdaLoraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "OFTConfig"]
 
 
@@ -319,34 +309,11 @@ def test_a_check_does_not_touch_weights_of_4_bits():
     assert quantised.training
 
 
-def test_an_error_in_the_check_leaves_nothing_behind():
-    model = own_llama().train()
-    modes = [module.training for module in model.modules()]
-
-    def fail(*arguments):
-        raise ValueError("no such rows")
-
-    model.model.layers[1].register_forward_pre_hook(fail)
-    decision = PrefixSharing(model)
-    assert decision.reason_against(40, 20) == "the model does not take such rows (ValueError: no such rows)"
-    assert [module.training for module in model.modules()] == modes
-    assert not any(module._forward_hooks for module in model.modules())
-
-
 def test_a_divided_model_is_known_or_off(monkeypatch):
     monkeypatch.setattr(sharing, "is_divided", lambda model: True)
     assert PrefixSharing(tiny_model()).obstacle is None
     reason = "llama is not known to take such rows, and a model that processes divide is not checked"
     assert PrefixSharing(own_llama()).obstacle == reason
-
-
-@pytest.mark.parametrize("settings", [{"obstacle": "of the caller's"}, {}])
-def test_obstacles(settings):
-    model = tiny_model()
-    assert PrefixSharing(model, **settings).obstacle == settings.get("obstacle")
-    model.config._attn_implementation = "flash_attention_2"
-    expected = settings.get("obstacle") or "attention 'flash_attention_2' takes no mask of its own for each row"
-    assert PrefixSharing(model, **settings).obstacle == expected
 
 
 def test_layers_that_carry_a_state_are_off():

@@ -10,8 +10,8 @@ from scipy.special import entr
 
 from fairpp_hf.evaluation.probabilities import js_distances
 from fairpp_hf.evaluation.report.folder import Evaluated
+from fairpp_hf.questions.taxonomy import load_taxonomy
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
-from fairpp_hf.taxonomy import load_taxonomy
 
 
 class Shares(NamedTuple):
