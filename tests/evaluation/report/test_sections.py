@@ -1,13 +1,43 @@
 """What the page says, without the time that its drawings take."""
 
+import html
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from fairpp_hf import __version__
 from fairpp_hf.evaluation.report.chart_sections import asking_section, map_section
 from fairpp_hf.evaluation.report.charts import Labeller
-from fairpp_hf.evaluation.report.folder import Evaluated
+from fairpp_hf.evaluation.report.folder import Evaluated, System, read_evaluated
 from fairpp_hf.evaluation.report.method_section import method_section
+from fairpp_hf.evaluation.report.results_section import results_section
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder: Path) -> Evaluated:
+    return read_evaluated(folder)
+
+
+def words(markup: str) -> str:
+    """The text of HTML, in one line."""
+    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", markup)
+    return " ".join(html.unescape(re.sub("<[^>]*>", " ", flush)).split())
+
+
+def results(evaluated: Evaluated) -> str:
+    return results_section(evaluated, Labeller(evaluated)).html
+
+
+def with_metrics(system: System, **changed: Any) -> System:
+    return replace(system, metrics={**system.metrics, **{name.replace("__", "/"): x for name, x in changed.items()}})
+
+
+def named(evaluated: Evaluated, *names: str) -> list[System]:
+    by_name = {system.name: system for system in evaluated.systems}
+    return [by_name[name] for name in names]
 
 
 def test_who_is_nearer_than_the_constant_is_said(evaluated: Evaluated) -> None:
