@@ -78,21 +78,6 @@ def test_nearest_is_named_and_compared_with(capsys):
     assert [row[3] for row in tier_rows("\n".join(rest))] == ["33.3%", "66.7%"]
 
 
-def test_unknown_shares_are_said(tmp_path, capsys):
-    """A folder with Parquet files alone does not say which persona set its answers belong to."""
-    answers = load_answers()
-    (tmp_path / "preferences").mkdir()
-    for number, table in enumerate(answers.preferences("test")):
-        pq.write_table(table, tmp_path / "preferences" / f"test-{number}.parquet")
-    command = ["weights", "--target", TARGET, "--answers", str(tmp_path), "--weighting"]
-    sentence = "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
-    assert main([*command, "surprisal"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == sentence
-    assert main([*command, "surprisal", "--personas", "britains_choice_2020"]) == 0
-    assert main([*command, "tier"]) == 0
-    assert sentence not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

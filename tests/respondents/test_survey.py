@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from fairpp_hf.personas import PERSONA_SETS, Parameter, Persona, PersonaSet, load_personas
+from fairpp_hf.personas import PERSONA_SETS, Persona, PersonaSet, load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import survey
 from fairpp_hf.respondents.base import Reply, Request, Respondent
@@ -104,21 +104,6 @@ def test_agrees_with_the_plain_implementation(questions: pa.Table, name: str) ->
         np.testing.assert_allclose(got.probabilities, [p for _, p in expected], rtol=1e-9)
 
 
-@pytest.mark.parametrize("abstention", [0.0, 0.05, 0.2, 0.9])
-def test_without_a_view_c_has_the_probability_of_abstention(
-    questions: pa.Table, personas: PersonaSet, monkeypatch: pytest.MonkeyPatch, abstention: float
-) -> None:
-    """With s = 0 everywhere: k / (2 + k) = a for k = 2a / (1 - a); A and B share the rest."""
-    for constant in ("KAPPA", "GAMMA", "SIGMA", "SIGMA_FORM", "RHO"):
-        monkeypatch.setattr(survey, constant, 0.0)
-    one = changed(personas, "loyal_nationals", abstention=Parameter(abstention, "test", True))
-    answers = survey_answers(questions, one, "loyal_nationals")
-    rest = (1 - abstention) / 2
-    np.testing.assert_allclose(answers.probabilities, [[rest, rest, abstention]] * questions.num_rows, atol=1e-15)
-    assert abs(np.mean(answers.answer == 2) - abstention) < 0.01
-    assert abstention > 0 or not np.any(answers.answer == 2)
-
-
 def test_a_row_gets_the_same_answer_whatever_accompanies_it(questions: pa.Table, personas: PersonaSet) -> None:
     whole = survey_answers(questions, personas, "civic_pragmatists")
     rng = np.random.default_rng(0)
@@ -154,17 +139,6 @@ def test_answers_follow_their_probabilities(questions: pa.Table, name: str) -> N
             for band in np.array_split(np.argsort(p), 10):
                 standard_error = math.sqrt(np.sum(p[band] * (1 - p[band]))) / len(band)
                 assert abs(np.mean(answers.answer[band] == option) - p[band].mean()) < 4.5 * standard_error
-
-
-def test_the_two_forms_of_a_unit_are_alike(questions: pa.Table, personas: PersonaSet) -> None:
-    """Log-odds of B and A without the persona's parameters correlate 0.64 / (0.64 + 0.16) = 0.8 between the forms."""
-    answers = survey_answers(questions, personas, "established_liberals")
-    log_odds = np.log(answers.probabilities[:, 1] / answers.probabilities[:, 0])
-    of_interest = questions["dimension"].to_numpy() == 5  # no sympathy there: s is one constant and noise
-    criterion, explanation = log_odds[of_interest].reshape(-1, 2).T
-    assert np.corrcoef(criterion, explanation)[0, 1] == pytest.approx(0.8, abs=0.03)
-    assert np.std(criterion) == pytest.approx(math.sqrt(0.8), abs=0.03)
-    assert np.mean(criterion) == pytest.approx(3 * 0.1, abs=0.05)
 
 
 def test_all_personas_at_once_are_each_alone(questions: pa.Table, personas: PersonaSet) -> None:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_models import CHAT_TEMPLATE
 
 from fairpp_hf.respondents import Reply, Request, Respondent, TransformersRespondent
 from fairpp_hf.respondents.transformers import CHUNK
@@ -134,25 +133,6 @@ def test_requests_are_taken_a_chunk_at_a_time() -> None:
     assert next(taken) == CHUNK
 
 
-def test_replies_come_batch_by_batch() -> None:
-    """What is scored is given, and kept by a run, before the next batch is begun."""
-    begun = []
-
-    class Watched(FakeScorer):
-        def score(self, messages: Sequence[Any]) -> Scores:
-            begun.append(len(messages))
-            return super().score(messages)
-
-    async def first() -> list[int]:
-        stream = TransformersRespondent("m", scorer=Watched()).answer(requests(250))
-        found = [(await anext(stream))[0] for _ in range(100)]
-        assert begun == [100]
-        await stream.aclose()
-        return found
-
-    assert asyncio.run(first()) == list(range(249, 149, -1))
-
-
 def test_a_stopped_run_finishes_its_batch_and_begins_no_other() -> None:
     class Stoppable(list[Request]):
         stopped = False
@@ -246,28 +226,3 @@ def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
 
 REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 DROPPING = "{% set messages = messages[1:] if messages[0].role == 'system' else messages %}"
-
-
-@pytest.mark.parametrize("template", [REFUSING + CHAT_TEMPLATE, DROPPING + CHAT_TEMPLATE])
-def test_a_portrait_without_a_system_role_begins_the_users_message(
-    template: str, tiny_model_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The oracle is a request that is written so to begin with, on the same model."""
-    usual = TransformersRespondent(tiny_model_path)
-    chat = [{"role": "system", "content": "You."}, {"role": "user", "content": "Which?"}]
-    asked = requests(1)[0]._replace(messages=chat)
-    by_hand = requests(1)[0]._replace(messages=[{"role": "user", "content": "You.\n\nWhich?"}])
-    expected = ask(usual, [by_hand])[0].probabilities
-    assert expected is not None
-    scorer = OptionScorer.from_pretrained(tiny_model_path)
-    scorer.tokenizer.chat_template = template
-    respondent = TransformersRespondent(tiny_model_path, scorer=scorer)
-    assert ask(respondent, [asked])[0].probabilities == pytest.approx(expected)
-    assert respondent.settings == {**usual.settings, "system_as_user": True}
-    assert caplog.messages == [
-        f"The chat template of {tiny_model_path} takes no system message: portraits are put into the user's message."
-    ]
-    fixed = TransformersRespondent(tiny_model_path, scorer=usual.scorer, system_as_user=True)
-    assert ask(fixed, [asked])[0].probabilities == pytest.approx(expected)
-    assert fixed.settings == respondent.settings
-    assert ask(usual, [asked])[0].probabilities != pytest.approx(expected)
