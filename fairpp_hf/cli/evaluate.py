@@ -88,10 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.drawing import draw_evaluation
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.evaluation.model_scores import is_main_process
+    from fairpp_hf.evaluation.report.folder import read_evaluated
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = evaluation.write(arguments.out)
     print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
     print(failures(scores), end="", flush=True)
-    files += [draw_evaluation(evaluation, arguments.out / "results.png"), entries]
+    files += [draw_evaluation(read_evaluated(arguments.out), arguments.out / "results.png"), entries]
     print("Files:", *(f"  {file}" for file in files), sep="\n")
     print(_next(arguments, entries))
     return 0

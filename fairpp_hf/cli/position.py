@@ -92,10 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.drawing import draw_positions
     from fairpp_hf.evaluation.evaluate import questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
-    from fairpp_hf.evaluation.positioning.report import to_markdown, write_positions
+    from fairpp_hf.evaluation.positioning.report import to_dict, to_markdown, write_positions
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
@@ -122,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         division=division_of(arguments),
     )
     written = write_positions(positions, arguments.out)
+    written.append(draw_positions(to_dict(positions), arguments.out / "positions.png"))
     print(f"\n{to_markdown(positions)}")
     print(failures(scores), end="")
     print("Files:", *(f"  {file}" for file in written), sep="\n")
@@ -160,7 +162,7 @@ def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "Persona
     from fairpp_hf.evaluation.baselines import majority_vote
     from fairpp_hf.evaluation.positioning import Respondent
     from fairpp_hf.evaluation.probabilities import option_probabilities
-    from fairpp_hf.evaluation.styles import readable
+    from fairpp_hf.naming import readable
 
     known = {persona.id: persona for persona in personas or ()}
     anchors = [

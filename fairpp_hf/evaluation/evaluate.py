@@ -24,8 +24,7 @@ from fairpp_hf.evaluation.resampling import Interval
 from fairpp_hf.evaluation.results_folder import as_json, write_results
 from fairpp_hf.evaluation.results_table import notes, tables, warnings
 from fairpp_hf.evaluation.skill import skill
-from fairpp_hf.evaluation.styles import readable
-from fairpp_hf.naming import check_name
+from fairpp_hf.naming import check_name, readable
 from fairpp_hf.questions import sample_questions
 from fairpp_hf.schema import NO_ANSWER
 

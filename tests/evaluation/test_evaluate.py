@@ -2,7 +2,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.evaluation import results_folder
 from fairpp_hf.evaluation.baselines import as_scores
 from fairpp_hf.evaluation.evaluate import References, check_references, evaluate_systems, questions_to_score
-from fairpp_hf.evaluation.figures import draw_evaluation
 from fairpp_hf.evaluation.results_folder import SCORE_SCHEMA
 from fairpp_hf.evaluation.results_table import p_value_text, signed
 from fairpp_hf.personas import load_personas
@@ -321,21 +319,6 @@ def test_names_and_shares_are_those_of_the_set():
     assert found.names == {"t": "T", "loyal_nationals": "Loyal Nationals", "civic_pragmatists": "Civic Pragmatists"}
     assert found.shares["t"] is None
     assert found.shares["loyal_nationals"] == load_personas().get("loyal_nationals").share
-
-
-def test_a_picture_of_nine_systems_whatever_they_are_called(tmp_path):
-    """A formula that is none, letters that the font lacks, a name that is too long; one that never answered."""
-    rng = np.random.default_rng(0)
-    names = ["$x^2_{$", "模型", *(f"model {number}" for number in range(6))]
-    systems = [as_scores(name, rng.dirichlet([1, 1, 1], 60), kind="model") for name in names]
-    systems.append(as_scores("a model with a name that is too long to stand on one line", np.full((60, 3), np.nan)))
-    references = {persona: rng.integers(0, 3, 60) for persona in ("t", "x", "y")}
-    questions = load_questions("test").take(list(range(0, 5400, 90)))
-    others = {"reference": "$ (simulated)", "division": "模型"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a box for a letter
-        path = draw_evaluation(evaluated(systems, references, questions, **others), tmp_path / "new" / "results.png")
-    assert path.stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
