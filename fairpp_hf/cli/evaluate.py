@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
-    from fairpp_hf.evaluation.report.folder import read_evaluated
+    from fairpp_hf.evaluation.results_table import notes, tables
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
@@ -126,9 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     entries = _entries(models, arguments.out, arguments.models)
     files = evaluation.write(arguments.out)
-    print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
+    print(f"\n{tables(evaluation)}\n{notes(evaluation)}")
     print(failures(scores), end="", flush=True)
-    files += [draw_evaluation(read_evaluated(arguments.out), arguments.out / "results.png"), entries]
+    files += [draw_evaluation(evaluation, arguments.out / "results.png"), entries]
     print("Files:", *(f"  {file}" for file in files), sep="\n")
     print(_next(arguments, entries))
     return 0

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fairpp_hf.dataset.answers import Answers
-    from fairpp_hf.evaluation.model_scores import SystemScores
     from fairpp_hf.evaluation.models import ModelSpec
     from fairpp_hf.evaluation.positioning import Respondent
+    from fairpp_hf.evaluation.results import SystemScores
     from fairpp_hf.personas import PersonaSet
 
 SUMMARY = "place models among the personas, by principal components and ideal points"
@@ -161,8 +161,8 @@ def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "Persona
     """The personas, and the share-weighted majority vote of them all, where evaluate's baseline leaves out the target."""
     from fairpp_hf.evaluation.baselines import majority_vote
     from fairpp_hf.evaluation.positioning import Respondent
-    from fairpp_hf.evaluation.probabilities import option_probabilities
     from fairpp_hf.naming import readable
+    from fairpp_hf.statistics.options import option_probabilities
 
     known = {persona.id: persona for persona in personas or ()}
     anchors = [

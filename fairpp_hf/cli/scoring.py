@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from fairpp_hf.evaluation.model_scores import SystemScores
     from fairpp_hf.evaluation.models import ModelSpec
+    from fairpp_hf.evaluation.results import SystemScores
     from fairpp_hf.generation import RunInterrupted
     from fairpp_hf.personas import PersonaSet
 

@@ -1,8 +1,6 @@
 """The charts of an evaluation, from its results: for the page, and the first two for results.png."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -11,26 +9,26 @@ from fairpp_hf.drawing.charts import Party, Value, diverging_bars, heat_map, int
 from fairpp_hf.drawing.numbers import agreeing_others, distances_between, labels_of, shares_by
 from fairpp_hf.drawing.plots import line_chart
 from fairpp_hf.drawing.theme import PERSONA, drawable, option_fill, status_fill, system_looks
-from fairpp_hf.evaluation.report.folder import Evaluated, System
+from fairpp_hf.evaluation.results import Results, System
 from fairpp_hf.schema import OPTION_LETTERS, STATUSES
 
 _LOWEST_SKILL = -1.0
 
 
-def headline_charts(evaluated: Evaluated) -> list[Chart]:
+def headline_charts(results: Results) -> list[Chart]:
     """How near each system is to the target and to the others, and its skill where that is known.
 
     Distances are question by question where option probabilities are known, and of shares otherwise, since a distance to
     single answers rewards confidence.
     """
-    by_question = evaluated.compared_with == "probabilities"
+    by_question = results.compared_with == "probabilities"
     metric = "question_js_distance" if by_question else "js_distance"
-    others = [persona for persona in evaluated.personas if persona != evaluated.target]
-    parties = system_parties(evaluated)
+    others = [persona for persona in results.personas if persona != results.target]
+    parties = system_parties(results)
     charts = [
         interval_chart(
             "distance",
-            f"Distance to {drawable(evaluated.name(evaluated.target), 'the target')}",
+            f"Distance to {drawable(results.name(results.target), 'the target')}",
             [
                 Value(
                     party,
@@ -41,20 +39,20 @@ def headline_charts(evaluated: Evaluated) -> list[Chart]:
                         if (distance := system.metrics.get(f"{metric}/{persona}")) is not None
                     ),
                 )
-                for party, system in zip(parties, evaluated.systems, strict=True)
+                for party, system in zip(parties, results.systems, strict=True)
             ],
             axis=f"{'question by question' if by_question else 'of shares'}; left is closer; small ticks: other personas",
             head="distance",
             ticks="to other personas",
         )
     ]
-    known = any(system.metrics.get("skill/target") is not None for system in evaluated.systems)
+    known = any(system.metrics.get("skill/target") is not None for system in results.systems)
     name = "skill/target" if known else "agreement/target"
     charts.append(
         interval_chart(
             "skill" if known else "agreement",
             "Skill: nearer than the constant?" if known else "Agreement with the target",
-            [Value(party, *_measured(system, name)) for party, system in zip(parties, evaluated.systems, strict=True)],
+            [Value(party, *_measured(system, name)) for party, system in zip(parties, results.systems, strict=True)],
             axis="right of 0 is nearer to the target than the constant" if known else "right is closer",
             head="skill" if known else "agreement",
             line=0.0 if known else None,
@@ -64,17 +62,17 @@ def headline_charts(evaluated: Evaluated) -> list[Chart]:
     return charts
 
 
-def answer_charts(evaluated: Evaluated) -> list[Chart]:
+def answer_charts(results: Results) -> list[Chart]:
     """The target's answers beside the models', by dimension, problem category and group."""
-    questions = evaluated.questions
-    target = Party(*_named(evaluated.name(evaluated.target), "the target"), PERSONA)
-    rows = evaluated.persona_probabilities[evaluated.target]
+    questions = results.questions
+    target = Party(*_named(results.name(results.target), "the target"), PERSONA)
+    rows = results.persona_probabilities[results.target]
     letters = ["first pole", "second pole", *OPTION_LETTERS[2:]]
     fills = [option_fill(option, letters[option]) for option in range(rows.shape[1])]
     systems = [
         (party, system.probabilities)
-        for party, system in zip(system_parties(evaluated), evaluated.systems, strict=True)
-        if system in evaluated.models
+        for party, system in zip(system_parties(results), results.systems, strict=True)
+        if system in results.models
     ]
     charts = []
     for column, title in (("dimension", "By dimension"), ("category", "By problem category"), ("group", "By group")):
@@ -106,11 +104,11 @@ def answer_charts(evaluated: Evaluated) -> list[Chart]:
     return charts
 
 
-def distance_charts(evaluated: Evaluated) -> list[Chart]:
+def distance_charts(results: Results) -> list[Chart]:
     """Heat maps: how far personas and systems are from each persona, question by question and by shares."""
-    personas = list(evaluated.persona_probabilities.values())
-    systems = [system.probabilities for system in evaluated.systems]
-    parties = [*persona_parties(evaluated), *system_parties(evaluated)]
+    personas = list(results.persona_probabilities.values())
+    systems = [system.probabilities for system in results.systems]
+    parties = [*persona_parties(results), *system_parties(results)]
     marks = [str(place) for place in range(1, len(personas) + 1)]
     rows = [f"{party.label}  {mark}" for party, mark in zip(parties, marks, strict=False)]
     rows += [party.label for party in parties[len(personas) :]]
@@ -134,41 +132,39 @@ def distance_charts(evaluated: Evaluated) -> list[Chart]:
     return charts
 
 
-def agreeing_chart(evaluated: Evaluated) -> Chart:
+def agreeing_chart(results: Results) -> Chart:
     """How systems do where the target stands alone, and where all agree."""
-    found = agreeing_others(evaluated)
+    found = agreeing_others(results)
     left_out = f" {found.left_out:,} questions that some persona has not answered are left out." * bool(found.left_out)
     return line_chart(
         "agreeing",
         "Agreement, by how many others share the answer",
-        list(zip(system_parties(evaluated), found.agreement, strict=True)),
+        list(zip(system_parties(results), found.agreement, strict=True)),
         found.questions.tolist(),
         axis="other personas that give the target's answer",
         note="On the right everybody says the same, and agreement is easy; on the left it has to be learnt." + left_out,
     )
 
 
-def asking_charts(evaluated: Evaluated) -> list[Chart]:
+def asking_charts(results: Results) -> list[Chart]:
     """Position bias and length gap, where they were measured, and how replies came out."""
-    parties = system_parties(evaluated)
+    parties = system_parties(results)
     charts = []
     for key, title, axis in (
         ("position_bias", "Position bias", "above 0: the first option is favoured"),
         ("length_gap", "Length gap", "above 0: the shortest option is favoured"),
     ):
-        gaps = [getattr(system, key) for system in evaluated.systems]
+        gaps = [getattr(system, key) for system in results.systems]
         if any(gaps):
             # That a baseline was not asked says nothing about it.
             values = [
-                Value(party, *_gap(gap))
-                for party, gap, system in zip(parties, gaps, evaluated.systems, strict=True)
+                Value(party, None if gap is None else gap.gap, None if gap is None else gap.interval)
+                for party, gap, system in zip(parties, gaps, results.systems, strict=True)
                 if gap or not system.is_baseline
             ]
             charts.append(interval_chart(key.replace("_", "-"), title, values, axis=axis, head="gap"))
-    asked = [
-        (party, system) for party, system in zip(parties, evaluated.systems, strict=True) if not system.is_baseline
-    ]
-    asked = asked or list(zip(parties, evaluated.systems, strict=True))
+    asked = [(party, system) for party, system in zip(parties, results.systems, strict=True) if not system.is_baseline]
+    asked = asked or list(zip(parties, results.systems, strict=True))
     statuses = dict.fromkeys([*STATUSES, *(status for _, system in asked for status in system.statuses)])
     shown = [status for status in statuses if any(system.statuses.get(status) for _, system in asked)]
     counts = np.array([[system.statuses.get(status, 0) for status in shown] for _, system in asked], dtype=float)
@@ -185,20 +181,20 @@ def asking_charts(evaluated: Evaluated) -> list[Chart]:
     return charts
 
 
-def system_parties(evaluated: Evaluated) -> list[Party]:
+def system_parties(results: Results) -> list[Party]:
     """The systems as they are drawn everywhere."""
-    looks = system_looks(system.name for system in evaluated.systems)
+    looks = system_looks(system.name for system in results.systems)
     return [
         Party(*_named(system.name, f"system {place}"), looks[system.name])
-        for place, system in enumerate(evaluated.systems, 1)
+        for place, system in enumerate(results.systems, 1)
     ]
 
 
-def persona_parties(evaluated: Evaluated) -> list[Party]:
+def persona_parties(results: Results) -> list[Party]:
     """The personas as they are drawn."""
     return [
-        Party(*_named(evaluated.name(persona), f"persona {place}"), PERSONA)
-        for place, persona in enumerate(evaluated.personas, 1)
+        Party(*_named(results.name(persona), f"persona {place}"), PERSONA)
+        for place, persona in enumerate(results.personas, 1)
     ]
 
 
@@ -208,10 +204,3 @@ def _named(name: str, otherwise: str) -> tuple[str, str]:
 
 def _measured(system: System, metric: str) -> tuple[float | None, tuple[float, float] | None]:
     return system.metrics.get(metric), system.interval(metric)
-
-
-def _gap(gap: Mapping[str, Any] | None) -> tuple[float | None, tuple[float, float] | None]:
-    if gap is None:
-        return None, None
-    interval = gap.get("interval_95")
-    return gap["gap"], None if interval is None else (interval[0], interval[1])

@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from fairpp_hf.evaluation.probabilities import js_distances
-from fairpp_hf.evaluation.report.folder import Evaluated
+from fairpp_hf.evaluation.results import Results
 from fairpp_hf.schema import NO_ANSWER
+from fairpp_hf.statistics.options import js_distances
 from fairpp_hf.taxonomy import load_taxonomy
 
 _Floats = NDArray[np.float64]
@@ -86,15 +86,15 @@ class Agreeing(NamedTuple):
     """(systems, P): mean probability that a system gives to the target's answer on these questions; NaN for none."""
 
 
-def agreeing_others(evaluated: Evaluated) -> Agreeing:
+def agreeing_others(results: Results) -> Agreeing:
     """Over the questions that all personas have answered."""
-    own = evaluated.answers[evaluated.target]
-    others = np.stack([evaluated.answers[persona] for persona in evaluated.personas if persona != evaluated.target])
+    own = results.answers[results.target]
+    others = np.stack([results.answers[persona] for persona in results.personas if persona != results.target])
     counted = (own != NO_ANSWER) & (others != NO_ANSWER).all(axis=0)
     agreeing = np.where(counted, (others == own).sum(axis=0), -1)
-    bins = len(evaluated.personas)
-    agreement = np.full((len(evaluated.systems), bins), np.nan)
-    for number, system in enumerate(evaluated.systems):
+    bins = len(results.personas)
+    agreement = np.full((len(results.systems), bins), np.nan)
+    for number, system in enumerate(results.systems):
         given = _given_to(system.probabilities, own)
         for count in range(bins):
             found = given[(agreeing == count) & ~np.isnan(given)]
@@ -115,15 +115,15 @@ class Divided(NamedTuple):
     Baselines do not count, unless there is nothing else."""
 
 
-def most_divided(evaluated: Evaluated, limit: int = 100) -> Divided:
+def most_divided(results: Results, limit: int = 100) -> Divided:
     """At most `limit` questions: half those that divide the personas most, half those where models miss the target most."""
-    answers = np.stack(list(evaluated.answers.values()))
-    options = evaluated.systems[0].probabilities.shape[1]
+    answers = np.stack(list(results.answers.values()))
+    options = results.systems[0].probabilities.shape[1]
     counts = np.stack([(answers == option).sum(axis=0) for option in range(options)], axis=1)
     total = counts.sum(axis=1, keepdims=True)
     entropy = entr(np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)).sum(axis=1)
-    target = evaluated.answers[evaluated.target]
-    given = np.stack([_given_to(system.probabilities, target) for system in evaluated.models])
+    target = results.answers[results.target]
+    given = np.stack([_given_to(system.probabilities, target) for system in results.models])
     scored = (~np.isnan(given)).sum(axis=0)
     missed = 1 - np.divide(np.nansum(given, axis=0), scored, out=np.full(len(entropy), np.nan), where=scored > 0)
     by_missed = np.nan_to_num(missed, nan=-1.0)

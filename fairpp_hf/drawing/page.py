@@ -29,7 +29,7 @@ from fairpp_hf.drawing.numbers import most_divided
 from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.evaluation.baselines import CONSTANT
 from fairpp_hf.evaluation.positioning.report import TITLES
-from fairpp_hf.evaluation.report.folder import Evaluated, System, read_evaluated
+from fairpp_hf.evaluation.results import Results, System, read_results
 from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
@@ -71,8 +71,8 @@ def write_report(folder: Path, *, progress: bool = True) -> list[Path]:
         FileNotFoundError: The folder has not been evaluated.
         ValueError: One of its files is damaged, of another format, or does not go with the others.
     """
-    evaluated = read_evaluated(folder)
-    charts = charts_of(evaluated)
+    results = read_results(folder)
+    charts = charts_of(results)
     page, pictures = folder / PAGE, folder / PICTURES
     before = re.findall(r'<figure id="figure-([a-z0-9-]+)"', page.read_text("utf-8")) if page.is_file() else []
     for key in before:
@@ -85,30 +85,30 @@ def write_report(folder: Path, *, progress: bool = True) -> list[Path]:
         written[-1].write_bytes(png([chart]))
         drawings[chart.key] = svg(chart)
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
-    page.write_text(render(evaluated, charts, drawings), encoding="utf-8", errors="replace")
+    page.write_text(render(results, charts, drawings), encoding="utf-8", errors="replace")
     return [page, *written]
 
 
-def charts_of(evaluated: Evaluated) -> dict[str, list[Chart]]:
+def charts_of(results: Results) -> dict[str, list[Chart]]:
     """The charts of each section of the page."""
-    positions = evaluated.positions
-    systems = [system.name for system in evaluated.systems]
+    positions = results.positions
+    systems = [system.name for system in results.systems]
     methods = [] if positions is None else methods_of(positions)
     return {
-        "results": headline_charts(evaluated),
+        "results": headline_charts(results),
         "map": [position_chart(method, positions, systems) for method in methods if positions is not None],
-        "answers": answer_charts(evaluated),
-        "distances": distance_charts(evaluated),
-        "agreeing": [agreeing_chart(evaluated)],
-        "asking": asking_charts(evaluated),
+        "answers": answer_charts(results),
+        "distances": distance_charts(results),
+        "agreeing": [agreeing_chart(results)],
+        "asking": asking_charts(results),
     }
 
 
-def render(evaluated: Evaluated, charts: Mapping[str, Sequence[Chart]], drawings: Mapping[str, str]) -> str:
+def render(results: Results, charts: Mapping[str, Sequence[Chart]], drawings: Mapping[str, str]) -> str:
     """The page as HTML.
 
     Args:
-        evaluated: Results of the evaluation.
+        results: Results of the evaluation.
         charts: Charts of each section.
         drawings: Key of a chart to its SVG.
     """
@@ -122,7 +122,7 @@ def render(evaluated: Evaluated, charts: Mapping[str, Sequence[Chart]], drawings
     here = files(__package__)
     script = "\n" + here.joinpath("page.js").read_text("utf-8")
     html = environment.get_template("page.html").render(
-        **facts_of(evaluated),
+        **facts_of(results),
         charts=charts,
         drawings={key: Markup(drawing) for key, drawing in drawings.items()},
         style=Markup(here.joinpath("page.css").read_text("utf-8")),
@@ -133,46 +133,46 @@ def render(evaluated: Evaluated, charts: Mapping[str, Sequence[Chart]], drawings
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", html)
 
 
-def facts_of(evaluated: Evaluated) -> dict[str, Any]:
+def facts_of(results: Results) -> dict[str, Any]:
     """What the page says, without its charts: names, numbers as texts, and what follows from them."""
-    models = [system for system in evaluated.models if system.metrics.get("question_js_distance/target") is not None]
-    best = evaluated.systems[evaluated.best]
-    divided = most_divided(evaluated, _QUESTIONS)
+    models = [system for system in results.models if system.metrics.get("question_js_distance/target") is not None]
+    best = results.systems[results.best]
+    divided = most_divided(results, _QUESTIONS)
     return {
-        "target": evaluated.name(evaluated.target),
-        "evaluated": evaluated,
+        "target": results.name(results.target),
+        "results": results,
         "version": __version__,
         "citation": CITATION,
-        "kind": "scenario" if evaluated.scenarios else "question",
-        "compared_with": COMPARED_WITH[evaluated.compared_with],
-        "notes": metric_notes(evaluated.compared_with),
-        "baselines": sum(system.is_baseline for system in evaluated.systems),
-        "constrained": [system.name for system in evaluated.systems if system.facts.get("constrained")],
-        "silent": [system.name for system in evaluated.systems if not system.statuses.get("ok")],
-        "best": verdict(evaluated, best) if best in models else None,
-        "verdicts": [verdict(evaluated, system) for system in models if system != best],
-        "systems": [_row(evaluated, system) for system in evaluated.systems],
-        "more": _more(evaluated),
-        "comparisons": _comparisons(evaluated),
-        "personas": [_persona(evaluated, persona) for persona in evaluated.personas],
+        "kind": "scenario" if results.scenarios else "question",
+        "compared_with": COMPARED_WITH[results.compared_with],
+        "notes": metric_notes(results.compared_with),
+        "baselines": sum(system.is_baseline for system in results.systems),
+        "constrained": [system.name for system in results.systems if system.facts.get("constrained")],
+        "silent": [system.name for system in results.systems if not system.statuses.get("ok")],
+        "best": verdict(results, best) if best in models else None,
+        "verdicts": [verdict(results, system) for system in models if system != best],
+        "systems": [_row(results, system) for system in results.systems],
+        "more": _more(results),
+        "comparisons": _comparisons(results),
+        "personas": [_persona(results, persona) for persona in results.personas],
         "titles": TITLES,
-        "other_map": _other_map(evaluated),
+        "other_map": _other_map(results),
         "questions": _questions(
-            evaluated, divided.rows.tolist(), divided.entropy.tolist(), divided.disagreement.tolist()
+            results, divided.rows.tolist(), divided.entropy.tolist(), divided.disagreement.tolist()
         ),
-        "facts": {system.name: _facts(system) for system in evaluated.systems},
+        "facts": {system.name: _facts(system) for system in results.systems},
     }
 
 
-def verdict(evaluated: Evaluated, system: System) -> dict[str, str | None]:
+def verdict(results: Results, system: System) -> dict[str, str | None]:
     """Where a system stands, by its intervals; by the values alone where there are none.
 
     Returns:
         `skill` and `margin` are "yes", "no" or "open": whether it is nearer to the target than the constant, and than to any
         other persona; None where that is not known. The numbers stand beside, as texts.
     """
-    margin = MARGIN[evaluated.compared_with][1]
-    error = "question_js_distance/target" if evaluated.compared_with == "probabilities" else "brier/target"
+    margin = MARGIN[results.compared_with][1]
+    error = "question_js_distance/target" if results.compared_with == "probabilities" else "brier/target"
     other = system.metrics.get("nearest_other")
     return {
         "name": system.name,
@@ -183,7 +183,7 @@ def verdict(evaluated: Evaluated, system: System) -> dict[str, str | None]:
         "margin_text": _text(system, margin),
         "error": "distance" if error.startswith("question") else "Brier score",
         "error_text": _text(system, error),
-        "other": None if other is None else evaluated.name(other),
+        "other": None if other is None else results.name(other),
     }
 
 
@@ -206,13 +206,13 @@ def _cell(system: System, metric: str) -> dict[str, Any]:
     return {"text": number(value), "interval": bounds, "key": "" if value is None else f"{value:.9g}"}
 
 
-def _row(evaluated: Evaluated, system: System) -> dict[str, Any]:
+def _row(results: Results, system: System) -> dict[str, Any]:
     """A row of the table of systems."""
-    by_question = evaluated.compared_with == "probabilities"
+    by_question = results.compared_with == "probabilities"
     metrics = (
         "skill/target",
         "question_js_distance/target" if by_question else "js_distance/target",
-        MARGIN[evaluated.compared_with][1],
+        MARGIN[results.compared_with][1],
         "agreement/target",
     )
     unanswered = system.metrics.get("unanswered")
@@ -221,77 +221,75 @@ def _row(evaluated: Evaluated, system: System) -> dict[str, Any]:
     return {"name": system.name, "kind": kind, "cells": [*(_cell(system, metric) for metric in metrics), share]}
 
 
-def _more(evaluated: Evaluated) -> dict[str, Any]:
+def _more(results: Results) -> dict[str, Any]:
     """The table of the other metrics, those that some system has."""
     shown = {
         metric: head
         for metric, head in _MORE.items()
-        if any(system.metrics.get(metric) is not None for system in evaluated.systems)
+        if any(system.metrics.get(metric) is not None for system in results.systems)
     }
     rows = []
-    for system in evaluated.systems:
+    for system in results.systems:
         other = system.metrics.get("nearest_other")
-        nearest = "none" if other is None else evaluated.name(other)
+        nearest = "none" if other is None else results.name(other)
         rows.append([system.name, *(_text(system, metric) for metric in shown), nearest])
     return {"heads": ["system", *shown.values(), "nearest other"], "rows": rows}
 
 
-def _comparisons(evaluated: Evaluated) -> dict[str, Any] | None:
+def _comparisons(results: Results) -> dict[str, Any] | None:
     """The table of paired comparisons: a row a pair, a column a metric."""
     pairs: dict[str, dict[str, str]] = {}
-    for found in evaluated.comparisons:
-        low, high = found["interval_95"]
-        interval = "" if low is None or high is None else f" [{signed(low)}, {signed(high)}]"
-        p = "" if found["p_value"] is None else f", p {p_value_text(found['p_value'])}"
-        pair = pairs.setdefault(f"{found['first']} minus {found['second']}", {})
-        pair[found["metric"]] = f"{signed(found['difference'])}{interval}{p}"
+    for first, second, metric, found in results.comparisons:
+        interval = "" if None in found.interval else f" [{', '.join(map(signed, found.interval))}]"
+        p = "" if found.p_value is None else f", p {p_value_text(found.p_value)}"
+        pairs.setdefault(f"{first} minus {second}", {})[metric] = f"{signed(found.difference)}{interval}{p}"
     metrics = [metric for metric in _COMPARED if any(metric in found for found in pairs.values())]
     rows = [[pair, *(found.get(metric, "none") for metric in metrics)] for pair, found in pairs.items()]
     return {"heads": ["systems", *(_COMPARED[metric] for metric in metrics)], "rows": rows} if rows else None
 
 
-def _persona(evaluated: Evaluated, persona: str) -> list[str]:
-    share = evaluated.shares.get(persona)
-    answered = int((evaluated.answers[persona] != NO_ANSWER).sum())
+def _persona(results: Results, persona: str) -> list[str]:
+    share = results.shares.get(persona)
+    answered = int((results.answers[persona] != NO_ANSWER).sum())
     return [
-        evaluated.name(persona) + (" (target)" if persona == evaluated.target else ""),
+        results.name(persona) + (" (target)" if persona == results.target else ""),
         "not known" if share is None else percent(share),
-        f"{answered:,} of {len(evaluated.questions):,}",
+        f"{answered:,} of {len(results.questions):,}",
     ]
 
 
-def _other_map(evaluated: Evaluated) -> list[str]:
+def _other_map(results: Results) -> list[str]:
     """What the map was made of, where that is something else than the rest of the page."""
-    positions = evaluated.positions
+    positions = results.positions
     if positions is None:
         return []
     both = (
-        ("Questions", f"{positions['questions']:,}", f"{len(evaluated.questions):,}"),
-        ("Division", positions.get("division"), evaluated.division),
-        ("Answers of the personas", positions.get("reference"), evaluated.reference),
+        ("Questions", f"{positions['questions']:,}", f"{len(results.questions):,}"),
+        ("Division", positions.get("division"), results.division),
+        ("Answers of the personas", positions.get("reference"), results.reference),
     )
     said = [f"{what}: {of_map}, elsewhere {of_page}" for what, of_map, of_page in both if of_map not in (None, of_page)]
-    known = {*evaluated.personas, *map(evaluated.name, evaluated.personas)}
+    known = {*results.personas, *map(results.name, results.personas)}
     points = [point["name"] for point in positions["points"] if point["kind"] == "persona"]
     others = [name for name in points if name not in known]
     return said + [f"Personas that are nowhere else: {', '.join(others)}"] * bool(others)
 
 
 def _questions(
-    evaluated: Evaluated, rows: Sequence[int], entropy: Sequence[float], missed: Sequence[float]
+    results: Results, rows: Sequence[int], entropy: Sequence[float], missed: Sequence[float]
 ) -> list[dict[str, Any]]:
     """The questions to read, with who gave which answer."""
     found = []
     for question, row, divided, miss in zip(
-        evaluated.questions.take(rows).to_pylist(), rows, entropy, missed, strict=True
+        results.questions.take(rows).to_pylist(), rows, entropy, missed, strict=True
     ):
-        given = {persona: int(column[row]) for persona, column in evaluated.answers.items()}
+        given = {persona: int(column[row]) for persona, column in results.answers.items()}
         options = [
             (f"{letter}. {question[f'option_{letter.lower()}']}", place) for place, letter in enumerate(OPTION_LETTERS)
         ]
         if NO_ANSWER in given.values():
             options.append(("no valid answer", NO_ANSWER))
-        systems = [(system.name, " ".join(map(percent, system.probabilities[row]))) for system in evaluated.systems]
+        systems = [(system.name, " ".join(map(percent, system.probabilities[row]))) for system in results.systems]
         found.append(
             {
                 **question,
@@ -299,7 +297,7 @@ def _questions(
                     (
                         text,
                         [
-                            (evaluated.name(persona), persona == evaluated.target)
+                            (results.name(persona), persona == results.target)
                             for persona in given
                             if given[persona] == place
                         ],
@@ -320,8 +318,7 @@ def _facts(system: System) -> list[tuple[str, str]]:
     facts.append(("replies", ", ".join(f"{status} {count:,}" for status, count in system.statuses.items())))
     if system.prompts_hash is not None:
         facts += [("different prompts", f"{system.prompts:,}"), ("SHA-256 of their hashes", system.prompts_hash)]
-    recorded = system.facts.get("template_hash")
-    return facts + [("chat template", value) for value in system.template_hashes if value != recorded]
+    return facts
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -14,24 +14,24 @@ from fairpp_hf.drawing.plots import Spot, scatter_chart
 from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.drawing.theme import drawable, status_fill, system_looks
 from fairpp_hf.evaluation.quality.quality import RunQuality
-from fairpp_hf.evaluation.report.folder import Evaluated
+from fairpp_hf.evaluation.results import Results
 from fairpp_hf.naming import readable
 from fairpp_hf.schema import STATUSES
 
 
-def draw_evaluation(evaluated: Evaluated, path: Path) -> Path:
+def draw_evaluation(results: Results, path: Path) -> Path:
     """Draw how near each system is to the target and to the others, and its skill, into a PNG file."""
-    target = drawable(evaluated.name(evaluated.target), "the target")
-    orders = "both orders of A and B" if evaluated.orders == 2 else "options in one order"
-    division = drawable(evaluated.division, "see results.md")
-    kind = "scenarios" if evaluated.scenarios else "questions"
+    target = drawable(results.name(results.target), "the target")
+    orders = "both orders of A and B" if results.orders == 2 else "options in one order"
+    division = drawable(results.division, "see results.md")
+    kind = "scenarios" if results.scenarios else "questions"
     return _write(
         path,
-        headline_charts(evaluated),
+        headline_charts(results),
         title=f"Who agrees with {target}?",
-        caption=f"{len(evaluated.questions):,} {kind} ({division}), {orders}. "
-        f"{'Probabilities' if evaluated.compared_with == 'probabilities' else 'Single answers'} of the personas: "
-        f"{drawable(evaluated.reference, 'see results.md')}. Lines: 95% intervals.",
+        caption=f"{len(results.questions):,} {kind} ({division}), {orders}. "
+        f"{'Probabilities' if results.compared_with == 'probabilities' else 'Single answers'} of the personas: "
+        f"{drawable(results.reference, 'see results.md')}. Lines: 95% intervals.",
     )
 
 

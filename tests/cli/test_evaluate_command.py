@@ -84,7 +84,8 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert (out / "results.png").stat().st_size > 10_000
     rows = pq.read_table(out / "scores.parquet")
     assert len(rows) == 3 * 40 * 2 + 4 * 40
-    assert len({str(rows["logprobs"][start].as_py()) for start in (0, 80, 160)}) == 3
+    models = {row["system"]: str(row["logprobs"]) for row in rows.to_pylist() if row["logprobs"] is not None}
+    assert len(set(models.values())) == len(models) == 3
     assert len(pq.read_table(out / "questions.parquet")) == 40
     printed = capsys.readouterr()
     assert table.strip() in printed.out
@@ -148,7 +149,7 @@ def test_length_is_reported_of_lines_by_either_rule(tiny_model_path, tmp_path):
     for rule in ("line", "per_token"):
         out = tmp_path / rule
         assert main([*arguments, "--out", str(out), "--rule", rule]) == 0
-        rows = pq.read_table(out / "scores.parquet").slice(0, 12)
+        rows = pq.read_table(out / "scores.parquet", filters=[("system", "=", "plain")])
         logprobs, letters, tokens, found = (
             np.array(rows[name].to_pylist()) for name in ("logprobs", "letter_logprobs", "tokens", "probabilities")
         )
@@ -204,8 +205,7 @@ def test_several_models_have_the_names_of_their_folders(tiny_model_path, tmp_pat
     assert main([*arguments, "--out", str(tmp_path / "out"), "--limit", "4"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     name = tiny_model_path.name
-    names = [name, f"{name} role-play", "other", "other role-play", *BASELINES]
-    assert list(results["systems"]) == names
+    assert set(results["systems"]) == {name, f"{name} role-play", "other", "other role-play", *BASELINES}
 
 
 def test_a_models_file_says_what_is_scored(tiny_model_path, adapter, tmp_path):
@@ -222,7 +222,7 @@ def test_a_models_file_says_what_is_scored(tiny_model_path, adapter, tmp_path):
     arguments = ["evaluate", "--models", str(file), "--target", "loyal_nationals", "--out", str(out), "--limit", "4"]
     assert main(arguments) == 0
     systems = json.loads((out / "results.json").read_text())["systems"]
-    assert list(systems) == ["as it is", "aligned", "a role", *BASELINES]
+    assert set(systems) == {"as it is", "aligned", "a role", *BASELINES}
     assert systems["as it is"]["facts"]["region"] == "nowhere"
     assert systems["a role"]["facts"]["persona"] == "civic_pragmatists"
 
@@ -419,7 +419,9 @@ def test_two_processes_score_what_one_does(tiny_model_path, tmp_path):
     assert done.stdout.count("| system | position gap |") == 1
     assert done.stderr.count("Loading weights: 100%") == 1
     one, two = (
-        pq.read_table(tmp_path / name / "scores.parquet").to_pandas()["probabilities"].tolist()
+        pq.read_table(tmp_path / name / "scores.parquet")
+        .sort_by([("system", "ascending"), ("question_id", "ascending"), ("order", "ascending")])["probabilities"]
+        .to_pylist()
         for name in ("one", "two")
     )
     assert len(one) == len(two)

@@ -1,1 +1,0 @@
-"""What `fairpp evaluate` wrote, read back."""
