@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fairpp_hf.drawing.theme import PAPER
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -54,7 +56,7 @@ def write_labels(
 
     canvas = axes.figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    halo: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground="white", alpha=0.85)]
+    halo: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground=PAPER, alpha=0.85)]
     texts = []
     for label in labels:
         weight = "bold" if label.bold else "normal"

@@ -11,7 +11,7 @@ from card_facts import facts
 from PIL import Image
 
 from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, TargetFacts
-from fairpp_hf.hub.card_figures import CardFigure, _labels, _short, _source, draw_figures
+from fairpp_hf.drawing.card_figures import CardFigure, draw_figures, labels_of, source_of
 
 
 def of_personas(*personas: str, **changes: Any) -> FolderFacts:
@@ -103,15 +103,11 @@ def test_many_personas_and_odd_names(names: list[str]) -> None:
 def test_what_the_font_lacks_is_called_by_its_number() -> None:
     """And a note says so: the font comes with matplotlib, and has no Chinese."""
     found = of_personas("loyal_nationals", "忠诚者", "ångström\nand_son")
-    assert _labels(found) == {
-        "loyal_nationals": "Loyal Nationals",
-        "忠诚者": "Persona 2",
-        "ångström\nand_son": "Ångström And Son",
-    }
-    note = "\nPersona n: row n of the first table of answers"
-    assert _source(found) == f"Simulated answers by openai:some-model; no person was asked{note}"
-    assert _source(of_personas("a", "b")) == "Simulated answers by openai:some-model; no person was asked"
-    assert _source(facts(simulated=False, respondents=("我", "me"))) == "Answers by somebody, me"
+    assert labels_of(found) == ["Loyal Nationals", "Persona 2", "Ångström And Son"]
+    note = " Persona n: row n of the first table of answers."
+    assert source_of(found) == f"Simulated answers by openai:some-model; no person was asked.{note}"
+    assert source_of(of_personas("a", "b")) == "Simulated answers by openai:some-model; no person was asked."
+    assert source_of(facts(simulated=False, respondents=("我", "me"))) == "Answers by somebody, me."
 
 
 def test_poles_and_respondents_that_the_font_lacks() -> None:
@@ -136,10 +132,3 @@ def test_the_bytes_depend_on_the_data_alone() -> None:
     for png in here:
         assert b"Software" not in png
         assert b"matplotlib" not in png.lower()
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0"), (999, "999"), (1_000, "1.0k"), (9_949, "9.9k"), (9_950, "10k"), (28_420, "28k")]
-)
-def test_short_counts(count: int, text: str) -> None:
-    assert _short(count) == text

@@ -1,6 +1,6 @@
 import numpy as np
 
-from fairpp_hf.evaluation.positioning.labels import free_places
+from fairpp_hf.drawing.labels import free_places
 
 
 def test_labels_of_crowded_points_cover_nothing_and_stay_inside() -> None:

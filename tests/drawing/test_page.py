@@ -12,7 +12,7 @@ import pytest
 from evaluated_folder import TARGET, small_evaluation, write_evaluated_folder
 from PIL import Image
 
-from fairpp_hf.evaluation.report import write_report
+from fairpp_hf.drawing import write_report
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = small_evaluation(50, (SCRIPT, QUOTES), personas=(TARGET, "civic_pragmatists"))
-    evaluation = replace(evaluation, systems=evaluation.systems[:3])
+    systems = tuple(system for system in evaluation.systems if system.name in (SCRIPT, QUOTES, "constant"))
+    evaluation = replace(evaluation, systems=systems)
     folder = write_evaluated_folder(tmp_path_factory.mktemp("hostile"), evaluation)
     return write_report(folder, progress=False)[0]
 
@@ -98,7 +99,7 @@ def test_hostile_names_are_shown_as_they_are(page: Any) -> None:
 
 def test_the_systems_are_sorted_by_click_and_by_key(open_page: Any) -> None:
     page = open_page()
-    column = page.locator("#systems thead th").all_text_contents().index("distance of shares")
+    column = page.locator("#systems thead th").all_text_contents().index("distance")
     keys = f"[...document.querySelectorAll('#systems tbody tr')].map(row => Number(row.cells[{column}].dataset.key))"
     head = page.locator("#systems thead th").nth(column)
     head.locator("button").click()
@@ -107,7 +108,7 @@ def test_the_systems_are_sorted_by_click_and_by_key(open_page: Any) -> None:
     assert distances == sorted(distances)
     head.locator("button").press("Enter")
     assert page.evaluate(keys) == distances[::-1]
-    assert page.locator("#results [aria-live]").text_content() == "Sorted by distance of shares, largest first."
+    assert page.locator("#results [aria-live]").text_content() == "Sorted by distance, largest first."
     assert page.locator("#systems [aria-sort]").count() == 1
     page.locator("#systems thead th").nth(0).locator("button").click()
     names = page.locator("#systems tbody th bdi").all_text_contents()
@@ -116,18 +117,12 @@ def test_the_systems_are_sorted_by_click_and_by_key(open_page: Any) -> None:
 
 def test_selects_show_one_of_several(open_page: Any) -> None:
     page = open_page()
-    assert shown(page, "figure[data-of=shares]") == ["0", "0"]
-    page.get_by_label("answers of").select_option(label=f"{QUOTES} (system)")
-    assert shown(page, "figure[data-of=shares]") == ["3", "3"]
+    assert shown(page, "figure[data-of=distances]") == ["questions"]
+    page.locator("[data-shows=distances]").select_option("shares")
+    assert shown(page, "figure[data-of=distances]") == ["shares"]
     assert shown(page, "figure[data-of=map]") == ["pca"]
     page.get_by_label("method").select_option("ideal_point")
     assert shown(page, "figure[data-of=map]") == ["ideal_point"]
-    # The model nearest to the target to begin with; lines for A and B over each of two personas.
-    assert shown(page, "[data-of=overlay]") == ["1"] * 4
-    page.get_by_label("system shown over the personas").select_option(label=SCRIPT)
-    assert shown(page, "[data-of=overlay]") == ["2"] * 4
-    page.get_by_label("system shown over the personas").select_option("none")
-    assert shown(page, "[data-of=overlay]") == []
 
 
 def test_questions_are_filtered_and_ordered(open_page: Any) -> None:
@@ -152,12 +147,12 @@ def test_questions_are_filtered_and_ordered(open_page: Any) -> None:
 
 def test_a_text_is_shown_over_a_part_of_a_chart(open_page: Any) -> None:
     page = open_page()
-    page.evaluate("document.getElementById('figure-agreement').scrollIntoView()")
+    page.evaluate("document.getElementById('figure-skill').scrollIntoView()")
     # Scrolling hides the text; it is over once two frames are drawn.
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.locator("#figure-agreement [data-tip]").first.hover()
+    page.locator("#figure-skill [data-tip]").first.hover()
     assert page.locator("#tip").is_visible()
-    assert page.locator("#tip").text_content().startswith("constant: 0.")
+    assert page.locator("#tip").text_content().startswith("constant: 0.000")
     page.keyboard.press("Escape")
     assert not page.locator("#tip").is_visible()
 
@@ -195,7 +190,7 @@ def test_a_table_wider_than_its_box_says_so(page: Any) -> None:
     assert page.evaluate(hint) == [True, '"Wider than the screen: scroll sideways ↔"']
 
 
-@pytest.mark.parametrize(("section", "count"), [("results", 3), ("personas", 2), ("distances", 2), ("asking", 3)])
+@pytest.mark.parametrize(("section", "count"), [("results", 2), ("answers", 3), ("distances", 1), ("asking", 3)])
 def test_figures_stand_in_a_row(section: str, count: int, page: Any) -> None:
     found = page.eval_on_selector_all(
         f"#{section} figure",
@@ -252,7 +247,7 @@ def test_on_paper_everything_is_open_and_no_control_is_left(page: Any) -> None:
     assert page.locator("details table").first.bounding_box()["height"] > 20
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert [text for text in page.evaluate(CONTRASTS) if text[0] < 4.5] == []
-    picture = np.asarray(Image.open(io.BytesIO(page.locator("#figure-agreement").screenshot())).convert("L"))
+    picture = np.asarray(Image.open(io.BytesIO(page.locator("#figure-skill").screenshot())).convert("L"))
     assert picture.min() < 60
     assert picture.mean() > 200
     printed = page.pdf(format="A4")
@@ -264,7 +259,7 @@ def test_without_scripts_everything_is_there(open_page: Any) -> None:
     page = open_page(java_script_enabled=False)
     assert page.locator(".controls:visible").count() == 0
     figures = page.locator("figure")
-    assert figures.count() == page.locator("figure:visible").count() == 3 + 2 + 2 + 4 + 2 + 10 + 3
+    assert figures.count() == page.locator("figure:visible").count() == 2 + 2 + 3 + 2 + 1 + 3
     assert page.locator(".questions > li:visible").count() == 50
 
 
