@@ -13,7 +13,7 @@ PACKAGE = Path(fairpp_hf.__file__).parent
 ROOMS = (
     ("schema", "naming", "stable_hash", "cache", "markdown", "text_table"),
     *((room,) for room in ("taxonomy", "questions", "personas", "scoring", "respondents", "generation", "preferences")),
-    *((room,) for room in ("dataset", "training", "evaluation", "hub", "demo", "script", "cli")),
+    *((room,) for room in ("dataset", "training", "evaluation", "hub", "demo", "cli")),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # The lazy front door and the two ways in: they name everything, and nothing names them.

@@ -9,10 +9,9 @@ from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from fairpp_hf.scoring.shared_prefix import Completion, lay_out
-from fairpp_hf.training.pair_columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER
-from fairpp_hf.training.weight_column import WEIGHT_COLUMN, batch_of_weights
+from fairpp_hf.training.columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER, WEIGHT, batch_of_weights
 
-PAIR_COLUMNS = (WEIGHT_COLUMN, LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
+PAIR_COLUMNS = (WEIGHT, LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
 """Columns of one number a pair that a batch carries where the examples have them."""
 
 
@@ -63,7 +62,7 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
         for side, of_pairs in sides.items():
             batch[side] = torch.tensor([numbers[completion] for completion in of_pairs])
         for name in PAIR_COLUMNS:
-            if name == WEIGHT_COLUMN and name in examples[0]:
+            if name == WEIGHT and name in examples[0]:
                 batch[name] = batch_of_weights(examples)
             elif name in examples[0]:
                 whole = name in (TIER, GROUP_NUMBER)

@@ -77,11 +77,6 @@ class CompletionForward:
             )
         return self._sharing[id(model)]
 
-    def way(self, model: nn.Module) -> str:
-        """How this model's log-probabilities are computed, see `PrefixSharing.way`."""
-        with self.accelerator.autocast():
-            return "separate" if self.share_prefix is False else self.sharing(model).way
-
     @property
     def fell_back(self) -> bool:
         """Whether some model was found not to share prompts."""

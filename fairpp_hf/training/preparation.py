@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig
 from trl.data_utils import common_prefix_length
 
-from fairpp_hf.training.pair_columns import column_parts
+from fairpp_hf.training.columns import column_parts
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def prepare_pairs(
         prepared = concatenate_datasets([pairs, tokens], split=pairs.split, axis=1)
         if args.max_length is None or args.truncation_mode != "keep_start":
             return prepared
-        lengths = [part.combine_chunks().value_lengths() for part in column_parts(prepared, "prompt_ids")]
+        lengths = [part.value_lengths() for part in column_parts(prepared, "prompt_ids")]
         short = np.concatenate(lengths) < args.max_length
         return prepared if short.all() else prepared.select(np.flatnonzero(short))
 

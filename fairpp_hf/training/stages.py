@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,10 +13,7 @@ from trl.trainer.utils import create_model_from_path
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.training.checkpoints import checkpoint_to_resume, last_checkpoint
-from fairpp_hf.training.config import ReweightedDPOConfig
-from fairpp_hf.training.sft_config import ReweightedSFTConfig
-
-logger = logging.getLogger(__name__)
+from fairpp_hf.training.config import ReweightedDPOConfig, ReweightedSFTConfig
 
 STAGES = {"dpo": ("dpo",), "sft": ("sft",), "sft_then_dpo": ("sft", "dpo")}
 """What each value of `stage` runs, in order."""
@@ -153,13 +149,8 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
     folder = sft_folder(training)
     finished = (folder / RESULTS).is_file()
     if last and finished:
-        # Between the two stages there is no checkpoint yet, or none that is complete: what is gone on from is sft's result.
-        found, flaws = last_checkpoint(output, main_process=main)
-        if found is None and flaws and main:
-            logger.warning(
-                "The dpo stage begins anew: %s.", "; ".join(f"{name}: {flaw}" for name, flaw in flaws.items())
-            )
-        return {"sft": Start(finished=True), "dpo": Start(checkpoint=found)}
+        # Between the two stages there is no complete checkpoint: the dpo stage then starts from the result of sft.
+        return {"sft": Start(finished=True), "dpo": Start(checkpoint=last_checkpoint(output))}
     if last or Path(asked).resolve().is_relative_to(folder.resolve()):
         return {"sft": checkpoint(folder), "dpo": Start()}
     if not finished:
