@@ -1,21 +1,13 @@
 """Columns of a training dataset: weights, soft labels, tiers and groups, checked and normalised before training."""
 
-import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset
 from numpy.typing import NDArray
-from torch import Tensor
-
-TextDataset: TypeAlias = Dataset | IterableDataset
-TextDatasets: TypeAlias = TextDataset | DatasetDict | IterableDatasetDict | dict[str, TextDataset]
-
-logger = logging.getLogger(__name__)
 
 WEIGHT = "weight"
 LABEL_PROBABILITY = "label_probability"
@@ -29,8 +21,8 @@ LEAST_WEIGHT, LARGEST_WEIGHT = 1e-30, 1e30
 _ROWS_AT_ONCE = 100_000
 
 
-def named_datasets(datasets: TextDatasets | None, name: str) -> Iterator[tuple[str, TextDataset]]:
-    """A dataset, or each of a mapping, with its name in messages."""
+def named_datasets(datasets: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """A dataset, or each of a mapping, with its name in messages; nothing for None."""
     if isinstance(datasets, dict):
         for key, dataset in datasets.items():
             yield f"{name}[{key!r}]", dataset
@@ -76,47 +68,33 @@ def prompt_groups(dataset: Dataset, column: str = "prompt_ids") -> NDArray[np.in
 # -- weights -----------------------------------------------------------------------------------------------------------
 
 
-def choose_normalization(asked: str | None, datasets: Iterable[tuple[str, TextDataset]]) -> str:
-    """The default of `weight_normalization`: `"dataset"`, or `"batch"` with a stream, which is logged.
+def dataset_problems(dataset: Any, name: str, normalization: str) -> list[str]:
+    """Why a dataset cannot be trained with, a sentence each; the model need not be loaded for it.
 
     Args:
-        asked: One of `WEIGHT_NORMALIZATIONS`, or None for the default.
-        datasets: All datasets of the trainer, with their names in messages.
-    """
-    if asked is not None:
-        return asked
-    streams = [name for name, dataset in datasets if isinstance(dataset, IterableDataset)]
-    if not streams:
-        return "dataset"
-    logger.warning(
-        "weight_normalization is 'batch': weights are divided by their sum over a step, because their mean over a streaming "
-        "%s is not known beforehand.",
-        streams[0],
-    )
-    return "batch"
-
-
-def weight_problems(dataset: TextDataset, name: str, normalization: str) -> list[str]:
-    """Why a dataset's weights cannot be trained with, a sentence each; the model need not be loaded for it.
-
-    Args:
-        dataset: Rows with a column `weight`; of a stream, only the column's presence is checked.
+        dataset: Rows with a column `weight`.
         name: The dataset's name in messages, such as `"train_dataset"`.
         normalization: One of `WEIGHT_NORMALIZATIONS`.
     """
-    columns = dataset.column_names
-    # A stream from a generator may not know its columns before its first row; the collator checks them then.
-    if columns is not None and WEIGHT not in columns:
-        return [
-            f"{name} must have a {WEIGHT!r} column; got columns {columns}. Add it, for instance from "
-            'fairpp_hf.preference_weights, or load pairs that have it: load_dataset("fairpp", "pairs", target=...).'
-        ]
     if not isinstance(dataset, Dataset):
-        return []
+        return [
+            f"{name} must be a map-style datasets.Dataset; got {type(dataset).__name__}. Weights are normalised over the "
+            "whole dataset. Load it without streaming=True."
+        ]
+    columns = dataset.column_names
+    problems = []
+    if images := {"image", "images"} & set(columns):
+        problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use TRL's trainer for images.")
+    if WEIGHT not in columns:
+        return [
+            *problems,
+            f"{name} must have a {WEIGHT!r} column; got columns {columns}. Add it, for instance from "
+            'fairpp_hf.preference_weights, or load pairs that have it: load_dataset("fairpp", "pairs", target=...).',
+        ]
     dtype = getattr(dataset.features[WEIGHT], "dtype", "list")
     if not dtype.startswith(("float", "int", "uint")):
-        return [f"{name} must have numbers in its {WEIGHT!r} column; got {dtype}."]
-    return _value_problems(weights_of(dataset), name, normalization)
+        return [*problems, f"{name} must have numbers in its {WEIGHT!r} column; got {dtype}."]
+    return problems + _value_problems(weights_of(dataset), name, normalization)
 
 
 def weights_of(dataset: Dataset) -> NDArray[np.float64]:
@@ -177,35 +155,17 @@ def normalize_weights(dataset: Dataset, name: str, normalization: str) -> Datase
     return dataset.remove_columns(WEIGHT).add_column(WEIGHT, _to_mean_1(weights))
 
 
-def batch_of_weights(examples: list[dict[str, Any]]) -> Tensor:
-    """The weights of a batch, float32 (B,).
-
-    Raises:
-        ValueError: A weight is out of range. Map-style datasets are checked before training; a stream can only be checked
-            while it is read.
-    """
-    weights = np.array([example[WEIGHT] for example in examples], dtype=np.float64)
-    if not ((weights == 0) | ((weights >= LEAST_WEIGHT) & (weights <= LARGEST_WEIGHT))).all():
-        raise ValueError(
-            f"weight must be 0, or between {LEAST_WEIGHT:g} and {LARGEST_WEIGHT:g}; got {weights.tolist()} in one batch. "
-            "In float32, others are 0, infinite or no numbers."
-        )
-    return torch.tensor(weights, dtype=torch.float32)
-
-
 # -- labels, tiers and groups ------------------------------------------------------------------------------------------
 
 
-def label_problems(dataset: Any, name: str) -> list[str]:
+def label_problems(dataset: Dataset, name: str) -> list[str]:
     """Why a dataset's soft labels cannot be trained with: no column `label_probability`, or a value outside [0, 1]."""
     columns = dataset.column_names
-    if columns is not None and LABEL_PROBABILITY not in columns:
+    if LABEL_PROBABILITY not in columns:
         return [
             f"{name} must have a {LABEL_PROBABILITY!r} column with soft_labels=True; got columns {columns}. Load the pairs "
             "with labels='fitted' or 'respondent', or leave soft_labels out."
         ]
-    if not isinstance(dataset, Dataset):
-        return []
     values = column_of(dataset, LABEL_PROBABILITY).cast("float64").to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
     if not len(wrong):
@@ -216,12 +176,10 @@ def label_problems(dataset: Any, name: str) -> list[str]:
     ]
 
 
-def has_tiers(dataset: Any) -> bool:
+def has_tiers(dataset: Dataset) -> bool:
     """Whether the column `tier` holds a whole number for every row; any other column of that name is not ours."""
-    feature = (getattr(dataset, "features", None) or {}).get(TIER)
-    if not str(getattr(feature, "dtype", "")).startswith(("int", "uint")):
-        return False
-    return not isinstance(dataset, Dataset) or column_of(dataset, TIER).null_count == 0
+    dtype = str(getattr(dataset.features.get(TIER), "dtype", ""))
+    return dtype.startswith(("int", "uint")) and column_of(dataset, TIER).null_count == 0
 
 
 def number_groups(dataset: Dataset, group_column: str, names: list[str], name: str) -> Dataset:

@@ -1,7 +1,7 @@
 """Configurations of the weighted trainers: TRL's, and how weights enter."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -47,13 +47,12 @@ class ReweightedDPOConfig(_WithoutToken, DPOConfig):
             the completions' rewards. `"distillation"`: SFT on all completions, weighted by that distribution.
         beta (`float`, *optional*):
             As in TRL, 0.1 unless set, with a reference model; 1.0 unless set without one.
-        weight_normalization (`str`, *optional*):
-            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`, the default: the number of pairs, after
+        weight_normalization (`str`, defaults to `"dataset"`):
+            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`: the number of pairs, after
             the weights of each dataset have been divided by their mean over it; the scale of the weights has no effect
             and the learning rate means what it means without weights. `"batch"`: the sum of the step's weights, over all
-            accumulated micro-batches and all processes; the default with a streaming dataset, whose mean nobody knows
-            beforehand. `"none"`: the number of pairs, the weights as they are. `loss_type="sft"` counts tokens in place
-            of pairs, as TRL does.
+            accumulated micro-batches and all processes. `"none"`: the number of pairs, the weights as they are.
+            `loss_type="sft"` counts tokens instead of pairs, as TRL does.
         weight_application (`str`, defaults to `"loss"`):
             `"loss"` multiplies the losses of the training pairs by their weights; `"sampling"` draws the pairs in
             proportion to them instead, so that compute is spent where the mass is. The expected gradient is the same.
@@ -72,10 +71,10 @@ class ReweightedDPOConfig(_WithoutToken, DPOConfig):
         group_step_size (`float`, defaults to `0.01`):
             Step size of the group weights' exponentiated gradient ascent; larger ones turn to the worst group faster.
         bf16 (`bool`, *optional*):
-            As in TRL, on unless set; but off where there is no accelerator.
+            As in TRL, on unless set; but off without an accelerator.
 
     Raises:
-        ValueError: a setting that the weighted objective does not support; all such are named at once.
+        ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
     reference: str = field(
@@ -91,8 +90,8 @@ class ReweightedDPOConfig(_WithoutToken, DPOConfig):
             "help": "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
         },
     )
-    weight_normalization: str | None = field(
-        default=None,
+    weight_normalization: str = field(
+        default="dataset",
         metadata={
             "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
             "'batch' (the sum of the step's weights) or 'none' (weights as they are).",
@@ -140,22 +139,21 @@ class ReweightedSFTConfig(_WithoutToken, SFTConfig):
     """Arguments of `ReweightedSFTTrainer`; all of `trl.SFTConfig`'s, and the following.
 
     Args:
-        weight_normalization (`str`, *optional*):
+        weight_normalization (`str`, defaults to `"dataset"`):
             What a step's sum over its rows of w_i nll_i is divided by, where nll_i is summed over the n_i completion
-            tokens of row i. `"dataset"`, the default: the number of completion tokens, after the weights of each dataset
+            tokens of row i. `"dataset"`: the number of completion tokens, after the weights of each dataset
             have been divided by their mean over it; the scale of the weights has no effect and the learning rate means
             what it means without weights. `"batch"`: sum w_i n_i over the step, over all accumulated micro-batches and
-            all processes; the default with a streaming dataset, whose mean nobody knows beforehand. `"none"`: the number
-            of completion tokens, the weights as they are.
+            all processes. `"none"`: the number of completion tokens, the weights as they are.
         bf16 (`bool`, *optional*):
-            As in TRL, on unless set; but off where there is no accelerator.
+            As in TRL, on unless set; but off without an accelerator.
 
     Raises:
-        ValueError: a setting that the weighted objective does not support; all such are named at once.
+        ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
-    weight_normalization: str | None = field(
-        default=None,
+    weight_normalization: str = field(
+        default="dataset",
         metadata={
             "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
             "'batch' (the step's sum of weights, a token each) or 'none' (weights as they are).",
@@ -185,7 +183,7 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         ("reference", REFERENCES),
     ):
         value = own(name, known[0])
-        if value not in known and (name, value) != ("weight_normalization", None):
+        if value not in known:
             problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
     reference = own("reference", "model")
     for loss_type in config.loss_type:
@@ -269,11 +267,11 @@ def _fixed(config: DPOConfig, values: Mapping[str, Any], where: str, fix: str) -
 
 def unsupported_sft_settings(config: SFTConfig) -> list[str]:
     """One sentence for each setting of `config` that `ReweightedSFTTrainer` does not support; none is ignored."""
-    normalization = getattr(config, "weight_normalization", None)
+    normalization = getattr(config, "weight_normalization", "dataset")
     one_row = "It lays texts of different weights end to end in one row."
     rules = [
         (
-            normalization not in (None, *WEIGHT_NORMALIZATIONS),
+            normalization not in WEIGHT_NORMALIZATIONS,
             f"weight_normalization must be one of {', '.join(map(repr, WEIGHT_NORMALIZATIONS))}; got {normalization!r}.",
         ),
         (
@@ -312,35 +310,3 @@ def unsupported_sft_settings(config: SFTConfig) -> list[str]:
         ),
     ]
     return [sentence for broken, sentence in rules if broken]
-
-
-_STREAM_RULES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
-    "max_steps": (lambda steps: steps > 0, "above 0", "The length of a stream is not known beforehand. Set max_steps."),
-    "weight_normalization": (
-        lambda name: name != "dataset",
-        "'batch' or 'none'",
-        "The mean weight of a stream is not known beforehand. Leave it out, or scale the weights yourself and set 'none'.",
-    ),
-    "weight_application": (lambda name: name != "sampling", "'loss'", "A stream has its own order."),
-    "group_column": (lambda name: name is None, "None", "The groups' shares of a stream are not known beforehand."),
-    "precompute_ref_log_probs": (
-        lambda asked: not asked,
-        "False",
-        "Log-probabilities that are computed beforehand are stored with the rows.",
-    ),
-}
-
-
-def stream_problems(settings: Mapping[str, Any], name: str) -> list[str]:
-    """One sentence for each setting that needs the whole of a dataset, which a stream does not have.
-
-    Args:
-        settings: Values of settings in `_STREAM_RULES`.
-        name: The stream's name in messages.
-    """
-    return [
-        f"{setting} must be {rule} for a streaming {name}; got {value!r}. {why}"
-        for setting, value in settings.items()
-        for allowed, rule, why in [_STREAM_RULES[setting]]
-        if not allowed(value)
-    ]

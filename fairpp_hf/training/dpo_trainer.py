@@ -15,13 +15,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate.utils import is_peft_model
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from datasets.fingerprint import Hasher
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
-from transformers.trainer_utils import PredictionOutput
 from trl import DPOConfig, DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -36,18 +35,17 @@ from fairpp_hf.training.columns import (
     LABEL_PROBABILITY,
     TIER,
     WEIGHT,
-    choose_normalization,
     column_of,
+    dataset_problems,
     has_tiers,
     label_problems,
     named_datasets,
     number_groups,
     prompt_groups,
-    weight_problems,
     weights_of,
 )
 from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
-from fairpp_hf.training.config import ReweightedDPOConfig, stream_problems, unsupported_settings
+from fairpp_hf.training.config import ReweightedDPOConfig, unsupported_settings
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
 from fairpp_hf.training.losses import (
     DISTILLATION,
@@ -106,8 +104,8 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
     the chosen completions (`logps/chosen`, relative to the reference, or to the first log without one) keeps falling.
 
     Raises:
-        ValueError: a dataset without usable weights, or a setting that the weighted objective does not support; all at once.
-        FloatingPointError: in training, a loss or a weight that is infinite or NaN; see `WeightedTrainer`.
+        ValueError: A dataset has no usable weights, or a setting is not supported; all problems are named at once.
+        FloatingPointError: In training, a loss or a weight is infinite or NaN; see `WeightedTrainer`.
 
     Example:
         ```python
@@ -134,7 +132,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         ref_model: Any = None,
         args: DPOConfig | None = None,
         data_collator: Any = None,
-        train_dataset: Dataset | IterableDataset | None = None,
+        train_dataset: Dataset | None = None,
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
         compute_metrics: Any = None,
@@ -151,25 +149,19 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
             field.name: getattr(args, field.name, field.default) for field in dataclasses.fields(ReweightedDPOConfig)
         }
         given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
-        self.weight_normalization = choose_normalization(own["weight_normalization"], given)
+        self.weight_normalization = own["weight_normalization"]
         self.weight_application: str = own["weight_application"]
         self.share_prefix: str | bool = own["share_prefix"]
         self.soft_labels: bool = own["soft_labels"]
         self.reference: str = own["reference"]
         self.group_column: str | None = own["group_column"]
-        self._stream_settings = {
-            name: getattr(self, name) for name in ("weight_normalization", "weight_application", "group_column")
-        }
-        self._stream_settings["precompute_ref_log_probs"] = args.precompute_ref_log_probs
         # All problems that can be known are named at once, before a model is loaded.
         problems = [*unsupported_settings(args), *self._argument_problems(ref_model, data_collator, compute_metrics)]
-        if isinstance(train_dataset, IterableDataset):
-            problems += stream_problems({"max_steps": args.max_steps}, "train_dataset")
         problems += [problem for name, dataset in given for problem in self._dataset_problems(dataset, name)]
         if problems:
             raise ValueError("\n".join(problems))
 
-        # A stream, also one to evaluate on, must not be dispatched: the tensors of a batch have lengths of their own.
+        # The tensors of a batch have different lengths and cannot be cut alike.
         cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
         self._mention_doubts(args, given)
         self.loss_settings = LossSettings(
@@ -237,13 +229,6 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
 
     def _mention_doubts(self, args: DPOConfig, given: list[tuple[str, Any]]) -> None:
         """Log what is allowed and hardly ever meant."""
-        if args.label_smoothing and not {"exo_pair", "robust"} & set(args.loss_type):
-            logger.warning(
-                "label_smoothing=%s has no effect on loss_type %s, as in TRL; it is for 'exo_pair' and 'robust'. See "
-                "soft_labels for noisy preferences.",
-                args.label_smoothing,
-                args.loss_type,
-            )
         if self.reference == "none" and not self.soft_labels and set(args.loss_type) != {SFT}:
             logger.warning(
                 "reference='none' with drawn answers for labels: nothing holds the model short of being certain of every "
@@ -258,7 +243,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
                 1 / args.beta,
             )
         for name, dataset in given:
-            if not self.soft_labels and LABEL_PROBABILITY in (dataset.column_names or []):
+            if not self.soft_labels and LABEL_PROBABILITY in dataset.column_names:
                 logger.warning(
                     "%s has soft labels, a column %r, which are not used: soft_labels is False, and each chosen text is "
                     "taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'.",
@@ -330,37 +315,33 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def _prepare_dataset(
-        self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str
-    ) -> Dataset | IterableDataset:
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
         name = f"{dataset_name} dataset"
         # Again, for a dataset that is handed to `evaluate`, which __init__ has not seen.
         if problems := self._dataset_problems(dataset, name):
             raise ValueError("\n".join(problems))
         # Columns of these names that are not asked for, or not ours, must not reach the collator.
         unwanted = {LABEL_PROBABILITY: not self.soft_labels, TIER: not has_tiers(dataset), GROUP_NUMBER: True}
-        dataset = dataset.remove_columns([column for column in dataset.column_names or [] if unwanted.get(column)])
+        dataset = dataset.remove_columns([column for column in dataset.column_names if unwanted.get(column)])
         by_row = partial(
             super()._prepare_dataset, processing_class=processing_class, args=args, dataset_name=dataset_name
         )
         prepared = prepare_pairs(dataset, processing_class, args, dataset_name, by_row)
         prepared = self._with_weights(prepared, dataset, name, args.max_length)
-        if isinstance(prepared, Dataset) and self.group_column is not None:
+        if self.group_column is not None:
             prepared = number_groups(prepared, self.group_column, self._group_names, name)
         return prepared
 
     def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
         """Sentences on what keeps a dataset from being trained with."""
-        columns = dataset.column_names
-        problems = stream_problems(self._stream_settings, name) if isinstance(dataset, IterableDataset) else []
-        if images := {"image", "images"} & set(columns or []):
-            problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images.")
-        problems += weight_problems(dataset, name, self.weight_normalization)
+        problems = dataset_problems(dataset, name, self.weight_normalization)
+        if not isinstance(dataset, Dataset):
+            return problems
         if self.soft_labels:
             problems += label_problems(dataset, name)
-        if self.group_column is not None and columns is not None:
+        if self.group_column is not None:
             try:
-                check_name(f"group_column of {name}", self.group_column, columns)
+                check_name(f"group_column of {name}", self.group_column, dataset.column_names)
             except ValueError as error:
                 problems.append(str(error))
         return problems
@@ -381,8 +362,6 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         for kind, datasets in (("train", self.train_dataset), ("eval", self.eval_dataset)):
             size = getattr(self.args, f"per_device_{kind}_batch_size")
             for name, dataset in named_datasets(datasets, f"{kind}_dataset"):
-                if not isinstance(dataset, Dataset):
-                    continue
                 counts = np.unique(np.bincount(prompt_groups(dataset))).tolist()
                 if len(counts) > 1:
                     problems.append(
@@ -400,7 +379,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         drawn = self.weight_application == "sampling"
-        if not isinstance(dataset, Dataset) or self.args.train_sampling_strategy != "random":
+        if self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(dataset)
         groups = prompt_groups(dataset) if self._keeps_prompts_together else np.arange(len(dataset))
         if not drawn and groups.max() + 1 == len(groups):
@@ -421,7 +400,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         return self._pair_sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        if not self._keeps_prompts_together or not isinstance(eval_dataset, Dataset):
+        if not self._keeps_prompts_together:
             return super()._get_eval_sampler(eval_dataset)
         return InOrder(np.argsort(prompt_groups(eval_dataset), kind="stable"))
 
@@ -512,16 +491,12 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         """A micro-batch's part of the objective.
 
         Args:
-            model: the policy.
-            inputs: from `DataCollatorForWeightedPreference`.
-            return_outputs: also return the policy's `CompletionTokens`.
-            num_items_in_batch: the divisors of the step, (2,), from `get_batch_samples`; this batch's own where None.
+            model: The policy.
+            inputs: A batch from `DataCollatorForWeightedPreference`.
+            return_outputs: Whether to return the policy's `CompletionTokens`.
+            num_items_in_batch: Divisors of the step, (2,), from `get_batch_samples`; this batch's own if None.
         """
         mode = self._mode()
-        if WEIGHT not in inputs:
-            raise ValueError(
-                f"A batch must have {WEIGHT!r}; got {sorted(inputs)}. Train on a dataset with that column."
-            )
         policy = self._policy_tokens(model, inputs)
         chosen, rejected = self._pair_logps(policy.logps, inputs)
         if self.reference == "none":
@@ -567,9 +542,9 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         """The losses over all completions of each pair's prompt, times their coefficients, (P,).
 
         Args:
-            logps: (C,), of the batch's completions.
-            ref_logps: of the pairs' chosen and rejected completions, (P,) each.
-            batch: from the collator.
+            logps: (C,), log-probabilities of the batch's completions.
+            ref_logps: The reference's of the pairs' chosen and rejected completions, (P,) each.
+            batch: A batch from the collator.
         """
         chosen, rejected = batch["chosen"], batch["rejected"]
         aims = prompt_aims(len(logps), chosen, rejected, batch[LABEL_PROBABILITY].to(logps.dtype))
@@ -594,26 +569,6 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs), None, None
-
-    def predict(
-        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
-    ) -> PredictionOutput:
-        """As in `Trainer`, of a dataset like those that the trainer was made with.
-
-        Raises:
-            ValueError: a dataset that cannot be used, or whose reference log-probabilities cannot be had any more.
-        """
-        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")
-        if self.precompute_ref_logps and "ref_chosen_logps" not in (prepared.column_names or []):
-            if self.ref_model is None and not is_peft_model(self.model) and self.state.global_step:
-                raise ValueError(
-                    "precompute_ref_log_probs must be False to predict on another dataset after training; got True. The "
-                    "reference is the model before training, which is not kept. Give the dataset as eval_dataset, or pass "
-                    "a ref_model."
-                )
-            batch_size = self.args.precompute_ref_batch_size or self.args.per_device_eval_batch_size
-            prepared = self._precompute_ref_logps(prepared, "test", batch_size)
-        return super().predict(prepared, ignore_keys, metric_key_prefix)
 
     # -- metrics -------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,7 @@ from datasets import Dataset
 from huggingface_hub import ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers import is_wandb_available
-from trl.trainer.utils import get_comet_experiment_url, get_config_model_id, get_trackio_space_url
+from trl.trainer.utils import get_config_model_id
 
 from fairpp_hf import __version__
 from fairpp_hf.dataset.builder import CITATION, NOBODY_ASKED
@@ -116,7 +115,7 @@ class ModelCardFacts:
     dataset_description: str
     """What the dataset says of itself, in one line; may be empty."""
     weights: WeightFacts | None
-    """None where the training data is a stream."""
+    """None if the training data is not known."""
     weight_normalization: str
     weight_application: str
     group_column: str | None
@@ -126,7 +125,6 @@ class ModelCardFacts:
     train: LoggedMetrics | None
     evaluation: LoggedMetrics | None
     versions: Mapping[str, str]
-    run_links: Sequence[str]
     method_citation: str | None
     """BibTeX of the paper that TRL names for its trainer."""
 
@@ -151,7 +149,7 @@ def collect_facts(
     """
     given = _checked(trainer.card_facts)
     args, model, state = trainer.args, trainer.model, trainer.state
-    data = trainer.train_dataset if isinstance(trainer.train_dataset, Dataset) else None
+    data = trainer.train_dataset
     description = " ".join((data.info.description or "").split()) if data is not None else ""
     if NOBODY_ASKED in description:
         given.setdefault("simulated", True)
@@ -200,7 +198,6 @@ def collect_facts(
         train=_last_metrics([entry for entry in state.log_history if "loss" in entry]),
         evaluation=_last_metrics([_of_evaluation(entry) for entry in state.log_history]),
         versions=_versions(adapter is not None, _quantization(model) is not None),
-        run_links=_run_links(),
         method_citation=trainer._paper.get("citation"),
     )
 
@@ -316,16 +313,6 @@ def _quantization(model: Any) -> str | None:
     if settings.get("load_in_4bit"):
         return f"4 bits ({settings['bnb_4bit_quant_type']})"
     return "8 bits" if settings.get("load_in_8bit") else str(settings["quant_method"])
-
-
-def _run_links() -> tuple[str, ...]:
-    """Pages with the run's logs, of those trackers that TRL's card links."""
-    links = [get_trackio_space_url(), get_comet_experiment_url()]
-    if is_wandb_available():
-        import wandb
-
-        links.append(wandb.run.url if wandb.run is not None else None)
-    return tuple(link for link in links if link)
 
 
 def _versions(adapter: bool, quantized: bool) -> dict[str, str]:

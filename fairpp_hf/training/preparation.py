@@ -47,10 +47,10 @@ def prepare_pairs(
     which some rows, evenly spread, come out differently here.
 
     Args:
-        dataset: preference pairs.
-        tokenizer: the trainer's `processing_class`.
-        args: `max_length`, `truncation_mode` and `dataset_num_proc` count.
-        dataset_name: for the progress bar.
+        dataset: Preference pairs.
+        tokenizer: The trainer's `processing_class`.
+        args: Settings, of which `max_length`, `truncation_mode` and `dataset_num_proc` count.
+        dataset_name: Name for the progress bar.
         by_row: TRL's preparation of a dataset like this one.
 
     Returns:
@@ -133,7 +133,7 @@ class ConversationTokenizer:
     """Renders and tokenises conversations, each distinct one once.
 
     Args:
-        tokenizer: a fast one, with a chat template.
+        tokenizer: A fast tokenizer with a chat template.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -155,8 +155,8 @@ class ConversationTokenizer:
         """Token ids of n prompts, as they end before an answer, and of each with n completions, once for each list of them.
 
         Args:
-            prompts: n lists of messages.
-            *completions: lists of n lists of messages each.
+            prompts: Lists of messages, n of them.
+            *completions: Lists of n lists of messages each.
         """
         alone: dict[Any, Messages] = {}
         answered: dict[Any, Messages] = {}

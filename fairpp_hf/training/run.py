@@ -132,7 +132,7 @@ def _push(trainer: "ReweightedDPOTrainer | ReweightedSFTTrainer") -> None:
     """Push, and say what to do where that fails: the training that came before is not lost.
 
     Raises:
-        RuntimeError: the push failed.
+        RuntimeError: The push failed.
     """
     folder = trainer.args.output_dir
     try:
@@ -195,7 +195,7 @@ def load_pairs(arguments: PairArguments) -> "DatasetDict":
     """The weighted pairs that the arguments ask for, by split.
 
     Raises:
-        ValueError: an unknown persona, scheme or source of answers.
+        ValueError: A persona, a scheme or a source of answers is not known.
     """
     from datasets import load_dataset, load_dataset_builder
 
@@ -225,7 +225,7 @@ def with_group_column(pairs: "Dataset", name: str) -> "Dataset":
     """Pairs with the column `name`, looked up by `question_id` among the questions' unless it is there.
 
     Raises:
-        ValueError: no such column, or a question that is not ours.
+        ValueError: There is no such column, or a question is not in the question set.
     """
     if name in pairs.column_names:
         return pairs
@@ -251,7 +251,7 @@ def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
     labels determine a distribution over its options only together. Pairs without `question_id` are drawn one by one.
 
     Raises:
-        ValueError: the first question that is drawn has more than `count` pairs.
+        ValueError: The first question that is drawn has more than `count` pairs.
     """
     if count is None or count >= len(pairs):
         return pairs

@@ -20,8 +20,8 @@ class PairSampler(Sampler[int]):
     The order depends on seed and epoch alone, so that every process draws the same, and a resumed run goes on with it.
 
     Args:
-        groups: number of each pair's prompt, (N,).
-        seed: of the order.
+        groups: Number of each pair's prompt, (N,).
+        seed: Seed of the order.
         weights: (N,), at least 0 and not all 0; None for each pair once.
     """
 

@@ -5,23 +5,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import Tensor, nn
-from transformers.trainer_utils import PredictionOutput
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.vocabulary import check_vocabulary
-from fairpp_hf.training.columns import (
-    WEIGHT,
-    batch_of_weights,
-    choose_normalization,
-    chosen_texts,
-    named_datasets,
-    weight_problems,
-)
-from fairpp_hf.training.config import ReweightedSFTConfig, stream_problems, unsupported_sft_settings
+from fairpp_hf.training.columns import WEIGHT, chosen_texts, dataset_problems, named_datasets
+from fairpp_hf.training.config import ReweightedSFTConfig, unsupported_sft_settings
 from fairpp_hf.training.metrics import WeightedSums
 from fairpp_hf.training.weighted_trainer import WeightedTrainer
 
@@ -50,7 +42,7 @@ class DataCollatorForWeightedLanguageModeling(DataCollatorForLanguageModeling):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        return {**batch, WEIGHT: batch_of_weights(examples)}
+        return {**batch, WEIGHT: torch.tensor([example[WEIGHT] for example in examples], dtype=torch.float32)}
 
 
 class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
@@ -77,10 +69,9 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
     `weights/effective_sample_size` ((sum w)^2 / sum w^2, in rows).
 
     Raises:
-        ValueError: a dataset without usable columns or weights, or a setting that the weighted objective does not support;
-            all at once.
-        FloatingPointError: in training, a loss or a weight that is infinite or NaN; see `WeightedTrainer`.
-        TypeError: `args` of another class.
+        ValueError: A dataset has no usable columns or weights, or a setting is not supported; all are named at once.
+        FloatingPointError: In training, a loss or a weight is infinite or NaN; see `WeightedTrainer`.
+        TypeError: `args` has another class.
 
     Example:
         ```python
@@ -105,7 +96,7 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
         model: Any,
         args: SFTConfig | None = None,
         data_collator: Any = None,
-        train_dataset: Dataset | IterableDataset | None = None,
+        train_dataset: Dataset | None = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         compute_loss_func: Any = None,
@@ -126,10 +117,8 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
                 f"args must be a ReweightedSFTConfig or a trl.SFTConfig; got {type(args).__name__}. Pass one of the two."
             )
         given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
-        self.weight_normalization = choose_normalization(getattr(args, "weight_normalization", None), given)
+        self.weight_normalization = getattr(args, "weight_normalization", "dataset")
         problems = unsupported_sft_settings(args)
-        if isinstance(train_dataset, IterableDataset):
-            problems += stream_problems({"max_steps": args.max_steps}, "train_dataset")
         for function, argument, reason in (
             ("compute_loss_func", compute_loss_func, "The weighted loss is the trainer's own."),
             ("compute_metrics", compute_metrics, "The trainer does not store the logits that it would need."),
@@ -173,27 +162,18 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def _dataset_problems(self, dataset: Dataset | IterableDataset, name: str) -> list[str]:
+    def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
         """Sentences on what keeps a dataset from being trained with."""
-        streams = isinstance(dataset, IterableDataset)
-        # A stream from a generator may not know its columns before its first row; TRL meets them then.
-        columns = set(dataset.column_names or ["prompt", "completion"])
-        problems = stream_problems({"weight_normalization": self.weight_normalization}, name) if streams else []
-        if images := {"image", "images"} & columns:
-            problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.SFTTrainer for images.")
-        elif "labels" not in columns and not {"prompt", "completion"} <= columns:
-            if not {"prompt", "chosen"} <= columns:
+        problems = dataset_problems(dataset, name, self.weight_normalization)
+        if isinstance(dataset, Dataset):
+            columns = set(dataset.column_names)
+            if "labels" not in columns and not ({"prompt", "completion"} <= columns or {"prompt", "chosen"} <= columns):
                 problems.append(
                     f"{name} must have the columns 'prompt' and 'completion', or 'prompt' and 'chosen'; got columns "
                     f"{dataset.column_names}. Rename yours, or load pairs that have them: "
                     'load_dataset("fairpp", "pairs", target=...).'
                 )
-            elif streams:
-                problems.append(
-                    f"{name} must have the columns 'prompt' and 'completion' to be streamed; got preference pairs, whose "
-                    "repeated chosen texts are only known once all are read. Load it without streaming=True."
-                )
-        return problems + weight_problems(dataset, name, self.weight_normalization)
+        return problems
 
     def _prepare_dataset(
         self,
@@ -203,14 +183,14 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
         packing: bool,
         formatting_func: Any,
         dataset_name: str,
-    ) -> Dataset | IterableDataset:
+    ) -> Dataset:
         # Also for a dataset that is handed to `evaluate`, which __init__ has not seen.
         name = f"{dataset_name} dataset"
         if problems := self._dataset_problems(dataset, name):
             raise ValueError("\n".join(problems))
         # TRL decides by the first row of the training set, which may still be a pair.
         self.completion_only_loss = True
-        if "chosen" in (dataset.column_names or []) and "completion" not in dataset.column_names:
+        if "chosen" in dataset.column_names and "completion" not in dataset.column_names:
             dataset = chosen_texts(dataset)
         prepared = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
         return self._with_weights(prepared, dataset, name, args.max_length)
@@ -220,7 +200,7 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
     def step_share(self, batch: dict[str, Any]) -> Tensor:
         """The micro-batch's completion tokens, times their rows' weights for `"batch"`: a scalar."""
         tokens = _completion_tokens(batch["labels"])
-        return (_weight_of(batch) * tokens).sum() if self.weight_normalization == "batch" else tokens.sum()
+        return (batch[WEIGHT] * tokens).sum() if self.weight_normalization == "batch" else tokens.sum()
 
     def compute_loss(
         self,
@@ -233,7 +213,7 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
 
         In evaluation it is that of the batch alone, over its completion tokens; `eval_loss` is put together from sums.
         """
-        weight = _weight_of(inputs)
+        weight = inputs[WEIGHT]
         tokens = _completion_tokens(inputs["labels"])
         # A model swallows unknown keyword arguments, so the weights must not reach it.
         inputs = {key: value for key, value in inputs.items() if key != WEIGHT}
@@ -253,13 +233,6 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
         }
         self.record(self._mode(), columns, loss[0] if return_outputs else loss, checked="nll")
         return loss
-
-    def predict(
-        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
-    ) -> PredictionOutput:
-        """As in `Trainer`, of a dataset like those that the trainer was made with."""
-        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, False, None, "test")
-        return super().predict(prepared, ignore_keys, metric_key_prefix)
 
     def evaluation_loss(self) -> float:
         """The objective over all rows of the evaluation."""
@@ -289,12 +262,3 @@ class _WeightedRows:
 def _completion_tokens(labels: Tensor) -> Tensor:
     """Tokens of each row that are learnt, (B,), of labels (B, T); the first token of a row is never predicted."""
     return (labels[:, 1:] != IGNORED).sum(dim=1)
-
-
-def _weight_of(batch: dict[str, Any]) -> Tensor:
-    if WEIGHT not in batch:
-        raise ValueError(
-            f"A batch must have {WEIGHT!r}; got {sorted(batch)}. The data_collator left it out. Use "
-            "fairpp_hf.training.DataCollatorForWeightedLanguageModeling, or the default collator."
-        )
-    return batch[WEIGHT]

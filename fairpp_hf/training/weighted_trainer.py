@@ -63,8 +63,8 @@ class WeightedTrainer(WeightedStep):
         columns = cast(list[str], self._signature_columns)
         columns += [name for name in self.full_precision_columns if name not in columns]
 
-    def _with_weights(self, prepared: Any, before: Any, name: str, max_length: int | None) -> Any:
-        """A dataset that TRL has prepared, with normalised weights; a stream as it is.
+    def _with_weights(self, prepared: Any, before: Dataset, name: str, max_length: int | None) -> Dataset:
+        """A dataset that TRL has prepared, with normalised weights.
 
         Args:
             prepared: The prepared dataset.
@@ -72,8 +72,6 @@ class WeightedTrainer(WeightedStep):
             name: The dataset's name in messages.
             max_length: Tokens that a prompt of a dropped row fills.
         """
-        if not isinstance(prepared, Dataset):
-            return prepared
         if dropped := len(before) - len(prepared):
             warnings.warn(
                 f"{dropped} of {len(before)} rows of the {name} are left out: their prompts alone fill "

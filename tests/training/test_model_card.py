@@ -80,7 +80,6 @@ def facts(**changes: object) -> ModelCardFacts:
         train=LoggedMetrics(20, {"loss": 0.5, "grad_norm": 3.0, "tiers/10/loss": 1.0, "tiers/2/loss": 2.0, "step": 20}),
         evaluation=LoggedMetrics(20, {"loss": 0.25, "runtime": 3.0, "tiers/2/loss": 4.0}),
         versions={"TRL": "1.16.0"},
-        run_links=(),
         method_citation="@inproceedings{rafailov2023direct}",
     )
     return dataclasses.replace(complete, **changes)
@@ -113,7 +112,7 @@ def by_hand() -> None: ...
 
 CARDS = {
     # Tier 1 has 2 of 4 pairs (50%) and 2 of 8 of the weight (25%), 1 a pair; the others follow.
-    "complete": {"given": GIVEN | {"after_sft": True}, "run_links": ("https://logs.example/run",)},
+    "complete": {"given": GIVEN | {"after_sft": True}},
     "nothing_recorded": {
         **dict.fromkeys(["target", "base_model", "dataset_name", "weights", "train", "evaluation", "model_id"]),
         "given": {},
@@ -203,8 +202,6 @@ def test_weights_are_counted_in_the_data() -> None:
     assert weights.tiers == (TierWeight(1, 2, 2.0), TierWeight(2, 1, 2.0), TierWeight(7, 1, 4.0))
     without = collect_facts(trainer(train_dataset=Dataset.from_dict({"weight": [1.0, 3.0]}))).weights
     assert without == WeightFacts(2, 4.0, 3.0, pytest.approx(16 / 10), ())
-    stream = trainer().train_dataset.to_iterable_dataset()
-    assert collect_facts(trainer(train_dataset=stream)).weights is None
 
 
 def test_the_target_is_given_or_is_the_data_s_only_persona() -> None:

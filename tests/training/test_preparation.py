@@ -133,14 +133,6 @@ def test_what_is_out_of_the_ordinary_is_left_to_trl(tmp_path, other):
     assert asked == len(pairs)
 
 
-def test_streams_are_left_to_trl(tmp_path):
-    stream = question_pairs([[1.0] * 3] * 20).to_iterable_dataset()
-
-    ours, theirs, _ = prepared(stream, arguments(tmp_path))
-
-    assert list(ours) == list(theirs)
-
-
 def test_a_tokenizer_that_reads_texts_otherwise_in_parts_is_found_out(tmp_path, monkeypatch, caplog):
     whole = ConversationTokenizer.texts
     monkeypatch.setattr(

@@ -59,7 +59,7 @@ def test_columns(tmp_path, trainer, config):
     pairs, args = make_pairs([1.0]), config(str(tmp_path), **QUIET)
     sentence = "eval_dataset['heldout'] must have a 'weight' column; got columns ['prompt', 'chosen', "
     refuse(trainer, args, sentence, eval_dataset={"heldout": pairs.remove_columns("weight")})
-    sentence = "train_dataset must hold text only; got column 'images'."
+    sentence = "train_dataset must hold text only; got column 'images'. "
     refuse(trainer, args, sentence, train_dataset=pairs.add_column("images", [["picture"]]))
 
 
@@ -110,28 +110,17 @@ def test_more_tokens_than_the_embedding_has_rows(tmp_path, trainer, config):
     refuse(trainer, args, sentence, model=tiny_model(), processing_class=tokenizer)
 
 
-def test_all_that_a_stream_cannot_have(tmp_path):
-    """The longest list: settings of streams, and a dataset without weights."""
-    settings = {"weight_normalization": "dataset", "weight_application": "sampling", "group_column": "group"}
+@BOTH
+def test_streams(tmp_path, trainer, config):
+    args = config(str(tmp_path), max_steps=1, **QUIET)
+    stream = make_pairs([1.0]).to_iterable_dataset()
     refuse(
-        ReweightedDPOTrainer,
-        ReweightedDPOConfig(str(tmp_path), precompute_ref_log_probs=True, **settings, **QUIET),
-        "max_steps must be above 0 for a streaming train_dataset; got -1. The length of a stream is not known beforehand. ",
-        "weight_normalization must be 'batch' or 'none' for a streaming train_dataset; got 'dataset'. ",
-        "weight_application must be 'loss' ",
-        "group_column must be None ",
-        "precompute_ref_log_probs must be False ",
+        trainer,
+        args,
+        "train_dataset must be a map-style datasets.Dataset; got IterableDataset. ",
         "eval_dataset must have a 'weight' column; ",
-        train_dataset=make_pairs([1.0, 2.0]).to_iterable_dataset(),
+        train_dataset=stream,
         eval_dataset=make_pairs([1.0]).remove_columns("weight"),
-    )
-    refuse(
-        ReweightedSFTTrainer,
-        ReweightedSFTConfig(str(tmp_path), weight_normalization="dataset", **QUIET),
-        "max_steps must be above 0 ",
-        "weight_normalization must be 'batch' or 'none' ",
-        "train_dataset must have the columns 'prompt' and 'completion' to be streamed; got preference pairs",
-        train_dataset=make_pairs([1.0, 2.0]).to_iterable_dataset(),
     )
 
 

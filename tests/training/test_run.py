@@ -20,7 +20,6 @@ from two_processes import run_on_two_processes
 
 from fairpp_hf.cli.train import train_model as main
 from fairpp_hf.questions import load_questions
-from fairpp_hf.questions.heldout import heldout_labels
 from fairpp_hf.training.arguments import PairArguments, config_file, parse_arguments
 from fairpp_hf.training.run import GROUP_COLUMNS, draw_pairs, load_pairs, with_group_column
 from fairpp_hf.training.stages import StageArguments, sft_arguments
@@ -226,14 +225,10 @@ def test_whole_questions_are_drawn(pairs):
     assert draw_pairs(pairs, 9, seed=1).select(range(6)).to_list() == drawn.to_list()
     for count in (None, 20, 21):
         assert draw_pairs(pairs, count, seed=1) is pairs
+    without_ids = pairs.remove_columns("question_id")
+    assert len(draw_pairs(without_ids, 7, seed=1)) == 7
     with pytest.raises(ValueError, match=r"must be at least that of one question; got 1 for 2\. Raise max_train_pairs"):
         draw_pairs(pairs, 1, seed=1)
-
-
-def test_pairs_without_question_ids_are_drawn_one_by_one(pairs):
-    drawn = draw_pairs(pairs.remove_columns("question_id"), 7, seed=1)
-    assert len(drawn) == 7
-    assert drawn.to_list() == pairs.remove_columns("question_id").shuffle(seed=1).select(range(7)).to_list()
 
 
 @pytest.mark.parametrize("name", GROUP_COLUMNS)
@@ -266,19 +261,6 @@ def test_the_nearest_persona_can_be_the_one_to_move_away_from(comparison):
     assert arguments.comparison == "nearest"
     assert set(load_pairs(arguments)["test"]["tier"]) == {1, 2}
     assert PairArguments(target="loyal_nationals", comparison="civic_pragmatists").comparison == ["civic_pragmatists"]
-
-
-def test_what_is_held_out_is_evaluated_on_alone(config, tmp_path, capsys):
-    """One dimension of five: that of the test questions, and of none in training."""
-    trainer = main(["--config", config(heldout="dimensions", eval_strategy="epoch", max_steps=1)])
-    dimension = {row["question_id"]: row["dimension"] for row in load_questions().to_pylist()}
-    (held_out,) = heldout_labels("dimensions")
-    pairs = load_pairs(PairArguments("loyal_nationals", heldout="dimensions"))
-    assert {dimension[question] for question in pairs["test"].unique("question_id")} == {held_out}
-    assert {dimension[question] for question in pairs["train"].unique("question_id")} == set(range(1, 6)) - {held_out}
-    assert {dimension[question] for question in trainer.eval_dataset["question_id"]} == {held_out}
-    assert f"Held out of training: dimensions ({held_out})." in (tmp_path / "out" / "README.md").read_text()
-    assert re.search(rf"labels +answers\nweighting +tier\nheld out +dimensions: {held_out}\n", capsys.readouterr().out)
 
 
 def test_surprisal_soft_labels_and_groups_reach_the_trainer(config):
@@ -332,14 +314,6 @@ def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path
     assert "(divergence 0.5)\n" in card
     assert "| reference | none |" in card
     assert "| soft_labels | True |" in card
-
-
-def test_the_listwise_loss_takes_soft_labels_from_the_labels(config, run_path):
-    fields = {"answers": str(run_path), "loss_type": "listwise", "reference": "none", "max_steps": 1}
-    trainer = main(["--config", config(labels="fitted", per_device_train_batch_size=3, **fields)])
-    assert (trainer.soft_labels, trainer.loss_types) == (True, ["listwise"])
-    with pytest.raises(ValueError, match=r"^soft_labels must be True with loss_type 'listwise'; got False\."):
-        main(["--config", config(model_name_or_path="no such model", **fields)])
 
 
 def test_sft_learns_the_answers_whatever_the_labels(config, run_path):
@@ -561,17 +535,6 @@ def test_a_model_in_4_bits_trains_without_a_gpu(config, tmp_path, stage, avx512)
     assert abs(last["rewards/chosen"]) > abs(first["rewards/chosen"])
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "out" / "model.safetensors").exists()
-
-
-@pytest.mark.parametrize("settings", [{}, LORA], ids=["whole", "lora"])
-def test_gradient_checkpointing_changes_nothing(config, tmp_path, settings):
-    runs = []
-    for checkpointing in (False, True):
-        fields = {"stage": "sft_then_dpo", "output_dir": str(tmp_path / str(checkpointing)), "max_steps": 2, **settings}
-        runs.append(main(["--config", config(gradient_checkpointing=checkpointing, **fields)]))
-        assert runs[-1].model.is_gradient_checkpointing == checkpointing
-    for name, value in runs[0].model.state_dict().items():
-        assert value.allclose(runs[1].model.state_dict()[name], atol=1e-6), name
 
 
 @pytest.mark.parametrize("settings", [{"bf16": True, "use_cpu": True}, {"dtype": "bfloat16"}], ids=["mixed", "whole"])

@@ -159,22 +159,6 @@ def test_deepspeed_leaves_weights_and_log_probabilities_in_float32(tmp_path, mon
         assert prepared[name].item() == pytest.approx(value, rel=1e-6)
 
 
-def test_a_stream_that_nobody_chose_a_normalization_for_is_weighted_by_the_step(tmp_path, caplog):
-    pairs = make_pairs([0.5, 1.5, 0.5, 1.5])
-    settings = {"max_steps": 1, "eval_strategy": "no"}
-    chosen = {"train_sampling_strategy": "sequential", "weight_normalization": "batch", "eval_dataset": None}
-    mapped = make_trainer(tmp_path, pairs, **settings, **chosen)
-    streamed = make_trainer(tmp_path, pairs.to_iterable_dataset(), eval_dataset=None, **settings)
-    said = [record.getMessage() for record in caplog.records if "weight_normalization" in record.getMessage()]
-    assert said == [
-        "weight_normalization is 'batch': weights are divided by their sum over a step, because their mean over a streaming "
-        "train_dataset is not known beforehand."
-    ]
-    mapped.train()
-    streamed.train()
-    torch.testing.assert_close(parameters(streamed), parameters(mapped), rtol=1e-4, atol=1e-6)
-
-
 def test_prompts_that_fill_max_length_are_counted(tmp_path):
     pairs = make_pairs([1.0, 1.0, 1.0, 1.0])
     lengths = sorted(len(ids) for ids in make_trainer(tmp_path, pairs).train_dataset["prompt_ids"])
