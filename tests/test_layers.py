@@ -12,8 +12,8 @@ import fairpp_hf
 PACKAGE = Path(fairpp_hf.__file__).parent
 ROOMS = (
     ("schema", "naming", "stable_hash", "cache", "markdown", "text_table"),
-    *((room,) for room in ("taxonomy", "questions", "personas", "scoring", "respondents", "generation", "preferences")),
-    *((room,) for room in ("dataset", "training", "evaluation", "hub", "demo", "cli")),
+    *((room,) for room in ("taxonomy", "questions", "statistics", "personas", "scoring", "respondents", "generation")),
+    *((room,) for room in ("preferences", "dataset", "training", "evaluation", "hub", "demo", "cli")),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # The lazy front door and the two ways in: they name everything, and nothing names them.

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fairpp_hf.dataset.answers import Answers
-    from fairpp_hf.evaluation.model_scores import SystemScores
     from fairpp_hf.evaluation.models import ModelSpec
     from fairpp_hf.evaluation.positioning import Respondent
+    from fairpp_hf.evaluation.results import SystemScores
     from fairpp_hf.personas import PersonaSet
 
 SUMMARY = "place models among the personas, by principal components and ideal points"
@@ -146,9 +146,10 @@ def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
             specs += read_models(file)
     elif arguments.models is not None:
         specs += read_models(arguments.models)
-    urls = None if arguments.base_url is None else tuple(arguments.base_url)
     names = short_names(arguments.model, [spec.name for spec in specs])
-    specs += [ModelSpec(name, model, base_url=urls) for name, model in zip(names, arguments.model, strict=True)]
+    specs += [
+        ModelSpec(name, model, base_url=arguments.base_url) for name, model in zip(names, arguments.model, strict=True)
+    ]
     for adapter, name in zip(arguments.adapter, short_names(arguments.adapter), strict=True):
         specs.append(ModelSpec(f"{names[0]} + {name}", arguments.model[0], adapter=adapter, before=names[0]))
     check_names(specs, fix=NAME_IN_FILE)
@@ -159,8 +160,8 @@ def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "Persona
     """The personas, and the share-weighted majority vote of them all, where evaluate's baseline leaves out the target."""
     from fairpp_hf.evaluation.baselines import majority_vote
     from fairpp_hf.evaluation.positioning import Respondent
-    from fairpp_hf.evaluation.probabilities import option_probabilities
-    from fairpp_hf.evaluation.styles import readable
+    from fairpp_hf.naming import readable
+    from fairpp_hf.statistics.options import option_probabilities
 
     known = {persona.id: persona for persona in personas or ()}
     anchors = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairpp_hf.evaluation.evaluate import Evaluation
+    from fairpp_hf.evaluation.results import Results
 
 PLAIN, ROLE_PLAY, DPO, ALIGNED = "plain model", "role-play prompt", "DPO", "aligned"
 
@@ -27,7 +27,7 @@ class DemoSettings(NamedTuple):
     seed: int = 0
 
 
-def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Evaluation":
+def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Results":
     """Run the main job once, with a progress bar for each stage, and say what came of it.
 
     Args:
@@ -158,7 +158,7 @@ def _train_one(trainer_class: Callable[..., Any], args: Any, model: Path, pairs:
     return output
 
 
-def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> "Evaluation":
+def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> "Results":
     from fairpp_hf.dataset.sources import load_answers
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
@@ -196,7 +196,7 @@ def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoS
 
 
 def _ending(
-    evaluation: "Evaluation", settings: DemoSettings, out: Path, model: Path, adapter: Path, seconds: float
+    evaluation: "Results", settings: DemoSettings, out: Path, model: Path, adapter: Path, seconds: float
 ) -> str:
     """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
     from fairpp_hf.text_table import in_columns
@@ -234,7 +234,7 @@ def _ending(
 _SHOWN = ("question_js_distance/target", "skill/target", "question_js_distance/margin")
 
 
-def reached(evaluation: "Evaluation") -> str:
+def reached(evaluation: "Results") -> str:
     """What the aligned model is nearer to its target than, and what it is not; and whether that is sure of the constant."""
     from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL
 

@@ -14,12 +14,12 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from fairpp_hf.dataset.sources import load_source, resolve_answers
 from fairpp_hf.evaluation.baselines import FEWEST_ANSWERS, constant_rows
 from fairpp_hf.evaluation.evaluate import questions_to_score
-from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.evaluation.model_scores import Speaker
-from fairpp_hf.evaluation.skill import skill
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.naming import check_name
 from fairpp_hf.scoring import OptionScorer
+from fairpp_hf.statistics.alignment import alignment_metrics
+from fairpp_hf.statistics.skill import skill
 
 if TYPE_CHECKING:
     from fairpp_hf.training.arguments import PairArguments

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.evaluation.evaluate import Evaluation, SystemResult
+from fairpp_hf.evaluation.results import Results as Evaluation
+from fairpp_hf.evaluation.results import System as SystemResult
 from fairpp_hf.evaluation.styles import STYLES, drawable, drawing_settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
     others = [persona for persona in evaluation.personas if persona != evaluation.target]
     rows = [evaluation.target, *others][::-1]
     axes.axhspan(len(rows) - 1.5, len(rows) - 0.5, color="#fff3d6", zorder=0)
-    systems = evaluation.best_first()
+    systems = evaluation.systems
     by_question = evaluation.compared_with == "probabilities"
     metric = "question_js_distance" if by_question else "js_distance"
     count = len(systems)
@@ -93,7 +94,7 @@ def _draw_distances(axes: "Axes", evaluation: Evaluation, names: Mapping[str, st
 
 def _draw_values(axes: "Axes", evaluation: Evaluation, metric: str, label: str) -> None:
     """One row a system, which is the legend of the other panel as well: a metric with its 95% interval."""
-    systems = evaluation.best_first()
+    systems = evaluation.systems
     count = len(systems)
     for number, system in enumerate(systems):
         color = STYLES[number % len(STYLES)][0]

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from fairpp_hf.markdown import one_line
+from fairpp_hf.naming import readable
 
 # Okabe and Ito's palette, told apart by people with any common form of colour blindness; markers differ as well.
 STYLES = (
@@ -49,6 +50,4 @@ def _characters() -> frozenset[int]:
     return frozenset(FT2Font(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())
 
 
-def readable(persona: str) -> str:
-    """A persona's id as a title."""
-    return persona.replace("_", " ").title()
+__all__ = ["STYLES", "drawable", "drawing_settings", "readable"]

@@ -11,7 +11,7 @@ from fairpp_hf.cli import main
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = small_evaluation(40, ("plain model",), personas=(TARGET, "civic_pragmatists"), groups=("women",))
-    alone = replace(evaluation, systems=evaluation.systems[:1], comparisons=())
+    alone = replace(evaluation, systems=evaluation.models[:1], comparisons=())
     return write_evaluated_folder(tmp_path_factory.mktemp("evaluated"), alone, positions=False)
 
 

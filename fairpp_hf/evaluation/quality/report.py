@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fairpp_hf.evaluation.intervals import Interval
 from fairpp_hf.evaluation.quality.identification import Identification
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.evaluation.quality.replies import Measure
 from fairpp_hf.evaluation.quality.statuses import Difference
 from fairpp_hf.evaluation.quality.survey import Distance
 from fairpp_hf.markdown import bullets, code, counted, table
+from fairpp_hf.statistics.intervals import Interval
 
 HEADS = ("what", "value [95%]", "by chance", "n")
 SIMULATED_NOTE = (

@@ -23,6 +23,7 @@ from fairpp_hf.evaluation.report.numbers import Labels, agreeing_others, distanc
 from fairpp_hf.evaluation.report.position_map import position_chart
 from fairpp_hf.evaluation.report.radar import radar_chart
 from fairpp_hf.schema import OPTION_LETTERS
+from fairpp_hf.statistics.biases import LengthGap, PositionBias
 
 
 def map_section(evaluated: Evaluated) -> Section:
@@ -280,8 +281,5 @@ def asking_section(evaluated: Evaluated, labels: Labeller) -> Section:
     )
 
 
-def _gap(bias: Mapping[str, Any] | None) -> tuple[float | None, tuple[float, float] | None]:
-    if bias is None:
-        return None, None
-    interval = bias.get("interval_95")
-    return bias["gap"], None if interval is None else (interval[0], interval[1])
+def _gap(bias: PositionBias | LengthGap | None) -> tuple[float | None, tuple[float, float] | None]:
+    return (None, None) if bias is None else (bias.gap, bias.interval)

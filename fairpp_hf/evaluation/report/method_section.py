@@ -44,8 +44,6 @@ def _system(system: System) -> str:
     facts.append(("replies", replies))
     if system.prompts_hash is not None:
         facts += [("different prompts", f"{system.prompts:,}"), ("SHA-256 of their hashes", system.prompts_hash)]
-    recorded = system.facts.get("template_hash")
-    facts += [("chat template", value) for value in system.template_hashes if value != recorded]
     return (
         f"<details><summary>{name(system.name)}</summary>"
         + scrolled(f'<table class="facts">{_lines(facts)}</table>', f"Facts of {system.name}")

@@ -8,9 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from fairpp_hf.evaluation.probabilities import js_distances
 from fairpp_hf.evaluation.report.folder import Evaluated
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+from fairpp_hf.statistics.options import js_distances
 from fairpp_hf.taxonomy import load_taxonomy
 
 

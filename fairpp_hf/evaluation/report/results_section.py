@@ -1,10 +1,9 @@
 """The first section: what was evaluated, on whose answers, and how the systems did, in words and in a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fairpp_hf.evaluation.baselines import CONSTANT
-from fairpp_hf.evaluation.evaluate import table_place
 from fairpp_hf.evaluation.report.charts import Labeller, interval_chart, number
 from fairpp_hf.evaluation.report.folder import Evaluated, System
 from fairpp_hf.evaluation.report.markup import (
@@ -21,6 +20,7 @@ from fairpp_hf.evaluation.report.markup import (
 )
 from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
 from fairpp_hf.markdown import counted
+from fairpp_hf.statistics.paired import Comparison
 
 _COLUMNS = (
     ("skill/target", "skill", "descending"),
@@ -151,7 +151,7 @@ def _findings(evaluated: Evaluated) -> list[str]:
         return [f"No model answered a question that {target} answered too: there is nothing to compare."]
     by_probabilities = evaluated.compared_with == "probabilities"
     error = "question_js_distance/target" if by_probabilities else "brier/target"
-    nearest = min(measured, key=lambda system: table_place("", system.metrics))
+    nearest = measured[0]
     found = [
         f"Nearest to {target}, question by question: <strong>{_called(nearest)}</strong>, "
         f"{METRIC_NAMES[error]} {_value(nearest, error)}.",
@@ -257,10 +257,10 @@ def _comparisons(evaluated: Evaluated) -> str:
     """Paired comparisons, where two systems were compared."""
     if not evaluated.comparisons:
         return ""
-    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    pairs: dict[tuple[str, str], dict[str, Comparison]] = {}
     for comparison in evaluated.comparisons:
-        pairs.setdefault((comparison["first"], comparison["second"]), {})[comparison["metric"]] = comparison
-    metrics = list(dict.fromkeys(comparison["metric"] for comparison in evaluated.comparisons))
+        pairs.setdefault((comparison.first, comparison.second), {})[comparison.metric] = comparison.result
+    metrics = list(dict.fromkeys(comparison.metric for comparison in evaluated.comparisons))
     metrics.sort(key=lambda metric: list(METRIC_NAMES).index(metric) if metric in METRIC_NAMES else len(METRIC_NAMES))
     caption = "Differences between systems"
     heads = "".join(f'<th scope="col">{text(METRIC_NAMES.get(metric, metric))}</th>' for metric in metrics)
@@ -284,14 +284,14 @@ def _comparisons(evaluated: Evaluated) -> str:
     )
 
 
-def _difference(comparison: Mapping[str, Any] | None) -> str:
+def _difference(comparison: Comparison | None) -> str:
     """A cell."""
-    if comparison is None or comparison["difference"] is None:
+    if comparison is None:
         return "<td>none</td>"
-    low, high = comparison["interval_95"]
+    low, high = comparison.interval
     interval = "" if low is None or high is None else f"<small>[{signed(low)}, {signed(high)}]</small>"
-    p = "" if comparison["p_value"] is None else f"<small>p {text(p_value_text(comparison['p_value']))}</small>"
-    return f"<td>{signed(comparison['difference'])}{interval}{p}</td>"
+    p = f"<small>p {text(p_value_text(comparison.p_value))}</small>"
+    return f"<td>{signed(comparison.difference)}{interval}{p}</td>"
 
 
 def _personas(evaluated: Evaluated) -> str:

@@ -2,12 +2,10 @@
 
 import html
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fairpp_hf import __version__
@@ -15,7 +13,6 @@ from fairpp_hf.evaluation.report.chart_sections import asking_section, map_secti
 from fairpp_hf.evaluation.report.charts import Labeller
 from fairpp_hf.evaluation.report.folder import Evaluated, System, read_evaluated
 from fairpp_hf.evaluation.report.method_section import method_section
-from fairpp_hf.evaluation.report.numbers import most_divided
 from fairpp_hf.evaluation.report.results_section import results_section
 
 
@@ -43,30 +40,6 @@ def named(evaluated: Evaluated, *names: str) -> list[System]:
     return [by_name[name] for name in names]
 
 
-def test_models_and_baselines_are_counted_apart(evaluated: Evaluated) -> None:
-    assert (
-        "2 models were asked 120 questions (test split), in both orders of the options. 4 baselines stand beside them. All "
-        "are compared with 3 personas of survey:britains_choice_2020 (simulated): with the personas' option probabilities, "
-        "which are known, and not with one drawn answer a question. The target is Loyal Nationals."
-    ) in words(results(evaluated))
-    plain, uniform = named(evaluated, "plain model", "uniform")
-    one = replace(evaluated, systems=(plain, uniform), orders=1)
-    assert (
-        "1 model was asked 120 questions (test split), in one order of the options. 1 baseline stands beside it."
-        in words(results(one))
-    )
-    none = replace(evaluated, systems=(uniform,), scenarios=True)
-    assert "1 baseline stands on 120 scenarios (test split), without a model beside them." in words(results(none))
-
-
-def test_a_system_without_a_valid_answer_is_named(evaluated: Evaluated) -> None:
-    assert "No valid answer" not in results(evaluated)
-    plain, *others = named(evaluated, "plain model", "aligned model", "constant")
-    silent = replace(plain, statuses={"refusal": 240}, metrics={"unanswered": 1.0}, intervals={}, position_bias=None)
-    page = words(results(replace(evaluated, systems=(silent, *others))))
-    assert "No valid answer came from plain model." in page
-
-
 def test_who_is_nearer_than_the_constant_is_said(evaluated: Evaluated) -> None:
     page = words(results(evaluated))
     assert "Nearest to Loyal Nationals, question by question: aligned model, distance by question 0.020 [" in page
@@ -87,27 +60,6 @@ def test_the_unanswered_have_a_column_where_there_are_some(evaluated: Evaluated)
     page = results(replace(evaluated, systems=systems))
     assert ">unanswered</th>" not in page
     assert "not imputed; here there are none." in page
-
-
-def test_a_pair_is_a_row_and_a_metric_a_column(evaluated: Evaluated) -> None:
-    def compared(second: str, metric: str, difference: float | None, p_value: float | None) -> Mapping[str, Any]:
-        interval = [None, None] if difference is None else [difference - 0.1, difference + 0.1]
-        pair = {"first": "aligned model", "second": second, "metric": metric}
-        return {**pair, "difference": difference, "interval_95": interval, "p_value": p_value}
-
-    comparisons = (
-        compared("plain model", "js_distance/target", -0.25, 0.0002),
-        compared("plain model", "agreement/target", 0.125, 0.25),
-        compared("uniform", "agreement/target", None, None),
-    )
-    page = results(replace(evaluated, comparisons=comparisons))
-    table = page[page.index("<caption>Differences") :]
-    assert words(table[: table.index("</table>")]) == (
-        "Differences between systems systems agreement distance of shares "
-        "aligned model minus plain model +0.125 [+0.025, +0.225] p 0.250 -0.250 [-0.350, -0.150] p < 0.001 "
-        "aligned model minus uniform none none"
-    )
-    assert "Compared in pairs" not in results(replace(evaluated, comparisons=()))
 
 
 def test_what_cannot_be_said_of_any_is_one_sentence(evaluated: Evaluated) -> None:
@@ -158,26 +110,3 @@ def test_both_versions_are_on_the_page(evaluated: Evaluated) -> None:
     assert "numbers computed by a version that the folder does not name" in words(
         method_section(replace(evaluated, version=None)).html
     )
-
-
-def test_baselines_do_not_choose_the_questions_to_read(evaluated: Evaluated) -> None:
-    """Whatever baselines answer, the same questions are missed; without a model, those of the baselines are."""
-    plain, aligned, majority, uniform = named(
-        evaluated, "plain model", "aligned model", "majority of the others", "uniform"
-    )
-    wrong = replace(majority, probabilities=np.roll(majority.probabilities, 1, axis=1))
-    np.testing.assert_array_equal(
-        most_divided(evaluated).disagreement,
-        most_divided(replace(evaluated, systems=(plain, aligned, wrong, uniform))).disagreement,
-    )
-    alone = most_divided(replace(evaluated, systems=(uniform,)))
-    np.testing.assert_allclose(alone.disagreement, 2 / 3)
-
-
-def test_the_page_begins_with_a_model(evaluated: Evaluated) -> None:
-    plain, aligned, majority, uniform = named(
-        evaluated, "plain model", "aligned model", "majority of the others", "uniform"
-    )
-    best = with_metrics(majority, skill__target=1.0)
-    assert replace(evaluated, systems=(best, plain, aligned, uniform)).best == 2
-    assert replace(evaluated, systems=(uniform, best)).best == 1

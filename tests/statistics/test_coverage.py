@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from survey_worlds import TARGET, Population, World
 
-from fairpp_hf.evaluation.intervals import metric_intervals
-from fairpp_hf.evaluation.paired import HEADLINES, paired_comparison
+from fairpp_hf.statistics.intervals import metric_intervals
+from fairpp_hf.statistics.paired import HEADLINES, paired_comparison
 
 NEAR = "backbone_conservatives"
 MODELS = {
@@ -92,7 +92,7 @@ def test_the_difference_of_unequal_systems_is_held_in_its_share_of_repetitions(p
             compared = paired_comparison(first[world.rows], second[world.rows], *given, resamples=150, seed=repetition)
             for metric, comparison in compared.items():
                 truth = truths[0][metric] - truths[1][metric]
-                held.setdefault(metric, []).append(comparison.low <= truth <= comparison.high)
+                held.setdefault(metric, []).append(comparison.interval.low <= truth <= comparison.interval.high)
     assert set(held) == set(HEADLINES)
     assert short_of(held) == {}
     assert pooled(held) >= POOLED_COVERAGE - 0.01  # of five metrics that go together

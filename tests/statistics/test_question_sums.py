@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 from survey_worlds import TARGET, Population
 
-from fairpp_hf.evaluation.intervals import clusters_of
-from fairpp_hf.evaluation.metrics import FEWEST_GROUP_CLUSTERS, alignment_metrics, metric_values
-from fairpp_hf.evaluation.resampling import drawn_weights
-from fairpp_hf.evaluation.weighted_sums import question_sums
+from fairpp_hf.statistics.alignment import FEWEST_GROUP_CLUSTERS, alignment_metrics, metric_values
+from fairpp_hf.statistics.bootstrap import drawn_weights
+from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.question_sums import question_sums
 
 
 def test_a_resample_has_the_metrics_of_its_questions_laid_side_by_side() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.evaluation.metrics import MAX_JS_DISTANCE, alignment_metrics, gini, twentieth_percentile
+from fairpp_hf.statistics.alignment import MAX_JS_DISTANCE, alignment_metrics, gini, twentieth_percentile
 
 
 def test_js_distance_by_hand():

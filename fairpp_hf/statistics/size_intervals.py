@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from fairpp_hf.evaluation.metrics import distance_within, label_shares
-from fairpp_hf.evaluation.resampling import Interval, is_informative
+from fairpp_hf.statistics.alignment import distance_within, label_shares
+from fairpp_hf.statistics.bootstrap import Interval, is_informative
 
 
 def as_one_label(block: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

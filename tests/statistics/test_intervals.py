@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from survey_worlds import TARGET, Population
 
-from fairpp_hf.evaluation.intervals import clusters_of, js_distances, metric_intervals
-from fairpp_hf.evaluation.metrics import MAX_JS_DISTANCE, alignment_metrics
+from fairpp_hf.statistics.alignment import MAX_JS_DISTANCE, alignment_metrics
+from fairpp_hf.statistics.intervals import clusters_of, js_distances, metric_intervals
 
 
 def questions(clusters: np.ndarray) -> pa.Table:

@@ -10,13 +10,13 @@ import pytest
 from placed_world import respondents
 from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.evaluation.intervals import metric_intervals
-from fairpp_hf.evaluation.metrics import alignment_metrics
-from fairpp_hf.evaluation.paired import paired_comparison
 from fairpp_hf.evaluation.positioning import position_respondents
-from fairpp_hf.evaluation.probabilities import MAX_JS_DISTANCE, js_distances
 from fairpp_hf.questions import load_questions
 from fairpp_hf.scoring.option_scorer import shares_of
+from fairpp_hf.statistics.alignment import alignment_metrics
+from fairpp_hf.statistics.intervals import metric_intervals
+from fairpp_hf.statistics.options import MAX_JS_DISTANCE, js_distances
+from fairpp_hf.statistics.paired import paired_comparison
 
 TINY = (0.0, 5e-324, 1e-323, 2e-310, 2.2250738585072014e-308, 1e-300, 1e-160, 1e-17, 1e-9)
 """0, the smallest number, more subnormal ones, the smallest normal one, and some whose square or product with another is

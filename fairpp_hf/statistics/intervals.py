@@ -28,10 +28,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.evaluation.least_intervals import nearest_intervals, worst_group_interval
-from fairpp_hf.evaluation.metrics import check_target, group_agreement, label_shares, metric_values
-from fairpp_hf.evaluation.probabilities import MAX_JS_DISTANCE, js_distances
-from fairpp_hf.evaluation.resampling import (
+from fairpp_hf.statistics.alignment import check_target, group_agreement, label_shares, metric_values
+from fairpp_hf.statistics.bootstrap import (
     FEWEST_CLUSTERS,
     Interval,
     check_drawing,
@@ -39,8 +37,10 @@ from fairpp_hf.evaluation.resampling import (
     percentile_interval,
     share_interval,
 )
-from fairpp_hf.evaluation.size_intervals import as_one_label, calibration_interval, distance_interval
-from fairpp_hf.evaluation.weighted_sums import LABELS, QuestionSums, combined, question_columns, question_sums
+from fairpp_hf.statistics.least_intervals import nearest_intervals, worst_group_interval
+from fairpp_hf.statistics.options import MAX_JS_DISTANCE, js_distances
+from fairpp_hf.statistics.question_sums import LABELS, QuestionSums, combined, question_columns, question_sums
+from fairpp_hf.statistics.size_intervals import as_one_label, calibration_interval, distance_interval
 
 __all__ = ["FEWEST_CLUSTERS", "Interval", "clusters_of", "js_distances", "metric_intervals"]
 

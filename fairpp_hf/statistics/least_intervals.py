@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from fairpp_hf.evaluation.resampling import Interval, is_informative, percentile_interval
-from fairpp_hf.evaluation.size_intervals import as_one_label, distance_interval
-from fairpp_hf.evaluation.weighted_sums import QuestionSums
+from fairpp_hf.statistics.bootstrap import Interval, is_informative, percentile_interval
+from fairpp_hf.statistics.question_sums import QuestionSums
+from fairpp_hf.statistics.size_intervals import as_one_label, distance_interval
 
 
 class _Sized(NamedTuple):

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.evaluation.intervals import CLUSTER, clusters_of
-from fairpp_hf.evaluation.metrics import check_target, metric_values
-from fairpp_hf.evaluation.probabilities import option_probabilities
-from fairpp_hf.evaluation.resampling import FEWEST_CLUSTERS, check_drawing, drawn_weights
-from fairpp_hf.evaluation.weighted_sums import LABELS, QuestionSums, question_sums
+from fairpp_hf.statistics.alignment import check_target, metric_values
+from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, check_drawing, drawn_weights
+from fairpp_hf.statistics.intervals import CLUSTER, clusters_of
+from fairpp_hf.statistics.options import option_probabilities
+from fairpp_hf.statistics.question_sums import LABELS, QuestionSums, question_sums
 
 HEADLINES = (
     "js_divergence/target",
@@ -28,8 +28,7 @@ class Comparison(NamedTuple):
     """A metric of one system minus that of another; for `js_divergence/...` without what noise adds to it."""
 
     difference: float
-    low: float
-    high: float
+    interval: Interval
     p_value: float
     """Two-sided, of no difference."""
 
@@ -133,4 +132,4 @@ def _compared(differences: NDArray[np.float64], level: float, is_enlarged: bool)
     # Rounding must not make a difference of two equal systems larger than itself.
     p_value = (1 + np.count_nonzero(off >= abs(difference) - 1e-12)) / (1 + len(off))
     reach = float(np.quantile(off, level, method="weibull"))
-    return Comparison(float(difference), float(difference - reach), float(difference + reach), float(p_value))
+    return Comparison(float(difference), Interval(float(difference - reach), float(difference + reach)), float(p_value))

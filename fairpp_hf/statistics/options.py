@@ -9,6 +9,8 @@ from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 MAX_JS_DISTANCE = float(np.sqrt(np.log(2)))
 """The Jensen-Shannon distance of two distributions without common support, natural logarithm: 0.8326."""
 
+_TIE = 1e-9  # Means of equal votes may differ by rounding.
+
 
 def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Jensen-Shannon distances between distributions, natural logarithm, 0 to 0.8326.
@@ -17,8 +19,8 @@ def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     subnormal probabilities as well, where that gives infinity.
 
     Args:
-        first: (..., 3), rows that sum to 1; a row of NaN gives NaN.
-        second: (..., 3).
+        first: Distributions, (..., K), rows that sum to 1; a row of NaN gives NaN.
+        second: Distributions, (..., K).
 
     Returns:
         (...); 0 where the two are equal up to rounding.
@@ -26,13 +28,13 @@ def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     # Twice p, q and r: half of the smallest number is 0, and p log(p / 0) is infinite.
     both = first + second
     terms = rel_entr(2 * first, both) + rel_entr(2 * second, both)
-    divergence = (terms[..., 0] + terms[..., 1] + terms[..., 2]) / 4  # a sum over so short an axis is slow
+    divergence = np.einsum("...k->...", terms) / 4  # `sum` over so short an axis is slow
     # Rounding errors are of some 1e-16, of which the square root would make 1e-8.
     return np.where(divergence < 1e-15, 0.0, np.sqrt(np.maximum(divergence, 0.0)))
 
 
 def squared_errors(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared Euclidean distances, (...), between rows (..., 3); to answers as one-hot rows the Brier score, 0 to 2."""
+    """Squared Euclidean distances, (...), between rows (..., K); to answers as one-hot rows the Brier score, 0 to 2."""
     return ((first - second) ** 2).sum(axis=-1)
 
 
@@ -45,7 +47,7 @@ def option_probabilities(values: ArrayLike, name: str = "predictions") -> NDArra
     """Answers as one-hot rows, probabilities as they are: float64 (n, 3), with rows of NaN where there is no answer.
 
     Raises:
-        ValueError: neither integers (n,) in -1..2 nor probabilities (n, 3) that sum to 1.
+        ValueError: The values are neither integers (n,) in -1..2 nor probabilities (n, 3) that sum to 1.
     """
     array = np.asarray(values)
     count = len(OPTION_LETTERS)
@@ -74,3 +76,28 @@ def option_probabilities(values: ArrayLike, name: str = "predictions") -> NDArra
         f"{name} must be integer answers of shape (n,) or probabilities of shape (n, 3); "
         f"got {array.dtype} of shape {array.shape}."
     )
+
+
+def shared_first_places(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 for the largest value of each row, shared equally by those that tie for the first place.
+
+    Args:
+        values: Probabilities or votes, (..., K), at least 0.
+
+    Returns:
+        (..., K); a row of NaN for one of NaN or of zeros alone.
+
+    Example:
+        >>> shared_first_places(np.array([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0]])).tolist()
+        [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
+    """
+    rows = np.nan_to_num(values)
+    first = (rows >= rows.max(axis=-1, keepdims=True) - _TIE) & rows.any(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return first / first.sum(axis=-1, keepdims=True)
+
+
+def first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int8]:
+    """The most probable option of each row: (...) of (..., K); -1 where there is none, or a tie for the first place."""
+    first = shared_first_places(probabilities)
+    return np.where((first == 1).any(axis=-1), first.argmax(axis=-1), NO_ANSWER).astype(np.int8)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.evaluation.probabilities import is_answers, js_distances, option_probabilities, squared_errors
-from fairpp_hf.evaluation.resampling import FEWEST_CLUSTERS, Interval, drawn_weights, percentile_interval, ratio
+from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, drawn_weights, percentile_interval, ratio
+from fairpp_hf.statistics.options import is_answers, js_distances, option_probabilities, squared_errors
 
 
 class Skill(NamedTuple):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.evaluation.resampling import drawn_weights
-from fairpp_hf.evaluation.skill import skill
+from fairpp_hf.statistics.bootstrap import drawn_weights
+from fairpp_hf.statistics.skill import skill
 
 
 @pytest.fixture

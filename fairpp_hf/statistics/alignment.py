@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.evaluation.probabilities import MAX_JS_DISTANCE, js_distances
-from fairpp_hf.evaluation.resampling import ratio
-from fairpp_hf.evaluation.weighted_sums import LABELS, QuestionSums, question_sums
+from fairpp_hf.statistics.bootstrap import ratio
+from fairpp_hf.statistics.options import MAX_JS_DISTANCE, js_distances
+from fairpp_hf.statistics.question_sums import LABELS, QuestionSums, question_sums
 
 __all__ = ["FEWEST_GROUP_CLUSTERS", "MAX_JS_DISTANCE", "alignment_metrics", "metric_values"]
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
-from fairpp_hf.evaluation.probabilities import js_distances, option_probabilities
 from fairpp_hf.naming import check_name
+from fairpp_hf.statistics.options import js_distances, option_probabilities
 from fairpp_hf.taxonomy import FORMS
 
 LABELS = ("dimension", "topic", "group_type")
