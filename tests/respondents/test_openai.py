@@ -307,6 +307,6 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
 )
 def test_an_address_that_is_no_url_or_has_a_password_is_not_shown(base_url: str) -> None:
     with pytest.raises(
-        ValueError, match="^base_url must be the URL of a server, without a password; got something else"
+        ValueError, match=r"^base_url must be the URL of a server, without a password; got something else"
     ):
         OpenAIRespondent("m", base_url=base_url)
