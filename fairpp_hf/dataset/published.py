@@ -25,8 +25,8 @@ from fairpp_hf.naming import nearest
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, option_lines, split_of
 from fairpp_hf.questions.rendering import load_templates
+from fairpp_hf.questions.taxonomy import FORMS, load_taxonomy
 from fairpp_hf.schema import QUESTION_FEATURES
-from fairpp_hf.taxonomy import FORMS, load_taxonomy
 
 logger = logging.getLogger(__name__)
 

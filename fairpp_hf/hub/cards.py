@@ -19,7 +19,7 @@ from fairpp_hf.dataset.folder_facts import (
     share_of,
     statuses_in,
 )
-from fairpp_hf.hub.card_figures import CardFigure, draw_figures
+from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
 from fairpp_hf.hub.run_words import RunWords
 from fairpp_hf.hub.templates import render_card

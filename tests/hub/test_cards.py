@@ -16,8 +16,8 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
 from fairpp_hf.dataset.folder_facts import TargetFacts
+from fairpp_hf.drawing.card_figures import CardFigure
 from fairpp_hf.hub import templates
-from fairpp_hf.hub.card_figures import CardFigure
 from fairpp_hf.hub.cards import dataset_metadata, render_dataset_card
 from fairpp_hf.hub.run_words import RunWords
 from fairpp_hf.personas import load_personas
