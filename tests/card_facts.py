@@ -11,8 +11,8 @@ from fairpp_hf.provenance import Provenance
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
 
 
-def split(rows: int, digest: str = "0" * 64, prompts: str | None = "1" * 64) -> SplitFacts:
-    return SplitFacts(rows, num_bytes=100 * rows, size=10 * rows, sha256=digest, prompts_sha256=prompts)
+def split(rows: int, digest: str = "0" * 64) -> SplitFacts:
+    return SplitFacts(rows, num_bytes=100 * rows, size=10 * rows, sha256=digest)
 
 
 def facts(**changes: Any) -> FolderFacts:
@@ -50,7 +50,7 @@ def facts(**changes: Any) -> FolderFacts:
         splits={
             "questions": {"train": split(22_751), "test": split(5_669)},
             "preferences": {"test": split(8)},
-            "pairs-loyal_nationals": {"test": split(8, prompts=None)},
+            "pairs-loyal_nationals": {"test": split(8)},
         },
         features={
             "questions": QUESTION_FEATURES,

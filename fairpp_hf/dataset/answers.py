@@ -175,23 +175,6 @@ def _warn_once(sentence: str) -> None:
     logger.warning(sentence)
 
 
-def answers_matrix(preferences: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:
-    """Turn preference records into one column of answers for each persona.
-
-    Args:
-        preferences: columns of `PREFERENCE_FEATURES`, in any order of rows.
-
-    Returns:
-        The n different questions, with the columns of `QUESTION_FEATURES`, and persona id to int8 array (n,): 0..2, or
-        -1 where the persona has no valid answer or no record.
-
-    Raises:
-        ValueError: a column is missing, a persona has two records for a question, or an answer is outside -1..2.
-    """
-    answers = compact(checked_columns(preferences, "preferences"), np.zeros(len(preferences), dtype=np.bool_))
-    return answers.questions, answers.matrix()
-
-
 def compact(preferences: pa.Table, is_test: NDArray[np.bool_], where: str = "preferences") -> Answers:
     """Bring preference records into the compact form; questions in their own order, unknown ones at the end.
 

@@ -142,10 +142,8 @@ class FairPPConfig(datasets.BuilderConfig):
         return f"{self.name}-{digest[:16]}"
 
     def _fingerprint(self) -> str:
-        """That of the answers; empty where they are part of the code, or where there are none."""
-        if self.is_scenarios and not self.source.has_scenarios():
-            return ""
-        return self.source.fingerprint(scenarios=self.is_scenarios)
+        """That of the answers; empty where they are part of the code."""
+        return self.source.fingerprint(scenarios=self.is_scenarios and self.source.has_scenarios())
 
     def _weights_digest(self) -> str:
         """Changes with what the weighting function gives; of no use, and empty, without a target."""

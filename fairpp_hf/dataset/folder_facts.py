@@ -33,8 +33,6 @@ class SplitFacts(NamedTuple):
     """Of the file, bytes."""
     sha256: str
     """Of the file."""
-    prompts_sha256: str | None
-    """Over the column `prompt` in order, each followed by a line feed, as UTF-8; None where it holds chat messages."""
 
 
 class DimensionFacts(NamedTuple):

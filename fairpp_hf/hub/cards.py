@@ -1,7 +1,7 @@
 """The card of a dataset folder: Hub metadata, tables counted in the data, and figures; its prose is in `dataset_card/`."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -396,28 +396,7 @@ def _provenance(facts: FolderFacts, respondents: str, by_survey: bool) -> str:
     notes = dict.fromkeys((*found.notes, *(scenarios.notes if scenarios else ())))
     if notes:
         parts.append("Counted at import:\n\n" + bullets(map(one_line, notes)))
-    if personas is not None and found.kind == "model":
-        digests = [
-            (code(one.id), code(hashlib.sha256(one.portrait.encode()).hexdigest()))
-            for one in personas
-            if one.id in facts.personas
-        ]
-        parts.append(
-            "Portraits, the system messages:\n\n" + table(("persona", "sha256 of its portrait"), digests, left=2)
-        )
-    parts.append(
-        "Prompts, SHA-256 of the column `prompt` in order, each followed by a line feed: "
-        '`sha256("".join(p + "\\n" for p in rows["prompt"]).encode()).hexdigest()`'
-    )
-    parts.append(table(("config", "split", "sha256"), _prompt_digests(facts), left=3))
     return "\n\n".join(parts)
-
-
-def _prompt_digests(facts: FolderFacts) -> Iterable[tuple[str, str, str]]:
-    for config, splits in facts.splits.items():
-        for split, found in splits.items():
-            if found.prompts_sha256 is not None:
-                yield code(config), split, code(found.prompts_sha256)
 
 
 def _set_citation(personas: PersonaSet) -> str:

@@ -5,7 +5,6 @@ The folder loads with `load_dataset("./folder", "preferences")`, without this pa
 alone.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 from tqdm.auto import tqdm
@@ -213,23 +211,21 @@ def _write_parquet(
             if first is not None and len(first):
                 path = str(parquet_path(config, split))
                 (folder / config).mkdir(exist_ok=True)
-                rows, num_bytes, prompts_sha256 = _write_tables(folder / path, first, tables)
+                rows, num_bytes = _write_tables(folder / path, first, tables)
                 file = written(folder, path, config, split, rows)
                 files.append(file)
-                facts = SplitFacts(rows, num_bytes, file.size, file.sha256, prompts_sha256)
-                splits.setdefault(config, {})[split] = facts
+                splits.setdefault(config, {})[split] = SplitFacts(rows, num_bytes, file.size, file.sha256)
             bar.update()
     return files, splits
 
 
-def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tuple[int, int, str | None]:
+def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tuple[int, int]:
     """Write tables of one schema as a row group each, so that one can be read without the others.
 
     Returns:
-        Rows, bytes in memory, and the digest of the prompts as in `SplitFacts`.
+        Rows, and bytes in memory.
     """
     rows = num_bytes = 0
-    prompts = hashlib.sha256() if pa.types.is_string(first.schema.field("prompt").type) else None
     # Chunk borders that follow the content let the Hub store only what a new version changes.
     with pq.ParquetWriter(
         path, first.schema, compression="zstd", use_content_defined_chunking=True, write_page_index=True
@@ -239,9 +235,7 @@ def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tupl
             writer.write_table(table, row_group_size=len(table))
             rows += len(table)
             num_bytes += table.nbytes
-            if prompts is not None:
-                _add_texts(prompts, table["prompt"])
-    return rows, num_bytes, None if prompts is None else prompts.hexdigest()
+    return rows, num_bytes
 
 
 def _check_texts(table: pa.Table, config: str) -> None:
@@ -268,15 +262,6 @@ def _is_valid(table: pa.Table) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _add_texts(digest: "hashlib._Hash", column: pa.ChunkedArray) -> None:
-    """Add each text and a line feed to a digest, without making Python strings of them."""
-    for chunk in column.chunks:
-        if len(chunk):
-            together = pa.ListArray.from_arrays(pa.array([0, len(chunk)], pa.int32()), chunk)
-            digest.update(pc.binary_join(together, "\n")[0].as_buffer())
-            digest.update(b"\n")
 
 
 def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> FolderFacts:

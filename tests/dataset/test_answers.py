@@ -14,7 +14,7 @@ import pytest
 from small_runs import KnownRespondent, answer_of, make_run, some_questions
 
 from fairpp_hf.dataset import answers as answers_module
-from fairpp_hf.dataset.answers import answers_matrix, compact
+from fairpp_hf.dataset.answers import compact
 from fairpp_hf.dataset.sources import FolderSource, load_answers, resolve_answers
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.hub import build_dataset_folder
@@ -101,8 +101,9 @@ def test_a_persona_set_chooses_among_the_personas_of_a_run(run: Path) -> None:
 
 def test_matrix_has_minus_one_where_a_persona_has_no_record() -> None:
     """p answers rows 3 and 5, q answers rows 4 and 3; the questions are 3, 4, 5."""
-    questions, columns = answers_matrix(records([(5, "p", 0), (3, "p", 2), (4, "q", 1), (3, "q", -1)]))
-    assert questions.equals(load_questions().slice(3, 3))
+    answers = compact(records([(5, "p", 0), (3, "p", 2), (4, "q", 1), (3, "q", -1)]), np.zeros(4, dtype=np.bool_))
+    columns = answers.matrix()
+    assert answers.questions.equals(load_questions().slice(3, 3))
     assert {persona: column.tolist() for persona, column in columns.items()} == {"p": [2, -1, 0], "q": [-1, 1, -1]}
     assert columns["p"].dtype == np.int8
 

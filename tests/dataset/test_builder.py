@@ -26,7 +26,7 @@ from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, comparison_personas, preference_weights
+from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, preference_weights
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import HELDOUT, is_held_out, load_questions
 from fairpp_hf.schema import (
@@ -223,27 +223,6 @@ def test_options_come_in_either_order_when_asked_for(cache: str) -> None:
         load("pairs", target=TARGET, option_order="mix")
 
 
-@pytest.mark.parametrize("weighting", [*SCHEMES, distinguishing])
-def test_pairs_of_every_scheme(weighting: Any) -> None:
-    """Of the survey: all rows there, in the columns of the contract, with a weight that is not the same throughout."""
-    loaded = load("pairs", target=TARGET, weighting=weighting, streaming=True)
-    for split, questions in (("train", 22_751), ("test", 5_669)):
-        rows = datasets.Dataset.from_list(list(loaded[split].select_columns(["weight", "tier"])))
-        assert loaded[split].features == PAIR_FEATURES
-        assert len(rows) == 2 * questions
-        assert (len(set(rows["weight"][:])) == 1) == (weighting == "uniform")
-
-
-def test_nearest_is_found_on_the_training_questions(cache: str) -> None:
-    answers = load_answers()
-    (name,) = comparison_personas(answers.matrix(), TARGET, "nearest", fit_rows=~answers.is_test)
-    nearest = load("pairs", target=TARGET, comparison="nearest", cache_dir=cache)
-    named = load("pairs", target=TARGET, comparison=[name], cache_dir=cache)
-    for split in ("train", "test"):
-        assert nearest[split].with_format("arrow")[:].equals(named[split].with_format("arrow")[:])
-        assert set(nearest[split]["tier"][:]) == {1, 2}
-
-
 def test_soft_labels_of_the_survey_are_those_of_a_plain_loop(cache: str) -> None:
     """`soft_labels=True` is `labels="respondent"`: the pairs of `labels="answers"`, all of weight 1, and a third each."""
     options = {"target": TARGET, "split": "test", "cache_dir": cache}
@@ -258,19 +237,6 @@ def test_soft_labels_of_the_survey_are_those_of_a_plain_loop(cache: str) -> None
         letters = pair["chosen"][0]["content"][0], pair["rejected"][0]["content"][0]
         chosen, rejected = (of_question[pair["question_id"]]["ABC".index(letter)] for letter in letters)
         assert pair["label_probability"] == pytest.approx(chosen / (chosen + rejected), rel=1e-6)
-
-
-def test_soft_labels_need_probabilities(run: Path) -> None:
-    """The known respondent gives probabilities with the answer A alone."""
-    own = [answer_of(i, TARGET) for i in some_questions()["question_id"].to_pylist()]
-    without, answered = sum(answer > 0 for answer in own), sum(answer >= 0 for answer in own)
-    message = (
-        "Soft labels must have option probabilities for every question that 'loyal_nationals' answered; got none for "
-        f"{without} of {answered}. Use answers of a respondent that gives them, such as 'survey' or 'transformers', or "
-        "labels='fitted', which needs answers alone."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        load("pairs", target=TARGET, answers=run, soft_labels=True, streaming=True)
 
 
 def test_fitted_labels_and_what_is_said_of_them(run: Path, cache: str, fresh_log: pytest.LogCaptureFixture) -> None:
@@ -454,13 +420,6 @@ def test_a_changed_function_gives_fresh_data(
     assert len({str(files) for files, _ in weights}) == 3
 
 
-def test_a_function_without_a_target_is_not_asked(run: Path) -> None:
-    def refuse(facts: WeightingFacts) -> np.ndarray:
-        raise AssertionError("the function was called")
-
-    assert datasets.get_dataset_split_names("fairpp", "pairs", answers=run, weighting=refuse) == ["train", "test"]
-
-
 def test_a_config_does_not_take_over_what_another_found_out(run: Path) -> None:
     """`datasets` makes a config by copying the default one, which may have been used before."""
     for options in ({}, {"answers": run}, {}):
@@ -562,17 +521,6 @@ def test_names_are_there_without_a_network_and_without_answers() -> None:
     assert datasets.get_dataset_config_names("fairpp") == ["questions", "preferences", "pairs", "scenarios"]
     splits = {name: datasets.get_dataset_split_names("fairpp", name) for name in builder_module.FEATURES}
     assert splits == {name: ["test"] if name == "scenarios" else ["train", "test"] for name in splits}
-
-
-@pytest.mark.parametrize("config", ["preferences", "pairs", "scenarios"])
-def test_published_answers_that_nobody_has(config: str) -> None:
-    repo = "tools-o/Fair-PP-simulation" if config == "scenarios" else "tools-o/Fair-PP"
-    options = {"target": TARGET} if config == "pairs" else {}
-    message = (
-        f"answers='published' must find the dataset {repo} at revision 'v0' on the Hub or whole in its cache; got "
-    )
-    with pytest.raises(ConnectionError, match=f"^{re.escape(message)}"):
-        load(config, answers="published", published_revision="v0", **options)
 
 
 # The log and the errors

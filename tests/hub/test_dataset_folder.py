@@ -29,7 +29,7 @@ from fairpp_hf.hub import build_dataset_folder, owned_folder, render_dataset_car
 from fairpp_hf.hub import dataset_folder as folder_module
 from fairpp_hf.hub.owned_folder import WrittenFile
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import PairSettings, preference_weights
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import (
@@ -129,15 +129,6 @@ def test_layout_and_configs(run: Path, tmp_path: Path) -> None:
     assert (files[2].rows, files[3].rows) == (7 * 30, 7 * 10)
     # A row group for each persona.
     assert pq.read_metadata(folder / files[2].path).num_row_groups == 7
-
-
-def test_the_same_input_gives_the_same_bytes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(tmp_path / "one", run, targets=TARGETS)
-    monkeypatch.chdir(tmp_path)
-    build(Path("elsewhere/two"), Path(os.path.relpath(run)), targets=TARGETS)
-    assert contents(tmp_path / "one") == contents(tmp_path / "elsewhere" / "two")
-    build(tmp_path / "one", run, targets=TARGETS)
-    assert contents(tmp_path / "one") == contents(tmp_path / "elsewhere" / "two")
 
 
 def test_another_process_writes_the_same_bytes(run: Path, tmp_path: Path) -> None:
@@ -322,13 +313,6 @@ def test_a_manifest_cannot_reach_outside_of_its_folder(tmp_path: Path) -> None:
     refuse(folder, f"{RULE}, whose manifest cannot be read (KeyError('files')). {ADVICE}")
 
 
-def test_an_unknown_target_is_refused(run: Path, tmp_path: Path) -> None:
-    message = f"target must be one of {', '.join(map(repr, PERSONAS))}; got 'loyal'. Did you mean 'loyal_nationals'?"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        build(tmp_path / "fairpp", run, targets=["loyal"])
-    assert list(tmp_path.iterdir()) == []
-
-
 # Rows that are found again
 
 
@@ -464,7 +448,7 @@ def test_odd_texts_come_back_byte_for_byte(tmp_path: Path) -> None:
     assert again.to_list() == loaded.to_list()
 
 
-@pytest.mark.parametrize("row", range(4))
+@pytest.mark.parametrize("row", [0, 3])
 def test_half_of_a_surrogate_pair_is_refused_with_its_row(row: int, tmp_path: Path) -> None:
     table = records(0, 1, 2, 1)
     texts = [text.encode() for text in table["option_b"].to_pylist()]
@@ -485,39 +469,6 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_row(row: int, tmp_path: Pa
 
 
 # Weighting
-
-
-def weights_of(folder: Path, target: str = "loyal_nationals") -> dict[str, float]:
-    tables = [pq.read_table(file) for file in sorted(folder.glob(f"pairs-{target}/*.parquet"))]
-    pairs = pa.concat_tables(tables)
-    return dict(zip(pairs["question_id"].to_pylist(), pairs["weight"].to_pylist(), strict=True))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"weighting": "tier", "alpha": 2.0, "beta": 0.5},
-        {"weighting": "uniform"},
-        {"weighting": "surprisal", "comparison": ["civic_pragmatists", "disengaged_battlers"]},
-        {"weighting": lambda facts: facts.tier + 0.5, "comparison": "nearest"},
-    ],
-)
-def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
-    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=PairSettings(**options))
-    answers = load_answers(run)
-    arguments = options | {"scheme": options["weighting"]}
-    del arguments["weighting"]
-    expected = preference_weights(
-        answers.matrix(),
-        TARGETS[0],
-        shares={persona.id: persona.share for persona in load_personas()},
-        fit_rows=~answers.is_test,
-        **arguments,
-    )
-    ids = answers.questions["question_id"].to_pylist()
-    assert weights_of(tmp_path / "fairpp") == {
-        name: weight for name, weight, tier in zip(ids, expected.weight.tolist(), expected.tier, strict=True) if tier
-    }
 
 
 def test_fitted_labels_have_their_column_and_the_card_says_how_good_they_are(run: Path, tmp_path: Path) -> None:
@@ -555,16 +506,6 @@ def test_personas_that_are_compared_with_are_no_targets_unless_asked_for(run: Pa
         ValueError, match=r"^comparison must be one of .*; got 'loyal'\. Did you mean 'loyal_nationals'\?$"
     ):
         build(tmp_path / "other", run, pairs=PairSettings(comparison=["loyal"]))
-
-
-def test_shares_that_are_not_known_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = save(tmp_path / "source", records(0, 1, 2, 1))
-    build(tmp_path / "fairpp", source, pairs=PairSettings("surprisal"), targets=["p"])
-    assert caplog.messages == [
-        "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
-    ]
-    card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
-    assert "with personas counted all alike, because their shares of a population are not known" in card
 
 
 def test_a_persona_whose_name_is_a_path_names_no_config(tmp_path: Path) -> None:
@@ -618,17 +559,6 @@ def test_questions_of_others_are_written_as_they_were_answered(tmp_path: Path) -
     card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
     assert "license: unknown" in card
     assert "Their texts are not those that this project wrote" in card
-
-
-def test_the_hashes_of_prompts_are_those_of_the_recipe_on_the_card(run: Path, tmp_path: Path) -> None:
-    build(tmp_path / "fairpp", run, targets=TARGETS[:1])
-    card = (tmp_path / "fairpp" / "README.md").read_text("utf-8")
-    recipe = re.search(r"`(sha256\(.*\.hexdigest\(\))`", card)[1]
-    listed = re.findall(r"^\| `(\w+)` \| (train|test) \| `([0-9a-f]{64})` \|$", card, re.M)
-    assert [name for name, *_ in listed] == ["questions", "questions", "preferences", "preferences"]
-    for config, split, digest in listed:
-        rows = load(tmp_path / "fairpp", tmp_path / "cache", config, split=split)
-        assert eval(recipe, {"sha256": hashlib.sha256, "rows": rows}) == digest
 
 
 def test_the_licence_travels_from_folder_to_folder(tmp_path: Path) -> None:
