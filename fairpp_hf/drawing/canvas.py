@@ -248,9 +248,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return "none" if value is None or np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, sign: str = "%") -> str:
     """A share such as `31%`; `none` where there is no value."""
-    return "none" if value is None or np.isnan(value) else f"{100 * value:.0f}%"
+    return "none" if value is None or np.isnan(value) else f"{100 * value:.0f}{sign}"
 
 
 def with_interval(value: float | None, interval: Sequence[float] | None) -> str:

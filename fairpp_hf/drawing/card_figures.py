@@ -1,6 +1,7 @@
 """The figures of a dataset card, as PNG bytes that depend on the data alone."""
 
 import textwrap
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def _agreement(facts: FolderFacts) -> CardFigure:
         names[:-1],
         shown,
         what="share of questions answered alike",
-        form=lambda value: percent(value).rstrip("%"),
+        form=partial(percent, sign=""),
         limits=(float(found.min()), float(found.max())) if len(found) else None,
     )
     alt = f"Heat map: how often {counted(len(names), 'persona')} give the same answer, pair by pair."

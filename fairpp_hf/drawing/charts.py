@@ -86,7 +86,7 @@ def interval_chart(
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.panel((left, 0.5, WIDTH - left - 0.25, step * rows), (low, high), (rows - 0.5, -0.5))
-        _scale(axes, low, high, rows)
+        _scale(axes, low, high, rows, form)
         if line is not None:
             axes.plot([line, line], [-0.5, rows - 0.5], color=MUTED, linewidth=1.2, zorder=1, clip_on=False)
         for row, (party, value, interval, marks) in enumerate(values):
@@ -119,14 +119,15 @@ def interval_chart(
     return Chart(key, title, f"{title}: {said}.", size, paint, heads, table)
 
 
-def _scale(axes: "Axes", low: float, high: float, rows: int) -> None:
+def _scale(axes: "Axes", low: float, high: float, rows: int, form: Callable[[float | None], str]) -> None:
     """Thin lines at round numbers, the numbers below them."""
     from matplotlib.ticker import MaxNLocator
 
     for tick in MaxNLocator(4).tick_values(low, high):
         if low <= tick <= high:
             axes.plot([tick, tick], [-0.5, rows - 0.5], color=LINE, linewidth=0.9, zorder=0, clip_on=False)
-            say(axes, tick, rows - 0.42, f"{tick:g}", size=8, color=MUTED, va="top")
+            text = percent(tick) if form is percent else f"{tick:g}"
+            say(axes, tick, rows - 0.42, text, size=8, color=MUTED, va="top")
 
 
 def diverging_bars(

@@ -136,7 +136,7 @@ def render(results: Results, charts: Mapping[str, Sequence[Chart]], drawings: Ma
 def facts_of(results: Results) -> dict[str, Any]:
     """What the page says, without its charts: names, numbers as texts, and what follows from them."""
     models = [system for system in results.models if system.metrics.get("question_js_distance/target") is not None]
-    best = results.systems[results.best]
+    best = results.systems[results.best].name
     divided = most_divided(results, _QUESTIONS)
     return {
         "target": results.name(results.target),
@@ -149,8 +149,8 @@ def facts_of(results: Results) -> dict[str, Any]:
         "baselines": sum(system.is_baseline for system in results.systems),
         "constrained": [system.name for system in results.systems if system.facts.get("constrained")],
         "silent": [system.name for system in results.systems if not system.statuses.get("ok")],
-        "best": verdict(results, best) if best in models else None,
-        "verdicts": [verdict(results, system) for system in models if system != best],
+        "best": next((verdict(results, system) for system in models if system.name == best), None),
+        "verdicts": [verdict(results, system) for system in models if system.name != best],
         "systems": [_row(results, system) for system in results.systems],
         "more": _more(results),
         "comparisons": _comparisons(results),

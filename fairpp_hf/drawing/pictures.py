@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.drawing.theme import drawable, status_fill, system_looks
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.evaluation.results import Results
+from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable
 from fairpp_hf.schema import STATUSES
 
@@ -89,12 +91,12 @@ def _confusion(quality: RunQuality) -> Chart | None:
     accuracy = found.by_size[found.size]
     chart = heat_map(
         "confusion",
-        f"Taken for whom, from {found.size} answer{'' if found.size == 1 else 's'}",
+        f"Taken for whom, from {counted(found.size, 'answer')}, in percent",
         names,
         names,
         np.array(found.confusion, dtype=float),
         what="share attributed to each persona",
-        form=percent,
+        form=partial(percent, sign=""),
         limits=(0.0, 1.0),
     )
     note = f"{percent(accuracy.value)} right, by chance {percent(accuracy.chance)}; n = {accuracy.n:,} bundles."

@@ -146,3 +146,18 @@ def test_answers_are_shown_by_dimension_category_and_group(results: Results) -> 
 def test_both_versions_are_on_the_page(results: Results) -> None:
     page = words(replace(results, version="9.9"))
     assert f"numbers computed by fairpp_hf 9.9 page drawn by fairpp_hf {__version__}" in page
+
+
+def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> None:
+    """As test_page.py sees it in a browser, where there is one."""
+    hostile = "</bdi><script>alert(1)</script>\" onload='x' \x00"
+    plain = results.models[-1]
+    systems = (replace(plain, scores=plain.scores._replace(name=hostile, facts={**plain.facts, hostile: hostile})),)
+    names = dict.fromkeys(results.names, hostile)
+    charts = charts_of(replace(results, systems=systems, names=names, reference=hostile, comparisons=()))
+    drawings = {chart.key: "" for of_section in charts.values() for chart in of_section}
+    page = render(replace(results, systems=systems, names=names, reference=hostile), charts, drawings)
+    assert page.count("<script>") == 1
+    assert page.count("</bdi>") == page.count("<bdi>")
+    assert not re.search(r"<[^>]* onload='x'", page)
+    assert "\x00" not in page
