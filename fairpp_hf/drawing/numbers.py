@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from fairpp_hf.evaluation.results import Results
+from fairpp_hf.questions.taxonomy import load_taxonomy
 from fairpp_hf.schema import NO_ANSWER
 from fairpp_hf.statistics.options import js_distances
-from fairpp_hf.taxonomy import load_taxonomy
 
 _Floats = NDArray[np.float64]
 

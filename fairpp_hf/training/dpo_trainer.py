@@ -8,7 +8,6 @@ has a loss; the losses are weighted, added up, and divided by what the whole opt
 import contextlib
 import dataclasses
 import logging
-import warnings
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any, cast
@@ -16,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate.utils import is_peft_model
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
+from datasets.fingerprint import Hasher
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
-from transformers.trainer_utils import PredictionOutput
-from trl import DPOConfig
+from trl import DPOConfig, DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
@@ -31,16 +30,23 @@ from fairpp_hf.naming import check_name
 from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.vocabulary import check_vocabulary
 from fairpp_hf.training.collator import PAIR_COLUMNS, DataCollatorForWeightedPreference
-from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
-from fairpp_hf.training.config import (
-    ReweightedDPOConfig,
-    endless_problems,
-    stream_problems,
-    unsupported_arguments,
-    unsupported_settings,
+from fairpp_hf.training.columns import (
+    GROUP_NUMBER,
+    LABEL_PROBABILITY,
+    TIER,
+    WEIGHT,
+    column_of,
+    dataset_problems,
+    has_tiers,
+    label_problems,
+    named_datasets,
+    number_groups,
+    prompt_groups,
+    weights_of,
 )
+from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
+from fairpp_hf.training.config import ReweightedDPOConfig, unsupported_settings
 from fairpp_hf.training.group_weights import GroupWeights, group_shares
-from fairpp_hf.training.guarded import Guarded
 from fairpp_hf.training.losses import (
     DISTILLATION,
     LISTWISE,
@@ -53,35 +59,15 @@ from fairpp_hf.training.losses import (
     pair_losses,
     prompt_aims,
 )
-from fairpp_hf.training.model_card import WeightedModelCard
-from fairpp_hf.training.pair_columns import (
-    GROUP_NUMBER,
-    LABEL_PROBABILITY,
-    TIER,
-    group_numbers,
-    has_tiers,
-    label_problems,
-    number_groups,
-    without_selection,
-)
-from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics, token_columns
-from fairpp_hf.training.precomputed_reference import PrecomputedReference
+from fairpp_hf.training.metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.preparation import prepare_pairs
-from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts, prompt_groups
-from fairpp_hf.training.weight_column import (
-    WEIGHT_COLUMN,
-    choose_normalization,
-    named_datasets,
-    normalize_weights,
-    weight_problems,
-    weights_of,
-)
-from fairpp_hf.training.weighted_step import WeightedStep
+from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts
+from fairpp_hf.training.weighted_trainer import WeightedTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, PrecomputedReference):  # type: ignore[misc]
+class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
     """Direct preference optimisation with a weight for each pair.
 
     Minimises, over the pairs i of an optimiser step,
@@ -105,9 +91,6 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
     the other, so let `per_device_train_batch_size` be a multiple of the pairs of a prompt. With a loss over all completions
     of a prompt, `"listwise"` or `"distillation"`, the batch sizes of training and evaluation must be such multiples.
 
-    With `precompute_ref_log_probs=True` the reference's log-probabilities are kept on disk by completion, under
-    `$FAIRPP_HOME` or `~/.cache/fairpp_hf`: training for another persona finds them there.
-
     Sources: sample reweighting after Zhou et al. 2025, "Fair-PP" (arXiv:2505.11861), whose code divides by the sum of
     weights of one device's micro-batch, which makes a pair's influence depend on its neighbours; soft labels after
     Mitchell 2023, "A note on DPO with noisy preferences", with a label probability for each pair; groups after Ramesh et
@@ -121,8 +104,8 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
     the chosen completions (`logps/chosen`, relative to the reference, or to the first log without one) keeps falling.
 
     Raises:
-        ValueError: a dataset without usable weights, or a setting that the weighted objective does not support; all at once.
-        FloatingPointError: in training, a loss or a weight that is infinite or NaN; see `Guarded`.
+        ValueError: A dataset has no usable weights, or a setting is not supported; all problems are named at once.
+        FloatingPointError: In training, a loss or a weight is infinite or NaN; see `WeightedTrainer`.
 
     Example:
         ```python
@@ -149,7 +132,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         ref_model: Any = None,
         args: DPOConfig | None = None,
         data_collator: Any = None,
-        train_dataset: Dataset | IterableDataset | None = None,
+        train_dataset: Dataset | None = None,
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | ProcessorMixin | None = None,
         compute_metrics: Any = None,
@@ -162,63 +145,25 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             name = model if isinstance(model, str) else model.config._name_or_path
             args = ReweightedDPOConfig(f"{name.split('/')[-1]}-Reweighted-DPO")
         # A plain DPOConfig will do: these settings then have their defaults.
-        self._own_settings: dict[str, Any] = {
+        own: dict[str, Any] = {
             field.name: getattr(args, field.name, field.default) for field in dataclasses.fields(ReweightedDPOConfig)
         }
         given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
-        self.weight_normalization = choose_normalization(self._own_settings["weight_normalization"], given)
-        self._own_settings |= {
-            "weight_normalization": self.weight_normalization,
-            "precompute_ref_log_probs": args.precompute_ref_log_probs,
-        }
-        self.weight_application: str = self._own_settings["weight_application"]
-        self.share_prefix: str | bool = self._own_settings["share_prefix"]
-        self.soft_labels: bool = self._own_settings["soft_labels"]
-        self.reference: str = self._own_settings["reference"]
-        self.group_column: str | None = self._own_settings["group_column"]
-        # All that can be known to be wrong is said at once, before a model is loaded.
-        problems = [
-            *unsupported_settings(args),
-            *unsupported_arguments(compute_metrics, data_collator),
-            *self._reference_problems(ref_model),
-            *endless_problems(args, train_dataset),
-            *(problem for name, dataset in given for problem in self._dataset_problems(dataset, name)),
-        ]
+        self.weight_normalization = own["weight_normalization"]
+        self.weight_application: str = own["weight_application"]
+        self.share_prefix: str | bool = own["share_prefix"]
+        self.soft_labels: bool = own["soft_labels"]
+        self.reference: str = own["reference"]
+        self.group_column: str | None = own["group_column"]
+        # All problems that can be known are named at once, before a model is loaded.
+        problems = [*unsupported_settings(args), *self._argument_problems(ref_model, data_collator, compute_metrics)]
+        problems += [problem for name, dataset in given for problem in self._dataset_problems(dataset, name)]
         if problems:
             raise ValueError("\n".join(problems))
 
-        # A stream, also one to evaluate on, must not be dispatched: the tensors of a batch have lengths of their own.
+        # The tensors of a batch have different lengths and cannot be cut alike.
         cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
-        if args.label_smoothing and not {"exo_pair", "robust"} & set(args.loss_type):
-            logger.warning(
-                "label_smoothing=%s has no effect on loss_type %s, as in TRL; it is for 'exo_pair' and 'robust'. See "
-                "soft_labels for noisy preferences.",
-                args.label_smoothing,
-                args.loss_type,
-            )
-
-        if self.reference == "none" and not self.soft_labels and set(args.loss_type) != {SFT}:
-            logger.warning(
-                "reference='none' with drawn answers for labels: nothing holds the model short of being certain of every "
-                "answer. Use soft labels (labels='fitted', soft_labels=True), or reference='model'."
-            )
-        uses_beta = set(args.loss_type) - {SFT, DISTILLATION}
-        if self.reference == "none" and self.soft_labels and uses_beta and args.beta != 1:
-            logger.warning(
-                "beta=%g with reference='none': training ends at the distribution behind the soft labels to the power of "
-                "%g. Leave beta out to end at that distribution itself, or use reference='model'.",
-                args.beta,
-                1 / args.beta,
-            )
-        for name, dataset in given:
-            if not self.soft_labels and LABEL_PROBABILITY in (dataset.column_names or []):
-                logger.warning(
-                    "%s has soft labels, a column %r, which are not used: soft_labels is False, and each chosen text is "
-                    "taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'.",
-                    name,
-                    LABEL_PROBABILITY,
-                )
-
+        self._mention_doubts(args, given)
         self.loss_settings = LossSettings(
             beta=args.beta,
             label_smoothing=args.label_smoothing,
@@ -228,7 +173,9 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         )
         self.groups: GroupWeights | None = None
         self._group_names: list[str] = []
-        self._pair_metrics = {"train": PairMetrics(), "eval": PairMetrics()}
+        self.sums = {"train": PairMetrics(), "eval": PairMetrics()}
+        for metrics in self.sums.values():
+            metrics.group_names = self._group_names
         self._displacement = DisplacementWatch(reference=self.reference != "none")
         self._computed_tokens = 0
         self._pair_sampler: PairSampler | None = None
@@ -249,23 +196,60 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             )
         self._set_up_forward()
         self.guard()
-        if self._over_prompts and (problems := self._batch_problems()):
-            raise ValueError("\n".join(problems))
+        if self._over_prompts:
+            self._check_batches()
         self._coefficients = dict.fromkeys((SFT, *PROMPT_LOSSES), 0.0)
         for name, coefficient in zip(self.loss_types, self.loss_weights, strict=True):
             self._coefficients[name] = self._coefficients.get(name, 0.0) + coefficient
         if self.group_column is not None:
             train = cast(Dataset, self.train_dataset)
-            shares = group_shares(group_numbers(train), weights_of(train), len(self._group_names))
-            self.groups = GroupWeights(list(self._group_names), shares, self._own_settings["group_step_size"])
+            numbers = column_of(train, GROUP_NUMBER).to_numpy()
+            shares = group_shares(numbers, weights_of(train), len(self._group_names))
+            self.groups = GroupWeights(list(self._group_names), shares, own["group_step_size"])
             self.add_callback(self.groups)
 
-    def _reference_problems(self, ref_model: Any) -> list[str]:
+    def _argument_problems(self, ref_model: Any, data_collator: Any, compute_metrics: Any) -> list[str]:
+        """One sentence for each argument that the trainer does not support."""
+        problems = []
+        if compute_metrics is not None:
+            problems.append(
+                "compute_metrics must be None; got a function. The trainer does not store the logits that it would need. "
+                "Score the trained model with fairpp_hf.OptionScorer instead."
+            )
+        if data_collator is not None and not isinstance(data_collator, DataCollatorForWeightedPreference):
+            problems.append(
+                "data_collator must be None or a fairpp_hf.training.DataCollatorForWeightedPreference; got "
+                f"{type(data_collator).__name__}. Batches hold completions and pairs that refer to them."
+            )
         if self.reference == "none" and ref_model is not None:
-            return [
+            problems.append(
                 "ref_model must be None with reference='none'; got a model. Leave it out, or use reference='model'."
-            ]
-        return []
+            )
+        return problems
+
+    def _mention_doubts(self, args: DPOConfig, given: list[tuple[str, Any]]) -> None:
+        """Log what is allowed and hardly ever meant."""
+        if self.reference == "none" and not self.soft_labels and set(args.loss_type) != {SFT}:
+            logger.warning(
+                "reference='none' with drawn answers for labels: nothing holds the model short of being certain of every "
+                "answer. Use soft labels (labels='fitted', soft_labels=True), or reference='model'."
+            )
+        uses_beta = set(args.loss_type) - {SFT, DISTILLATION}
+        if self.reference == "none" and self.soft_labels and uses_beta and args.beta != 1:
+            logger.warning(
+                "beta=%g with reference='none': training ends at the distribution behind the soft labels to the power of "
+                "%g. Leave beta out to end at that distribution itself, or use reference='model'.",
+                args.beta,
+                1 / args.beta,
+            )
+        for name, dataset in given:
+            if not self.soft_labels and LABEL_PROBABILITY in dataset.column_names:
+                logger.warning(
+                    "%s has soft labels, a column %r, which are not used: soft_labels is False, and each chosen text is "
+                    "taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'.",
+                    name,
+                    LABEL_PROBABILITY,
+                )
 
     @contextlib.contextmanager
     def _no_reference_loaded(self, args: DPOConfig) -> Iterator[None]:
@@ -287,7 +271,17 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             cast(Any, self.model).delete_adapter("ref")
 
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        return dataset if self.reference == "none" else super()._precompute_ref_logps(dataset, name, batch_size)
+        if self.reference == "none":
+            return dataset
+        if self._forward is None:
+            self._set_up_forward()
+            # TRL finds stored values by dataset and weights; they depend on these settings too.
+            collator = cast(DataCollatorForWeightedPreference, self.data_collator)
+            settings = (self.args.bf16, self.args.fp16, self.ld_alpha, collator.max_length, collator.truncation_mode)
+            self._precompute_model_hash = Hasher.hash((self._precompute_model_hash, settings, self.share_prefix))
+        # A dataset that comes here again, as through `evaluate`, has the columns already.
+        columns = [column for column in ("ref_chosen_logps", "ref_rejected_logps") if column in dataset.column_names]
+        return super()._precompute_ref_logps(dataset.remove_columns(columns), name, batch_size)
 
     def _set_up_forward(self) -> None:
         """Choose the collator and the way of computing completions; before the first forward, which TRL may do in init."""
@@ -321,56 +315,36 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def _prepare_dataset(
-        self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str
-    ) -> Dataset | IterableDataset:
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
         name = f"{dataset_name} dataset"
         # Again, for a dataset that is handed to `evaluate`, which __init__ has not seen.
         if problems := self._dataset_problems(dataset, name):
             raise ValueError("\n".join(problems))
         # Columns of these names that are not asked for, or not ours, must not reach the collator.
         unwanted = {LABEL_PROBABILITY: not self.soft_labels, TIER: not has_tiers(dataset), GROUP_NUMBER: True}
-        dataset = dataset.remove_columns([column for column in dataset.column_names or [] if unwanted.get(column)])
+        dataset = dataset.remove_columns([column for column in dataset.column_names if unwanted.get(column)])
         by_row = partial(
             super()._prepare_dataset, processing_class=processing_class, args=args, dataset_name=dataset_name
         )
         prepared = prepare_pairs(dataset, processing_class, args, dataset_name, by_row)
-        if isinstance(prepared, Dataset):
-            dropped = len(dataset) - len(prepared)
-            if dropped:
-                warnings.warn(
-                    f"{dropped} of {len(dataset)} pairs of the {dataset_name} dataset are left out: their prompts alone "
-                    f"fill max_length={args.max_length} tokens. Raise max_length to keep them.",
-                    stacklevel=2,
-                )
-            else:
-                prepared = without_selection(prepared)
-            prepared = normalize_weights(prepared, name, self.weight_normalization)
-            if self.group_column is not None:
-                prepared = number_groups(prepared, self.group_column, self._group_names, name)
+        prepared = self._with_weights(prepared, dataset, name, args.max_length)
+        if self.group_column is not None:
+            prepared = number_groups(prepared, self.group_column, self._group_names, name)
         return prepared
 
     def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
         """Sentences on what keeps a dataset from being trained with."""
-        columns = dataset.column_names
-        problems = stream_problems(self._own_settings, dataset, name)
-        if images := {"image", "images"} & set(columns or []):
-            problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.DPOTrainer for images.")
-        problems += weight_problems(dataset, name, self.weight_normalization)
+        problems = dataset_problems(dataset, name, self.weight_normalization)
+        if not isinstance(dataset, Dataset):
+            return problems
         if self.soft_labels:
             problems += label_problems(dataset, name)
-        if self.group_column is not None and columns is not None:
+        if self.group_column is not None:
             try:
-                check_name(f"group_column of {name}", self.group_column, columns)
+                check_name(f"group_column of {name}", self.group_column, dataset.column_names)
             except ValueError as error:
                 problems.append(str(error))
         return problems
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        # Without this, `Trainer` drops the columns in silence before the collator sees them.
-        columns = cast(list[str], self._signature_columns)
-        columns += [name for name in PAIR_COLUMNS if name not in columns]
 
     @property
     def _over_prompts(self) -> bool:
@@ -382,14 +356,12 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         """Whether the pairs of a prompt follow one another; otherwise every pair is a visit of its own."""
         return self._over_prompts or self.share_prefix is not False
 
-    def _batch_problems(self) -> list[str]:
-        """Sentences on batches that would cut the pairs of a prompt apart, known before training."""
+    def _check_batches(self) -> None:
+        """Refuse batches that would cut the pairs of a prompt apart, before training."""
         problems = []
         for kind, datasets in (("train", self.train_dataset), ("eval", self.eval_dataset)):
             size = getattr(self.args, f"per_device_{kind}_batch_size")
             for name, dataset in named_datasets(datasets, f"{kind}_dataset"):
-                if not isinstance(dataset, Dataset):
-                    continue
                 counts = np.unique(np.bincount(prompt_groups(dataset))).tolist()
                 if len(counts) > 1:
                     problems.append(
@@ -401,12 +373,13 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                         f"per_device_{kind}_batch_size must be a multiple of {counts[0]}, the pairs of a prompt in {name}, "
                         f"with loss_type {self.loss_types}; got {size}. Set it to {counts[0] * max(1, size // counts[0])}."
                     )
-        return problems
+        if problems:
+            raise ValueError("\n".join(problems))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         dataset = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         drawn = self.weight_application == "sampling"
-        if not isinstance(dataset, Dataset) or self.args.train_sampling_strategy != "random":
+        if self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(dataset)
         groups = prompt_groups(dataset) if self._keeps_prompts_together else np.arange(len(dataset))
         if not drawn and groups.max() + 1 == len(groups):
@@ -427,7 +400,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         return self._pair_sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
-        if not self._keeps_prompts_together or not isinstance(eval_dataset, Dataset):
+        if not self._keeps_prompts_together:
             return super()._get_eval_sampler(eval_dataset)
         return InOrder(np.argsort(prompt_groups(eval_dataset), kind="stable"))
 
@@ -460,10 +433,6 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
             logps = cast(CompletionForward, self._forward)(model, inputs).logps
         return self._pair_logps(logps, inputs)
 
-    def _way_of_reference(self) -> str:
-        reference = self.model if self.ref_model is None else self.ref_model
-        return cast(CompletionForward, self._forward).way(cast(nn.Module, reference))
-
     def _pair_logps(self, token_logps: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """From tokens (C, L) to the chosen and the rejected completions of P pairs, each (P,).
 
@@ -487,7 +456,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
 
     def _divisors(self, batch: dict[str, Tensor], mode: str) -> Tensor:
         """(2,): pairs and tokens of a batch, each times its pair's weight where that is what to divide by."""
-        weight = self._loss_weights(batch, mode) if self._divides_by_weight else torch.ones_like(batch[WEIGHT_COLUMN])
+        weight = self._loss_weights(batch, mode) if self._divides_by_weight else torch.ones_like(batch[WEIGHT])
         tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
         return torch.stack([weight.sum(), (weight * tokens).sum()])
 
@@ -504,7 +473,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
 
     def _loss_weights(self, batch: dict[str, Tensor], mode: str) -> Tensor:
         """w_i, (P,): in training their mean for all, where the sampler has taken account of the differences."""
-        weight = batch[WEIGHT_COLUMN]
+        weight = batch[WEIGHT]
         drawn = mode == "train" and self.weight_application == "sampling"
         return torch.full_like(weight, self._mean_weight) if drawn else weight
 
@@ -522,16 +491,12 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         """A micro-batch's part of the objective.
 
         Args:
-            model: the policy.
-            inputs: from `DataCollatorForWeightedPreference`.
-            return_outputs: also return the policy's `CompletionTokens`.
-            num_items_in_batch: the divisors of the step, (2,), from `get_batch_samples`; this batch's own where None.
+            model: The policy.
+            inputs: A batch from `DataCollatorForWeightedPreference`.
+            return_outputs: Whether to return the policy's `CompletionTokens`.
+            num_items_in_batch: Divisors of the step, (2,), from `get_batch_samples`; this batch's own if None.
         """
         mode = self._mode()
-        if WEIGHT_COLUMN not in inputs:
-            raise ValueError(
-                f"A batch must have {WEIGHT_COLUMN!r}; got {sorted(inputs)}. Train on a dataset with that column."
-            )
         policy = self._policy_tokens(model, inputs)
         chosen, rejected = self._pair_logps(policy.logps, inputs)
         if self.reference == "none":
@@ -577,9 +542,9 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         """The losses over all completions of each pair's prompt, times their coefficients, (P,).
 
         Args:
-            logps: (C,), of the batch's completions.
-            ref_logps: of the pairs' chosen and rejected completions, (P,) each.
-            batch: from the collator.
+            logps: (C,), log-probabilities of the batch's completions.
+            ref_logps: The reference's of the pairs' chosen and rejected completions, (P,) each.
+            batch: A batch from the collator.
         """
         chosen, rejected = batch["chosen"], batch["rejected"]
         aims = prompt_aims(len(logps), chosen, rejected, batch[LABEL_PROBABILITY].to(logps.dtype))
@@ -605,26 +570,6 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs), None, None
 
-    def predict(
-        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
-    ) -> PredictionOutput:
-        """As in `Trainer`, of a dataset like those that the trainer was made with.
-
-        Raises:
-            ValueError: a dataset that cannot be used, or whose reference log-probabilities cannot be had any more.
-        """
-        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")
-        if self.precompute_ref_logps and "ref_chosen_logps" not in (prepared.column_names or []):
-            if self.ref_model is None and not is_peft_model(self.model) and self.state.global_step:
-                raise ValueError(
-                    "precompute_ref_log_probs must be False to predict on another dataset after training; got True. The "
-                    "reference is the model before training, which is not kept. Give the dataset as eval_dataset, or pass "
-                    "a ref_model."
-                )
-            batch_size = self.args.precompute_ref_batch_size or self.args.per_device_eval_batch_size
-            prepared = self._precompute_ref_logps(prepared, "test", batch_size)
-        return super().predict(prepared, ignore_keys, metric_key_prefix)
-
     # -- metrics -------------------------------------------------------------------------------------------------------
 
     def _record_metrics(
@@ -638,32 +583,21 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
         objective: Tensor,
         divisors: Tensor,
     ) -> None:
-        """Take in what is logged of the pairs of a micro-batch, those of all processes."""
-        metrics = self._metrics[mode]
-        with torch.no_grad():
-            columns = {
-                "objective": objective.expand(len(weight)),
-                "weight": weight,
-                "loss": losses[0],
-                "chosen_reward": self.beta * (pairs.chosen - pairs.ref_chosen),
-                "rejected_reward": self.beta * (pairs.rejected - pairs.ref_rejected),
-                "chosen_logp": pairs.chosen,
-                "rejected_logp": pairs.rejected,
-                **token_columns(batch, policy),
-                **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
-            }
-            if self._coefficients[SFT]:
-                tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
-                columns |= {"token_loss": losses[1], "loss_tokens": tokens}
-            per_pair = torch.stack([column.detach().double() for column in columns.values()], dim=1)
-            # In evaluation, the rows that pad the last batch are left out. In training there are none, and
-            # gather_for_metrics would take the end of the accumulation window for the end of the data.
-            gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
-            gathered = dict(zip(columns, gather(per_pair).cpu().unbind(dim=1), strict=True))
-        objectives = gathered.pop("objective")
-        if mode == "train":
-            self.stop_unless_finite(torch.cat([gathered["loss"], objectives]))
-        self._pair_metrics[mode].add(gathered)
+        """Add what is logged of the pairs of a micro-batch, those of all processes."""
+        columns = {
+            "weight": weight,
+            "loss": losses[0],
+            "chosen_reward": self.beta * (pairs.chosen - pairs.ref_chosen),
+            "rejected_reward": self.beta * (pairs.rejected - pairs.ref_rejected),
+            "chosen_logp": pairs.chosen,
+            "rejected_logp": pairs.rejected,
+            **token_columns(batch, policy),
+            **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
+        }
+        if self._coefficients[SFT]:
+            tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
+            columns |= {"token_loss": losses[1], "loss_tokens": tokens}
+        gathered = self.record(mode, columns, objective, checked="loss")
         if mode == "train":
             computed = self.accelerator.gather(policy.computed.unsqueeze(0)).sum().item()
             self._total_train_tokens += int(gathered["sequence_tokens"].sum().item()) // self._tp_size
@@ -672,6 +606,7 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
                 of_pairs = gathered["loss"] / float(divisors[0])
                 of_tokens = gathered["token_loss"] / float(divisors[1]) if self._coefficients[SFT] else 0.0
                 self.groups.add(gathered[GROUP_NUMBER].long(), gathered["weight"] * (of_pairs + of_tokens))
+        metrics = self._metrics[mode]
         metrics["num_tokens"] = [self._total_train_tokens]
         metrics["num_computed_tokens"] = [self._computed_tokens]
         if self.aux_loss_enabled:
@@ -680,29 +615,17 @@ class ReweightedDPOTrainer(WeightedModelCard, Guarded, WeightedStep, Precomputed
 
     def evaluation_loss(self) -> float:
         """The objective over all pairs of the evaluation."""
-        loss = self._pair_metrics["eval"].loss(by_weight=self._divides_by_weight)
+        loss = self.sums["eval"].loss(by_weight=self._divides_by_weight)
         if self.aux_loss_enabled and self._metrics["eval"]["aux_loss"]:
             loss += self.router_aux_loss_coef * float(np.mean(self._metrics["eval"]["aux_loss"]))
         return loss
 
-    def evaluation_metrics(self) -> dict[str, float]:
-        """TRL's, and those of all pairs of the evaluation."""
-        pairs = self._pair_metrics["eval"]
-        summary = pairs.summary(self._group_names) if pairs.pairs else {}
-        pairs.clear()
-        return {**super().evaluation_metrics(), **summary}
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics of all pairs since the last log, then log as TRL does."""
-        pairs = self._pair_metrics["train"]
-        if self._mode() == "train" and pairs.pairs:
-            summary = pairs.summary(self._group_names)
-            self._displacement.see(summary["rewards/chosen"], self.beta)
+    def summary(self, mode: str) -> dict[str, float]:
+        """The metrics of all pairs since the last log, in training with the groups' weights."""
+        found = super().summary(mode)
+        if mode == "train" and found:
+            self._displacement.see(found["rewards/chosen"], self.beta)
             if self.groups is not None:
-                summary |= {
-                    f"groups/{name}/weight": alpha
-                    for name, alpha in zip(self.groups.names, self.groups.alpha.tolist(), strict=True)
-                }
-            self._metrics["train"] |= {name: [value] for name, value in summary.items()}
-            pairs.clear()
-        super().log(logs, start_time)
+                weights = zip(self.groups.names, self.groups.alpha.tolist(), strict=True)
+                found |= {f"groups/{name}/weight": alpha for name, alpha in weights}
+        return found

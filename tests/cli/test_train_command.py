@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fairpp_hf.cli import main
+from fairpp_hf.cli import main, shown_lines
+from fairpp_hf.cli.train import plain_errors
 from fairpp_hf.naming import check_name
-from fairpp_hf.script import plain_errors, shown_lines
 
-TRAIN = str(Path(__file__).parents[1] / "train.py")
+TRAIN = str(Path(__file__).parents[2] / "train.py")
 SHARED = "Prompts are shared: llama is known to take such rows.\n"
 
 

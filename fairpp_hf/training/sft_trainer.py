@@ -1,35 +1,21 @@
 """`ReweightedSFTTrainer`: TRL's `SFTTrainer` in which every text has a weight; the stage before preference optimisation."""
 
 import dataclasses
-import warnings
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import Tensor, nn
-from transformers.trainer_utils import PredictionOutput
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.vocabulary import check_vocabulary
-from fairpp_hf.training.chosen_texts import chosen_texts
-from fairpp_hf.training.config import endless_problems, stream_weight_problems
-from fairpp_hf.training.guarded import Guarded
-from fairpp_hf.training.model_card import WeightedModelCard
-from fairpp_hf.training.pair_columns import without_selection
-from fairpp_hf.training.sft_config import ReweightedSFTConfig, unsupported_sft_settings
-from fairpp_hf.training.weight_column import (
-    WEIGHT_COLUMN,
-    batch_of_weights,
-    choose_normalization,
-    named_datasets,
-    normalize_weights,
-    weight_problems,
-)
-from fairpp_hf.training.weighted_step import WeightedStep
+from fairpp_hf.training.columns import WEIGHT, chosen_texts, dataset_problems, named_datasets
+from fairpp_hf.training.config import ReweightedSFTConfig, unsupported_sft_settings
+from fairpp_hf.training.metrics import WeightedSums
+from fairpp_hf.training.weighted_trainer import WeightedTrainer
 
 IGNORED = -100
 """Label of a token that is not learnt."""
@@ -56,10 +42,10 @@ class DataCollatorForWeightedLanguageModeling(DataCollatorForLanguageModeling):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        return {**batch, WEIGHT_COLUMN: batch_of_weights(examples)}
+        return {**batch, WEIGHT: torch.tensor([example[WEIGHT] for example in examples], dtype=torch.float32)}
 
 
-class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer):  # type: ignore[misc]
+class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
     """Supervised fine-tuning with a weight for each text: the stage from which the paper starts preference optimisation.
 
     Minimises, over the rows i of an optimiser step, with n_i completion tokens each,
@@ -83,10 +69,9 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
     `weights/effective_sample_size` ((sum w)^2 / sum w^2, in rows).
 
     Raises:
-        ValueError: a dataset without usable columns or weights, or a setting that the weighted objective does not support;
-            all at once.
-        FloatingPointError: in training, a loss or a weight that is infinite or NaN; see `Guarded`.
-        TypeError: `args` of another class.
+        ValueError: A dataset has no usable columns or weights, or a setting is not supported; all are named at once.
+        FloatingPointError: In training, a loss or a weight is infinite or NaN; see `WeightedTrainer`.
+        TypeError: `args` has another class.
 
     Example:
         ```python
@@ -111,7 +96,7 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
         model: Any,
         args: SFTConfig | None = None,
         data_collator: Any = None,
-        train_dataset: Dataset | IterableDataset | None = None,
+        train_dataset: Dataset | None = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         compute_loss_func: Any = None,
@@ -132,12 +117,12 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
                 f"args must be a ReweightedSFTConfig or a trl.SFTConfig; got {type(args).__name__}. Pass one of the two."
             )
         given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
-        self.weight_normalization = choose_normalization(getattr(args, "weight_normalization", None), given)
-        problems = [*unsupported_sft_settings(args), *endless_problems(args, train_dataset)]
+        self.weight_normalization = getattr(args, "weight_normalization", "dataset")
+        problems = unsupported_sft_settings(args)
         for function, argument, reason in (
             ("compute_loss_func", compute_loss_func, "The weighted loss is the trainer's own."),
-            ("compute_metrics", compute_metrics, "The trainer does not keep the logits that it would need."),
-            ("preprocess_logits_for_metrics", preprocess_logits_for_metrics, "The trainer does not keep the logits."),
+            ("compute_metrics", compute_metrics, "The trainer does not store the logits that it would need."),
+            ("preprocess_logits_for_metrics", preprocess_logits_for_metrics, "The trainer does not store the logits."),
             ("formatting_func", formatting_func, "It makes one text of prompt and completion."),
         ):
             if argument is not None:
@@ -146,7 +131,7 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
             problems += self._dataset_problems(dataset, name)
         if problems:
             raise ValueError("\n".join(problems))
-        self._weighted_sums: dict[str, dict[str, float]] = {"train": defaultdict(float), "eval": defaultdict(float)}
+        self.sums = {"train": WeightedSums(), "eval": WeightedSums()}
         super().__init__(
             model=model,
             args=args,
@@ -177,27 +162,18 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def _dataset_problems(self, dataset: Dataset | IterableDataset, name: str) -> list[str]:
+    def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
         """Sentences on what keeps a dataset from being trained with."""
-        streams = isinstance(dataset, IterableDataset)
-        # A stream from a generator may not know its columns before its first row; TRL meets them then.
-        columns = set(dataset.column_names or ["prompt", "completion"])
-        problems = stream_weight_problems(self.weight_normalization, name) if streams else []
-        if images := {"image", "images"} & columns:
-            problems.append(f"{name} must hold text only; got column {images.pop()!r}. Use trl.SFTTrainer for images.")
-        elif "labels" not in columns and not {"prompt", "completion"} <= columns:
-            if not {"prompt", "chosen"} <= columns:
+        problems = dataset_problems(dataset, name, self.weight_normalization)
+        if isinstance(dataset, Dataset):
+            columns = set(dataset.column_names)
+            if "labels" not in columns and not ({"prompt", "completion"} <= columns or {"prompt", "chosen"} <= columns):
                 problems.append(
                     f"{name} must have the columns 'prompt' and 'completion', or 'prompt' and 'chosen'; got columns "
                     f"{dataset.column_names}. Rename yours, or load pairs that have them: "
                     'load_dataset("fairpp", "pairs", target=...).'
                 )
-            elif streams:
-                problems.append(
-                    f"{name} must have the columns 'prompt' and 'completion' to be streamed; got preference pairs, whose "
-                    "repeated chosen texts are only known once all are read. Load it without streaming=True."
-                )
-        return problems + weight_problems(dataset, name, self.weight_normalization)
+        return problems
 
     def _prepare_dataset(
         self,
@@ -207,42 +183,24 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
         packing: bool,
         formatting_func: Any,
         dataset_name: str,
-    ) -> Dataset | IterableDataset:
+    ) -> Dataset:
         # Also for a dataset that is handed to `evaluate`, which __init__ has not seen.
         name = f"{dataset_name} dataset"
         if problems := self._dataset_problems(dataset, name):
             raise ValueError("\n".join(problems))
         # TRL decides by the first row of the training set, which may still be a pair.
         self.completion_only_loss = True
-        if "chosen" in (dataset.column_names or []) and "completion" not in dataset.column_names:
+        if "chosen" in dataset.column_names and "completion" not in dataset.column_names:
             dataset = chosen_texts(dataset)
         prepared = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
-        if isinstance(prepared, Dataset):
-            dropped = len(dataset) - len(prepared)
-            if dropped:
-                warnings.warn(
-                    f"{dropped} of {len(dataset)} rows of the {name} are left out: their prompts alone fill "
-                    f"max_length={args.max_length} tokens. Raise max_length to keep them.",
-                    stacklevel=2,
-                )
-            else:
-                prepared = without_selection(prepared)
-            prepared = normalize_weights(prepared, name, self.weight_normalization)
-        return prepared
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        # Without this, `Trainer` drops the column in silence before the collator sees it.
-        columns = cast(list[str], self._signature_columns)
-        if WEIGHT_COLUMN not in columns:
-            columns.append(WEIGHT_COLUMN)
+        return self._with_weights(prepared, dataset, name, args.max_length)
 
     # -- loss ----------------------------------------------------------------------------------------------------------
 
     def step_share(self, batch: dict[str, Any]) -> Tensor:
         """The micro-batch's completion tokens, times their rows' weights for `"batch"`: a scalar."""
         tokens = _completion_tokens(batch["labels"])
-        return (_weight_of(batch) * tokens).sum() if self.weight_normalization == "batch" else tokens.sum()
+        return (batch[WEIGHT] * tokens).sum() if self.weight_normalization == "batch" else tokens.sum()
 
     def compute_loss(
         self,
@@ -255,10 +213,10 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
 
         In evaluation it is that of the batch alone, over its completion tokens; `eval_loss` is put together from sums.
         """
-        weight = _weight_of(inputs)
+        weight = inputs[WEIGHT]
         tokens = _completion_tokens(inputs["labels"])
         # A model swallows unknown keyword arguments, so the weights must not reach it.
-        inputs = {key: value for key, value in inputs.items() if key != WEIGHT_COLUMN}
+        inputs = {key: value for key, value in inputs.items() if key != WEIGHT}
         factor = weight
         if num_items_in_batch is not None:
             # TRL divides by 1 where the divisor is less, which a sum of weights may be.
@@ -266,68 +224,21 @@ class ReweightedSFTTrainer(WeightedModelCard, Guarded, WeightedStep, SFTTrainer)
             factor = weight * (divisor.clamp(min=1) / divisor)
         rows = _WeightedRows(model, factor)
         loss = super().compute_loss(cast(nn.Module, rows), inputs, return_outputs, num_items_in_batch)
-        self._record(weight, rows.nll, tokens, loss[0] if return_outputs else loss)
-        return loss
-
-    def predict(
-        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
-    ) -> PredictionOutput:
-        """As in `Trainer`, of a dataset like those that the trainer was made with."""
-        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, False, None, "test")
-        return super().predict(prepared, ignore_keys, metric_key_prefix)
-
-    # -- metrics -------------------------------------------------------------------------------------------------------
-
-    def _record(self, weight: Tensor, nll: Tensor, tokens: Tensor, objective: Tensor) -> None:
-        """Add up the rows of all processes: their weights, negative log-likelihoods and token counts, each (B,)."""
-        mode = self._mode()
-        rows = (weight, nll, tokens, objective.detach().expand(len(weight)))
-        columns = torch.stack([values.float().to(weight.device) for values in rows], dim=1)
-        # In evaluation, the rows that pad the last batch are left out. In training there are none, and gather_for_metrics
-        # would take the end of the accumulation window for the end of the data.
-        gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
-        weight, nll, tokens, objectives = gather(columns).cpu().double().unbind(dim=1)
-        if mode == "train":
-            self.stop_unless_finite(torch.cat([nll, objectives]))
-        sums = self._weighted_sums[mode]
-        for name, values in {
-            "rows": torch.ones_like(weight),
+        columns = {
             "weight": weight,
-            "squared weight": weight**2,
+            "nll": rows.nll,
             "tokens": tokens,
+            "weighted nll": weight * rows.nll,
             "weighted tokens": weight * tokens,
-            "weighted nll": weight * nll,
-        }.items():
-            sums[name] += values.sum().item()
-        sums["largest weight"] = max(sums["largest weight"], weight.max().item())
+        }
+        self.record(self._mode(), columns, loss[0] if return_outputs else loss, checked="nll")
+        return loss
 
     def evaluation_loss(self) -> float:
         """The objective over all rows of the evaluation."""
-        sums = self._weighted_sums["eval"]
+        sums = self.sums["eval"].sums
         divisor = sums["weighted tokens" if self.weight_normalization == "batch" else "tokens"]
         return sums["weighted nll"] / divisor if divisor else 0.0
-
-    def evaluation_metrics(self) -> dict[str, float]:
-        """TRL's, and those of all rows of the evaluation."""
-        return {**super().evaluation_metrics(), **self._weight_metrics("eval")}
-
-    def _weight_metrics(self, mode: str) -> dict[str, float]:
-        """What is logged of the weights since the last log; and forget them."""
-        sums = self._weighted_sums[mode]
-        metrics = {}
-        if sums["rows"]:
-            metrics = {"weights/mean": sums["weight"] / sums["rows"], "weights/max": sums["largest weight"]}
-            # A few rows may all have weight 0; a ratio to the sum of their weights then has no value.
-            if sums["weight"]:
-                metrics["weights/effective_sample_size"] = sums["weight"] ** 2 / sums["squared weight"]
-        sums.clear()
-        return metrics
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics of the weights of all rows since the last log, then log as TRL does."""
-        if self._mode() == "train":
-            self._metrics["train"] |= {name: [value] for name, value in self._weight_metrics("train").items()}
-        super().log(logs, start_time)
 
 
 class _WeightedRows:
@@ -351,12 +262,3 @@ class _WeightedRows:
 def _completion_tokens(labels: Tensor) -> Tensor:
     """Tokens of each row that are learnt, (B,), of labels (B, T); the first token of a row is never predicted."""
     return (labels[:, 1:] != IGNORED).sum(dim=1)
-
-
-def _weight_of(batch: dict[str, Any]) -> Tensor:
-    if WEIGHT_COLUMN not in batch:
-        raise ValueError(
-            f"A batch must have {WEIGHT_COLUMN!r}; got {sorted(batch)}. The data_collator left it out. Use "
-            "fairpp_hf.training.DataCollatorForWeightedLanguageModeling, or the default collator."
-        )
-    return batch[WEIGHT_COLUMN]

@@ -9,8 +9,6 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["FORMS", "Dimension", "Group", "Problem", "Taxonomy", "load_taxonomy"]
-
 FORMS = ("criterion", "explanation")
 """Which criterion is fairer, and which explanation makes it fairer that a group receives more."""
 
@@ -50,7 +48,7 @@ class Taxonomy(NamedTuple):
 @cache
 def load_taxonomy() -> Taxonomy:
     """The published labels, read from `labels.json` once."""
-    labels = json.loads(files(__name__).joinpath("labels.json").read_text("utf-8"))
+    labels = json.loads(files(__package__).joinpath("labels.json").read_text("utf-8"))
     return Taxonomy(
         topics=tuple(labels["topics"]),
         problems=tuple(
