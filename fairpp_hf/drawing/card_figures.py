@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, share_of
-from fairpp_hf.drawing.canvas import Chart, in_lines, percent, png
+from fairpp_hf.drawing.canvas import Chart, png
 from fairpp_hf.drawing.charts import heat_map, stacked_bars
 from fairpp_hf.drawing.plots import column_chart
+from fairpp_hf.drawing.texts import in_lines, percent
 from fairpp_hf.drawing.theme import NO_ANSWER, drawable, option_fill
 from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable

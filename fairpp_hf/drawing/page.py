@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
 from fairpp_hf.dataset.builder import CITATION
-from fairpp_hf.drawing.canvas import Chart, number, percent, png, svg, with_interval
+from fairpp_hf.drawing.canvas import Chart, png, svg
 from fairpp_hf.drawing.evaluation_charts import (
     agreeing_chart,
     answer_charts,
@@ -27,10 +27,12 @@ from fairpp_hf.drawing.evaluation_charts import (
 )
 from fairpp_hf.drawing.numbers import most_divided
 from fairpp_hf.drawing.position_map import methods_of, position_chart
+from fairpp_hf.drawing.texts import number, percent, with_interval
 from fairpp_hf.evaluation.baselines import CONSTANT
 from fairpp_hf.evaluation.positioning.report import TITLES
 from fairpp_hf.evaluation.results import Results, System, read_results
 from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
+from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 PAGE = "report.html"
@@ -143,6 +145,8 @@ def facts_of(results: Results) -> dict[str, Any]:
         "results": results,
         "version": __version__,
         "citation": CITATION,
+        "simulated": SIMULATED.strip() in results.reference,
+        "letters": OPTION_LETTERS,
         "kind": "scenario" if results.scenarios else "question",
         "compared_with": COMPARED_WITH[results.compared_with],
         "notes": metric_notes(results.compared_with),

@@ -39,6 +39,8 @@ def test_who_was_asked_what_is_said(results: Results) -> None:
         "which are known, and not with one drawn answer a question."
     ) in page
     assert "No valid answer came from" not in page
+    assert "Nobody was asked" in page
+    assert "Nobody was asked" not in words(replace(results, reference="survey of people"))
     plain, uniform = named(results, "plain model", "uniform")
     statuses = np.full_like(plain.scores.statuses, "refusal")
     silent = replace(plain, scores=plain.scores._replace(statuses=statuses), metrics={"unanswered": 1.0}, intervals={})
