@@ -146,9 +146,10 @@ def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
             specs += read_models(file)
     elif arguments.models is not None:
         specs += read_models(arguments.models)
-    urls = None if arguments.base_url is None else tuple(arguments.base_url)
     names = short_names(arguments.model, [spec.name for spec in specs])
-    specs += [ModelSpec(name, model, base_url=urls) for name, model in zip(names, arguments.model, strict=True)]
+    specs += [
+        ModelSpec(name, model, base_url=arguments.base_url) for name, model in zip(names, arguments.model, strict=True)
+    ]
     for adapter, name in zip(arguments.adapter, short_names(arguments.adapter), strict=True):
         specs.append(ModelSpec(f"{names[0]} + {name}", arguments.model[0], adapter=adapter, before=names[0]))
     check_names(specs, fix=NAME_IN_FILE)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names, public_urls
+from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
 from fairpp_hf.evaluation.results import SystemScores
 from fairpp_hf.generation import generate
 from fairpp_hf.generation.budget import BudgetReached
@@ -30,6 +30,7 @@ from fairpp_hf.generation.records import load_replies, manifest_of
 from fairpp_hf.generation.scenarios import spent_in
 from fairpp_hf.generation.summary import dollars
 from fairpp_hf.respondents.base import Respondent, RespondentStopped
+from fairpp_hf.respondents.client import public_address
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 if TYPE_CHECKING:
@@ -229,8 +230,8 @@ def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
     if spec.persona is not None:
         assert personas is not None  # by check_models
         speaker = Speaker(spec.persona, personas.get(spec.persona).portrait)
-    urls = None if spec.base_url is None else public_urls(spec.base_url)
-    places = [_place(spec.model), _place(spec.adapter), spec.revision, urls, spec.persona]
+    url = None if spec.base_url is None else public_address(spec.base_url)
+    places = [_place(spec.model), _place(spec.adapter), spec.revision, url, spec.persona]
     digest = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:8]
     words = [Path(absolute(part)).name for part in (spec.model, spec.adapter, spec.persona) if part is not None]
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "+".join(words))
@@ -372,7 +373,7 @@ def _read(
             "model": run.spec.model,
             "adapter": run.spec.adapter,
             "revision": run.spec.revision,
-            "base_url": None if run.spec.base_url is None else public_urls(run.spec.base_url),
+            "base_url": None if run.spec.base_url is None else public_address(run.spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
             "ways": ways_in(manifest_of(run.path)) or None,

@@ -73,8 +73,8 @@ class SystemScores(NamedTuple):
     statuses: NDArray[np.str_]
     """(n, orders), of `STATUSES`."""
     facts: dict[str, Any]
-    """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (a list of
-    addresses without secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
+    """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (without
+    secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
     `constrained` (number of replies whose probabilities are those of a constrained choice), `template_hash` (None where a
     server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
     answers: NDArray[np.int8]

@@ -1,6 +1,6 @@
 """The storyteller: a model on a server that tells the options of a question as scenes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -8,7 +8,7 @@ import pyarrow as pa
 from fairpp_hf.generation.stories import STORY_SCHEMA, Story, check_story, persona_names, wording_digest
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request
 from fairpp_hf.respondents.ladder import Way
-from fairpp_hf.respondents.openai import OpenAIRespondent, Options
+from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.schema import NO_ANSWER
 
 TRIES = 3
@@ -41,7 +41,6 @@ class StorytellerRespondent(OpenAIRespondent):
         "type": "json_schema",
         "json_schema": {"name": "story", "strict": True, "schema": STORY_SCHEMA},
     }
-    options = Options("--storyteller", "--storyteller-url", "--storyteller-temperature")
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class StorytellerRespondent(OpenAIRespondent):
         *,
         personas: Iterable[Any] = (),
         tries: int | None = None,
-        base_url: str | Sequence[str] | None = None,
+        base_url: str | None = None,
         api_key: str | None = None,
         concurrency: int = 32,
         temperature: float = 0.7,

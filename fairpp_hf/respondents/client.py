@@ -2,7 +2,6 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -20,41 +19,33 @@ _URL = re.compile(
 _LONGEST_CONNECTING_S = 15.0
 
 
-def open_client(
-    base_url: str, api_key: str, timeout_s: float, connections: int, *, limited: bool = True
-) -> "openai.AsyncOpenAI":
+def open_client(base_url: str, api_key: str, timeout_s: float, connections: int) -> "openai.AsyncOpenAI":
     """A client that makes no retries of its own; the caller closes it.
 
     Args:
-        base_url: the server. A name and password in it are for a gate in front of the server, and its query is sent with
-            every request.
-        api_key: sent where there is no such name and password.
-        timeout_s: seconds that a read may take.
-        connections: how many there are at most.
-        limited: whether the body of a response has a longest length (`body`).
+        base_url: Address of the server. A name and password in it are for a gate in front of the server, and its query is
+            sent with every request.
+        api_key: Key that is sent where there is no such name and password.
+        timeout_s: Seconds that a read may take.
+        connections: Connections at most.
     """
     import httpx2
     import openai
 
-    from fairpp_hf.respondents.body import ACCEPTED, limit_body
-
     url = httpx2.URL(base_url)
-    gate = {"Authorization": _basic(url.userinfo)} if url.userinfo else {}
-    # One that does not come about in half the time would leave too little for the reply.
-    connecting_s = min(timeout_s / 2, _LONGEST_CONNECTING_S)
-    timeout = httpx2.Timeout(timeout_s, connect=connecting_s, pool=None)
+    # A connection that does not come about in half the time would leave too little for the reply.
+    timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s / 2, _LONGEST_CONNECTING_S), pool=None)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    hooks = {"response": [limit_body]} if limited else {}
     return openai.AsyncOpenAI(
         api_key=api_key,
         base_url=url.copy_with(userinfo=b"", query=None, fragment=None),
         default_query=dict(url.params),
-        default_headers={"Accept-Encoding": ACCEPTED, **gate},
+        default_headers={"Authorization": _basic(url.userinfo)} if url.userinfo else {},
         # Retries are made by `Exchange`: the client's own would spend them on an exhausted quota as well.
         max_retries=0,
         timeout=timeout,
         # A request takes a third less of the processor than over the client's usual transport.
-        http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, event_hooks=hooks),
+        http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
     )
 
 
@@ -86,17 +77,17 @@ def public_address(url: str) -> str:
     return f"{scheme.lower()}{server.lower()}{path.rstrip('/')}"
 
 
-def secrets_of(api_key: str, urls: Sequence[str]) -> Secrets:
-    """The key, and of each address the name and password, and the values of its query."""
+def secrets_of(api_key: str, base_url: str | None) -> Secrets:
+    """The key, and the address's name and password, and the values of its query."""
     import httpx2
 
     headers, others = [f"Bearer {api_key}"], []
-    for url in map(httpx2.URL, urls):
-        if url.userinfo:
-            headers.append(_basic(url.userinfo))
-            others += [url.userinfo.decode("ascii", "replace"), url.password]
-        # An API's version is none, and a server may name it.
-        others += [value for name, value in url.params.items() if "version" not in name.lower()]
+    url = httpx2.URL(base_url or OPENAI_ADDRESS)
+    if url.userinfo:
+        headers.append(_basic(url.userinfo))
+        others += [url.userinfo.decode("ascii", "replace"), url.password]
+    # An API's version is none, and a server may name it.
+    others += [value for name, value in url.params.items() if "version" not in name.lower()]
     return Secrets(headers, others)
 
 

@@ -33,17 +33,17 @@ HIDDEN = "[hidden]"
 
 
 class Fault(NamedTuple):
-    """A request that no response came to."""
+    """Why a request is sent again."""
 
     message: str
-    unreachable: bool = False
-    """Whether no connection came about."""
     timed_out: bool = False
     """Whether there was a connection, and the response took too long."""
     reached: bool = False
     """Whether the server began to respond."""
     crashed: bool = False
     """Whether the server may have failed at how it was asked: it responds with 500 or above, or closes the connection."""
+    costs_a_try: bool = True
+    """Whether `max_retries` counts it, with a pause before the next try."""
 
 
 def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
@@ -65,13 +65,13 @@ def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
     words = cause.message if isinstance(cause, aiohttp.ClientResponseError) else str(cause)
     words = one_line(secrets.hide(words))
     if isinstance(cause, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return Fault("No connection. The address is not the URL of a server.", unreachable=True)
+        return Fault("No connection. The address is not the URL of a server.")
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
-        return Fault("No connection. The server did not take it in time.", unreachable=True)
+        return Fault("No connection. The server did not take it in time.")
     if isinstance(cause, aiohttp.ClientConnectorError):
-        return Fault(f"No connection. {words}", unreachable=True)
+        return Fault(f"No connection. {words}")
     if isinstance(cause, aiohttp.ClientHttpProxyError):
-        return Fault(f"No connection. The proxy refuses it: {cause.status} {words}", unreachable=True)
+        return Fault(f"No connection. The proxy refuses it: {cause.status} {words}")
     if isinstance(cause, TimeoutError):
         return Fault(f"Timed out. {words}", timed_out=True)
     if isinstance(cause, aiohttp.ClientPayloadError):

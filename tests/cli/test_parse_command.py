@@ -96,23 +96,6 @@ def test_stories_are_checked_anew_before_the_answers_to_them_are_read(
         assert server.total == asked
 
 
-def test_stories_without_answers_are_checked_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The run was stopped between its stages, so that it has no table yet."""
-    run = tmp_path / "run"
-    with LoopbackServer(answer) as server:
-        urls = ["--storyteller", "t", "--storyteller-url", server.base_url, "--base-url", server.base_url]
-        assert fairpp("scenarios", "--run", run, *urls, "--respondent", "openai", "--model", "m", "--limit", 1) == 0
-    for name in ("manifest.json", "journal.sqlite", "scenarios.parquet"):
-        (run / "scenarios" / name).unlink()
-    capsys.readouterr()
-    assert fairpp("parse", "--run", run) == 0
-    assert capsys.readouterr().out == (
-        f"{run}/scenarios/stories: 1 stories pass the checks, 0 before. `fairpp scenarios --run {run}` has those answered "
-        "that are not yet.\n"
-    )
-    assert len(load_scenario_questions(run)) == 1
-
-
 def test_a_simulation_has_no_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert fairpp("generate", "--run", run, "--respondent", "survey", "--limit", 3) == 0

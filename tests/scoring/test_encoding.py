@@ -1,6 +1,5 @@
 """Chats and options as tokens."""
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import trl
 from plain_scoring import CHATS, OPTIONS, plain_logprobs
-from tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from tiny_models import tiny_model, tiny_tokenizer
 from tiny_trainers import QUICK, make_pairs
 
 from fairpp_hf.scoring import OptionScorer
@@ -33,11 +32,6 @@ def test_a_question_in_tokens():
         assert question.in_one_row == len(question.prompt) + sum(lengths)
 
 
-def test_the_template_hash_is_that_of_its_text():
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-    assert scorer.template_hash == hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
-
-
 def test_a_tokenizer_without_a_chat_template_is_refused():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = None
@@ -47,11 +41,6 @@ def test_a_tokenizer_without_a_chat_template_is_refused():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ChatEncoder(tokenizer, "line")
-
-
-def test_unequal_inputs_are_refused():
-    with pytest.raises(ValueError, match=r"^options must have one triple a question; got 1 for 6 questions\.$"):
-        ChatEncoder(tiny_tokenizer(), "line").encode(CHATS, OPTIONS[:1], None)
 
 
 def test_a_template_that_renders_the_last_turn_in_its_own_way_is_scored_as_the_model_sees_it():

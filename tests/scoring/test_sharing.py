@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
-from tiny_architectures import OWN_SIZES, SHARING, SIZES, tiny
+from tiny_architectures import OWN_SIZES, SIZES, tiny
 from tiny_models import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from fairpp_hf.scoring import shared_prefix, sharing
-from fairpp_hf.scoring.sharing import KNOWN, PrefixSharing
+from fairpp_hf.scoring.sharing import PrefixSharing
 
 
 class OwnLlama(LlamaForCausalLM):
@@ -37,11 +37,6 @@ def causal(segment, cached=0):
     """A mask that lets completions see those before them."""
     width = segment.size(1)
     return torch.ones(len(segment), 1, width, cached + width, dtype=torch.bool).tril(cached)
-
-
-def test_every_known_architecture_is_tested():
-    assert set(SHARING) >= KNOWN
-    assert {PrefixSharing(SHARING[kind]()).known for kind in sorted(KNOWN)} == {True}
 
 
 def test_known_by_name_needs_no_forward(caplog):
@@ -87,16 +82,6 @@ def test_adapters_that_change_each_token_by_itself_are_known(kind):
     decision = PrefixSharing(peft.get_peft_model(tiny_model(), config), caches=True)
     assert decision.known is (kind != "LNTuningConfig")
     assert not isinstance(decision._compared(64), str)
-
-
-def test_activated_lora_is_off():
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], alora_invocation_tokens=[5, 6])
-    assert (
-        PrefixSharing(get_peft_model(tiny_model(), config)).obstacle
-        == "an activated LoRA sets in at a place of the row"
-    )
 
 
 @pytest.mark.parametrize("caches", [False, True])
@@ -199,33 +184,6 @@ def test_a_wrong_cache_is_found(monkeypatch):
     assert PrefixSharing(own_llama(), caches=True).reason_against(40, 20) is not None
 
 
-def test_a_model_that_does_not_read_shows_nothing():
-    """What is said does not depend on what is read even with larger weights, so that no comparison counts."""
-    model = own_llama()
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-    reason = PrefixSharing(model).reason_against(40, 20)
-    assert reason == "llama is not known to take such rows, and too little of what it says depends on what it reads"
-
-
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-3), (torch.bfloat16, 0.05)])
-def test_what_is_rounding(monkeypatch, dtype, allowed):
-    for difference, expected in ((0.9 * allowed, True), (1.1 * allowed, False), (float("nan"), False)):
-        decision = PrefixSharing(own_llama().to(dtype))
-        monkeypatch.setattr(decision, "_differences", lambda size, found=difference: sharing._Found(found * 2, 2.0))
-        assert (decision.reason_against(40, 20) is None) is expected
-
-
-def test_tokens_that_end_a_text_may_be_several():
-    """And none of them is among those that are compared."""
-    config = tiny_model().config
-    config.eos_token_id = [5, 6]
-    used = {token for completion in sharing._probe(config, 1024) for part in completion for token in part}
-    assert len(used) > 300
-    assert not used & {5, 6}
-
-
 def test_autocast_rounds_as_16_bits(monkeypatch):
     decision = PrefixSharing(own_llama())
     monkeypatch.setattr(decision, "_differences", lambda size: sharing._Found(0.02, 2.0))
@@ -271,12 +229,6 @@ def test_a_window_that_nothing_names_is_found_when_rows_grow(caplog):
     assert decision.reason_against(48, 20) is None
     assert decision.reason_against(49, 20) == reason
     assert not decision.off
-
-
-def test_rows_may_be_as_wide_as_a_window_and_no_wider():
-    decision = PrefixSharing(tiny("gpt_neo", window_size=50))
-    assert decision.reason_against(50, 20) is None
-    assert decision.reason_against(51, 20) == "attention reaches back 50 tokens"
 
 
 def test_rows_end_where_positions_end_unless_positions_are_known_to_go_by_id():

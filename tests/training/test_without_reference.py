@@ -19,6 +19,7 @@ from tiny_trainers import (
 )
 from trl.trainer import dpo_trainer
 
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
 from fairpp_hf.training.completion_forward import CompletionForward
@@ -141,7 +142,8 @@ def test_the_minimum_over_free_logits_is_the_aim(aims):
     ids = questions["question_id"].to_pylist()
     rng = np.random.default_rng(1)
     answers = {"a": rng.integers(0, 3, 12), "b": rng.integers(0, 3, 12)}
-    pairs = build_pairs(questions, answers, "a", probabilities=aims, scheme=lambda facts: rng.random(12) + 0.1)["train"]
+    settings = PairSettings(lambda facts: rng.random(12) + 0.1, labels="fitted")
+    pairs = build_pairs(questions, answers, "a", settings, probabilities=aims)["train"]
     row = torch.tensor([ids.index(question) for question in pairs["question_id"].to_pylist()])
     chosen, rejected = (
         torch.tensor(["ABC".index(text[0]["content"][0]) for text in pairs[side].to_pylist()])

@@ -78,15 +78,10 @@ async def ask_in_batches(
         tell: takes a line on how things stand.
 
     Raises:
-        ValueError: several servers, or a single request that is over a limit; it has not been asked.
+        ValueError: a single request that is over a limit; it has not been asked.
         RespondentStopped: the server takes no more; what came is saved.
         OSError: the disk is full or cannot be written; the batches are found again.
     """
-    if len(respondent.base_urls) > 1:
-        raise ValueError(
-            f"Batches must go to one server, which keeps them; got {len(respondent.base_urls)}: {respondent.address}. "
-            "Pass one --base-url, or leave out --batch."
-        )
     client = respondent.open_client()
     folder = journal.path.parent / BATCHES
     folder.mkdir(exist_ok=True)

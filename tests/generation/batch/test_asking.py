@@ -292,16 +292,6 @@ def test_limits_are_checked(limits: dict[str, Any], message: str) -> None:
         BatchLimits(**limits)
 
 
-def test_batches_go_to_one_server(tmp_path: Path) -> None:
-    respondent = OpenAIRespondent("m", base_url=["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"])
-    message = (
-        "Batches must go to one server, which keeps them; got 2: http://127.0.0.1:1/v1, http://127.0.0.1:2/v1. "
-        "Pass one --base-url, or leave out --batch."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        generate(tmp_path / "run", respondent, personas(), questions(), batch=BatchLimits(), progress=False)
-
-
 def test_the_order_of_the_answers_does_not_matter(tmp_path: Path) -> None:
     def shuffled(lines: list[bytes]) -> list[bytes]:
         return random.Random(0).sample(lines, len(lines))
@@ -372,7 +362,7 @@ def test_a_batch_that_its_owner_cancels_is_collected_and_ends_the_call(tmp_path:
             403,
             {"message": "No access."},
             "The key must be allowed to use the model; got 403 for model 'm': No access. Use another key or another "
-            "--model.",
+            "model.",
         ),
     ],
 )
@@ -578,7 +568,7 @@ def test_a_request_that_the_server_does_not_take_stops_before_anything_is_upload
     ):
         Run(tmp_path / "run", server).ask(9)
     assert str(caught.value) == (
-        "The model must take what a request asks for; got 400 for model 'm': No temperature, please. Use another --model. "
+        "The model must take what a request asks for; got 400 for model 'm': No temperature, please. Use another model. "
         + KEEP_GOING
     )
     assert (len({user.rpartition("Prompt")[2] for _, user in server.calls}), server.files) == (3, {})
