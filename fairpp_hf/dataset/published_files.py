@@ -68,8 +68,8 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
     except (GatedRepoError, RepositoryNotFoundError) as error:
         refused = isinstance(error, GatedRepoError)
         raise (PermissionError if refused else FileNotFoundError)(
-            f"{rule}; got {'a refusal' if refused else 'no such dataset on the Hub'} (status {error.response.status_code}). If you "
-            f"have access, log in with `hf auth login`, {local}."
+            f"{rule}; got {'a refusal' if refused else 'no such dataset on the Hub'} (status {error.response.status_code}). "
+            f"If you have access, log in with `hf auth login`, {local}."
         ) from error
     except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError) as error:
         raise ConnectionError(

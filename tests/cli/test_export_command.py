@@ -84,13 +84,11 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     loaded = eval(printed[-2].removeprefix("Load it with: "), {"load_dataset": load_dataset})
     assert {split: f"{len(rows)}" for split, rows in loaded.items()} == {row[0]: row[1] for row in cells[1:]}
     record = json.loads(Path("data/kto/fairpp_export.json").read_text("utf-8"))
-    assert {name: record[name] for name in ("format", "target", "pairs", "heldout", "respondents", "simulated")} == {
+    assert {name: record[name] for name in ("format", "target", "pairs", "heldout")} == {
         "format": "kto",
         "target": TARGET,
         "pairs": PairSettings().as_dict(),
         "heldout": None,
-        "respondents": ["known (simulated)"],
-        "simulated": True,
     }
     assert record["origin"]["kind"] == "run"
     assert record["personas"] == list(load_personas().ids)
