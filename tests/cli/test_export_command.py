@@ -90,9 +90,9 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
         "pairs": PairSettings().as_dict(),
         "heldout": None,
     }
-    assert record["origin"]["kind"] == "run"
+    assert (record["provenance"]["kind"], record["provenance"]["respondents"]) == ("model", ["known (simulated)"])
     assert record["personas"] == list(load_personas().ids)
-    assert record["persona_set"] == load_personas().as_dict()
+    assert record["provenance"]["persona_set"] == load_personas().as_dict()
 
 
 @pytest.mark.parametrize("labels", ["respondent", "fitted"])
