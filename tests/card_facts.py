@@ -1,5 +1,6 @@
 """Facts of a small dataset folder, made by hand, for the tests of its card and figures."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,4 +59,6 @@ def facts(**changes: Any) -> FolderFacts:
             "pairs-loyal_nationals": PAIR_FEATURES,
         },
     )
+    if (respondents := changes.pop("respondents", None)) is not None:
+        changes["provenance"] = replace(base.provenance, respondents=respondents)
     return base._replace(**changes)

@@ -40,7 +40,7 @@ def test_the_figures_are_named_and_told_in_words() -> None:
     for figure, words in zip(figures, ("2 personas on each of 2 dimensions", "0%.", "1 target persona"), strict=True):
         assert words in figure.alt
         assert figure.alt.endswith(" The answers are simulated.")
-    unmarked = draw_figures(facts(simulated=False))
+    unmarked = draw_figures(facts(respondents=("a person",)))
     assert not any("simulated" in figure.alt for figure in unmarked)
     assert all(ours.png != theirs.png for ours, theirs in zip(figures, unmarked, strict=True))
 
@@ -96,7 +96,7 @@ def test_what_the_font_lacks_is_called_by_its_number() -> None:
     note = " Persona n: row n of the first table of answers."
     assert source_of(found) == f"Simulated answers by openai:some-model; no person was asked.{note}"
     assert source_of(of_personas("a", "b")) == "Simulated answers by openai:some-model; no person was asked."
-    assert source_of(facts(simulated=False, respondents=("我", "me"))) == "Answers by somebody, me."
+    assert source_of(facts(respondents=("我", "me"))) == "Answers by somebody, me."
 
 
 def test_a_dimension_that_a_persona_was_not_asked_about() -> None:
