@@ -96,7 +96,7 @@ def test_what_the_font_lacks_is_called_by_its_number() -> None:
     note = " Persona n: row n of the first table of answers."
     assert source_of(found) == f"Simulated answers by openai:some-model; no person was asked.{note}"
     assert source_of(of_personas("a", "b")) == "Simulated answers by openai:some-model; no person was asked."
-    assert source_of(facts(respondents=("我", "me"))) == "Answers by somebody, me."
+    assert source_of(facts(respondents=("我", "me"))) == "Answers by me, somebody."
 
 
 def test_a_dimension_that_a_persona_was_not_asked_about() -> None:
