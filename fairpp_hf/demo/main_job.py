@@ -160,12 +160,11 @@ def _train_one(trainer_class: Callable[..., Any], args: Any, model: Path, pairs:
 
 def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> "Results":
     from fairpp_hf.dataset.sources import load_answers
+    from fairpp_hf.drawing import draw_evaluation, write_report
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.evaluation.model_scores import score_models
     from fairpp_hf.evaluation.models import ModelSpec
-    from fairpp_hf.evaluation.report import write_report
     from fairpp_hf.personas import load_personas
 
     count = settings.evaluation_questions

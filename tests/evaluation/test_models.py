@@ -41,7 +41,7 @@ def test_a_written_file_says_the_same_from_anywhere_and_has_no_secrets(tmp_path,
     (tmp_path / "local").mkdir()
     specs = [
         ModelSpec("a: #1", "local", adapter="org/on-the-hub", region="Österreich"),
-        ModelSpec("b", "local", base_url="https://me:secret@host:8000/v1?key=secret", before="a: #1"),
+        ModelSpec("b", "local", base_url="https://host:8000/v1?key=secret", before="a: #1"),
         ModelSpec("c", "m", base_url="http://a/v1", persona="p"),
     ]
     file = write_models(specs, tmp_path / "new" / "models.yaml")

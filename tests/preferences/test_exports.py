@@ -226,7 +226,7 @@ def plain_wide(question: dict, topics: list[str]) -> dict:
 
 
 def test_the_wide_table_is_that_of_a_plain_loop(questions, answers):
-    from fairpp_hf.taxonomy import load_taxonomy
+    from fairpp_hf.questions.taxonomy import load_taxonomy
 
     topics = list(load_taxonomy().topics)
     raw = {name: pa.array([None if value < 0 else f"{'ABC'[value]}." for value in answers[name]]) for name in answers}
