@@ -12,8 +12,20 @@ import fairpp_hf
 PACKAGE = Path(fairpp_hf.__file__).parent
 ROOMS = (
     ("schema", "naming", "stable_hash", "cache", "markdown", "text_table"),
-    *((room,) for room in ("questions", "statistics", "personas", "scoring", "respondents", "generation")),
-    *((room,) for room in ("preferences", "dataset", "training", "evaluation", "hub", "demo", "script", "cli")),
+    ("questions",),
+    ("statistics",),
+    ("personas",),
+    ("scoring",),
+    ("respondents",),
+    ("generation",),
+    ("preferences",),
+    ("dataset",),
+    ("training",),
+    ("evaluation",),
+    ("drawing",),
+    ("hub",),
+    ("demo",),
+    ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # The lazy front door and the two ways in: they name everything, and nothing names them.

@@ -43,7 +43,7 @@ def test_places_a_model_and_its_adapter_with_an_arrow(
         "too small (the truth in 88% to 94% of samples, and not in 95%), and those of ideal points too large (in up to "
         "100%)." in printed
     )
-    for name in FILES:
+    for name in (*FILES, "positions.png"):
         assert f"  {out / name}\n" in printed
         assert (out / name).stat().st_size
     assert "Constant and label model:" not in printed

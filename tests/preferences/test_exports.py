@@ -28,7 +28,7 @@ from fairpp_hf.preferences.exports import (
 )
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.schema import PAIR_FEATURES, QUESTION_FEATURES
-from fairpp_hf.training.chosen_texts import chosen_texts
+from fairpp_hf.training.columns import chosen_texts
 
 ODD = "naïve 🏳️‍🌈 \u202eright-to-left\u202c e\u0301 \x00 'quoted', \"twice\"\tand 中文"
 
