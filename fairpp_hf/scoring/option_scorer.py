@@ -386,8 +386,8 @@ def check_whole(model: str) -> None:
 
 def _not_whole(model: str, base: str | None) -> str:
     return (
-        f"model must be a whole model; got the adapter {model!r}. Give it as --adapter, with --model {base or 'BASE'}, the "
-        "model that it was trained on."
+        f"model must be a whole model; got the adapter {model!r}. Pass it as the adapter, and as the model "
+        f"{base or 'the one'} that it was trained on."
     )
 
 

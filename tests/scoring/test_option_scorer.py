@@ -164,8 +164,8 @@ def test_an_adapter_is_no_model(tmp_path):
     adapted.peft_config["default"].base_model_name_or_path = "org/base"
     adapted.save_pretrained(tmp_path)
     message = (
-        f"model must be a whole model; got the adapter {str(tmp_path)!r}. Give it as --adapter, with --model org/base, the "
-        "model that it was trained on."
+        f"model must be a whole model; got the adapter {str(tmp_path)!r}. Pass it as the adapter, and as the model "
+        "org/base that it was trained on."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         OptionScorer.from_pretrained(tmp_path)
