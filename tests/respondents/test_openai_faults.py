@@ -390,3 +390,31 @@ def test_a_reply_that_cannot_be_read_was_paid_for_too() -> None:
     assert replies[1].detail["tries"] == 3
     assert replies[1].detail["body"] == cut.decode()
     assert replies[1].detail["error"].startswith("unreadable response: ")
+
+
+@pytest.mark.parametrize(
+    ("then", "status"),
+    [
+        (Served(status=500), "failed"),
+        (Served(status=400, error={"message": "too long"}), "failed"),
+        (Served(status=400, error={"message": "flagged", "code": "content_filter"}), "refusal"),
+    ],
+)
+def test_what_was_paid_before_a_failure_stays_known(then: Served, status: str) -> None:
+    def answer(call: Call) -> Served:
+        return then if server.total > 1 else Served("")
+
+    with LoopbackServer(answer) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=1), 1).values()
+    assert (reply.status, reply.usage, (reply.detail or {})["tries"]) == (status, USAGE, 1)
+
+
+def test_what_was_paid_before_a_stop_is_handed_over() -> None:
+    def answer(call: Call) -> Served:
+        return Served(status=401, error={"message": "Key expired."}) if server.total > 1 else Served("")
+
+    received: dict[int, Reply] = {}
+    with LoopbackServer(answer) as server, pytest.raises(RespondentStopped, match="must accept the key"):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 1, received)
+    assert (received[0].status, received[0].usage) == ("failed", USAGE)
+    assert (received[0].detail or {})["tries"] == 1
