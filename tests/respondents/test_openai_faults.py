@@ -2,7 +2,6 @@
 
 import ast
 import asyncio
-import json
 import re
 import socket
 import struct
@@ -18,9 +17,6 @@ from loopback_openai import Call, LoopbackServer, Served
 from fairpp_hf.respondents import exchange
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
-
-NOBODY = "http://127.0.0.1:9/v1"
-KEPT = "Every reply received so far is kept; run the same command again to continue."
 
 
 def all_ok(replies: dict[int, Reply], count: int) -> bool:
@@ -103,13 +99,6 @@ def test_a_model_that_does_not_take_the_temperature_is_asked_without(caplog: pyt
     assert caplog.messages == [
         f"The server {server.base_url} is asked like this: free text, no log-probabilities, temperature left out."
     ]
-
-
-# Errors in a response that says 200.
-
-
-def hidden(code: object, **more: object) -> Served:
-    return Served(body=json.dumps({"error": {"message": "Says the gateway.", "code": code}, **more}).encode())
 
 
 # Connections that fail.
