@@ -95,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.evaluation.evaluate import questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
+    from fairpp_hf.evaluation.positioning.figure import draw_positions
     from fairpp_hf.evaluation.positioning.report import to_markdown, write_positions
     from fairpp_hf.generation import RunInterrupted
 
@@ -122,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         division=division_of(arguments),
     )
     written = write_positions(positions, arguments.out)
+    written.append(draw_positions(positions, arguments.out / "positions.png"))
     print(f"\n{to_markdown(positions)}")
     print(failures(scores), end="")
     print("Files:", *(f"  {file}" for file in written), sep="\n")

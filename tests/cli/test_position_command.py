@@ -74,7 +74,7 @@ def test_of_a_target_the_baselines_are_placed(
     assert points[-3]["nearest_by_js"] == "Backbone Conservatives"
     assert points[-3]["js_distance"] < 0.05
     assert all(points[-3][method] for method in ("pca", "ideal_point"))
-    assert "- Constant and label model: what the target's answers to other questions say" in capsys.readouterr().out
+    assert "- Constant and label model, where they are placed: what the target's answers to other questions say" in capsys.readouterr().out
     assert main([*arguments, "--target", "backbone"]) == 1
     assert "target must be one of" in capsys.readouterr().err
 

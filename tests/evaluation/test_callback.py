@@ -15,7 +15,7 @@ from aligned_trainers import ANSWERS, QUESTIONS, aligned_trainer, texts_of_targe
 from peft import LoraConfig
 from tiny_models import tiny_tokenizer
 from tiny_trainers import make_pairs, make_trainer, parameters, sequence_logp
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import TrainerCallback
 from two_processes import run_on_two_processes
 
 from fairpp_hf.dataset.sources import load_answers
@@ -32,12 +32,6 @@ NEAREST = {"metric_for_best_model": "js_distance/target", "greater_is_better": F
 
 def aligned(entries):
     return [entry for entry in entries if "eval_js_distance/target" in entry]
-
-
-def test_hand_arithmetic_of_two_orders():
-    """P(A) = 0.5 as it is written, and as the second option 0.3: 0.4. A model that always says B has no stance."""
-    shown = np.array([[0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
-    np.testing.assert_allclose(average_orders(shown), [[0.4, 0.5, 0.1], [0.45, 0.45, 0.1]])
 
 
 def test_what_is_logged_is_what_the_plainest_scoring_gives(tmp_path):
@@ -183,13 +177,6 @@ def test_the_best_checkpoint_is_the_nearest(tmp_path):
     assert trainer.state.best_global_step == best
     assert trainer.state.best_metric == distances[best]
     assert trainer.evaluate()["eval_js_distance/target"] == pytest.approx(distances[best], abs=1e-6)
-
-
-def test_training_stops_early_by_it(tmp_path):
-    trainer = aligned_trainer(tmp_path, eval_steps=1, max_steps=20, learning_rate=0.0, **NEAREST)
-    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=2))
-    trainer.train()
-    assert trainer.state.global_step == 3  # the first is the best, and two more are no better
 
 
 def test_of_several_evaluation_datasets_scores_go_with_the_first(tmp_path):

@@ -103,3 +103,18 @@ def fit_plane(features: _Floats) -> Plane:
     _, spread, axes = np.linalg.svd(features - centre[:, None, :], full_matrices=False)
     variance = spread**2
     return Plane(centre, axes[:, :2], variance[:, :2] / variance.sum(axis=1, keepdims=True))
+
+
+def aligned(points: _Floats, anchors: _Floats, onto: _Floats) -> _Floats:
+    """Rotate and reflect points so that their anchors come nearest to given ones (orthogonal Procrustes, Schonemann 1966).
+
+    Args:
+        points: (b, r, 2).
+        anchors: (b, p, 2), centred: the same anchors, in the frame of the points.
+        onto: (p, 2), centred.
+
+    Returns:
+        (b, r, 2). Nothing is moved or scaled.
+    """
+    left, _, right = np.linalg.svd(anchors.swapaxes(1, 2) @ onto)
+    return points @ (left @ right)

@@ -15,7 +15,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.positioning import ideal_points, pca
-from fairpp_hf.evaluation.positioning.alignment import aligned
 from fairpp_hf.evaluation.positioning.counts import Template, cluster_counts, resampled_counts, templates_of
 from fairpp_hf.evaluation.positioning.words import axis_in_words, turned
 from fairpp_hf.statistics.bootstrap import Interval
@@ -288,7 +287,7 @@ def _principal_components(
     squares = ((features[0] - plane.centre[0]) ** 2).sum(axis=1)
     return _Map(
         estimate,
-        aligned(moved, moved[:, : frame.personas], estimate[: frame.personas]),
+        pca.aligned(moved, moved[:, : frame.personas], estimate[: frame.personas]),
         (float(plane.explained[0, 0]), float(plane.explained[0, 1])),
         axis_in_words(loadings * signs[:, None, None], cells, poles),
         cells.by,
@@ -321,7 +320,7 @@ def _ideal_points(
     shares = variance / variance.sum()
     return _Map(
         points,
-        aligned(moved, moved[:, : frame.personas], points[: frame.personas]),
+        pca.aligned(moved, moved[:, : frame.personas], points[: frame.personas]),
         (float(shares[0]), float(shares[1])),
         # The log-odds of A against B are all that there is: what A gains, B loses.
         axis_in_words((leaning * signs[:, None])[..., None] * np.array([0.5, -0.5, 0.0]), cells, poles),

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from placed_world import (
     ANCHORS,
@@ -127,17 +126,6 @@ def test_files_hold_the_positions(positions: Positions, tmp_path: Path) -> None:
     assert "| abstains | too few answers (under 10 of A or B) | - |" in text
     assert "(simulated)" in text
     assert "Regions are not to be relied on" not in text
-    table = pq.read_table(paths[2])
-    assert table["name"].to_pylist() == [point.name for point in positions.points]
-    assert table["pca/xy"][7].as_py() == twin["xy"]
-    assert paths[3].stat().st_size > 50_000
-
-
-def test_an_ellipse_is_the_95_percent_outline_of_its_covariance(positions: Positions) -> None:
-    """Each point of it is at the same distance, chi-square of 2 degrees of freedom: 5.99."""
-    found = positions.points[0].places["pca"]
-    assert found is not None
-    np.testing.assert_allclose(found.distances(found.ellipse()), 5.9915, atol=1e-3)
 
 
 def test_the_same_call_gives_the_same_maps(rows: np.ndarray) -> None:
@@ -236,14 +224,6 @@ def test_a_model_with_few_answers_leaves_the_map_of_all_others_as_it_is(rows: np
     assert "| few | too few answers (under 40 in a cell) | - |" in to_markdown(together)
 
 
-def test_templates_are_coarser_where_questions_are_few() -> None:
-    few = sample_questions(load_questions(), 200)
-    items = respondents(drawn(true_probabilities(ANCHORS)[:, few], np.random.default_rng(0)), 7)
-    found = place(items, load_questions().take(pa.array(few)), 20)
-    assert found.cells == {"pca": ((), 1), "ideal_point": (("dimension", "form"), 10)}
-    assert "There are too few questions to tell the dimensions apart" in to_markdown(found)
-
-
 @pytest.mark.parametrize(
     ("answers", "count", "message"),
     [
@@ -276,12 +256,3 @@ def test_what_spans_no_map_is_refused(answers: dict[str, list[int]], count: int,
     questions = load_questions().take(pa.array(np.arange(0, 11 * count, 11)))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_anchors({name: np.array(column) for name, column in answers.items()}, questions)
-
-
-def test_one_kind_of_question_is_refused() -> None:
-    questions = load_questions().take(pa.array(np.arange(0, 400, 10)))
-    answers = {name: np.arange(40) % 2 for name in "abc"}
-    with pytest.raises(
-        ValueError, match=r"^The questions must be of at least 2 dimensions or forms; got one of each\."
-    ):
-        check_anchors(answers, questions)
