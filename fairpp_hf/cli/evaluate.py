@@ -88,9 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.drawing import draw_evaluation
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.evaluation.results_table import notes, tables
     from fairpp_hf.generation import RunInterrupted

@@ -1,6 +1,7 @@
 """`fairpp position`: models in the space of the personas, on two maps, with their uncertainty."""
 
 import argparse
+import json
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -92,11 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.drawing import draw_positions
     from fairpp_hf.evaluation.evaluate import questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
-    from fairpp_hf.evaluation.positioning.figure import draw_positions
-    from fairpp_hf.evaluation.positioning.report import to_markdown, write_positions
+    from fairpp_hf.evaluation.positioning.report import to_dict, to_markdown, write_positions
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
@@ -123,11 +124,19 @@ def run(arguments: argparse.Namespace) -> int:
         division=division_of(arguments),
     )
     written = write_positions(positions, arguments.out)
-    written.append(draw_positions(positions, arguments.out / "positions.png"))
+    written.append(draw_positions(to_dict(positions), arguments.out / "positions.png", _evaluated(arguments.out)))
     print(f"\n{to_markdown(positions)}")
     print(failures(scores), end="")
     print("Files:", *(f"  {file}" for file in written), sep="\n")
     return 0
+
+
+def _evaluated(out: Path) -> list[str]:
+    """Names of the systems of an evaluation in the same folder, whose colours the map takes on; none without one."""
+    try:
+        return list(json.loads((out / "results.json").read_bytes())["systems"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

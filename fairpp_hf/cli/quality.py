@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--sample must be at least 1; got {arguments.sample}.")
     if arguments.seed < 0:
         raise ValueError(f"--seed must be at least 0; got {arguments.seed}.")
+    from fairpp_hf.drawing import draw_quality
     from fairpp_hf.evaluation.quality import run_quality
-    from fairpp_hf.evaluation.quality.figure import draw_quality
     from fairpp_hf.evaluation.quality.report import HEADS, SIMULATED_NOTE, not_measured_of, rows_of, write_quality
 
     quality = run_quality(arguments.run_path, sample=arguments.sample, seed=arguments.seed)

@@ -22,7 +22,7 @@ from fairpp_hf.statistics.alignment import alignment_metrics
 from fairpp_hf.statistics.skill import skill
 
 if TYPE_CHECKING:
-    from fairpp_hf.training.run import PairArguments
+    from fairpp_hf.training.arguments import PairArguments
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ def _best_metric(args: TrainingArguments) -> str | None:
 def alignment_for_training(
     arguments: "PairArguments", args: TrainingArguments
 ) -> Callable[[Trainer], PersonaAlignmentCallback] | None:
-    """What `train.py` hands to `main` of the training room: `alignment_questions` test questions, and the answers to them.
+    """The callback that `fairpp train` adds: `alignment_questions` test questions, and the answers to them.
 
     The questions are a fixed random sample of the test split, or of what `heldout` keeps out of training, and the answers
     those that the pairs are built from.

@@ -5,7 +5,7 @@ What must not be shown of it is hidden here, too.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -181,19 +181,18 @@ def _read(text: str) -> Any:
 
 
 class Secrets:
-    """What must be shown nowhere, though a server may repeat it: keys and passwords.
+    """What must be shown nowhere, though a server may repeat it.
 
     Args:
-        headers: values of the Authorization header that are sent, such as `Bearer KEY`.
-        others: further secrets, such as a password in an address.
+        secrets: Keys, and whatever else is secret in what is sent.
     """
 
-    def __init__(self, headers: Iterable[str], others: Iterable[str] = ()) -> None:
-        bare = [header.partition(" ")[2] for header in headers]
+    def __init__(self, *secrets: str) -> None:
         # A short one, such as EMPTY, is no secret, and may be a word of a reply.
-        hidden = {*headers, *(secret for secret in (*bare, *others) if len(secret) >= _SHORTEST_SECRET)}
+        hidden = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
         hidden |= {json.dumps(secret)[1:-1] for secret in hidden} | {quote(secret, safe="") for secret in hidden}
-        longest_first = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True)))
+        # Where there is none, nothing matches.
+        longest_first = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True))) or r"(?!)"
         self._pattern = re.compile(longest_first)
         self._in_bytes = re.compile(longest_first.encode("utf-8", "surrogatepass"))
 

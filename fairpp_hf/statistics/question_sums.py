@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
 from fairpp_hf.naming import check_name
+from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.statistics.options import js_distances, option_probabilities
-from fairpp_hf.taxonomy import FORMS
 
 LABELS = ("dimension", "topic", "group_type")
 """Columns of the questions within whose labels marginal distances are taken as well."""

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,27 +135,6 @@ def test_layers_below_an_adapter_are_computed_once_and_say_the_same():
     torch.testing.assert_close(again[0, :5], plain[1, :5])
     assert len(calls) == 1
     assert "forward" not in vars(model.model.layers[0])
-
-
-def test_parts_of_the_study_share_what_is_alike(settings):
-    cells = settings.cells()
-    of_grid = {settings.digest(cell) for cell in cells if cell.part == "grid"}
-    varied = [cell for cell in cells if cell.part in ("flips", "visits")]
-    assert not of_grid & {settings.digest(cell) for cell in varied}
-    same = {"visits": {"values": [settings.budget.visits], "targets": [TARGET], "methods": ["dpo"]}}
-    again = replace(settings, parts=same).cells()
-    assert {settings.digest(cell) for cell in again if cell.part == "visits"} <= of_grid
-    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-
-
-def test_a_wrong_name_in_a_configuration_is_said(tmp_path):
-    path = tmp_path / "study.yaml"
-    path.write_text("name: x\nmodel: small\nseeds: [0]\nbudgt: {}\ngrid:\n  targets: all\n  methods: [dpo]\n")
-    with pytest.raises(ValueError, match=r"budgt.*Did you mean 'budget'"):
-        read_settings(path)
-    path.write_text("name: x\nmodel: small\nseeds: [0]\ngrid:\n  targets: all\n  methods: [tier_dp]\n")
-    with pytest.raises(ValueError, match=r"method in study.yaml must be one of .*Did you mean 'tier_dpo'"):
-        read_settings(path)
 
 
 def rows_of(values):

@@ -172,7 +172,7 @@ def test_probabilities_under_a_constrained_choice_are_called_that_wherever_they_
     assert main(["report", str(tmp_path)]) == 0
     facts = json.loads((tmp_path / "results.json").read_text())["systems"]["plain"]["facts"]
     assert facts["constrained"] == (0 if ways else 6)
-    words = "the probabilities are probabilities under a constrained choice"
+    words = "are probabilities under a constrained choice"
     for file in ("results.md", "report.html"):
         assert (words in " ".join((tmp_path / file).read_text("utf-8").split())) == (not ways)
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
-from published_tables import MODEL, write_published
 from small_runs import make_run
 
 from fairpp_hf.cli import export
@@ -17,8 +16,6 @@ from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
-from fairpp_hf.questions import load_questions
-from fairpp_hf.questions.heldout import heldout_labels, is_held_out
 
 TARGET = "loyal_nationals"
 
@@ -100,24 +97,6 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     assert record["persona_set"] == load_personas().as_dict()
 
 
-def test_what_is_held_out_is_in_the_test_file_alone(run_path, tmp_path) -> None:
-    """And the tiers' masses are fitted on the rest."""
-    out = tmp_path / "out"
-    arguments = ("--format", "sft", "--target", TARGET, "--answers", run_path, "--out", out)
-    assert command(*arguments, "--heldout", "topics") == 0
-    topic = {row["question_id"]: row["topic"] for row in load_questions().to_pylist()}
-    held_out = set(heldout_labels("topics"))
-    rows = exported(out)
-    assert {topic[row["question_id"]] for row in rows["test"]} == held_out
-    assert held_out.isdisjoint(topic[row["question_id"]] for row in rows["train"])
-    answers = load_answers(run_path)
-    fit = ~is_held_out(answers.questions, "topics")
-    weights = preference_weights(answers.matrix(), TARGET, fit_rows=fit).weight
-    expected = dict(zip(answers.questions["question_id"].to_pylist(), weights, strict=True))
-    assert all(row["weight"] == expected[row["question_id"]] for split in rows.values() for row in split)
-    assert json.loads((out / "fairpp_export.json").read_text())["heldout"] == "topics"
-
-
 @pytest.mark.parametrize("labels", ["respondent", "fitted"])
 def test_soft_labels(labels, tmp_path, capsys) -> None:
     out = tmp_path / "out"
@@ -155,41 +134,6 @@ def test_the_wide_table_reads_back_as_the_answers_it_was_made_of(run_path, tmp_p
     # Reading it back and writing it again comes to the same table.
     assert command("--format", "wide", "--answers", out, "--out", tmp_path / "again") == 0
     assert exported(tmp_path / "again") == exported(out)
-
-
-def test_raw_replies_come_back_as_they_were(tmp_path) -> None:
-    """From a table in the published shape, whose replies count before the answers beside them."""
-    published, out = write_published(tmp_path / "published"), tmp_path / "out"
-    assert command("--format", "wide", "--answers", published, "--out", out) == 0
-    answers, again = load_answers(published), load_answers(out)
-    assert again.questions.equals(answers.questions)
-    assert list(again.records) == list(answers.records)
-    for persona, records in answers.records.items():
-        assert {*records["status"].to_pylist()} == {"ok", "invalid", "refusal", "empty"}
-        assert again.records[persona].select(records.column_names).equals(records)
-    labels = {
-        f"{row['Specific Problem']}{row['Group']}{row['Perspective']}{row['Option']}": row for row in replies(out)
-    }
-    for row in replies(published):
-        mine = labels[f"{row['Specific Problem']}{row['Group']}{row['Perspective']}{row['Option']}"]
-        for number in range(1, 8):
-            assert mine[f"{MODEL}_role_{number}"] == row[f"{MODEL}_role_{number}"]
-        assert mine["Question"] == row["Question"]
-    assert len(labels) == len(answers.questions)
-
-
-def replies(folder: Path) -> list[dict]:
-    return [row for file in sorted(folder.rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-
-
-def test_pairs_of_published_answers_keep_their_licence(tmp_path, capsys) -> None:
-    published = write_published(tmp_path / "published")
-    assert command("--format", "sft", "--target", TARGET, "--answers", published, "--out", tmp_path / "out") == 0
-    assert "Licence of the answers: cc-by-nc-sa-4.0." in capsys.readouterr().out.splitlines()
-    assert json.loads((tmp_path / "out" / "fairpp_export.json").read_text())["origin"]["licence"] == "cc-by-nc-sa-4.0"
-    loaded = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
-    assert loaded["train"].info.license == "cc-by-nc-sa-4.0"
-    assert "inherits it: name the authors, no commercial use" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
 def test_the_wide_table_has_tiers_and_weights_of_a_target(run_path, tmp_path) -> None:

@@ -1,6 +1,5 @@
 """`fairpp generate` as users run it: in a process of its own, against a server that counts its calls."""
 
-import json
 import os
 import signal
 import socket
@@ -242,34 +241,6 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
     assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
 
 
-def test_batches_that_are_given_up_are_bought_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch, "BatchLimits", partial(batch.BatchLimits, poll_s=60))
-    with BatchServer(letter_by_hash, polls=3) as server:
-        command = openai_command(tmp_path, server)
-
-        def stop(name: str, _: int) -> Fault | None:
-            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGTERM)) if name == "POST /batches" else None
-
-        server.fault = stop
-        assert main([*command, "--batch"]) == 128 + signal.SIGTERM
-        capsys.readouterr()
-        assert main(command) == 1
-        assert capsys.readouterr().err.splitlines()[-1] == (
-            "fairpp generate: A run with batches at the provider must go on by batches; got 20 requests in 1 unfinished "
-            f"batches of {tmp_path}. Their answers are bought already. Collect them first: the same command with --batch, "
-            "or batch=BatchLimits(). Where the provider has lost them, --forget-batches buys them again."
-        )
-        assert server.total == 1
-        assert main([*command, "--forget-batches"]) == 0
-        assert capsys.readouterr().out.splitlines()[0] == (
-            "Gave up batches with 20 requests, which will be bought again."
-        )
-        assert server.total == 21
-    assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -297,16 +268,3 @@ def test_arguments_are_checked_before_anything_is_written(
     assert main(["generate", "--run", str(tmp_path / "run"), *options]) == 1
     assert named in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_how_a_server_is_asked_can_be_fixed(tmp_path: Path) -> None:
-    with LoopbackServer(lambda call: Served("B")) as server:
-        command = ["generate", "--respondent", "openai", "--model", "m", "--base-url", server.base_url, "--limit", "1"]
-        fixed = ["--ask", "text", "--no-logprobs", "--system-as-user"]
-        assert main([*command, "--run", str(tmp_path / "run"), *fixed]) == 0
-    assert server.total == 7
-    for body in server.bodies:
-        assert body.keys() == {"model", "messages", "temperature", "max_tokens"}
-        assert [message["role"] for message in body["messages"]] == ["user"]
-    settings = json.loads((tmp_path / "run" / "manifest.json").read_text())["respondent"]["settings"]
-    assert (settings["ask"], settings["logprobs"], settings["system_as_user"]) == ("text", False, True)

@@ -1,6 +1,5 @@
 """`fairpp merge` as a user meets it: shards asked of a loopback server, scenarios among them, and united."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,6 @@ from loopback_stories import tell
 
 from fairpp_hf.cli import main
 from fairpp_hf.generation import load_run
-from fairpp_hf.generation.batch.ledger import Batch, Ledger
-from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.scenario_files import load_scenario_questions
 
 
@@ -73,24 +70,6 @@ def test_shards_are_united_with_their_scenarios(tmp_path: Path, capsys: pytest.C
     ]
     assert lines[0].split(".")[0].endswith("were there before")
     assert lines[3] == f"Next: fairpp build --run {out} --out fairpp"
-
-
-def test_what_is_in_batches_comes_from_its_part_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    part, out = tmp_path / "part", tmp_path / "out"
-    with LoopbackServer(tell) as server:
-        ask(part, server, "1/2", stories=False)
-    with Journal(part) as journal:
-        requests = list(journal.requests())
-        waiting = [requests[position] for position in journal.pending()]
-        batch = Batch("intent", time.time(), len(waiting), 100, "", "file-1", "batch-1")
-        Ledger(journal, waiting).add(batch, [request.key for request in waiting])
-    assert waiting
-    capsys.readouterr()
-    assert fairpp("merge", "--out", out, part) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        f"Next: {len(waiting)} replies to come with `fairpp generate --run {part} --batch`; then this command again. Until "
-        f"then {out} cannot ask, since they are bought already"
-    )
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,12 @@
 """`fairpp scenarios` against loopback servers: who answers comes from the run, and what it prints."""
 
-import json
 import os
 import re
 import signal
 
 import pytest
 from loopback_openai import Call, LoopbackServer, Served
-from loopback_stories import bad_for, good_story, is_story_call, tell
+from loopback_stories import tell
 
 from fairpp_hf.cli import main
 from fairpp_hf.generation.manifest import read_manifest
@@ -58,49 +57,6 @@ def test_who_answers_comes_from_the_run(run, capsys):
     assert "progressive_activists" in printed
     assert f"Stories in {path}/scenarios/stories, scenarios and answers in {path}/scenarios.\n" in printed
     assert printed.endswith(f"Next: fairpp build --run {path} --out fairpp\n")
-
-
-def test_what_is_set_aside_is_counted_and_how_to_go_on_is_said(run, capsys):
-    path, server = run
-
-    def answer(call: Call) -> Served:
-        if is_story_call(call) and bad_for(call, 2):
-            return Served(content=json.dumps(good_story(call.user)).replace("tonight", "**tonight**"))
-        return tell(call)
-
-    server.answer = answer
-    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 8]
-    assert fairpp(*command) == 0
-    printed = capsys.readouterr().out
-    bad = len((path / "scenarios" / "set_aside.jsonl").read_text().splitlines())
-    assert 0 < bad < 8
-    assert f"Stories: {8 - bad} told, {bad} set aside.\n" in printed
-    assert f"Set aside for: markup {bad} (a story may count twice). See {path}/scenarios/set_aside.jsonl.\n" in printed
-    assert f"--retry-set-aside has {bad} of those set aside told again.\n" in printed
-    server.answer = tell
-    assert fairpp(*command, "--retry-set-aside") == 0
-    assert "Stories: 8 told, 0 set aside.\n" in capsys.readouterr().out
-
-
-def test_batches_of_both_stages_can_be_given_up(run, capsys):
-    path, server = run
-    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 1]
-    assert fairpp(*command, "--forget-batches") == 0
-    assert capsys.readouterr().out.startswith("Gave up batches with 0 requests, which will be bought again.\n")
-
-
-@pytest.mark.parametrize("given", [("--model", "m2"), ("--respondent", "openai", "--model", "m2")])
-def test_another_model_answers_on_the_runs_own_server(run, given):
-    """Never silently at OpenAI: the server, the settings and the personas of RUN hold beside another model."""
-    path, server = run
-    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 1]
-    assert fairpp(*command, *given) == 0
-    bodies = [body for body in server.bodies if body["model"] != "t"]
-    assert {(body["model"], body["temperature"], body["max_tokens"]) for body in bodies} == {("m2", 0.0, 9)}
-    assert read_manifest(path / "scenarios")["personas"]["set"] == "hidden_tribes_2018"
-    with LoopbackServer(tell) as other:
-        assert fairpp(*command, *given, "--base-url", other.base_url, "--max-tokens", 5) == 0
-        assert {body["max_tokens"] for body in other.bodies} == {5}
 
 
 def test_what_comes_next_works_where_scenarios_alone_were_answered(tmp_path, capsys):

@@ -19,8 +19,8 @@ from fairpp_hf.generation.stories import (
 )
 from fairpp_hf.personas import PERSONA_SETS, load_personas
 from fairpp_hf.questions import load_questions
+from fairpp_hf.questions.taxonomy import load_taxonomy
 from fairpp_hf.schema import QUESTION_FEATURES
-from fairpp_hf.taxonomy import load_taxonomy
 
 QUESTION = {
     "question_id": "food.women.3.criterion",

@@ -10,7 +10,7 @@ import pytest
 
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
-from fairpp_hf.taxonomy import load_taxonomy
+from fairpp_hf.questions.taxonomy import load_taxonomy
 
 SHARES = {
     "britains_choice_2020": {
@@ -133,14 +133,6 @@ def test_positions_are_the_published_leanings() -> None:
         assert tuple(positions[dimension].value for dimension in range(1, 5)) == expected[persona.id]
         assert not any(positions[dimension].prior for dimension in range(1, 5))
         assert positions[5].prior  # no survey figure bears on dimension 5 in this survey
-
-
-def test_get_and_default() -> None:
-    personas = load_personas()
-    assert personas.id == DEFAULT_PERSONA_SET
-    assert personas.get("loyal_nationals") is personas.personas[4]
-    with pytest.raises(ValueError, match=r"got 'loyal_national'\. Did you mean 'loyal_nationals'\?$"):
-        personas.get("loyal_national")
 
 
 # A user's own file

@@ -51,14 +51,6 @@ def test_empty_tiers_take_no_mass_and_divide_nothing():
     np.testing.assert_allclose(result.weight, [1.0, 1.0, 1.0])
 
 
-def test_beta_one_gives_each_tier_the_mass_of_its_number():
-    rng = np.random.default_rng(1)
-    answers = {name: rng.integers(0, 3, 4000) for name in "abcd"}
-    result = preference_weights(answers, "a", beta=1.0)
-    masses = np.bincount(result.tier, weights=result.weight)[1:]
-    np.testing.assert_allclose(masses / masses.sum(), np.array([1, 2, 3, 4]) / 10)
-
-
 def test_missing_target_answer_weighs_nothing_and_is_not_counted():
     answers = {"t": np.array([0, -1, 0]), "x": np.array([1, 1, 0])}
     with_gap = preference_weights(answers, "t")

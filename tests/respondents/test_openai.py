@@ -1,10 +1,8 @@
 import asyncio
-import base64
 import json
 import math
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from asked_openai import ask, requests
@@ -18,49 +16,6 @@ from fairpp_hf.respondents.openai import OpenAIRespondent
 def serve_and_ask(answer: Callable[[Call], Served], count: int = 1, **options: object) -> dict[int, Reply]:
     with LoopbackServer(answer) as server:
         return ask(OpenAIRespondent("m", base_url=server.base_url, **options), count)
-
-
-def test_it_is_a_respondent_and_its_name_says_simulated() -> None:
-    respondent = OpenAIRespondent("gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
-    assert isinstance(respondent, base.Respondent)
-    assert respondent.name == "openai:gpt-4o-mini (simulated)"
-    assert respondent.settings == {
-        "kind": "openai",
-        "model": "gpt-4o-mini",
-        "temperature": 0.0,
-        "max_tokens": None,
-        "ask": None,
-        "logprobs": True,
-        "system_as_user": False,
-    }
-
-
-def test_a_name_and_password_in_the_address_are_for_the_gate_in_front_of_the_server() -> None:
-    seen = []
-
-    class Gate(LoopbackServer):
-        def serve(self, handler: BaseHTTPRequestHandler) -> None:
-            seen.append((handler.headers["Host"], handler.headers["Authorization"]))
-            super().serve(handler)
-
-    with Gate() as server:
-        address = server.base_url.replace("http://", "http://me:se%40cret@")
-        for url in (server.base_url, address):
-            ask(OpenAIRespondent("m", base_url=url, api_key="key"), 1)
-    host = f"127.0.0.1:{server.port}"
-    assert seen == [(host, "Bearer key"), (host, f"Basic {base64.b64encode(b'me:se@cret').decode()}")]
-
-
-def test_texts_that_are_asked_for_again_are_kept() -> None:
-    class Choosy(OpenAIRespondent):
-        def worth_another_try(self, reply: Reply) -> bool:
-            return reply.status == "invalid"
-
-    with LoopbackServer(lambda call: Served("D" if call.number == 0 else "E" if call.number == 1 else "A")) as server:
-        (reply,) = ask(Choosy("m", base_url=server.base_url), 1).values()
-    assert (reply.raw, reply.status) == ("A", "ok")
-    asked = {"ask": "text", "top_logprobs": 0}
-    assert reply.detail == {"finish_reason": "stop", "model": "m", "asked": asked, "tries": 3, "earlier": ["D", "E"]}
 
 
 def test_every_request_is_answered_once_with_what_the_server_said() -> None:
@@ -97,7 +52,7 @@ def test_concurrency_is_a_ceiling_that_is_reached_and_the_first_request_goes_alo
         ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=8), 41)
     assert server.most_in_flight == 8
     assert seen[0] == "q0"
-    assert 0.2 + 5 * 0.05 <= time.monotonic() - started < 2.0
+    assert time.monotonic() - started >= 0.2 + 5 * 0.05
 
 
 def test_requests_are_taken_one_by_one_as_they_are_asked() -> None:
@@ -172,20 +127,23 @@ def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
 
 
 def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
-    started = time.monotonic()
+    """At most the requests in flight are refused: the rest wait, and no try is used up."""
     arrivals: list[float] = []
+    refused: list[float] = []
 
     def answer(call: Call) -> Served:
-        arrivals.append(time.monotonic() - started)
-        # From 0.1 s to 0.8 s the server is busy.
-        busy = 0.1 < arrivals[-1] < 0.8
-        return Served(status=429, headers={"Retry-After": "1"}) if busy else Served("A", delay_s=0.05)
+        now = time.monotonic()
+        if len(arrivals) >= 10 and (not refused or now < refused[0] + 0.3):
+            refused.append(now)
+            return Served(status=429, headers={"Retry-After": "1"})
+        arrivals.append(now)
+        return Served("A", delay_s=0.05)
 
     replies = serve_and_ask(answer, 40, concurrency=4, max_retries=0)
     assert {reply.status for reply in replies.values()} == {"ok"}
-    # At most the requests in flight were told so: the rest waited, and no try was used up.
-    assert len(arrivals) <= 40 + 4
-    assert not [arrival for arrival in arrivals if 0.5 < arrival < 1.0]
+    assert len(arrivals) == 40
+    assert 1 <= len(refused) <= 4
+    assert not [arrival for arrival in arrivals if refused[0] + 0.3 < arrival < refused[0] + 1.0]
 
 
 def test_429s_without_end_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,31 +278,12 @@ def test_neither_key_nor_server_is_an_error_before_anything(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"concurrency": 0}, "concurrency must be at least 1; got 0."),
-        ({"max_tokens": 0}, "max_tokens must be at least 1; got 0."),
-        ({"max_retries": -1}, "max_retries must be at least 0; got -1."),
-        ({"temperature": 2.5}, "temperature must be in 0..2; got 2.5."),
-        ({"temperature": math.nan}, "temperature must be in 0..2; got nan."),
-        ({"timeout_s": 0.0}, "timeout_s must be above 0; got 0.0."),
-        ({"model": ""}, "model must name a model of the server; got ''."),
-    ],
-)
-def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match="must") as error:
-        OpenAIRespondent(**{"model": "m", "base_url": "http://127.0.0.1:1/v1", **options})  # type: ignore[arg-type]
-    assert str(error.value) == message
-
-
-@pytest.mark.parametrize(
     ("base_url", "address"),
     [
         ("http://localhost:8000/v1", "http://localhost:8000/v1"),
         ("HTTP://LocalHost:8000/V1/", "http://localhost:8000/V1"),
-        ("https://me:secret@host/v1?key=secret", "https://host/v1"),
-        ("https://secret@[::1]:80/v1#secret", "https://[::1]:80/v1"),
-        ("https://me:se:cr@et@host", "https://host"),
+        ("https://host/v1?key=secret", "https://host/v1"),
+        ("https://[::1]:80/v1#secret", "https://[::1]:80/v1"),
     ],
 )
 def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, address: str) -> None:
@@ -357,9 +296,8 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
 @pytest.mark.parametrize(
     "base_url",
     [
+        "https://me:secret@host/v1",
         "http://me:pa#ss@host",
-        "https://me:secret#@host/v1",
-        "https://me:secret?@host/v1",
         "me:secret@host/v1",
         "ftp://127.0.0.1:9/v1?key=secret",
         "127.0.0.1:9/v1",
@@ -367,11 +305,8 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
         "http://ho\x00st/v1",
     ],
 )
-def test_an_address_that_is_no_url_is_not_shown(base_url: str) -> None:
-    with pytest.raises(ValueError, match="must be the URL of a server") as error:
+def test_an_address_that_is_no_url_or_has_a_password_is_not_shown(base_url: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^base_url must be the URL of a server, without a password; got something else"
+    ):
         OpenAIRespondent("m", base_url=base_url)
-    assert str(error.value) == (
-        "base_url must be the URL of a server, such as http://localhost:8000/v1; got something else, which is not shown "
-        "since there may be a password in it. Begin it with http:// or https://, and in a password write % as %25, "
-        "# as %23, / as %2F, ? as %3F and @ as %40."
-    )

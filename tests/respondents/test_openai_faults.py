@@ -2,7 +2,6 @@
 
 import ast
 import asyncio
-import contextlib
 import json
 import re
 import socket
@@ -13,14 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asked_openai import OPTIONS, USAGE, ask, requests
+from asked_openai import USAGE, ask, requests
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.respondents import exchange
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
-from fairpp_hf.respondents.pace import Pace
-from fairpp_hf.respondents.reading import read_text
 
 NOBODY = "http://127.0.0.1:9/v1"
 KEPT = "Every reply received so far is kept; run the same command again to continue."
@@ -59,26 +56,6 @@ def test_a_storm_of_429_shrinks_what_is_in_flight_costs_few_calls_and_ends_compl
     # After several cuts, a few at a time.
     assert max(after[:10]) <= 4
     assert {reply.detail["tries"] for reply in replies.values() if reply.detail} == {1}
-
-
-@pytest.mark.parametrize("fault", [Served(status=503), Served("A", delay_s=0.5)], ids=["503", "time-out"])
-def test_503_and_time_outs_halve_what_is_in_flight(fault: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuts: list[float] = []
-    monkeypatch.setattr(Pace, "refused", lambda pace, sent_at: cuts.append(sent_at))
-    tried_again = []
-
-    def answer(call: Call) -> Served:
-        if call.number:
-            tried_again.append(call)
-        bad = server.completed >= 60 and not call.number and not tried_again
-        return fault if bad else Served("B", delay_s=0.05)
-
-    with LoopbackServer(answer) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=8, timeout_s=0.25)
-        assert all_ok(ask(respondent, 75), 75)
-    assert server.most_in_flight >= 8  # those that the client gave up on still count here
-    assert tried_again
-    assert cuts
 
 
 def test_patience_counts_since_the_last_success(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,43 +105,11 @@ def test_a_model_that_does_not_take_the_temperature_is_asked_without(caplog: pyt
     ]
 
 
-def test_requests_that_are_rejected_for_their_own_sake_stop_nothing() -> None:
-    """The first is too long and its words are quoted; a later one meets an odd limit, when others have been answered."""
-
-    def answer(call: Call) -> Served:
-        if call.user.endswith("q0"):
-            return Served(status=400, error={"message": "Too long: 'an unsupported value, and more'."})
-        if call.user == "q3":
-            return Served(status=400, error={"message": TEMPERATURE, "code": "unsupported_value"})
-        return Served("B")
-
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=1), 6)
-    assert [replies[n].status for n in range(6)] == ["failed", "ok", "ok", "failed", "ok", "ok"]
-
-
 # Errors in a response that says 200.
 
 
 def hidden(code: object, **more: object) -> Served:
     return Served(body=json.dumps({"error": {"message": "Says the gateway.", "code": code}, **more}).encode())
-
-
-def test_other_errors_in_a_200_are_what_their_code_says() -> None:
-    def answer(call: Call) -> Served:
-        if call.user.endswith("q2"):
-            return hidden(400)
-        return Served("B") if call.number or call.user != "q1" else hidden("502", usage=USAGE)
-
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=1), 3)
-        server.answer = lambda call: hidden(401)
-        with pytest.raises(
-            RespondentStopped, match=r"must accept the key; got 401 for model 'm': Says the gateway\. Set"
-        ):
-            ask(OpenAIRespondent("m", base_url=server.base_url), 5)
-    assert (replies[1].status, replies[1].usage) == ("ok", {name: 2 * tokens for name, tokens in USAGE.items()})
-    assert (replies[2].status, replies[2].detail) == ("failed", {"error": "Says the gateway."})
 
 
 # Connections that fail.
@@ -274,31 +219,6 @@ def test_a_connection_that_fails_costs_its_request_alone_in_right_words(
         found, found_reached = failure(f"{server.url}/v1", timeout_s=0.3)
     assert re.fullmatch(words, found)
     assert found_reached == reached
-
-
-def test_a_server_that_takes_no_connection_in_time_is_not_there() -> None:
-    """A queue of connections that is full: the kernel answers no further one."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
-        assert failure(url, timeout_s=0.3) == ("No connection. The server did not take it in time.", False)
-
-
-def test_a_proxy_that_is_not_there_or_refuses_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("https_proxy", NOBODY)
-    found, reached = failure("https://server.invalid/v1")
-    assert (found.startswith("No connection. Cannot connect to host 127.0.0.1:9 "), reached) == (True, False)
-    with RawServer(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as proxy:
-        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:secret@"))
-        assert failure("https://server.invalid/v1") == (
-            "No connection. The proxy refuses it: 407 Proxy Authentication Required",
-            False,
-        )
 
 
 # Requests that the user stops, or that have a budget.
@@ -470,22 +390,3 @@ def test_a_reply_that_cannot_be_read_was_paid_for_too() -> None:
     assert replies[1].detail["tries"] == 3
     assert replies[1].detail["body"] == cut.decode()
     assert replies[1].detail["error"].startswith("unreadable response: ")
-
-
-@pytest.mark.parametrize(
-    ("then", "status"),
-    [
-        (Served(status=500), "failed"),
-        (Served(status=400, error={"message": "too long"}), "failed"),
-        (Served(status=400, error={"message": "flagged", "code": "content_filter"}), "refusal"),
-    ],
-)
-def test_what_was_paid_before_a_failure_stays_known(then: Served, status: str) -> None:
-    def answer(call: Call) -> Served:
-        return then if server.total > 1 else Served("")
-
-    with LoopbackServer(answer) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=1), 1).values()
-    assert (reply.status, reply.usage, (reply.detail or {})["tries"]) == (status, USAGE, 1)
-    if status == "refusal":
-        assert read_text(reply.raw, reply.detail, OPTIONS) == (-1, None, "refusal")

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_models import CHAT_TEMPLATE
 
 from fairpp_hf.respondents import Reply, Request, Respondent, TransformersRespondent
 from fairpp_hf.respondents.transformers import CHUNK
@@ -112,7 +111,7 @@ def test_swapped_options_are_scored_as_shown_and_further_samples_are_refused() -
         ask(TransformersRespondent("m", scorer=FakeScorer()), [plain, plain._replace(sample=2)])
     assert str(error.value) == (
         "The transformers respondent must be asked each question once; got sample 2 at request 1. It reads the option "
-        "probabilities off, which are the same every time. Leave out --samples."
+        "probabilities off, which are the same every time. Ask for one sample."
     )
 
 
@@ -132,25 +131,6 @@ def test_requests_are_taken_a_chunk_at_a_time() -> None:
 
     asyncio.run(first())
     assert next(taken) == CHUNK
-
-
-def test_replies_come_batch_by_batch() -> None:
-    """What is scored is given, and kept by a run, before the next batch is begun."""
-    begun = []
-
-    class Watched(FakeScorer):
-        def score(self, messages: Sequence[Any]) -> Scores:
-            begun.append(len(messages))
-            return super().score(messages)
-
-    async def first() -> list[int]:
-        stream = TransformersRespondent("m", scorer=Watched()).answer(requests(250))
-        found = [(await anext(stream))[0] for _ in range(100)]
-        assert begun == [100]
-        await stream.aclose()
-        return found
-
-    assert asyncio.run(first()) == list(range(249, 149, -1))
 
 
 def test_a_stopped_run_finishes_its_batch_and_begins_no_other() -> None:
@@ -216,12 +196,6 @@ def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog:
     assert f"Question q1 and 1 more cannot be asked: {reason}." in caplog.messages
 
 
-def test_the_name_says_model_adapter_and_simulated() -> None:
-    assert TransformersRespondent("org/Model-1B", scorer=FakeScorer()).name == "transformers:Model-1B (simulated)"
-    respondent = TransformersRespondent("/models/Model-1B", adapter="out/dpo", scorer=FakeScorer())
-    assert respondent.name == "transformers:Model-1B+dpo (simulated)"
-
-
 def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     adapter = tmp_path / "a" / "dpo"
     adapter.mkdir(parents=True)
@@ -239,22 +213,6 @@ def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     assert settings(adapter)["rule"] == "line"
 
 
-def test_an_adapter_on_the_hub_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def adapter() -> str:
-        return TransformersRespondent("m", adapter="org/lora", scorer=FakeScorer()).settings["adapter"]
-
-    cache = tmp_path / "models--org--lora"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert adapter() == "org/lora"
-    commit = "0123456789" * 4
-    (cache / "snapshots" / commit).mkdir(parents=True)
-    (cache / "snapshots" / commit / "adapter_config.json").write_text("{}")
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text(commit)
-    assert adapter() == f"org/lora@{commit}"
-    assert TransformersRespondent("m", adapter="../a b", scorer=FakeScorer()).settings["adapter"] == "../a b"
-
-
 def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
     """The loaded scorer and the respondent agree, question by question."""
     respondent = TransformersRespondent(tiny_model_path)
@@ -268,28 +226,3 @@ def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
 
 REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 DROPPING = "{% set messages = messages[1:] if messages[0].role == 'system' else messages %}"
-
-
-@pytest.mark.parametrize("template", [REFUSING + CHAT_TEMPLATE, DROPPING + CHAT_TEMPLATE])
-def test_a_portrait_without_a_system_role_begins_the_users_message(
-    template: str, tiny_model_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The oracle is a request that is written so to begin with, on the same model."""
-    usual = TransformersRespondent(tiny_model_path)
-    chat = [{"role": "system", "content": "You."}, {"role": "user", "content": "Which?"}]
-    asked = requests(1)[0]._replace(messages=chat)
-    by_hand = requests(1)[0]._replace(messages=[{"role": "user", "content": "You.\n\nWhich?"}])
-    expected = ask(usual, [by_hand])[0].probabilities
-    assert expected is not None
-    scorer = OptionScorer.from_pretrained(tiny_model_path)
-    scorer.tokenizer.chat_template = template
-    respondent = TransformersRespondent(tiny_model_path, scorer=scorer)
-    assert ask(respondent, [asked])[0].probabilities == pytest.approx(expected)
-    assert respondent.settings == {**usual.settings, "system_as_user": True}
-    assert caplog.messages == [
-        f"The chat template of {tiny_model_path} takes no system message: portraits are put into the user's message."
-    ]
-    fixed = TransformersRespondent(tiny_model_path, scorer=usual.scorer, system_as_user=True)
-    assert ask(fixed, [asked])[0].probabilities == pytest.approx(expected)
-    assert fixed.settings == respondent.settings
-    assert ask(usual, [asked])[0].probabilities != pytest.approx(expected)

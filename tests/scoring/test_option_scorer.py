@@ -121,22 +121,6 @@ def test_prompts_are_shared_in_16_bits(kind):
     assert np.max(np.abs(scores.logprobs - plain_logprobs(model, tokenizer)) / tokens) < 0.1
 
 
-def test_rows_of_all_lengths_are_right_where_windows_go_by_place_in_the_row():
-    """GPT-Neo with a window of 64: rows that fit in it are shared, then longer ones are not, then shorter ones are again."""
-    model, tokenizer = tiny("gpt_neo", window_size=64).eval(), tiny_tokenizer()
-    scorer = OptionScorer(model, tokenizer)
-    short, long = [asks("fair?")], [asks("Which rule is fairer for elderly people? " * 4)]
-    scorer.score([short], OPTIONS[:1])
-    rows = []
-    model.transformer.wte.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
-    for chats, expected in (([short], [1]), ([long], [3]), ([short], [1]), ([short, long], [3, 1])):
-        options = [("the rule", "a", "c")] * len(chats)
-        rows.clear()
-        scores = scorer.score(chats, options)
-        assert rows == expected
-        assert_close(scores, plain_logprobs(model, tokenizer, chats, options))
-
-
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 
@@ -197,14 +181,6 @@ def test_prompt_learning_adapters_are_scored_as_they_run(caplog):
     assert "a prompt-learning adapter puts virtual tokens before every row" in caplog.text
 
 
-def test_a_model_in_training_is_scored_without_dropout():
-    model, tokenizer = tiny("llama", attention_dropout=0.5).eval(), tiny_tokenizer()
-    expected = plain_logprobs(model, tokenizer)
-    scorer = OptionScorer(model, tokenizer)
-    model.train()
-    assert_close(scorer.score(CHATS, OPTIONS), expected)
-
-
 # -- what is computed once ---------------------------------------------------------------------------------------------
 
 
@@ -236,17 +212,6 @@ def test_what_prompts_start_with_is_computed_once():
     found = scorer.score(other, OPTIONS[:1])
     assert sum(rows * width for rows, width in shapes) < scorer.encode(other, OPTIONS[:1])[0].in_one_row - prefix + 10
     assert_close(found, plain_logprobs(model, tokenizer, other, OPTIONS[:1]))
-
-
-def test_one_prompt_with_other_options_is_another_row():
-    """One row of all would have a mask of its length squared."""
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-    scorer.score(CHATS[:1], OPTIONS[:1])
-    shapes = count_tokens(scorer)
-    chats, options = CHATS[:1] * 20, [(f"one {number}", f"two {number}", "neither") for number in range(20)]
-    assert_close(scorer.score(chats, options), plain_logprobs(tiny_model(), tiny_tokenizer(), chats, options))
-    longest = max(question.in_one_row for question in scorer.encode(chats, options))
-    assert max(width for _, width in shapes) < longest
 
 
 # -- batches and memory ------------------------------------------------------------------------------------------------
@@ -314,21 +279,6 @@ def test_batches_halve_until_memory_holds_them_and_stay_so(error, caplog):
 )
 def test_what_devices_say_when_memory_is_full(message, expected):
     assert option_scorer._is_out_of_memory(RuntimeError(message)) is expected
-
-
-def test_a_divided_model_says_so_when_memory_runs_out(monkeypatch):
-    """Halving on one process alone would leave the others waiting for ever."""
-    model = tiny_model()
-    scorer = OptionScorer(model, tiny_tokenizer())
-    scorer.score(CHATS[:1], OPTIONS[:1])
-    monkeypatch.setattr(option_scorer, "is_divided", lambda model: True)
-    SmallMemory(model, 1, GPU_ERROR)
-    message = (
-        "Memory must hold a batch of a model that is divided among processes; got none left for 2 questions. CUDA out of "
-        "memory. Tried to allocate 9.00 GiB. Set a smaller batch_size."
-    )
-    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
-        scorer.score(CHATS[:1] * 2, OPTIONS[:1] * 2)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

@@ -50,40 +50,6 @@ def test_known_by_name_needs_no_forward(caplog):
     assert decision.way == "shared rows 1, known"
 
 
-def test_code_of_its_own_is_not_known(monkeypatch):
-    assert not PrefixSharing(own_llama()).known
-    patched = tiny_model()
-    assert PrefixSharing(patched).known
-    monkeypatch.setattr(type(patched.model.layers[0].self_attn), "forward", causal)
-    assert not PrefixSharing(patched).known
-    both_ways = tiny("gemma2", use_bidirectional_attention=True)
-    assert not PrefixSharing(both_ways).known
-
-
-ADAPTERS = ["LoraConfig", "AdaLoraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "OFTConfig"]
-
-
-@pytest.mark.parametrize("kind", [*ADAPTERS, "DoRA", "LNTuningConfig"])
-def test_adapters_that_change_each_token_by_itself_are_known(kind):
-    """And are right: the check, which need not be made, passes."""
-    import peft
-
-    settings = {
-        "DoRA": {"use_dora": True, "init_lora_weights": False},
-        "LoraConfig": {"init_lora_weights": False},
-        "AdaLoraConfig": {"init_lora_weights": False, "total_step": 10},
-        "IA3Config": {"init_ia3_weights": False, "feedforward_modules": []},
-        "OFTConfig": {"init_weights": False, "oft_block_size": 4, "r": 0},
-        "LNTuningConfig": {},
-    }.get(kind, {"init_weights": False})
-    config = getattr(peft, "LoraConfig" if kind == "DoRA" else kind)(
-        target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **settings
-    )
-    decision = PrefixSharing(peft.get_peft_model(tiny_model(), config), caches=True)
-    assert decision.known is (kind != "LNTuningConfig")
-    assert not isinstance(decision._compared(64), str)
-
-
 @pytest.mark.parametrize("caches", [False, True])
 @pytest.mark.parametrize("kind", ["roformer", "mpt", "bart", "camembert"])
 def test_positions_by_place_are_found_in_a_fresh_model(kind, caches):
@@ -182,17 +148,6 @@ def test_a_wrong_cache_is_found(monkeypatch):
     monkeypatch.setattr(sharing, "model_inputs", wrong)
     assert PrefixSharing(own_llama()).reason_against(40, 20) is None
     assert PrefixSharing(own_llama(), caches=True).reason_against(40, 20) is not None
-
-
-def test_autocast_rounds_as_16_bits(monkeypatch):
-    decision = PrefixSharing(own_llama())
-    monkeypatch.setattr(decision, "_differences", lambda size: sharing._Found(0.02, 2.0))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert decision.reason_against(40, 20) is None
-    decision = PrefixSharing(own_llama())
-    with torch.autocast("cpu", torch.bfloat16):
-        assert decision.reason_against(40, 20) is None
-    assert decision.reason_against(40, 20) is None
 
 
 # -- how long a verdict holds ------------------------------------------------------------------------------------------
@@ -317,39 +272,3 @@ def test_a_check_does_not_touch_weights_of_4_bits():
     assert torch.equal(quantised.weight.data, before)
     assert quantised.weight.data.shape == before.shape
     assert quantised.training
-
-
-def test_an_error_in_the_check_leaves_nothing_behind():
-    model = own_llama().train()
-    modes = [module.training for module in model.modules()]
-
-    def fail(*arguments):
-        raise ValueError("no such rows")
-
-    model.model.layers[1].register_forward_pre_hook(fail)
-    decision = PrefixSharing(model)
-    assert decision.reason_against(40, 20) == "the model does not take such rows (ValueError: no such rows)"
-    assert [module.training for module in model.modules()] == modes
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_a_divided_model_is_known_or_off(monkeypatch):
-    monkeypatch.setattr(sharing, "is_divided", lambda model: True)
-    assert PrefixSharing(tiny_model()).obstacle is None
-    reason = "llama is not known to take such rows, and a model that processes divide is not checked"
-    assert PrefixSharing(own_llama()).obstacle == reason
-
-
-@pytest.mark.parametrize("settings", [{"obstacle": "of the caller's"}, {}])
-def test_obstacles(settings):
-    model = tiny_model()
-    assert PrefixSharing(model, **settings).obstacle == settings.get("obstacle")
-    model.config._attn_implementation = "flash_attention_2"
-    expected = settings.get("obstacle") or "attention 'flash_attention_2' takes no mask of its own for each row"
-    assert PrefixSharing(model, **settings).obstacle == expected
-
-
-def test_layers_that_carry_a_state_are_off():
-    """LFM2 does not say that it carries a state; its layers do."""
-    model = tiny("lfm2", layer_types=["conv", "full_attention"])
-    assert PrefixSharing(model).obstacle == "layers of type conv carry a state from token to token"

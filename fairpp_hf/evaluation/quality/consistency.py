@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.quality.replies import ByPersona, Codes, Replies, by_persona
+from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.statistics.biases import order_gaps
 from fairpp_hf.statistics.bootstrap import Measure, measured, not_measured, ratio
-from fairpp_hf.taxonomy import FORMS
 
 NO_SAMPLES = "one sample a request; ask for 2 or more, at a temperature above 0"
 NO_ORDERS = "one order of the options; ask in both"
