@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import aligned_trainers
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from aligned_trainers import ANSWERS, QUESTIONS, aligned_trainer, texts_of_target
 from peft import LoraConfig
 from tiny_models import tiny_tokenizer
-from tiny_trainers import make_pairs, make_trainer, parameters, sequence_logp
+from tiny_trainers import make_pairs, parameters, sequence_logp
 from transformers import TrainerCallback
 from two_processes import run_on_two_processes
 
@@ -199,18 +198,6 @@ def test_a_model_that_has_diverged_does_not_stop_the_training(tmp_path, caplog):
     )
 
 
-def test_a_persona_without_answers_is_left_out(tmp_path):
-    trainer = make_trainer(tmp_path, make_pairs([1.0] * 2), eval_strategy="epoch")
-    silent = {**ANSWERS, "silent": np.full(len(QUESTIONS), -1)}
-    trainer.add_callback(PersonaAlignmentCallback(trainer, QUESTIONS, silent, "first"))
-    logged = trainer.evaluate()
-    assert "eval_js_distance/second" in logged
-    assert "eval_js_distance/silent" not in logged
-
-
-# -- refused before training -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -242,20 +229,6 @@ def test_settings_that_do_not_go_with_it_are_refused(tmp_path, settings, message
     message = message.format(names=", ".join(map(repr, names)))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         aligned_trainer(tmp_path, **settings)
-
-
-def test_what_is_wrong_with_questions_and_answers_is_said_at_once(tmp_path):
-    trainer = make_trainer(tmp_path, make_pairs([1.0] * 2), eval_strategy="epoch")
-    with pytest.raises(
-        ValueError, match=r"^target must be one of 'first', 'second', 'third'; got 'fist'. Did you mean"
-    ):
-        PersonaAlignmentCallback(trainer, QUESTIONS, ANSWERS, "fist")
-    message = "references['first'] must answer the same questions as predictions; got 8 for 3."
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        PersonaAlignmentCallback(trainer, QUESTIONS.slice(0, 3), ANSWERS, "first")
-    other = QUESTIONS.set_column(1, "prompt", pa.array(["another"] * len(QUESTIONS)))
-    with pytest.raises(ValueError, match=r"^A prompt must show its options once, "):
-        PersonaAlignmentCallback(trainer, other, ANSWERS, "first")
 
 
 def test_questions_and_answers_are_those_of_the_training():

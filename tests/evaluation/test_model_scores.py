@@ -302,23 +302,6 @@ def test_an_order_without_an_answer_leaves_the_question_without_one(questions, t
     assert np.isnan(scores.probabilities).all()
 
 
-def test_what_failed_is_asked_again_by_the_next_call(questions, tmp_path):
-    broken = True
-
-    def sometimes(call: Call) -> Served:
-        return Served(status=400) if broken and "A. " + questions["option_a"][0].as_py() in call.user else Served()
-
-    with LoopbackServer(sometimes) as server:
-        spec = [ModelSpec("m", "m", base_url=server.base_url)]
-        (scores,) = scored(spec, questions, tmp_path)
-        failed = int((scores.statuses == "failed").sum())
-        assert failed > 0
-        total, broken = server.total, False
-        (scores,) = scored(spec, questions, tmp_path)
-        assert server.total == total + failed
-    assert (scores.statuses == "ok").all()
-
-
 def test_one_cap_holds_for_all_models_on_servers(questions, tmp_path):
     """10 requests a model at 500 tokens of one dollar a million each: 0.005 USD. 0.0075 do for one model and a half."""
     api = ApiOptions(price=(1.0, 1.0), respondent={"concurrency": 1})

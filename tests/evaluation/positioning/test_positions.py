@@ -230,25 +230,25 @@ def test_a_model_with_few_answers_leaves_the_map_of_all_others_as_it_is(rows: np
         (
             {"a": [0, 1] * 20, "b": [1, 0] * 20},
             40,
-            "A map must have at least 3 personas as anchors; got 2 (a, b). Two span a line. Use a larger set of --personas.",
+            "A map must have at least 3 personas as anchors; got 2 (a, b). Two span a line. Use a larger set of personas.",
         ),
         (
             {"a": [0, 1] * 3, "b": [1, 0] * 3, "c": [0] * 6},
             6,
             "The questions must be on at least 10 (problem, group) pairs; got 6. The uncertainty of a place is measured "
-            "over them. Raise --limit.",
+            "over them. Ask more questions.",
         ),
         (
             {"a": [0, 1] * 20, "b": [1, 0] * 20, "c": [2] * 36 + [0] * 4},
             40,
-            "Each persona must have chosen A or B for at least 10 of the questions; got 4 at 'c'. Raise --limit, or "
-            "complete its answers with `fairpp generate`.",
+            "Each persona must have chosen A or B for at least 10 of the questions; got 4 at 'c'. Ask more "
+            "questions, or complete its answers.",
         ),
         (
             {"a": [0, 1] * 20, "b": [0, 1] * 20, "c": [0, 1] * 20},
             40,
             "The personas must differ in their answers; got the same from all 3. Nothing can be told apart by them. Use "
-            "other --answers.",
+            "other answers.",
         ),
     ],
 )
