@@ -202,14 +202,12 @@ def _entry(entry: Any, where: str) -> ModelSpec:
         raise ValueError(f"A model must have a name and a model; got {_shown(entry)} at {where}. Add them.")
     for key, value in entry.items():
         check_name(f"A field of a model at {where}", str(key), _FIELDS)
-        several = key == "base_url" and isinstance(value, list) and value and all(isinstance(url, str) for url in value)
-        if not (isinstance(value, str) or several):
+        if not isinstance(value, str):
             raise ValueError(
                 f"{key} must be a text; got {_shown(value)} at {where}. Put it in quotes, or leave it out."
             )
-    urls = entry.get("base_url")
     try:
-        return ModelSpec(**{**entry, "base_url": tuple(urls) if isinstance(urls, list) else urls})
+        return ModelSpec(**entry)
     except ValueError as error:
         raise ValueError(f"{error} ({where})") from error
 
