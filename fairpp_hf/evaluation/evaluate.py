@@ -34,7 +34,7 @@ def questions_to_score(answers: Answers, split: str, limit: int | None = None) -
 
     Args:
         answers: Answers that systems are to be compared with.
-        split: `"train"` or `"test"`.
+        split: Split, `"train"` or `"test"`.
         limit: Size of a fixed random sample of the questions; all by default.
 
     Returns:

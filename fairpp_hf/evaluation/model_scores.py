@@ -106,19 +106,19 @@ def score_models(
     others do their share of the forward passes and get an empty list.
 
     Args:
-        models: names are unique; entries of one model are scored one after the other, whatever their order.
-        questions: n different questions with the columns of `QUESTION_FEATURES`.
-        out: a folder; the runs go into `scores` in it.
-        personas: the set with the portraits of those whom entries role-play; None where none does.
-        rule: what of an option is scored by a model that is loaded here, see `OptionScorer`.
-        batch_size: questions a forward pass at most; None for as many as fit.
-        dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in;
-            None for float32 on a CPU and `"auto"` elsewhere.
-        system_as_user: whether the portrait begins the user's message, of a model that is loaded here.
-        swap: whether each question is asked in both orders of its options A and B.
-        api: how models with a `base_url` are asked.
+        models: Entries with unique names; those of one model are scored one after the other, whatever their order.
+        questions: N different questions with the columns of `QUESTION_FEATURES`.
+        out: Folder; the runs go into `scores` in it.
+        personas: The set with the portraits of those whom entries role-play; None where none does.
+        rule: Part of an option that a model loaded here scores, see `OptionScorer`.
+        batch_size: Largest number of questions a forward pass; None for as many as fit.
+        dtype: Type of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved
+            in; None for float32 on a CPU and `"auto"` elsewhere.
+        system_as_user: Whether the portrait begins the user's message, of a model that is loaded here.
+        swap: Whether each question is asked in both orders of its options A and B.
+        api: Settings for models with a `base_url`.
         max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.
-        progress: whether to show progress bars.
+        progress: Whether to show progress bars.
 
     Returns:
         Scores in the order of `models`.
@@ -173,8 +173,8 @@ def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> 
     """Check all that can be wrong with models before the first is loaded: names, portraits, files, chat templates.
 
     Args:
-        models: the entries.
-        personas: the set with the portraits of those whom entries role-play.
+        models: Entries to check.
+        personas: The set with the portraits of those whom entries role-play.
 
     Raises:
         ValueError: names are not unique, a persona is unknown or its set is, an adapter cannot be found or is given as a

@@ -32,14 +32,14 @@ class ModelSpec:
     """A model as it is scored: plain, role-playing a persona, or with an adapter.
 
     Attributes:
-        name: what it is called in tables and pictures; unique.
+        name: Name in tables and pictures; unique.
         model: Hub name or path of a causal language model; with `base_url`, the server's name for it.
         adapter: Hub name or path of a PEFT adapter trained on it. Of it and of `model`, `~` is the home folder.
-        base_url: a server with the OpenAI API, such as `http://localhost:8000/v1`; None for a model that is loaded here.
-        revision: branch, tag or commit of the model on the Hub.
-        region: where it comes from, for the map.
-        persona: id of the persona whose portrait is its system prompt; None for no system prompt.
-        before: name of the entry that it is compared with, and that an arrow on the map starts from.
+        base_url: A server with the OpenAI API, such as `http://localhost:8000/v1`; None for a model that is loaded here.
+        revision: Branch, tag or commit of the model on the Hub.
+        region: Region that it comes from, for the map.
+        persona: Id of the persona whose portrait is its system prompt; None for no system prompt.
+        before: Name of the entry that it is compared with, and that an arrow on the map starts from.
     """
 
     name: str
@@ -111,8 +111,8 @@ def write_models(models: Sequence[ModelSpec], path: Path) -> Path:
     servers' addresses.
 
     Args:
-        models: the entries; those of local folders get the whole path.
-        path: of the file.
+        models: The entries; those of local folders get the whole path.
+        path: Path of the file.
     """
     entries = []
     for spec in models:

@@ -96,7 +96,7 @@ def as_scores(name: str, probabilities: NDArray[np.float64], *, kind: str = "bas
         name: Name of the system.
         probabilities: Option probabilities, (n, 3) over A, B, C; or (n, orders, 3), one for each order in which the options
             were shown, pole A first in both. A row of NaN means that there is no answer; its status is `empty`.
-        kind: `"baseline"` or `"model"`.
+        kind: Kind of the system, `"baseline"` or `"model"`.
 
     Raises:
         ValueError: The array has another shape.
@@ -363,7 +363,7 @@ def read_results(folder: Path) -> Results:
     """Read what `write_results` wrote, and positions.json where it is there.
 
     Args:
-        folder: `--out` of `fairpp evaluate`.
+        folder: Folder that `fairpp evaluate --out` wrote.
 
     Raises:
         FileNotFoundError: One of the three files results.json, questions.parquet and scores.parquet is missing.

@@ -82,11 +82,11 @@ def alignment_metrics(
     `paired_comparison`, which takes those that both answered.
 
     Args:
-        predictions: answers, integers (n,) in 0..2 or -1 for none; or option probabilities, floats (n, 3), a row of NaN
+        predictions: Answers, integers (n,) in 0..2 or -1 for none; or option probabilities, floats (n, 3), a row of NaN
             for none.
-        references: persona id to answers, (n,), or option probabilities, (n, 3), of the same kinds.
-        target: persona id, or None.
-        questions: the n questions, a table or a mapping of columns with `topic`, `problem`, `group_type`, `group`,
+        references: Persona id to answers, (n,), or option probabilities, (n, 3), of the same kinds.
+        target: Id of the persona, or None.
+        questions: The n questions, a table or a mapping of columns with `topic`, `problem`, `group_type`, `group`,
             `dimension` and `form`; None leaves out the metrics that need them.
 
     Returns:
@@ -149,8 +149,8 @@ def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]])
     """Every metric that is a number, of each of b totals; the one place where they are computed.
 
     Args:
-        sums: what the totals are of.
-        totals: as `QuestionSums.totals` gives them, blocks by label left out or not.
+        sums: Sums that the totals come from.
+        totals: Totals as `QuestionSums.totals` gives them, with or without the blocks by label.
 
     Returns:
         Metric name to (b,), NaN where a total holds no question of its kind.
@@ -215,9 +215,9 @@ def distance_within(
     """The weighted mean over labels of the distance within a label.
 
     Args:
-        ours: marginals, (..., l, 3).
-        theirs: marginals, (..., l, 3).
-        weights: (..., l), of sum 1; labels of weight 0 may be NaN in the others.
+        ours: Marginals, (..., l, 3).
+        theirs: Marginals, (..., l, 3).
+        weights: Weights of sum 1, (..., l); labels of weight 0 may be NaN in the others.
 
     Returns:
         (...).

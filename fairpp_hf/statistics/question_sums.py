@@ -124,11 +124,11 @@ def question_sums(
     """Add up what the metrics need, see `alignment_metrics` for the arguments.
 
     Args:
-        predictions: answers (n,) or option probabilities (n, 3).
-        references: persona id to answers (n,) or option probabilities (n, 3).
-        target: persona id, or None.
-        questions: n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
-        clusters: number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
+        predictions: Answers (n,) or option probabilities (n, 3).
+        references: Persona id to answers (n,) or option probabilities (n, 3).
+        target: Id of the persona, or None.
+        questions: Table of n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
+        clusters: Number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
 
     Raises:
         ValueError: no question at all, or wrong shapes, values or names.
@@ -226,9 +226,9 @@ def question_columns(
     """Columns as numbers and the labels that they stand for.
 
     Args:
-        questions: a table, or a mapping of columns.
-        count: rows that it must have.
-        needed: which columns.
+        questions: A table, or a mapping of columns.
+        count: Number of rows that it must have.
+        needed: Names of the columns to read.
 
     Returns:
         Column to numbers (n,) and labels.
