@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fairpp_hf.statistics.alignment import check_target, metric_values
 from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, check_drawing, drawn_weights
 from fairpp_hf.statistics.options import option_probabilities
-from fairpp_hf.statistics.question_sums import CLUSTER, LABELS, QuestionSums, clusters_of, question_sums
+from fairpp_hf.statistics.question_sums import CLUSTER, QuestionSums, clusters_of, question_sums
 
 HEADLINES = (
     "js_divergence/target",
@@ -93,7 +93,7 @@ def paired_comparison(
         check_target(sums)
         if sums.clusters < FEWEST_CLUSTERS:
             return {}
-        totals = sums.without(LABELS).totals(drawn_weights(sums.clusters, resamples, seed))
+        totals = sums.totals(drawn_weights(sums.clusters, resamples, seed))
         values.append(_with_divergences(sums, metric_values(sums, totals)))
     return {
         name: _compared(values[0][name] - values[1][name], level, name.startswith("js_divergence/"))

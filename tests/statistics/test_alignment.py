@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from fairpp_hf.statistics.alignment import MAX_JS_DISTANCE, alignment_metrics, gini, twentieth_percentile
+from fairpp_hf.statistics.alignment import MAX_JS_DISTANCE, alignment_metrics
 
 
 def test_js_distance_by_hand():
@@ -126,7 +126,7 @@ def on_groups(**problems):
 
 
 def test_groups_by_hand():
-    """Agreement 9/12 with men, 3/12 with women: worst 1/4, 20th percentile 1/4 + 0.2 / 2, Gini 2 x 0.5 / (2 x 4 x 0.5).
+    """Agreement 9/12 with men, 3/12 with women: worst 1/4.
 
     The elderly, on whom nothing is right, are asked about in 9 problems, which is too few to count.
     """
@@ -135,21 +135,6 @@ def test_groups_by_hand():
     metrics = alignment_metrics(answers, references, "t", on_groups(men=12, women=12, elderly=9))
     assert metrics["worst_group/target"] == 0.25
     assert metrics["worst_group_name/target"] == "women"
-    assert metrics["group_p20/target"] == pytest.approx(np.percentile([0.75, 0.25], 20))
-    assert metrics["group_gini/target"] == pytest.approx(0.25)
-
-
-def test_gini_and_percentile_against_their_definitions():
-    rng = np.random.default_rng(0)
-    rows = rng.random((5, 7))
-    rows[2, [1, 4]] = np.nan
-    for row, coefficient, percentile in zip(rows, gini(rows), twentieth_percentile(rows), strict=True):
-        known = row[~np.isnan(row)]
-        differences = np.abs(known[:, None] - known[None]).sum()
-        assert coefficient == pytest.approx(differences / (2 * len(known) ** 2 * known.mean()))
-        assert percentile == pytest.approx(np.percentile(known, 20))
-    assert np.isnan(gini(np.zeros((1, 3)))).all()
-    assert twentieth_percentile(np.array([[0.3]])) == 0.3
 
 
 @pytest.mark.parametrize("unanswered", [0, 1])
@@ -160,21 +145,9 @@ def test_fewer_than_two_groups_of_ten_problems_have_no_worst(unanswered):
     answers = np.zeros(20, int)
     answers[:unanswered] = -1
     metrics = alignment_metrics(answers, {"t": [0] * 20, "x": [1] * 20}, "t", asked)
-    for name in ("worst_group", "worst_group_name", "group_p20", "group_gini"):
+    for name in ("worst_group", "worst_group_name"):
         assert metrics[f"{name}/target"] is None
     assert metrics["agreement/target"] == 1.0
-
-
-def test_distance_within_labels_by_hand():
-    """A on dimension 1 and B on dimension 2, against the reverse: marginals are equal, and within dimensions disjoint."""
-    metrics = alignment_metrics([0, 0, 1, 1] * 2, {"x": [1, 1, 0, 0] * 2}, questions=questions())
-    assert (
-        metrics["js_distance/x"] == metrics["js_distance_by_topic/x"] == metrics["js_distance_by_group_type/x"] == 0.0
-    )
-    assert metrics["js_distance_by_dimension/x"] == pytest.approx(MAX_JS_DISTANCE)
-    # Three questions of dimension 1, all disjoint, and one of dimension 2, equal: 3/4 of the largest distance.
-    weighted = alignment_metrics([0, 0, -1, 0, 0, -1, -1, -1], {"x": [1, 1, 0, 0] * 2}, questions=questions())
-    assert weighted["js_distance_by_dimension/x"] == pytest.approx(0.75 * MAX_JS_DISTANCE)
 
 
 def test_forms_consistency_by_hand():
@@ -223,7 +196,7 @@ def test_questions_must_have_their_columns_and_rows():
         alignment_metrics([0] * 8, {"x": [0] * 8}, questions=missing)
     del short["form"]
     message = (
-        "questions must have the columns topic, problem, group_type, group, dimension, form; got no 'form'. "
+        "questions must have the columns problem, group, dimension, form; got no 'form'. "
         "Give rows of `load_questions()`, or leave questions out."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
