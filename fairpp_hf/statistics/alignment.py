@@ -81,7 +81,8 @@ def alignment_metrics(
             for none.
         references: Persona id to answers, (n,), or option probabilities, (n, 3), of the same kinds.
         target: Id of the persona, or None.
-        questions: The n questions, a table or a mapping of columns with `problem`, `group`, `dimension` and `form`; None leaves out the metrics that need them.
+        questions: The n questions, a table or a mapping of columns with `problem`, `group`, `dimension` and `form`;
+            None leaves out the metrics that need them.
 
     Returns:
         Metric name to float, int (`questions/`) or name (`nearest_other`, `worst_group_name/target`). What has no value,
