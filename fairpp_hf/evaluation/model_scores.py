@@ -187,7 +187,7 @@ def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> 
             if personas is None:
                 raise ValueError(
                     f"personas must be given to role-play {spec.persona!r}; got none for {spec.name!r}. The set has the "
-                    "portrait. Add --personas SET_OR_FILE."
+                    "portrait. Pass the set."
                 )
             personas.get(spec.persona)
     local = [spec for spec in models if spec.base_url is None]
