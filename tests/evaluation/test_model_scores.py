@@ -334,7 +334,7 @@ def test_after_a_crash_it_goes_on_where_it_was(tiny_model_path, questions, tmp_p
         patch.setattr(OptionScorer, "iterate", dying)
         with pytest.raises(RuntimeError, match=r"^the power is gone$"):
             scored(spec, questions, tmp_path, batch_size=1)
-    assert kept(tmp_path) == 2
+    assert replies_in(tmp_path) == 2
     asked = counted_forwards(monkeypatch)
     (scores,) = scored(spec, questions, tmp_path)
     assert asked == [8]
@@ -357,12 +357,12 @@ def test_killed_it_goes_on_where_it_was(tiny_model_path, tmp_path, monkeypatch):
     process = context.Process(target=score_slowly, args=(str(tiny_model_path), str(out)))
     process.start()
     deadline = time.monotonic() + 60
-    while kept(out) < 20 and process.is_alive() and time.monotonic() < deadline:
+    while replies_in(out) < 20 and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    before = kept(out)
+    before = replies_in(out)
     assert 20 <= before < 120
     asked = counted_forwards(monkeypatch)
     spec = [ModelSpec("plain", str(tiny_model_path))]
@@ -373,7 +373,7 @@ def test_killed_it_goes_on_where_it_was(tiny_model_path, tmp_path, monkeypatch):
     np.testing.assert_allclose(scores.logprobs, whole.logprobs, atol=1e-3)
 
 
-def kept(out: Path) -> int:
+def replies_in(out: Path) -> int:
     # The manifest is written when the journal is set up.
     runs = [manifest.parent for manifest in out.glob("scores/*/manifest.json")]
     if not runs:
