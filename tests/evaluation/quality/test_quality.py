@@ -112,5 +112,5 @@ def test_all_198940_replies_of_the_survey_identify_their_personas() -> None:
     table = survey_replies(load_questions())
     assert len(table) == 198_940
     quality = quality_of(table)
-    assert quality.identification.by_size[100].interval.low > 0.9
+    assert quality.identification.by_size[100].value > 0.95
     assert quality.survey.from_figures.lean.value < 0.01
