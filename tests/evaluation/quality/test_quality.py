@@ -58,11 +58,6 @@ def test_scenarios_of_a_run_are_a_run_with_a_table_of_its_own(tmp_path: Path) ->
     assert run_quality(folder).questions == 40
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^run must be a directory that `fairpp generate` has written; got "):
-        run_quality(tmp_path)
-
-
 @pytest.mark.parametrize("count", [1, 4, 30])
 def test_one_persona_and_few_questions_give_a_page(count: int) -> None:
     questions = load_questions().slice(0, count)
@@ -117,5 +112,5 @@ def test_all_198940_replies_of_the_survey_identify_their_personas() -> None:
     table = survey_replies(load_questions())
     assert len(table) == 198_940
     quality = quality_of(table)
-    assert quality.identification.by_size[100].interval.low > 0.9
+    assert quality.identification.by_size[100].value > 0.95
     assert quality.survey.from_figures.lean.value < 0.01
