@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from fairpp_hf.dataset.folder_facts import DimensionFacts, FolderFacts, SplitFacts, TargetFacts
-from fairpp_hf.dataset.origin import Origin
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings
+from fairpp_hf.provenance import Provenance
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES
 
 
-def split(rows: int, digest: str = "0" * 64, prompts: str | None = "1" * 64) -> SplitFacts:
-    return SplitFacts(rows, num_bytes=100 * rows, size=10 * rows, sha256=digest, prompts_sha256=prompts)
+def split(rows: int, digest: str = "0" * 64) -> SplitFacts:
+    return SplitFacts(rows, num_bytes=100 * rows, size=10 * rows, sha256=digest)
 
 
 def facts(**changes: Any) -> FolderFacts:
@@ -22,9 +22,8 @@ def facts(**changes: Any) -> FolderFacts:
     """
     base = FolderFacts(
         version="1.2.3",
-        origin=Origin("run", "cc-by-4.0", answered_on="2026-01-02"),
-        respondents=("openai:some-model (simulated)",),
-        simulated=True,
+        provenance=Provenance("model", ("openai:some-model (simulated)",), licence="cc-by-4.0", created="2026-01-02"),
+        scenarios=None,
         persona_set=load_personas(),
         personas=("progressive_activists", "loyal_nationals"),
         dimensions={
@@ -46,13 +45,12 @@ def facts(**changes: Any) -> FolderFacts:
         status_counts={"progressive_activists": {"ok": 3, "refusal": 1}, "loyal_nationals": {"ok": 4}},
         agreement=np.array([[1.0, 0.0], [0.0, 1.0]]),
         scenario_counts={},
-        scenario_origin=None,
         pairs=PairSettings(),
         targets={"loyal_nationals": TargetFacts(("progressive_activists",), (1, 3), shares_known=True)},
         splits={
             "questions": {"train": split(22_751), "test": split(5_669)},
             "preferences": {"test": split(8)},
-            "pairs-loyal_nationals": {"test": split(8, prompts=None)},
+            "pairs-loyal_nationals": {"test": split(8)},
         },
         features={
             "questions": QUESTION_FEATURES,

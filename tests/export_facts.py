@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from fairpp_hf.hub.export_folder import ExportFacts
 from fairpp_hf.preferences import PairSettings
-from fairpp_hf.preferences.export_folder import ExportFacts
+from fairpp_hf.provenance import Provenance
 
 
 def export_facts(**changes: Any) -> ExportFacts:
@@ -15,9 +16,6 @@ def export_facts(**changes: Any) -> ExportFacts:
         pairs=PairSettings(),
         heldout=None,
         personas=("target", "b", "c"),
-        persona_set=None,
-        respondents=("some-model (simulated)",),
-        simulated=True,
-        origin={"kind": "run", "licence": "cc-by-4.0", "repo": None, "commit": None, "answered_on": None, "notes": ()},
+        provenance=Provenance("model", ("some-model (simulated)",), licence="cc-by-4.0"),
     )
     return base._replace(**changes)

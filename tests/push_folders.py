@@ -5,17 +5,16 @@ from pathlib import Path
 
 from loopback_hub import LoopbackHub
 
-from fairpp_hf.dataset.card_merge import joined_histories
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST, PUSHES, manifest_bytes
 from fairpp_hf.hub import push
+from fairpp_hf.hub.owned_folder import manifest_bytes
+from fairpp_hf.provenance import FOLDER_MANIFEST
 
 REPO = "us/fairpp"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files but the note of what was pushed."""
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {name: content for name, content in files.items() if name != PUSHES}
+    """All files."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def actions(pushed: push.Push) -> dict[str, list[str]]:
@@ -25,20 +24,18 @@ def actions(pushed: push.Push) -> dict[str, list[str]]:
     }
 
 
-def as_pushed(folder: Path, *earlier: Path) -> dict[str, bytes]:
-    """The folder's files as they go out: with the repo's name on the card, and the history of earlier pushes' cards."""
+def as_pushed(folder: Path) -> dict[str, bytes]:
+    """The folder's files as they go out: with the repo's name on the card, and without the notes of pushes."""
     files = contents(folder)
     card = files["README.md"].decode().replace('"USER/fairpp"', f'"{REPO}"')
     manifest = json.loads(files[FOLDER_MANIFEST])
-    for other in reversed(earlier):
-        history = json.loads((other / FOLDER_MANIFEST).read_bytes())["card_history"]
-        manifest["card_history"] = joined_histories(history, manifest["card_history"])
+    del manifest["pushed"]
     return files | {"README.md": card.encode(), FOLDER_MANIFEST: manifest_bytes(manifest)}
 
 
-def assert_holds(hub: LoopbackHub, *folders: Path, commits: int, but: tuple[str, ...] = ()) -> None:
-    """The repo holds the last of the folders pushed, but for the files named, after so many commits of ours or others'."""
-    there, here = hub.files(REPO), as_pushed(folders[-1], *folders[:-1])
+def assert_holds(hub: LoopbackHub, folder: Path, commits: int, but: tuple[str, ...] = ()) -> None:
+    """The repo holds the folder that was pushed last, but for the files named, after so many commits of ours or others'."""
+    there, here = hub.files(REPO), as_pushed(folder)
     for name in but:
         there.pop(name), here.pop(name, None)
     assert there == here

@@ -11,7 +11,7 @@ import fairpp_hf
 
 PACKAGE = Path(fairpp_hf.__file__).parent
 ROOMS = (
-    ("schema", "naming", "stable_hash", "cache", "markdown", "text_table"),
+    ("schema", "naming", "stable_hash", "cache", "markdown", "text_table", "provenance"),
     ("questions",),
     ("statistics",),
     ("personas",),

@@ -148,8 +148,8 @@ def settings_of(arguments: argparse.Namespace) -> "PairSettings":
 
 def load_answers_of(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
     """What --answers, --published-revision, --personas and --heldout ask for."""
-    from fairpp_hf.dataset.sources import load_source, resolve_answers
+    from fairpp_hf.dataset.sources import resolve_answers
 
     source = resolve_answers(arguments.answers, arguments.published_revision)
-    answers = load_source(source, arguments.personas)
+    answers = source.load(arguments.personas)
     return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)

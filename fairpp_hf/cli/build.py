@@ -10,7 +10,7 @@ from fairpp_hf.text_table import in_columns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fairpp_hf.dataset.folder import WrittenFile
+    from fairpp_hf.hub.owned_folder import WrittenFile
 
 SUMMARY = "write a dataset folder: a card and Parquet files that load_dataset reads"
 
@@ -61,10 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _licence(folder: Path) -> str:
-    from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
-    from fairpp_hf.dataset.origin import read_origin
+    from fairpp_hf.provenance import FOLDER_MANIFEST, read_provenance
 
-    return read_origin(folder / FOLDER_MANIFEST).licence or "not known; ask whoever made the answers"
+    return read_provenance(folder / FOLDER_MANIFEST).licence or "not known; ask whoever made the answers"
 
 
 def _check_run(path: Path) -> None:

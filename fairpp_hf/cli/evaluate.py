@@ -87,7 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     models = _models(arguments)
     check_use(arguments, models)
-    from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.drawing import draw_evaluation
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
@@ -98,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_main_process():
         be_quiet()
     source, answers = _answers(arguments)
-    personas = source_personas(source, arguments.personas)
+    personas = source.persona_set(arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     check_references(references, arguments.target)
     if personas is None and any(spec.persona for spec in models):
@@ -155,10 +154,10 @@ def _answers(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
     """Whose answers the models are compared with."""
     if not arguments.scenarios:
         return load_answers_of(arguments)
-    from fairpp_hf.dataset.sources import load_source_scenarios, resolve_scenarios
+    from fairpp_hf.dataset.sources import resolve_answers
 
-    source = resolve_scenarios(arguments.answers, arguments.published_revision)
-    answers = load_source_scenarios(source, arguments.personas)
+    source = resolve_answers(arguments.answers, arguments.published_revision, scenarios=True)
+    answers = source.load(arguments.personas, scenarios=True) if source.has_scenarios() else None
     if answers is None:
         raise ValueError(
             f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "

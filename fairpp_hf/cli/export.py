@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from fairpp_hf.dataset.answer_pairs import AnswerPairs
     from fairpp_hf.dataset.answers import Answers
+    from fairpp_hf.hub.owned_folder import WrittenFile
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.preferences import PairSettings
-    from fairpp_hf.preferences.export_folder import ExportedFile
 
 SUMMARY = "write pairs, unpaired rows, margins, demonstrations or the paper's wide table"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from fairpp_hf.preferences.exports import FORMATS
+    from fairpp_hf.hub.exports import FORMATS
 
     rows = "; ".join(f"{name}: {known.rows}" for name, known in FORMATS.items())
     parser.add_argument("--format", required=True, choices=list(FORMATS), help=f"what a row is. {rows}")
@@ -52,16 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from fairpp_hf import __version__
     from fairpp_hf.dataset.answer_pairs import answer_pairs, compared
-    from fairpp_hf.dataset.builder import NOBODY_ASKED
-    from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.hub.export_folder import ExportFacts, write_export
     from fairpp_hf.naming import check_name
-    from fairpp_hf.preferences.export_folder import ExportFacts, how_to_use, write_export
-    from fairpp_hf.respondents.base import SIMULATED
 
     settings = settings_of(arguments)
     _check(arguments, settings)
     source, answers = load_answers_of(arguments)
-    persona_set = source_personas(source, arguments.personas)
+    persona_set = source.persona_set(arguments.personas)
     if arguments.target is not None:
         check_name("target", arguments.target, answers.personas)
     notes: Sequence[str] = ()
@@ -73,7 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         pairs = answer_pairs(answers, arguments.target, settings, persona_set)
         tables, notes, label_model = _rows(pairs, arguments.format), pairs.notes, pairs.label_model
-    simulated = all(name.endswith(SIMULATED) for name in answers.respondents)
     facts = ExportFacts(
         version=__version__,
         format=arguments.format,
@@ -82,23 +78,21 @@ def run(arguments: argparse.Namespace) -> int:
         label_model=label_model,
         heldout=arguments.heldout,
         personas=answers.personas,
-        persona_set=persona_set,
-        respondents=answers.respondents,
-        simulated=simulated,
-        origin=answers.origin._asdict(),
+        provenance=answers.provenance,
     )
     files = write_export(arguments.out, tables, facts)
 
     print(_table(arguments.out, files))
-    print(f"Answers: {', '.join(answers.respondents)}.{f' {NOBODY_ASKED}' if simulated else ''}")
-    print(f"Licence of the answers: {answers.origin.licence or 'not recorded'}.")
+    nobody = " All of them are simulated; nobody was asked." if answers.provenance.simulated else ""
+    print(f"Answers: {answers.provenance.line}.{nobody}")
+    print(f"Licence of the answers: {answers.provenance.licence or 'not recorded'}.")
     for note in notes:
         print(note)
     if label_model is not None:
         print(f"Label model: {label_model.quality}.")
     folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
     print(f'Load it with: load_dataset("{folder}")')
-    print(how_to_use(facts))
+    print(facts.use)
     return 0
 
 
@@ -128,7 +122,7 @@ def _check(arguments: argparse.Namespace, settings: "PairSettings") -> None:
 
 def _rows(pairs: "AnswerPairs", format_name: str) -> "Mapping[str, pa.Table]":
     """Training rows by split."""
-    from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
+    from fairpp_hf.hub.exports import kto_rows, reward_rows, sft_rows
 
     if format_name == "dpo":
         return pairs.tables
@@ -146,8 +140,8 @@ def _wide(
     import pyarrow as pa
 
     from fairpp_hf.dataset.answer_pairs import answer_weights
-    from fairpp_hf.preferences.exports import wide_rows
-    from fairpp_hf.respondents.base import SIMULATED
+    from fairpp_hf.hub.exports import wide_rows
+    from fairpp_hf.provenance import SIMULATED
     from fairpp_hf.schema import RAW_REPLY
 
     if len(answers.respondents) != 1:
@@ -176,7 +170,7 @@ def _by_question(answers: "Answers", persona: str, column: str) -> "pa.ChunkedAr
     return records[column].take(pa.array(place, mask=place < 0))
 
 
-def _table(out: Path, files: "Sequence[ExportedFile]") -> str:
+def _table(out: Path, files: "Sequence[WrittenFile]") -> str:
     """Split, rows, file and size of each file, in columns."""
     rows = [("split", "rows", "file", "size")]
     rows += [

@@ -92,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     models = _models(arguments)
     check_use(arguments, models)
-    from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.drawing import draw_positions
     from fairpp_hf.evaluation.evaluate import questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
@@ -103,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_main_process():
         be_quiet()
     source, answers = load_answers_of(arguments)
-    personas = source_personas(source, arguments.personas)
+    personas = source.persona_set(arguments.personas)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)
     check_anchors(references.answers, questions)
     anchors = _anchors(references.answers, personas)

@@ -48,8 +48,8 @@ def _report(push: "Push", dry_run: bool) -> str:
         if changes
         else f"Nothing to send: all {same} files are on the Hub already."
     )
-    if push.kept_on_card:
-        lines.append("Kept on the card, as people wrote it: " + "; ".join(push.kept_on_card) + ".")
+    if push.edited_on_card:
+        lines.append("Kept on the card, as people wrote it: " + "; ".join(push.edited_on_card) + ".")
     if push.renewed_on_card:
         lines.append("Made anew on the card, although it was edited: " + "; ".join(push.renewed_on_card) + ".")
     if push.left_out:

@@ -24,12 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
     from fairpp_hf.dataset.answer_pairs import answer_weights, compared, fit_rows
-    from fairpp_hf.dataset.sources import source_personas
     from fairpp_hf.schema import OPTION_LETTERS
 
     target, settings = arguments.target, settings_of(arguments)
     source, answers = load_answers_of(arguments)
-    persona_set = source_personas(source, arguments.personas)
+    persona_set = source.persona_set(arguments.personas)
     matrix = answers.matrix()
     # Without a training split (a run over test questions) the weights come from what there is.
     fitted = fit_rows(answers)

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.origin import UNKNOWN_ORIGIN, Origin
 from fairpp_hf.naming import check_name
+from fairpp_hf.provenance import UNKNOWN, Provenance
 from fairpp_hf.questions import SPLITS, heldout_labels, is_held_out, load_questions
 from fairpp_hf.schema import (
     NO_ANSWER,
@@ -45,7 +45,7 @@ class Answers:
     """Persona id to a table with `row` (int64, into `questions`) and the columns `respondent`, `answer`,
     `probabilities` and `status` of `PREFERENCE_FEATURES`, in the order of the questions; where the source keeps the
     replies that answers were read from, also `raw_reply`."""
-    origin: Origin = UNKNOWN_ORIGIN
+    provenance: Provenance = UNKNOWN
     """Where the answers were first given, and on what terms."""
 
     @property
@@ -173,23 +173,6 @@ class Answers:
 def _warn_once(sentence: str) -> None:
     """Once in the log of a process, however often answers are divided."""
     logger.warning(sentence)
-
-
-def answers_matrix(preferences: pa.Table) -> tuple[pa.Table, dict[str, NDArray[np.int8]]]:
-    """Turn preference records into one column of answers for each persona.
-
-    Args:
-        preferences: columns of `PREFERENCE_FEATURES`, in any order of rows.
-
-    Returns:
-        The n different questions, with the columns of `QUESTION_FEATURES`, and persona id to int8 array (n,): 0..2, or
-        -1 where the persona has no valid answer or no record.
-
-    Raises:
-        ValueError: a column is missing, a persona has two records for a question, or an answer is outside -1..2.
-    """
-    answers = compact(checked_columns(preferences, "preferences"), np.zeros(len(preferences), dtype=np.bool_))
-    return answers.questions, answers.matrix()
 
 
 def compact(preferences: pa.Table, is_test: NDArray[np.bool_], where: str = "preferences") -> Answers:

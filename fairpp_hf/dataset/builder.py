@@ -18,25 +18,12 @@ from datasets.builder import Key
 
 from fairpp_hf.dataset.answer_pairs import AnswerPairs, answer_pairs, answer_weights
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.origin import OUR_LICENCE, PUBLISHED_LICENCE, Origin
-from fairpp_hf.dataset.sources import (
-    AnswerSource,
-    NameOrPath,
-    load_source,
-    load_source_scenarios,
-    resolve_answers,
-    resolve_scenarios,
-    show_licence,
-    source_features,
-    source_has_scenarios,
-    source_origin,
-    source_personas,
-)
+from fairpp_hf.dataset.sources import SURVEY, AnswerSource, NameOrPath, resolve_answers, show_licence
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.preferences import PairSettings
+from fairpp_hf.provenance import CITATION, OUR_LICENCE, PUBLISHED_LICENCE
 from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions
-from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
@@ -54,19 +41,8 @@ DESCRIPTION = (
     "persona's answer to each, and weighted preference pairs for aligning a language model with one of them."
 )
 
-CITATION = """\
-@article{zhou2025fairpp,
-  title   = {Fair-PP: A Synthetic Dataset for Aligning LLM with Personalized Preferences of Social Equity},
-  author  = {Zhou, Qi and Zhang, Jie and Wang, Dongxia and Liu, Qiang and Li, Tianlin and Dong, Jin Song
-             and Wang, Wenhai and Guo, Qing},
-  journal = {arXiv preprint arXiv:2505.11861},
-  year    = {2025}
-}"""
-
 _PARAGRAPH = "\n\n"
-
-NOBODY_ASKED = "All of them are simulated; nobody was asked."
-"""In the description of pairs that are made of simulated answers alone."""
+_MISSING = "Missing: "
 
 _ANSWER_ARGUMENTS = ("answers", "published_revision", "personas")
 _PAIR_ARGUMENTS = tuple(item.name for item in fields(PairSettings))
@@ -111,26 +87,27 @@ class FairPPConfig(datasets.BuilderConfig):
     @cached_property
     def source(self) -> AnswerSource:
         """What `answers` points at, found out once, so that a branch on the Hub means one commit throughout."""
-        resolve = resolve_scenarios if self.name == "scenarios" else resolve_answers
-        return resolve(self.answers, self.published_revision)
+        return resolve_answers(self.answers, self.published_revision, scenarios=self.is_scenarios)
+
+    @property
+    def is_scenarios(self) -> bool:
+        """Whether the answers to scenarios are wanted."""
+        return self.name == "scenarios"
 
     @cached_property
     def persona_set(self) -> PersonaSet | None:
         """The persona set that the answers belong to; None where it is not known."""
-        return source_personas(self.source, self.personas)
+        return self.source.persona_set(self.personas)
 
     def load(self) -> Answers:
         """The answers, divided as `heldout` says.
 
         Raises:
-            ValueError: as `load_answers` does, or the source has no scenarios, which this config wants.
+            ValueError: As `AnswerSource.load` does, or the source has no scenarios, which this config wants.
         """
-        if self.name == "scenarios":
-            scenarios = load_source_scenarios(self.source, self.personas)
-            if scenarios is None:
-                raise _no_scenarios(self.answers)
-            return scenarios
-        answers = load_source(self.source, self.personas)
+        if self.is_scenarios and not self.source.has_scenarios():
+            raise _no_scenarios(self.answers)
+        answers = self.source.load(self.personas, scenarios=self.is_scenarios)
         return answers if self.heldout is None else answers.held_out(self.heldout)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
@@ -153,8 +130,8 @@ class FairPPConfig(datasets.BuilderConfig):
         if self.target is not None and self.pairs.uses_shares and self.persona_set is not None:
             # A folder's record of its personas may change without its answers.
             identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
-        if self.name != "questions" and self.source.path is not None:
-            identity["answers"] = [self.source.kind, self.source.fingerprint(scenarios=self.name == "scenarios")]
+        if self.name != "questions" and (digest := self._fingerprint()):
+            identity["answers"] = [self.source.kind, digest]
         if self.personas is not None:
             identity["personas"] = load_personas(self.personas).digest
         if custom_features is not None:
@@ -163,6 +140,10 @@ class FairPPConfig(datasets.BuilderConfig):
             return self.name
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:16]}"
+
+    def _fingerprint(self) -> str:
+        """That of the answers; empty where they are part of the code."""
+        return self.source.fingerprint(scenarios=self.is_scenarios and self.source.has_scenarios())
 
     def _weights_digest(self) -> str:
         """Changes with what the weighting function gives; of no use, and empty, without a target."""
@@ -205,15 +186,16 @@ class FairPP(datasets.ArrowBasedBuilder):
         config = self.config
         features = SOFT_PAIR_FEATURES if config.pairs.soft else FEATURES[config.name]
         if config.name in ("preferences", "scenarios"):
-            features = source_features(config.source, scenarios=config.name == "scenarios")
+            features = config.source.features(scenarios=config.is_scenarios)
         # What is asked in `questions` is our own wording.
-        origin = Origin("survey", OUR_LICENCE) if config.name == "questions" else source_origin(config.source)
+        provenance = None if config.name == "questions" else config.source.provenance(scenarios=config.is_scenarios)
+        on_hub = provenance is not None and provenance.revision
         return datasets.DatasetInfo(
             description=DESCRIPTION,
             features=features.copy(),
             citation=CITATION,
-            license=origin.licence or "",
-            homepage=f"https://huggingface.co/datasets/{origin.repo}" if origin.commit else "",
+            license=(OUR_LICENCE if provenance is None else provenance.licence) or "",
+            homepage=f"https://huggingface.co/datasets/{provenance.source}" if provenance and on_hub else "",
         )
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
@@ -238,18 +220,18 @@ class FairPP(datasets.ArrowBasedBuilder):
             )
         if self.config.name == "questions":
             return
-        if self.config.name == "scenarios" and not source_has_scenarios(self.config.source):
+        if self.config.name == "scenarios" and not self.config.source.has_scenarios():
             raise _no_scenarios(self.config.answers)
-        if self.config.source.kind == "survey":
+        if self.config.source.kind == SURVEY:
             _warn_simulated()
-        if source_origin(self.config.source).licence == PUBLISHED_LICENCE:
+        if self.config.source.provenance().licence == PUBLISHED_LICENCE:
             show_licence()
 
     def _say_what_is_missing(self) -> None:
         """Once a load, also when it comes from the cache: the description there keeps what was counted."""
-        _, *rest = self.info.description.split(_PARAGRAPH)
-        if len(rest) > 1:
-            logger.warning(rest[1])
+        for paragraph in self.info.description.split(_PARAGRAPH):
+            if paragraph.startswith(_MISSING):
+                logger.warning(paragraph.removeprefix(_MISSING))
 
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         name = self.config.name
@@ -267,14 +249,13 @@ class FairPP(datasets.ArrowBasedBuilder):
                     f"{self.config.answers!r}. Choose another target or other answers."
                 )
             if self.config.target is not None:
-                parts = (DESCRIPTION, self._provenance(), " ".join(self._pairs.notes))
-                self.info.description = _PARAGRAPH.join(filter(None, parts))
+                notes = " ".join(self._pairs.notes)
+                self._describe(self._how_made(), _MISSING + notes if notes else "")
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
-        if name == "scenarios" and not source_has_scenarios(self.config.source):
+        if name == "scenarios" and not self.config.source.has_scenarios():
             # Only the names of the splits are asked for.
             return [datasets.SplitGenerator("test", gen_kwargs={"split": "test"})]
-        if self._answers.origin.kind == "published":
-            self.info.description = _PARAGRAPH.join((DESCRIPTION, imported(self._answers.origin)))
+        self._describe()
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
         return [
             datasets.SplitGenerator(split, gen_kwargs={"split": split, "personas": self._answers.personas_in(split)})
@@ -294,21 +275,20 @@ class FairPP(datasets.ArrowBasedBuilder):
     def _answers(self) -> Answers:
         return self.config.load()
 
-    def _provenance(self) -> str:
-        """A sentence on where these pairs come from, for whoever finds only the dataset, such as a model's card."""
-        config = self.config
-        respondents, settings = self._answers.respondents, config.pairs
-        made = pairs_in_words(settings)
-        pairs = f"Pairs for {config.target}, {made}, answers by {', '.join(respondents)}."
+    def _describe(self, *paragraphs: str) -> None:
+        """Say where the rows come from, for whoever finds only the dataset, such as a model's card."""
+        self.info.description = _PARAGRAPH.join(filter(None, (DESCRIPTION, *paragraphs, self._answers.provenance.text)))
+
+    def _how_made(self) -> str:
+        config, settings = self.config, self.config.pairs
+        pairs = f"Pairs for {config.target}, {pairs_in_words(settings)}, answers by {self._answers.provenance.line}."
         if (model := self._pairs.label_model) is not None:
             pairs += f" Label model: {model.quality}."
         if settings.option_order == "mixed":
             pairs += " The options of the two poles are shown in either order."
         if config.heldout is not None:
             pairs += f" Held out of training: {config.heldout} ({', '.join(map(str, heldout_labels(config.heldout)))})."
-        if all(name.endswith(SIMULATED) for name in respondents):
-            pairs += f" {NOBODY_ASKED}"
-        return f"{pairs} {imported(origin)}" if (origin := self._answers.origin).kind == "published" else pairs
+        return pairs
 
     @cached_property
     def _pairs(self) -> AnswerPairs:
@@ -318,12 +298,6 @@ class FairPP(datasets.ArrowBasedBuilder):
     def __getstate__(self) -> dict[str, Any]:
         # Workers of num_proc load the tables themselves: cheaper than sending them.
         return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs")}
-
-
-def imported(origin: Origin) -> str:
-    """Sentences on what published tables these answers are, on what terms, and what was counted at import."""
-    version = f", commit {origin.commit}" if origin.commit else ""
-    return " ".join((f"Imported from {origin.repo}{version}, licence {origin.licence}.", *origin.notes))
 
 
 def divided_questions(split: str, heldout: str | None = None) -> pa.Table:

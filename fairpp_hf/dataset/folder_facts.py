@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answer_pairs import AnswerPairs
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.origin import Origin
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.preferences.label_model import LabelModel
+from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
@@ -33,8 +33,6 @@ class SplitFacts(NamedTuple):
     """Of the file, bytes."""
     sha256: str
     """Of the file."""
-    prompts_sha256: str | None
-    """Over the column `prompt` in order, each followed by a line feed, as UTF-8; None where it holds chat messages."""
 
 
 class DimensionFacts(NamedTuple):
@@ -62,10 +60,10 @@ class FolderFacts(NamedTuple):
 
     version: str
     """Of this package."""
-    origin: Origin
-    respondents: tuple[str, ...]
-    simulated: bool
-    """Whether every respondent is a simulation."""
+    provenance: Provenance
+    """Of the answers."""
+    scenarios: Provenance | None
+    """Of the answers to scenarios, which are another dataset than the questions; None where there are none."""
     persona_set: PersonaSet | None
     """None where a run or folder does not say which set its personas belong to."""
     personas: tuple[str, ...]
@@ -82,8 +80,6 @@ class FolderFacts(NamedTuple):
     """(personas, personas): share of the questions validly answered by both on which they agree; NaN without any."""
     scenario_counts: dict[str, dict[str, int]]
     """As `answer_counts`, over all dimensions, of the scenarios; empty where there are none."""
-    scenario_origin: Origin | None
-    """Of the scenarios, which are another dataset than the questions; None where there are none."""
     pairs: PairSettings
     """How the pairs were made."""
     targets: dict[str, TargetFacts]
@@ -91,9 +87,17 @@ class FolderFacts(NamedTuple):
     """Config and split to what was written."""
     features: dict[str, Features]
     """Config to its columns."""
-    run: Mapping[str, Any] | None = None
-    """Of `run_record`: how the run went that the answers come from; None where they come from none, or nobody wrote it
-    down."""
+
+    @property
+    def respondents(self) -> tuple[str, ...]:
+        """Who answered the questions and the scenarios, sorted."""
+        found = {*self.provenance.respondents, *(self.scenarios.respondents if self.scenarios else ())}
+        return tuple(sorted(found))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every respondent is a simulation."""
+        return self.provenance.simulated and (self.scenarios is None or self.scenarios.simulated)
 
 
 def parquet_path(config: str, split: str) -> PurePosixPath:

@@ -23,6 +23,7 @@ BUILDER_MODULE = "fairpp_hf.dataset.builder"
 
 _ROW_SOURCES = (
     "schema.py",
+    "provenance.py",
     "stable_hash.py",
     "taxonomy",
     "questions",

@@ -4,13 +4,10 @@ It goes where the data goes, so that nothing of the machine is in it: no address
 """
 
 import contextlib
-import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
 from fairpp_hf.generation.database import connect
 from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
 from fairpp_hf.generation.journal import Journal
@@ -21,11 +18,6 @@ from fairpp_hf.generation.scenario_files import (
     stories_folder,
     story_counts,
 )
-
-logger = logging.getLogger(__name__)
-
-KEY = "run"
-"""Of the record in a folder's manifest."""
 
 
 def run_record(run: Path) -> dict[str, Any] | None:
@@ -50,19 +42,6 @@ def run_record(run: Path) -> dict[str, Any] | None:
         storyteller["told"], storyteller["set_aside"] = story_counts(run)
     scenarios = (_of_run(scenarios_folder(run)) or {}) | {"storyteller": storyteller}
     return (record or {}) | {"scenarios": scenarios}
-
-
-def folder_run_record(folder: Path) -> dict[str, Any] | None:
-    """The record that a dataset folder keeps of the run that its answers come from; None where it keeps none."""
-    manifest = folder / FOLDER_MANIFEST
-    if not manifest.is_file():
-        return None
-    try:
-        record = json.loads(manifest.read_bytes()).get(KEY)
-    except (ValueError, AttributeError) as error:
-        logger.warning("How these answers were got is unknown: %s cannot be read (%r).", manifest, error)
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def answered_on(run: Path) -> str | None:

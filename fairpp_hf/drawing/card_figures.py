@@ -36,7 +36,7 @@ def draw_figures(facts: FolderFacts) -> tuple[CardFigure, ...]:
     """Draw what there is to show: answer shares; with two personas or more, their agreement; with targets, the tiers.
 
     Args:
-        facts: Facts counted from the data by `write_dataset_folder`.
+        facts: Facts counted from the data.
     """
     figures = [_answer_shares(facts)]
     if len(facts.personas) > 1:

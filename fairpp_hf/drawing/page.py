@@ -16,7 +16,6 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
-from fairpp_hf.dataset.builder import CITATION
 from fairpp_hf.drawing.canvas import Chart, png, svg
 from fairpp_hf.drawing.evaluation_charts import (
     agreeing_chart,
@@ -32,6 +31,7 @@ from fairpp_hf.evaluation.baselines import CONSTANT
 from fairpp_hf.evaluation.positioning.report import TITLES
 from fairpp_hf.evaluation.results import Results, System, read_results
 from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
+from fairpp_hf.provenance import CITATION
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 

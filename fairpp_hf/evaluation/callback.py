@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import ArrayLike, NDArray
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fairpp_hf.dataset.sources import load_source, resolve_answers
+from fairpp_hf.dataset.sources import resolve_answers
 from fairpp_hf.evaluation.baselines import FEWEST_ANSWERS, constant_rows
 from fairpp_hf.evaluation.evaluate import questions_to_score
 from fairpp_hf.evaluation.model_scores import Speaker
@@ -247,7 +247,7 @@ def alignment_for_training(
                 "Nothing else computes it. Add alignment_questions: 100."
             )
         return None
-    answers = load_source(resolve_answers(arguments.answers, arguments.published_revision), arguments.personas)
+    answers = resolve_answers(arguments.answers, arguments.published_revision).load(arguments.personas)
     if arguments.heldout is not None:
         answers = answers.held_out(arguments.heldout)
     questions, references = questions_to_score(answers, "test", arguments.alignment_questions)

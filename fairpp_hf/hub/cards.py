@@ -1,74 +1,161 @@
-"""The card of a dataset folder: Hub metadata, a text filled from what was counted in the data, and its figures."""
+"""The card of a dataset folder: Hub metadata, tables counted in the data, and figures; its prose is in `dataset_card/`."""
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
-from string import Template
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-import yaml
 from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from fairpp_hf.dataset.builder import NOBODY_ASKED, pairs_in_words
-from fairpp_hf.dataset.folder_facts import FolderFacts, SplitFacts, parquet_path
-from fairpp_hf.dataset.folder_manifest import CARD
+from fairpp_hf.dataset.builder import pairs_in_words
+from fairpp_hf.dataset.folder_facts import (
+    NONE,
+    FolderFacts,
+    SplitFacts,
+    over_dimensions,
+    parquet_path,
+    share_of,
+    statuses_in,
+)
 from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
-from fairpp_hf.hub.card_text import DEFAULT_CONFIG, TITLE, card_fields, row_of
+from fairpp_hf.hub.owned_folder import CARD
+from fairpp_hf.hub.run_words import RunWords
+from fairpp_hf.hub.templates import render_card
+from fairpp_hf.markdown import bullets, code, one_line, table
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.preferences import PairSettings
+from fairpp_hf.provenance import CITATION, SIMULATED, Provenance
+from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES, RAW_REPLY, STATUSES
+
+DEFAULT_CONFIG = "preferences"
+TITLE = "Fair-PP: whose idea of fairness?"
+REPO_ID = "USER/fairpp"
+"""Stands on a card for the name of its repo, which `push_dataset` puts in its place."""
 
 UNKNOWN_LICENCE = "unknown"
 """What the Hub calls a licence that nobody wrote down."""
 
 _SIZE_STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
+_COLUMNS = {
+    "question_id": "readable name of the question, `problem.group.dimension.form`",
+    "topic": "one of 5",
+    "category": "one of 15 problem categories",
+    "problem": "one of 98 problems",
+    "group_type": "one of 6 types of group",
+    "group": "one of 29 groups",
+    "dimension": "1 to 5",
+    "pole_a": "first pole of the dimension, which option A takes",
+    "pole_b": "second pole, which option B takes",
+    "form": "`criterion`: which rule is fairer; `explanation`: which reason for a given outcome is fairer",
+    "question": "the question's text, without its options",
+    "option_a": "text of option A, without its letter",
+    "option_b": "text of option B",
+    "option_c": "text of option C: neither",
+    "prompt": "the whole message to a model: question, three option lines, what to reply",
+    "persona": "id of the persona that answers",
+    "respondent": "who answered in the persona's place",
+    "answer": "class label A, B, C; -1 where there is no valid answer",
+    "probabilities": "of A, B and C, sum 1; null where the respondent gives none",
+    "status": "`ok`, `invalid`, `refusal`, `empty`, `truncated` or `failed`",
+    "raw_reply": "the reply that the answer was read from; null where it was not kept",
+}
+_PAIR_COLUMNS = {
+    "prompt": "one user message: the question's prompt",
+    "chosen": "one assistant message: an option line, the target's if it is one of the two",
+    "rejected": "one assistant message: another option line",
+    "weight": "at least 0, not normalised over rows",
+    "tier": "1 + number of comparison personas that answered differently",
+    "question_id": "joins with the other configs",
+    "persona": "id of the target persona",
+    "label_probability": "how likely `chosen` is of the two, 0 to 1",
+}
+_STATUS_HEADS = {"ok": "valid", "empty": "empty reply", "truncated": "cut off", "failed": "failed call"}
+
 
 def draw_dataset_card(facts: FolderFacts) -> dict[str, bytes]:
-    """README.md and the figures that it shows: path relative to the folder to content.
-
-    Args:
-        facts: counted from the data by `write_dataset_folder`.
-    """
+    """README.md and the figures that it shows: path relative to the folder to content."""
     figures = draw_figures(facts)
     return {figure.path: figure.png for figure in figures} | {CARD: render_dataset_card(facts, figures).encode()}
 
 
 def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) -> str:
-    """The text of README.md for a dataset folder: YAML header, then the filled template.
+    """The text of README.md for a dataset folder.
 
     Args:
-        facts: counted from the data by `write_dataset_folder`.
-        figures: of `draw_figures`; the card shows those that are given.
+        facts: Counted from the data.
+        figures: Of `draw_figures`; the card shows those that are given.
     """
-    metadata = dataset_metadata(facts)
-    header = yaml.safe_dump(metadata.to_dict(), sort_keys=False, allow_unicode=True, width=100)
-    return f"---\n{header}---\n\n{Template(_template()).substitute(card_fields(facts, figures))}"
+    shown = {figure.path.rsplit("/", 1)[-1]: f"![{one_line(figure.alt)}]({figure.path})" for figure in figures}
+    provenance, scenarios, personas, pairs = facts.provenance, facts.scenarios, facts.persona_set, facts.pairs
+    respondents = ", ".join(map(code, facts.respondents))
+    published = provenance.kind == "published"
+    by_survey = all(name.startswith("survey:") for name in facts.respondents)
+    answered, told = facts.features[DEFAULT_CONFIG], facts.features.get("scenarios", {})
+    run = provenance.run
+    return render_card(
+        "README_TEMPLATE.md",
+        dataset_metadata(facts).to_dict(),
+        title=TITLE,
+        repo_id=REPO_ID,
+        facts=facts,
+        pairs=pairs,
+        by_survey=by_survey,
+        published=published,
+        licence=provenance.licence,
+        respondents=respondents,
+        machines=[name for name in facts.respondents if name.endswith(SIMULATED)],
+        where=code(provenance.source or "the published tables")
+        + (f" at commit {code(provenance.revision[:12])}" if provenance.revision else ""),
+        when=_when(provenance, by_survey),
+        asked=sum(split.rows for split in facts.splits["questions"].values()),
+        records=sum(sum(counts.values()) for counts in facts.status_counts.values()),
+        configs=_configs(facts),
+        figure=lambda name: shown.get(name, ""),
+        shares=_share_table({persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()}),
+        scenario_shares=_share_table(facts.scenario_counts),
+        dimensions=_dimension_table(facts),
+        statuses=_status_table(facts),
+        tiers=_tier_table(facts) if facts.targets else "",
+        label_models=_label_models(facts),
+        columns=_columns(facts),
+        no_scenario_replies=RAW_REPLY in answered and RAW_REPLY not in told,
+        persona_set=personas,
+        known=[persona for persona in personas or () if persona.id in facts.personas],
+        others=[persona for persona in facts.personas if personas is not None and persona not in personas.ids],
+        persona_table=_persona_table(personas, facts.personas) if personas else "",
+        answers=RunWords(run) if run else None,
+        scenes=RunWords(run["scenarios"]) if run and run.get("scenarios") and scenarios else None,
+        laid_out=_laid_out(pairs),
+        power=lambda exponent: "" if exponent == 1 else f"^{exponent:g}",
+        shares_known=all(target.shares_known for target in facts.targets.values()),
+        provenance=_provenance(facts, respondents, by_survey),
+        citation=CITATION,
+        set_citation=_set_citation(personas) if personas else "",
+    )
+
+
+# Metadata
 
 
 def dataset_metadata(facts: FolderFacts) -> DatasetCardData:
     """The card's Hub metadata: `configs` and `dataset_info` for each config, `preferences` as the default."""
-    published = facts.origin.kind == "published"
+    provenance = facts.provenance
+    on_hub = provenance.kind == "published" and provenance.revision
     data = DatasetCardData(
         pretty_name=TITLE,
-        license=facts.origin.licence or UNKNOWN_LICENCE,
+        license=provenance.licence or UNKNOWN_LICENCE,
         language=["en"],
         annotations_creators=["machine-generated"],
-        language_creators=["found" if published else "machine-generated"],
+        language_creators=["found" if provenance.kind == "published" else "machine-generated"],
         multilinguality=["monolingual"],
         size_categories=[_size_category(sum(split.rows for split in facts.splits[DEFAULT_CONFIG].values()))],
-        source_datasets=[facts.origin.repo]
-        if published and facts.origin.repo and facts.origin.commit
-        else ["original"],
+        source_datasets=[provenance.source] if on_hub and provenance.source else ["original"],
         task_categories=["text-generation", "multiple-choice"],
         tags=[
-            "preference",
-            "dpo",
-            "trl",
-            "alignment",
-            "fairness",
-            "social-equity",
-            "personas",
-            "synthetic",
+            *("preference", "dpo", "trl", "alignment", "fairness", "social-equity", "personas", "synthetic"),
             *(["simulated"] if facts.simulated else []),
             "arxiv:2505.11861",
         ],
@@ -80,18 +167,29 @@ def dataset_metadata(facts: FolderFacts) -> DatasetCardData:
     # are and on what terms. `datasets` would not write them there.
     listed = data["dataset_info"]
     for entry in listed if isinstance(listed, list) else [listed]:
-        if facts.origin.licence is not None:
-            entry["license"] = facts.origin.licence
+        if provenance.licence is not None:
+            entry["license"] = provenance.licence
         if entry["config_name"] != "questions":
-            entry["description"] = _provenance(facts, entry["config_name"])
+            entry["description"] = _description(facts, entry["config_name"])
     return data
 
 
-def _provenance(facts: FolderFacts, config: str) -> str:
+def _description(facts: FolderFacts, config: str) -> str:
+    provenance = facts.scenarios if config == "scenarios" and facts.scenarios else facts.provenance
     made = f", {pairs_in_words(facts.pairs)}" if config.startswith("pairs-") else ""
     what = row_of(config)
-    sentence = f"{what[0].upper()}{what[1:]}{made}; answers by {', '.join(facts.respondents)}."
-    return f"{sentence} {NOBODY_ASKED}" if facts.simulated else sentence
+    return f"{what[0].upper()}{what[1:]}{made}; answers by {provenance.line}.\n\n{provenance.text}"
+
+
+def row_of(config: str) -> str:
+    """What a row of a config is."""
+    if config.startswith("pairs-"):
+        return f"a preference pair of {config.removeprefix('pairs-')}"
+    return {
+        "questions": "a question",
+        DEFAULT_CONFIG: "a persona's answer to a question",
+        "scenarios": "a persona's answer to a question told as scenes",
+    }[config]
 
 
 def _config_entry(config: str, splits: dict[str, SplitFacts]) -> dict[str, Any]:
@@ -127,8 +225,194 @@ def _size_category(rows: int) -> str:
     return next((name for limit, name in _SIZE_STEPS if rows < limit), "1M<n<10M")
 
 
-def _template() -> str:
-    # A wheel carries the folder inside this package; a checkout has it at its top.
-    inside = Path(__file__).parent / "dataset_card"
-    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "dataset_card"
-    return (folder / "README_TEMPLATE.md").read_text("utf-8")
+# Tables
+
+
+def _configs(facts: FolderFacts) -> str:
+    return table(
+        ("config", "a row is", "train", "test"),
+        (
+            (
+                code(config),
+                row_of(config) + (" (default)" if config == DEFAULT_CONFIG else ""),
+                *(f"{splits[split].rows:,}" if split in splits else "none" for split in ("train", "test")),
+            )
+            for config, splits in facts.splits.items()
+        ),
+        left=2,
+    )
+
+
+def _when(provenance: Provenance, by_survey: bool) -> str:
+    first, _, last = (provenance.created or "").partition("/")
+    if not first:
+        return "The answers are computed and have no date." if by_survey else "When they answered is not recorded."
+    return f"Answered from {first} to {last}." if last else f"Answered on {first}."
+
+
+def _share_table(counts: Mapping[str, Mapping[str, int]]) -> str:
+    keys = (*OPTION_LETTERS, NONE)
+    return table(
+        ("persona", "records", *OPTION_LETTERS, "no valid answer"),
+        (
+            (code(persona), f"{sum(row.values()):,}", *(f"{share_of(row, key):.1%}" for key in keys))
+            for persona, row in counts.items()
+        ),
+    )
+
+
+def _dimension_table(facts: FolderFacts) -> str:
+    heads = [f"{number}: {poles.pole_a} (A) or {poles.pole_b} (B)" for number, poles in facts.dimensions.items()]
+    return table(
+        ("persona", *heads),
+        (
+            (code(persona), *(_percentages(counts[number]) for number in facts.dimensions))
+            for persona, counts in facts.answer_counts.items()
+        ),
+    )
+
+
+def _percentages(counts: Mapping[str, int]) -> str:
+    if not sum(counts.values()):
+        return "not asked"
+    return " / ".join(f"{100 * share_of(counts, letter):.0f}" for letter in OPTION_LETTERS)
+
+
+def _status_table(facts: FolderFacts) -> str:
+    """Missing, refused and invalid answers by persona; empty where all answers are valid and none is missing."""
+    statuses = statuses_in(facts.status_counts, STATUSES)
+    missing = {persona: facts.question_count - sum(counts.values()) for persona, counts in facts.status_counts.items()}
+    if statuses == ["ok"] and not any(missing.values()):
+        return ""
+    return table(
+        ("persona", *(_STATUS_HEADS.get(status, status) for status in statuses), "missing"),
+        (
+            (code(persona), *(f"{counts.get(status, 0):,}" for status in statuses), f"{missing[persona]:,}")
+            for persona, counts in facts.status_counts.items()
+        ),
+    )
+
+
+def _tier_table(facts: FolderFacts) -> str:
+    most = max(len(target.disagreements) for target in facts.targets.values())
+    nearest = facts.pairs.comparison == "nearest"
+    return table(
+        (
+            *(("target", "compared with") if nearest else ("target",)),
+            *(f"{count} disagree{'s' if count == 1 else ''}" for count in range(most)),
+        ),
+        (
+            (code(target), *([code(found.comparison[0])] if nearest else []), *(f"{n:,}" for n in found.disagreements))
+            for target, found in facts.targets.items()
+        ),
+        left=2 if nearest else 1,
+    )
+
+
+def _label_models(facts: FolderFacts) -> str:
+    models = {target: found.label_model for target, found in facts.targets.items() if found.label_model is not None}
+    if not models:
+        return ""
+    return table(
+        ("target", "label model", "constant", "own answer"),
+        (
+            (
+                code(target),
+                f"{model.log_likelihood:.4f}",
+                f"{model.constant_log_likelihood:.4f}",
+                f"{model.own_weight:.0%}",
+            )
+            for target, model in models.items()
+        ),
+    )
+
+
+def _columns(facts: FolderFacts) -> str:
+    answered = facts.features[DEFAULT_CONFIG]
+    added = Features({name: answered[name] for name in answered if name not in QUESTION_FEATURES})
+    like_preferences = " and `scenarios`" if facts.scenarios else ""
+    sections = [
+        ("`questions`", QUESTION_FEATURES, _COLUMNS),
+        (f"`preferences`{like_preferences}: those of `questions`, and", added, _COLUMNS),
+    ]
+    sections += [
+        ("`pairs-<persona>`", features, _PAIR_COLUMNS)
+        for config, features in facts.features.items()
+        if config.startswith("pairs-")
+    ][:1]
+    return "\n\n".join(
+        f"{title}\n\n"
+        + table(
+            ("column", "type", "content"),
+            ((code(name), _type_name(feature), texts[name]) for name, feature in features.items()),
+            left=3,
+        )
+        for title, features, texts in sections
+    )
+
+
+def _type_name(feature: Any) -> str:
+    if hasattr(feature, "names"):
+        return "class label"
+    if not hasattr(feature, "feature"):
+        return str(feature.dtype)
+    inner = feature.feature
+    return f"list of {inner.dtype}" if hasattr(inner, "dtype") else "list of messages"
+
+
+def _persona_table(personas: PersonaSet, asked: Sequence[str]) -> str:
+    return table(
+        ("persona", "segment", "share of the survey's population"),
+        ((code(one.id), one.name, f"{one.share:.0%}") for one in personas if one.id in asked),
+        left=2,
+    )
+
+
+def _laid_out(pairs: PairSettings) -> str:
+    if pairs.soft:
+        return "or two of the others against each other, the likelier one as `chosen`: three pairs a question"
+    if pairs.random_third_pair:
+        return "or two of the others against each other in random order: three pairs a question"
+    return "two pairs a question"
+
+
+def _provenance(facts: FolderFacts, respondents: str, by_survey: bool) -> str:
+    found, personas, scenarios = facts.provenance, facts.persona_set, facts.scenarios
+    kinds = {
+        "survey": "the survey respondent of `fairpp_hf`",
+        "model": "a run of `fairpp generate`",
+        "published": f"published tables, {code(found.source or 'a local file')}",
+        "human": "people",
+        "unknown": "a dataset folder that does not say where it has them from",
+    }
+    rows = [("answers", kinds[found.kind]), ("respondent", respondents), ("date", _when(found, by_survey))]
+    for what, one in (("answers", found), ("scenarios", scenarios)):
+        if one is not None and one.revision:
+            rows.append((f"commit of the {what}", f"{code(one.revision)} of {code(one.source or 'an unnamed repo')}"))
+    if personas is not None:
+        rows.append(("persona set", f"{code(personas.id)}, digest {code(personas.digest)} over figures and portraits"))
+    rows.append(("built with", f"`fairpp_hf` {facts.version}"))
+    parts = [table(("what", "value"), rows, left=2)]
+    notes = dict.fromkeys((*found.notes, *(scenarios.notes if scenarios else ())))
+    if notes:
+        parts.append("Counted at import:\n\n" + bullets(map(one_line, notes)))
+    return "\n\n".join(parts)
+
+
+def _set_citation(personas: PersonaSet) -> str:
+    """The survey behind a persona set as BibTeX."""
+    hosts = dict.fromkeys(urlsplit(source).netloc.removeprefix("www.") for source in personas.sources)
+    places = ", ".join(host for host in hosts if host)
+    fields = [
+        f"  title   = {{{_bibtex(personas.title)}}}",
+        f"  author  = {{{{{_bibtex(personas.publisher)}}}}}",
+        f"  year    = {{{personas.year}}}",
+        *([f"  note    = {{Figures as given at {_bibtex(places)}}}"] if places else []),
+    ]
+    return f"@misc{{{personas.id},\n" + ",\n".join(fields) + "\n}"
+
+
+def _bibtex(text: str) -> str:
+    for special in "&%#_$":
+        text = text.replace(special, f"\\{special}")
+    return one_line(text)

@@ -7,7 +7,6 @@ with, since ours names the commit that it follows.
 
 import fnmatch
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,10 +22,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from fairpp_hf.dataset.card_merge import MergedCard, config_patterns, merge_cards
-from fairpp_hf.dataset.folder_manifest import CARD, FOLDER_MANIFEST, NOTHING_RECORDED, Recorded, read_manifest
+from fairpp_hf.hub.card_merge import MergedCard, config_patterns, merge_cards
+from fairpp_hf.hub.owned_folder import CARD, decoded_card, digests_of, read_manifest
 from fairpp_hf.hub.push_errors import ATTEMPTS, FileUnreadable, in_short, wait_or_give_up
-from fairpp_hf.hub.push_folder import PushFolder, note_push, outgoing, read_folder
+from fairpp_hf.hub.push_folder import PushFolder, read_folder
+from fairpp_hf.provenance import FOLDER_MANIFEST
 
 _DEFAULT_CONFIG = "preferences"
 
@@ -50,8 +50,8 @@ class Push(NamedTuple):
     """That the repo's main branch is at, 40 hexadecimal digits; None where a dry run found no repo."""
     files: tuple[PlannedFile, ...]
     """In the order of their paths."""
-    kept_on_card: tuple[str, ...]
-    """What people wrote on the Hub's card, in words, and what stays."""
+    edited_on_card: tuple[str, ...]
+    """What people wrote on the Hub's card and what stays, in words."""
     renewed_on_card: tuple[str, ...]
     """What people changed on the Hub's card, and what was made anew all the same."""
     left_out: tuple[str, ...]
@@ -71,7 +71,7 @@ class _Plan(NamedTuple):
     """Of the files to send, by path: bytes, or the path of a file on disk."""
     card: str
     """As it comes from the folder, before it was merged with the repo's."""
-    kept_on_card: tuple[str, ...]
+    edited_on_card: tuple[str, ...]
     renewed_on_card: tuple[str, ...]
 
     @property
@@ -90,7 +90,7 @@ def push_dataset(
     """Publish a dataset folder on the Hub, or bring what is there up to date, in one commit.
 
     Files on the Hub that an earlier push did not write stay, and so does what people wrote on the card, see `merge_cards`.
-    What went out is noted in the folder, in `fairpp_push.json`, to tell the folder's own words from others' the next time.
+    The card that went out is noted in the folder's manifest, to tell the folder's own words from others' the next time.
     The Hub's answers 412, 429 and 5xx, and lost connections, are tried again `ATTEMPTS` times.
 
     Args:
@@ -110,7 +110,7 @@ def push_dataset(
     """
     _check_repo_id(repo_id)
     root = Path(folder).expanduser().absolute()
-    local = read_folder(root, repo_id)
+    local = read_folder(root)
     api = HfApi(token=token)
     try:
         plan = _push(api, local, repo_id, private, dry_run)
@@ -120,13 +120,13 @@ def push_dataset(
             "nothing twice"
         ) from interruption
     if not dry_run:
-        note_push(root, repo_id, plan.card, json.loads(plan.contents[FOLDER_MANIFEST])["card_history"])
+        local.note_push(repo_id, plan.card)
     return Push(
         repo_id=repo_id,
         url=f"{api.endpoint}/datasets/{repo_id}",
         commit=plan.head,
         files=plan.files,
-        kept_on_card=plan.kept_on_card,
+        edited_on_card=plan.edited_on_card,
         renewed_on_card=plan.renewed_on_card,
         left_out=local.left_out,
         load_line=_load_line(repo_id, local.configs),
@@ -180,7 +180,7 @@ def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) 
     try:
         info = api.dataset_info(repo_id)
     except RepositoryNotFoundError:
-        contents = outgoing(local, repo_id, {})
+        contents = local.outgoing(repo_id)
         new = (PlannedFile(name, "add", _size(content)) for name, content in sorted(contents.items()))
         _check_configs(_card_of(contents), "", set(), set(contents), repo_id)
         return _Plan(None, tuple(new), contents, _card_of(contents), (), ())
@@ -191,20 +191,21 @@ def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) 
         )
     head = str(info.sha)
     there = _tree(api, repo_id, head)
-    recorded = NOTHING_RECORDED
+    pushed: Mapping[str, Any] = {}
     if FOLDER_MANIFEST in there:
         try:
             content = _download(api, repo_id, FOLDER_MANIFEST, head)
-            recorded = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
+            pushed = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
         except ValueError as error:
             raise ValueError(f"{error} Restore it there from an earlier commit, or push to another repo.") from error
-    contents = outgoing(local, repo_id, recorded.history)
+    recorded, contents = digests_of(pushed), local.outgoing(repo_id)
     ours = _card_of(contents)
     card, existing = MergedCard(ours, (), ()), ""
     if CARD in there:
-        existing = _decoded(_download(api, repo_id, CARD, head), repo_id)
-        history = json.loads(contents[FOLDER_MANIFEST])["card_history"]
-        card = merge_cards(ours, existing, history, sent=local.sent, where=f"the card of {repo_id}")
+        existing = decoded_card(_download(api, repo_id, CARD, head), f"the card of {repo_id}")
+        # What was generated for the repo, and what this folder sent there, may be replaced.
+        bases = [card for card in (pushed.get("card"), local.manifest.get("pushed", {}).get(repo_id)) if card]
+        card = merge_cards(ours, existing, bases, where=f"the card of {repo_id}")
         contents[CARD] = card.text.encode()
 
     files: list[PlannedFile] = []
@@ -218,7 +219,7 @@ def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) 
             files.append(PlannedFile(name, "replace", _size(content)))
             if name not in (CARD, FOLDER_MANIFEST) and not _is_ours(api, repo_id, head, there[name], recorded):
                 foreign.append(name)
-    for name in sorted(set(recorded.files) - set(contents)):
+    for name in sorted(set(recorded) - set(contents)):
         # What was changed there since is no longer what we wrote.
         if name in there and _is_ours(api, repo_id, head, there[name], recorded):
             files.append(PlannedFile(name, "delete", 0))
@@ -230,7 +231,7 @@ def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) 
         )
     gone = {file.path for file in files if file.action == "delete"}
     _check_configs(card.text, existing, set(there), {*there, *contents} - gone, repo_id)
-    return _Plan(head, tuple(sorted(files)), contents, ours, card.kept, card.renewed)
+    return _Plan(head, tuple(sorted(files)), contents, ours, card.edited, card.renewed)
 
 
 def _card_of(contents: Mapping[str, Any]) -> str:
@@ -260,16 +261,6 @@ def _download(api: HfApi, repo_id: str, name: str, revision: str) -> bytes:
     except EntryNotFoundError as error:
         # Also what the client says where the Hub does not answer.
         raise FileUnreadable(f"{name} of {repo_id} could not be read: {in_short(error)}.") from error
-
-
-def _decoded(card: bytes, repo_id: str) -> str:
-    try:
-        return card.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"A card must be UTF-8; got byte {card[error.start]:#04x} at position {error.start} of that of {repo_id}. "
-            "Save it as UTF-8 there."
-        ) from error
 
 
 def _check_configs(card: str, existing: str, before: set[str], after: set[str], repo_id: str) -> None:
@@ -314,9 +305,9 @@ def _is_same(there: RepoFile, ours: bytes | Path, sha256: str | None) -> bool:
     return there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _is_ours(api: HfApi, repo_id: str, head: str, there: RepoFile, recorded: Recorded) -> bool:
+def _is_ours(api: HfApi, repo_id: str, head: str, there: RepoFile, recorded: Mapping[str, set[str]]) -> bool:
     """Whether a file on the Hub is as an earlier push wrote it."""
-    known = recorded.files.get(there.path, set())
+    known = recorded.get(there.path, set())
     if there.lfs is not None or not known:
         return there.lfs is not None and there.lfs.sha256 in known
     return hashlib.sha256(_download(api, repo_id, there.path, head)).hexdigest() in known

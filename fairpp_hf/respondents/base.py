@@ -7,10 +7,8 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from fairpp_hf.provenance import SIMULATED as SIMULATED  # noqa: PLC0414 (re-exported)
 from fairpp_hf.schema import NO_ANSWER, STATUSES
-
-SIMULATED = " (simulated)"
-"""Ends the name of every respondent, and with it every value of the `respondent` column."""
 
 
 class Request(NamedTuple):

@@ -23,11 +23,10 @@ from huggingface_hub.utils import validate_repo_id
 from trl.trainer.utils import get_config_model_id
 
 from fairpp_hf import __version__
-from fairpp_hf.dataset.builder import CITATION, NOBODY_ASKED
-from fairpp_hf.dataset.origin import PUBLISHED_LICENCE
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.preferences.schemes import SCHEMES, scheme_name
+from fairpp_hf.provenance import CITATION, PUBLISHED_LICENCE, Provenance, without_provenance
 from fairpp_hf.training.columns import TIER, column_of, weights_of
 from fairpp_hf.training.losses import PROMPT_LOSSES
 
@@ -150,8 +149,9 @@ def collect_facts(
     given = _checked(trainer.card_facts)
     args, model, state = trainer.args, trainer.model, trainer.state
     data = trainer.train_dataset
-    description = " ".join((data.info.description or "").split()) if data is not None else ""
-    if NOBODY_ASKED in description:
+    told = data.info.description if data is not None else ""
+    description = " ".join(without_provenance(told).split())
+    if (provenance := Provenance.in_text(told)) is not None and provenance.simulated:
         given.setdefault("simulated", True)
     if data is not None and data.info.license:
         given.setdefault("licence", " ".join(data.info.license.split()))

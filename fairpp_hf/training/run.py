@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow.compute as pc
 
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
-from fairpp_hf.dataset.origin import read_origin
-from fairpp_hf.dataset.sources import load_source, resolve_answers, source_personas
+from fairpp_hf.dataset.sources import resolve_answers
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences import PairSettings
+from fairpp_hf.provenance import FOLDER_MANIFEST, read_provenance
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
-from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.training.arguments import BUILDER, PairArguments, TrainArguments
 from fairpp_hf.training.columns import LABEL_PROBABILITY, column_of
 from fairpp_hf.training.stages import (
@@ -275,17 +273,17 @@ def card_facts(arguments: PairArguments) -> dict[str, Any]:
     facts = {"target": arguments.target, "dataset_name": arguments.dataset_name}
     if arguments.dataset_name != BUILDER:
         # A folder says so in its manifest; a dataset of the Hub, if at all, in the info of what was loaded.
-        licence = read_origin(Path(arguments.dataset_name) / FOLDER_MANIFEST).licence
+        licence = read_provenance(Path(arguments.dataset_name) / FOLDER_MANIFEST).licence
         return facts if licence is None else {**facts, "licence": licence}
     source = resolve_answers(arguments.answers, arguments.published_revision)
-    answers = load_source(source, arguments.personas)
-    licence, respondents = answers.origin.licence, answers.respondents
+    answers = source.load(arguments.personas)
+    licence = answers.provenance.licence
     return {
         **facts,
         **({} if licence is None else {"licence": licence}),
-        "persona_set": source_personas(source, arguments.personas),
+        "persona_set": source.persona_set(arguments.personas),
         "answers": arguments.answers,
-        "simulated": all(name.endswith(SIMULATED) for name in respondents),
+        "simulated": answers.provenance.simulated,
         "comparison": arguments.comparison,
         "weighting": arguments.settings().scheme_name,
         "alpha": arguments.weight_alpha,

@@ -13,9 +13,9 @@ from small_runs import make_run
 
 from fairpp_hf.cli import export
 from fairpp_hf.dataset.sources import load_answers
+from fairpp_hf.hub.exports import kto_rows, reward_rows, sft_rows
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings, preference_weights
-from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
 
 TARGET = "loyal_nationals"
 
@@ -84,17 +84,15 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     loaded = eval(printed[-2].removeprefix("Load it with: "), {"load_dataset": load_dataset})
     assert {split: f"{len(rows)}" for split, rows in loaded.items()} == {row[0]: row[1] for row in cells[1:]}
     record = json.loads(Path("data/kto/fairpp_export.json").read_text("utf-8"))
-    assert {name: record[name] for name in ("format", "target", "pairs", "heldout", "respondents", "simulated")} == {
+    assert {name: record[name] for name in ("format", "target", "pairs", "heldout")} == {
         "format": "kto",
         "target": TARGET,
         "pairs": PairSettings().as_dict(),
         "heldout": None,
-        "respondents": ["known (simulated)"],
-        "simulated": True,
     }
-    assert record["origin"]["kind"] == "run"
+    assert (record["provenance"]["kind"], record["provenance"]["respondents"]) == ("model", ["known (simulated)"])
     assert record["personas"] == list(load_personas().ids)
-    assert record["persona_set"] == load_personas().as_dict()
+    assert record["provenance"]["persona_set"] == load_personas().as_dict()
 
 
 @pytest.mark.parametrize("labels", ["respondent", "fitted"])

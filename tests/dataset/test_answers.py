@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,19 +14,12 @@ import pytest
 from small_runs import KnownRespondent, answer_of, make_run, some_questions
 
 from fairpp_hf.dataset import answers as answers_module
-from fairpp_hf.dataset.answers import answers_matrix, compact
-from fairpp_hf.dataset.origin import Origin, read_origin
-from fairpp_hf.dataset.sources import (
-    load_answers,
-    load_scenarios,
-    resolve_answers,
-    source_features,
-    source_origin,
-    source_personas,
-)
+from fairpp_hf.dataset.answers import compact
+from fairpp_hf.dataset.sources import FolderSource, load_answers, resolve_answers
 from fairpp_hf.generation import generate, load_run
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
+from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import is_held_out, load_questions, split_of
 from fairpp_hf.respondents.survey import survey_answers
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
@@ -64,10 +56,6 @@ def test_survey_answers_are_those_of_the_survey_respondent() -> None:
         expected.probabilities.astype(np.float32),
     )
     np.testing.assert_array_equal(answers.matrix()["loyal_nationals"], expected.answer)
-
-
-def test_survey_answers_of_another_persona_set() -> None:
-    assert load_answers(personas="hidden_tribes_2018").personas == load_personas("hidden_tribes_2018").ids
 
 
 def test_a_run_becomes_one_record_for_each_reply(run: Path) -> None:
@@ -113,8 +101,9 @@ def test_a_persona_set_chooses_among_the_personas_of_a_run(run: Path) -> None:
 
 def test_matrix_has_minus_one_where_a_persona_has_no_record() -> None:
     """p answers rows 3 and 5, q answers rows 4 and 3; the questions are 3, 4, 5."""
-    questions, columns = answers_matrix(records([(5, "p", 0), (3, "p", 2), (4, "q", 1), (3, "q", -1)]))
-    assert questions.equals(load_questions().slice(3, 3))
+    answers = compact(records([(5, "p", 0), (3, "p", 2), (4, "q", 1), (3, "q", -1)]), np.zeros(4, dtype=np.bool_))
+    columns = answers.matrix()
+    assert answers.questions.equals(load_questions().slice(3, 3))
     assert {persona: column.tolist() for persona, column in columns.items()} == {"p": [2, -1, 0], "q": [-1, 1, -1]}
     assert columns["p"].dtype == np.int8
 
@@ -190,11 +179,11 @@ def test_a_dataset_folder_from_elsewhere_needs_only_its_preferences(tmp_path: Pa
     pq.write_table(table.slice(1, 1), folder / "preferences" / "train-00001-of-00002.parquet")
     pq.write_table(table.slice(2, 1), folder / "preferences" / "test-00000-of-00001.parquet")
     source = resolve_answers(folder)
-    assert source == ("folder", folder, None, None)
+    assert source == FolderSource(folder)
     answers = load_answers(folder)
     assert answers.is_test.tolist() == [False, False, True]
     assert answers.matrix()["p"].tolist() == [1, 2, 0]
-    assert source_personas(source) is None
+    assert source.persona_set() is None
     before = source.fingerprint()
     assert before == resolve_answers(folder).fingerprint()
     # The same rows in the other split are other data.
@@ -216,9 +205,11 @@ def test_a_dataset_folder_from_elsewhere_needs_only_its_preferences(tmp_path: Pa
 
 
 def test_the_persona_set_of_a_source(run: Path) -> None:
-    assert source_personas(resolve_answers("survey")) == load_personas()
-    assert source_personas(resolve_answers(run)) == load_personas()
-    assert source_personas(resolve_answers("survey"), "hidden_tribes_2018") == load_personas("hidden_tribes_2018")
+    assert resolve_answers("survey").persona_set() == load_personas()
+    assert resolve_answers(run).persona_set() == load_personas()
+    other = load_personas("hidden_tribes_2018")
+    assert resolve_answers("survey").persona_set("hidden_tribes_2018") == other
+    assert load_answers(personas="hidden_tribes_2018").personas == other.ids
 
 
 @pytest.fixture(scope="module")
@@ -245,10 +236,10 @@ def own_run(look_alike: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_says_itself_who_was_asked(own_run: Path, look_alike: Path, caplog: pytest.LogCaptureFixture) -> None:
     own, source = load_personas(look_alike), resolve_answers(own_run)
     assert own.id == load_personas().id
-    assert source_personas(source) == source_personas(source, look_alike) == own
+    assert source.persona_set() == source.persona_set(look_alike) == own
     assert caplog.messages == []
     # A set named beside the record chooses among the personas; it is not who was asked.
-    assert source_personas(source, "britains_choice_2020") == own
+    assert source.persona_set("britains_choice_2020") == own
     assert caplog.messages == [
         f"The answers of {own_run} were given by the persona set 'britains_choice_2020' as it is recorded there, which "
         "differs from 'britains_choice_2020': the record counts."
@@ -260,55 +251,11 @@ def test_a_folder_says_itself_who_was_asked(own_run: Path, look_alike: Path, tmp
     build_dataset_folder(tmp_path / "one", answers=own_run, targets=[], progress=False)
     build_dataset_folder(tmp_path / "two", answers=tmp_path / "one", targets=[], progress=False)
     for name in ("one", "two"):
-        assert source_personas(resolve_answers(tmp_path / name)) == own
+        assert resolve_answers(tmp_path / name).persona_set() == own
         card = (tmp_path / name / "README.md").read_text("utf-8")
-        assert "segments of *My own survey*" in card
+        assert "personas of *My own survey*" in card
         assert "<https://example.org/mine>" in card
         assert "| `loyal_nationals` | Loyal Nationals | 10% |" in card
-
-
-def test_a_name_alone_is_no_record(own_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Runs and folders of before sets were recorded whole have a name, which may mean another set."""
-    old = Path(shutil.copytree(own_run, tmp_path / "old"))
-    build_dataset_folder(tmp_path / "folder", answers=own_run, targets=[], progress=False)
-    for manifest, forget in (
-        (old / "manifest.json", lambda tree: tree["personas"].pop("record")),
-        (tmp_path / "folder" / "fairpp_build.json", lambda tree: tree.update(persona_set="britains_choice_2020")),
-    ):
-        tree = json.loads(manifest.read_text())
-        forget(tree)
-        manifest.write_text(json.dumps(tree))
-        source = resolve_answers(manifest.parent)
-        assert source_personas(source) is None
-        assert source_personas(source, "britains_choice_2020") == load_personas()
-    assert caplog.messages == []
-
-
-def test_a_record_that_cannot_be_read_is_no_record(
-    own_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken = Path(shutil.copytree(own_run, tmp_path / "broken"))
-    tree = json.loads((broken / "manifest.json").read_text())
-    tree["personas"]["record"]["year"] = "2020"
-    (broken / "manifest.json").write_text(json.dumps(tree))
-    assert source_personas(resolve_answers(broken)) is None
-    assert caplog.messages == [
-        'The persona set of these answers is unknown: year must be a whole number; got "2020" at '
-        f"{broken / 'manifest.json'}. Write a year such as 2020."
-    ]
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '"text"'])
-def test_a_manifest_that_cannot_be_read_is_no_record(
-    content: str, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    build_dataset_folder(tmp_path / "folder", answers=run, targets=[], progress=False)
-    manifest = tmp_path / "folder" / "fairpp_build.json"
-    manifest.write_text(content)
-    caplog.clear()
-    assert source_personas(resolve_answers(manifest.parent)) is None
-    (message,) = caplog.messages
-    assert message.startswith(f"The persona set of these answers is unknown: {manifest} cannot be read (")
 
 
 RULE = "answers must be 'survey', 'published', or the path of a run, a dataset folder or published tables"
@@ -340,23 +287,9 @@ def test_a_source_without_records_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "preferences").mkdir(parents=True)
     pq.write_table(records([]), folder / "preferences" / "train-00000-of-00001.parquet")
-    message = (
-        f"answers must hold at least one record; got none in {folder}. Ask with `fairpp generate`, or use other "
-        "answers."
-    )
+    message = f"answers must hold at least one record; got none in {folder}. Ask first, or use other answers."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_answers(folder)
-
-
-def test_a_run_without_replies_is_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", train=2, test=0)
-    with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
-        journal.execute("DELETE FROM replies")
-    message = (
-        f"answers must hold at least one record; got none in {run}. Ask with `fairpp generate`, or use other answers."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        load_answers(run)
 
 
 def test_published_revision_is_for_published_answers(run: Path) -> None:
@@ -365,27 +298,35 @@ def test_published_revision_is_for_published_answers(run: Path) -> None:
             f"published_revision must only be given with answers='published'; got 'v1' with answers='{answers}'. Leave it "
             "out."
         )
-        for load in (load_answers, load_scenarios):
-            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-                load(answers, published_revision="v1")
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            load_answers(answers, published_revision="v1")
 
 
 def test_answers_know_where_they_come_from(run: Path, tmp_path: Path) -> None:
     today = datetime.now(UTC).date().isoformat()
-    assert load_answers().origin == Origin("survey", "cc-by-4.0")
-    origin = load_answers(run).origin
-    assert origin == Origin("run", "cc-by-4.0", answered_on=origin.answered_on)
+    survey, ran = load_answers().provenance, load_answers(run).provenance
+    assert (survey.kind, survey.licence, survey.line) == (
+        "survey",
+        "cc-by-4.0",
+        "survey:britains_choice_2020 (simulated)",
+    )
+    assert (ran.kind, ran.licence, ran.line, ran.simulated) == ("model", "cc-by-4.0", "known (simulated)", True)
+    assert ran.persona_set == load_personas().as_dict()
+    assert ran.run is not None
+    assert ran.run["statuses"]["ok"] > 0
     # A day may end between the run and this line.
-    assert origin.answered_on is not None
-    assert origin.answered_on[:10] <= today
+    assert ran.created is not None
+    assert ran.created[:10] <= today
     folder = tmp_path / "folder"
     (folder / "preferences").mkdir(parents=True)
     pq.write_table(records([(0, "p", 1)]), folder / "preferences" / "train-0.parquet")
-    assert load_answers(folder).origin == Origin("folder", None)
-    told = Origin("published", "cc-by-nc-sa-4.0", "a/b", "c" * 40, "2025-01-01/2025-02-01", ("One.", "Two."))
-    (folder / "fairpp_build.json").write_text(json.dumps({"origin": told._asdict()}))
-    assert load_answers(folder).origin == source_origin(resolve_answers(folder)) == told
-    assert load_answers(folder).select(["p"]).held_out("topics").origin == told
+    assert load_answers(folder).provenance == Provenance("unknown", ("r",))
+    told = Provenance(
+        "published", ("r",), "cc-by-nc-sa-4.0", "a/b", "c" * 40, "2025-01-01/2025-02-01", ("One.", "Two.")
+    )
+    (folder / "fairpp_build.json").write_text(json.dumps({"provenance": told.to_dict()}))
+    assert load_answers(folder).provenance == resolve_answers(folder).provenance() == told
+    assert load_answers(folder).select(["p"]).held_out("topics").provenance == told
 
 
 def test_dates_of_a_run_that_took_days(tmp_path: Path) -> None:
@@ -393,34 +334,10 @@ def test_dates_of_a_run_that_took_days(tmp_path: Path) -> None:
     with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
         journal.execute("UPDATE replies SET created_at = 1735689600")  # 2025-01-01, 00:00 UTC
         assert journal.execute("SELECT count(*) FROM replies").fetchone() == (14,)
-    assert load_answers(run).origin.answered_on == "2025-01-01"
+    assert load_answers(run).provenance.created == "2025-01-01"
     with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
         journal.execute("UPDATE replies SET created_at = created_at + 86399 * 2 WHERE rowid % 2")
-    assert load_answers(run).origin.answered_on == "2025-01-01/2025-01-02"
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        "survey",
-        {"kind": "survey"},
-        {"kind": "poll", "licence": None},
-        {"kind": "survey", "licence": 4},
-        {"kind": "survey", "licence": None, "notes": "one"},
-        {"kind": "survey", "licence": None, "place": "x"},
-    ],
-)
-def test_an_origin_that_cannot_be_read_is_unknown(
-    record: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    manifest = tmp_path / "fairpp_build.json"
-    manifest.write_text(json.dumps({"origin": record}))
-    for _ in range(3):
-        assert read_origin(manifest) == Origin("folder", None)
-    assert caplog.messages == [
-        "Where these answers were first given is unknown: An origin must be an object with the keys kind, licence, repo, "
-        f"commit, answered_on, notes, texts or null, notes a list of texts; got {json.dumps(record)}. Got it at {manifest}."
-    ]
+    assert load_answers(run).provenance.created == "2025-01-01/2025-01-02"
 
 
 def test_held_out_labels_override_the_splits_of_a_source(run: Path) -> None:
@@ -485,10 +402,9 @@ def test_a_folder_keeps_raw_replies_and_scenarios(tmp_path: Path) -> None:
     pq.write_table(with_replies(table.slice(0, 2)), folder / "preferences" / "train-0.parquet")
     pq.write_table(table.slice(2, 1), folder / "preferences" / "test-0.parquet")
     source = resolve_answers(folder)
-    assert load_scenarios(folder) is None
-    without = source.fingerprint()
+    assert not source.has_scenarios()
     answers = load_answers(folder)
-    assert answers.features == source_features(source) == REPLIED_PREFERENCE_FEATURES
+    assert answers.features == source.features() == REPLIED_PREFERENCE_FEATURES
     assert answers.records["p"]["raw_reply"].to_pylist() == [None, "reply 1", None]
     (train,) = answers.preferences("train")
     assert train.schema.equals(REPLIED_PREFERENCE_FEATURES.arrow_schema, check_metadata=True)
@@ -497,15 +413,14 @@ def test_a_folder_keeps_raw_replies_and_scenarios(tmp_path: Path) -> None:
     (folder / "scenarios").mkdir()
     told = table.set_column(table.column_names.index("question"), "question", pa.array(["Which story?"] * 3))
     pq.write_table(told, folder / "scenarios" / "test-0.parquet")
-    scenarios = load_scenarios(folder)
-    assert scenarios is not None
+    scenarios = source.load(scenarios=True)
     assert scenarios.is_test.tolist() == [True] * 3
     assert set(scenarios.questions["question"].to_pylist()) == {"Which story?"}
-    assert scenarios.features == source_features(source, scenarios=True) == PREFERENCE_FEATURES
-    assert scenarios.origin == answers.origin
-    assert source.fingerprint() != without
+    assert scenarios.features == source.features(scenarios=True) == PREFERENCE_FEATURES
+    assert scenarios.provenance == answers.provenance
+    assert source.fingerprint(scenarios=True) != source.fingerprint()
 
 
 def test_the_survey_and_runs_have_no_scenarios(run: Path) -> None:
-    assert load_scenarios() is None
-    assert load_scenarios(run) is None
+    assert not resolve_answers("survey").has_scenarios()
+    assert not resolve_answers(run).has_scenarios()

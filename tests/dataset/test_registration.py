@@ -154,8 +154,8 @@ def test_source_hash_covers_every_module_that_makes_rows(imported_modules: dict[
         *(
             f"respondents/{name}.py"
             for name in (
-                *("__init__", "base", "client", "completion", "endpoints", "exchange", "faults", "ladder", "openai"),
-                *("paid", "transformers"),
+                *("__init__", "base", "client", "completion", "exchange", "faults", "ladder", "openai"),
+                *("pace", "paid", "transformers"),
             )
         ),
     }

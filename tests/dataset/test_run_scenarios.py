@@ -10,14 +10,8 @@ from loopback_openai import Call, LoopbackServer, Served
 from loopback_stories import good_story, is_story_call, tell
 
 from fairpp_hf.dataset.builder import FairPP
-from fairpp_hf.dataset.run_record import folder_run_record, run_record, without_folders
-from fairpp_hf.dataset.sources import (
-    load_scenarios,
-    resolve_answers,
-    resolve_scenarios,
-    source_personas,
-    source_run_record,
-)
+from fairpp_hf.dataset.run_record import run_record, without_folders
+from fairpp_hf.dataset.sources import NoRecords, RunSource, resolve_answers
 from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.records import load_run
 from fairpp_hf.generation.runner import generate
@@ -89,13 +83,13 @@ def test_load_dataset_has_the_scenarios_of_a_run(run):
 
 
 def test_new_stories_are_another_dataset(run):
-    before = resolve_scenarios(run).fingerprint(scenarios=True)
+    before = resolve_answers(run).fingerprint(scenarios=True)
     of_preferences = resolve_answers(run).fingerprint()
     assert before != of_preferences
     name = FairPP(config_name="scenarios", answers=str(run)).config_id
     with LoopbackServer(tell) as server:
         answer_scenarios(run, server.base_url, 5, swap=True)
-    assert resolve_scenarios(run).fingerprint(scenarios=True) != before
+    assert resolve_answers(run).fingerprint(scenarios=True) != before
     assert resolve_answers(run).fingerprint() == of_preferences
     assert FairPP(config_name="scenarios", answers=str(run)).config_id != name
     assert len(load_dataset("fairpp", "scenarios", answers=str(run), split="test")) == 5 * 7
@@ -109,14 +103,14 @@ def test_a_folder_in_which_scenarios_alone_were_answered(run):
         resolve_answers(run)
     assert str(error.value) == (
         "answers must be 'survey', 'published', or the path of a run, a dataset folder or published tables; got "
-        f"{str(run)!r}, in which only scenarios were answered. Use config 'scenarios', or ask the questions themselves with "
-        f"`fairpp generate --run {run}`."
+        f"{str(run)!r}, in which only scenarios were answered. Use config 'scenarios', or ask the questions themselves in "
+        "this run."
     )
 
 
 def test_a_run_without_scenarios_has_none(run):
     shutil.rmtree(run / "scenarios")
-    assert load_scenarios(run) is None
+    assert not resolve_answers(run).has_scenarios()
     with pytest.raises(ValueError, match=r"answers must hold scenarios for config 'scenarios'") as error:
         load_dataset("fairpp", "scenarios", answers=str(run))
     assert str(error.value) == (
@@ -125,17 +119,16 @@ def test_a_run_without_scenarios_has_none(run):
         "a table with the column 'simulation_question'."
     )
     build_dataset_folder(run.parent / "built", answers=run, targets=[], progress=False)
-    assert "scenarios" not in json.loads((run.parent / "built" / "fairpp_build.json").read_bytes())["run"]
+    assert "scenarios" not in json.loads((run.parent / "built" / "fairpp_build.json").read_bytes())["provenance"]["run"]
 
 
 def test_scenarios_without_answers_are_left_out(run, caplog, tmp_path):
     with Journal(run / "scenarios") as journal, journal.transaction() as connection:
         connection.execute("DELETE FROM replies")
-    assert load_scenarios(run) is None
-    assert caplog.messages == [
-        f"The scenarios of {run} have no answers yet: they are left out. Run `fairpp scenarios` again."
-    ]
+    with pytest.raises(NoRecords):
+        resolve_answers(run).load(scenarios=True)
     files = build_dataset_folder(tmp_path / "built", answers=run, targets=[], progress=False)
+    assert any("The scenarios have no answers yet and are left out" in message for message in caplog.messages)
     assert "scenarios" not in {file.config for file in files}
 
 
@@ -144,11 +137,12 @@ def test_a_built_folder_has_scenarios_and_record(built, made):
     rows = load_dataset(str(built), "scenarios", split="test")
     assert rows.to_list() == load_dataset("fairpp", "scenarios", answers=str(run), split="test").to_list()
     manifest = json.loads((built / "fairpp_build.json").read_bytes())
-    today = manifest["origin"]["answered_on"]
-    assert manifest["scenario_origin"] == {
-        **{"kind": "run", "licence": "cc-by-4.0", "repo": None, "commit": None, "answered_on": today, "notes": []}
+    found = {name: manifest["scenarios"][name] for name in ("kind", "licence", "created", "respondents")}
+    assert found == {
+        **{"kind": "model", "licence": "cc-by-4.0", "created": manifest["provenance"]["created"]},
+        "respondents": ["openai:m2 (simulated)"],
     }
-    record = manifest["run"]
+    record = manifest["provenance"]["run"]
     assert record == run_record(run)
     assert {name: record[name] for name in ("respondent", "samples", "swap", "statuses", "tokens", "served_model")} == {
         "respondent": "openai:m (simulated)",
@@ -178,13 +172,14 @@ def test_the_card_says_how_the_answers_were_got(built):
     assert (
         "`openai:m (simulated)` got each persona's portrait as system message and the question's prompt as user message. "
         "Replies that are not one of the options are kept as such. Each was asked 2 times, and the answer is the option "
-        "with the highest mean over the samples, a reply counting with its option probabilities or as one vote. Settings: "
+        "with the highest mean over them, a reply counting with its option probabilities or as one vote. Settings: "
         "temperature 0.5. Replies by status: 84 ok." in card
     )
     assert (
         "`storyteller:teller (simulated)` told them. Each story was checked for its form and for words that give an option "
         "or a persona away: of 4 stories, 4 passed and were answered, the others were set aside. `openai:m2 (simulated)` "
-        "answered them in the role of each persona. Each was asked once in each of two orders, the second with the texts of "
+        "got each persona's portrait as system message and the scenario's prompt as user message. Each was asked once in "
+        "each of two orders, the second with the texts of "
         "A and B in each other's place, and the answer is the option with the highest mean over both orders, a reply "
         "counting with its option probabilities or as one vote. Settings: temperature 0.0. Replies by "
         "status: 56 ok." in card
@@ -240,7 +235,7 @@ def test_a_model_that_is_served_by_its_path_shows_its_last_part_alone(tmp_path):
         tell_and_answer(run, storyteller, respondent, load_personas(), QUESTIONS, progress=False)
     folder = tmp_path / "built"
     build_dataset_folder(folder, answers=run, targets=[], progress=False)
-    record = json.loads((folder / "fairpp_build.json").read_bytes())["run"]
+    record = json.loads((folder / "fairpp_build.json").read_bytes())["provenance"]["run"]
     for part in (record, record["scenarios"]):
         assert part["respondent"] == "openai:small-chat (simulated)"
         assert part["settings"]["model"] == part["served_model"] == "small-chat"
@@ -272,16 +267,8 @@ def test_only_absolute_paths_are_cut(model, shown):
 def test_the_record_goes_from_folder_to_folder(built, tmp_path):
     build_dataset_folder(tmp_path / "second", answers=built, targets=[], progress=False)
     manifests = [json.loads((folder / "fairpp_build.json").read_bytes()) for folder in (built, tmp_path / "second")]
-    assert manifests[0]["run"] == manifests[1]["run"] is not None
+    assert manifests[0]["provenance"] == manifests[1]["provenance"]
     assert (built / "README.md").read_text("utf-8") == (tmp_path / "second" / "README.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("content", [b"{}", b'{"run": 3}', b"[]", b"{"])
-def test_a_folder_without_a_record_has_none(tmp_path, content, caplog):
-    (tmp_path / "fairpp_build.json").write_bytes(content)
-    assert folder_run_record(tmp_path) is None
-    assert len(caplog.messages) == (content in (b"[]", b"{"))
-    assert folder_run_record(tmp_path / "nothing") is None
 
 
 def test_a_folders_fingerprint_covers_its_preferences_beside_its_scenarios(built, tmp_path):
@@ -294,10 +281,6 @@ def test_a_folders_fingerprint_covers_its_preferences_beside_its_scenarios(built
     assert resolve_answers(folder).fingerprint() != before
 
 
-def test_other_respondents_have_no_record():
-    assert source_run_record(resolve_answers("survey")) is None
-
-
 def test_scenarios_are_test_questions_whatever_was_told(tmp_path):
     """From Python, training questions can be told as well."""
     train = load_questions("train").slice(0, 2)
@@ -305,9 +288,9 @@ def test_scenarios_are_test_questions_whatever_was_told(tmp_path):
         storyteller = StorytellerRespondent("teller", train, base_url=server.base_url)
         respondent = OpenAIRespondent("m", base_url=server.base_url)
         tell_and_answer(tmp_path / "run", storyteller, respondent, load_personas(), train, progress=False)
-    assert load_scenarios(tmp_path / "run").splits() == ("test",)
+    assert RunSource(tmp_path / "run").load(scenarios=True).splits() == ("test",)
 
 
 def test_personas_of_the_scenarios_count_where_there_is_no_run(run):
     (run / "manifest.json").unlink()
-    assert source_personas(resolve_scenarios(run)).id == "britains_choice_2020"
+    assert resolve_answers(run, scenarios=True).persona_set().id == "britains_choice_2020"

@@ -1,20 +1,16 @@
 """The loopback Hub as real clients see it: what they write is what they read, and every fault reaches them as it would."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import httpx2
 import pytest
-from datasets import Dataset, load_dataset
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
-    HfFileSystem,
     constants,
     hf_hub_download,
 )
@@ -122,48 +118,7 @@ def test_no_token_goes_to_the_storage(hub: LoopbackHub) -> None:
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("name", ["a.bin", "a.txt"])
-def test_a_range_of_a_file(hub: LoopbackHub, name: str) -> None:
-    content = LARGE if name == "a.bin" else b"0123456789" * 100
-    hub.commit("us/x", {name: content})
-    files = HfFileSystem()
-    assert files.read_bytes(f"datasets/us/x/{name}", start=7, end=20) == content[7:20]
-    assert hub.requests[-1].status == 206
-    url = f"{hub.url}/datasets/us/x/resolve/main/{name}"
-    last = get_session().get(url, headers={"Range": "bytes=-3"})
-    assert (last.status_code, last.content) == (206, content[-3:])
-    assert last.headers["Content-Range"] == f"bytes {len(content) - 3}-{len(content) - 1}/{len(content)}"
-    beyond = get_session().get(url, headers={"Range": "bytes=100000-"})
-    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{len(content)}")
-
-
 # -- datasets ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_dataset_comes_back_equal(hub: LoopbackHub, streaming: bool) -> None:
-    rows = Dataset.from_dict({"text": TEXTS, "number": range(5)})
-    rows.push_to_hub("us/x", "odd", split="train")
-    rows.select([1, 3]).push_to_hub("us/x", "odd", split="test")
-    loaded = load_dataset("us/x", "odd", streaming=streaming)
-    assert list(loaded["train"]) == list(rows)
-    assert [row["number"] for row in loaded["test"]] == [1, 3]
-    assert [commit.message for commit in hub.commits("us/x")] == ["Upload dataset", "Upload dataset", "initial commit"]
-
-
-def test_another_process_loads_it(tmp_path: Path) -> None:
-    """With nothing but the variables; and it asks no other host."""
-    Dataset.from_dict({"text": TEXTS}).to_parquet(tmp_path / "a.parquet")
-    script = "from datasets import load_dataset; print(ascii(load_dataset('us/x', 'ours')['test']['text'][:]))"
-    with LoopbackHub() as hub:
-        hub.create("us/x", private=True)
-        hub.commit("us/x", {"README.md": CARD % b"ours", "data/test-0.parquet": (tmp_path / "a.parquet").read_bytes()})
-        environment = {**os.environ, **hub.environment(tmp_path / "home")}
-        finished = subprocess.run(
-            [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        assert finished.stdout.strip() == ascii(TEXTS)
-        assert hub.outside == []
 
 
 # -- who may what ------------------------------------------------------------------------------------------------------
@@ -180,20 +135,6 @@ def test_a_private_repository_is_its_owner_s(hub: LoopbackHub) -> None:
             hf_hub_download("us/x", "README.md", repo_type="dataset", token=token)
     with pytest.raises(RepositoryNotFoundError):
         HfApi().dataset_info("us/other")
-
-
-def test_whoever_may_not_write_is_refused(hub: LoopbackHub) -> None:
-    hub.create("us/x")
-    reader = HfApi(token="hf_reader")
-    with pytest.raises(
-        HfHubHTTPError, match=r"403 Forbidden: .*you must use a write token to upload to this repository"
-    ):
-        reader.create_commit("us/x", add(a_txt=b"a"), commit_message="theirs", repo_type="dataset")
-    with pytest.raises(HfHubHTTPError, match="You don't have the rights to create a dataset under the namespace"):
-        HfApi().create_repo("others/x", repo_type="dataset")
-    with pytest.raises(HfHubHTTPError, match="Invalid user token"):
-        HfApi(token="hf_unknown").whoami()
-    assert len(hub.commits("us/x")) == 1
 
 
 # -- what the Hub refuses ----------------------------------------------------------------------------------------------
@@ -241,42 +182,6 @@ def test_a_card_with_faulty_metadata_is_refused(hub: LoopbackHub, metadata: str,
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fault", "waits"),
-    [
-        ({"path_part": "preupload", "status": 429, "headers": {"Retry-After": "2"}, "times": 2}, [3.0, 3.0]),
-        ({"path_part": "objects/batch", "status": 503, "times": 2}, [1, 2]),
-        ({"path_part": "storage", "method": "PUT", "status": 500}, [1]),
-        ({"path_part": "storage", "method": "PUT", "cut": True, "times": 2}, [1, 2]),
-        ({"path_part": "storage", "method": "PUT", "cut": "after"}, [1]),
-        ({"path_part": "storage", "method": "PUT", "skip": 1, "status": 504}, [1]),
-        ({"path_part": "lfs-verify", "status": 502}, [1]),
-    ],
-    ids=str,
-)
-def test_faults_before_the_commit_are_tried_again(hub: LoopbackHub, fault: dict, waits: list[float]) -> None:
-    """Seconds between tries double from 1; those of Retry-After have one added."""
-    hub.create("us/x")
-    hub.fail(**fault)
-    push(*add(a_bin=LARGE, b_bin=LARGE + b"b", README_md=HELLO), num_threads=1)
-    assert hub.files("us/x") == {"README.md": HELLO, "a.bin": LARGE, "b.bin": LARGE + b"b"}
-    assert hub.waits == waits
-    assert len(hub.commits("us/x")) == 2
-
-
-@pytest.mark.parametrize("status", [409, 412, 429, 500, 503])
-def test_a_commit_that_fails_is_not_tried_again(hub: LoopbackHub, status: int) -> None:
-    hub.create("us/x")
-    hub.fail("/commit/", status=status, message="not today")
-    with pytest.raises(HfHubHTTPError, match="not today") as caught:
-        push(*add(a_bin=LARGE))
-    assert caught.value.response.status_code == status
-    assert hub.files("us/x") == {}
-    push(*add(a_bin=LARGE))
-    assert hub.files("us/x") == {"a.bin": LARGE}
-    assert hub.count("PUT", "storage") == 1
-
-
 def test_a_commit_whose_answer_is_lost_was_made(hub: LoopbackHub) -> None:
     """And one whose body was cut was not."""
     hub.create("us/x")
@@ -307,13 +212,6 @@ def test_a_head_that_has_moved_is_told(hub: LoopbackHub) -> None:
     push(*add(a_txt=b"2"), parent_commit=HfApi().dataset_info("us/x").sha)
     assert hub.files("us/x") == {"a.txt": b"2", "theirs.txt": b"theirs"}
     assert [commit.author for commit in hub.commits("us/x")] == ["us", "somebody", "somebody", "us"]
-
-
-def test_a_download_that_is_cut_is_tried_again(hub: LoopbackHub) -> None:
-    hub.commit("us/x", {"a.bin": LARGE})
-    hub.fail("storage", method="GET", cut=True)
-    assert Path(hf_hub_download("us/x", "a.bin", repo_type="dataset")).read_bytes() == LARGE
-    assert hub.count("GET", "storage") == 2
 
 
 # -- nothing else is touched -------------------------------------------------------------------------------------------

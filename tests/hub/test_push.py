@@ -15,9 +15,8 @@ from loopback_hub import LoopbackHub, loopback_hub
 from push_folders import REPO, actions, as_pushed, assert_holds, contents
 
 from fairpp_hf import push_dataset
-from fairpp_hf.dataset.builder import NOBODY_ASKED
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
 from fairpp_hf.hub import build_dataset_folder
+from fairpp_hf.provenance import FOLDER_MANIFEST, Provenance
 
 # What arrives
 
@@ -52,7 +51,8 @@ def test_what_is_loaded_back_equals_the_folder_to_the_byte(hub: LoopbackHub, bui
             table = pq.read_table(file)
             assert rows.data.table.cast(table.schema).equals(table)
             assert rows.info.license == "cc-by-4.0"
-            assert (NOBODY_ASKED in rows.info.description) == (config != "questions")
+            provenance = Provenance.in_text(rows.info.description)
+            assert (provenance is not None and provenance.simulated) == (config != "questions")
             streamed = load_dataset(REPO, config, split=split, streaming=True)
             assert streamed.features == rows.features
             assert list(streamed.take(5)) == list(rows.take(5))
@@ -137,7 +137,7 @@ def test_a_rebuilt_folder_replaces_what_changed_and_deletes_what_is_gone(
     files = hub.files(REPO)
     assert files.pop("notes.txt") == b"mine"
     assert files.pop("preferences/extra.parquet") == b"mine too"
-    assert files == as_pushed(rebuilt, built)
+    assert files == as_pushed(rebuilt)
     done = actions(pushed)
     assert [name for name in done["delete"] if name.endswith(".parquet")] == [
         "pairs-loyal_nationals/test-00000-of-00001.parquet",
@@ -201,7 +201,7 @@ def test_a_file_of_ours_that_was_changed_there_is_neither_replaced_nor_deleted(
 def test_a_manifest_on_the_hub_that_cannot_be_read_is_an_error(hub: LoopbackHub, built: Path) -> None:
     hub.commit(REPO, {FOLDER_MANIFEST: b"{"})
     with pytest.raises(
-        ValueError, match=r"^The manifest on the Hub must be as it was pushed; got us/fairpp, whose fairpp_build"
+        ValueError, match=r"^The manifest on the Hub must be as it was pushed; got us/fairpp, whose manifest"
     ):
         push_dataset(built, REPO)
 

@@ -1,6 +1,5 @@
 """What people wrote on a card, on the Hub and at home, when a folder is pushed."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from loopback_hub import LoopbackHub
 from push_folders import REPO, actions, assert_holds, edit_card
 
 from fairpp_hf import push_dataset
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
-from fairpp_hf.hub import build_dataset_folder, push_folder
+from fairpp_hf.hub import push_folder
 
 
 def test_what_people_wrote_on_the_card_is_kept(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
@@ -21,7 +19,7 @@ def test_what_people_wrote_on_the_card_is_kept(hub: LoopbackHub, built: Path, re
     edit_card(hub, "## Limits", "## Our findings\n\nWe found that.\n\n## Limits")
     edit_card(hub, "- dpo\n", "- dpo\n- our-tag\n")
     edit_card(hub, "license:", "extra_gated_prompt: Say who you are\nlicense:")
-    assert push_dataset(built, REPO).kept_on_card == (
+    assert push_dataset(built, REPO).edited_on_card == (
         "extra_gated_prompt: 'Say who you are'",
         "'our-tag' in tags",
         "section 'Our findings'",
@@ -34,7 +32,7 @@ def test_what_people_wrote_on_the_card_is_kept(hub: LoopbackHub, built: Path, re
     assert "extra_gated_prompt: Say who you are\n" in card
     assert "config_name: pairs-civic_pragmatists" in card
     assert "pairs-loyal_nationals" not in card
-    assert_holds(hub, built, rebuilt, commits=5, but=("README.md",))
+    assert_holds(hub, rebuilt, commits=5, but=("README.md",))
     assert load_dataset(REPO, "pairs-civic_pragmatists", split="train").num_rows
 
 
@@ -47,7 +45,7 @@ def test_what_the_user_writes_on_the_card_at_home_goes_along(hub: LoopbackHub, b
     edit_card(hub, "## Contact\n\nA.", "## Contact\n\nB.")
     (folder / "README.md").write_text(card + "\n## Our study\n\nSecond words.\n\n## Contact\n\nA.\n", "utf-8")
     pushed = push_dataset(folder, REPO)
-    assert pushed.kept_on_card == ("section 'Contact'",)
+    assert pushed.edited_on_card == ("section 'Contact'",)
     there = hub.files(REPO)["README.md"].decode()
     assert there.endswith("## Our study\n\nSecond words.\n\n## Contact\n\nB.\n")
     assert "First words" not in there
@@ -62,22 +60,10 @@ def test_what_was_written_in_one_folder_is_not_deleted_by_a_push_from_another(
     (folder / "README.md").write_text(card + "\n## Our study\n\nWords.\n", "utf-8")
     push_dataset(folder, REPO)
     for other in (rebuilt, built):
-        assert push_dataset(other, REPO).kept_on_card == ("doi: '10/1'", "section 'Our study'")
+        assert push_dataset(other, REPO).edited_on_card == ("doi: '10/1'", "section 'Our study'")
         there = hub.files(REPO)["README.md"].decode()
         assert there.endswith("## Our study\n\nWords.\n")
         assert "\ndoi: 10/1\n" in there
-
-
-def test_a_card_taken_home_is_built_and_pushed_again(
-    hub: LoopbackHub, built: Path, rebuilt: Path, tmp_path: Path
-) -> None:
-    """It names the repo then, which is no edit; the new folder's own load line goes out."""
-    push_dataset(built, REPO)
-    folder = Path(shutil.copytree(built, tmp_path / "fairpp"))
-    (folder / "README.md").write_bytes(hub.files(REPO)["README.md"])
-    build_dataset_folder(folder, answers=rebuilt, targets=["civic_pragmatists"], progress=False)
-    assert (folder / "README.md").read_bytes() == (rebuilt / "README.md").read_bytes()
-    assert push_dataset(folder, REPO).kept_on_card == ()
 
 
 def test_of_two_folders_that_edit_one_section_neither_loses_its_words_unsaid(
@@ -94,28 +80,12 @@ def test_of_two_folders_that_edit_one_section_neither_loses_its_words_unsaid(
 
     write(built, "From the first.")
     write(rebuilt, "From the second.")
-    assert push_dataset(built, REPO).kept_on_card == ()
-    assert push_dataset(rebuilt, REPO).kept_on_card == ("section 'Limits'",)
+    assert push_dataset(built, REPO).edited_on_card == ()
+    assert push_dataset(rebuilt, REPO).edited_on_card == ("section 'Limits'",)
     assert "From the first." in hub.files(REPO)["README.md"].decode()
     write(built, "From the first, later.")
-    assert push_dataset(built, REPO).kept_on_card == ()
+    assert push_dataset(built, REPO).edited_on_card == ()
     assert "From the first, later." in hub.files(REPO)["README.md"].decode()
-
-
-def test_an_older_card_taken_home_brings_nothing_stale_along(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
-    """The card of the folder that pushed in between: its configs, numbers and load lines are not this folder's."""
-    push_dataset(built, REPO)
-    push_dataset(rebuilt, REPO)
-    edit_card(hub, "## Limits", "## Our study\n\nWords.\n\n## Limits")
-    (built / "README.md").write_bytes(hub.files(REPO)["README.md"])
-    for repo in (REPO, "us/other"):
-        pushed = push_dataset(built, repo)
-        card = hub.files(repo)["README.md"].decode()
-        generated = json.loads((built / FOLDER_MANIFEST).read_bytes())["card"].replace('"USER/fairpp"', f'"{repo}"')
-        assert card == generated.replace("## Limits", "## Our study\n\nWords.\n\n## Limits")
-        assert load_dataset(repo, "pairs-loyal_nationals", split="test").num_rows
-        assert f'load_dataset("{repo}", "pairs-loyal_nationals")' in card
-        assert "civic" not in pushed.load_line
 
 
 def test_a_config_that_would_lose_its_files_is_refused(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
@@ -138,7 +108,7 @@ def test_a_folder_that_cannot_be_written_is_pushed_all_the_same(
         patch.setattr(push_folder.os, "replace", refuse)
         push_dataset(built, REPO)
     assert_holds(hub, built, commits=1)
-    assert any("the next push keeps all of the Hub's card" in message for message in caplog.messages)
+    assert any("will not replace what was sent" in message for message in caplog.messages)
 
 
 def test_a_notice_that_was_edited_there_is_made_anew(hub: LoopbackHub, built: Path) -> None:
@@ -152,7 +122,7 @@ def test_a_repo_made_by_datasets_stays_loadable(hub: LoopbackHub, built: Path) -
     """Its config is called default, and `datasets` refuses a card with two defaults."""
     Dataset.from_dict({"x": [1, 2]}).push_to_hub(REPO)
     pushed = push_dataset(built, REPO)
-    assert "configs 'default'" in pushed.kept_on_card
+    assert "configs 'default'" in pushed.edited_on_card
     assert load_dataset(REPO, "default", split="train")["x"][:] == [1, 2]
     assert load_dataset(REPO, "preferences", split="test").num_rows == 42
 
@@ -210,6 +180,6 @@ def test_a_repo_with_a_card_of_its_own_keeps_it(hub: LoopbackHub, built: Path) -
     assert "# My data\n\n<!-- fairpp:notice -->\n> **Simulated answers.**" in card
     assert "By hand.\n" in card
     assert "## Limits" in card
-    assert "license: 'mit' (instead of 'cc-by-4.0')" in pushed.kept_on_card
+    assert "license: 'mit' (instead of 'cc-by-4.0')" in pushed.edited_on_card
     assert hub.files(REPO)["data.csv"] == b"a\n1\n"
     assert load_dataset(REPO, "questions", split="test").num_rows == 5_669

@@ -15,8 +15,8 @@ from loopback_hub_store import HubError
 from push_folders import REPO, assert_holds
 
 from fairpp_hf import push_dataset
-from fairpp_hf.dataset.folder_manifest import FOLDER_MANIFEST
 from fairpp_hf.hub import push, push_errors
+from fairpp_hf.provenance import FOLDER_MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_commit_of_somebody_else_in_between_is_merged_with(hub: LoopbackHub, b
 
     hub.before_commit = once
     pushed = push_dataset(rebuilt, REPO)
-    assert pushed.kept_on_card == ("section 'Late words'",)
+    assert pushed.edited_on_card == ("section 'Late words'",)
     files = hub.files(REPO)
     assert "## Late words\n\nJust in time.\n" in files["README.md"].decode()
     assert files["theirs.txt"] == b"x"
@@ -159,7 +159,7 @@ def test_files_on_the_hub_that_cannot_be_read_for_a_while(hub: LoopbackHub, buil
     hub.fail(f"/{FOLDER_MANIFEST}", times=3, status=503)
     hub.fail("/README.md", times=1, status=404)
     push_dataset(rebuilt, REPO)
-    assert_holds(hub, built, rebuilt, commits=2)
+    assert_holds(hub, rebuilt, commits=2)
     hub.fail(f"/{FOLDER_MANIFEST}", times=1000, status=503)
     with pytest.raises(ConnectionError, match=r"^The Hub must accept the push within 6 attempts; got "):
         push_dataset(built, REPO)

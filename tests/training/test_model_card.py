@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from datasets import Dataset, load_dataset
@@ -19,10 +20,9 @@ from tiny_models import tiny_model
 from tiny_trainers import QUICK
 from transformers import TrainerState
 
-from fairpp_hf.dataset.builder import NOBODY_ASKED
-from fairpp_hf.dataset.folder import write_dataset_folder
-from fairpp_hf.hub import render_dataset_card
+from fairpp_hf.hub import build_dataset_folder, dataset_folder, render_dataset_card
 from fairpp_hf.personas import load_personas
+from fairpp_hf.provenance import Provenance
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
 from fairpp_hf.training.model_card import (
     CARD_FACTS,
@@ -269,7 +269,7 @@ def test_what_card_facts_may_not_be() -> None:
 
 def test_what_the_data_says_of_itself_counts_unless_somebody_says_otherwise() -> None:
     data = Dataset.from_dict({"weight": [1.0, 3.0], "persona": ["a", "a"]})
-    data.info.description = f"Pairs for a, answers by survey (simulated). {NOBODY_ASKED}"
+    data.info.description = Provenance("survey", ("survey (simulated)",)).text
     data.info.license = "cc-by-nc-sa-4.0\n"
     described = collect_facts(trainer(train_dataset=data, card_facts={}))
     assert (described.given["simulated"], described.given["licence"]) == (True, "cc-by-nc-sa-4.0")
@@ -300,13 +300,10 @@ def test_the_licence_comes_from_the_answers(write, licence, tmp_path) -> None:
 
 def build_folder(out: Path, answers: Path) -> None:
     """With a card, but without its figures."""
-    write_dataset_folder(
-        out,
-        card=lambda facts: {"README.md": render_dataset_card(facts).encode()},
-        answers=answers,
-        targets=["loyal_nationals"],
-        progress=False,
-    )
+    with mock.patch.object(
+        dataset_folder, "draw_dataset_card", lambda facts: {"README.md": render_dataset_card(facts).encode()}
+    ):
+        build_dataset_folder(out, answers=answers, targets=["loyal_nationals"], progress=False)
 
 
 def test_a_card_says_no_more_of_pairs_that_were_not_built_here() -> None:

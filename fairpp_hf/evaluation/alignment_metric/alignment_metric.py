@@ -8,7 +8,7 @@ import evaluate
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.builder import CITATION
+from fairpp_hf.provenance import CITATION
 from fairpp_hf.statistics.alignment import alignment_metrics
 
 _DESCRIPTION = """\

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.sources import AnswerSource, source_personas
+from fairpp_hf.dataset.sources import RunSource
 from fairpp_hf.evaluation.quality.consistency import (
     FormConsistency,
     OrderConsistency,
@@ -114,7 +114,7 @@ def run_quality(
         raise ValueError(
             f"A run must have replies to be judged; got none in {run}. Run `fairpp generate --run {run} ...` first."
         )
-    personas = source_personas(AnswerSource("run", run))
+    personas = RunSource(run).persona_set()
     return replies_quality(
         replies,
         questions,

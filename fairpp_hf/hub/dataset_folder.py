@@ -2,21 +2,18 @@
 split.
 
 The folder loads with `load_dataset("./folder", "preferences")`, without this package, and its bytes depend on the input
-alone. It is built beside its place and then moved there, so that an interruption leaves the old folder or none.
+alone.
 """
 
-import hashlib
 import logging
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 from tqdm.auto import tqdm
@@ -24,7 +21,6 @@ from tqdm.auto import tqdm
 from fairpp_hf import __version__
 from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.card_merge import card_history, merge_cards
 from fairpp_hf.dataset.folder_facts import (
     FolderFacts,
     SplitFacts,
@@ -38,56 +34,29 @@ from fairpp_hf.dataset.folder_facts import (
     parquet_path,
     target_facts,
 )
-from fairpp_hf.dataset.folder_manifest import (
-    CARD,
-    FOLDER_MANIFEST,
-    Recorded,
-    check_place,
-    file_digest,
-    manifest_bytes,
-    move_into_place,
-    read_card,
-)
-from fairpp_hf.dataset.run_record import KEY as RUN_RECORD
 from fairpp_hf.dataset.sources import (
+    PUBLISHED,
     SURVEY,
     AnswerSource,
     NameOrPath,
-    load_source,
-    load_source_scenarios,
+    NoRecords,
     resolve_answers,
-    resolve_scenarios,
-    source_personas,
-    source_run_record,
 )
+from fairpp_hf.hub.cards import draw_dataset_card
+from fairpp_hf.hub.owned_folder import CARD, WrittenFile, write_owned_folder, written
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences import PairSettings
+from fairpp_hf.provenance import FOLDER_MANIFEST
 from fairpp_hf.questions import SPLITS, load_questions
-from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
 
 
-class WrittenFile(NamedTuple):
-    """A file of a dataset folder."""
-
-    path: PurePosixPath
-    """Relative to the folder."""
-    config: str | None
-    """None for the card and its figures."""
-    split: str | None
-    rows: int | None
-    size: int
-    """Bytes."""
-    sha256: str
-
-
-def write_dataset_folder(
+def build_dataset_folder(
     out: NameOrPath,
     *,
-    card: Callable[[FolderFacts], Mapping[str, bytes]],
     answers: NameOrPath = SURVEY,
     personas: NameOrPath | None = None,
     published_revision: str | None = None,
@@ -95,19 +64,18 @@ def write_dataset_folder(
     pairs: PairSettings | None = None,
     progress: bool = True,
 ) -> list[WrittenFile]:
-    """Write a dataset folder with its card; `fairpp_hf.hub.build_dataset_folder` is this with our own card.
+    """Write a dataset folder with its card and figures.
 
     Args:
-        out: the folder: new, empty, or written by an earlier call, whose files are then replaced. Files that an earlier
-            call did not write are left alone, and what people wrote on the card is kept, see `merge_cards`.
-        card: makes README.md, YAML header included, and the figures that it shows: path relative to the folder to content.
+        out: The folder: new, empty, or written by an earlier call, whose files are then replaced. Files that an earlier
+            call did not write are left alone, and what people wrote on the card stays, see `merge_cards`.
         answers: `"survey"`, `"published"`, or the path of a run, a dataset folder or a published table.
-        personas: see `load_answers`.
-        published_revision: see `load_answers`; of the answers, not of the scenarios.
-        targets: personas that get a config `pairs-<persona>`; by default all that have a valid answer and are not named
+        personas: See `load_answers`.
+        published_revision: See `load_answers`; for the answers, not for the scenarios.
+        targets: Personas that get a config `pairs-<persona>`; by default all that have a valid answer and are not named
             in `pairs.comparison`.
-        pairs: how pairs are made; `PairSettings()` by default. Shares are those of the persona set.
-        progress: show a progress bar.
+        pairs: How pairs are made; `PairSettings()` by default. Shares are those of the persona set.
+        progress: Show a progress bar.
 
     Returns:
         The files, in the order of the configs, then the figures, the card last. The build's manifest is not among them.
@@ -116,51 +84,50 @@ def write_dataset_folder(
         ValueError: `out` holds files of other origin, a text is not valid UTF-8, a target cannot name a config, or as
             `load_answers` and `preference_weights` do.
     """
-    out = Path(out).expanduser().absolute()
-    recorded = check_place(out)
     settings = PairSettings() if pairs is None else pairs
     source = resolve_answers(answers, published_revision)
     # What was resolved once is what is loaded and recorded, wherever a branch points by then.
-    loaded = load_source(source, personas)
+    loaded = source.load(personas)
     for persona in settings.named:
         check_name("comparison", persona, loaded.personas)
     if targets is None:
         targets = _possible_targets(loaded, settings)
-    else:
-        targets = tuple(check_name("target", target, loaded.personas) for target in dict.fromkeys(targets))
     for target in targets:
+        check_name("target", target, loaded.personas)
         _check_config_name(target)
+    # The published scenarios are a dataset of their own, which does not have the revisions of the answers'.
+    scenes = resolve_answers(answers, scenarios=True) if answers == PUBLISHED else source
     contents = _Contents(
         loaded,
-        # The published scenarios are a dataset of their own, which does not have the revisions of the answers'.
-        load_source_scenarios(source if source.repo is None else resolve_scenarios(answers), personas),
-        source_personas(source, personas),
-        targets,
+        _load_scenarios(scenes, personas),
+        source.persona_set(personas),
+        tuple(dict.fromkeys(targets)),
         settings,
-        source_run_record(source),
         {},
     )
 
-    # Beside `out`, so that the move is a rename.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
-    try:
-        # The scratch folder is for its owner alone; one inside of it has the usual permissions.
-        built = scratch / "folder"
-        built.mkdir()
-        files, splits = _write_parquet(built, out.name, contents, progress)
+    def build(folder: Path) -> tuple[Mapping[str, Any], list[WrittenFile]]:
+        files, splits = _write_parquet(folder, Path(out).name, contents, progress)
         facts = _facts(contents, splits)
-        generated = card(facts)
-        card_text = generated[CARD].decode()
-        history = card_history(card_text, recorded.history)
-        if (out / CARD).is_file():
-            generated = {**generated, CARD: _merged_card(generated[CARD], out / CARD, recorded)}
-        files += _write_card(built, generated)
-        (built / FOLDER_MANIFEST).write_bytes(manifest_bytes(_manifest(facts, source, files, card_text, history)))
-        move_into_place(built, out, {str(file.path): file.sha256 for file in files}, recorded)
-    finally:
-        shutil.rmtree(scratch)
-    return files
+        card = draw_dataset_card(facts)
+        for name in sorted(card, key=lambda name: (name == CARD, name)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(card[name])
+            files.append(written(folder, name))
+        return _manifest(facts, source), files
+
+    return write_owned_folder(out, FOLDER_MANIFEST, "fairpp build", build)
+
+
+def _load_scenarios(source: AnswerSource, personas: NameOrPath | None) -> Answers | None:
+    """The answers to scenarios; None where there are none, or none yet."""
+    if not source.has_scenarios():
+        return None
+    try:
+        return source.load(personas, scenarios=True)
+    except NoRecords as error:
+        logger.warning("The scenarios have no answers yet and are left out: %s", error)
+        return None
 
 
 class _Contents(NamedTuple):
@@ -171,7 +138,6 @@ class _Contents(NamedTuple):
     persona_set: PersonaSet | None
     targets: Sequence[str]
     pairs: PairSettings
-    run: Mapping[str, Any] | None
     target_facts: dict[str, TargetFacts]
     """Of the targets whose pairs were laid out."""
 
@@ -233,7 +199,7 @@ def _check_config_name(target: str) -> None:
 
 
 def _write_parquet(
-    built: Path, name: str, contents: _Contents, progress: bool
+    folder: Path, name: str, contents: _Contents, progress: bool
 ) -> tuple[list[WrittenFile], dict[str, dict[str, SplitFacts]]]:
     files = []
     splits: dict[str, dict[str, SplitFacts]] = {}
@@ -243,56 +209,44 @@ def _write_parquet(
             bar.set_description(f"Writing {config}/{split}")
             first = next(tables, None)
             if first is not None and len(first):
-                path = parquet_path(config, split)
-                (built / config).mkdir(exist_ok=True)
-                rows, num_bytes, prompts_sha256 = _write_tables(built / path, first, tables)
-                file = _written(built, path, config, split, rows)
+                path = str(parquet_path(config, split))
+                (folder / config).mkdir(exist_ok=True)
+                rows, num_bytes = _write_tables(folder / path, first, tables)
+                file = written(folder, path, config, split, rows)
                 files.append(file)
-                facts = SplitFacts(rows, num_bytes, file.size, file.sha256, prompts_sha256)
-                splits.setdefault(config, {})[split] = facts
+                splits.setdefault(config, {})[split] = SplitFacts(rows, num_bytes, file.size, file.sha256)
             bar.update()
     return files, splits
 
 
-def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tuple[int, int, str | None]:
+def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tuple[int, int]:
     """Write tables of one schema as a row group each, so that one can be read without the others.
 
     Returns:
-        Rows, bytes in memory, and the digest of the prompts as in `SplitFacts`.
+        Rows, and bytes in memory.
     """
     rows = num_bytes = 0
-    prompts = hashlib.sha256() if pa.types.is_string(first.schema.field("prompt").type) else None
     # Chunk borders that follow the content let the Hub store only what a new version changes.
     with pq.ParquetWriter(
         path, first.schema, compression="zstd", use_content_defined_chunking=True, write_page_index=True
     ) as writer:
         for table in chain([first], rest):
-            check_texts(table, path.parent.name)
+            _check_texts(table, path.parent.name)
             writer.write_table(table, row_group_size=len(table))
             rows += len(table)
             num_bytes += table.nbytes
-            if prompts is not None:
-                _add_texts(prompts, table["prompt"])
-    return rows, num_bytes, None if prompts is None else prompts.hexdigest()
+    return rows, num_bytes
 
 
-def check_texts(table: pa.Table, config: str) -> None:
-    """Check that all texts of a table are valid UTF-8, which Arrow leaves to whoever reads them.
-
-    Raises:
-        ValueError: one is not; the message names its row and column.
-    """
+def _check_texts(table: pa.Table, config: str) -> None:
+    """Check that all texts of a table are valid UTF-8, which Arrow leaves to whoever reads them."""
     if _is_valid(table):
         return
-    # The first faulty row, by halving: [low, high) holds a fault, and what is before low does not.
-    low, high = 0, len(table)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _is_valid(table.slice(low, middle - low)) else (low, middle)
-    row = table.slice(low, 1)
-    column = next(name for name in table.column_names if not _is_valid(row.select([name])))
+    row = next(row for row in range(len(table)) if not _is_valid(table.slice(row, 1)))
+    faulty = table.slice(row, 1)
+    column = next(name for name in table.column_names if not _is_valid(faulty.select([name])))
     names = [
-        repr(row[name].cast(pa.binary())[0].as_py().decode("utf-8", "backslashreplace"))
+        repr(faulty[name].cast(pa.binary())[0].as_py().decode("utf-8", "backslashreplace"))
         for name in ("question_id", "persona")
         if name in table.column_names
     ]
@@ -310,30 +264,13 @@ def _is_valid(table: pa.Table) -> bool:
     return True
 
 
-def _add_texts(digest: "hashlib._Hash", column: pa.ChunkedArray) -> None:
-    """Add each text and a line feed to a digest, without making Python strings of them."""
-    for chunk in column.chunks:
-        if len(chunk):
-            together = pa.ListArray.from_arrays(pa.array([0, len(chunk)], pa.int32()), chunk)
-            digest.update(pc.binary_join(together, "\n")[0].as_buffer())
-            digest.update(b"\n")
-
-
-def _written(
-    built: Path, path: PurePosixPath, config: str | None = None, split: str | None = None, rows: int | None = None
-) -> WrittenFile:
-    file = built / path
-    return WrittenFile(path, config, split, rows, file.stat().st_size, file_digest(file))
-
-
 def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> FolderFacts:
     answers, scenarios = contents.answers, contents.scenarios
-    respondents = sorted({*answers.respondents, *(scenarios.respondents if scenarios else ())})
+    scenario_counts = count_answers(scenarios) if scenarios else {}
     return FolderFacts(
         version=__version__,
-        origin=answers.origin,
-        respondents=tuple(respondents),
-        simulated=all(name.endswith(SIMULATED) for name in respondents),
+        provenance=replace(answers.provenance, respondents=answers.respondents),
+        scenarios=scenarios.provenance if scenarios else None,
         persona_set=contents.persona_set,
         personas=answers.personas,
         dimensions=dimensions_of(answers.questions),
@@ -342,59 +279,25 @@ def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> Fol
         answer_counts=count_answers(answers),
         status_counts=count_statuses(answers),
         agreement=agreement_matrix(answers.matrix()),
-        scenario_counts={
-            persona: over_dimensions(counts)
-            for persona, counts in (count_answers(scenarios) if scenarios else {}).items()
-        },
-        scenario_origin=scenarios.origin if scenarios else None,
+        scenario_counts={persona: over_dimensions(counts) for persona, counts in scenario_counts.items()},
         pairs=contents.pairs,
         targets=contents.target_facts,
         splits=splits,
         features={config: features for config, features in contents.features().items() if config in splits},
-        run=contents.run,
     )
 
 
-def _write_card(built: Path, files: Mapping[str, bytes]) -> list[WrittenFile]:
-    """Write the figures and, last, the card."""
-    written = []
-    for name in sorted(files, key=lambda name: (name == CARD, name)):
-        (built / name).parent.mkdir(parents=True, exist_ok=True)
-        (built / name).write_bytes(files[name])
-        written.append(_written(built, PurePosixPath(name)))
-    return written
-
-
-def _merged_card(generated: bytes, existing: Path, recorded: Recorded) -> bytes:
-    """The new card with what people wrote into the old one."""
-    merged = merge_cards(generated.decode(), read_card(existing), recorded.history, where=str(existing))
-    if merged.kept:
-        logger.warning("Kept in %s, as people wrote it: %s.", existing, "; ".join(merged.kept))
-    if merged.renewed:
-        logger.warning("Made anew in %s, although it was edited: %s.", existing, "; ".join(merged.renewed))
-    return merged.text.encode()
-
-
-def _manifest(
-    facts: FolderFacts, source: AnswerSource, files: Sequence[WrittenFile], card: str, history: Mapping[str, Any]
-) -> dict[str, Any]:
+def _manifest(facts: FolderFacts, source: AnswerSource) -> dict[str, Any]:
+    # The persona set and the run are in the provenance of the answers.
+    scenarios = replace(facts.scenarios, persona_set=None, run=None).to_dict() if facts.scenarios else None
     return {
-        "about": "Written by `fairpp build`. It replaces only files listed here, and only if they are unchanged.",
         "version": facts.version,
         "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
-        "origin": facts.origin._asdict(),
-        "scenario_origin": facts.scenario_origin._asdict() if facts.scenario_origin else None,
-        RUN_RECORD: facts.run,
-        "respondents": facts.respondents,
-        "simulated": facts.simulated,
-        "persona_set": facts.persona_set.as_dict() if facts.persona_set else None,
+        "provenance": facts.provenance.to_dict(),
+        "scenarios": scenarios,
         "personas": facts.personas,
         "targets": tuple(facts.targets),
         "pairs": facts.pairs.as_dict(),
         "answer_counts": {persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()},
         "status_counts": facts.status_counts,
-        "files": [file._asdict() | {"path": str(file.path)} for file in files],
-        # These tell what people write on the card from what was generated.
-        "card": card,
-        "card_history": history,
     }

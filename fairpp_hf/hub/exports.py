@@ -63,9 +63,6 @@ FORMATS = {
 }
 """The formats of `fairpp export`, by name."""
 
-EXPORT_MANIFEST = "fairpp_export.json"
-"""Beside the exported files: what they hold and where it came from."""
-
 _MESSAGES = PAIR_FEATURES["prompt"]
 _KEPT = {name: PAIR_FEATURES[name] for name in ("weight", "tier", "question_id", "persona")}
 
@@ -205,7 +202,7 @@ def wide_rows(
             target has no valid answer. Without weights, there are no such columns.
 
     Returns:
-        The columns of `wide_features`, in the order of the questions.
+        A row for each question, in their order.
 
     Raises:
         ValueError: a topic that is not in the taxonomy.
@@ -234,30 +231,7 @@ def wide_rows(
         unanswered = weights.tier == 0
         columns["Tier"] = pa.array(weights.tier - 1, pa.int64(), mask=unanswered)
         columns["weight"] = pa.array(weights.weight, pa.float64(), mask=unanswered)
-    features = wide_features(model, len(answers), raw_replies=raw_replies is not None, weights=weights is not None)
-    return pa.table([columns[name] for name in features], schema=features.arrow_schema)
-
-
-def wide_features(model: str, personas: int, *, raw_replies: bool = False, weights: bool = False) -> Features:
-    """Columns of the wide table: those of the question, then of each persona, then of the target.
-
-    Args:
-        model: name of the model that answered.
-        personas: how many, numbered from 1.
-        raw_replies: with the columns of raw replies.
-        weights: with `Tier` and `weight`.
-    """
-    labels = ("Topic", "Problem Category", "Specific Problem", "Group Type", "Group")
-    roles = [f"{model}_role_{number}" for number in range(1, personas + 1)]
-    return Features(
-        {
-            **{label: Value("string") for label in labels},
-            **{"Perspective": Value("float64"), "Option": Value("string"), "Question": Value("string")},
-            **({role: Value("string") for role in roles} if raw_replies else {}),
-            **{f"{role}_answer": Value("float64") for role in roles},
-            **({"Tier": Value("int64"), "weight": Value("float64")} if weights else {}),
-        }
-    )
+    return pa.table(columns)
 
 
 def _first_pairs(pairs: pa.Table) -> NDArray[np.int64]:
