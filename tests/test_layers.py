@@ -12,8 +12,22 @@ import fairpp_hf
 PACKAGE = Path(fairpp_hf.__file__).parent
 ROOMS = (
     ("schema", "naming", "stable_hash", "cache", "markdown", "text_table"),
-    *((room,) for room in ("taxonomy", "questions", "personas", "scoring", "respondents", "generation", "preferences")),
-    *((room,) for room in ("dataset", "training", "evaluation", "hub", "demo", "script", "cli")),
+    *((room,) for room in ("taxonomy", "questions", "personas", "scoring", "respondents", "runs")),
+    *(
+        (room,)
+        for room in (
+            "generation",
+            "scenarios",
+            "preferences",
+            "dataset",
+            "training",
+            "evaluation",
+            "hub",
+            "demo",
+            "script",
+            "cli",
+        )
+    ),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # The lazy front door and the two ways in: they name everything, and nothing names them.

@@ -9,6 +9,7 @@ from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, che
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fairpp_hf.generation import RunOptions
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.respondents import Respondent
 
@@ -25,7 +26,7 @@ _ONLY_FOR = {
     **dict.fromkeys(
         (
             *("base_url", "concurrency", "temperature", "max_tokens", "timeout", "samples"),
-            *("max_cost", "price", "prices", "batch", "batch_tokens", "forget_batches", "ask", "no_logprobs"),
+            *("max_cost", "price", "prices", "batch", "batch_tokens", "give_up_batches", "ask", "no_logprobs"),
         ),
         ("openai",),
     ),
@@ -92,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_money_arguments(parser)
     server.add_argument(
-        "--forget-batches",
+        "--give-up-batches",
         action="store_true",
         default=None,
         help="give up the batches that RUN has at the provider and ask their requests anew: they are paid for twice",
@@ -111,40 +112,32 @@ def run(arguments: argparse.Namespace) -> int:
         OSError: the journal or the table of prices cannot be read or written, or the model cannot be found.
     """
     _check_options(arguments)
-    from fairpp_hf.generation.budget import BudgetReached
-    from fairpp_hf.generation.runner import RunInterrupted, generate
-    from fairpp_hf.generation.shards import parse_shard
+    from fairpp_hf.generation import BudgetReached, RunInterrupted, RunOptions, generate
     from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+    from fairpp_hf.runs.shards import parse_shard
 
     shard = None if arguments.shard is None else parse_shard(arguments.shard)
     personas = load_personas(arguments.personas or DEFAULT_PERSONA_SET)
     questions = _questions(arguments)
     respondent = _respondent(arguments, personas)
     prices = prices_for(arguments, arguments.model, respondent) if arguments.respondent == "openai" else None
-    asked: dict[str, Any] = {
-        "samples": arguments.samples or 1,
-        "swap": bool(arguments.swap),
-        "shard": shard,
-        "prices": prices,
-    }
+    options = RunOptions(
+        selection={"split": arguments.split, "limit": arguments.limit},
+        samples=arguments.samples or 1,
+        swap=bool(arguments.swap),
+        shard=shard,
+        prices=prices,
+        max_cost=arguments.max_cost,
+        batch=batch_limits(arguments),
+    )
     if arguments.dry_run:
-        return _dry_run(arguments, respondent, personas, questions, asked)
-    if arguments.forget_batches:
-        from fairpp_hf.generation.batch import forget_batches
+        return _dry_run(arguments, respondent, personas, questions, options)
+    if arguments.give_up_batches:
+        from fairpp_hf.runs.batches import give_up_batches
 
-        print(f"Gave up batches with {forget_batches(arguments.run_path):,} requests, which will be bought again.")
-    selection = {"split": arguments.split, "limit": arguments.limit}
+        print(f"Gave up batches with {give_up_batches(arguments.run_path):,} requests, which will be bought again.")
     try:
-        summary = generate(
-            arguments.run_path,
-            respondent,
-            personas,
-            questions,
-            selection=selection,
-            max_cost=arguments.max_cost,
-            batch=batch_limits(arguments),
-            **asked,
-        )
+        summary = generate(arguments.run_path, respondent, personas, questions, options)
     except RunInterrupted as interruption:
         print(interruption.summary.table())
         left = f"Stopped with {interruption.summary.remaining:,} requests left."
@@ -176,13 +169,13 @@ def _dry_run(
     respondent: "Respondent",
     personas: "PersonaSet",
     questions: "pa.Table",
-    asked: dict[str, Any],
+    options: "RunOptions",
 ) -> int:
     from fairpp_hf.generation.estimate import estimate
-    from fairpp_hf.generation.summary import dollars
+    from fairpp_hf.runs.spending import dollars
 
-    forget = bool(arguments.forget_batches)
-    estimated = estimate(arguments.run_path, respondent, personas, questions, **asked, forget_batches=forget)
+    again = bool(arguments.give_up_batches)
+    estimated = estimate(arguments.run_path, respondent, personas, questions, options, give_up_batches=again)
     print(estimated.table(batch=bool(arguments.batch)))
     cost = estimated.batch_cost_usd if arguments.batch else estimated.cost_usd
     if arguments.max_cost is not None and cost is not None:

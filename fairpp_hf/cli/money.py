@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fairpp_hf.generation.batch import BatchLimits
-    from fairpp_hf.generation.prices import Prices
+    from fairpp_hf.generation import BatchLimits, Prices
     from fairpp_hf.respondents import OpenAIRespondent
 
 
@@ -92,7 +91,7 @@ def prices_for(
     from fairpp_hf.generation.prices import load_prices
 
     prices = load_prices(model, arguments.prices, arguments.price, respondent.address)
-    if option != "--price" and prices is None and arguments.max_cost is not None:
+    if prices is None and arguments.max_cost is not None:
         raise ValueError(
             f"--max-cost must come with the price of every model; got none for {respondent.name}. Add {option} IN OUT, USD "
             "per million input and output tokens, or --prices FILE."
@@ -114,7 +113,7 @@ def batch_limits(arguments: argparse.Namespace) -> "BatchLimits | None":
             raise ValueError(f"--batch-tokens must be at least 1; got {arguments.batch_tokens}.")
     if not arguments.batch:
         return None
-    from fairpp_hf.generation.batch import BatchLimits
+    from fairpp_hf.generation import BatchLimits
 
     return BatchLimits(**({} if arguments.batch_tokens is None else {"enqueued_tokens": arguments.batch_tokens}))
 

@@ -9,11 +9,10 @@ from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, che
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fairpp_hf.generation.prices import Prices
-    from fairpp_hf.generation.scenarios import ScenarioSummary
-    from fairpp_hf.generation.storyteller import StorytellerRespondent
+    from fairpp_hf.generation import Prices
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.respondents import OpenAIRespondent, Respondent
+    from fairpp_hf.scenarios import ScenarioSummary, StorytellerRespondent
 
 SUMMARY = "have a storyteller tell test questions as scenes, and the personas choose among them"
 
@@ -22,7 +21,7 @@ _ONLY_FOR = {
     "batch_size": "transformers",
     **dict.fromkeys(
         (
-            *("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "forget_batches"),
+            *("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "give_up_batches"),
             *("ask", "no_logprobs"),
         ),
         "openai",
@@ -112,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_money_arguments(parser)
     parser.add_argument(
-        "--forget-batches",
+        "--give-up-batches",
         action="store_true",
         default=None,
         help="give up the batches of stories and answers at the provider and ask anew: they are paid for twice",
@@ -132,10 +131,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.limit is not None and arguments.limit < 1:
         raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
-    from fairpp_hf.generation.runner import RunInterrupted
-    from fairpp_hf.generation.scenarios import estimate_scenarios, tell_and_answer
-    from fairpp_hf.generation.shards import parse_shard
-    from fairpp_hf.generation.storyteller import StorytellerRespondent
+    from fairpp_hf.generation import RunInterrupted, RunOptions
+    from fairpp_hf.runs.shards import parse_shard
+    from fairpp_hf.scenarios import StorytellerRespondent, estimate_scenarios, tell_and_answer
 
     _complete(arguments)
     _check_options(arguments)
@@ -153,24 +151,25 @@ def run(arguments: argparse.Namespace) -> int:
         ),
     )
     respondent = _respondent(arguments)
-    asked: dict[str, Any] = {
-        "samples": arguments.samples or 1,
-        "swap": arguments.swap,
-        "shard": shard,
-        "story_prices": _story_prices(arguments, storyteller),
-        "prices": prices_for(arguments, arguments.model, _asks_a_server(respondent))
+    options = RunOptions(
+        selection={"split": "test", "limit": arguments.limit},
+        samples=arguments.samples or 1,
+        swap=arguments.swap,
+        shard=shard,
+        prices=prices_for(arguments, arguments.model, _asks_a_server(respondent))
         if arguments.respondent == "openai"
         else None,
+        max_cost=arguments.max_cost,
+        batch=batch_limits(arguments),
+    )
+    given: dict[str, Any] = {
+        "story_prices": _story_prices(arguments, storyteller),
+        "retry_set_aside": arguments.retry_set_aside,
     }
-    given = (arguments.run_path, storyteller, respondent, personas, questions)
+    asked = (arguments.run_path, storyteller, respondent, personas, questions, options)
     if arguments.dry_run:
         batch = bool(arguments.batch)
-        stories, answers = estimate_scenarios(
-            *given,
-            **asked,
-            retry_set_aside=arguments.retry_set_aside,
-            forget_batches=bool(arguments.forget_batches),
-        )
+        stories, answers = estimate_scenarios(*asked, **given, give_up_batches=bool(arguments.give_up_batches))
         print(f"Stories, {storyteller.name}:\n{stories.table(batch=batch)}\n")
         found = (
             "every story is set aside: there is nothing to answer." if answers is None else answers.table(batch=batch)
@@ -178,22 +177,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Answers, {respondent.name}:\n{found}\n")
         print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
         return 0
-    if arguments.forget_batches:
-        from fairpp_hf.generation.batch import forget_batches
-        from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
+    if arguments.give_up_batches:
+        from fairpp_hf.runs.batches import give_up_batches
+        from fairpp_hf.runs.layout import scenarios_folder, stories_folder
 
         stages = (stories_folder(arguments.run_path), scenarios_folder(arguments.run_path))
-        given_up = sum(map(forget_batches, stages))
+        given_up = sum(map(give_up_batches, stages))
         print(f"Gave up batches with {given_up:,} requests, which will be bought again.")
     try:
-        summary = tell_and_answer(
-            *given,
-            selection={"split": "test", "limit": arguments.limit},
-            max_cost=arguments.max_cost,
-            batch=batch_limits(arguments),
-            retry_set_aside=arguments.retry_set_aside,
-            **asked,
-        )
+        summary = tell_and_answer(*asked, **given)
     except RunInterrupted as interruption:
         print(interruption.summary.table())
         print(f"Stopped with {interruption.summary.remaining:,} requests left. The same command continues.")
@@ -236,7 +228,7 @@ def _next(arguments: argparse.Namespace, is_part: bool) -> str:
 
 def _complete(arguments: argparse.Namespace) -> None:
     """Fill in from the run's manifest who answers and where, as far as that is not given."""
-    from fairpp_hf.generation.manifest import read_manifest
+    from fairpp_hf.runs.manifest import read_manifest
 
     manifest = read_manifest(arguments.run_path) if arguments.run_path.is_dir() else None
     where = f"at {arguments.run_path}"

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import pyarrow as pa
 
-from fairpp_hf.generation.journal import AskedRequest
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions.option_order import check_swappable, shown_options, swapped_prompt
 from fairpp_hf.respondents.base import SIMULATED, Request, Respondent
+from fairpp_hf.runs.journal import AskedRequest
+from fairpp_hf.runs.manifest import ASKED_COLUMNS
 
 if TYPE_CHECKING:
     from fairpp_hf.personas import PersonaSet
 
 logger = logging.getLogger(__name__)
-
-ASKED_COLUMNS = ("question_id", "prompt", "option_a", "option_b", "option_c")
-"""The columns of a question table that decide a request."""
 
 
 def request_key(settings: Mapping[str, Any], request: Request) -> str:
@@ -81,14 +79,6 @@ class Keys(Sequence[str]):
         for start in range(0, len(self._raw), 1 << 20):
             digest.update(self._raw[start : start + (1 << 20)].hex().encode())
         return digest.hexdigest()
-
-
-def questions_digest(questions: pa.Table) -> str:
-    """SHA-256 over ids, prompts and options, in the order of the rows."""
-    digest = hashlib.sha256()
-    for name in ASKED_COLUMNS:
-        digest.update(json.dumps(questions[name].to_pylist(), separators=(",", ":")).encode())
-    return digest.hexdigest()
 
 
 class RequestPlan(Sequence[Request]):

@@ -14,11 +14,12 @@ import pytest
 from loopback_batches import BatchServer, Fault
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
+from fairpp_hf import generation
 from fairpp_hf.cli import main
-from fairpp_hf.generation import batch, load_run
-from fairpp_hf.generation.summary import dollars
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.spending import dollars
 
 LIMIT = 30
 REQUESTS = 7 * LIMIT
@@ -83,7 +84,7 @@ def test_a_second_process_is_refused_and_a_signal_stops_the_first_cleanly(
             assert out == ""
             assert err == (
                 f"fairpp generate: A run must be written by one process at a time; got {run} in use by process {first.pid} "
-                f"on {socket.gethostname()}. Wait until it ends, or stop it, or use another --run.\n"
+                f"on {socket.gethostname()}. Wait until it ends, or use another run.\n"
             )
             assert server.total <= calls + CONCURRENCY
             first.send_signal(signal.SIGTERM)
@@ -191,7 +192,7 @@ def test_another_server_for_the_same_model_is_said_and_no_secret_is_kept(
         assert warned == [
             f"The run {tmp_path} now asks openai:m (simulated) at {second.base_url}, and asked it at {first.base_url} "
             "before. Replies are kept by the model's name, so the 14 that it has stay. If another model answers there, "
-            "use another --run, or serve it under a name of its own."
+            "use another run, or serve it under a name of its own."
         ]
     for file in tmp_path.iterdir():
         assert b"secret" not in file.read_bytes()
@@ -302,14 +303,9 @@ def test_a_cap_stops_says_what_was_spent_and_a_higher_one_goes_on(tmp_path: Path
         printed = capsys.readouterr()
         bought = server.total
         assert 0.0009 - 3 * 0.000017 <= bought * 0.000017 <= 0.0009
-        assert printed.err.splitlines()[-1] == (
-            f"fairpp generate: max_cost must have room for the next request; got {dollars(bought * 0.000017)} spent of "
-            f"$0.000900 by {run}, and {63 - bought} requests are left. Every reply is kept; raise --max-cost and run the "
-            "same command again to continue."
-        )
-        assert printed.out.splitlines()[-1] == (
-            f"{7 * bought} input and {bought} output tokens in the whole run: {dollars(bought * 0.000017)}."
-        )
+        spent = dollars(bought * 0.000017)
+        assert f"got {spent} spent of $0.000900 by {run}, and {63 - bought} requests are left" in printed.err
+        assert printed.out.splitlines()[-1].startswith(f"Spent: {spent}; {7 * bought} input and {bought} output tokens")
         assert main([*priced, "--limit", "9", "--max-cost", "0.0001"]) == 1
         assert f"must be at least what the run has cost so far, {dollars(bought * 0.000017)}; got" in (
             capsys.readouterr().err
@@ -356,8 +352,8 @@ def test_several_servers_share_the_load(tmp_path: Path) -> None:
 def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_them(
     tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = batch.BatchLimits
-    monkeypatch.setattr(batch, "BatchLimits", partial(limits, poll_s=60))
+    limits = generation.BatchLimits
+    monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=60))
     with BatchServer(letter_by_hash, polls=3) as server:
         command = openai_command(tmp_path, server, "--batch", "--batch-tokens", 100_000)
 
@@ -371,10 +367,8 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
             "Stopped with 20 requests left. Submitted batches go on at the provider. The same command collects them and "
             "continues."
         )
-        assert (
-            "Stopping: the batches go on at the provider, and the same command collects them. Once more to stop at once."
-        ) in printed.err
-        monkeypatch.setattr(batch, "BatchLimits", partial(limits, poll_s=0.02))
+        assert "Stopping: batches go on at the provider" in printed.err
+        monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=0.02))
         assert main(command) == 0
         assert (server.total, sum(server.answers.values()), server.answered_twice()) == (1, 20, [])
     assert "20 asked, 1 kept from before" in capsys.readouterr().out
@@ -384,7 +378,7 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
 def test_batches_that_are_given_up_are_bought_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "BatchLimits", partial(batch.BatchLimits, poll_s=60))
+    monkeypatch.setattr(generation, "BatchLimits", partial(generation.BatchLimits, poll_s=60))
     with BatchServer(letter_by_hash, polls=3) as server:
         command = openai_command(tmp_path, server)
 
@@ -397,11 +391,11 @@ def test_batches_that_are_given_up_are_bought_again(
         assert main(command) == 1
         assert capsys.readouterr().err.splitlines()[-1] == (
             "fairpp generate: A run with batches at the provider must go on by batches; got 20 requests in 1 unfinished "
-            f"batches of {tmp_path}. Their answers are bought already. Collect them first: the same command with --batch, "
-            "or batch=BatchLimits(). Where the provider has lost them, --forget-batches buys them again."
+            f"batches, of {tmp_path}. Their answers are bought already. Continue by batches to collect them first. Where "
+            "the provider has lost them, give them up to buy them again."
         )
         assert server.total == 1
-        assert main([*command, "--forget-batches"]) == 0
+        assert main([*command, "--give-up-batches"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == (
             "Gave up batches with 20 requests, which will be bought again."
         )
@@ -463,8 +457,8 @@ def test_a_reply_is_waited_for_as_long_as_the_user_says(tmp_path: Path) -> None:
         ),
         ([*SERVER, "--timeout", "0"], "timeout_s must be above 0; got 0.0."),
         (
-            ["--respondent", "survey", "--forget-batches"],
-            "--forget-batches must come with --respondent openai; got --respondent survey. Leave it out.",
+            ["--respondent", "survey", "--give-up-batches"],
+            "--give-up-batches must come with --respondent openai; got --respondent survey. Leave it out.",
         ),
         ([*SERVER, "--samples", "0"], "--samples must be at least 1; got 0."),
         (
@@ -478,17 +472,17 @@ def test_a_reply_is_waited_for_as_long_as_the_user_says(tmp_path: Path) -> None:
         ),
         (
             [*SERVER, "--max-cost", "5"],
-            "max_cost must come with the price of the model; got no price for openai:gpt-4o (simulated). Add --price IN "
+            "--max-cost must come with the price of every model; got none for openai:gpt-4o (simulated). Add --price IN "
             "OUT, USD per million input and output tokens, or --prices FILE.",
         ),
         (
             [*SERVER, "--max-cost", "5", "--dry-run"],
-            "max_cost must come with the price of the model; got no price for openai:gpt-4o (simulated). Add --price IN "
+            "--max-cost must come with the price of every model; got none for openai:gpt-4o (simulated). Add --price IN "
             "OUT, USD per million input and output tokens, or --prices FILE.",
         ),
         (
             [*SERVER, "--max-cost", "0", "--price", "1", "2"],
-            "max_cost must be an amount in USD above 0; got 0.0. Pass another --max-cost.",
+            "max_cost must be an amount in USD above 0; got 0.0.",
         ),
         (
             [*SERVER, "--price", "1", "-2"],

@@ -8,10 +8,10 @@ from loopback_openai import LoopbackServer
 from loopback_stories import tell
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation import load_run
 from fairpp_hf.generation.batch.ledger import Batch, Ledger
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.scenario_files import load_scenario_questions
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.scenarios.files import load_scenario_questions
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_what_is_in_batches_comes_from_its_part_alone(tmp_path: Path, capsys: py
         requests = list(journal.requests())
         waiting = [requests[position] for position in journal.pending()]
         batch = Batch("intent", time.time(), len(waiting), 100, "", "file-1", "batch-1")
-        Ledger(journal, waiting).add(batch, [request.key for request in waiting])
+        Ledger(journal, []).add(batch, [request.key for request in waiting])
     assert waiting
     capsys.readouterr()
     assert fairpp("merge", "--out", out, part) == 0
@@ -134,7 +134,7 @@ def test_what_was_bought_twice_is_said(tmp_path: Path, capsys: pytest.CaptureFix
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fairpp("merge", "--out", tmp_path / "out", tmp_path / "none") == 1
     assert capsys.readouterr().err == (
-        f"fairpp merge: run must be a directory that `fairpp generate` has written; got {tmp_path / 'none'}, which is no "
-        f"directory. Run `fairpp generate --run {tmp_path / 'none'} --respondent ...` first.\n"
+        "fairpp merge: run must be a directory that `fairpp generate` or `fairpp scenarios` has written; got "
+        f"{tmp_path / 'none'}, which is no directory.\n"
     )
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from loopback_openai import Call, LoopbackServer, Served
 from loopback_stories import bad_for, good_story, is_story_call, tell
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.runs.manifest import read_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def test_what_can_be_done_about_stories_is_said(run, capsys):
 def test_batches_of_both_stages_can_be_given_up(run, capsys):
     path, server = run
     command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 1]
-    assert fairpp(*command, "--forget-batches") == 0
+    assert fairpp(*command, "--give-up-batches") == 0
     assert capsys.readouterr().out.startswith("Gave up batches with 0 requests, which will be bought again.\n")
 
 
@@ -194,12 +194,12 @@ def test_costs_have_a_price_each(run, capsys, tmp_path):
     command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 2]
     assert fairpp(*command, "--storyteller-price", "1e6", "2e6", "--price", "0", "3e6") == 0
     printed = capsys.readouterr().out
-    assert "Paid for stories: 14 input and 2 output tokens in the whole run: $18.00.\n" in printed
-    assert "98 input and 14 output tokens in the whole run: $42.00." in printed
+    assert "Spent on stories: $18.00; 14 input and 2 output tokens" in printed
+    assert "Spent: $42.00; 98 input and 14 output tokens" in printed
     assert fairpp(*command, "--max-cost", "50", "--storyteller-price", "1e6", "2e6", "--price", "0", "3e6") == 1
     assert capsys.readouterr().err == (
         "fairpp scenarios: max_cost must be at least what stories and answers have cost so far, $60.00; got $50.00 for "
-        f"{path}/scenarios. Raise --max-cost.\n"
+        f"{path}/scenarios. Raise max_cost.\n"
     )
     assert fairpp(*command, "--max-cost", "50") == 1
     assert capsys.readouterr().err.startswith(

@@ -12,20 +12,20 @@ from generation_fixtures import personas, questions
 from loopback_batches import BatchServer, Outcome
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.generation import generate, load_run
-from fairpp_hf.generation.batch import BatchLimits
+from fairpp_hf.generation import BatchLimits, BudgetReached, RunOptions, generate
 from fairpp_hf.generation.batch import api as batch_api
-from fairpp_hf.generation.budget import Budget, BudgetReached
-from fairpp_hf.generation.journal import AskedRequest, Journal
-from fairpp_hf.generation.manifest import ways_in
-from fairpp_hf.generation.overview import overview
+from fairpp_hf.generation.budget import Budget
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.records import load_replies, manifest_of
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.summary import RunSummary
-from fairpp_hf.generation.waiting import Waiting
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.journal import AskedRequest, Journal
+from fairpp_hf.runs.manifest import ways_in
+from fairpp_hf.runs.overview import overview
+from fairpp_hf.runs.records import load_replies, manifest_of
 
 PRICES = Prices(1.0, 1.0, 1.0, 0.5, "a test")
 """A dollar a million tokens."""
@@ -44,7 +44,7 @@ def go(run: Path, server: LoopbackServer, count: int = 3, *, batch: bool = False
     money = {name: options.pop(name) for name in ("prices", "max_cost") if name in options}
     limits = BatchLimits(poll_s=0.01) if batch else None
     respondent = OpenAIRespondent("m", base_url=server.base_url, **options)
-    return generate(run, respondent, personas(), questions(count), progress=False, batch=limits, **money)
+    return generate(run, respondent, personas(), questions(count), RunOptions(progress=False, batch=limits, **money))
 
 
 def ways(run: Path) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_replies_that_no_longer_count_are_not_warned_of(tmp_path: Path, caplog: 
         server.answer = lambda call: (
             Served(status=400, error={"message": "response_format?"}) if "response_format" in call.body else Served("B")
         )
-        generate(run, OpenAIRespondent("m", base_url=server.base_url), personas(), others, progress=False)
+        generate(run, OpenAIRespondent("m", base_url=server.base_url), personas(), others, RunOptions(progress=False))
     assert {asked["ask"] for asked in details(run)} == {"text"}
     assert not [message for message in caplog.messages if "in more than one way" in message]
 
@@ -165,8 +165,8 @@ def test_counts_beyond_all_bounds_are_clamped_and_of_unknown_cost(tmp_path: Path
     with BatchServer(answer) as server:
         summary = go(run, server, batch=batch, prices=PRICES)
         assert summary.counts["ok"] == 6
-        assert (summary.unpriced, summary.clamped) == (2, 2)
-        assert "2 replies have a count of tokens beyond all bounds" in summary.spending()
+        assert (summary.spending.unpriced, summary.spending.clamped) == (2, 2)
+        assert "2 replies have a count of tokens beyond all bounds" in summary.spending.words()
         assert go(run, server, batch=batch, prices=PRICES).asked == 0
     shown = overview(run)
     assert shown.spending is not None
@@ -242,13 +242,13 @@ def test_more_room_is_priced_and_given_only_within_the_budget(tmp_path: Path) ->
 def test_what_is_set_aside_for_further_tries_is_not_given_twice(tmp_path: Path) -> None:
     """All at once: there is room for two further tries of 4,260 tokens, and for no third."""
     plan = RequestPlan(personas("ann"), questions(5))
-    waiting = Waiting(plan, range(5), Budget(0.010, 0.0, 0.0001, PRICES))
-    assert len(list(waiting)) == 5
+    queue = RequestQueue(plan, range(5), plan.keys({}), Budget(0.010, 0.0, 0.0001, PRICES))
+    assert len(list(queue)) == 5
     more = {"prompt_tokens": 100, "completion_tokens": 4_160}
-    assert [waiting.set_aside(more) for _ in range(4)] == [True, True, False, False]
-    waiting.give_back(more)
-    assert waiting.set_aside(more)
-    assert not waiting.set_aside({"prompt_tokens": 10**12, "completion_tokens": 1})  # of unknown cost
+    assert [queue.set_aside(more) for _ in range(4)] == [True, True, False, False]
+    queue.give_back(more)
+    assert queue.set_aside(more)
+    assert not queue.set_aside({"prompt_tokens": 10**12, "completion_tokens": 1})  # of unknown cost
 
 
 def always_runs_out(call: Call) -> Served:

@@ -22,11 +22,12 @@ from fairpp_hf.evaluation.quality.identification import Identification, identify
 from fairpp_hf.evaluation.quality.replies import Replies, shares_of
 from fairpp_hf.evaluation.quality.statuses import Statuses, count_statuses
 from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.records import load_replies
-from fairpp_hf.generation.scenario_files import has_answered_scenarios, load_scenario_questions, scenarios_folder
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions, sample_questions
+from fairpp_hf.runs.layout import scenarios_folder
+from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.records import load_replies
+from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
 
 
 class RunQuality(NamedTuple):

@@ -243,7 +243,7 @@ class BatchApi:
                 if error.status_code == 404 and not self._listed:
                     raise RespondentStopped(
                         f"The server must have the Batch API; got 404 at {self._respondent.address} when trying to "
-                        f"{what}: {message}. Leave out --batch. {KEEP_GOING}"
+                        f"{what}: {message}. Leave out batch. {KEEP_GOING}"
                     ) from error
                 if error.status_code != 404:
                     self._respondent.stop_if_final(error)
