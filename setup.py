@@ -1,8 +1,7 @@
-"""One thing that pyproject.toml cannot say: the package also carries the folder `dataset_card`, from the top of the tree."""
+"""One thing that pyproject.toml cannot say: the package also carries two folders from the top of the tree."""
 
 from setuptools import find_packages, setup
 
-setup(
-    packages=[*find_packages(include=["fairpp_hf*"]), "fairpp_hf.hub.dataset_card"],
-    package_dir={"fairpp_hf.hub.dataset_card": "dataset_card"},
-)
+CARRIED = {"fairpp_hf.hub.dataset_card": "dataset_card", "fairpp_hf.training.trainer_configs": "trainer_configs"}
+
+setup(packages=[*find_packages(include=["fairpp_hf*"]), *CARRIED], package_dir=CARRIED)

@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from survey_worlds import TARGET, Population, World, draw_answers
 
-from fairpp_hf.evaluation.intervals import metric_intervals
-from fairpp_hf.evaluation.paired import paired_comparison
+from fairpp_hf.statistics.intervals import metric_intervals
+from fairpp_hf.statistics.paired import paired_comparison
 
 NEAR, MIDDLE, FAR = "backbone_conservatives", "disengaged_traditionalists", "progressive_activists"
 MODELS = {
@@ -134,7 +134,7 @@ def paired_coverage(setting: Setting) -> dict[str, tuple[int, int]]:
         )
         for name, comparison in compared.items():
             truth = of_first[name] - of_second[name]
-            held.setdefault(name, []).append(holds(comparison.low, comparison.high, truth))
+            held.setdefault(name, []).append(holds(*comparison.interval, truth))
     return {name: (sum(times), len(times)) for name, times in held.items()}
 
 

@@ -63,12 +63,7 @@ from measures import Shown
 from peft import LoraConfig, get_peft_model
 
 from fairpp_hf.demo.small_model import small_model_folder
-from fairpp_hf.evaluation.baselines import as_scores
-from fairpp_hf.evaluation.intervals import clusters_of
-from fairpp_hf.evaluation.length_gap import length_gap
-from fairpp_hf.evaluation.position_bias import position_bias
-from fairpp_hf.evaluation.probabilities import js_distances
-from fairpp_hf.evaluation.resampling import interval_of_mean
+from fairpp_hf.evaluation.results import as_scores
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, load_personas
 from fairpp_hf.questions import load_questions, sample_questions
 from fairpp_hf.questions.option_order import with_swapped_options
@@ -76,6 +71,10 @@ from fairpp_hf.respondents.survey import all_survey_answers
 from fairpp_hf.scoring import OptionScorer, OptionScores
 from fairpp_hf.scoring.encoding import SCORING_RULES
 from fairpp_hf.scoring.option_scorer import option_scores, shares_of
+from fairpp_hf.statistics.biases import length_gap, position_bias
+from fairpp_hf.statistics.bootstrap import interval_of_mean
+from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.options import js_distances
 
 PERSONA = "loyal_nationals"
 LONGER = ", and this is what it says here, no more and no less than that"
@@ -113,7 +112,7 @@ def of_questions(scorer: OptionScorer, questions: Any, truth: NDArray[np.float64
         system = as_scores(rule, orders, kind="model")._replace(**lines)
         mean = orders.mean(axis=1)
         found[rule] = {
-            "length_gap": with_interval(length_gap(system, clusters)),
+            "length_gap": with_interval(length_gap(system.by_order, system.letter_logprobs, system.tokens, clusters)),
             "position_gap": with_interval(position_bias(orders, orders.argmax(axis=2), clusters)),
             "share_of_c": float(mean[:, 2].mean()),
         }

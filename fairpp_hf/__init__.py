@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from fairpp_hf.dataset.registration import register
 
 if TYPE_CHECKING:
-    from fairpp_hf.evaluation.metrics import alignment_metrics
     from fairpp_hf.hub.push import push_dataset
     from fairpp_hf.personas import load_personas
     from fairpp_hf.preferences import preference_weights
     from fairpp_hf.scoring import OptionScorer
+    from fairpp_hf.statistics.alignment import alignment_metrics
     from fairpp_hf.training import (
         ReweightedDPOConfig,
         ReweightedDPOTrainer,
@@ -31,7 +31,7 @@ _HOMES = {
     "preference_weights": "fairpp_hf.preferences",
     "load_personas": "fairpp_hf.personas",
     "OptionScorer": "fairpp_hf.scoring",
-    "alignment_metrics": "fairpp_hf.evaluation.metrics",
+    "alignment_metrics": "fairpp_hf.statistics.alignment",
     "push_dataset": "fairpp_hf.hub.push",
 }
 

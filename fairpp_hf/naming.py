@@ -23,3 +23,8 @@ def check_name(what: str, name: str, known: Iterable[str]) -> str:
     close = nearest(name, known)
     hint = f" Did you mean {close!r}?" if close else ""
     raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}; got {name!r}.{hint}")
+
+
+def readable(persona: str) -> str:
+    """A persona's id as a title, such as `Loyal Nationals`."""
+    return persona.replace("_", " ").title()

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL, MAJORITY, UNIFORM, as_scores, majority_vote
-from fairpp_hf.evaluation.evaluate import Evaluation, References, evaluate_systems
-from fairpp_hf.evaluation.model_scores import SystemScores
+from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL, MAJORITY, UNIFORM, majority_vote
+from fairpp_hf.evaluation.evaluate import evaluate_systems
+from fairpp_hf.evaluation.results import References, Results, SystemScores, as_scores
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
 from fairpp_hf.respondents.survey import all_survey_answers
@@ -27,7 +27,7 @@ def small_evaluation(
     personas: tuple[str, ...] = (TARGET, "civic_pragmatists", "backbone_conservatives"),
     groups: tuple[str, ...] = ("men", "women", "muslim people"),
     refusals: int = 6,
-) -> Evaluation:
+) -> Results:
     """Models of these names, each nearer to the target than the one before, and baselines like the real ones.
 
     Args:
@@ -111,7 +111,7 @@ def model_scores(
     )
 
 
-def write_evaluated_folder(folder: Path, evaluation: Evaluation | None = None, *, positions: bool = True) -> Path:
+def write_evaluated_folder(folder: Path, evaluation: Results | None = None, *, positions: bool = True) -> Path:
     """Write the files of an evaluation, and positions.json for its personas and models.
 
     Args:
@@ -126,7 +126,7 @@ def write_evaluated_folder(folder: Path, evaluation: Evaluation | None = None, *
     return folder
 
 
-def positions_of(evaluation: Evaluation) -> dict[str, Any]:
+def positions_of(evaluation: Results) -> dict[str, Any]:
     """Points at made-up places: personas on a circle, models from its edge towards the target."""
     points: list[dict[str, Any]] = []
 

@@ -90,19 +90,16 @@ class LoopbackHub(Loopback):
     Args:
         tokens: the users by token; by default `TOKEN` is `us` and "hf_reader" is `reader`, who may not write.
         page_size: entries of a page of a listing; the Hub's 1,000.
-        multipart_above: bytes above which a file is uploaded in parts of this size; in one piece by default.
 
     `repos` holds the repositories by (type, id), `requests` all requests, `outside` the requests for other hosts, `waits`
     the seconds that clients in this process would have waited before they tried again (see `loopback_hub`).
     `before_commit`, when set, is called with the repository before a commit is taken, so that a test can commit first.
     """
 
-    def __init__(
-        self, tokens: Mapping[str, User] | None = None, page_size: int = 1000, multipart_above: int | None = None
-    ) -> None:
+    def __init__(self, tokens: Mapping[str, User] | None = None, page_size: int = 1000) -> None:
         super().__init__()
         self.tokens = dict(tokens or {TOKEN: User("us"), "hf_reader": User("reader", write=False)})
-        self.page_size, self.multipart_above = page_size, multipart_above
+        self.page_size = page_size
         self.repos: dict[tuple[str, str], Repo] = {}
         self.requests: list[Request] = []
         self.outside: list[str] = []
@@ -112,7 +109,6 @@ class LoopbackHub(Loopback):
         # Another host in the clients' eyes, as the real Hub's storage is: no token may go there.
         self.storage_url = f"http://localhost:{self.port}/storage"
         self._secret = secrets.token_hex(8)
-        self._parts: dict[tuple[str, int], bytes] = {}
         self._faults: list[Fault] = []
         self._lock = threading.RLock()
 
@@ -300,14 +296,8 @@ class LoopbackHub(Loopback):
                 return Answer({"errors": [], "warnings": [{"message": text} for text in warnings]})
             case "POST", "api", "repos", "create":
                 return self._create(asked)
-            case "DELETE", "api", "repos", "delete":
-                wanted = asked.json()
-                namespace = wanted.get("organization") or (asked.user.name if asked.user else "")
-                repo = self._find(asked, wanted.get("type") or "model", namespace, wanted["name"], write=True)
-                del self.repos[repo.type, repo.id]
-                return Answer()
             case _, "api", plural, namespace, name, *rest if plural in _PLURALS:
-                write = rest[:1] in (["preupload"], ["commit"], ["branch"], ["tag"], ["settings"], ["lfs-verify"])
+                write = rest[:1] in (["preupload"], ["commit"], ["lfs-verify"])
                 repo = self._find(asked, _PLURALS[plural], namespace, name, write=write)
                 return self._repo_api(repo, rest, asked)
             case _, "storage", *rest:
@@ -331,12 +321,8 @@ class LoopbackHub(Loopback):
                 return self._tree(repo, repo.at(revision), "/".join(folder), asked)
             case "POST", "paths-info", revision:
                 form = parse_qs(asked.body.decode())
-                entries = _entries(repo, repo.at(revision), form.get("expand") == ["true"])
+                entries = _entries(repo.at(revision), form.get("expand") == ["true"])
                 return Answer([entries[path] for path in form.get("paths", []) if path in entries])
-            case "GET", "commits", revision:
-                return self._page([_commit_facts(commit) for commit in repo.history(revision)], asked)
-            case "GET", "refs":
-                return Answer(_refs(repo))
             case "POST", "preupload", revision:
                 files = repo.at(revision).files
                 wanted = asked.json()
@@ -350,12 +336,6 @@ class LoopbackHub(Loopback):
                 if len(repo.objects.get(asked.json()["oid"], b"")) != asked.json()["size"]:
                     raise HubError(404, "The object was not uploaded")
                 return Answer()
-            case ("POST" | "DELETE") as method, ("branch" | "tag") as kind, name:
-                _change_ref(repo, method, kind, name, asked.json() if method == "POST" else {})
-                return Answer()
-            case "PUT", "settings":
-                repo.private = asked.json().get("visibility") == "private"
-                return Answer({"private": repo.private})
             case "GET", "auth-check":
                 return Answer()
         if rest[:1] in (["xet-write-token"], ["xet-read-token"]):
@@ -397,17 +377,10 @@ class LoopbackHub(Loopback):
         return Answer({"url": url, "name": repo_id})
 
     def _info(self, repo: Repo, commit: Commit, asked: Asked) -> dict[str, Any]:
-        siblings = [
-            {
-                "rfilename": path,
-                **(
-                    {"size": len(blob.content), "blobId": blob.oid, **blob.lfs_facts("sha256")}
-                    if asked.flag("blobs")
-                    else {}
-                ),
-            }
-            for path, blob in commit.files.items()
-        ]
+        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in commit.files]
+        if asked.flag("blobs"):
+            for entry, blob in zip(siblings, commit.files.values(), strict=True):
+                entry |= {"size": len(blob.content), "blobId": blob.oid, **blob.lfs_facts("sha256")}
         # Cards come from anybody, in any encoding.
         card = commit.files["README.md"].content.decode(errors="replace") if "README.md" in commit.files else ""
         found = re.match(r"\s*---[ \t]*\r?\n(.*?)^---", card, re.DOTALL | re.MULTILINE)
@@ -436,7 +409,7 @@ class LoopbackHub(Loopback):
 
     def _tree(self, repo: Repo, commit: Commit, folder: str, asked: Asked) -> Answer:
         start = f"{folder}/" if folder else ""
-        entries = _entries(repo, commit, asked.flag("expand"))
+        entries = _entries(commit, asked.flag("expand"))
         within = [entry for path, entry in entries.items() if path.startswith(start)]
         if not within and folder:
             raise entry_not_found(folder, commit.sha)
@@ -481,56 +454,35 @@ class LoopbackHub(Loopback):
 
     # -- large files ---------------------------------------------------------------------------------------------------
 
-    def _storage_address(self, repo: Repo, oid: str, *more: str) -> str:
-        return "/".join([self.storage_url, self._secret, repo.type, repo.id, oid, *more])
+    def _storage_address(self, repo: Repo, oid: str) -> str:
+        return "/".join([self.storage_url, self._secret, repo.type, repo.id, oid])
 
     def _lfs_batch(self, repo: Repo, asked: Asked) -> Answer:
         """How to upload each file; no way is given where the repository has it."""
         wanted, objects = asked.json(), []
-        above = self.multipart_above if "multipart" in wanted["transfers"] else None
         for item in wanted["objects"]:
             oid, size = item["oid"], item["size"]
             described: dict[str, Any] = {"oid": oid, "size": size, "authenticated": True}
             if oid not in repo.objects:
                 upload: dict[str, Any] = {"href": self._storage_address(repo, oid)}
-                if above is not None and size > above:
-                    parts = {
-                        str(number): self._storage_address(repo, oid, str(number))
-                        for number in range(1, -(-size // above) + 1)
-                    }
-                    upload["header"] = {"chunk_size": str(above), **parts}
                 verify = {"href": f"{self.url}/api/{repo.type}s/{repo.id}/lfs-verify"}
                 described["actions"] = {"upload": upload, "verify": verify}
             objects.append(described)
-        return Answer({"transfer": "basic" if above is None else "multipart", "objects": objects})
+        return Answer({"transfer": "basic", "objects": objects})
 
     def _storage(self, asked: Asked, rest: Sequence[str]) -> Answer:
         """The place of large files: it takes no token, and addresses that the Hub gave out."""
         if rest[:1] != [self._secret]:
             raise HubError(403, "The address is not one that the Hub gave out")
-        repo_type, namespace, name, oid, *more = rest[1:]
+        repo_type, namespace, name, oid = rest[1:]
         repo = self.repos[repo_type, f"{namespace}/{name}"]
-        match asked.method, *more:
-            case ("GET" | "HEAD",):
-                return _ranged(repo.objects[oid], {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"}, asked)
-            case ("PUT",):
-                self._keep(repo, oid, asked.body)
-                return Answer()
-            case "PUT", number:
-                with self._lock:
-                    self._parts[oid, int(number)] = asked.body
-                return Answer(headers={"ETag": f'"{hashlib.md5(asked.body).hexdigest()}"'})
-            case ("POST",):
-                numbers = [part["partNumber"] for part in asked.json()["parts"]]
-                self._keep(repo, oid, b"".join(self._parts[oid, number] for number in numbers))
-                return Answer()
-        raise HubError(405, "No such thing is done in the storage")
-
-    def _keep(self, repo: Repo, oid: str, content: bytes) -> None:
-        if hashlib.sha256(content).hexdigest() != oid:
+        if asked.method in ("GET", "HEAD"):
+            return _ranged(repo.objects[oid], {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"}, asked)
+        if asked.method != "PUT" or hashlib.sha256(asked.body).hexdigest() != oid:
             raise HubError(400, f"The content is not that of {oid}")
         with self._lock:
-            repo.objects[oid] = content
+            repo.objects[oid] = asked.body
+        return Answer()
 
 
 def _error(error: HubError) -> Answer:
@@ -553,7 +505,7 @@ def _ranged(content: bytes, headers: dict[str, str], asked: Asked) -> Answer:
     return Answer(content[start:stop], 206, {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"})
 
 
-def _entries(repo: Repo, commit: Commit, expand: bool) -> dict[str, dict[str, Any]]:
+def _entries(commit: Commit, expand: bool) -> dict[str, dict[str, Any]]:
     """Every file and folder of a commit, by path, as listings have them."""
     folders = {path.rsplit("/", depth)[0] for path in commit.files for depth in range(1, path.count("/") + 1)}
     entries: dict[str, dict[str, Any]] = {}
@@ -564,33 +516,9 @@ def _entries(repo: Repo, commit: Commit, expand: bool) -> dict[str, dict[str, An
         size = {"size": len(blob.content), **blob.lfs_facts("oid")}
         entries[path] = {"type": "file", "oid": blob.oid, "path": path, **size}
     if expand:
-        for path, entry in entries.items():
-            last = repo.last_change(commit, path)
-            entry["lastCommit"] = {"id": last.sha, "title": last.message, "date": last.date}
+        for entry in entries.values():
+            entry["lastCommit"] = {"id": commit.sha, "title": commit.message, "date": commit.date}
     return dict(sorted(entries.items()))
-
-
-def _commit_facts(commit: Commit) -> dict[str, Any]:
-    authors = [{"user": commit.author}]
-    return {
-        "id": commit.sha,
-        "title": commit.message,
-        "message": commit.description,
-        "authors": authors,
-        "date": commit.date,
-    }
-
-
-def _refs(repo: Repo) -> dict[str, list[dict[str, str]]]:
-    def named(refs: Mapping[str, str], folder: str) -> list[dict[str, str]]:
-        return [{"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": sha} for name, sha in refs.items()]
-
-    return {
-        "branches": named(repo.branches, "heads"),
-        "tags": named(repo.tags, "tags"),
-        "converts": [],
-        "pullRequests": [],
-    }
 
 
 def _upload_mode(repo: Repo, files: Mapping[str, Blob], wanted: Mapping[str, Any], ignore: str) -> dict[str, Any]:
@@ -598,16 +526,3 @@ def _upload_mode(repo: Repo, files: Mapping[str, Blob], wanted: Mapping[str, Any
     lfs = repo.is_lfs(path, wanted["size"], base64.b64decode(wanted["sample"]), files)
     known = {"oid": files[path].etag} if path in files else {}
     return {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": is_ignored(path, ignore), **known}
-
-
-def _change_ref(repo: Repo, method: str, kind: str, name: str, wanted: Mapping[str, Any]) -> None:
-    """Make or remove a branch or a tag; a tag's address has the revision, and its body the name."""
-    refs = repo.branches if kind == "branch" else repo.tags
-    if method == "DELETE":
-        if refs.pop(name, None) is None:
-            raise HubError(404, f"Invalid rev id: {name}", "RevisionNotFound")
-        return
-    revision, new = (wanted.get("startingPoint", "main"), name) if kind == "branch" else (name, wanted["tag"])
-    if new in refs:
-        raise HubError(409, f"Reference already exists: {new}")
-    refs[new] = repo.at(revision).sha

@@ -102,7 +102,6 @@ class Repo:
         self.objects: dict[str, bytes] = {}
         self.by_sha: dict[str, Commit] = {}
         self.branches: dict[str, str] = {}
-        self.tags: dict[str, str] = {}
         names = f"{_LFS_NAMES} {_MEDIA_NAMES if repo_type == 'dataset' else ''}".split()
         attributes = "".join(f"{name} filter=lfs diff=lfs merge=lfs -text\n" for name in names)
         self._add(
@@ -114,8 +113,8 @@ class Repo:
         )
 
     def at(self, revision: str) -> Commit:
-        """The commit that a branch, a tag, or a SHA's beginning names."""
-        sha = self.branches.get(revision) or self.tags.get(revision)
+        """The commit that a branch or a SHA's beginning names."""
+        sha = self.branches.get(revision)
         if sha is None and re.fullmatch(r"[0-9a-f]{5,40}", revision):
             sha = next((known for known in self.by_sha if known.startswith(revision)), None)
         if sha is None:
@@ -128,16 +127,6 @@ class Repo:
         while commit is not None:
             yield commit
             commit = self.by_sha[commit.parent] if commit.parent else None
-
-    def last_change(self, commit: Commit, path: str) -> Commit:
-        """The newest commit up to this one that changed a file, or anything in a folder."""
-
-        def there(at: Commit) -> dict[str, str]:
-            return {name: blob.oid for name, blob in at.files.items() if name == path or name.startswith(f"{path}/")}
-
-        while commit.parent is not None and there(self.by_sha[commit.parent]) == there(commit):
-            commit = self.by_sha[commit.parent]
-        return commit
 
     def is_lfs(self, path: str, size: int, sample: bytes, files: Mapping[str, Blob]) -> bool:
         """Whether LFS keeps a file: .gitattributes says so, it is large, or it is no text."""
@@ -181,18 +170,10 @@ class Repo:
                     f"Offending file: {path}",
                 )
             files[path] = Blob(self.objects[value["oid"]], lfs=True)
-        elif key == "copyFile":
-            source = self.at(value.get("srcRevision") or "main").files
-            if value["srcPath"] not in source:
-                raise entry_not_found(value["srcPath"])
-            files[path] = source[value["srcPath"]]
-        elif key in ("deletedFile", "deletedFolder"):
-            folder = path.rstrip("/") + "/"
-            gone = [name for name in files if name == path or (key == "deletedFolder" and name.startswith(folder))]
-            if not gone:
+        elif key == "deletedFile":
+            if path not in files:
                 raise HubError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-            for name in gone:
-                del files[name]
+            del files[path]
         else:
             raise HubError(400, f"Unknown operation {key!r}")
 

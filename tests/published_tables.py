@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from small_runs import some_questions
 
 from fairpp_hf.questions import load_questions
-from fairpp_hf.taxonomy import load_taxonomy
+from fairpp_hf.questions.taxonomy import load_taxonomy
 
 MODEL = "gpt-4o-mini"
 ROLES = range(1, 8)

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairpp_hf.evaluation.intervals import clusters_of
-from fairpp_hf.evaluation.metrics import FEWEST_GROUP_CLUSTERS, MAX_JS_DISTANCE, alignment_metrics
-from fairpp_hf.evaluation.probabilities import js_distances
-from fairpp_hf.evaluation.weighted_sums import QUESTION_COLUMNS, question_sums
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.survey import all_survey_answers
+from fairpp_hf.statistics.alignment import FEWEST_GROUP_CLUSTERS, MAX_JS_DISTANCE, alignment_metrics
+from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.options import js_distances
+from fairpp_hf.statistics.question_sums import QUESTION_COLUMNS, question_sums
 
 TARGET = "loyal_nationals"
 

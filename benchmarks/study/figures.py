@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from methods import LABELS, METHODS
 from tables import DISTANCE, MARGIN, at_visits
 
-from fairpp_hf.evaluation.styles import STYLES, drawing_settings
+from fairpp_hf.drawing.theme import SYSTEM_STYLES, drawing_settings
 
 CURVES = ("dpo", "tier_dpo", "soft_dpo", "distil", "aim_0", "list_0")
 
@@ -43,7 +43,7 @@ def draw_trade_off(study: Study, path: Path) -> Path:
         figure = _figure((8.4, 5.2))
         axes = figure.subplots()
         axes.axvspan(0, at["constant"][0], color="#e9f5ee", zorder=0)
-        for family, (colour, _), width in (("aim", STYLES[2], 1.2), ("list", STYLES[4], 2.4)):
+        for family, (colour, _), width in (("aim", SYSTEM_STYLES[1], 1.2), ("list", SYSTEM_STYLES[3], 2.4)):
             curve = [method for method in at if method.startswith(f"{family}_") and METHODS[method].labels == "fitted"]
             points = [at[method] for method in curve]
             axes.plot(*zip(*points, strict=True), "-o", color=colour, markersize=3 * width, linewidth=width)
@@ -57,7 +57,7 @@ def draw_trade_off(study: Study, path: Path) -> Path:
                     _say(axes, at[method], words, colour, offset)
             else:
                 _say(axes, points[-1], "the same, pair by pair", colour, (8, 4))
-        _say(axes, at["list_0.25"], "aligned towards the aim", STYLES[4][0], (-34, 24))
+        _say(axes, at["list_0.25"], "aligned towards the aim", SYSTEM_STYLES[3][0], (-34, 24))
         for method in [name for name in at if not name.startswith(("aim", "list", "both"))]:
             baseline = METHODS[method].baseline is not None
             colour = "#000" if baseline else "#666"
@@ -89,7 +89,7 @@ def draw_visits(study: Study, path: Path) -> Path:
         axes = figure.subplots()
         for number, method in enumerate(CURVES):
             found = [level_of(at_visits(study, count), method, DISTANCE) for count in counts]
-            colour, marker = STYLES[1 + number]
+            colour, marker = SYSTEM_STYLES[number]
             reach = np.array([[each.mean - each.low, each.high - each.mean] for each in found]).T
             axes.errorbar(
                 counts,

@@ -9,10 +9,10 @@ from ordinary_questions import OrdinaryQuestion
 from worlds import World
 
 from fairpp_hf.evaluation.callback import average_orders
-from fairpp_hf.evaluation.metrics import alignment_metrics
-from fairpp_hf.evaluation.probabilities import js_distances
 from fairpp_hf.questions.option_order import with_swapped_options
 from fairpp_hf.scoring import OptionScorer
+from fairpp_hf.statistics.alignment import alignment_metrics
+from fairpp_hf.statistics.options import js_distances
 
 DISTINGUISHING = 0.25
 """Share of the questions that count as those which set the target apart."""

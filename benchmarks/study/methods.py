@@ -15,6 +15,7 @@ from worlds import World, WorldSettings, draw_world
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.preferences.label_model import LabelModel, fit_label_model, mean_answers
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.target_distribution import target_distribution
@@ -231,11 +232,14 @@ def _pairs(task: Task, method: Method, swapped: bool | None) -> pa.Table:
         questions,
         answers,
         task.target,
+        PairSettings(
+            method.weighting,
+            option_order="mixed" if swapped is None else "written",
+            labels="answers" if probabilities is None else "fitted",
+            seed=task.seed,
+        ),
         is_train=task.is_train,
-        scheme=method.weighting,
-        option_order="mixed" if swapped is None else "written",
         probabilities=probabilities,
-        seed=task.seed,
     )["train"]
     wanted = questions["question_id"].take(pa.array(task.rows)).combine_chunks()
     return table.filter(pc.is_in(table["question_id"], value_set=wanted)).combine_chunks()

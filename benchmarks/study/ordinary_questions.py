@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.rendering import render_prompt
-from fairpp_hf.taxonomy import load_taxonomy
+from fairpp_hf.questions.taxonomy import load_taxonomy
 
 
 class OrdinaryQuestion(NamedTuple):

@@ -6,7 +6,7 @@ import pandas as pd
 from analysis import LESS_IS_BETTER, MEASURES, Estimate, Study, difference, level_of
 from methods import LABELS
 
-from fairpp_hf.evaluation.styles import readable
+from fairpp_hf.naming import readable
 
 NOT_RUN = "_Not run yet._"
 

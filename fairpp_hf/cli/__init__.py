@@ -3,19 +3,45 @@
 import argparse
 import importlib
 import io
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from fairpp_hf.naming import nearest
-from fairpp_hf.script import shown_lines
 
 COMMANDS = (
     *("questions", "generate", "scenarios", "parse", "merge", "show", "quality"),
-    *("build", "weights", "export", "evaluate", "position", "report", "push", "demo"),
+    *("build", "weights", "export", "train", "evaluate", "position", "report", "push", "demo"),
 )
 """In the order of the data. A command is imported when it is asked for, so that none slows down another."""
+
+
+_SHOWN = ("fairpp_hf.scoring.sharing",)
+"""Loggers whose information is shown as well: one line on whether prompts are shared, which decides the running time."""
+
+
+@contextmanager
+def shown_lines() -> Iterator[None]:
+    """Within this context, the line on how prompts are computed goes to stderr, where nobody has configured logging."""
+    loggers = [logging.getLogger(name) for name in _SHOWN]
+    # As Python shows warnings. All other loggers stay at the root's level.
+    handler: Any = logging.lastResort
+    if handler is None or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    shown: list[logging.Handler | logging.Logger] = [handler, *loggers]
+    before = [one.level for one in shown]
+    for one in shown:
+        one.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for one, level in zip(shown, before, strict=True):
+            one.setLevel(level)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,6 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A Windows console does not have every letter, and a name in another script is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    arguments_list = list(sys.argv[1:] if argv is None else argv)
+    if arguments_list[:1] == ["train"]:
+        # Its options are the fields of configurations, which TRL's parser reads.
+        from fairpp_hf.cli.train import main as train
+
+        return train(arguments_list[1:])
     parser = _Parser(
         prog="fairpp",
         description="Fair-PP: preferences of personas on social equity, from questions to aligned models.",
@@ -47,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Answers of simulated personas are called simulated wherever they appear.",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    arguments_list = list(sys.argv[1:] if argv is None else argv)
     chosen = next((argument for argument in arguments_list if argument in COMMANDS), None)
     for name in COMMANDS:
         # The summaries are needed for the list of commands alone; a chosen command spares the imports of the others.
@@ -56,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         command = importlib.import_module(f"fairpp_hf.cli.{name}")
         subparser = subparsers.add_parser(name, help=command.SUMMARY, description=command.SUMMARY)
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        if name != "train":
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(arguments_list)
     try:
         with shown_lines():

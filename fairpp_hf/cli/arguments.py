@@ -1,7 +1,7 @@
 """Arguments that several commands have in common."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fairpp_hf.dataset.answers import Answers
@@ -29,6 +29,48 @@ def add_answers(parser: argparse.ArgumentParser, source: "argparse._ActionsConta
     parser.add_argument(
         "--personas", metavar="SET_OR_FILE", help="default: britains_choice_2020 for 'survey', else all that answered"
     )
+
+
+def add_server_options(server: "argparse._ActionsContainer") -> None:
+    """Add --base-url, --concurrency, --max-tokens, --timeout, and how a server is asked; see `server_options`."""
+    server.add_argument("--base-url", metavar="U", help="such as http://localhost:8000/v1 (default: OpenAI)")
+    server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
+    server.add_argument(
+        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64, and 4,096 more for a model that thinks)"
+    )
+    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a whole reply (default: 120)")
+    add_ask_options(server)
+
+
+def add_ask_options(server: "argparse._ActionsContainer") -> None:
+    """Add --ask, --no-logprobs and --system-as-user: how a server is asked, where that is not for it to settle."""
+    server.add_argument(
+        "--ask",
+        choices=("choice", "text"),
+        help="for a letter by a JSON schema, or for free text, the paper's way (default: choice where the server takes it)",
+    )
+    server.add_argument(
+        "--no-logprobs",
+        action="store_true",
+        default=None,
+        help="ask for no log-probabilities (default: for as many as the server gives)",
+    )
+    server.add_argument(
+        "--system-as-user",
+        action="store_true",
+        default=None,
+        help="begin the user's message with the portrait (default: a system message where there is one)",
+    )
+
+
+def server_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `OpenAIRespondent` that the command line gives; the others have their defaults there."""
+    given = {
+        name: getattr(arguments, name, None)
+        for name in ("base_url", "concurrency", "temperature", "max_tokens", "ask", "system_as_user")
+    }
+    given |= {"timeout_s": arguments.timeout, "logprobs": False if arguments.no_logprobs else None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def add_heldout(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fairpp_hf.cli.arguments import load_answers_of
 from fairpp_hf.cli.scoring import (
@@ -88,10 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.drawing import draw_evaluation
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.evaluation.model_scores import is_main_process
+    from fairpp_hf.evaluation.results_table import notes, tables
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
@@ -125,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     entries = _entries(models, arguments.out, arguments.models)
     files = evaluation.write(arguments.out)
-    print(f"\n{evaluation.to_markdown()}\n{evaluation.notes()}")
+    print(f"\n{tables(evaluation)}\n{notes(evaluation)}")
     print(failures(scores), end="", flush=True)
     files += [draw_evaluation(evaluation, arguments.out / "results.png"), entries]
     print("Files:", *(f"  {file}" for file in files), sep="\n")
@@ -176,14 +177,15 @@ def _models(arguments: argparse.Namespace) -> "Sequence[ModelSpec]":
         models = read_models(arguments.models)
         check_names(models, str(arguments.models), taken=taken)
         return models
-    urls: Any = None if arguments.base_url is None else tuple(arguments.base_url)
     several = len(arguments.model) > 1
     specs = []
     for model, name in zip(arguments.model, short_names(arguments.model, taken) if several else [_PLAIN], strict=True):
-        specs.append(ModelSpec(name, model, base_url=urls))
+        specs.append(ModelSpec(name, model, base_url=arguments.base_url))
         if not arguments.no_role_play:
             role_play = f"{name} {_ROLE_PLAY}" if several else _ROLE_PLAY
-            specs.append(ModelSpec(role_play, model, base_url=urls, persona=arguments.target, before=name))
+            specs.append(
+                ModelSpec(role_play, model, base_url=arguments.base_url, persona=arguments.target, before=name)
+            )
     several = len(arguments.adapter) > 1
     names = (
         short_names(arguments.adapter, (*taken, _PLAIN, _ROLE_PLAY)) if several else [_ADAPTER] * len(arguments.adapter)

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, check_samples, prices_for, ways_of
+from fairpp_hf.cli.arguments import add_server_options, server_options
+from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,22 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group(
         "openai", "The key is read from OPENAI_API_KEY; a server of your own needs none."
     )
-    server.add_argument(
-        "--base-url",
-        nargs="+",
-        action="extend",
-        metavar="U",
-        help="such as http://localhost:8000/v1 (default: OpenAI); several servers of the model share the load",
-    )
-    server.add_argument(
-        "--concurrency", type=int, metavar="N", help="requests in flight at most, over all servers (default: 32)"
-    )
+    add_server_options(server)
     server.add_argument("--temperature", type=float, metavar="T", help="default: 0")
-    server.add_argument(
-        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64, and 4,096 more for a model that thinks)"
-    )
-    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a whole reply (default: 120)")
-    add_ways(server)
     server.add_argument(
         "--samples", type=int, metavar="K", help="ask the same K times, at a --temperature above 0 (default: 1)"
     )
@@ -199,10 +186,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
     if arguments.limit is not None and arguments.limit < 1:
         raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
     check_samples(arguments.samples, arguments.temperature)
-    if arguments.batch and len(arguments.base_url or ()) > 1:
-        raise ValueError(
-            f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
-        )
 
 
 def _questions(arguments: argparse.Namespace) -> "pa.Table":
@@ -227,11 +210,7 @@ def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> Any:
         return SurveyRespondent(personas)
     if arguments.respondent == "transformers":
         return TransformersRespondent(arguments.model, **given("adapter", "batch_size", "system_as_user"))
-    options = given("base_url", "concurrency", "temperature", "max_tokens") | ways_of(arguments)
-    if arguments.timeout is not None:
-        options["timeout_s"] = arguments.timeout
-    if len(options.get("base_url", ())) == 1:
-        options["base_url"] = options["base_url"][0]
+    options = server_options(arguments)
     if arguments.dry_run:
         options["api_key"] = "none, since nothing is asked"
     return OpenAIRespondent(arguments.model, **options)

@@ -1,8 +1,8 @@
-"""What the commands that ask servers share: how they are asked, prices, a cap, batches and samples."""
+"""What the commands that ask servers share: prices, a cap, batches and samples."""
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fairpp_hf.generation import BatchLimits, Prices
@@ -39,37 +39,6 @@ def add_money_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="input tokens in batches at a time, by your account's limit (default: 2,000,000)",
     )
-
-
-def add_ways(server: "argparse._ArgumentGroup") -> None:
-    """Add --ask, --no-logprobs and --system-as-user: how a server is asked, where that is not for it to settle."""
-    server.add_argument(
-        "--ask",
-        choices=("choice", "text"),
-        help="for a letter by a JSON schema, or for free text, the paper's way (default: choice where the server takes it)",
-    )
-    server.add_argument(
-        "--no-logprobs",
-        action="store_true",
-        default=None,
-        help="ask for no log-probabilities (default: for as many as the server gives)",
-    )
-    server.add_argument(
-        "--system-as-user",
-        action="store_true",
-        default=None,
-        help="begin the user's message with the portrait (default: a system message where there is one)",
-    )
-
-
-def ways_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What --ask, --no-logprobs and --system-as-user say, as arguments of `OpenAIRespondent`."""
-    given: dict[str, Any] = {} if arguments.ask is None else {"ask": arguments.ask}
-    if arguments.no_logprobs:
-        given["logprobs"] = False
-    if arguments.system_as_user:
-        given["system_as_user"] = True
-    return given
 
 
 def prices_for(

@@ -1,6 +1,7 @@
 """`fairpp position`: models in the space of the personas, on two maps, with their uncertainty."""
 
 import argparse
+import json
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fairpp_hf.dataset.answers import Answers
-    from fairpp_hf.evaluation.model_scores import SystemScores
     from fairpp_hf.evaluation.models import ModelSpec
     from fairpp_hf.evaluation.positioning import Respondent
+    from fairpp_hf.evaluation.results import SystemScores
     from fairpp_hf.personas import PersonaSet
 
 SUMMARY = "place models among the personas, by principal components and ideal points"
@@ -92,10 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.dataset.sources import source_personas
+    from fairpp_hf.drawing import draw_positions
     from fairpp_hf.evaluation.evaluate import questions_to_score
     from fairpp_hf.evaluation.model_scores import is_main_process
     from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
-    from fairpp_hf.evaluation.positioning.report import to_markdown, write_positions
+    from fairpp_hf.evaluation.positioning.report import to_dict, to_markdown, write_positions
     from fairpp_hf.generation import RunInterrupted
 
     if not is_main_process():
@@ -122,10 +124,19 @@ def run(arguments: argparse.Namespace) -> int:
         division=division_of(arguments),
     )
     written = write_positions(positions, arguments.out)
+    written.append(draw_positions(to_dict(positions), arguments.out / "positions.png", _evaluated(arguments.out)))
     print(f"\n{to_markdown(positions)}")
     print(failures(scores), end="")
     print("Files:", *(f"  {file}" for file in written), sep="\n")
     return 0
+
+
+def _evaluated(out: Path) -> list[str]:
+    """Names of the systems of an evaluation in the same folder, whose colours the map takes on; none without one."""
+    try:
+        return list(json.loads((out / "results.json").read_bytes())["systems"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -146,9 +157,10 @@ def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
             specs += read_models(file)
     elif arguments.models is not None:
         specs += read_models(arguments.models)
-    urls = None if arguments.base_url is None else tuple(arguments.base_url)
     names = short_names(arguments.model, [spec.name for spec in specs])
-    specs += [ModelSpec(name, model, base_url=urls) for name, model in zip(names, arguments.model, strict=True)]
+    specs += [
+        ModelSpec(name, model, base_url=arguments.base_url) for name, model in zip(names, arguments.model, strict=True)
+    ]
     for adapter, name in zip(arguments.adapter, short_names(arguments.adapter), strict=True):
         specs.append(ModelSpec(f"{names[0]} + {name}", arguments.model[0], adapter=adapter, before=names[0]))
     check_names(specs, fix=NAME_IN_FILE)
@@ -159,8 +171,8 @@ def _anchors(references: "Mapping[str, NDArray[np.integer]]", personas: "Persona
     """The personas, and the share-weighted majority vote of them all, where evaluate's baseline leaves out the target."""
     from fairpp_hf.evaluation.baselines import majority_vote
     from fairpp_hf.evaluation.positioning import Respondent
-    from fairpp_hf.evaluation.probabilities import option_probabilities
-    from fairpp_hf.evaluation.styles import readable
+    from fairpp_hf.naming import readable
+    from fairpp_hf.statistics.options import option_probabilities
 
     known = {persona.id: persona for persona in personas or ()}
     anchors = [

@@ -28,11 +28,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--sample must be at least 1; got {arguments.sample}.")
     if arguments.seed < 0:
         raise ValueError(f"--seed must be at least 0; got {arguments.seed}.")
+    from fairpp_hf.drawing import draw_quality
     from fairpp_hf.evaluation.quality import run_quality
     from fairpp_hf.evaluation.quality.report import HEADS, SIMULATED_NOTE, not_measured_of, rows_of, write_quality
 
     quality = run_quality(arguments.run_path, sample=arguments.sample, seed=arguments.seed)
-    files = write_quality(quality, arguments.run_path.resolve().name, arguments.out)
+    name = arguments.run_path.resolve().name
+    files = write_quality(quality, name, arguments.out)
+    files.append(draw_quality(quality, name, arguments.out / "quality.png"))
     print(f"{quality.respondent}. {SIMULATED_NOTE}\n")
     print(in_columns([HEADS, *rows_of(quality)], (False, False, False, False)))
     if missing := not_measured_of(quality):

@@ -78,7 +78,7 @@ def _summary(questions: "pa.Table") -> str:
     import pyarrow.compute as pc
 
     from fairpp_hf.questions import split_of
-    from fairpp_hf.taxonomy import load_taxonomy
+    from fairpp_hf.questions.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy()
     topic = pc.index_in(questions["topic"], value_set=pa.array(taxonomy.topics)).to_numpy()

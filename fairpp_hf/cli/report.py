@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, draw, write and say where."""
-    from fairpp_hf.evaluation.report import write_report
+    from fairpp_hf.drawing import write_report
 
     page, *pictures = write_report(arguments.folder)
     print(f"{page}\n{len(pictures)} pictures in {pictures[0].parent}")

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, check_samples, prices_for, ways_of
+from fairpp_hf.cli.arguments import add_ask_options, server_options
+from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, metavar="N", help="a fixed random sample of N test questions, the same N every time"
     )
     parser.add_argument("--shard", metavar="I/N", help="tell and answer part I of N, such as 2/8")
-    parser.add_argument(
-        "--concurrency", type=int, metavar="N", help="requests in flight at most, over all servers (default: 32)"
-    )
+    parser.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
     parser.add_argument(
         "--timeout", type=float, metavar="S", help="seconds to wait for a story or an answer (default: 120)"
     )
@@ -54,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     teller = parser.add_argument_group("storyteller", "Always a server with the OpenAI API.")
     teller.add_argument("--storyteller", required=True, metavar="MODEL", help="the model that tells")
-    teller.add_argument(
-        "--storyteller-url", nargs="+", action="extend", metavar="U", help="its servers (default: OpenAI)"
-    )
+    teller.add_argument("--storyteller-url", metavar="U", help="its server (default: OpenAI)")
     teller.add_argument("--storyteller-temperature", type=float, metavar="T", help="default: 0.7")
     teller.add_argument(
         "--storyteller-max-tokens",
@@ -93,14 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     answerer.add_argument("--personas", metavar="SET_OR_FILE", help="default: those of RUN")
     answerer.add_argument(
         "--base-url",
-        nargs="+",
-        action="extend",
         metavar="U",
-        help=f"default: the servers of RUN, or else OpenAI; {_OPENAI} for OpenAI beside a RUN that has others",
+        help=f"default: the server of RUN, or else OpenAI; {_OPENAI} for OpenAI beside a RUN that has another",
     )
     answerer.add_argument("--temperature", type=float, metavar="T", help="default: that of RUN, or else 0")
     answerer.add_argument("--max-tokens", type=int, metavar="N", help="of a reply (default: that of RUN, or else 64)")
-    add_ways(answerer)
+    add_ask_options(answerer)
     answerer.add_argument("--samples", type=int, metavar="K", help="ask the same K times (default: 1)")
     answerer.add_argument(
         "--swap", action="store_true", help="ask each scenario in both orders of the first two scenes as well"
@@ -143,8 +138,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.storyteller,
         questions,
         personas=personas,
-        **_server(arguments, arguments.storyteller_url),
         **_given(
+            base_url=arguments.storyteller_url,
+            api_key="none, since nothing is asked" if arguments.dry_run else None,
+            concurrency=arguments.concurrency,
+            timeout_s=arguments.timeout,
             tries=arguments.tries,
             temperature=arguments.storyteller_temperature,
             max_tokens=arguments.storyteller_max_tokens,
@@ -237,7 +235,8 @@ def _complete(arguments: argparse.Namespace) -> None:
     if arguments.respondent in (None, "openai") and manifest is not None and settings.get("kind") == "openai":
         arguments.respondent = "openai"
         if arguments.base_url is None:
-            arguments.base_url = _addresses(manifest["servers"].get(manifest["respondent"]["name"]))
+            recorded = manifest["servers"].get(manifest["respondent"]["name"])
+            arguments.base_url = None if recorded == _OPENAI else recorded
         for option in ("model", "temperature", "max_tokens", "ask", "system_as_user"):
             if getattr(arguments, option) is None:
                 setattr(arguments, option, settings[option])
@@ -256,16 +255,6 @@ def _complete(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--respondent {arguments.respondent} must have a model; got none. Add --model MODEL.")
 
 
-def _addresses(recorded: str | None) -> list[str] | None:
-    """The servers of a manifest; None for OpenAI itself, which is the default."""
-    if recorded is None or recorded == _OPENAI:
-        return None
-    addresses = recorded.split(", ")
-    if not all("://" in address for address in addresses):
-        raise ValueError(f"The run's servers must be addresses; got {recorded!r} in its manifest. Add --base-url U.")
-    return addresses
-
-
 def _check_options(arguments: argparse.Namespace) -> None:
     for option, respondent in _ONLY_FOR.items():
         if getattr(arguments, option) is not None and arguments.respondent != respondent:
@@ -274,12 +263,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
                 f"{arguments.respondent}. Leave it out."
             )
     check_samples(arguments.samples, arguments.temperature)
-    for option in ("base_url", "storyteller_url"):
-        if arguments.batch and len(getattr(arguments, option) or ()) > 1:
-            raise ValueError(
-                f"--batch must have one --{option.replace('_', '-')} at most; got {len(getattr(arguments, option))}. "
-                "Batches are kept by one server."
-            )
 
 
 def _personas(arguments: argparse.Namespace) -> "PersonaSet":
@@ -315,8 +298,8 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _server(arguments: argparse.Namespace, urls: list[str] | None) -> dict[str, Any]:
-    options = _given(base_url=urls, concurrency=arguments.concurrency, timeout_s=arguments.timeout)
+def _server(arguments: argparse.Namespace) -> dict[str, Any]:
+    options = server_options(arguments)
     return options | ({"api_key": "none, since nothing is asked"} if arguments.dry_run else {})
 
 
@@ -328,13 +311,7 @@ def _respondent(arguments: argparse.Namespace) -> "Respondent":
             adapter=arguments.adapter, batch_size=arguments.batch_size, system_as_user=arguments.system_as_user
         )
         return TransformersRespondent(arguments.model, **options)
-    options = _server(arguments, arguments.base_url)
-    return OpenAIRespondent(
-        arguments.model,
-        **options,
-        **_given(temperature=arguments.temperature, max_tokens=arguments.max_tokens),
-        **ways_of(arguments),
-    )
+    return OpenAIRespondent(arguments.model, **_server(arguments))
 
 
 def _asks_a_server(respondent: "Respondent") -> "OpenAIRespondent":

@@ -7,16 +7,16 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import add_answers, add_heldout
-from fairpp_hf.cli.money import add_money_arguments, add_ways, batch_limits, ways_of
+from fairpp_hf.cli.arguments import add_answers, add_heldout, add_server_options, server_options
+from fairpp_hf.cli.money import add_money_arguments, batch_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
-    from fairpp_hf.evaluation.model_scores import SystemScores
     from fairpp_hf.evaluation.models import ModelSpec
+    from fairpp_hf.evaluation.results import SystemScores
     from fairpp_hf.generation import RunInterrupted
     from fairpp_hf.personas import PersonaSet
 
@@ -60,18 +60,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group(
         "models on a server", "The key is read from OPENAI_API_KEY; a server of your own needs none."
     )
-    server.add_argument(
-        "--base-url",
-        nargs="+",
-        metavar="U",
-        help="of each --model, such as http://localhost:8000/v1; several share the load",
-    )
-    server.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
-    server.add_argument(
-        "--max-tokens", type=int, metavar="N", help="of a reply (default: 64, and 4,096 more for a model that thinks)"
-    )
-    server.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a whole reply (default: 120)")
-    add_ways(server)
+    add_server_options(server)
     add_money_arguments(parser)
 
 
@@ -91,7 +80,7 @@ def check_scoring(arguments: argparse.Namespace) -> None:
         )
     if arguments.adapter and arguments.base_url:
         raise ValueError(
-            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url[0]}. Serve the "
+            f"--adapter must come with a model that is loaded here; got --base-url {arguments.base_url}. Serve the "
             "adapter under a name of its own, and give that as --model."
         )
     if arguments.base_url and not arguments.model:
@@ -100,10 +89,6 @@ def check_scoring(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and value < 1:
             raise ValueError(f"{_flag(option)} must be at least 1; got {value}.")
-    if arguments.batch and len(arguments.base_url or ()) > 1:
-        raise ValueError(
-            f"--batch must have one --base-url at most; got {len(arguments.base_url)}. Batches are kept by one server."
-        )
 
 
 def check_use(arguments: argparse.Namespace, models: "Iterable[ModelSpec]") -> None:
@@ -163,8 +148,7 @@ def score(
     """
     from fairpp_hf.evaluation.model_scores import ApiOptions, score_models
 
-    names = {"concurrency": "concurrency", "max_tokens": "max_tokens", "timeout": "timeout_s"}
-    given = {ours: getattr(arguments, name) for name, ours in names.items() if getattr(arguments, name) is not None}
+    given = {name: value for name, value in server_options(arguments).items() if name != "base_url"}
     return score_models(
         models,
         questions,
@@ -175,7 +159,7 @@ def score(
         dtype=arguments.dtype,
         system_as_user=bool(arguments.system_as_user),
         swap=not arguments.one_order,
-        api=ApiOptions(given | ways_of(arguments), arguments.price, arguments.prices, batch_limits(arguments)),
+        api=ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments)),
         max_cost=arguments.max_cost,
     )
 

@@ -1,6 +1,7 @@
 """Weights and pairs of a target persona out of answers: whom it is compared with, whose shares count, what is missing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.dataset.pair_labels import PairLabels, pair_labels
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import PairSettings, PreferenceWeights, comparison_personas, preference_weights
+from fairpp_hf.preferences import PairSettings, PreferenceWeights, comparison_personas
 from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import uses_shares
@@ -70,16 +71,10 @@ def answer_pairs(
         answers.questions,
         answers.matrix(),
         target,
+        replace(settings, comparison=comparison.personas),
         is_train=is_train,
-        scheme=settings.scheme,
-        alpha=settings.alpha,
-        beta=settings.beta,
         shares=comparison.shares,
-        comparison=comparison.personas,
-        random_third_pair=settings.random_third_pair,
-        option_order=settings.option_order,
         probabilities=labels.probabilities if labels else None,
-        seed=settings.seed,
     )
     if is_train is None:
         pairs = {"train": pairs["train"].slice(0, 0), "test": pairs["train"]}
@@ -92,15 +87,8 @@ def answer_weights(
 ) -> PreferenceWeights:
     """Tier and weight of every question, those that `answer_pairs` gives to its pairs; the arguments are the same."""
     comparison = compared(answers, target, settings, persona_set)
-    return preference_weights(
-        answers.matrix(),
-        target,
-        comparison=comparison.personas,
-        scheme=settings.scheme,
-        alpha=settings.alpha,
-        beta=settings.beta,
-        shares=comparison.shares,
-        fit_rows=fit_rows(answers),
+    return replace(settings, comparison=comparison.personas).weights(
+        answers.matrix(), target, shares=comparison.shares, fit_rows=fit_rows(answers)
     )
 
 

@@ -29,8 +29,8 @@ from fairpp_hf.dataset.published_files import TableFile, column_names, read_colu
 from fairpp_hf.naming import nearest
 from fairpp_hf.questions import load_questions, option_lines, split_of
 from fairpp_hf.questions.rendering import load_templates
+from fairpp_hf.questions.taxonomy import FORMS, load_taxonomy
 from fairpp_hf.schema import QUESTION_FEATURES
-from fairpp_hf.taxonomy import FORMS, load_taxonomy
 
 LABEL_COLUMNS = ("Topic", "Problem Category", "Specific Problem", "Group Type", "Group", "Option")
 PERSPECTIVE = "Perspective"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairpp_hf.evaluation.evaluate import Evaluation
+    from fairpp_hf.evaluation.results import Results
 
 PLAIN, ROLE_PLAY, DPO, ALIGNED = "plain model", "role-play prompt", "DPO", "aligned"
 
@@ -19,28 +19,28 @@ class DemoSettings(NamedTuple):
 
     target: str = "loyal_nationals"
     dpo_questions: int = 24
-    """for stock DPO, which takes about ten times as long a question"""
+    """Questions for stock DPO, which takes about ten times as long a question."""
     aligned_questions: int | None = None
-    """by default 640 where the processor multiplies 16-bit floats, which is some three times as fast, and otherwise 320"""
+    """By default 640 if the processor multiplies 16-bit floats, which is some three times as fast, and otherwise 320."""
     evaluation_questions: int = 60
-    """held out, each asked in both orders of its options"""
+    """Held-out questions, each asked in both orders of its options."""
     seed: int = 0
 
 
-def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Evaluation":
+def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Results":
     """Run the main job once, with a progress bar for each stage, and say what came of it.
 
     Args:
-        out: folder for the adapters, the results and their page; made if need be.
-        dataset_folder: where the dataset folder goes.
-        settings: how much of everything.
+        out: Folder for the adapters, the results and their page; made if need be.
+        dataset_folder: Path of the dataset folder to write.
+        settings: Number of questions, target and seed.
 
     Returns:
         The evaluation, which is in `out` as well.
 
     Raises:
-        RuntimeError: the package with the small model's weights is not installed.
-        ValueError: a folder that holds other things, or an unknown target.
+        RuntimeError: The package with the small model's weights is not installed.
+        ValueError: A folder holds other things, or an unknown target.
     """
     from fairpp_hf.demo.small_model import small_model_folder
 
@@ -158,14 +158,13 @@ def _train_one(trainer_class: Callable[..., Any], args: Any, model: Path, pairs:
     return output
 
 
-def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> "Evaluation":
+def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> "Results":
     from fairpp_hf.dataset.sources import load_answers
+    from fairpp_hf.drawing import draw_evaluation, write_report
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.figures import draw_evaluation
     from fairpp_hf.evaluation.model_scores import score_models
     from fairpp_hf.evaluation.models import ModelSpec
-    from fairpp_hf.evaluation.report import write_report
     from fairpp_hf.personas import load_personas
 
     count = settings.evaluation_questions
@@ -196,7 +195,7 @@ def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoS
 
 
 def _ending(
-    evaluation: "Evaluation", settings: DemoSettings, out: Path, model: Path, adapter: Path, seconds: float
+    evaluation: "Results", settings: DemoSettings, out: Path, model: Path, adapter: Path, seconds: float
 ) -> str:
     """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
     from fairpp_hf.text_table import in_columns
@@ -225,7 +224,7 @@ def _ending(
             f"{seconds:.0f} s in all. Next:",
             f"  fairpp evaluate --model {quote(str(model))} --adapter {quote(str(adapter))} --target {target} --limit 200 "
             f"--out {quote(str(out / 'more'))}",
-            f"  python train.py --config trainer_configs/smollm2_135m_lora.yaml --model_name_or_path {quote(str(model))}",
+            f"  fairpp train --config smollm2_135m_lora --model_name_or_path {quote(str(model))}",
             "  fairpp generate --help     # ask a model of yours in the role of each persona",
         ]
     )
@@ -234,7 +233,7 @@ def _ending(
 _SHOWN = ("question_js_distance/target", "skill/target", "question_js_distance/margin")
 
 
-def reached(evaluation: "Evaluation") -> str:
+def reached(evaluation: "Results") -> str:
     """What the aligned model is nearer to its target than, and what it is not; and whether that is sure of the constant."""
     from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL
 

@@ -23,7 +23,7 @@ def small_model_folder() -> Path:
     """A Transformers folder with SmolLM2-135M-Instruct in float32; converted on the first call, about half a minute.
 
     Raises:
-        RuntimeError: the package that ships the weights is not installed.
+        RuntimeError: The package that ships the weights is not installed.
     """
     return unpacked(MODEL_NAME, _small_gguf)
 
@@ -42,8 +42,8 @@ def unpacked(name: str, find_gguf: Callable[[], Path]) -> Path:
     """The folder of a model that comes as a GGUF file; converted on the first call.
 
     Args:
-        name: of the folder in the cache.
-        find_gguf: gives the file; called only where it has to be converted, and may refuse.
+        name: Name of the folder in the cache.
+        find_gguf: Returns the file; called only if it has to be converted, and may refuse.
     """
     folder = cache_folder() / name
     if (folder / "config.json").is_file():

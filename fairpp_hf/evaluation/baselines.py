@@ -9,14 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.evaluation.intervals import clusters_of
-from fairpp_hf.evaluation.model_scores import SystemScores, first_choices, shared_first_places
-from fairpp_hf.evaluation.probabilities import option_probabilities
+from fairpp_hf.evaluation.results import CONSTANT, SystemScores, as_scores
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.label_model import FEWEST_CLUSTERS, fit_label_model
-from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
+from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.options import option_probabilities, shared_first_places
 
-CONSTANT = "constant"
 LABEL_MODEL = "label model"
 MAJORITY = "majority of the others"
 UNIFORM = "uniform"
@@ -196,26 +195,3 @@ def majority_vote(
         share = shares[persona] if known else 1.0
         votes += share * (np.asarray(column)[:, None] == np.arange(len(OPTION_LETTERS)))
     return shared_first_places(votes)
-
-
-def as_scores(name: str, probabilities: NDArray[np.float64], *, kind: str = "baseline") -> SystemScores:
-    """Option probabilities from anywhere as the scores of a system.
-
-    Args:
-        name: the system's.
-        probabilities: (n, 3) over A, B, C; or (n, orders, 3), one for each order in which the options were shown, pole A
-            first in both. A row of NaN means that there is no answer; its status is `empty`.
-        kind: `"baseline"` or `"model"`.
-
-    Raises:
-        ValueError: another shape.
-    """
-    if probabilities.shape[-1:] != (len(OPTION_LETTERS),) or probabilities.ndim not in (2, 3):
-        raise ValueError(
-            f"probabilities must be of shape (n, 3) or (n, orders, 3); got {probabilities.shape} at {name!r}. "
-            "Give one value for each of A, B and C."
-        )
-    by_order = probabilities if probabilities.ndim == 3 else probabilities[:, None]
-    # Wide enough for any status that somebody writes into it.
-    statuses = np.where(np.isnan(by_order).any(axis=2), "empty", "ok").astype(f"<U{max(map(len, STATUSES))}")
-    return SystemScores(name, by_order.mean(axis=1), by_order, statuses, {"kind": kind}, first_choices(by_order))

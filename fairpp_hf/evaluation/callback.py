@@ -14,15 +14,15 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from fairpp_hf.dataset.sources import load_source, resolve_answers
 from fairpp_hf.evaluation.baselines import FEWEST_ANSWERS, constant_rows
 from fairpp_hf.evaluation.evaluate import questions_to_score
-from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.evaluation.model_scores import Speaker
-from fairpp_hf.evaluation.skill import skill
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.naming import check_name
 from fairpp_hf.scoring import OptionScorer
+from fairpp_hf.statistics.alignment import alignment_metrics
+from fairpp_hf.statistics.skill import skill
 
 if TYPE_CHECKING:
-    from fairpp_hf.training.run import PairArguments
+    from fairpp_hf.training.arguments import PairArguments
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ def _best_metric(args: TrainingArguments) -> str | None:
 def alignment_for_training(
     arguments: "PairArguments", args: TrainingArguments
 ) -> Callable[[Trainer], PersonaAlignmentCallback] | None:
-    """What `train.py` hands to `main` of the training room: `alignment_questions` test questions, and the answers to them.
+    """The callback that `fairpp train` adds: `alignment_questions` test questions, and the answers to them.
 
     The questions are a fixed random sample of the test split, or of what `heldout` keeps out of training, and the answers
     those that the pairs are built from.

@@ -18,14 +18,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names, public_urls
+from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
+from fairpp_hf.evaluation.results import SystemScores
 from fairpp_hf.generation import BudgetReached, RunOptions, generate
 from fairpp_hf.generation.estimate import estimate
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices, load_prices
 from fairpp_hf.respondents.base import Respondent, RespondentStopped
+from fairpp_hf.respondents.client import public_address
 from fairpp_hf.runs.manifest import ways_in
-from fairpp_hf.runs.records import load_replies, manifest_of, tied
+from fairpp_hf.runs.records import load_replies, manifest_of
 from fairpp_hf.runs.spending import dollars
 from fairpp_hf.scenarios.tell_and_answer import spent_in
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
@@ -42,35 +44,6 @@ RUNS = "scores"
 
 PLAIN = "plain"
 """Who is asked where nobody's portrait is the system prompt."""
-
-
-class SystemScores(NamedTuple):
-    """What one system (a model, a model with a prompt or adapter, a baseline) gives each of n questions."""
-
-    name: str
-    probabilities: NDArray[np.float64]
-    """(n, 3): over A, B, C, the mean over the orders in which the options were shown. A reply in text is 1 for the option
-    that it names, so that two orders that disagree give 0.5 each. A row of NaN where an order has no valid answer: the other
-    one alone would carry the bias of the options' places."""
-    by_order: NDArray[np.float64]
-    """(n, orders, 3): the same for each order, as written first; 0 is the option of pole A whatever the order."""
-    statuses: NDArray[np.str_]
-    """(n, orders), of `STATUSES`."""
-    facts: dict[str, Any]
-    """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (a list of
-    addresses without secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
-    `constrained` (number of replies whose probabilities are those of a constrained choice), `template_hash` (None where a
-    server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
-    answers: NDArray[np.int8]
-    """(n, orders): 0..2 with 0 for pole A, -1 for none."""
-    logprobs: NDArray[np.float64] | None = None
-    """(n, orders, 3): natural-log probabilities of the options, not renormalised, NaN for none. None: there are none."""
-    letter_logprobs: NDArray[np.float64] | None = None
-    """(n, orders, 3): likewise of their letters alone; see `OptionScores`."""
-    tokens: NDArray[np.float64] | None = None
-    """(n, orders, 3): how many tokens `logprobs` is the sum over, NaN for none."""
-    prompt_hashes: NDArray[np.str_] | None = None
-    """(n, orders): SHA-256 of the messages in canonical JSON. None: nothing was asked."""
 
 
 class ApiOptions(NamedTuple):
@@ -256,8 +229,8 @@ def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
     if spec.persona is not None:
         assert personas is not None  # by check_models
         speaker = Speaker(spec.persona, personas.get(spec.persona).portrait)
-    urls = None if spec.base_url is None else public_urls(spec.base_url)
-    places = [_place(spec.model), _place(spec.adapter), spec.revision, urls, spec.persona]
+    url = None if spec.base_url is None else public_address(spec.base_url)
+    places = [_place(spec.model), _place(spec.adapter), spec.revision, url, spec.persona]
     digest = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:8]
     words = [Path(absolute(part)).name for part in (spec.model, spec.adapter, spec.persona) if part is not None]
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "+".join(words))
@@ -399,7 +372,7 @@ def _read(
             "model": run.spec.model,
             "adapter": run.spec.adapter,
             "revision": run.spec.revision,
-            "base_url": None if run.spec.base_url is None else public_urls(run.spec.base_url),
+            "base_url": None if run.spec.base_url is None else public_address(run.spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
             "ways": ways_in(manifest_of(run.path)) or None,
@@ -413,35 +386,6 @@ def _read(
         prompt_hashes=_prompt_hashes(run, questions, swap).reshape(shape),
         **{name: _of_options(replies, name).reshape(*shape, len(none)) for name in names},
     )
-
-
-def first_choices(probabilities: NDArray[np.float64]) -> NDArray[np.int8]:
-    """The most probable option of each row: (...) of (..., 3); -1 where there is none, or a tie for the first place."""
-    rows = np.nan_to_num(probabilities.reshape(-1, len(OPTION_LETTERS)))
-    chosen = np.where(tied(rows), NO_ANSWER, rows.argmax(axis=1)).astype(np.int8)
-    return chosen.reshape(probabilities.shape[:-1])
-
-
-def shared_first_places(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 for the largest value of each row, shared equally by those that tie for the first place (`tied`).
-
-    Args:
-        values: (n, 3), at least 0: probabilities, or votes.
-
-    Returns:
-        (n, 3); a row of NaN for one of NaN or of zeros alone.
-
-    Example:
-        >>> shared_first_places(np.array([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0]])).tolist()
-        [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
-    """
-    rows = np.nan_to_num(values)
-    # An option is among the first if it ties with the largest.
-    pairs = np.stack(np.broadcast_arrays(rows.max(axis=1, keepdims=True), rows), axis=-1)
-    first = tied(pairs.reshape(-1, 2)).reshape(rows.shape)
-    first[~rows.any(axis=1)] = False
-    with np.errstate(invalid="ignore"):
-        return first / first.sum(axis=1, keepdims=True)
 
 
 def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

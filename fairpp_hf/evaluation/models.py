@@ -35,8 +35,7 @@ class ModelSpec:
         name: what it is called in tables and pictures; unique.
         model: Hub name or path of a causal language model; with `base_url`, the server's name for it.
         adapter: Hub name or path of a PEFT adapter trained on it. Of it and of `model`, `~` is the home folder.
-        base_url: a server with the OpenAI API, such as `http://localhost:8000/v1`, or several that serve the same model;
-            None for a model that is loaded here.
+        base_url: a server with the OpenAI API, such as `http://localhost:8000/v1`; None for a model that is loaded here.
         revision: branch, tag or commit of the model on the Hub.
         region: where it comes from, for the map.
         persona: id of the persona whose portrait is its system prompt; None for no system prompt.
@@ -46,7 +45,7 @@ class ModelSpec:
     name: str
     model: str
     adapter: str | None = None
-    base_url: str | tuple[str, ...] | None = None
+    base_url: str | None = None
     revision: str | None = None
     region: str | None = None
     persona: str | None = None
@@ -120,7 +119,7 @@ def write_models(models: Sequence[ModelSpec], path: Path) -> Path:
         if spec.base_url is None:
             entry |= {field: absolute(entry[field]) for field in ("model", "adapter") if field in entry}
         else:
-            entry["base_url"] = public_urls(spec.base_url)
+            entry["base_url"] = public_address(spec.base_url)
         entries.append(entry)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump({"models": entries}, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -130,16 +129,6 @@ def write_models(models: Sequence[ModelSpec], path: Path) -> Path:
 def absolute(name: str) -> str:
     """The whole path of a local folder, and a Hub name as it is."""
     return os.path.abspath(name) if os.path.isdir(name) else name
-
-
-def public_urls(urls: str | Sequence[str]) -> list[str]:
-    """Servers' addresses without what could be a secret: user name, password, query and fragment.
-
-    Example:
-        >>> public_urls("https://me:secret@host:8000/v1?key=secret")
-        ['https://host:8000/v1']
-    """
-    return [public_address(url) for url in ([urls] if isinstance(urls, str) else urls)]
 
 
 def check_names(
@@ -225,8 +214,7 @@ def _entry(entry: Any, where: str) -> ModelSpec:
             close = nearest(str(key), [field for field in _FIELDS if field not in entry])
             fix = f"Did you mean {close!r}?" if close else "Remove it."
             raise ValueError(f"A field of a model must be one of {', '.join(_FIELDS)}; got {key!r} at {where}. {fix}")
-        several = key == "base_url" and isinstance(value, list) and value and all(isinstance(url, str) for url in value)
-        if not (isinstance(value, str) or several):
+        if not isinstance(value, str):
             raise ValueError(
                 f"{key} must be a text; got {_shown(value)} at {where}. Put it in quotes, or leave it out."
             )
@@ -235,9 +223,8 @@ def _entry(entry: Any, where: str) -> ModelSpec:
             raise ValueError(
                 f"A model must have the field {key!r}; got {', '.join(entry) or 'none'} at {where}. Add it."
             )
-    urls = entry.get("base_url")
     try:
-        return ModelSpec(**{**entry, "base_url": tuple(urls) if isinstance(urls, list) else urls})
+        return ModelSpec(**entry)
     except ValueError as error:
         raise ValueError(f"{error} ({where})") from error
 

@@ -9,8 +9,8 @@ from datasets import Features
 
 from fairpp_hf.dataset.builder import CITATION
 from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, over_dimensions, share_of, statuses_in
+from fairpp_hf.drawing.card_figures import CardFigure
 from fairpp_hf.hub import card_prose as prose
-from fairpp_hf.hub.card_figures import CardFigure
 from fairpp_hf.markdown import bullets, code, counted, one_line, row, table
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES, STATUSES

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCardData
 from fairpp_hf.dataset.builder import NOBODY_ASKED, pairs_in_words
 from fairpp_hf.dataset.folder_facts import FolderFacts, SplitFacts, parquet_path
 from fairpp_hf.dataset.folder_manifest import CARD
-from fairpp_hf.hub.card_figures import CardFigure, draw_figures
+from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.card_text import DEFAULT_CONFIG, TITLE, card_fields, row_of
 
 UNKNOWN_LICENCE = "unknown"

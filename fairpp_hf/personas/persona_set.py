@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fairpp_hf.naming import check_name, nearest
-from fairpp_hf.taxonomy import load_taxonomy
+from fairpp_hf.questions.taxonomy import load_taxonomy
 
 PERSONA_SETS = ("britains_choice_2020", "seven_segments_2025", "hidden_tribes_2018")
 """Names of the shipped sets."""

@@ -5,7 +5,6 @@ from fairpp_hf.preferences.schemes import SCHEMES, WeightingFacts
 from fairpp_hf.preferences.weights import (
     PreferenceWeights,
     comparison_personas,
-    nearest_persona,
     preference_weights,
 )
 
@@ -16,6 +15,5 @@ __all__ = [
     "PreferenceWeights",
     "WeightingFacts",
     "comparison_personas",
-    "nearest_persona",
     "preference_weights",
 ]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.weights import PreferenceWeights
 from fairpp_hf.questions import option_lines
+from fairpp_hf.questions.taxonomy import FORMS, load_taxonomy
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES
 from fairpp_hf.stable_hash import hash_strings
-from fairpp_hf.taxonomy import FORMS, load_taxonomy
 
 
 class ExportFormat(NamedTuple):

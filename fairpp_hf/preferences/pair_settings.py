@@ -1,13 +1,16 @@
 """How pairs are made: one set of settings for all who take them, from `load_dataset` to the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.schemes import WeightingFunction, check_scheme, scheme_name, uses_shares
 from fairpp_hf.preferences.target_distribution import check_divergence
-from fairpp_hf.preferences.weights import NEAREST, check_comparison
+from fairpp_hf.preferences.weights import NEAREST, PreferenceWeights, check_comparison, preference_weights
 from fairpp_hf.questions.option_order import OPTION_ORDERS
 
 LABELS = ("answers", "respondent", "fitted")
@@ -19,25 +22,27 @@ class PairSettings:
     """How the pairs of a target persona are made.
 
     Args:
-        weighting: weighting scheme, see `preference_weights`: a name, or a function of `WeightingFacts`. By default
+        weighting: Weighting scheme, see `preference_weights`: a name, or a function of `WeightingFacts`. By default
             `"tier"` with `labels="answers"`, which is the paper's way, and `"uniform"` with soft labels: a weight that
             depends on the one drawn answer would only add noise to them.
-        alpha: exponent of a tier's number, see `preference_weights`.
-        beta: exponent of a tier's size, see `preference_weights`.
-        comparison: personas to move away from, see `preference_weights`; all others by default, `"nearest"` for the one
+        alpha: Exponent of a tier's number, see `preference_weights`.
+        beta: Exponent of a tier's size, see `preference_weights`.
+        comparison: Personas to move away from, see `preference_weights`; all others by default, `"nearest"` for the one
             that agrees with the target most often on the training questions.
-        random_third_pair: adds the paper's third pair to each question, see `build_pairs`.
+        random_third_pair: Whether to add the authors' third pair, the two options that were not chosen in random order.
+            It is noise by construction; it is there to reproduce the paper.
         option_order: `"mixed"` shows the options of the two poles in each other's place in a random half of the questions,
-            see `build_pairs`; `"written"` shows them as config `questions` does.
+            and "A. ..." is then pole B's line there. In `"written"`, pole A is A throughout, and a model can answer by
+            the letter.
         labels: `"answers"`: the target's one answer is preferred to the other two options. The others are soft labels,
             three pairs a question with a column `label_probability`: `"respondent"` takes the option probabilities of
             whoever answered, `"fitted"` those of a label model that is fitted to the answers, see `fit_label_model`.
-        divergence: how far soft labels lean away from the comparison personas, lambda in `target_distribution`; at least
+        divergence: How far soft labels lean away from the comparison personas, lambda in `target_distribution`; at least
             0, which is the target itself.
-        seed: seed of the order within the third pair, and of the half that `option_order` takes.
+        seed: Seed for the order within the third pair, and for the half that `option_order` takes.
 
     Raises:
-        ValueError: a value that is not allowed, or two that do not go together.
+        ValueError: A value is not allowed, or two do not go together.
     """
 
     weighting: str | WeightingFunction | None = None
@@ -105,6 +110,26 @@ class PairSettings:
     def uses_shares(self) -> bool:
         """Whether the comparison personas' shares of the population may change the pairs."""
         return uses_shares(self.scheme) or self.divergence > 0
+
+    def weights(
+        self,
+        answers: Mapping[str, ArrayLike],
+        target: str,
+        *,
+        shares: Mapping[str, float] | None = None,
+        fit_rows: NDArray[np.bool_] | None = None,
+    ) -> PreferenceWeights:
+        """Tier and weight of each question, see `preference_weights`."""
+        return preference_weights(
+            answers,
+            target,
+            comparison=self.comparison,
+            scheme=self.scheme,
+            alpha=self.alpha,
+            beta=self.beta,
+            shares=shares,
+            fit_rows=fit_rows,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The settings by name, as JSON has them: `weighting` is the name of the scheme, by default too."""

@@ -1,17 +1,16 @@
 """Preference pairs of option lines, ready for TRL: the target's against each of the others, or all with soft labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.naming import check_name
-from fairpp_hf.preferences.schemes import WeightingFunction
-from fairpp_hf.preferences.weights import PreferenceWeights, preference_weights
+from fairpp_hf.preferences.pair_settings import PairSettings
+from fairpp_hf.preferences.weights import PreferenceWeights
 from fairpp_hf.questions import option_lines
-from fairpp_hf.questions.option_order import OPTION_ORDERS, with_swapped_options
+from fairpp_hf.questions.option_order import with_swapped_options
 from fairpp_hf.schema import OPTION_LETTERS, PAIR_FEATURES, SOFT_PAIR_FEATURES
 from fairpp_hf.stable_hash import uniforms
 
@@ -20,72 +19,55 @@ def build_pairs(
     questions: pa.Table,
     answers: Mapping[str, NDArray[np.integer]],
     target: str,
+    settings: PairSettings | None = None,
     *,
     is_train: NDArray[np.bool_] | None = None,
-    scheme: str | WeightingFunction = "tier",
-    alpha: float = 1.0,
-    beta: float = 1.0,
     shares: Mapping[str, float] | None = None,
-    comparison: Sequence[str] | Literal["nearest"] | None = None,
-    random_third_pair: bool = False,
-    option_order: Literal["written", "mixed"] = "written",
     probabilities: NDArray[np.floating] | None = None,
-    seed: int = 0,
 ) -> dict[str, pa.Table]:
     """Turn answers into weighted preference pairs for one target persona.
 
     Each question that the target validly answered gives two pairs: its option line ("B. ...") against each of the other
-    two. With `probabilities` it gives a third, of these other two, the likelier one chosen: only all pairs of a question
+    two. With soft labels it gives a third, of these other two, the likelier one chosen: only all pairs of a question
     determine a distribution over its options. A question without a valid answer gives none. Its pairs carry the
     question's tier and weight.
 
     Args:
-        questions: n rows with the columns of `QUESTION_FEATURES`.
-        answers: persona id to an integer array (n,), 0..2 or -1.
-        target: id of the persona whose answers are chosen.
-        is_train: boolean (n,). Tier masses are fitted on the training rows and applied to the others.
-        scheme: weighting scheme, see `preference_weights`.
-        alpha: see `preference_weights`.
-        beta: see `preference_weights`.
-        shares: see `preference_weights`.
-        comparison: see `preference_weights`.
-        random_third_pair: adds the authors' third pair, the two options that were not chosen in random order. It is
-            noise by construction; it is there to reproduce the paper. Not together with `probabilities`.
-        option_order: `"mixed"` shows the options of the two poles in each other's place in a random half of the questions,
-            and "A. ..." is then pole B's line there. In `"written"`, pole A is A throughout, and a model can answer by
-            the letter.
-        probabilities: (n, 3), probabilities of A, B and C to train towards, such as `target_distribution` gives, NaN where
-            there are none. They give each pair a soft label, label_probability = p(chosen) / (p(chosen) + p(rejected)):
-            how often somebody who answers by them, asked to choose between these two options, would choose the first
-            (Luce 1959, the choice axiom). Where both are 0 it is 0.5, the limit as both go to 0 alike: neither is
-            preferred.
-        seed: of the order within the third pair, and of the half that `option_order` takes.
+        questions: Table of n rows with the columns of `QUESTION_FEATURES`.
+        answers: Persona id to an integer array (n,), 0..2 or -1.
+        target: Id of the persona whose answers are chosen.
+        settings: How the pairs are made; `PairSettings()` by default, which is the paper's way.
+        is_train: Boolean (n,). Tier masses are fitted on the training rows and applied to the others.
+        shares: Persona id to its share of the population, see `preference_weights`.
+        probabilities: Array (n, 3) with the probabilities of A, B and C to train towards, such as `target_distribution`
+            gives, NaN where there are none; needed for soft labels and only for them. They give each pair a label,
+            label_probability = p(chosen) / (p(chosen) + p(rejected)): how often somebody who answers by them, asked to
+            choose between these two options, would choose the first (Luce 1959, the choice axiom). Where both are 0 it is
+            0.5, the limit as both go to 0 alike: neither is preferred.
 
     Returns:
-        Tables with the columns of `PAIR_FEATURES`, or of `SOFT_PAIR_FEATURES` where `probabilities` are given, under
-        `"train"` and `"test"`, or all rows under `"train"` where `is_train` is None. Pairs of a question stand together,
-        in the order of the questions.
+        Tables with the columns of `PAIR_FEATURES`, or of `SOFT_PAIR_FEATURES` for soft labels, under `"train"` and
+        `"test"`, or all rows under `"train"` where `is_train` is None. Pairs of a question stand together, in the order of
+        the questions.
 
     Raises:
-        ValueError: as `preference_weights` does; or `probabilities` are of another shape, are missing for a question that
-            the target answered, or negative or infinite there, or come with `random_third_pair`; or `option_order` is
-            unknown, or a prompt's options cannot be swapped.
+        ValueError: As `preference_weights` raises it; or `probabilities` are of another shape, are missing for a question
+            that the target answered, are negative or infinite there, or do not go with the labels; or a prompt's options
+            cannot be swapped.
     """
-    check_name("option_order", option_order, OPTION_ORDERS)
-    if random_third_pair and probabilities is not None:
+    settings = settings or PairSettings()
+    if settings.soft != (probabilities is not None):
+        given = "none" if probabilities is None else "some"
         raise ValueError(
-            "random_third_pair must be False with probabilities; got True. Soft labels have the pair of the two other "
-            "options already, with its probability in the place of noise. Leave it out."
+            f"probabilities must be given for soft labels and only for them; got {given} with labels={settings.labels!r}."
         )
-    weights = preference_weights(
-        answers, target, comparison=comparison, scheme=scheme, alpha=alpha, beta=beta, shares=shares, fit_rows=is_train
-    )
+    weights = settings.weights(answers, target, shares=shares, fit_rows=is_train)
     own = np.asarray(answers[target], dtype=np.int64)
     valid = weights.tier > 0
     shown = None if probabilities is None else _checked_probabilities(probabilities, valid, target)
-    if option_order == "mixed":
+    if settings.option_order == "mixed":
         ids = questions["question_id"].to_numpy(zero_copy_only=False).astype(np.str_)
-        swapped = uniforms(ids, f"option order/{seed}") < 0.5
+        swapped = uniforms(ids, f"option order/{settings.seed}") < 0.5
         questions = with_swapped_options(questions, swapped)
         # What stands under each letter now.
         own = np.where(swapped & (own >= 0) & (own < 2), 1 - own, own)
@@ -108,9 +90,9 @@ def build_pairs(
                     np.where(is_likelier, first_other, second_other), np.where(is_likelier, second_other, first_other)
                 )
             )
-        elif random_third_pair and len(rows):
+        elif settings.random_third_pair and len(rows):
             ids = questions["question_id"].to_numpy(zero_copy_only=False)[rows].astype(np.str_)
-            swap = uniforms(ids, f"third pair/{target}/{seed}") < 0.5
+            swap = uniforms(ids, f"third pair/{target}/{settings.seed}") < 0.5
             picks.append(_Pick(np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
         tables[split] = _pair_table(questions, lines, rows, picks, weights, shown, target)
     return tables

@@ -68,7 +68,7 @@ def preference_weights(
         answers: persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
         target: id of the persona to align with.
         comparison: ids of the personas to move away from; all others in `answers` by default. `"nearest"` is the one
-            that `nearest_persona` finds. Order and repetition do not matter.
+            that most often gives the target's answer, see `comparison_personas`. Order and repetition do not matter.
         scheme: a name in `SCHEMES`, or a function of `WeightingFacts`.
         alpha: exponent of the tier's number; 0 gives every tier the same mass where beta is 1. At least 0. For the tier
             schemes only.
@@ -114,33 +114,6 @@ def preference_weights(
     return PreferenceWeights(tier=tier, weight=_checked_weights(weights, facts, scheme))
 
 
-def nearest_persona(answers: Mapping[str, ArrayLike], target: str, *, fit_rows: NDArray[np.bool_] | None = None) -> str:
-    """The persona that most often gives the target's answer.
-
-    It maximises (rows on which both give the same valid answer) / (rows on which both give a valid one); of several, it
-    is the first in the order of `answers`.
-
-    Args:
-        answers: persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
-        target: id of the persona to compare with.
-        fit_rows: boolean (n,): the rows to count, such as the training rows; all by default.
-
-    Returns:
-        Its id.
-
-    Raises:
-        ValueError: as `preference_weights` does, or no persona answered a row that the target answered.
-
-    Example:
-        >>> nearest_persona({"a": [0, 1, 2], "b": [1, 1, 0], "c": [0, 1, -1]}, "a")
-        'c'
-    """
-    columns = _checked_columns(answers, target)
-    own = columns[target]
-    valid = own != NO_ANSWER
-    return _nearest(columns, target, valid if fit_rows is None else valid & checked_rows(fit_rows, len(own)))
-
-
 def comparison_personas(
     answers: Mapping[str, ArrayLike],
     target: str,
@@ -150,17 +123,24 @@ def comparison_personas(
 ) -> list[str]:
     """The personas that a target is compared with, as `preference_weights` finds them.
 
+    `"nearest"` maximises (rows on which both give the same valid answer) / (rows on which both give a valid one); of
+    several, it is the first in the order of `answers`.
+
     Args:
-        answers: persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
-        target: id of the persona to align with.
-        comparison: ids; all others by default; `"nearest"` for the one that `nearest_persona` finds.
-        fit_rows: see `nearest_persona`.
+        answers: Persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
+        target: Id of the persona to align with.
+        comparison: Ids; all others by default; `"nearest"` for the one persona that most often gives the target's answer.
+        fit_rows: Boolean (n,), the rows on which the nearest persona is found, such as the training rows; all by default.
 
     Returns:
         Different ids, at least one, in the order of `answers`.
 
     Raises:
-        ValueError: as `preference_weights` does.
+        ValueError: As `preference_weights` raises it.
+
+    Example:
+        >>> comparison_personas({"a": [0, 1, 2], "b": [1, 1, 0], "c": [0, 1, -1]}, "a", "nearest")
+        ['c']
     """
     columns = _checked_columns(answers, target)
     valid = columns[target] != NO_ANSWER

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairpp_hf.naming import check_name
+from fairpp_hf.questions.taxonomy import load_taxonomy
 from fairpp_hf.stable_hash import hash_strings
-from fairpp_hf.taxonomy import load_taxonomy
 
 HELDOUT = ("topics", "groups", "dimensions")
 """What can be held out."""

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from string import Formatter
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fairpp_hf.questions.taxonomy import FORMS, load_taxonomy
 from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES
-from fairpp_hf.taxonomy import FORMS, load_taxonomy
 
 PLACEHOLDERS = ("group", "problem")
 
@@ -39,72 +39,17 @@ class Templates(NamedTuple):
     instruction: str
 
 
-def parse_templates(text: str, source: str) -> Templates:
-    """Read templates from JSON and check them; the only place where they are checked.
-
-    Args:
-        text: JSON with the keys `templates` (topic, then dimension number, then form), `option_c` and `instruction`.
-        source: file name for error messages.
-
-    Raises:
-        ValueError: a template or a text of one is missing, or a placeholder is malformed, unknown or left out.
-    """
-    document = json.loads(text)
-    taxonomy = load_taxonomy()
-    templates = {}
-    for topic in taxonomy.topics:
-        for dimension in taxonomy.dimensions:
-            for form in FORMS:
-                keys = ("templates", topic, str(dimension.number), form)
-                template = Template(*(_text(document, (*keys, field), source) for field in Template._fields))
-                where = " > ".join(keys)
-                used = {name for field in template for name in _placeholders(field, where, source)}
-                for name in PLACEHOLDERS:
-                    if name not in used:
-                        raise ValueError(
-                            f"A template must use the placeholder {{{name}}}; got none at {where} in {source}. "
-                            "Without it, several questions would read the same. Put it into the question or an option."
-                        )
-                templates[topic, dimension.number, form] = template
-    return Templates(
-        templates=templates,
-        option_c={form: _text(document, ("option_c", form), source) for form in FORMS},
-        instruction=_text(document, ("instruction",), source),
-    )
-
-
-def _text(document: Mapping[str, Any], keys: tuple[str, ...], source: str) -> str:
-    value: Any = document
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(
-            f"Wording must be a non-empty string; got {value!r} at {' > '.join(keys)} in {source}. Add the text there."
-        )
-    return value
-
-
-def _placeholders(text: str, where: str, source: str) -> list[str]:
-    try:
-        # A conversion or format specification would change the label, which must appear to the letter.
-        fields = [
-            name + (f"!{conversion}" if conversion else "") + (f":{specification}" if specification else "")
-            for _, name, specification, conversion in Formatter().parse(text)
-            if name is not None
-        ]
-    except ValueError as error:
-        raise ValueError(f"Braces must enclose a placeholder; got {text!r} at {where} in {source}. {error}.") from error
-    for name in fields:
-        if name not in PLACEHOLDERS:
-            known = " or ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            raise ValueError(f"A placeholder must be {known}; got {{{name}}} at {where} in {source}.")
-    return fields
-
-
 @cache
 def load_templates() -> Templates:
-    """The wording in `templates.json`, read and checked once."""
-    return parse_templates(files(__package__).joinpath("templates.json").read_text("utf-8"), "templates.json")
+    """The wording in `templates.json`, read once."""
+    document = json.loads(files(__package__).joinpath("templates.json").read_text("utf-8"))
+    templates = {
+        (topic, int(dimension), form): Template(**texts)
+        for topic, dimensions in document["templates"].items()
+        for dimension, forms in dimensions.items()
+        for form, texts in forms.items()
+    }
+    return Templates(templates, document["option_c"], document["instruction"])
 
 
 def render_prompt(question: str, option_a: str, option_b: str, option_c: str) -> str:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions.rendering import render_questions
+from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.stable_hash import hash_strings
-from fairpp_hf.taxonomy import FORMS
 
 TEST_QUESTIONS = 5_669
 """Size of the published test split; the other 22,751 questions are for training."""

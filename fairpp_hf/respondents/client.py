@@ -1,10 +1,6 @@
 """The client of a server with the OpenAI API, and what of its address may be shown."""
 
-import re
-from base64 import b64encode
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from fairpp_hf.respondents.faults import Secrets
 
@@ -13,93 +9,66 @@ if TYPE_CHECKING:
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 
-_URL = re.compile(
-    r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?((?:[^/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::\d+)?)(/[^?#]*)?(?:[?#].*)?",
-    re.IGNORECASE,
-)
 _LONGEST_CONNECTING_S = 15.0
 
 
-def open_client(
-    base_url: str, api_key: str, timeout_s: float, connections: int, *, limited: bool = True
-) -> "openai.AsyncOpenAI":
+def open_client(base_url: str, api_key: str, timeout_s: float, connections: int) -> "openai.AsyncOpenAI":
     """A client that makes no retries of its own; the caller closes it.
 
     Args:
-        base_url: the server. A name and password in it are for a gate in front of the server, and its query is sent with
-            every request.
-        api_key: sent where there is no such name and password.
-        timeout_s: seconds that a read may take.
-        connections: how many there are at most.
-        limited: whether the body of a response has a longest length (`body`).
+        base_url: Address of the server; its query is sent with every request.
+        api_key: Key that is sent with every request.
+        timeout_s: Seconds that a read may take.
+        connections: Connections at most.
     """
     import httpx2
     import openai
 
-    from fairpp_hf.respondents.body import ACCEPTED, limit_body
-
     url = httpx2.URL(base_url)
-    gate = {"Authorization": _basic(url.userinfo)} if url.userinfo else {}
-    # One that does not come about in half the time would leave too little for the reply.
-    connecting_s = min(timeout_s / 2, _LONGEST_CONNECTING_S)
-    timeout = httpx2.Timeout(timeout_s, connect=connecting_s, pool=None)
+    # A connection that does not come about in half the time would leave too little for the reply.
+    timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s / 2, _LONGEST_CONNECTING_S), pool=None)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    hooks = {"response": [limit_body]} if limited else {}
     return openai.AsyncOpenAI(
         api_key=api_key,
-        base_url=url.copy_with(userinfo=b"", query=None, fragment=None),
+        base_url=url.copy_with(query=None, fragment=None),
         default_query=dict(url.params),
-        default_headers={"Accept-Encoding": ACCEPTED, **gate},
         # Retries are made by `Exchange`: the client's own would spend them on an exhausted quota as well.
         max_retries=0,
         timeout=timeout,
         # A request takes a third less of the processor than over the client's usual transport.
-        http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout, event_hooks=hooks),
+        http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
     )
 
 
 def public_address(url: str) -> str:
-    """A URL without user name, password, query and fragment; scheme and host in lower case.
+    """A server's URL without query and fragment; scheme and host in lower case.
 
     Raises:
-        ValueError: it is no URL of a server.
+        ValueError: It is no URL of a server, or has a password in it.
 
     Example:
-        >>> public_address("https://me:secret@host:8000/v1/?key=secret")
+        >>> public_address("https://host:8000/v1/?key=secret")
         'https://host:8000/v1'
     """
     import httpx2
 
-    found = _URL.fullmatch(url.strip())
     try:
-        httpx2.URL(url.strip())
+        parsed = httpx2.URL(url.strip())
     except httpx2.InvalidURL:
-        found = None
-    # A URL with a slip in it, such as an unescaped # in the password, may have its secret anywhere.
-    if not found or found[1].lower() not in ("http://", "https://"):
+        parsed = httpx2.URL("")
+    # A URL with a slip in it, such as an unescaped # in a password, may have its secret anywhere.
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or "@" in url:
         raise ValueError(
-            "base_url must be the URL of a server, such as http://localhost:8000/v1; got something else, which is not shown "
-            "since there may be a password in it. Begin it with http:// or https://, and in a password write % as %25, "
-            "# as %23, / as %2F, ? as %3F and @ as %40."
+            "base_url must be the URL of a server, without a password; got something else, which is not shown since there "
+            "may be a secret in it. Pass one such as http://localhost:8000/v1, and a key as OPENAI_API_KEY."
         )
-    scheme, server, path = found.groups(default="")
-    return f"{scheme.lower()}{server.lower()}{path.rstrip('/')}"
+    return str(parsed.copy_with(query=None, fragment=None)).rstrip("/")
 
 
-def secrets_of(api_key: str, urls: Sequence[str]) -> Secrets:
-    """The key, and of each address the name and password, and the values of its query."""
+def secrets_of(api_key: str, base_url: str | None) -> Secrets:
+    """The key, and the values of the address's query."""
     import httpx2
 
-    headers, others = [f"Bearer {api_key}"], []
-    for url in map(httpx2.URL, urls):
-        if url.userinfo:
-            headers.append(_basic(url.userinfo))
-            others += [url.userinfo.decode("ascii", "replace"), url.password]
-        # An API's version is none, and a server may name it.
-        others += [value for name, value in url.params.items() if "version" not in name.lower()]
-    return Secrets(headers, others)
-
-
-def _basic(userinfo: bytes) -> str:
-    """The header for somebody's own gate in front of a server, which takes the place of the key."""
-    return f"Basic {b64encode(unquote_to_bytes(userinfo)).decode()}"
+    # An API's version is no secret, and a server may name it.
+    params = httpx2.URL(base_url or OPENAI_ADDRESS).params.items()
+    return Secrets(api_key, *(value for name, value in params if "version" not in name.lower()))

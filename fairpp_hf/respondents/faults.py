@@ -5,7 +5,7 @@ What must not be shown of it is hidden here, too.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -33,17 +33,17 @@ HIDDEN = "[hidden]"
 
 
 class Fault(NamedTuple):
-    """A request that no response came to."""
+    """Why a request is sent again."""
 
     message: str
-    unreachable: bool = False
-    """Whether no connection came about."""
     timed_out: bool = False
     """Whether there was a connection, and the response took too long."""
     reached: bool = False
     """Whether the server began to respond."""
     crashed: bool = False
     """Whether the server may have failed at how it was asked: it responds with 500 or above, or closes the connection."""
+    costs_a_try: bool = True
+    """Whether `max_retries` counts it, with a pause before the next try."""
 
 
 def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
@@ -65,13 +65,13 @@ def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
     words = cause.message if isinstance(cause, aiohttp.ClientResponseError) else str(cause)
     words = one_line(secrets.hide(words))
     if isinstance(cause, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return Fault("No connection. The address is not the URL of a server.", unreachable=True)
+        return Fault("No connection. The address is not the URL of a server.")
     if isinstance(cause, aiohttp.ConnectionTimeoutError):
-        return Fault("No connection. The server did not take it in time.", unreachable=True)
+        return Fault("No connection. The server did not take it in time.")
     if isinstance(cause, aiohttp.ClientConnectorError):
-        return Fault(f"No connection. {words}", unreachable=True)
+        return Fault(f"No connection. {words}")
     if isinstance(cause, aiohttp.ClientHttpProxyError):
-        return Fault(f"No connection. The proxy refuses it: {cause.status} {words}", unreachable=True)
+        return Fault(f"No connection. The proxy refuses it: {cause.status} {words}")
     if isinstance(cause, TimeoutError):
         return Fault(f"Timed out. {words}", timed_out=True)
     if isinstance(cause, aiohttp.ClientPayloadError):
@@ -181,19 +181,18 @@ def _read(text: str) -> Any:
 
 
 class Secrets:
-    """What must be shown nowhere, though a server may repeat it: keys and passwords.
+    """What must be shown nowhere, though a server may repeat it.
 
     Args:
-        headers: values of the Authorization header that are sent, such as `Bearer KEY`.
-        others: further secrets, such as a password in an address.
+        secrets: Keys, and whatever else is secret in what is sent.
     """
 
-    def __init__(self, headers: Iterable[str], others: Iterable[str] = ()) -> None:
-        bare = [header.partition(" ")[2] for header in headers]
+    def __init__(self, *secrets: str) -> None:
         # A short one, such as EMPTY, is no secret, and may be a word of a reply.
-        hidden = {*headers, *(secret for secret in (*bare, *others) if len(secret) >= _SHORTEST_SECRET)}
+        hidden = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
         hidden |= {json.dumps(secret)[1:-1] for secret in hidden} | {quote(secret, safe="") for secret in hidden}
-        longest_first = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True)))
+        # Where there is none, nothing matches.
+        longest_first = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True))) or r"(?!)"
         self._pattern = re.compile(longest_first)
         self._in_bytes = re.compile(longest_first.encode("utf-8", "surrogatepass"))
 

@@ -5,15 +5,16 @@ import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
 from fairpp_hf.respondents.client import OPENAI_ADDRESS, open_client, public_address, secrets_of
 from fairpp_hf.respondents.completion import read_completion
-from fairpp_hf.respondents.endpoints import Addresses, Places
-from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, Paid, RequestsStopped
+from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, RequestsStopped
 from fairpp_hf.respondents.faults import is_about_access, message_of, sentence
 from fairpp_hf.respondents.ladder import TOP_LOGPROBS, Ladder, Way, folded
+from fairpp_hf.respondents.pace import Pace
+from fairpp_hf.respondents.paid import Paid
 from fairpp_hf.schema import OPTION_LETTERS
 
 if TYPE_CHECKING:
@@ -30,14 +31,6 @@ _CHOICE = re.compile(r'\{\s*"answer"\s*:\s*(?:"(?:[A-C](?:"\s*\}?)?)?)?')
 _FEWEST_FAILURES_TO_STOP = 10
 _LOOK_S = 0.1
 """How often a look is taken at whether the requests are stopped."""
-
-
-class Options(NamedTuple):
-    """The options of the command line that messages name."""
-
-    model: str = "--model"
-    base_url: str = "--base-url"
-    temperature: str = "--temperature"
 
 
 class OpenAIRespondent:
@@ -59,26 +52,24 @@ class OpenAIRespondent:
     then the request is `failed`. On 429 requests pause for as long as the server says, fewer are in flight from then on,
     and no try is used up. A rejected key, an unknown model and an exhausted quota stop everything at once.
 
-    Several addresses share the load, each up to what it turns out to take (`endpoints`). One that cannot be reached or
-    keeps failing is left out for a while, and its requests go to the others.
-
     Args:
-        model: the model's name on the server.
-        base_url: the server, such as `http://localhost:8000/v1`, or several that serve the same model; its query is sent
-            with every request. `OPENAI_BASE_URL`, or else OpenAI, by default.
-        api_key: `OPENAI_API_KEY` by default. A server of your own usually needs none.
-        concurrency: how many requests are in flight at most, over all addresses; at least 1.
-        temperature: 0 to 2; 0 asks for the likeliest reply. It is left out where the server refuses it.
-        max_tokens: of a reply, at least 1. None: `MAX_TOKENS`, and `ROOM_TO_THINK` more where the model thinks.
-        max_retries: further tries after a failure; at least 0.
-        timeout_s: seconds from sending a request to the end of its response; above 0.
+        model: Name of the model on the server.
+        base_url: Address of the server, such as `http://localhost:8000/v1`; its query is sent with every request.
+            `OPENAI_BASE_URL`, or else OpenAI, by default.
+        api_key: Key for the server; `OPENAI_API_KEY` by default. A server of your own usually needs none.
+        concurrency: Requests in flight at most, at least 1.
+        temperature: Sampling temperature, 0 to 2; 0 asks for the likeliest reply. Left out where the server refuses it.
+        max_tokens: Tokens of a reply at most, at least 1. None: `MAX_TOKENS`, and `ROOM_TO_THINK` more where the model
+            thinks.
+        max_retries: Further tries after a failure, at least 0.
+        timeout_s: Seconds from sending a request to the end of its response, above 0.
         ask: `"choice"` or `"text"` to ask so whatever the server takes; None tries the choice first. The paper's way is
             `"text"`.
-        logprobs: whether to ask for log-probabilities at all.
-        system_as_user: whether the portrait begins the user's message also where the server has a system role.
+        logprobs: Whether to ask for log-probabilities at all.
+        system_as_user: Whether the portrait begins the user's message also where the server has a system role.
 
     Raises:
-        ValueError: an argument out of range, an address that is no URL, or neither a key nor a base URL.
+        ValueError: An argument is out of range, an address is no URL, or there is neither a key nor a base URL.
     """
 
     further_tries = 2
@@ -99,14 +90,11 @@ class OpenAIRespondent:
     }
     """What constrains a reply, where the server takes it."""
 
-    options = Options()
-    """Where a user says what can be said otherwise."""
-
     def __init__(
         self,
         model: str,
         *,
-        base_url: str | Sequence[str] | None = None,
+        base_url: str | None = None,
         api_key: str | None = None,
         concurrency: int = 32,
         temperature: float = 0.0,
@@ -118,7 +106,7 @@ class OpenAIRespondent:
         system_as_user: bool = False,
     ) -> None:
         if not model:
-            raise ValueError("model must name a model of the server; got ''. Pass --model MODEL.")
+            raise ValueError("model must name a model of the server; got ''.")
         for what, value, lowest in (
             ("concurrency", concurrency, 1),
             ("max_tokens", MAX_TOKENS if max_tokens is None else max_tokens, 1),
@@ -132,14 +120,11 @@ class OpenAIRespondent:
             raise ValueError(f"timeout_s must be above 0; got {timeout_s}.")
         if ask not in (None, "choice", "text"):
             raise ValueError(f"ask must be 'choice', 'text' or None; got {ask!r}.")
-        given = (base_url,) if isinstance(base_url, str) else tuple(base_url or ())
-        if len(given) > 1 and not all(given):
-            raise ValueError(f"Each base_url must be an address; got '' at number {given.index('') + 1}.")
         self.model = model
         # An empty one is as good as none, as is an empty OPENAI_BASE_URL.
-        urls = given if any(given) else (os.environ.get("OPENAI_BASE_URL", ""),)
-        self.base_urls = tuple(dict.fromkeys(url.strip() for url in urls if url))
-        names = [public_address(url) for url in self.base_urls or (OPENAI_ADDRESS,)]
+        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip() or None
+        self.address = public_address(self.base_url or OPENAI_ADDRESS)
+        """The server's address, without anything in it that could be a secret."""
         self.concurrency = concurrency
         self.temperature = temperature
         self.max_retries = max_retries
@@ -150,16 +135,16 @@ class OpenAIRespondent:
         self._max_tokens = MAX_TOKENS if max_tokens is None else max_tokens
         self._logprobs = logprobs
         self._system_as_user = system_as_user
-        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or ("unused" if self.base_urls else "")
+        self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or ("unused" if self.base_url else "")
         if not self._api_key:
             raise ValueError(
                 "The openai respondent must have a key or a server of your own; got neither. "
-                "Set OPENAI_API_KEY, or pass --base-url http://HOST:PORT/v1."
+                "Set OPENAI_API_KEY, or give a base URL such as http://localhost:8000/v1."
             )
-        self.secrets = secrets_of(self._api_key, self.base_urls)
+        self.secrets = secrets_of(self._api_key, self.base_url)
         """What is shown and kept nowhere, though a server may repeat it."""
-        fixed = frozenset({"ask"} if ask == "choice" else ())
-        self._addresses = Addresses(names, concurrency, lambda: Ladder(self.top_way, fixed))
+        self.ladder = Ladder(self.top_way, frozenset({"ask"} if ask == "choice" else ()))
+        """How the server is asked, as far as it is known."""
 
     @property
     def name(self) -> str:
@@ -181,8 +166,8 @@ class OpenAIRespondent:
 
     @property
     def max_tokens(self) -> int:
-        """The most that a reply may have as the first server is now asked."""
-        return self.tokens_for(self._addresses[0].ladder.way)
+        """The most that a reply may have as the server is now asked."""
+        return self.tokens_for(self.ladder.way)
 
     @property
     def top_way(self) -> Way:
@@ -193,19 +178,13 @@ class OpenAIRespondent:
 
     @property
     def ways(self) -> dict[str, dict[str, Any]]:
-        """Address to how it is asked, for those that have shown it by an answer."""
-        return {address.name: address.ladder.way.facts() for address in self._addresses if address.ladder.settled}
+        """Address to how it is asked, once an answer has shown that."""
+        return {self.address: self.ladder.way.facts()} if self.ladder.settled else {}
 
     def begin_with(self, ways: Mapping[str, Any]) -> None:
-        """Ask the servers as they were asked before, as far as `ways` knows and they still take it."""
-        for address in self._addresses:
-            if (way := Way.of(ways.get(address.name))) is not None:
-                address.ladder.begin_with(way)
-
-    @property
-    def address(self) -> str:
-        """The servers' addresses, in alphabetical order, without anything in them that could be a secret."""
-        return ", ".join(sorted(address.name for address in self._addresses))
+        """Ask the server as it was asked before, as far as `ways` knows and it still takes that."""
+        if (way := Way.of(ways.get(self.address))) is not None:
+            self.ladder.begin_with(way)
 
     def tokens_for(self, way: Way) -> int:
         """The most tokens of a reply that is asked for in a way."""
@@ -216,7 +195,7 @@ class OpenAIRespondent:
 
         Args:
             request: the request.
-            way: how it is asked; by default, as the first server last answered.
+            way: how it is asked; by default, as the server last answered.
         """
         way = way or self._known_way()
         body: dict[str, Any] = {
@@ -233,8 +212,7 @@ class OpenAIRespondent:
         return body
 
     def _known_way(self) -> Way:
-        ladder = self._addresses[0].ladder
-        return ladder.way if ladder.settled else ladder.answered or ladder.way
+        return self.ladder.way if self.ladder.settled else self.ladder.answered or self.ladder.way
 
     def read(self, completion: Mapping[str, Any], request: Request, latency_s: float, way: Way | None = None) -> Reply:
         """Turn a chat completion, as it stands in JSON, into a reply.
@@ -243,7 +221,7 @@ class OpenAIRespondent:
             completion: of the server.
             request: what it answers.
             latency_s: goes into the reply.
-            way: how it was asked; by default, as the first server last answered. The reply's `detail["asked"]` has the
+            way: how it was asked; by default, as the server last answered. The reply's `detail["asked"]` has the
                 facts of it: without the schema, or the log-probabilities, that the server has ignored.
 
         Raises:
@@ -268,28 +246,28 @@ class OpenAIRespondent:
         return reply.status == "empty"
 
     def open_client(self) -> "openai.AsyncOpenAI":
-        """A client for the first address, for files of any size; it makes no retries of its own. The caller closes it."""
-        return self._client(0, limited=False)
+        """A client for the server that makes no retries of its own; the caller closes it."""
+        return open_client(self.base_url or OPENAI_ADDRESS, self._api_key, self.timeout_s, self.concurrency)
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
-        """Ask the requests, as many at a time as the addresses take, `concurrency` at most.
+        """Ask the requests, as many at a time as the server takes, `concurrency` at most.
 
         Cancelled, it still yields what had come, and what was paid for requests that were under way.
 
         Raises:
-            RespondentStopped: after the replies in flight, if no address will take a further request.
+            RespondentStopped: After the replies in flight, if the server will not take a further request.
         """
         waiting = enumerate(requests)
         in_flight: dict[asyncio.Task[Reply], tuple[int, Paid]] = {}
         finished: deque[asyncio.Task[Reply]] = deque()
         changed = asyncio.Event()
-        places = Places(self._addresses, changed.set)
-        clients = [self._client(number) for number in range(len(self._addresses))]
-        exchange = Exchange(self, self._addresses, places, clients, requests)
+        pace = Pace(self.concurrency, lambda: self.ladder.settled, changed.set)
+        client = self.open_client()
+        exchange = Exchange(self, pace, client, requests)
         stop: RespondentStopped | None = None
         exhausted = False
         limit, failures = 1, 0
-        watcher = asyncio.create_task(_when_stopped(requests, places, changed)) if can_stop(requests) else None
+        watcher = asyncio.create_task(_when_stopped(requests, pace, changed)) if can_stop(requests) else None
 
         def finish(task: asyncio.Task[Reply]) -> None:
             finished.append(task)
@@ -298,7 +276,7 @@ class OpenAIRespondent:
         def end(error: RespondentStopped) -> None:
             nonlocal stop
             stop = stop or error
-            places.close(stop)
+            pace.close(stop)
 
         try:
             while True:
@@ -308,15 +286,15 @@ class OpenAIRespondent:
                     and stop is None
                     and len(in_flight) < limit
                     and (not in_flight or has_room(requests))
-                    and (address := places.free())
+                    and pace.take_free()
                 ):
                     index_and_request = next(waiting, None)
                     if index_and_request is None:
-                        places.leave(address)
+                        pace.leave()
                         exhausted = True
                         break
                     paid = Paid()
-                    task = asyncio.create_task(exchange.ask(address, index_and_request[1], paid))
+                    task = asyncio.create_task(exchange.ask(index_and_request[1], paid))
                     in_flight[task] = index_and_request[0], paid
                     task.add_done_callback(finish)
                 if not in_flight and (exhausted or stop is not None):
@@ -331,8 +309,9 @@ class OpenAIRespondent:
                     task = finished.popleft()
                     index, paid = in_flight.pop(task)
                     # Others take the places of those that pause: without an answer, no more than it takes to stop.
-                    answered = any(address.ladder.answered for address in self._addresses)
-                    limit = self.concurrency if answered else min(self.concurrency, _FEWEST_FAILURES_TO_STOP)
+                    limit = (
+                        self.concurrency if self.ladder.answered else min(self.concurrency, _FEWEST_FAILURES_TO_STOP)
+                    )
                     error = task.exception()
                     if isinstance(error, RespondentStopped | RequestsStopped):
                         if isinstance(error, RespondentStopped):
@@ -343,7 +322,7 @@ class OpenAIRespondent:
                         continue
                     reply = task.result()
                     failures = failures + 1 if reply.status == "failed" else 0
-                    at_once = self.concurrency if any(address.ladder.settled for address in self._addresses) else 1
+                    at_once = self.concurrency if self.ladder.settled else 1
                     if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * at_once):
                         end(exchange.nothing_but_failures(failures, reply))
                     yield index, reply
@@ -359,18 +338,12 @@ class OpenAIRespondent:
             if watcher is not None:
                 watcher.cancel()
             await _cancelled(in_flight)
-            for address in self._addresses:
-                address.in_flight = 0  # a task that was cancelled before it began gives no place back
-            await exchange.close()
+            await client.close()
         if stop is not None:
             raise stop
 
-    def stop_if_final(self, error: "openai.APIStatusError", address: str | None = None) -> None:
+    def stop_if_final(self, error: "openai.APIStatusError") -> None:
         """Stop at an error that no other request would escape.
-
-        Args:
-            error: what the client raised.
-            address: the server's, for the message where there are several; by default the first.
 
         Raises:
             RespondentStopped: 401, 402, 404, an exhausted quota, an account that cannot pay, or a 403 that is about the
@@ -384,36 +357,29 @@ class OpenAIRespondent:
         elif status == 401:
             problem, fix = "The server must accept the key", "Set OPENAI_API_KEY to a valid one"
         elif status == 403 and is_about_access(message_of(error, self.secrets)):
-            raise self.not_allowed(error, address)
+            raise self.not_allowed(error)
         elif status == 404:
-            problem, fix = "The server must have the model", f"Check {self.options.model} and {self.options.base_url}"
+            problem, fix = "The server must have the model", "Check the model's name and the base URL"
         else:
             return
-        raise self._final(error, address, problem, fix)
+        raise self._final(error, problem, fix)
 
-    def not_allowed(self, error: "openai.APIStatusError", address: str | None = None) -> RespondentStopped:
+    def not_allowed(self, error: "openai.APIStatusError") -> RespondentStopped:
         """The error for a key that may not use the model."""
-        fix = f"Use another key or another {self.options.model}"
-        return self._final(error, address, "The key must be allowed to use the model", fix)
+        return self._final(error, "The key must be allowed to use the model", "Use another key or another model")
 
-    def _final(self, error: "openai.APIStatusError", address: str | None, problem: str, fix: str) -> RespondentStopped:
-        where = f" at {address or self._addresses[0].name}" if len(self._addresses) > 1 else ""
+    def _final(self, error: "openai.APIStatusError", problem: str, fix: str) -> RespondentStopped:
         return RespondentStopped(
-            f"{problem}; got {error.status_code} for model {self.model!r}{where}: "
+            f"{problem}; got {error.status_code} for model {self.model!r}: "
             f"{sentence(message_of(error, self.secrets))} {fix}. {KEEP_GOING}"
         )
 
-    def _client(self, number: int, *, limited: bool = True) -> "openai.AsyncOpenAI":
-        """A client for the address of that number; with `limited`, the body of a response has a longest length."""
-        url = self.base_urls[number] if self.base_urls else OPENAI_ADDRESS
-        return open_client(url, self._api_key, self.timeout_s, self.concurrency, limited=limited)
 
-
-async def _when_stopped(requests: Sequence[Request], places: Places, changed: asyncio.Event) -> None:
+async def _when_stopped(requests: Sequence[Request], pace: Pace, changed: asyncio.Event) -> None:
     """End all waiting when the requests are stopped."""
     while not is_stopped(requests):
         await asyncio.sleep(_LOOK_S)
-    places.close(RequestsStopped("The run was stopped before an answer came."))
+    pace.close(RequestsStopped("The run was stopped before an answer came."))
     changed.set()
 
 

@@ -223,7 +223,7 @@ class SurveyRespondent:
                 raise ValueError(
                     f"The survey respondent must be asked each question once, in its own order; got sample "
                     f"{request.sample}{' of the swapped order' if request.swapped else ''} at request {index}. It gives "
-                    "its option probabilities whole, and no order sways it. Leave out --samples and --swap."
+                    "its option probabilities whole, and no order sways it."
                 )
             row = self._rows.get(request.question_id)
             if row is None:
@@ -249,8 +249,7 @@ def _choice_of(personas: PersonaSet, persona_id: str) -> ChoiceParameters:
     if choice is None:
         raise ValueError(
             f"persona {persona_id!r} must have choice parameters for the survey respondent; got none in the persona "
-            f"set {personas.id!r}. Add `choice` to it, or use another respondent, which needs only a portrait: "
-            "--respondent transformers or openai."
+            f"set {personas.id!r}. Add `choice` to it, or use another respondent, which needs only a portrait."
         )
     return choice
 

@@ -85,13 +85,9 @@ class TransformersRespondent:
             "revision": _contents_digest(self.model) or getattr(getattr(loaded, "config", None), "_commit_hash", None),
             "adapter": None if self.adapter is None else _contents_digest(self.adapter) or _on_hub(self.adapter),
             "rule": getattr(scorer, "rule", None),
+            "dtype": str(getattr(loaded, "dtype", "torch.float32")).removeprefix("torch."),
+            "opening": getattr(scorer, "opening", {}),
         }
-        # What is as with most models is left out, so that replies of before there were these are found again.
-        dtype = str(getattr(loaded, "dtype", "torch.float32")).removeprefix("torch.")
-        if dtype != "float32":
-            self._settings["dtype"] = dtype
-        if opening := getattr(scorer, "opening", None):
-            self._settings["opening"] = opening
         # One that shares its work has the scorer with the tokenizer inside it.
         tokenizer = getattr(getattr(scorer, "scorer", scorer), "tokenizer", None)
         refuses = tokenizer is not None and not _takes_system_messages(tokenizer)
@@ -100,9 +96,7 @@ class TransformersRespondent:
                 "The chat template of %s takes no system message: portraits are put into the user's message.",
                 self.model,
             )
-        self._folds = system_as_user or refuses
-        if self._folds:
-            self._settings["system_as_user"] = True
+        self._settings["system_as_user"] = self._folds = system_as_user or refuses
 
     @property
     def name(self) -> str:
@@ -112,11 +106,7 @@ class TransformersRespondent:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Model and adapter with their revisions or contents, and the scoring rule.
-
-        `dtype` where it is not float32, `opening` where a reply does not simply follow the template's prompt, and
-        `system_as_user` where portraits are put into the user's message.
-        """
+        """Model and adapter with their revisions or contents, the scoring rule, and how prompts are written."""
         return dict(self._settings)
 
     @property
@@ -137,8 +127,8 @@ class TransformersRespondent:
                 if request.sample:
                     raise ValueError(
                         f"The transformers respondent must be asked each question once; got sample {request.sample} at "
-                        f"request {index}. It reads the option probabilities off, which are the same every time. Leave "
-                        "out --samples."
+                        f"request {index}. It reads the option probabilities off, which are the same every time. Ask for "
+                        "one sample."
                     )
             started = time.monotonic()
             # In a thread, so that the user can stop the run; the scorer itself blocks.

@@ -16,10 +16,12 @@ from fairpp_hf.runs.batches import Unfinished, unfinished_in
 from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import command_for
 from fairpp_hf.runs.manifest import ways_in
-from fairpp_hf.runs.records import check_set_up, manifest_of, read_replies, records_of, reply_arrays, tied, votes
+from fairpp_hf.runs.records import check_set_up, manifest_of, read_replies, records_of, reply_arrays, votes
 from fairpp_hf.runs.shards import parse_shard
 from fairpp_hf.runs.spending import Spending
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
+from fairpp_hf.statistics.biases import order_gaps
+from fairpp_hf.statistics.options import first_choices
 from fairpp_hf.text_table import in_columns
 
 _QUANTILES = (0.5, 0.9, 0.99)
@@ -284,12 +286,11 @@ def _order_effect(cell: NDArray[np.int64], replies: pa.Table, cells: int, sample
     both = (valid.reshape(-1, 2) > 0).all(axis=1)
     if not both.any():
         return None
-    mean = (sums / np.maximum(valid, 1)[:, None]).reshape(-1, 2, vote.shape[1])[both]
-    plain, swapped = mean[:, 0], mean[:, 1]
-    gap = ((plain[:, 0] - plain[:, 1]) + (swapped[:, 1] - swapped[:, 0])) / 2
-    clear = ~(tied(plain) | tied(swapped))
-    differ = plain.argmax(axis=1) != swapped.argmax(axis=1)
-    return OrderEffect(int(both.sum()), float(gap.mean()), float(differ[clear].mean()) if clear.any() else None)
+    by_order = (sums / np.maximum(valid, 1)[:, None]).reshape(-1, 2, vote.shape[1])[both]
+    first = first_choices(by_order)
+    clear = (first != NO_ANSWER).all(axis=1)
+    changed = float((first[:, 0] != first[:, 1])[clear].mean()) if clear.any() else None
+    return OrderEffect(int(both.sum()), float(order_gaps(by_order).mean()), changed)
 
 
 def _sample_agreement(cell: NDArray[np.int64], answer: NDArray[np.int64], cells: int) -> float | None:

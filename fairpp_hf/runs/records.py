@@ -16,6 +16,7 @@ from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import MANIFEST, RunError
 from fairpp_hf.runs.manifest import questions_digest, read_manifest
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES, STATUSES
+from fairpp_hf.statistics.options import first_choices
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,6 @@ REPLY_SCHEMA = pa.schema(
     }
 )
 """Columns of `load_replies`. `usage` and `detail` are JSON; `created_at` is in seconds since 1970."""
-
-_TIE = 1e-9  # Means of equal votes may differ by rounding.
 
 
 def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
@@ -164,14 +163,16 @@ def combine_replies(
     replies = (status == _OK).sum(axis=2)
     total = votes(status, answer, probabilities, samples).sum(axis=2)
     mean = (total / np.maximum(replies, 1)[..., None]).mean(axis=1)
-    undecided = tied(mean)
+    first = first_choices(mean)
     without = replies == 0
     unanswered = without.any(axis=1)
     frequency = [((status == code) & without[..., None]).sum(axis=(1, 2)) for code in range(len(STATUSES))]
     return (
         records[complete],
-        np.where(unanswered, np.argmax(frequency, axis=0), np.where(undecided, STATUSES.index("invalid"), _OK)),
-        np.where(unanswered | undecided, NO_ANSWER, mean.argmax(axis=1)),
+        np.where(
+            unanswered, np.argmax(frequency, axis=0), np.where(first == NO_ANSWER, STATUSES.index("invalid"), _OK)
+        ),
+        np.where(unanswered, NO_ANSWER, first),
         np.where(unanswered[:, None], np.nan, mean),
     )
 
@@ -194,11 +195,6 @@ def votes(
     vote = np.where(missing, answer[..., None] == np.arange(probabilities.shape[-1]), probabilities)
     vote[status != _OK] = 0
     return vote
-
-
-def tied(mean: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether two options or more share the first place, for means of votes of shape (n, K)."""
-    return (mean >= mean.max(axis=1, keepdims=True, initial=0) - _TIE).sum(axis=1) > 1
 
 
 def load_replies(run: str | Path, questions: pa.Table | None = None) -> pa.Table:

@@ -1,13 +1,13 @@
 """The storyteller: a model on a server that tells the options of a question as scenes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request
 from fairpp_hf.respondents.ladder import Way
-from fairpp_hf.respondents.openai import OpenAIRespondent, Options
+from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.scenarios.stories import STORY_SCHEMA, Story, check_story, persona_names, wording_digest
 from fairpp_hf.schema import NO_ANSWER
 
@@ -42,7 +42,6 @@ class StorytellerRespondent(OpenAIRespondent):
         "json_schema": {"name": "story", "strict": True, "schema": STORY_SCHEMA},
     }
     tells_stories = True
-    options = Options("--storyteller", "--storyteller-url", "--storyteller-temperature")
 
     def __init__(
         self,
@@ -51,7 +50,7 @@ class StorytellerRespondent(OpenAIRespondent):
         *,
         personas: Iterable[Any] = (),
         tries: int | None = None,
-        base_url: str | Sequence[str] | None = None,
+        base_url: str | None = None,
         api_key: str | None = None,
         concurrency: int = 32,
         temperature: float = 0.7,

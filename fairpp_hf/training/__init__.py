@@ -1,10 +1,9 @@
 """Training with weighted pairs."""
 
 from fairpp_hf.training.collator import DataCollatorForWeightedPreference
-from fairpp_hf.training.config import ReweightedDPOConfig
-from fairpp_hf.training.sft import DataCollatorForWeightedLanguageModeling, ReweightedSFTTrainer
-from fairpp_hf.training.sft_config import ReweightedSFTConfig
-from fairpp_hf.training.trainer import ReweightedDPOTrainer
+from fairpp_hf.training.config import ReweightedDPOConfig, ReweightedSFTConfig
+from fairpp_hf.training.dpo_trainer import ReweightedDPOTrainer
+from fairpp_hf.training.sft_trainer import DataCollatorForWeightedLanguageModeling, ReweightedSFTTrainer
 
 __all__ = [
     "DataCollatorForWeightedLanguageModeling",

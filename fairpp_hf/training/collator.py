@@ -9,10 +9,9 @@ from torch import Tensor
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from fairpp_hf.scoring.shared_prefix import Completion, lay_out
-from fairpp_hf.training.pair_columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER
-from fairpp_hf.training.weight_column import WEIGHT_COLUMN, batch_of_weights
+from fairpp_hf.training.columns import GROUP_NUMBER, LABEL_PROBABILITY, TIER, WEIGHT
 
-PAIR_COLUMNS = (WEIGHT_COLUMN, LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
+PAIR_COLUMNS = (WEIGHT, LABEL_PROBABILITY, TIER, GROUP_NUMBER, "ref_chosen_logps", "ref_rejected_logps")
 """Columns of one number a pair that a batch carries where the examples have them."""
 
 
@@ -25,8 +24,8 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
     of `shared_prefix.lay_out`, and says for each of its P pairs which are the chosen and the rejected one.
 
     Args:
-        share_prefix: rows of a prompt with all its completions; otherwise a row for each completion.
-        keep_last: rows with the last token of a completion, which predicts nothing and which a mixture of experts balances.
+        share_prefix: Whether a row holds a prompt with all its completions; otherwise each completion has a row.
+        keep_last: Whether rows hold a completion's last token, which predicts nothing; a mixture of experts balances it.
 
     Example:
         >>> collator = DataCollatorForWeightedPreference(pad_token_id=0)
@@ -63,15 +62,10 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
         for side, of_pairs in sides.items():
             batch[side] = torch.tensor([numbers[completion] for completion in of_pairs])
         for name in PAIR_COLUMNS:
-            if name == WEIGHT_COLUMN and name in examples[0]:
-                batch[name] = batch_of_weights(examples)
-            elif name in examples[0]:
+            if name in examples[0]:
                 whole = name in (TIER, GROUP_NUMBER)
                 values = [example[name] for example in examples]
                 batch[name] = torch.tensor(values, dtype=torch.long if whole else torch.float32)
-        probability = batch.get(LABEL_PROBABILITY, torch.zeros(1))
-        if not ((probability >= 0) & (probability <= 1)).all():
-            raise ValueError(f"{LABEL_PROBABILITY} must be between 0 and 1; got {probability.tolist()} in one batch.")
         return batch
 
     def _truncated(self, prompt: Sequence[int], completion: Sequence[int]) -> Completion:

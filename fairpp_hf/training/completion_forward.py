@@ -30,10 +30,10 @@ class CompletionForward:
     """Runs a model on batches of `shared_prefix.lay_out`, each model's rows as `PrefixSharing` allows.
 
     Args:
-        accelerator: of the trainer; a model is unwrapped with it.
+        accelerator: The trainer's accelerator, which unwraps models.
         share_prefix: `"auto"`, True or False, see `ReweightedDPOConfig`.
-        pad_token_id: of the rows.
-        router_loss: whether the balance of a mixture of experts is part of the loss.
+        pad_token_id: Padding token of the rows.
+        router_loss: Whether the balance of a mixture of experts is part of the loss.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class CompletionForward:
         """One forward over the C completions of a batch.
 
         Args:
-            model: a causal language model with TRL's fused head, wrapped for training or not.
-            batch: from the collator.
-            model_kwargs: more arguments of the model.
+            model: A causal language model with TRL's fused head, wrapped for training or not.
+            batch: A batch from the collator.
+            model_kwargs: Further arguments of the model.
 
         Raises:
-            ValueError: prompts must be shared and cannot be.
+            ValueError: Prompts must be shared and cannot be.
         """
         # With as many rows as completions no prompt is shared, and it is the plain layout.
         shared = len(batch["input_ids"]) != len(batch["place"])
@@ -76,11 +76,6 @@ class CompletionForward:
                 said=self._said,
             )
         return self._sharing[id(model)]
-
-    def way(self, model: nn.Module) -> str:
-        """How this model's log-probabilities are computed, see `PrefixSharing.way`."""
-        with self.accelerator.autocast():
-            return "separate" if self.share_prefix is False else self.sharing(model).way
 
     @property
     def fell_back(self) -> bool:

@@ -1,28 +1,38 @@
-"""Configuration of `ReweightedDPOTrainer`: `trl.DPOConfig` and how weights enter."""
+"""Configurations of the weighted trainers: TRL's, and how weights enter."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from datasets import IterableDataset
-from transformers import TrainingArguments
-from transformers.trainer_pt_utils import AcceleratorConfig
-from trl import DPOConfig
+import torch
+from trl import DPOConfig, SFTConfig
 
-from fairpp_hf.training.collator import DataCollatorForWeightedPreference
-from fairpp_hf.training.hub_token import TokenStaysHere
+from fairpp_hf.training.columns import WEIGHT_NORMALIZATIONS
 from fairpp_hf.training.losses import LOSSES, MARGIN_LOSSES, PROMPT_LOSSES, SFT
-from fairpp_hf.training.precision import default_bf16
-from fairpp_hf.training.weight_column import WEIGHT_NORMALIZATIONS
 
 WEIGHT_APPLICATIONS = ("loss", "sampling")
 SHARE_PREFIX = ("auto", True, False)
 REFERENCES = ("model", "none")
 
 
+class _WithoutToken:
+    """Mixin for training arguments: pickled, they have no Hub token.
+
+    `Trainer` writes its arguments beside every model, as training_args.bin, and pushes that file too.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "hub_token": None}
+
+
+def _default_bf16(bf16: bool | None) -> Any:
+    """Without an accelerator, bf16 is off by default: TRL turns it on and then stops; on a CPU it is also slower."""
+    return False if bf16 is None and not torch.accelerator.is_available() else bf16
+
+
 @dataclass
-class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
+class ReweightedDPOConfig(_WithoutToken, DPOConfig):
     """Arguments of `ReweightedDPOTrainer`; all of `trl.DPOConfig`'s, and the following.
 
     Args:
@@ -37,13 +47,12 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
             the completions' rewards. `"distillation"`: SFT on all completions, weighted by that distribution.
         beta (`float`, *optional*):
             As in TRL, 0.1 unless set, with a reference model; 1.0 unless set without one.
-        weight_normalization (`str`, *optional*):
-            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`, the default: the number of pairs, after
+        weight_normalization (`str`, defaults to `"dataset"`):
+            What a step's sum over its pairs of w_i l_i is divided by. `"dataset"`: the number of pairs, after
             the weights of each dataset have been divided by their mean over it; the scale of the weights has no effect
             and the learning rate means what it means without weights. `"batch"`: the sum of the step's weights, over all
-            accumulated micro-batches and all processes; the default with a streaming dataset, whose mean nobody knows
-            beforehand. `"none"`: the number of pairs, the weights as they are. `loss_type="sft"` counts tokens in place
-            of pairs, as TRL does.
+            accumulated micro-batches and all processes. `"none"`: the number of pairs, the weights as they are.
+            `loss_type="sft"` counts tokens instead of pairs, as TRL does.
         weight_application (`str`, defaults to `"loss"`):
             `"loss"` multiplies the losses of the training pairs by their weights; `"sampling"` draws the pairs in
             proportion to them instead, so that compute is spent where the mass is. The expected gradient is the same.
@@ -62,10 +71,10 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
         group_step_size (`float`, defaults to `0.01`):
             Step size of the group weights' exponentiated gradient ascent; larger ones turn to the worst group faster.
         bf16 (`bool`, *optional*):
-            As in TRL, on unless set; but off where there is no accelerator.
+            As in TRL, on unless set; but off without an accelerator.
 
     Raises:
-        ValueError: a setting that the weighted objective does not support; all such are named at once.
+        ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
     reference: str = field(
@@ -81,8 +90,8 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
             "help": "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
         },
     )
-    weight_normalization: str | None = field(
-        default=None,
+    weight_normalization: str = field(
+        default="dataset",
         metadata={
             "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
             "'batch' (the sum of the step's weights) or 'none' (weights as they are).",
@@ -113,7 +122,7 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
     group_step_size: float = field(default=0.01, metadata={"help": "Step size of the group weights' ascent."})
 
     def __post_init__(self) -> None:
-        self.bf16 = default_bf16(self.bf16)
+        self.bf16 = _default_bf16(self.bf16)
         if self.beta is None:
             self.beta = 0.1 if self.reference == "model" else 1.0
         # A command line says true and false in words.
@@ -125,8 +134,47 @@ class ReweightedDPOConfig(TokenStaysHere, DPOConfig):
             raise ValueError("\n".join(problems))
 
 
+@dataclass
+class ReweightedSFTConfig(_WithoutToken, SFTConfig):
+    """Arguments of `ReweightedSFTTrainer`; all of `trl.SFTConfig`'s, and the following.
+
+    Args:
+        weight_normalization (`str`, defaults to `"dataset"`):
+            What a step's sum over its rows of w_i nll_i is divided by, where nll_i is summed over the n_i completion
+            tokens of row i. `"dataset"`: the number of completion tokens, after the weights of each dataset
+            have been divided by their mean over it; the scale of the weights has no effect and the learning rate means
+            what it means without weights. `"batch"`: sum w_i n_i over the step, over all accumulated micro-batches and
+            all processes. `"none"`: the number of completion tokens, the weights as they are.
+        bf16 (`bool`, *optional*):
+            As in TRL, on unless set; but off without an accelerator.
+
+    Raises:
+        ValueError: The weighted objective does not support a setting; all such settings are named at once.
+    """
+
+    weight_normalization: str = field(
+        default="dataset",
+        metadata={
+            "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
+            "'batch' (the step's sum of weights, a token each) or 'none' (weights as they are).",
+            "choices": list(WEIGHT_NORMALIZATIONS),
+        },
+    )
+
+    def __post_init__(self) -> None:
+        self.bf16 = _default_bf16(self.bf16)
+        super().__post_init__()
+        problems = unsupported_sft_settings(self)
+        if problems:
+            raise ValueError("\n".join(problems))
+
+
 def unsupported_settings(config: DPOConfig) -> list[str]:
     """One sentence for each setting of `config` that `ReweightedDPOTrainer` does not support; none is ignored."""
+
+    def own(name: str, default: Any) -> Any:  # a plain DPOConfig has no such settings
+        return getattr(config, name, default)
+
     problems = []
     for name, known in (
         ("weight_normalization", WEIGHT_NORMALIZATIONS),
@@ -134,80 +182,68 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         ("share_prefix", SHARE_PREFIX),
         ("reference", REFERENCES),
     ):
-        value = getattr(config, name, known[0])
-        if value not in known and (name, value) != ("weight_normalization", None):
+        value = own(name, known[0])
+        if value not in known:
             problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
-    if getattr(config, "reference", "model") == "none":
-        problems += _problems_without_reference(config)
-    if over_prompts := [name for name in config.loss_type if name in PROMPT_LOSSES]:
-        # None in train.py, where the labels of the pairs have yet to decide; the trainer asks again.
-        if getattr(config, "soft_labels", False) is False:
-            problems.append(
-                f"soft_labels must be True with loss_type {over_prompts[0]!r}; got False. A drawn answer is no distribution "
-                "over the options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
-            )
-        if config.ld_alpha is not None:
-            problems.append(
-                f"ld_alpha must be None with loss_type {over_prompts[0]!r}; got {config.ld_alpha}. It compares lengths "
-                "within a pair. Remove the setting."
-            )
-        if config.f_divergence_type != "reverse_kl":
-            problems.append(
-                f"f_divergence_type must be 'reverse_kl' with loss_type {over_prompts[0]!r}; got "
-                f"{config.f_divergence_type!r}. It changes the rewards of pairs. Remove the setting."
-            )
-    step_size = getattr(config, "group_step_size", 0.01)
-    if not (math.isfinite(step_size) and step_size > 0):
-        problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
-    if config.train_sampling_strategy not in ("random", "sequential"):
-        problems.append(
-            f"train_sampling_strategy must be 'random' or 'sequential'; got {config.train_sampling_strategy!r}. It orders "
-            "pairs by length, which pulls those apart whose prompt is computed once. Remove the setting."
-        )
-    elif getattr(config, "weight_application", "loss") == "sampling" and config.train_sampling_strategy != "random":
-        problems.append(
-            "train_sampling_strategy must be 'random' with weight_application='sampling'; got "
-            f"{config.train_sampling_strategy!r}. The weights decide what is drawn. Remove one of the two."
-        )
+    reference = own("reference", "model")
     for loss_type in config.loss_type:
         if loss_type in ("aot", "aot_unpaired"):
             problems.append(
                 f"loss_type must be a sum over pairs; got {loss_type!r}. It sorts the batch, so that no value belongs to "
                 "a pair for its weight to multiply. Use 'sigmoid', or trl.DPOTrainer."
             )
-        elif loss_type not in LOSSES and loss_type not in (SFT, *PROMPT_LOSSES):
+        elif loss_type not in (*LOSSES, *PROMPT_LOSSES, SFT):
             known_losses = ", ".join(map(repr, [*LOSSES, *PROMPT_LOSSES, SFT]))
             problems.append(f"loss_type must be one of {known_losses}; got {loss_type!r}.")
+        elif reference == "none" and loss_type not in (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT):
+            without = ", ".join(map(repr, (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT)))
+            problems.append(
+                f"loss_type must be one of {without} with reference='none'; got {loss_type!r}. It looks at how far each "
+                "completion moved from the reference, and not at the two of a pair alone."
+            )
+    if reference == "none":
+        problems += _fixed(
+            config,
+            {"f_divergence_type": "reverse_kl", "precompute_ref_log_probs": False, "sync_ref_model": False},
+            "with reference='none'",
+            "Remove it, or set reference='model'.",
+        )
+    if over_prompts := [name for name in config.loss_type if name in PROMPT_LOSSES]:
+        # None while the labels of the pairs have yet to decide; the trainer asks again.
+        if own("soft_labels", False) is False:
+            problems.append(
+                f"soft_labels must be True with loss_type {over_prompts[0]!r}; got False. A drawn answer is no distribution "
+                "over the options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
+            )
+        problems += _fixed(
+            config,
+            {"ld_alpha": None, "f_divergence_type": "reverse_kl"},
+            f"with loss_type {over_prompts[0]!r}",
+            "It changes the losses of pairs. Remove the setting.",
+        )
+    step_size = own("group_step_size", 0.01)
+    if not (math.isfinite(step_size) and step_size > 0):
+        problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
+    if config.train_sampling_strategy not in ("random", "sequential"):
+        problems.append(
+            f"train_sampling_strategy must be 'random' or 'sequential'; got {config.train_sampling_strategy!r}. It orders "
+            "pairs by length, which separates those whose prompt is computed once. Remove the setting."
+        )
+    elif own("weight_application", "loss") == "sampling" and config.train_sampling_strategy != "random":
+        problems.append(
+            "train_sampling_strategy must be 'random' with weight_application='sampling'; got "
+            f"{config.train_sampling_strategy!r}. The weights decide what is drawn. Remove one of the two."
+        )
     if config.use_weighting:
         problems.append(
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
             "would change what the sample weights mean. Use trl.DPOTrainer for WPO."
-        )
-    if config.truncation_mode not in ("keep_start", "keep_end"):
-        problems.append(
-            f"truncation_mode must be 'keep_start' or 'keep_end'; got {config.truncation_mode!r}. Set one of the "
-            "two, or max_length=None."
-        )
-    if config.max_length is not None and config.max_length < 2:
-        problems.append(
-            f"max_length must be at least 2; got {config.max_length}. In a sequence of one token, none is predicted. Set it "
-            "to what a prompt and a completion take, or to None."
         )
     if config.label_smoothing_factor:
         problems.append(
             f"label_smoothing_factor must be 0; got {config.label_smoothing_factor}. It smooths the tokens of a language "
             "model's loss, which preference losses do not have. For noisy preferences use soft_labels, or label_smoothing "
             "with loss_type 'robust'."
-        )
-    if cast(AcceleratorConfig, config.accelerator_config).dispatch_batches:
-        problems.append(
-            "dispatch_batches of accelerator_config must be False; got True. The tensors of a batch have lengths of their "
-            "own and cannot be cut alike. Remove the setting."
-        )
-    if getattr(config, "group_column", None) and config.restore_callback_states_from_checkpoint:
-        problems.append(
-            "restore_callback_states_from_checkpoint must be False with group_column; got True. The groups' weights are "
-            "taken up from the checkpoint without it. Remove the setting."
         )
     parallelism: Any = config.parallelism_config
     if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
@@ -220,87 +256,57 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
     return problems
 
 
-def _problems_without_reference(config: DPOConfig) -> list[str]:
-    """What makes no sense where there is no reference model."""
-    without = ", ".join(map(repr, (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT)))
-    problems = [
-        f"loss_type must be one of {without} with reference='none'; got {loss_type!r}. "
-        "It looks at how far each completion moved from the reference, and not at the two of a pair alone."
-        for loss_type in config.loss_type
-        if loss_type in LOSSES and loss_type not in MARGIN_LOSSES
-    ]
-    for name, only in (
-        ("f_divergence_type", "reverse_kl"),
-        ("precompute_ref_log_probs", False),
-        ("sync_ref_model", False),
-    ):
-        if (value := getattr(config, name)) != only:
-            problems.append(
-                f"{name} must be {only!r} with reference='none'; got {value!r}. Remove it, or set reference='model'."
-            )
-    return problems
-
-
-def unsupported_arguments(compute_metrics: Any, data_collator: Any) -> list[str]:
-    """One sentence for each argument of the trainer that it does not support."""
-    problems = []
-    if compute_metrics is not None:
-        problems.append(
-            "compute_metrics must be None; got a function. The trainer does not keep the logits that it would need. "
-            "Score the trained model with fairpp_hf.OptionScorer instead."
-        )
-    if data_collator is not None and not isinstance(data_collator, DataCollatorForWeightedPreference):
-        problems.append(
-            "data_collator must be None or a fairpp_hf.training.DataCollatorForWeightedPreference; got "
-            f"{type(data_collator).__name__}. Batches hold completions and pairs that refer to them."
-        )
-    return problems
-
-
-def stream_problems(settings: Mapping[str, Any], dataset: Any, name: str) -> list[str]:
-    """One sentence for each thing that is asked of a dataset and needs it whole, where it is a stream.
-
-    Args:
-        settings: `weight_normalization`, `weight_application`, `group_column`, and `precompute_ref_log_probs`.
-        dataset: streaming or not.
-        name: how messages call it.
-    """
-    if not isinstance(dataset, IterableDataset):
-        return []
-    problems = stream_weight_problems(settings["weight_normalization"], name)
-    if settings["weight_application"] == "sampling":
-        problems.append(
-            f"weight_application must be 'loss' for a streaming {name}; got 'sampling'. A stream has an order of "
-            "its own."
-        )
-    if settings["group_column"] is not None:
-        problems.append(
-            f"group_column must be None for a streaming {name}; got {settings['group_column']!r}. The groups' shares of a "
-            "stream are not known beforehand."
-        )
-    if settings["precompute_ref_log_probs"]:
-        problems.append(
-            f"precompute_ref_log_probs must be False for a streaming {name}; got True. What is computed beforehand is kept "
-            "with the rows, which a stream does not keep."
-        )
-    return problems
-
-
-def stream_weight_problems(normalization: str, name: str) -> list[str]:
-    """What a stream's weights cannot be normalised by."""
-    if normalization != "dataset":
-        return []
+def _fixed(config: DPOConfig, values: Mapping[str, Any], where: str, fix: str) -> list[str]:
+    """One sentence for each setting that must have a value and has another."""
     return [
-        f"weight_normalization must be 'batch' or 'none' for a streaming {name}; got 'dataset'. The mean weight of a "
-        "stream is not known beforehand. Leave it out, or scale the weights yourself and set 'none'."
+        f"{name} must be {only!r} {where}; got {value!r}. {fix}"
+        for name, only in values.items()
+        if (value := getattr(config, name)) != only
     ]
 
 
-def endless_problems(config: TrainingArguments, train_dataset: Any) -> list[str]:
-    """What tells how long to train on a stream, which has no length."""
-    if not isinstance(train_dataset, IterableDataset) or config.max_steps > 0:
-        return []
-    return [
-        f"max_steps must be above 0 for a streaming train_dataset; got {config.max_steps}. Nobody knows beforehand how long "
-        "a stream is. Set max_steps."
+def unsupported_sft_settings(config: SFTConfig) -> list[str]:
+    """One sentence for each setting of `config` that `ReweightedSFTTrainer` does not support; none is ignored."""
+    normalization = getattr(config, "weight_normalization", "dataset")
+    one_row = "It lays texts of different weights end to end in one row."
+    rules = [
+        (
+            normalization not in WEIGHT_NORMALIZATIONS,
+            f"weight_normalization must be one of {', '.join(map(repr, WEIGHT_NORMALIZATIONS))}; got {normalization!r}.",
+        ),
+        (
+            config.loss_type != "nll",
+            f"loss_type must be 'nll'; got {config.loss_type!r}. It weighs tokens by the model's own probabilities, which "
+            "would change what the sample weights mean. Use trl.SFTTrainer for it.",
+        ),
+        (
+            config.label_smoothing_factor,
+            f"label_smoothing_factor must be 0; got {config.label_smoothing_factor}. TRL computes it from a forward pass "
+            "that the weights do not reach. Remove the setting.",
+        ),
+        *(
+            (getattr(config, name), f"{name} must be False; got True. {one_row} Remove the setting.")
+            for name in ("packing", "eval_packing", "padding_free")
+        ),
+        (
+            config.completion_only_loss is False,
+            "completion_only_loss must be True; got False. A weight belongs to an answer and not to its question. Remove "
+            "the setting.",
+        ),
+        (
+            cast(dict[str, Any], config.dataset_kwargs or {}).get("skip_prepare_dataset"),
+            "dataset_kwargs must not have skip_prepare_dataset; got True. The weights are normalised in preparation. "
+            "Remove the setting.",
+        ),
+        (
+            config.train_sampling_strategy == "batch_rebalance" and config.world_size > 1,
+            f"train_sampling_strategy must not be 'batch_rebalance' on several processes; got {config.world_size}. Each has "
+            "batches of its own size, whose weights cannot be combined. Set 'group_by_length'.",
+        ),
+        (
+            not config.average_tokens_across_devices,
+            "average_tokens_across_devices must be True; got False. The divisor is that of the whole step, on all "
+            "processes. Remove the setting.",
+        ),
     ]
+    return [sentence for broken, sentence in rules if broken]

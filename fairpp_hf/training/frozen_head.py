@@ -74,12 +74,12 @@ class FrozenHeadLogProbs(torch.autograd.Function):
         """Compute log-probabilities and, where a gradient is wanted, their gradients.
 
         Args:
-            ctx: of the backward.
+            ctx: Context of the backward.
             hidden: (N, H).
             weight: (V, H).
             bias: (V,), or None.
-            targets: ids of the N tokens.
-            scale: that logits are multiplied by.
+            targets: (N,), token ids.
+            scale: Factor of the logits.
         """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

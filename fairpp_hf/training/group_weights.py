@@ -29,9 +29,9 @@ class GroupWeights(TrainerCallback, ExportableState):
     whose N / N_g is 1 / s_g here, for pairs that have weights.
 
     Args:
-        names: of the groups; those that only evaluation has follow those of training.
+        names: Names of the groups; those that only evaluation has come last.
         share: (G,), each group's share of the training pairs' weight, sum 1; 0 where there are none.
-        step_size: above 0.
+        step_size: Step size of the ascent, above 0.
     """
 
     def __init__(self, names: list[str], share: NDArray[np.float64], step_size: float) -> None:

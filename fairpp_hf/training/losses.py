@@ -200,16 +200,16 @@ def pair_losses(pairs: PairLogps, loss_types: list[str], loss_weights: list[floa
     """The loss of each pair: the sum of `loss_types`, each times its weight.
 
     Args:
-        pairs: log-probabilities and lengths of P pairs.
-        loss_types: names in `LOSSES`; `SFT` and `PROMPT_LOSSES` are left out.
-        loss_weights: a coefficient for each loss type.
-        settings: constants of the losses.
+        pairs: Log-probabilities and lengths of P pairs.
+        loss_types: Names in `LOSSES`; `SFT` and `PROMPT_LOSSES` are left out.
+        loss_weights: A coefficient for each loss type.
+        settings: Constants of the losses.
 
     Returns:
         (P,), unreduced.
 
     Raises:
-        ValueError: an unknown loss or divergence.
+        ValueError: A loss or divergence is not known.
     """
     chosen_logratios = pairs.chosen - pairs.ref_chosen
     rejected_logratios = pairs.rejected - pairs.ref_rejected
@@ -239,7 +239,7 @@ def listwise_losses(rewards: Tensor, aims: Tensor) -> Tensor:
 
     Args:
         rewards: (C,), of C completions: beta times the log-probability, less the reference's where there is one.
-        aims: (C, C), of `prompt_aims`.
+        aims: (C, C), from `prompt_aims`.
 
     Returns:
         (C,): the loss of each completion's prompt.
@@ -260,7 +260,7 @@ def distillation_losses(logps: Tensor, aims: Tensor) -> Tensor:
 
     Args:
         logps: (C,), log-probabilities of C completions.
-        aims: (C, C), of `prompt_aims`.
+        aims: (C, C), from `prompt_aims`.
 
     Returns:
         (C,): the loss of each completion's prompt.
@@ -285,7 +285,7 @@ def prompt_aims(completions: int, chosen: Tensor, rejected: Tensor, label_probab
         (C, C): row i holds the aims of the completions of i's prompt, above 0 and of sum 1, and 0 for those of others.
 
     Raises:
-        ValueError: a prompt has no pair for some two of its completions.
+        ValueError: A prompt has no pair for some two of its completions.
     """
     odds = torch.logit(label_probability, eps=1e-6)
     sums, counts = odds.new_zeros(completions, completions), odds.new_zeros(completions, completions)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig
 from trl.data_utils import common_prefix_length
 
-from fairpp_hf.training.pair_columns import column_parts
+from fairpp_hf.training.columns import column_parts
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ def prepare_pairs(
     which some rows, evenly spread, come out differently here.
 
     Args:
-        dataset: preference pairs.
-        tokenizer: the trainer's `processing_class`.
-        args: `max_length`, `truncation_mode` and `dataset_num_proc` count.
-        dataset_name: for the progress bar.
+        dataset: Preference pairs.
+        tokenizer: The trainer's `processing_class`.
+        args: Settings, of which `max_length`, `truncation_mode` and `dataset_num_proc` count.
+        dataset_name: Name for the progress bar.
         by_row: TRL's preparation of a dataset like this one.
 
     Returns:
@@ -72,7 +72,7 @@ def prepare_pairs(
         prepared = concatenate_datasets([pairs, tokens], split=pairs.split, axis=1)
         if args.max_length is None or args.truncation_mode != "keep_start":
             return prepared
-        lengths = [part.combine_chunks().value_lengths() for part in column_parts(prepared, "prompt_ids")]
+        lengths = [part.value_lengths() for part in column_parts(prepared, "prompt_ids")]
         short = np.concatenate(lengths) < args.max_length
         return prepared if short.all() else prepared.select(np.flatnonzero(short))
 
@@ -133,7 +133,7 @@ class ConversationTokenizer:
     """Renders and tokenises conversations, each distinct one once.
 
     Args:
-        tokenizer: a fast one, with a chat template.
+        tokenizer: A fast tokenizer with a chat template.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -155,8 +155,8 @@ class ConversationTokenizer:
         """Token ids of n prompts, as they end before an answer, and of each with n completions, once for each list of them.
 
         Args:
-            prompts: n lists of messages.
-            *completions: lists of n lists of messages each.
+            prompts: Lists of messages, n of them.
+            *completions: Lists of n lists of messages each.
         """
         alone: dict[Any, Messages] = {}
         answered: dict[Any, Messages] = {}

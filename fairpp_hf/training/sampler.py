@@ -4,21 +4,8 @@ from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
-
-from fairpp_hf.training.pair_columns import column_parts
-from fairpp_hf.training.token_hash import token_hashes
-
-
-def prompt_groups(dataset: Dataset, column: str = "prompt_ids") -> NDArray[np.int64]:
-    """Number of each row's prompt among the different prompts of a dataset in the order of their first rows, (n,)."""
-    hashes = [token_hashes(part) for part in column_parts(dataset, column)]
-    _, first, group = np.unique(np.concatenate(hashes), return_index=True, return_inverse=True)
-    number = np.empty(len(first), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(first))
-    return number[group.reshape(-1)]
 
 
 class PairSampler(Sampler[int]):
@@ -33,8 +20,8 @@ class PairSampler(Sampler[int]):
     The order depends on seed and epoch alone, so that every process draws the same, and a resumed run goes on with it.
 
     Args:
-        groups: number of each pair's prompt, (N,).
-        seed: of the order.
+        groups: Number of each pair's prompt, (N,).
+        seed: Seed of the order.
         weights: (N,), at least 0 and not all 0; None for each pair once.
     """
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,10 +13,7 @@ from trl.trainer.utils import create_model_from_path
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.training.checkpoints import checkpoint_to_resume, last_checkpoint
-from fairpp_hf.training.config import ReweightedDPOConfig
-from fairpp_hf.training.sft_config import ReweightedSFTConfig
-
-logger = logging.getLogger(__name__)
+from fairpp_hf.training.config import ReweightedDPOConfig, ReweightedSFTConfig
 
 STAGES = {"dpo": ("dpo",), "sft": ("sft",), "sft_then_dpo": ("sft", "dpo")}
 """What each value of `stage` runs, in order."""
@@ -30,16 +26,12 @@ RESULTS = "all_results.json"
 class StageArguments:
     """Which stages to train.
 
-    Everything else that the two stages both have is shared: model, pairs, batch sizes, schedule, checkpoints. Settings
-    that only preference optimisation has, such as `beta`, concern it alone.
+    `"sft"` is supervised fine-tuning on the chosen texts. With `"sft_then_dpo"`, the paper's way, its result goes to
+    `<output_dir>/sft`, and `"dpo"` starts from it and has it as its reference. The two share all settings that both have;
+    settings that only preference optimisation has, such as `beta`, concern it alone.
 
-    Args:
-        stage (`str`): `"dpo"`; `"sft"`, supervised fine-tuning on the chosen texts; or `"sft_then_dpo"`, the paper's way:
-            the result of "sft" goes to `<output_dir>/sft`, and "dpo" starts from it and has it as its reference.
-        sft_learning_rate (`float`, *optional*): learning rate of "sft"; `learning_rate` by default, since the paper has
-            one for both stages.
-        sft_num_train_epochs (`float`, *optional*): epochs of "sft", whatever `max_steps` says; by default it is as long
-            as `num_train_epochs` and `max_steps` say.
+    Raises:
+        ValueError: A value that is not allowed, or a setting of a stage that is not run.
     """
 
     stage: str = field(
@@ -83,7 +75,7 @@ def sft_arguments(training: ReweightedDPOConfig, stages: StageArguments) -> Rewe
     rewards.
 
     Raises:
-        ValueError: a setting that `ReweightedSFTTrainer` does not support.
+        ValueError: `ReweightedSFTTrainer` does not support a setting.
     """
     names = {item.name for item in dataclasses.fields(ReweightedSFTConfig) if item.init}
     settings = {name: value for name, value in training.to_dict().items() if name in names}
@@ -133,7 +125,7 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
     """Where each stage starts from, by `resume_from_checkpoint`: unset, `true` or `last`, or a checkpoint's folder.
 
     Raises:
-        ValueError: there is no complete checkpoint to go on from.
+        ValueError: There is no complete checkpoint to go on from.
     """
     # A configuration file gives truth values, a command line their names.
     asked = str(training.resume_from_checkpoint)
@@ -153,13 +145,8 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
     folder = sft_folder(training)
     finished = (folder / RESULTS).is_file()
     if last and finished:
-        # Between the two stages there is no checkpoint yet, or none that is complete: what is gone on from is sft's result.
-        found, flaws = last_checkpoint(output, main_process=main)
-        if found is None and flaws and main:
-            logger.warning(
-                "The dpo stage begins anew: %s.", "; ".join(f"{name}: {flaw}" for name, flaw in flaws.items())
-            )
-        return {"sft": Start(finished=True), "dpo": Start(checkpoint=found)}
+        # Between the two stages there is no complete checkpoint: the dpo stage then starts from the result of sft.
+        return {"sft": Start(finished=True), "dpo": Start(checkpoint=last_checkpoint(output))}
     if last or Path(asked).resolve().is_relative_to(folder.resolve()):
         return {"sft": checkpoint(folder), "dpo": Start()}
     if not finished:
@@ -174,9 +161,9 @@ def run_stage(trainer: Trainer, start: Start, rows: dict[str, int]) -> dict[str,
     """Train, evaluate where there is an evaluation set, save, and return the metrics.
 
     Args:
-        trainer: of the stage.
-        start: where it starts from.
-        rows: further metrics, by name: what was trained on.
+        trainer: The stage's trainer.
+        start: Where the stage starts from.
+        rows: Number of training rows, by the name of its metric.
     """
     results = Path(str(trainer.args.output_dir)) / RESULTS
     if trainer.is_world_process_zero():

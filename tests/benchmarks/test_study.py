@@ -1,17 +1,13 @@
 """The study of benchmarks/study: its worlds, its budgets, its statistics, and one small run from start to page."""
 
-import hashlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 from small_runs import make_run, some_questions
 from tiny_models import tiny_model
 
@@ -24,15 +20,12 @@ STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
 sys.path[:0] = [str(STUDY), str(STUDY.parent)]
 
 import analysis  # noqa: E402
-import gemma  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
 from cells import read_settings  # noqa: E402
 from figures import draw_trade_off, draw_visits  # noqa: E402
 from frozen_layers import frozen_states_kept  # noqa: E402
-from measures import as_measured, measures  # noqa: E402
 from methods import METHODS, Task, training_pairs  # noqa: E402
-from ordinary_questions import general_questions, taxonomy_questions  # noqa: E402
 from results import append_line, read_lines  # noqa: E402
 from run_cell import Questions  # noqa: E402
 from worlds import WorldSettings, draw_world  # noqa: E402
@@ -123,17 +116,6 @@ def test_labels_are_the_odds_of_the_aim_in_the_order_that_is_shown(settings):
             assert row["label_probability"] == pytest.approx(odds)
 
 
-def test_who_knows_the_truth_is_at_no_distance_and_agrees_as_often_as_can_be(settings):
-    task, questions = task_of(settings)
-    rows = questions.asked["test"]
-    truth = task.world.truth[TARGET][rows]
-    best = measures(as_measured(truth), task.world, rows, TARGET)
-    assert best["question_distance"] == pytest.approx(0, abs=1e-6)
-    assert best["marginal_distance"] == pytest.approx(0, abs=1e-6)
-    assert best["agreement"] == pytest.approx(truth.max(axis=1).mean())
-    assert best["on_an_option"] == pytest.approx(1)
-
-
 def test_layers_below_an_adapter_are_computed_once_and_say_the_same():
     """Also of a row that comes back in a wider batch; afterwards the layers are as they were."""
     model = tiny_model().eval()
@@ -155,59 +137,6 @@ def test_layers_below_an_adapter_are_computed_once_and_say_the_same():
     assert "forward" not in vars(model.model.layers[0])
 
 
-def test_weights_of_the_second_family_are_checked_by_their_hash(tmp_path, monkeypatch):
-    def part(name):
-        number = name[-1]
-        file = tmp_path / f"part{number}" / "data" / f"gemma-3-270m-q4_k_m.gguf.part0{int(number) - 1}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(number.encode())
-        return SimpleNamespace(origin=str(file.parents[1] / "__init__.py"))
-
-    monkeypatch.setattr(gemma.importlib.util, "find_spec", part)
-    with pytest.raises(ValueError, match="must have the SHA-256"):
-        gemma._joined(tmp_path)
-    monkeypatch.setattr(gemma, "SHA256", hashlib.sha256(b"1234").hexdigest())
-    assert gemma._joined(tmp_path).read_bytes() == b"1234"
-    monkeypatch.setattr(gemma.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RuntimeError, match="pip install"):
-        gemma._joined(tmp_path)
-
-
-def test_right_answers_are_spread_over_the_options():
-    for questions in (taxonomy_questions(), general_questions()):
-        counts = np.bincount([question.answer for question in questions], minlength=3)
-        assert np.ptp(counts) <= 1
-        assert all(len(set(question.options)) == 3 for question in questions)
-
-
-def test_parts_of_the_study_share_what_is_alike(settings):
-    cells = settings.cells()
-    of_grid = {settings.digest(cell) for cell in cells if cell.part == "grid"}
-    varied = [cell for cell in cells if cell.part in ("flips", "visits")]
-    assert not of_grid & {settings.digest(cell) for cell in varied}
-    same = {"visits": {"values": [settings.budget.visits], "targets": [TARGET], "methods": ["dpo"]}}
-    again = replace(settings, parts=same).cells()
-    assert {settings.digest(cell) for cell in again if cell.part == "visits"} <= of_grid
-    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-
-
-def test_a_wrong_name_in_a_configuration_is_said(tmp_path):
-    path = tmp_path / "study.yaml"
-    path.write_text("name: x\nmodel: small\nseeds: [0]\nbudgt: {}\ngrid:\n  targets: all\n  methods: [dpo]\n")
-    with pytest.raises(ValueError, match=r"budgt.*Did you mean 'budget'"):
-        read_settings(path)
-    path.write_text("name: x\nmodel: small\nseeds: [0]\ngrid:\n  targets: all\n  methods: [tier_dp]\n")
-    with pytest.raises(ValueError, match=r"method in study.yaml must be one of .*Did you mean 'tier_dpo'"):
-        read_settings(path)
-
-
-def test_intervals_are_students_over_seeds():
-    found = analysis.estimate([0.1, 0.3, 0.2])
-    low, high = stats.t.interval(0.95, 2, loc=0.2, scale=stats.sem([0.1, 0.3, 0.2]))
-    assert (found.mean, found.low, found.high) == pytest.approx((0.2, low, high))
-    assert str(analysis.estimate([0.5])) == "0.500"
-
-
 def rows_of(values):
     """Rows of two methods, two targets and three seeds from values (seed, target, method)."""
     return pd.DataFrame(
@@ -223,13 +152,6 @@ def test_methods_are_compared_seed_by_seed():
     found = analysis.difference(rows_of(values), "tier_dpo", "dpo", "test/agreement")
     by_seed = (values[..., 1] - values[..., 0]).mean(axis=1)
     assert found == analysis.estimate(by_seed)
-
-
-def test_an_unfinished_seed_is_left_out():
-    rows = rows_of(np.zeros((3, 2, 2)))
-    broken = rows.drop(index=rows[rows["seed"] == 1].index[0])
-    assert sorted(analysis.whole_seeds(broken, 4)["seed"].unique()) == [0, 2]
-    assert analysis.whole_seeds(broken[broken["seed"] == 1], 4).empty
 
 
 @pytest.mark.parametrize(

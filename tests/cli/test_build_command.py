@@ -96,22 +96,6 @@ def test_the_pairs_are_weighted_as_asked(run_path: Path, tmp_path: Path) -> None
     assert made["comparison"] == ["civic_pragmatists", "disengaged_battlers"]
 
 
-@pytest.mark.usefixtures("without_figures")
-def test_a_licence_that_nobody_wrote_down(run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tmp_path / "source"
-    assert command("--run", str(run_path), "--out", str(source), "--targets") == 0
-    (source / "fairpp_build.json").unlink()
-    assert command("--answers", str(source), "--out", str(tmp_path / "fairpp"), "--targets") == 0
-    assert "Licence: not known; ask whoever made the answers." in capsys.readouterr().out.splitlines()
-
-
-def test_a_revision_is_for_published_answers(run_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^published_revision must only be given with answers='published'; got 'v1' with"
-    ):
-        command("--run", str(run_path), "--published-revision", "v1", "--out", str(tmp_path / "fairpp"))
-
-
 def test_run_must_be_a_run(tmp_path: Path) -> None:
     for path in (tmp_path / "none", Path("survey")):
         message = (

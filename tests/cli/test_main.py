@@ -42,13 +42,6 @@ def test_bad_input_is_one_sentence_and_exit_status_1(capsys):
     assert error.endswith("got 'loyal_national'. Did you mean 'loyal_nationals'?\n")
 
 
-def test_runs_as_a_module():
-    finished = subprocess.run(
-        [sys.executable, "-m", "fairpp_hf", "questions"], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "22,751 + 5,669" in finished.stdout
-
-
 def test_a_closed_pipe_is_no_error():
     finished = subprocess.run(
         f"{sys.executable} -m fairpp_hf questions --sample 2000 | head -n 1",

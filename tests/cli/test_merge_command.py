@@ -1,6 +1,5 @@
 """`fairpp merge` as a user meets it: shards asked of a loopback server, scenarios among them, and united."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,7 @@ from loopback_openai import LoopbackServer
 from loopback_stories import tell
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation.batch.ledger import Batch, Ledger
 from fairpp_hf.runs import load_run
-from fairpp_hf.runs.journal import Journal
 from fairpp_hf.scenarios.files import load_scenario_questions
 
 
@@ -73,62 +70,6 @@ def test_shards_are_united_with_their_scenarios(tmp_path: Path, capsys: pytest.C
     ]
     assert lines[0].split(".")[0].endswith("were there before")
     assert lines[3] == f"Next: fairpp build --run {out} --out fairpp"
-
-
-def test_scenarios_alone_are_united(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    with LoopbackServer(tell) as server:
-        for index in (1, 2):
-            teller = ["--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 4]
-            model = ["--respondent", "openai", "--model", "m", "--base-url", server.base_url]
-            assert fairpp("scenarios", "--run", tmp_path / f"{index}", *teller, *model, "--shard", f"{index}/2") == 0
-    capsys.readouterr()
-    assert fairpp("merge", "--out", out, tmp_path / "1") == 0
-    told = load_scenario_questions(out).num_rows
-    assert capsys.readouterr().out.splitlines() == [
-        f"{told} stories added. {out}/scenarios/stories has {told} of 4.",
-        f"{7 * told} answers to scenarios added. {out}/scenarios has {7 * told} of {7 * told}.",
-        f"Next: the other parts with this command again, or the rest with `fairpp scenarios --run {out}`",
-    ]
-    assert fairpp("merge", "--out", out, tmp_path / "1", tmp_path / "2") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f'Next: load_dataset("fairpp", "scenarios", answers="{out}")'
-    assert load_scenario_questions(out).num_rows == 4
-    assert not (out / "manifest.json").exists()
-    for command in (("show", "--examples", 0), ("parse",)):
-        assert fairpp(command[0], "--run", out, *command[1:]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"{out}/scenarios: openai:m (simulated); ")
-    assert f"\n\n{out}/scenarios/stories: storyteller:t (simulated); " in printed
-    assert printed.endswith(f"{out}/scenarios: 28 replies read, 0 changed, 0 without a text to read.\n")
-
-
-def test_what_is_in_batches_comes_from_its_part_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    part, out = tmp_path / "part", tmp_path / "out"
-    with LoopbackServer(tell) as server:
-        ask(part, server, "1/2", stories=False)
-    with Journal(part) as journal:
-        requests = list(journal.requests())
-        waiting = [requests[position] for position in journal.pending()]
-        batch = Batch("intent", time.time(), len(waiting), 100, "", "file-1", "batch-1")
-        Ledger(journal, []).add(batch, [request.key for request in waiting])
-    assert waiting
-    capsys.readouterr()
-    assert fairpp("merge", "--out", out, part) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        f"Next: {len(waiting)} replies to come with `fairpp generate --run {part} --batch`; then this command again. Until "
-        f"then {out} cannot ask, since they are bought already"
-    )
-
-
-def test_what_was_bought_twice_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LoopbackServer(tell) as server:
-        for name in ("a", "b"):
-            ask(tmp_path / name, server, stories=False)
-    capsys.readouterr()
-    assert fairpp("merge", "--out", tmp_path / "out", tmp_path / "a", tmp_path / "b") == 0
-    assert capsys.readouterr().out.splitlines()[0] == (
-        f"56 replies added; 56 were bought twice: the earlier counts. {tmp_path / 'out'} has 56 of 56."
-    )
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

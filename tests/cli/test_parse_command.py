@@ -8,7 +8,6 @@ from loopback_stories import is_story_call, tell
 
 from fairpp_hf.cli import main
 from fairpp_hf.respondents import reading
-from fairpp_hf.scenarios.files import load_scenario_questions
 
 
 @pytest.fixture(autouse=True)
@@ -58,59 +57,6 @@ def test_a_run_and_its_scenarios_are_read_again(
         f"{run}/scenarios/stories: 1 stories pass the checks, 1 before.\n"
         f"{run}/scenarios: 7 replies read, 0 changed, 0 without a text to read.\n"
     )
-
-
-def test_stories_are_checked_anew_before_the_answers_to_them_are_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The checks of today set aside the shortest of three stories, and another one as short: the 14 answers to them are not
-    read. When they let them pass again, they get them back."""
-    run = tmp_path / "run"
-    with LoopbackServer(answer) as server:
-        urls = ["--storyteller", "t", "--storyteller-url", server.base_url, "--base-url", server.base_url]
-        assert fairpp("scenarios", "--run", run, *urls, "--respondent", "openai", "--model", "m", "--limit", 3) == 0
-        asked = server.total
-        table = load_scenario_questions(run)
-        shortest = min(map(len, table["option_a"].to_pylist() + table["option_b"].to_pylist()))
-        with monkeypatch.context() as patch:
-            patch.setattr("fairpp_hf.scenarios.stories.CHARACTERS", (shortest + 1, 1_200))
-            capsys.readouterr()
-            assert fairpp("parse", "--run", run, "--dry-run") == 0
-            assert capsys.readouterr().out == (
-                f"{run}/scenarios/stories: 1 stories pass the checks, 3 before.\n"
-                f"{run}/scenarios: 21 replies read, 0 would change, 0 without a text to read.\n"
-            )
-            assert len(load_scenario_questions(run)) == 3
-            assert fairpp("parse", "--run", run) == 0
-            assert capsys.readouterr().out == (
-                f"{run}/scenarios/stories: 1 stories pass the checks, 3 before.\n"
-                f"{run}/scenarios: 7 replies read, 0 changed, 0 without a text to read.\n"
-            )
-            assert len(load_scenario_questions(run)) == 1
-        assert fairpp("parse", "--run", run) == 0
-        assert capsys.readouterr().out == (
-            f"{run}/scenarios/stories: 3 stories pass the checks, 1 before. `fairpp scenarios --run {run}` has those "
-            "answered that are not yet.\n"
-            f"{run}/scenarios: 21 replies read, 0 changed, 0 without a text to read.\n"
-        )
-        assert server.total == asked
-
-
-def test_stories_without_answers_are_checked_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The run was stopped between its stages, so that it has no table yet."""
-    run = tmp_path / "run"
-    with LoopbackServer(answer) as server:
-        urls = ["--storyteller", "t", "--storyteller-url", server.base_url, "--base-url", server.base_url]
-        assert fairpp("scenarios", "--run", run, *urls, "--respondent", "openai", "--model", "m", "--limit", 1) == 0
-    for name in ("manifest.json", "journal.sqlite", "scenarios.parquet"):
-        (run / "scenarios" / name).unlink()
-    capsys.readouterr()
-    assert fairpp("parse", "--run", run) == 0
-    assert capsys.readouterr().out == (
-        f"{run}/scenarios/stories: 1 stories pass the checks, 0 before. `fairpp scenarios --run {run}` has those answered "
-        "that are not yet.\n"
-    )
-    assert len(load_scenario_questions(run)) == 1
 
 
 def test_a_simulation_has_no_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

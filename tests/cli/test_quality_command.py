@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import make_run
 
 from fairpp_hf.cli import main
 
@@ -21,16 +20,6 @@ def test_prints_a_table_and_where_the_files_are(tmp_path: Path, capsys: pytest.C
         assert f"  {tmp_path / 'out' / name}\n" in printed
     tree = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert (tree["run"], tree["replies"]) == ("run", 420)
-
-
-def test_the_same_call_gives_the_same_numbers(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
-    texts = []
-    for name in ("one", "two"):
-        assert main(["quality", "--run", str(run), "--out", str(tmp_path / name), "--sample", "20"]) == 0
-        texts.append((tmp_path / name / "quality.json").read_text())
-    assert texts[0] == texts[1]
-    assert json.loads(texts[0])["questions"] == 20
 
 
 @pytest.mark.parametrize(

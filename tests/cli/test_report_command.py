@@ -11,7 +11,7 @@ from fairpp_hf.cli import main
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluation = small_evaluation(40, ("plain model",), personas=(TARGET, "civic_pragmatists"), groups=("women",))
-    alone = replace(evaluation, systems=evaluation.systems[:1], comparisons=())
+    alone = replace(evaluation, systems=evaluation.models[:1], comparisons=())
     return write_evaluated_folder(tmp_path_factory.mktemp("evaluated"), alone, positions=False)
 
 
@@ -22,18 +22,17 @@ def test_page_and_pictures_are_written_and_replaced(evaluated: Path, capsys: pyt
     (evaluated / "report" / "of-old.png").write_bytes(b"old")
     (evaluated / "report.html").write_text('<figure id="figure-of-old">', "utf-8")
     assert main(["report", str(evaluated)]) == 0
-    # 3 of the model, 2 radars, 2 heat maps, 2 of agreement, 2 for each of 2 personas and the model, 2 biases, statuses.
+    # Distance and skill, 3 of the answers, 2 heat maps, agreement, 2 biases, statuses.
     said = capsys.readouterr()
-    assert said.out == f"{evaluated / 'report.html'}\n18 pictures in {evaluated / 'report'}\n"
+    assert said.out == f"{evaluated / 'report.html'}\n11 pictures in {evaluated / 'report'}\n"
     assert "Drawing: 100%" in said.err
-    assert "18/18" in said.err
+    assert "11/11" in said.err
     page = (evaluated / "report.html").read_text("utf-8")
-    assert f"<code>fairpp position --out {evaluated} ...</code> adds them" in page
-    assert "<!-- drawing" not in page
+    assert f"Run <code>fairpp position --out {evaluated} ...</code>" in page
     pictures = {path.name: path.read_bytes() for path in (evaluated / "report").iterdir()}
     assert pictures.pop("notes.png") == b"mine"
-    assert len(pictures) == 18
-    assert "radar-1-loyal-nationals.png" in pictures
+    assert len(pictures) == 11
+    assert "answers-dimension.png" in pictures
     assert all(data.startswith(b"\x89PNG") for data in pictures.values())
 
 

@@ -1,14 +1,11 @@
 import re
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from fairpp_hf.cli import main
 from fairpp_hf.dataset.sources import load_answers
-from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import SCHEMES, preference_weights
-from fairpp_hf.questions.heldout import HELDOUT, is_held_out
+from fairpp_hf.preferences import preference_weights
 
 TARGET = "loyal_nationals"
 
@@ -70,25 +67,6 @@ def test_shows_how_weights_tilt_the_answers(capsys):
     assert lines[-3].split(": ")[1] == lines[-2].split(": ")[1]
 
 
-def test_surprisal_prints_the_mean_weight_of_each_tier(tmp_path, capsys):
-    """With the survey shares of the persona set, against a recount on the training questions."""
-    out = tmp_path / "weights.parquet"
-    assert main(["weights", "--target", TARGET, "--weighting", "surprisal", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert "tier  questions  mean weight  share of mass" in printed
-    answers = load_answers()
-    shares = {persona.id: persona.share for persona in load_personas()}
-    expected = preference_weights(answers.matrix(), TARGET, scheme="surprisal", shares=shares)
-    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
-    train = ~answers.is_test
-    total = expected.weight[train].sum()
-    rows = []
-    for tier in range(1, 8):
-        mine = expected.weight[train & (expected.tier == tier)]
-        rows.append([str(tier), f"{len(mine):,}", f"{mine.mean():.3g}", f"{mine.sum() / total:.1%}"])
-    assert tier_rows(printed) == rows
-
-
 def test_nearest_is_named_and_compared_with(capsys):
     assert main(["weights", "--target", TARGET, "--comparison", "nearest"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
@@ -98,39 +76,6 @@ def test_nearest_is_named_and_compared_with(capsys):
     assert main(["weights", "--target", TARGET, "--comparison", "backbone_conservatives"]) == 0
     assert capsys.readouterr().out.splitlines() == rest
     assert [row[3] for row in tier_rows("\n".join(rest))] == ["33.3%", "66.7%"]
-
-
-@pytest.mark.parametrize("kind", HELDOUT)
-def test_weights_are_fitted_without_what_is_held_out(kind, tmp_path, capsys):
-    out = tmp_path / "weights.parquet"
-    assert main(["weights", "--target", TARGET, "--heldout", kind, "--out", str(out)]) == 0
-    answers = load_answers()
-    fit = ~is_held_out(answers.questions, kind)
-    rows = tier_rows(capsys.readouterr().out)
-    assert sum(int(row[1].replace(",", "")) for row in rows) == fit.sum() < 28_420
-    expected = preference_weights(answers.matrix(), TARGET, fit_rows=fit)
-    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
-
-
-def test_unknown_shares_are_said(tmp_path, capsys):
-    """A folder with Parquet files alone does not say which persona set its answers belong to."""
-    answers = load_answers()
-    (tmp_path / "preferences").mkdir()
-    for number, table in enumerate(answers.preferences("test")):
-        pq.write_table(table, tmp_path / "preferences" / f"test-{number}.parquet")
-    command = ["weights", "--target", TARGET, "--answers", str(tmp_path), "--weighting"]
-    sentence = "The population shares of these personas are not known: weighting 'surprisal' counts them all alike."
-    assert main([*command, "surprisal"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == sentence
-    assert main([*command, "surprisal", "--personas", "britains_choice_2020"]) == 0
-    assert main([*command, "tier"]) == 0
-    assert sentence not in capsys.readouterr().out
-
-
-def test_the_help_names_every_scheme(capsys):
-    with pytest.raises(SystemExit):
-        main(["weights", "--help"])
-    assert f"{', '.join(SCHEMES)} (default: tier)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

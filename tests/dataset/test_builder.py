@@ -26,7 +26,7 @@ from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.sources import load_answers, load_scenarios
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, nearest_persona, preference_weights
+from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, comparison_personas, preference_weights
 from fairpp_hf.questions import HELDOUT, is_held_out, load_questions
 from fairpp_hf.schema import (
     OPTION_LETTERS,
@@ -235,7 +235,7 @@ def test_pairs_of_every_scheme(weighting: Any) -> None:
 
 def test_nearest_is_found_on_the_training_questions(cache: str) -> None:
     answers = load_answers()
-    name = nearest_persona(answers.matrix(), TARGET, fit_rows=~answers.is_test)
+    (name,) = comparison_personas(answers.matrix(), TARGET, "nearest", fit_rows=~answers.is_test)
     nearest = load("pairs", target=TARGET, comparison="nearest", cache_dir=cache)
     named = load("pairs", target=TARGET, comparison=[name], cache_dir=cache)
     for split in ("train", "test"):

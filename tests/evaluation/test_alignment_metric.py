@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fairpp_hf.evaluation import metric_path
-from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.statistics.alignment import alignment_metrics
 
 PREDICTIONS = [0, 1, -1, 2]
 REFERENCES = [[0, 1], [1, 1], [0, -1], [1, 2]]

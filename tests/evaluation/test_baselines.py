@@ -6,12 +6,13 @@ import pyarrow.compute as pc
 import pytest
 
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.evaluation.baselines import BASELINES, as_scores, baselines, constant_rows, majority_vote
+from fairpp_hf.evaluation.baselines import BASELINES, baselines, constant_rows, majority_vote
 from fairpp_hf.evaluation.evaluate import References, questions_to_score
-from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.evaluation.results import as_scores
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, split_of
 from fairpp_hf.respondents.survey import all_survey_answers
+from fairpp_hf.statistics.alignment import alignment_metrics
 
 TARGET, OTHER = "loyal_nationals", "progressive_activists"
 

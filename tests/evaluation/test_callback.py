@@ -20,11 +20,11 @@ from two_processes import run_on_two_processes
 
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.evaluation.callback import PersonaAlignmentCallback, alignment_for_training, average_orders
-from fairpp_hf.evaluation.metrics import alignment_metrics
 from fairpp_hf.questions import heldout_labels, load_questions, render_prompt
 from fairpp_hf.scoring import OptionScorer
+from fairpp_hf.statistics.alignment import alignment_metrics
 from fairpp_hf.training import ReweightedDPOConfig
-from fairpp_hf.training.run import PairArguments
+from fairpp_hf.training.arguments import PairArguments
 
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.2, task_type="CAUSAL_LM")
 NEAREST = {"metric_for_best_model": "js_distance/target", "greater_is_better": False}

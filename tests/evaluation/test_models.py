@@ -4,7 +4,7 @@ import re
 import pytest
 
 from fairpp_hf.evaluation import models as module
-from fairpp_hf.evaluation.models import ModelSpec, check_names, public_urls, read_models, write_models
+from fairpp_hf.evaluation.models import ModelSpec, check_names, read_models, write_models
 
 
 def test_entries_of_a_models_file(tmp_path):
@@ -13,7 +13,7 @@ def test_entries_of_a_models_file(tmp_path):
         """models:
   - {name: small, model: HuggingFaceTB/SmolLM2-135M-Instruct, region: North America, revision: main}
   - {name: aligned, model: HuggingFaceTB/SmolLM2-135M-Instruct, adapter: outputs/a, before: small}
-  - {name: in a role, model: m, persona: loyal_nationals, base_url: [http://a/v1, http://b/v1]}
+  - {name: in a role, model: m, persona: loyal_nationals, base_url: http://a/v1}
 """,
         "utf-8",
     )
@@ -21,7 +21,7 @@ def test_entries_of_a_models_file(tmp_path):
     assert read_models(file) == (
         ModelSpec("small", model, region="North America", revision="main"),
         ModelSpec("aligned", model, adapter="outputs/a", before="small"),
-        ModelSpec("in a role", "m", persona="loyal_nationals", base_url=("http://a/v1", "http://b/v1")),
+        ModelSpec("in a role", "m", persona="loyal_nationals", base_url="http://a/v1"),
     )
 
 
@@ -41,17 +41,16 @@ def test_a_written_file_says_the_same_from_anywhere_and_has_no_secrets(tmp_path,
     (tmp_path / "local").mkdir()
     specs = [
         ModelSpec("a: #1", "local", adapter="org/on-the-hub", region="Österreich"),
-        ModelSpec("b", "local", base_url="https://me:secret@host:8000/v1?key=secret", before="a: #1"),
-        ModelSpec("c", "m", base_url=("http://a/v1", "http://b/v1"), persona="p"),
+        ModelSpec("b", "local", base_url="https://host:8000/v1?key=secret", before="a: #1"),
+        ModelSpec("c", "m", base_url="http://a/v1", persona="p"),
     ]
     file = write_models(specs, tmp_path / "new" / "models.yaml")
     assert "secret" not in file.read_text("utf-8")
     assert read_models(file) == (
         ModelSpec("a: #1", str(tmp_path / "local"), adapter="org/on-the-hub", region="Österreich"),
-        ModelSpec("b", "local", base_url=("https://host:8000/v1",), before="a: #1"),
+        ModelSpec("b", "local", base_url="https://host:8000/v1", before="a: #1"),
         specs[2],
     )
-    assert public_urls("http://localhost:8000/v1") == ["http://localhost:8000/v1"]
 
 
 TWO = "models:\n- {name: a, model: m}\n- {name: b, model: m, "

@@ -90,7 +90,7 @@ def test_paid_for_is_what_the_journal_takes_for_sent(
     came = reply(tokens, status, **detail)
     stored = [None if value is None else json.dumps(value) for value in (came.usage, came.detail)]
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        query = f"SELECT {SENT} FROM (SELECT ? AS usage, ? AS detail)"
+        query = f"SELECT {SENT.format('')} FROM (SELECT ? AS usage, ? AS detail)"
         assert bool(connection.execute(query, stored).fetchone()[0]) == is_paid_for(came)
     assert is_paid_for(came) == (is_sent or tokens is not None)
 

@@ -13,8 +13,8 @@ from huggingface_hub import DatasetCard
 
 from fairpp_hf.dataset.folder_facts import TargetFacts
 from fairpp_hf.dataset.origin import Origin
+from fairpp_hf.drawing.card_figures import CardFigure
 from fairpp_hf.hub import card_prose, cards
-from fairpp_hf.hub.card_figures import CardFigure
 from fairpp_hf.hub.cards import dataset_metadata, draw_dataset_card, render_dataset_card
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings

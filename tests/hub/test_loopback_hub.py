@@ -10,10 +10,8 @@ import datasets
 import httpx2
 import pytest
 from datasets import Dataset, load_dataset
-from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import (
     CommitOperationAdd,
-    CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
     HfFileSystem,
@@ -22,10 +20,8 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import (
     BadRequestError,
-    EntryNotFoundError,
     HfHubHTTPError,
     RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils import get_session
 from loopback_hub import LoopbackHub, Repo, loopback_hub
@@ -62,22 +58,6 @@ def push(*operations: object, repo_type: str = "dataset", **settings: object) ->
 # -- what is written is what is read -----------------------------------------------------------------------------------
 
 
-def test_repositories_are_made_found_and_removed(hub: LoopbackHub) -> None:
-    api = HfApi()
-    assert api.whoami()["name"] == "us"
-    assert api.create_repo("x", repo_type="dataset") == f"{hub.url}/datasets/us/x"
-    with pytest.raises(HfHubHTTPError, match="You already created this dataset repo: us/x"):
-        api.create_repo("us/x", repo_type="dataset")
-    assert api.create_repo("us/x", repo_type="dataset", exist_ok=True).repo_id == "us/x"
-    assert api.create_repo("us/x", private=True) == f"{hub.url}/us/x"  # a model of the same name
-    assert not api.dataset_info("us/x").private
-    assert api.model_info("us/x", expand=["private"]).private
-    assert api.model_info("us/x", expand=["private"]).sha is None
-    assert api.repo_exists("us/x", repo_type="dataset")
-    api.delete_repo("us/x", repo_type="dataset")
-    assert not api.repo_exists("us/x", repo_type="dataset")
-
-
 def test_a_commit_of_small_and_large_files(hub: LoopbackHub) -> None:
     """A Parquet file is large by its name, bytes that are no text by themselves; what did not change makes no commit."""
     repo = hub.create("us/x")
@@ -97,23 +77,6 @@ def test_a_commit_of_small_and_large_files(hub: LoopbackHub) -> None:
     assert hub.count("PUT", "storage") == 2  # the third large file has the content of the first
     assert [commit.sha for commit in hub.commits("us/x")[:2]] == [second, first]
     assert [commit.parent for commit in hub.commits("us/x")][:2] == [first, hub.commits("us/x")[2].sha]
-    assert [commit.title for commit in HfApi().list_repo_commits("us/x", repo_type="dataset")] == [
-        "ours",
-        "ours",
-        "initial commit",
-    ]
-
-
-def test_files_are_copied_and_folders_deleted(hub: LoopbackHub) -> None:
-    hub.commit("us/x", {"old/a.parquet": b"PAR1", "old/b.txt": b"b"})
-    push(
-        CommitOperationCopy("old/a.parquet", "new/a.parquet"),
-        CommitOperationCopy("old/b.txt", "new/b.txt"),
-        CommitOperationDelete("old/"),
-    )
-    assert hub.files("us/x") == {"new/a.parquet": b"PAR1", "new/b.txt": b"b"}
-    with pytest.raises(EntryNotFoundError, match="A file with this name doesn't exist: gone"):
-        push(CommitOperationDelete("gone"))
 
 
 def test_a_folder_is_uploaded_and_downloaded(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -131,14 +94,6 @@ def test_a_folder_is_uploaded_and_downloaded(hub: LoopbackHub, tmp_path: Path) -
     assert api.list_repo_files("us/x", repo_type="dataset") == [".gitattributes", *files]
     top = {entry.path for entry in api.list_repo_tree("us/x", repo_type="dataset")}
     assert top == {".gitattributes", "a b.txt", "data", "z.json"}
-    found = api.get_paths_info("us/x", ["data", "data/50%.parquet", "nothing"], repo_type="dataset", expand=True)
-    assert [entry.path for entry in found] == ["data", "data/50%.parquet"]
-    assert [entry.last_commit.oid for entry in found] == [hub.commits("us/x")[0].sha] * 2
-    hub.commit("us/x", {"data/ü/日.txt": b"4"})
-    found = api.list_repo_tree("us/x", "data", repo_type="dataset", expand=True, recursive=True)
-    newest, older = (commit.sha for commit in hub.commits("us/x")[:2])
-    last = {"data/50%.parquet": older, "data/ü": newest, "data/ü/日.txt": newest}
-    assert {entry.path: entry.last_commit.oid for entry in found} == last
     hub.commit("us/x", {"data/ü/日.txt": b"3"})
     folder = api.snapshot_download("us/x", repo_type="dataset", local_dir=tmp_path / "down")
     assert {name: (Path(folder) / name).read_bytes() for name in files} == files
@@ -156,15 +111,6 @@ def test_a_gitignore_is_heeded(hub: LoopbackHub, tmp_path: Path) -> None:
     assert hub.count("PUT", "storage") == 3
 
 
-def test_a_large_file_goes_up_in_parts() -> None:
-    """10,240 bytes in parts of 4,096 are three, put together again in order."""
-    with loopback_hub(multipart_above=4096) as hub:
-        hub.create("us/x")
-        push(*add(a_bin=LARGE, b_bin=b"short\x00"))
-        assert hub.files("us/x") == {"a.bin": LARGE, "b.bin": b"short\x00"}
-        assert hub.count("PUT", "storage") == 4
-
-
 def test_no_token_goes_to_the_storage(hub: LoopbackHub) -> None:
     hub.create("us/x")
     push(*add(a_bin=LARGE))
@@ -174,22 +120,6 @@ def test_no_token_goes_to_the_storage(hub: LoopbackHub) -> None:
     assert not any(request.authorized for request in stored)
     answer = get_session().get(f"{hub.storage_url}/guessed/dataset/us/x/{'0' * 64}")
     assert answer.status_code == 403
-
-
-@pytest.mark.parametrize("name", ["a.bin", "a.txt"])
-def test_a_file_is_downloaded_once_for_each_content(hub: LoopbackHub, name: str) -> None:
-    """Another commit with the same content costs a HEAD; another content is fetched."""
-    hub.commit("us/x", {name: b"one\x00" if name == "a.bin" else b"one"})
-    paths = [hf_hub_download("us/x", name, repo_type="dataset") for _ in range(2)]
-    assert paths[0] == paths[1]
-    hub.commit("us/x", {"other.txt": b"other"})
-    assert Path(hf_hub_download("us/x", name, repo_type="dataset")).read_bytes().startswith(b"one")
-    hub.commit("us/x", {name: b"two"})
-    assert Path(hf_hub_download("us/x", name, repo_type="dataset")).read_bytes() == b"two"
-    assert Path(paths[0]).read_bytes().startswith(b"one")
-    fetched = [request for request in hub.requests if request.method == "GET"]
-    assert len(fetched) == 2
-    assert hub.count("HEAD", name) == 4
 
 
 @pytest.mark.parametrize("name", ["a.bin", "a.txt"])
@@ -207,23 +137,6 @@ def test_a_range_of_a_file(hub: LoopbackHub, name: str) -> None:
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{len(content)}")
 
 
-def test_branches_and_tags(hub: LoopbackHub) -> None:
-    first = hub.commit("us/x", {"a.txt": b"1"}).sha
-    api = HfApi()
-    api.create_branch("us/x", branch="try/this", repo_type="dataset")
-    api.create_branch("us/x", branch="try/this", repo_type="dataset", exist_ok=True)
-    api.create_tag("us/x", tag="v1", repo_type="dataset")
-    push(*add(a_txt=b"2"), revision="try/this")
-    assert hub.files("us/x", revision="try/this") == {"a.txt": b"2"}
-    assert hub.files("us/x") == hub.files("us/x", revision="v1") == {"a.txt": b"1"}
-    refs = api.list_repo_refs("us/x", repo_type="dataset")
-    assert [branch.name for branch in refs.branches] == ["main", "try/this"]
-    assert [(tag.name, tag.target_commit) for tag in refs.tags] == [("v1", first)]
-    assert api.dataset_info("us/x", revision="v1").sha == first
-    with pytest.raises(RevisionNotFoundError):
-        api.dataset_info("us/x", revision="refs/convert/parquet")
-
-
 # -- datasets ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,14 +149,6 @@ def test_a_dataset_comes_back_equal(hub: LoopbackHub, streaming: bool) -> None:
     assert list(loaded["train"]) == list(rows)
     assert [row["number"] for row in loaded["test"]] == [1, 3]
     assert [commit.message for commit in hub.commits("us/x")] == ["Upload dataset", "Upload dataset", "initial commit"]
-
-
-def test_a_config_of_the_card_is_found(hub: LoopbackHub, tmp_path: Path) -> None:
-    Dataset.from_dict({"text": TEXTS}).to_parquet(tmp_path / "a.parquet")
-    hub.commit("us/x", {"README.md": CARD % b"ours", "data/test-0.parquet": (tmp_path / "a.parquet").read_bytes()})
-    assert datasets.get_dataset_config_names("us/x") == ["ours"]
-    assert load_dataset("us/x", "ours", split="test")["text"][:] == TEXTS
-    assert load_dataset("us/x", "ours", split="test", revision=hub.commits("us/x")[0].sha)["text"][:] == TEXTS
 
 
 def test_another_process_loads_it(tmp_path: Path) -> None:
@@ -275,20 +180,6 @@ def test_a_private_repository_is_its_owner_s(hub: LoopbackHub) -> None:
             hf_hub_download("us/x", "README.md", repo_type="dataset", token=token)
     with pytest.raises(RepositoryNotFoundError):
         HfApi().dataset_info("us/other")
-    HfApi().update_repo_settings("us/x", private=False, repo_type="dataset")
-    assert HfApi(token=False).dataset_info("us/x").author == "us"
-
-
-def test_a_stranger_s_process_finds_nothing() -> None:
-    with loopback_hub(token=None) as hub:
-        hub.create("us/x", private=True)
-        hub.commit("us/x", {"README.md": CARD % b"ours"})
-        with pytest.raises(
-            DatasetNotFoundError, match=r"Dataset 'us/x' doesn't exist on the Hub or cannot be accessed."
-        ):
-            load_dataset("us/x")
-        with pytest.raises(HfHubHTTPError, match=r"401 Unauthorized"):
-            HfApi().create_repo("us/y")
 
 
 def test_whoever_may_not_write_is_refused(hub: LoopbackHub) -> None:
@@ -345,28 +236,6 @@ def test_a_card_with_faulty_metadata_is_refused(hub: LoopbackHub, metadata: str,
     with pytest.raises(Exception, match=message):
         hub.commit("us/x", {"README.md": card})
     assert hub.files("us/x") == {}
-
-
-@pytest.mark.parametrize(
-    ("card", "warning"),
-    [
-        (b"No metadata.", "empty or missing yaml metadata in repo card"),
-        (b"---\nsize_categories: many\n---\n", 'The size_categories "many" is not in the official list'),
-    ],
-)
-def test_a_card_that_the_hub_warns_of_is_taken(hub: LoopbackHub, card: bytes, warning: str) -> None:
-    hub.create("us/x")
-    with pytest.warns(UserWarning, match=warning):
-        push(*add(README_md=card))
-    assert hub.files("us/x") == {"README.md": card}
-
-
-def test_the_metadata_of_any_card_is_told(hub: LoopbackHub) -> None:
-    """JSON has no dates, which YAML has, and a card may be in another encoding than UTF-8."""
-    hub.commit("us/x", {"README.md": "---\npretty_name: Größe\nasked_on: 2025-01-31\n---\nFür alle.".encode("latin-1")})
-    told = HfApi().dataset_info("us/x").card_data
-    assert told is not None
-    assert told.to_dict() == {"pretty_name": "Gr\ufffd\ufffde", "asked_on": "2025-01-31"}
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------

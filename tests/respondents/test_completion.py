@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fairpp_hf.respondents.completion import read_completion, sum_of_usage, usage_of
+from fairpp_hf.respondents.completion import read_completion, sum_of_usage
 from fairpp_hf.respondents.reading import read_text
 
 OPTIONS = ("Merit.", "Need.", "Neither.")
@@ -126,11 +126,6 @@ def test_logprobs_of_another_shape_cost_no_answer(odd: Any) -> None:
     assert reply.detail == {"finish_reason": "stop", "model": "m"}
 
 
-def test_usage_is_kept_without_nulls() -> None:
-    assert read_completion(completion(), OPTIONS, 0.1).usage == {"prompt_tokens": 7, "details": {"cached": 0}}
-    assert usage_of({"usage": None}) is usage_of({"usage": 3}) is usage_of("text") is usage_of(None) is None
-
-
 def test_usage_of_several_replies_adds_up_at_every_level() -> None:
     first = {"prompt_tokens": 7, "details": {"cached": 1, "audio": 2}, "tier": "x"}
     second = {"prompt_tokens": 5, "details": {"cached": 3}, "total_tokens": 4}
@@ -142,8 +137,3 @@ def test_usage_of_several_replies_adds_up_at_every_level() -> None:
     }
     assert sum_of_usage(None, second) == sum_of_usage(second, None) == second
     assert sum_of_usage(None, None) is None
-
-
-def test_a_contradiction_between_text_and_token_is_a_fact_of_the_reply() -> None:
-    reply = read_completion(completion("B", logprobs=logprobs("B", THIRDS)), OPTIONS, 0.1)
-    assert (reply.answer, reply.probabilities, reply.detail["contradicted"]) == (1, None, True)

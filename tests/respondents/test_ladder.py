@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fairpp_hf.respondents.ladder import Ladder, Way, folded
+from fairpp_hf.respondents.ladder import Ladder, Way
 
 TOP = Way()
 WORDS = {
@@ -109,16 +109,6 @@ def test_a_server_that_is_down_is_swept_once() -> None:
     assert ladder.way == TOP
 
 
-def test_a_server_that_was_down_at_first_and_has_no_logprobs_is_still_found_out() -> None:
-    ladder, server = Ladder(TOP), refusing("top_logprobs", status=500, words=False)
-    while ladder.step_down(ladder.way, "Starting", crashed=True):
-        pass
-    for _ in range(4):
-        ask(ladder, server)
-    assert ladder.settled
-    assert ladder.way == TOP._replace(top_logprobs=0)
-
-
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_passing_crashes_seldom_settle_less_than_the_server_takes_and_never_more_so_in_later_calls(
     share: float,
@@ -154,15 +144,6 @@ def test_a_way_of_an_earlier_call_that_has_come_to_crash_is_found_anew_from_the_
         ask(ladder, server)
     assert ladder.settled
     assert ladder.way == TOP._replace(top_logprobs=0)
-
-
-def test_a_request_that_is_refused_in_every_way_teaches_nothing() -> None:
-    ladder = Ladder(TOP)
-    with pytest.raises(StopIteration):
-        ask(ladder, lambda way: (400, "This prompt is too long."))
-    assert (ladder.refusals, ladder.settled, ladder.way) == (1, False, TOP)
-    assert ask(ladder, refusing()) == 1
-    assert (ladder.refusals, ladder.way) == (0, TOP)
 
 
 @pytest.mark.parametrize(
@@ -213,38 +194,6 @@ def test_it_begins_where_it_was_settled_and_goes_back_to_the_top_only_in_vain() 
     assert picky.way == TOP
 
 
-def test_what_is_learnt_beside_the_ladder_stays() -> None:
-    ladder = Ladder(TOP)
-    ladder.learn(length_parameter="max_completion_tokens", room=True)
-    ladder.step_down(ladder.way, WORDS["ask"])
-    with pytest.raises(StopIteration):
-        ask(ladder, lambda way: (400, "no"))
-    assert ladder.way == TOP._replace(length_parameter="max_completion_tokens", room=True)
-
-
 @pytest.mark.parametrize("way", [TOP, Way("text", 0, False, False, "max_completion_tokens", True), Way("schema", 0)])
 def test_facts_are_read_back(way: Way) -> None:
     assert Way.of(way.facts()) == way
-
-
-@pytest.mark.parametrize(
-    "facts", [None, [], "choice", {}, {"ask": "song"}, {"ask": "text", "top_logprobs": "20"}, {"ask": "text", "x": 1}]
-)
-def test_facts_of_another_kind_are_none(facts: object) -> None:
-    assert Way.of(facts) is None
-
-
-def test_what_goes_with_something_else_is_not_called_refused() -> None:
-    """Without words only all of it is known to work: each thing by itself may be taken."""
-    ladder = Ladder(TOP)
-    ask(ladder, refusing("ask", "system", words=False))
-    assert ladder.way.words() == (
-        "free text, no log-probabilities, temperature left out, portraits in the user's message"
-    )
-
-
-def test_messages_without_a_system_message_stay_as_they_are() -> None:
-    user = [{"role": "user", "content": "Which?"}]
-    assert folded(user) == user
-    chat = [{"role": "system", "content": "You."}, *user, {"role": "assistant", "content": "A"}]
-    assert folded(chat) == [{"role": "user", "content": "You.\n\nWhich?"}, {"role": "assistant", "content": "A"}]

@@ -1,98 +1,26 @@
 import asyncio
-import base64
 import json
 import math
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 
 import pytest
+from asked_openai import ask, requests
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.respondents import base, exchange
-from fairpp_hf.respondents.base import Reply, Request, Respondent, RespondentStopped
+from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
-
-OPTIONS = ("Merit.", "Need.", "Neither.")
-
-
-@pytest.fixture(autouse=True)
-def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-off without the wait."""
-    monkeypatch.setattr(exchange, "LONGEST_BACKOFF_S", 0.001)
-
-
-def requests(count: int = 1) -> list[Request]:
-    return [
-        Request(f"q{n}", "p", [{"role": "system", "content": "You."}, {"role": "user", "content": f"q{n}"}], OPTIONS)
-        for n in range(count)
-    ]
-
-
-def ask(respondent: Respondent, asked: list[Request]) -> dict[int, Reply]:
-    async def collect() -> dict[int, Reply]:
-        return {index: reply async for index, reply in respondent.answer(asked)}
-
-    return asyncio.run(collect())
 
 
 def serve_and_ask(answer: Callable[[Call], Served], count: int = 1, **options: object) -> dict[int, Reply]:
     with LoopbackServer(answer) as server:
-        return ask(OpenAIRespondent("m", base_url=server.base_url, **options), requests(count))
-
-
-def test_it_is_a_respondent_and_its_name_says_simulated() -> None:
-    respondent = OpenAIRespondent("gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
-    assert isinstance(respondent, base.Respondent)
-    assert respondent.name == "openai:gpt-4o-mini (simulated)"
-    assert respondent.settings == {
-        "kind": "openai",
-        "model": "gpt-4o-mini",
-        "temperature": 0.0,
-        "max_tokens": None,
-        "ask": None,
-        "logprobs": True,
-        "system_as_user": False,
-    }
-
-
-def test_a_name_and_password_in_the_address_are_for_the_gate_in_front_of_the_server() -> None:
-    seen = []
-
-    class Gate(LoopbackServer):
-        def serve(self, handler: BaseHTTPRequestHandler) -> None:
-            seen.append((handler.headers["Host"], handler.headers["Authorization"]))
-            super().serve(handler)
-
-    with Gate() as server:
-        address = server.base_url.replace("http://", "http://me:se%40cret@")
-        for url in (server.base_url, address):
-            ask(OpenAIRespondent("m", base_url=url, api_key="key"), requests(1))
-    host = f"127.0.0.1:{server.port}"
-    assert seen == [(host, "Bearer key"), (host, f"Basic {base64.b64encode(b'me:se@cret').decode()}")]
-
-
-def test_texts_that_are_asked_for_again_are_kept() -> None:
-    class Choosy(OpenAIRespondent):
-        def worth_another_try(self, reply: Reply) -> bool:
-            return reply.status == "invalid"
-
-    with LoopbackServer(lambda call: Served("D" if call.number == 0 else "E" if call.number == 1 else "A")) as server:
-        (reply,) = ask(Choosy("m", base_url=server.base_url), requests(1)).values()
-    assert (reply.raw, reply.status) == ("A", "ok")
-    asked = {"ask": "text", "top_logprobs": 0}
-    assert reply.detail == {"finish_reason": "stop", "model": "m", "asked": asked, "tries": 3, "earlier": ["D", "E"]}
+        return ask(OpenAIRespondent("m", base_url=server.base_url, **options), count)
 
 
 def test_every_request_is_answered_once_with_what_the_server_said() -> None:
     with LoopbackServer(lambda call: Served("ABC"[int(call.user[1:]) % 3])) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=4), requests(30))
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=4), 30)
     assert [replies[n].answer for n in range(30)] == [n % 3 for n in range(30)]
     assert set(server.calls.values()) == {1}
     reply = replies[1]
@@ -121,10 +49,10 @@ def test_concurrency_is_a_ceiling_that_is_reached_and_the_first_request_goes_alo
 
     with LoopbackServer(answer) as server:
         started = time.monotonic()
-        ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=8), requests(41))
+        ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=8), 41)
     assert server.most_in_flight == 8
     assert seen[0] == "q0"
-    assert 0.2 + 5 * 0.05 <= time.monotonic() - started < 2.0
+    assert time.monotonic() - started >= 0.2 + 5 * 0.05
 
 
 def test_requests_are_taken_one_by_one_as_they_are_asked() -> None:
@@ -156,16 +84,12 @@ def test_requests_are_taken_one_by_one_as_they_are_asked() -> None:
         (Served("B. Need."), "ok", 1, "B. Need."),
         (Served(""), "empty", -1, ""),
         (Served(None), "empty", -1, None),
-        (Served(" \r\n"), "empty", -1, " \r\n"),
-        (Served("D"), "invalid", -1, "D"),
         (Served("A or B"), "invalid", -1, "A or B"),
         (Served(None, refusal="I cannot."), "refusal", -1, "I cannot."),
         (Served("A", finish_reason="content_filter"), "refusal", -1, "A"),
         (Served("The fairer of", finish_reason="length"), "truncated", -1, "The fairer of"),
-        (Served("", finish_reason="length"), "truncated", -1, ""),
         (Served("B. Nee", finish_reason="length"), "ok", 1, "B. Nee"),
         (Served("\u202bB\u202c 😀 \ud800"), "ok", 1, "\u202bB\u202c 😀 \ud800"),
-        (Served("B. 😀\r\n\x00\ud800"), "ok", 1, "B. 😀\r\n\x00\ud800"),
         (Served(status=400, error={"message": "flagged", "code": "content_filter"}), "refusal", -1, "flagged"),
     ],
 )
@@ -189,34 +113,6 @@ def test_option_probabilities_are_the_first_tokens_letters_renormalised() -> Non
     assert ["B", pytest.approx(math.log(0.3))] in letter["alternatives"]
 
 
-@pytest.mark.parametrize(
-    ("content", "first_token"),
-    [
-        ("A", [("A", -0.1), ("B", -2.5)]),  # C is not among them
-        ("A", [("A", -0.1), ("B", -2.5), ("C", -9999.0)]),  # no figure for C
-        ("The answer is A", alternatives(0.2, 0.3, 0.1, first="The")),  # the letter comes later
-        ("B", alternatives(0.2, 0.3, 0.1, first="A")),  # the first token is not the answer
-        ("A or B", alternatives(0.2, 0.3, 0.1)),  # no answer
-    ],
-)
-def test_probabilities_that_the_server_does_not_give_are_not_made_up(
-    content: str, first_token: list[tuple[str, float]]
-) -> None:
-    (reply,) = serve_and_ask(lambda call: Served(content, first_token=first_token)).values()
-    assert reply.probabilities is None
-
-
-def test_a_server_without_logprobs_is_asked_without_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
-    def answer(call: Call) -> Served:
-        return Served(status=400, error={"message": "unknown field"}) if "logprobs" in call.body else Served("B")
-
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(10))
-    assert {reply.status for reply in replies.values()} == {"ok"}
-    assert server.total == 11
-    assert caplog.messages == [f"The server {server.base_url} is asked like this: free text, no log-probabilities."]
-
-
 def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
     def answer(call: Call) -> Served:
         if call.user.endswith("q0"):
@@ -224,42 +120,30 @@ def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
         return Served("A", first_token=alternatives(0.2, 0.3, 0.1))
 
     with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(5))
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 5)
     assert replies[0] == Reply(-1, None, "failed", None, None, replies[0].latency_s, {"error": "too long"})
     assert all(replies[n].probabilities is not None for n in range(1, 5))
     assert server.total == 7 + 4  # the first is asked in every way that there is
 
 
-def test_a_model_that_calls_the_limit_by_another_name_is_asked_so() -> None:
-    def answer(call: Call) -> Served:
-        if "max_tokens" in call.body:
-            return Served(status=400, error={"message": "Use 'max_completion_tokens' instead."})
-        return Served("B")
-
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), requests(3))
-    assert {reply.answer for reply in replies.values()} == {1}
-    assert server.total == 4
-    assert server.bodies[-1]["max_completion_tokens"] == 64
-    assert "response_format" in server.bodies[1]
-    assert server.bodies[1]["logprobs"] is True
-
-
 def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
-    started = time.monotonic()
+    """At most the requests in flight are refused: the rest wait, and no try is used up."""
     arrivals: list[float] = []
+    refused: list[float] = []
 
     def answer(call: Call) -> Served:
-        arrivals.append(time.monotonic() - started)
-        # From 0.1 s to 0.8 s the server is busy.
-        busy = 0.1 < arrivals[-1] < 0.8
-        return Served(status=429, headers={"Retry-After": "1"}) if busy else Served("A", delay_s=0.05)
+        now = time.monotonic()
+        if len(arrivals) >= 10 and (not refused or now < refused[0] + 0.3):
+            refused.append(now)
+            return Served(status=429, headers={"Retry-After": "1"})
+        arrivals.append(now)
+        return Served("A", delay_s=0.05)
 
     replies = serve_and_ask(answer, 40, concurrency=4, max_retries=0)
     assert {reply.status for reply in replies.values()} == {"ok"}
-    # At most the requests in flight were told so: the rest waited, and no try was used up.
-    assert len(arrivals) <= 40 + 4
-    assert not [arrival for arrival in arrivals if 0.5 < arrival < 1.0]
+    assert len(arrivals) == 40
+    assert 1 <= len(refused) <= 4
+    assert not [arrival for arrival in arrivals if refused[0] + 0.3 < arrival < refused[0] + 1.0]
 
 
 def test_429s_without_end_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,12 +151,11 @@ def test_429s_without_end_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RespondentStopped) as stopped:
         serve_and_ask(lambda call: Served(status=429, headers={"Retry-After-Ms": "100"}), 3)
     assert str(stopped.value) == (
-        "The server must take requests; got 429 (too many requests) for 0 minutes. Use a smaller --concurrency or wait. "
+        "The server must take requests; got 429 (too many requests) for 0 minutes. Use a smaller concurrency or wait. "
         "Every reply received so far is kept; run the same command again to continue."
     )
 
 
-@pytest.mark.usefixtures("_no_waiting")
 @pytest.mark.parametrize(
     "fault",
     [
@@ -293,7 +176,7 @@ def test_passing_faults_are_tried_again_and_lasting_ones_fail(fault: Served) -> 
 
     with LoopbackServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=2, timeout_s=0.3)
-        replies = ask(respondent, requests(4))
+        replies = ask(respondent, 4)
     assert [replies[n].status for n in range(4)] == ["ok", "failed", "ok", "ok"]
     assert replies[1].detail is not None
     assert replies[1].detail["error"]
@@ -311,11 +194,21 @@ def test_passing_faults_are_tried_again_and_lasting_ones_fail(fault: Served) -> 
         (
             Served(status=403, error={"message": "No access."}),
             "The key must be allowed to use the model; got 403 for model 'm': No access. Use another key or another "
-            "--model. Every reply received so far is kept; run the same command again to continue.",
+            "model. Every reply received so far is kept; run the same command again to continue.",
         ),
         (
             Served(status=404, error={"message": "No such model."}),
-            "The server must have the model; got 404 for model 'm': No such model. Check --model and --base-url. "
+            "The server must have the model; got 404 for model 'm': No such model. Check the model's name and the base URL. "
+            "Every reply received so far is kept; run the same command again to continue.",
+        ),
+        (
+            Served(status=429, error={"message": "Not active.", "code": "billing_not_active"}),
+            "The account must be able to pay; got 429 for model 'm': Not active. Check its billing. "
+            "Every reply received so far is kept; run the same command again to continue.",
+        ),
+        (
+            Served(status=429, headers={"Retry-After": "3600"}),
+            "The server must take requests; got the word to wait for 60 minutes, from {}. Go on then. "
             "Every reply received so far is kept; run the same command again to continue.",
         ),
         (
@@ -327,8 +220,8 @@ def test_passing_faults_are_tried_again_and_lasting_ones_fail(fault: Served) -> 
 )
 def test_what_no_retry_can_mend_stops_at_the_first_call(served: Served, message: str) -> None:
     with LoopbackServer(lambda call: served) as server, pytest.raises(RespondentStopped) as stopped:
-        ask(OpenAIRespondent("m", base_url=server.base_url), requests(50))
-    assert str(stopped.value) == message
+        ask(OpenAIRespondent("m", base_url=server.base_url), 50)
+    assert str(stopped.value) == message.format(server.base_url)
     assert server.total == 1
 
 
@@ -354,20 +247,18 @@ def test_replies_in_flight_are_still_yielded_when_the_quota_runs_out() -> None:
     assert server.total == len(received) + 1
 
 
-def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "LONGEST_BACKOFF_S", 0.001)
+def test_a_server_that_is_not_there_is_named() -> None:
     respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:9/v1")
     with pytest.raises(RespondentStopped, match=r"must be reachable; got .* from http://127\.0\.0\.1:9/v1\. Check"):
-        ask(respondent, requests(5))
+        ask(respondent, 5)
 
 
-@pytest.mark.usefixtures("_no_waiting")
 def test_a_server_that_fails_everything_stops_the_run_with_its_own_words() -> None:
     def answer(call: Call) -> Served:
         return Served("A") if call.user == "q0" else Served(status=500, error={"message": "out of memory"})
 
     with LoopbackServer(answer) as server, pytest.raises(RespondentStopped) as stopped:
-        ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=2, max_retries=1), requests(1000))
+        ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=2, max_retries=1), 1000)
     assert str(stopped.value) == (
         "The server must answer; got 10 failed requests in a row, the last with: out of memory. "
         "Every reply received so far is kept; run the same command again to continue."
@@ -380,33 +271,10 @@ def test_neither_key_nor_server_is_an_error_before_anything(monkeypatch: pytest.
         OpenAIRespondent("m")
     assert str(error.value) == (
         "The openai respondent must have a key or a server of your own; got neither. "
-        "Set OPENAI_API_KEY, or pass --base-url http://HOST:PORT/v1."
+        "Set OPENAI_API_KEY, or give a base URL such as http://localhost:8000/v1."
     )
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    assert OpenAIRespondent("m").base_urls == ()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"concurrency": 0}, "concurrency must be at least 1; got 0."),
-        ({"max_tokens": 0}, "max_tokens must be at least 1; got 0."),
-        ({"max_retries": -1}, "max_retries must be at least 0; got -1."),
-        ({"temperature": 2.5}, "temperature must be in 0..2; got 2.5."),
-        ({"temperature": math.nan}, "temperature must be in 0..2; got nan."),
-        ({"timeout_s": 0.0}, "timeout_s must be above 0; got 0.0."),
-        ({"model": ""}, "model must name a model of the server; got ''. Pass --model MODEL."),
-    ],
-)
-def test_arguments_are_checked(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match="must") as error:
-        OpenAIRespondent(**{"model": "m", "base_url": "http://127.0.0.1:1/v1", **options})  # type: ignore[arg-type]
-    assert str(error.value) == message
-
-
-def test_details_can_be_stored_as_json() -> None:
-    (reply,) = serve_and_ask(lambda call: Served("A", first_token=alternatives(0.2, 0.3, 0.1))).values()
-    assert json.loads(json.dumps([reply.detail, reply.usage])) == [reply.detail, reply.usage]
+    assert OpenAIRespondent("m").address == "https://api.openai.com/v1"
 
 
 @pytest.mark.parametrize(
@@ -414,9 +282,8 @@ def test_details_can_be_stored_as_json() -> None:
     [
         ("http://localhost:8000/v1", "http://localhost:8000/v1"),
         ("HTTP://LocalHost:8000/V1/", "http://localhost:8000/V1"),
-        ("https://me:secret@host/v1?key=secret", "https://host/v1"),
-        ("https://secret@[::1]:80/v1#secret", "https://[::1]:80/v1"),
-        ("https://me:se:cr@et@host", "https://host"),
+        ("https://host/v1?key=secret", "https://host/v1"),
+        ("https://[::1]:80/v1#secret", "https://[::1]:80/v1"),
     ],
 )
 def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, address: str) -> None:
@@ -429,9 +296,8 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
 @pytest.mark.parametrize(
     "base_url",
     [
+        "https://me:secret@host/v1",
         "http://me:pa#ss@host",
-        "https://me:secret#@host/v1",
-        "https://me:secret?@host/v1",
         "me:secret@host/v1",
         "ftp://127.0.0.1:9/v1?key=secret",
         "127.0.0.1:9/v1",
@@ -439,15 +305,8 @@ def test_the_address_is_for_the_record_and_holds_no_secret(base_url: str, addres
         "http://ho\x00st/v1",
     ],
 )
-def test_an_address_that_is_no_url_is_not_shown(base_url: str) -> None:
-    with pytest.raises(ValueError, match="must be the URL of a server") as error:
+def test_an_address_that_is_no_url_or_has_a_password_is_not_shown(base_url: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^base_url must be the URL of a server, without a password; got something else"
+    ):
         OpenAIRespondent("m", base_url=base_url)
-    assert str(error.value) == (
-        "base_url must be the URL of a server, such as http://localhost:8000/v1; got something else, which is not shown "
-        "since there may be a password in it. Begin it with http:// or https://, and in a password write % as %25, "
-        "# as %23, / as %2F, ? as %3F and @ as %40."
-    )
-
-
-def test_without_a_base_url_the_address_is_openais() -> None:
-    assert OpenAIRespondent("m", api_key="k").address == "https://api.openai.com/v1"

@@ -1,5 +1,4 @@
 import asyncio
-import hashlib
 import itertools
 import math
 import shutil
@@ -9,9 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from tiny_models import CHAT_TEMPLATE
 
 from fairpp_hf.respondents import Reply, Request, Respondent, TransformersRespondent
 from fairpp_hf.respondents.transformers import CHUNK
@@ -114,7 +111,7 @@ def test_swapped_options_are_scored_as_shown_and_further_samples_are_refused() -
         ask(TransformersRespondent("m", scorer=FakeScorer()), [plain, plain._replace(sample=2)])
     assert str(error.value) == (
         "The transformers respondent must be asked each question once; got sample 2 at request 1. It reads the option "
-        "probabilities off, which are the same every time. Leave out --samples."
+        "probabilities off, which are the same every time. Ask for one sample."
     )
 
 
@@ -134,25 +131,6 @@ def test_requests_are_taken_a_chunk_at_a_time() -> None:
 
     asyncio.run(first())
     assert next(taken) == CHUNK
-
-
-def test_replies_come_batch_by_batch() -> None:
-    """What is scored is given, and kept by a run, before the next batch is begun."""
-    begun = []
-
-    class Watched(FakeScorer):
-        def score(self, messages: Sequence[Any]) -> Scores:
-            begun.append(len(messages))
-            return super().score(messages)
-
-    async def first() -> list[int]:
-        stream = TransformersRespondent("m", scorer=Watched()).answer(requests(250))
-        found = [(await anext(stream))[0] for _ in range(100)]
-        assert begun == [100]
-        await stream.aclose()
-        return found
-
-    assert asyncio.run(first()) == list(range(249, 149, -1))
 
 
 def test_a_stopped_run_finishes_its_batch_and_begins_no_other() -> None:
@@ -201,13 +179,6 @@ def test_a_stopped_run_keeps_what_other_processes_have_scored() -> None:
     assert all(reply.answer == index % 3 for index, reply in found.items())
 
 
-def test_several_processes_get_a_chunk_each() -> None:
-    scorer = FakeScorer()
-    scorer.processes = 3  # type: ignore[attr-defined]
-    ask(TransformersRespondent("m", scorer=scorer), requests(3 * CHUNK + 1))
-    assert scorer.sizes == [3 * CHUNK, 1]
-
-
 def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scorer = OptionScorer.from_pretrained(tiny_model_path)
     asked = requests(4)
@@ -223,27 +194,6 @@ def test_a_request_beyond_the_context_fails_alone(tiny_model_path: Path, caplog:
         assert replies[number][:3] == (-1, None, "failed")
         assert replies[number].detail == {"error": reason}
     assert f"Question q1 and 1 more cannot be asked: {reason}." in caplog.messages
-
-
-def test_an_error_of_the_scorer_comes_through() -> None:
-    class Broken(FakeScorer):
-        def score(self, messages: Sequence[Any]) -> Scores:
-            raise RuntimeError("Memory must hold one question at a time.")
-
-    with pytest.raises(RuntimeError, match=r"^Memory must hold one question at a time\.$"):
-        ask(TransformersRespondent("m", scorer=Broken()), requests(2))
-
-
-def test_the_template_is_told_by_its_hash(tiny_model_path: Path) -> None:
-    assert TransformersRespondent("m", scorer=FakeScorer()).template_hash == "0" * 64
-    expected = hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
-    assert TransformersRespondent(tiny_model_path).template_hash == expected
-
-
-def test_the_name_says_model_adapter_and_simulated() -> None:
-    assert TransformersRespondent("org/Model-1B", scorer=FakeScorer()).name == "transformers:Model-1B (simulated)"
-    respondent = TransformersRespondent("/models/Model-1B", adapter="out/dpo", scorer=FakeScorer())
-    assert respondent.name == "transformers:Model-1B+dpo (simulated)"
 
 
 def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
@@ -263,38 +213,6 @@ def test_settings_tell_contents_apart_and_not_paths(tmp_path: Path) -> None:
     assert settings(adapter)["rule"] == "line"
 
 
-def test_settings_name_what_is_unusual_of_a_model(tiny_model_path: Path) -> None:
-    """Those of a float32 model with a plain template are as they always were."""
-    usual = TransformersRespondent(tiny_model_path).settings
-    assert set(usual) == {"kind", "model", "revision", "adapter", "rule"}
-    scorer = OptionScorer.from_pretrained(tiny_model_path, dtype=torch.bfloat16)
-    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {**usual, "dtype": "bfloat16"}
-    scorer = OptionScorer.from_pretrained(tiny_model_path)
-    scorer.tokenizer.chat_template = (
-        "{% for m in messages %}{{ '<think></think>' if m['role'] == 'assistant' }}{{ m['content'] }}{% endfor %}"
-    )
-    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {
-        **usual,
-        "opening": {"before": "<think></think>"},
-    }
-
-
-def test_an_adapter_on_the_hub_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def adapter() -> str:
-        return TransformersRespondent("m", adapter="org/lora", scorer=FakeScorer()).settings["adapter"]
-
-    cache = tmp_path / "models--org--lora"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert adapter() == "org/lora"
-    commit = "0123456789" * 4
-    (cache / "snapshots" / commit).mkdir(parents=True)
-    (cache / "snapshots" / commit / "adapter_config.json").write_text("{}")
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text(commit)
-    assert adapter() == f"org/lora@{commit}"
-    assert TransformersRespondent("m", adapter="../a b", scorer=FakeScorer()).settings["adapter"] == "../a b"
-
-
 def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
     """The loaded scorer and the respondent agree, question by question."""
     respondent = TransformersRespondent(tiny_model_path)
@@ -308,28 +226,3 @@ def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
 
 REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 DROPPING = "{% set messages = messages[1:] if messages[0].role == 'system' else messages %}"
-
-
-@pytest.mark.parametrize("template", [REFUSING + CHAT_TEMPLATE, DROPPING + CHAT_TEMPLATE])
-def test_a_portrait_without_a_system_role_begins_the_users_message(
-    template: str, tiny_model_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The oracle is a request that is written so to begin with, on the same model."""
-    usual = TransformersRespondent(tiny_model_path)
-    chat = [{"role": "system", "content": "You."}, {"role": "user", "content": "Which?"}]
-    asked = requests(1)[0]._replace(messages=chat)
-    by_hand = requests(1)[0]._replace(messages=[{"role": "user", "content": "You.\n\nWhich?"}])
-    expected = ask(usual, [by_hand])[0].probabilities
-    assert expected is not None
-    scorer = OptionScorer.from_pretrained(tiny_model_path)
-    scorer.tokenizer.chat_template = template
-    respondent = TransformersRespondent(tiny_model_path, scorer=scorer)
-    assert ask(respondent, [asked])[0].probabilities == pytest.approx(expected)
-    assert respondent.settings == {**usual.settings, "system_as_user": True}
-    assert caplog.messages == [
-        f"The chat template of {tiny_model_path} takes no system message: portraits are put into the user's message."
-    ]
-    fixed = TransformersRespondent(tiny_model_path, scorer=usual.scorer, system_as_user=True)
-    assert ask(fixed, [asked])[0].probabilities == pytest.approx(expected)
-    assert fixed.settings == respondent.settings
-    assert ask(usual, [asked])[0].probabilities != pytest.approx(expected)

@@ -72,7 +72,8 @@ def go(
         max_tokens=max_tokens,
     )
     respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=concurrency)
-    return tell_and_answer(run, storyteller, respondent, who, asked, RunOptions(progress=False, **others))
+    own = {name: others.pop(name) for name in ("story_prices", "retry_set_aside") if name in others}
+    return tell_and_answer(run, storyteller, respondent, who, asked, RunOptions(progress=False, **others), **own)
 
 
 def test_stories_are_told_once_and_answered_once(tmp_path):
@@ -416,27 +417,27 @@ def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
     [
         (
             Served(status=400, error={"message": "No.", "code": "unsupported_value", "param": "temperature"}),
-            "The model must take what a request asks for; got 400 for model 'teller': No. Use another --storyteller.",
+            "The model must take what a request asks for; got 400 for model 'teller': No. Use another model.",
         ),
         (
             Served(status=400, error={"message": "Unsupported value: temperature is 1.", "param": "temperature"}),
             "The model must take what a request asks for; got 400 for model 'teller': Unsupported value: temperature is 1. "
-            "Use another --storyteller.",
+            "Use another model.",
         ),
         (
             Served(status=404, error={"message": "None such."}),
-            "The server must have the model; got 404 for model 'teller': None such. Check --storyteller and "
-            "--storyteller-url.",
+            "The server must have the model; got 404 for model 'teller': None such. Check the model's name and "
+            "the base URL.",
         ),
         (
             Served(status=403, error={"message": "No access."}),
             "The key must be allowed to use the model; got 403 for model 'teller': No access. Use another key or another "
-            "--storyteller.",
+            "model.",
         ),
         (
             Served(drop=True),
             "The server must be reachable; got 'The connection was dropped. Server disconnected' from {address}. Check "
-            "--storyteller-url, and that the server runs.",
+            "the base URL, and that the server runs.",
         ),
     ],
 )

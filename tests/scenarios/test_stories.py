@@ -8,6 +8,7 @@ import pytest
 
 from fairpp_hf.personas import PERSONA_SETS, load_personas
 from fairpp_hf.questions import load_questions
+from fairpp_hf.questions.taxonomy import load_taxonomy
 from fairpp_hf.scenarios.stories import (
     PARTS,
     STORY_SCHEMA,
@@ -20,7 +21,6 @@ from fairpp_hf.scenarios.stories import (
     wording,
 )
 from fairpp_hf.schema import QUESTION_FEATURES
-from fairpp_hf.taxonomy import load_taxonomy
 
 QUESTION = {
     "question_id": "food.women.3.criterion",

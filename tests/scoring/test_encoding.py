@@ -1,17 +1,14 @@
 """Chats and options as tokens."""
 
-import hashlib
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import trl
-from plain_scoring import CHATS, OPTIONS, plain_logprobs
-from tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from plain_scoring import CHATS, OPTIONS
+from tiny_models import tiny_model, tiny_tokenizer
 from tiny_trainers import QUICK, make_pairs
 
-from fairpp_hf.scoring import OptionScorer
 from fairpp_hf.scoring.encoding import ChatEncoder
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
 
@@ -33,11 +30,6 @@ def test_a_question_in_tokens():
         assert question.in_one_row == len(question.prompt) + sum(lengths)
 
 
-def test_the_template_hash_is_that_of_its_text():
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-    assert scorer.template_hash == hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
-
-
 def test_a_tokenizer_without_a_chat_template_is_refused():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = None
@@ -47,25 +39,6 @@ def test_a_tokenizer_without_a_chat_template_is_refused():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ChatEncoder(tokenizer, "line")
-
-
-def test_unequal_inputs_are_refused():
-    with pytest.raises(ValueError, match=r"^options must have one triple a question; got 1 for 6 questions\.$"):
-        ChatEncoder(tiny_tokenizer(), "line").encode(CHATS, OPTIONS[:1], None)
-
-
-def test_a_template_that_renders_the_last_turn_in_its_own_way_is_scored_as_the_model_sees_it():
-    """As Mistral's: the system text goes before the user's turn only while that is the last."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{% set s = m['content'] %}{% elif m['role'] == 'user' %}"
-        "<|user|>{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }} {% endif %}"
-        "{{ m['content'] }}<|assistant|>{% else %}{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
-    )
-    model = tiny_model()
-    scores = OptionScorer(model, tokenizer).score(CHATS[1:2], OPTIONS[1:2])
-    expected = plain_logprobs(model, tokenizer, CHATS[1:2], OPTIONS[1:2])
-    np.testing.assert_allclose(scores.logprobs, expected, rtol=1e-4)
 
 
 def test_a_template_that_refuses_a_system_message_says_so():

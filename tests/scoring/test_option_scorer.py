@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from plain_scoring import CHATS, GENEROUS, OPTIONS, THRIFTY, asks, plain_logprobs, plain_probabilities
+from plain_scoring import CHATS, OPTIONS, asks, plain_logprobs, plain_probabilities
 from tiny_architectures import ENDS, SHARING, tiny
 from tiny_models import tiny_model, tiny_tokenizer
 
@@ -110,22 +110,6 @@ def test_others_are_scored_in_whole_sequences(kind, caplog):
     assert re.fullmatch(f"Prompts are computed for each completion{reason}\\.", said)
 
 
-HEADS = {
-    "a backbone that is not called": lambda: tiny("opt"),
-    "a backbone that is not found": lambda: tiny(
-        "llama4_text", intermediate_size_mlp=32, num_local_experts=2, attention_chunk_size=512
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", HEADS)
-def test_predictions_are_selected_at_the_head(kind):
-    model, tokenizer = HEADS[kind]().eval(), tiny_tokenizer()
-    scorer = OptionScorer(model, tokenizer)
-    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(model, tokenizer))
-    assert shares_prompts(scorer)
-
-
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_prompts_are_shared_in_16_bits(kind):
     """bfloat16 has 8 bits of precision: options of up to 60 nats are right to a few tenths, of tokens to hundredths."""
@@ -135,35 +119,6 @@ def test_prompts_are_shared_in_16_bits(kind):
     assert shares_prompts(scorer)
     tokens = np.array([list(map(len, question.replies)) for question in scorer.encode(CHATS, OPTIONS)])
     assert np.max(np.abs(scores.logprobs - plain_logprobs(model, tokenizer)) / tokens) < 0.1
-
-
-def test_a_window_is_no_obstacle_where_all_fits_into_it():
-    """The same model with the same weights, once with a window of 16 tokens and once of 64."""
-    narrow, wide = (tiny("mistral", sliding_window=window).eval() for window in (16, 64))
-    narrow.load_state_dict(wide.state_dict())
-    chats, options = [[asks("fair?")]], [("a", "b", "c")]
-    scorer = OptionScorer(narrow, tiny_tokenizer())
-    assert scorer.encode(chats, options)[0].longest <= 16
-    np.testing.assert_allclose(
-        scorer.score(chats, options).logprobs, OptionScorer(wide, tiny_tokenizer()).score(chats, options).logprobs
-    )
-    assert shares_prompts(scorer)
-
-
-def test_rows_of_all_lengths_are_right_where_windows_go_by_place_in_the_row():
-    """GPT-Neo with a window of 64: rows that fit in it are shared, then longer ones are not, then shorter ones are again."""
-    model, tokenizer = tiny("gpt_neo", window_size=64).eval(), tiny_tokenizer()
-    scorer = OptionScorer(model, tokenizer)
-    short, long = [asks("fair?")], [asks("Which rule is fairer for elderly people? " * 4)]
-    scorer.score([short], OPTIONS[:1])
-    rows = []
-    model.transformer.wte.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
-    for chats, expected in (([short], [1]), ([long], [3]), ([short], [1]), ([short, long], [3, 1])):
-        options = [("the rule", "a", "c")] * len(chats)
-        rows.clear()
-        scores = scorer.score(chats, options)
-        assert rows == expected
-        assert_close(scores, plain_logprobs(model, tokenizer, chats, options))
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------
@@ -188,20 +143,6 @@ def test_an_adapter_changes_the_scores(tiny_model_path, tmp_path):
     assert np.abs(plain.logprobs - scores.logprobs).max() > 1e-3
 
 
-def test_changed_weights_are_taken_up():
-    """The keys and values of a system message are those of the weights that they are asked with."""
-    model, tokenizer = lora_model(), tiny_tokenizer()
-    scorer = OptionScorer(model, tokenizer)
-    before = scorer.score(CHATS, OPTIONS).logprobs
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora" in name:
-                parameter.mul_(2)
-    expected = plain_logprobs(model, tokenizer)
-    assert np.abs(before - expected).max() > 1e-3
-    assert_close(scorer.score(CHATS, OPTIONS), expected)
-
-
 def test_adapters_that_are_switched_are_taken_up():
     from peft import LoraConfig
 
@@ -218,15 +159,6 @@ def test_adapters_that_are_switched_are_taken_up():
     assert all(np.abs(one.logprobs - other.logprobs).max() > 1e-3 for one, other in itertools.combinations(found, 2))
 
 
-def test_a_model_may_load_an_adapter_into_itself(tmp_path):
-    lora_model().save_pretrained(tmp_path)
-    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
-    model.load_adapter(str(tmp_path))
-    scorer = OptionScorer(model, tokenizer)
-    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(lora_model(), tokenizer))
-    assert shares_prompts(scorer)
-
-
 def test_an_adapter_is_no_model(tmp_path):
     adapted = lora_model()
     adapted.peft_config["default"].base_model_name_or_path = "org/base"
@@ -239,14 +171,6 @@ def test_an_adapter_is_no_model(tmp_path):
         OptionScorer.from_pretrained(tmp_path)
 
 
-def test_paths_of_the_home_folder(tiny_model_path, tmp_path, monkeypatch):
-    lora_model().save_pretrained(tmp_path / "adapter")
-    (tmp_path / "base").symlink_to(tiny_model_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    scores = OptionScorer.from_pretrained("~/base", adapter="~/adapter").score(CHATS, OPTIONS)
-    assert_close(scores, plain_logprobs(lora_model(), tiny_tokenizer()))
-
-
 def test_prompt_learning_adapters_are_scored_as_they_run(caplog):
     """Virtual tokens stand before the prompt, and not once more before the options."""
     from peft import PromptTuningConfig, get_peft_model
@@ -255,14 +179,6 @@ def test_prompt_learning_adapters_are_scored_as_they_run(caplog):
     model = get_peft_model(tiny_model(), PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")).eval()
     assert_close(OptionScorer(model, tiny_tokenizer()).score(CHATS, OPTIONS), plain_logprobs(model, tiny_tokenizer()))
     assert "a prompt-learning adapter puts virtual tokens before every row" in caplog.text
-
-
-def test_a_model_in_training_is_scored_without_dropout():
-    model, tokenizer = tiny("llama", attention_dropout=0.5).eval(), tiny_tokenizer()
-    expected = plain_logprobs(model, tokenizer)
-    scorer = OptionScorer(model, tokenizer)
-    model.train()
-    assert_close(scorer.score(CHATS, OPTIONS), expected)
 
 
 # -- what is computed once ---------------------------------------------------------------------------------------------
@@ -296,35 +212,6 @@ def test_what_prompts_start_with_is_computed_once():
     found = scorer.score(other, OPTIONS[:1])
     assert sum(rows * width for rows, width in shapes) < scorer.encode(other, OPTIONS[:1])[0].in_one_row - prefix + 10
     assert_close(found, plain_logprobs(model, tokenizer, other, OPTIONS[:1]))
-
-
-def test_a_portrait_is_kept_while_another_is_asked():
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-    chats = [[system, asks(text)] for text in ("a?", "b?") for system in (THRIFTY, GENEROUS)]
-    expected = scorer.score(chats, OPTIONS[:4])
-    shapes = count_tokens(scorer)
-    again = [scorer.score(chats[row : row + 1], OPTIONS[row : row + 1]).logprobs[0] for row in range(4)]
-    np.testing.assert_allclose(again, expected.logprobs, rtol=1e-5)
-    portraits = sum(len(tiny_tokenizer()(chat[0]["content"])["input_ids"]) for chat in chats)
-    whole = sum(question.in_one_row for question in scorer.encode(chats, OPTIONS[:4]))
-    assert sum(rows * width for rows, width in shapes) < whole - portraits
-
-
-def test_the_same_question_twice():
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-    once = scorer.score(CHATS[:1], OPTIONS[:1]).logprobs
-    np.testing.assert_allclose(scorer.score(CHATS[:1] * 3, OPTIONS[:1] * 3).logprobs, np.repeat(once, 3, 0), rtol=1e-5)
-
-
-def test_one_prompt_with_other_options_is_another_row():
-    """One row of all would have a mask of its length squared."""
-    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
-    scorer.score(CHATS[:1], OPTIONS[:1])
-    shapes = count_tokens(scorer)
-    chats, options = CHATS[:1] * 20, [(f"one {number}", f"two {number}", "neither") for number in range(20)]
-    assert_close(scorer.score(chats, options), plain_logprobs(tiny_model(), tiny_tokenizer(), chats, options))
-    longest = max(question.in_one_row for question in scorer.encode(chats, options))
-    assert max(width for _, width in shapes) < longest
 
 
 # -- batches and memory ------------------------------------------------------------------------------------------------
@@ -380,28 +267,6 @@ def test_batches_halve_until_memory_holds_them_and_stay_so(error, caplog):
     assert max(memory.tried) <= 400, "what did not fit is not tried again"
 
 
-def test_memory_runs_out_in_the_first_check():
-    chats = [[asks(f"Which is fairer, {number}?")] for number in range(4)]
-    model, tokenizer = tiny_model(), tiny_tokenizer()
-    scorer = OptionScorer(model, tokenizer)
-    SmallMemory(model, 3 * scorer.encode(chats, OPTIONS[:4])[0].longest, GPU_ERROR)
-    assert_close(scorer.score(chats, OPTIONS[:4]), plain_logprobs(tiny_model(), tokenizer, chats, OPTIONS[:4]))
-
-
-def test_one_question_that_does_not_fit_is_one_error():
-    model = tiny_model()
-    scorer = OptionScorer(model, tiny_tokenizer())
-    SmallMemory(model, 1, GPU_ERROR)
-    tokens = scorer.encode(CHATS[:1], OPTIONS[:1])[0].longest
-    message = (
-        f"Memory must hold one question at a time; got none left for one of {tokens} tokens with its longest option. "
-        "CUDA out of memory. Tried to allocate 9.00 GiB. Use a device with more memory, a smaller model, or one of fewer "
-        "bits a weight (dtype)."
-    )
-    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
-        scorer.score(CHATS[:1], OPTIONS[:1])
-
-
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
@@ -414,29 +279,6 @@ def test_one_question_that_does_not_fit_is_one_error():
 )
 def test_what_devices_say_when_memory_is_full(message, expected):
     assert option_scorer._is_out_of_memory(RuntimeError(message)) is expected
-
-
-def test_a_divided_model_says_so_when_memory_runs_out(monkeypatch):
-    """Halving on one process alone would leave the others waiting for ever."""
-    model = tiny_model()
-    scorer = OptionScorer(model, tiny_tokenizer())
-    scorer.score(CHATS[:1], OPTIONS[:1])
-    monkeypatch.setattr(option_scorer, "is_divided", lambda model: True)
-    SmallMemory(model, 1, GPU_ERROR)
-    message = (
-        "Memory must hold a batch of a model that is divided among processes; got none left for 2 questions. CUDA out of "
-        "memory. Tried to allocate 9.00 GiB. Set a smaller batch_size."
-    )
-    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
-        scorer.score(CHATS[:1] * 2, OPTIONS[:1] * 2)
-
-
-def test_other_errors_of_a_forward_are_not_taken_for_memory():
-    model = tiny_model()
-    scorer = OptionScorer(model, tiny_tokenizer())
-    SmallMemory(model, 0, RuntimeError("CUDA error: device-side assert triggered"))
-    with pytest.raises(RuntimeError, match=r"^CUDA error: device-side assert triggered$"):
-        scorer.score(CHATS, OPTIONS)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -460,17 +302,7 @@ def test_a_model_of_no_numbers_gives_rows_of_none():
     assert np.isnan(scores.probabilities).all()
 
 
-def test_no_questions_give_no_rows():
-    scores = OptionScorer(tiny_model(), tiny_tokenizer()).score([], [])
-    assert scores.probabilities.shape == (0, 3)
-
-
 # -- arguments ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_batch_size_below_one_is_refused():
-    with pytest.raises(ValueError, match=r"^batch_size must be at least 1; got 0\.$"):
-        OptionScorer(tiny_model(), tiny_tokenizer(), batch_size=0)
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path, tiny_model_path):

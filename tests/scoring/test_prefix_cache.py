@@ -1,24 +1,9 @@
 """Prefixes: what is computed, what is kept, and that a part of one is one."""
 
-import pytest
 import torch
 from tiny_models import tiny_model
 
-from fairpp_hf.scoring.prefix_cache import KEPT_PREFIXES, PrefixCache, common_length
-
-
-@pytest.mark.parametrize(
-    ("sequences", "expected"),
-    [
-        ([(1, 2, 3)], 3),
-        ([(1, 2, 3), (1, 2)], 2),
-        ([(1, 2, 3), (1, 5, 3), (1, 2, 3)], 1),
-        ([(1,), (2,)], 0),
-        ([(), (2,)], 0),
-    ],
-)
-def test_common_length_by_hand(sequences, expected):
-    assert common_length(sequences) == expected
+from fairpp_hf.scoring.prefix_cache import KEPT_PREFIXES, PrefixCache
 
 
 @torch.inference_mode()

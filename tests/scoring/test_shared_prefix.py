@@ -51,12 +51,6 @@ def test_a_cached_beginning_is_seen_by_all_of_the_row():
     assert inputs["position_ids"].tolist() == [[2, 3, 3, 4]]
 
 
-def test_rows_are_padded_to_a_multiple():
-    rows = lay_out([A, B], share_prefix=True, pad_token_id=0, pad_to_multiple_of=8)
-    assert rows["input_ids"].shape == (1, 8)
-    assert attention_mask(rows["segment"]).any(dim=-1).all(), "a softmax over nothing is not a number"
-
-
 def test_separate_rows_are_the_plain_layout():
     completions = [A, B, ALONE, NO_PROMPT, Completion((1, 2), (3, 3, 3))]
     shared = lay_out(completions, share_prefix=True, pad_token_id=0)
@@ -67,18 +61,6 @@ def test_separate_rows_are_the_plain_layout():
     assert {name: tensor.tolist() for name, tensor in again.items()} == {
         name: tensor.tolist() for name, tensor in plain.items()
     }
-
-
-def test_prompts_of_one_token_share_nothing():
-    """There is nothing to save, and many in one row would cost a mask of their length squared."""
-    rows = lay_out([Completion((7,), (1, 2)), Completion((7,), (3, 4))], share_prefix=True, pad_token_id=0)
-    assert rows["input_ids"].tolist() == [[7, 1], [7, 3]]
-
-
-def test_groups_have_rows_of_their_own():
-    rows = lay_out([A, B, A], share_prefix=True, pad_token_id=0, groups=[0, 0, 1])
-    assert rows["input_ids"].tolist() == [[1, 2, 2, 4], [1, 2, 0, 0]]
-    assert rows["place"].tolist() == [[0, 1], [0, 2], [1, 1]]
 
 
 def test_dropout_is_silenced_and_every_module_left_as_it_was():

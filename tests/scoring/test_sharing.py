@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
-from tiny_architectures import OWN_SIZES, SHARING, SIZES, tiny
+from tiny_architectures import OWN_SIZES, SIZES, tiny
 from tiny_models import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from fairpp_hf.scoring import shared_prefix, sharing
-from fairpp_hf.scoring.sharing import KNOWN, PrefixSharing
+from fairpp_hf.scoring.sharing import PrefixSharing
 
 
 class OwnLlama(LlamaForCausalLM):
@@ -39,11 +39,6 @@ def causal(segment, cached=0):
     return torch.ones(len(segment), 1, width, cached + width, dtype=torch.bool).tril(cached)
 
 
-def test_every_known_architecture_is_tested():
-    assert set(SHARING) >= KNOWN
-    assert {PrefixSharing(SHARING[kind]()).known for kind in sorted(KNOWN)} == {True}
-
-
 def test_known_by_name_needs_no_forward(caplog):
     model = tiny_model()
     model.forward = None
@@ -53,50 +48,6 @@ def test_known_by_name_needs_no_forward(caplog):
         assert decision.reason_against(10, 5) is None
     assert caplog.messages == ["Prompts are shared: llama is known to take such rows."]
     assert decision.way == "shared rows 1, known"
-
-
-def test_code_of_its_own_is_not_known(monkeypatch):
-    assert not PrefixSharing(own_llama()).known
-    patched = tiny_model()
-    assert PrefixSharing(patched).known
-    monkeypatch.setattr(type(patched.model.layers[0].self_attn), "forward", causal)
-    assert not PrefixSharing(patched).known
-    both_ways = tiny("gemma2", use_bidirectional_attention=True)
-    assert not PrefixSharing(both_ways).known
-
-
-ADAPTERS = ["LoraConfig", "AdaLoraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "OFTConfig"]
-
-
-@pytest.mark.parametrize("kind", [*ADAPTERS, "DoRA", "LNTuningConfig"])
-def test_adapters_that_change_each_token_by_itself_are_known(kind):
-    """And are right: the check, which need not be made, passes."""
-    import peft
-
-    settings = {
-        "DoRA": {"use_dora": True, "init_lora_weights": False},
-        "LoraConfig": {"init_lora_weights": False},
-        "AdaLoraConfig": {"init_lora_weights": False, "total_step": 10},
-        "IA3Config": {"init_ia3_weights": False, "feedforward_modules": []},
-        "OFTConfig": {"init_weights": False, "oft_block_size": 4, "r": 0},
-        "LNTuningConfig": {},
-    }.get(kind, {"init_weights": False})
-    config = getattr(peft, "LoraConfig" if kind == "DoRA" else kind)(
-        target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **settings
-    )
-    decision = PrefixSharing(peft.get_peft_model(tiny_model(), config), caches=True)
-    assert decision.known is (kind != "LNTuningConfig")
-    assert not isinstance(decision._compared(64), str)
-
-
-def test_activated_lora_is_off():
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], alora_invocation_tokens=[5, 6])
-    assert (
-        PrefixSharing(get_peft_model(tiny_model(), config)).obstacle
-        == "an activated LoRA sets in at a place of the row"
-    )
 
 
 @pytest.mark.parametrize("caches", [False, True])
@@ -199,44 +150,6 @@ def test_a_wrong_cache_is_found(monkeypatch):
     assert PrefixSharing(own_llama(), caches=True).reason_against(40, 20) is not None
 
 
-def test_a_model_that_does_not_read_shows_nothing():
-    """What is said does not depend on what is read even with larger weights, so that no comparison counts."""
-    model = own_llama()
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-    reason = PrefixSharing(model).reason_against(40, 20)
-    assert reason == "llama is not known to take such rows, and too little of what it says depends on what it reads"
-
-
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-3), (torch.bfloat16, 0.05)])
-def test_what_is_rounding(monkeypatch, dtype, allowed):
-    for difference, expected in ((0.9 * allowed, True), (1.1 * allowed, False), (float("nan"), False)):
-        decision = PrefixSharing(own_llama().to(dtype))
-        monkeypatch.setattr(decision, "_differences", lambda size, found=difference: sharing._Found(found * 2, 2.0))
-        assert (decision.reason_against(40, 20) is None) is expected
-
-
-def test_tokens_that_end_a_text_may_be_several():
-    """And none of them is among those that are compared."""
-    config = tiny_model().config
-    config.eos_token_id = [5, 6]
-    used = {token for completion in sharing._probe(config, 1024) for part in completion for token in part}
-    assert len(used) > 300
-    assert not used & {5, 6}
-
-
-def test_autocast_rounds_as_16_bits(monkeypatch):
-    decision = PrefixSharing(own_llama())
-    monkeypatch.setattr(decision, "_differences", lambda size: sharing._Found(0.02, 2.0))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert decision.reason_against(40, 20) is None
-    decision = PrefixSharing(own_llama())
-    with torch.autocast("cpu", torch.bfloat16):
-        assert decision.reason_against(40, 20) is None
-    assert decision.reason_against(40, 20) is None
-
-
 # -- how long a verdict holds ------------------------------------------------------------------------------------------
 
 
@@ -271,12 +184,6 @@ def test_a_window_that_nothing_names_is_found_when_rows_grow(caplog):
     assert decision.reason_against(48, 20) is None
     assert decision.reason_against(49, 20) == reason
     assert not decision.off
-
-
-def test_rows_may_be_as_wide_as_a_window_and_no_wider():
-    decision = PrefixSharing(tiny("gpt_neo", window_size=50))
-    assert decision.reason_against(50, 20) is None
-    assert decision.reason_against(51, 20) == "attention reaches back 50 tokens"
 
 
 def test_rows_end_where_positions_end_unless_positions_are_known_to_go_by_id():
@@ -365,39 +272,3 @@ def test_a_check_does_not_touch_weights_of_4_bits():
     assert torch.equal(quantised.weight.data, before)
     assert quantised.weight.data.shape == before.shape
     assert quantised.training
-
-
-def test_an_error_in_the_check_leaves_nothing_behind():
-    model = own_llama().train()
-    modes = [module.training for module in model.modules()]
-
-    def fail(*arguments):
-        raise ValueError("no such rows")
-
-    model.model.layers[1].register_forward_pre_hook(fail)
-    decision = PrefixSharing(model)
-    assert decision.reason_against(40, 20) == "the model does not take such rows (ValueError: no such rows)"
-    assert [module.training for module in model.modules()] == modes
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_a_divided_model_is_known_or_off(monkeypatch):
-    monkeypatch.setattr(sharing, "is_divided", lambda model: True)
-    assert PrefixSharing(tiny_model()).obstacle is None
-    reason = "llama is not known to take such rows, and a model that processes divide is not checked"
-    assert PrefixSharing(own_llama()).obstacle == reason
-
-
-@pytest.mark.parametrize("settings", [{"obstacle": "of the caller's"}, {}])
-def test_obstacles(settings):
-    model = tiny_model()
-    assert PrefixSharing(model, **settings).obstacle == settings.get("obstacle")
-    model.config._attn_implementation = "flash_attention_2"
-    expected = settings.get("obstacle") or "attention 'flash_attention_2' takes no mask of its own for each row"
-    assert PrefixSharing(model, **settings).obstacle == expected
-
-
-def test_layers_that_carry_a_state_are_off():
-    """LFM2 does not say that it carries a state; its layers do."""
-    model = tiny("lfm2", layer_types=["conv", "full_attention"])
-    assert PrefixSharing(model).obstacle == "layers of type conv carry a state from token to token"

@@ -9,13 +9,12 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import PromptTuningConfig
 from tiny_architectures import ENDS, SHARING, tiny
-from tiny_trainers import make_pairs, make_trainer, question_pairs
+from tiny_trainers import make_trainer, question_pairs
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
 from fairpp_hf.scoring.shared_prefix import PADDING, separate_rows
-from fairpp_hf.scoring.sharing import PrefixSharing
 from fairpp_hf.training import DataCollatorForWeightedPreference
 
 
@@ -164,38 +163,6 @@ def test_rows_that_outgrow_a_window_by_place(tmp_path, caplog, trainers):
     ]
 
 
-def test_kept_reference_values_say_how_they_were_computed(tmp_path, monkeypatch):
-    """Values of shared rows are not found by a training that does not share, however wrong the sharing was."""
-    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path / "home"))
-    pairs = two_lengths()
-
-    def trained(**settings):
-        models = {"model": tiny("gpt_neo", window_size=64), "ref_model": tiny("gpt_neo", window_size=64)}
-        trainer = make_trainer(tmp_path, pairs, eval_dataset=None, precompute_ref_log_probs=True, **models, **settings)
-        dataset = trainer.train_dataset
-        return torch.tensor([dataset["ref_chosen_logps"][:], dataset["ref_rejected_logps"][:]]), trainer
-
-    def files():
-        return sorted(path.name for path in (tmp_path / "home").rglob("*.sqlite"))
-
-    # As if every row could be shared: log-probabilities are wrong where rows are wider than the window.
-    with monkeypatch.context() as context:
-        context.setattr(PrefixSharing, "reason_against", lambda self, width, longest: None)
-        wrong, _ = trained()
-    (first,) = files()
-    separate, trainer = trained(share_prefix=False)
-    batch = trainer.data_collator(list(trainer.train_dataset))
-    expected = torch.stack(trainer.compute_ref_log_probs(trainer.ref_model, batch))
-    torch.testing.assert_close(separate, expected, rtol=1e-5, atol=1e-4)
-    assert (wrong - expected).abs().max() > 0.02
-    assert len(files()) == 2
-
-    (tmp_path / "home" / "reference_logps" / first).unlink()
-    shared, _ = trained()
-    torch.testing.assert_close(shared, expected, rtol=1e-5, atol=1e-4)
-    assert first in files(), "the way of the first run"
-
-
 CANNOT = {
     "recurrent": (
         lambda: tiny("mamba", state_size=4, num_heads=2),
@@ -255,19 +222,3 @@ def test_prompt_tuning_falls_back(tmp_path, caplog):
         trainer = make_trainer(tmp_path, question_pairs([[1.0, 1.0]]), peft=prompts)
     assert "a prompt-learning adapter puts virtual tokens before every row" in caplog.text
     assert trainer.train().training_loss == pytest.approx(torch.tensor(2.0).log().item(), rel=0.2)
-
-
-def test_a_foreign_collator_is_refused(tmp_path):
-    message = (
-        "data_collator must be None or a fairpp_hf.training.DataCollatorForWeightedPreference; got "
-        "DataCollatorForPreference. Batches hold completions and pairs that refer to them."
-    )
-    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
-
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ReweightedDPOTrainer(
-            model="a model that does not exist",
-            args=ReweightedDPOConfig(str(tmp_path), report_to="none"),
-            train_dataset=make_pairs([1.0]),
-            data_collator=DataCollatorForPreference(pad_token_id=0),
-        )

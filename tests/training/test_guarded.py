@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from two_processes import run_on_two_processes
 
 from fairpp_hf.training import ReweightedSFTConfig, ReweightedSFTTrainer
-from fairpp_hf.training.guarded import _is_finite
+from fairpp_hf.training.weighted_trainer import _is_finite
 
 PAIRS = question_pairs([[1.0, 1.0]] * 6)
 EVERY_STEP = {"save_strategy": "steps", "save_steps": 1, "eval_dataset": None}
@@ -48,8 +48,9 @@ def test_training_stops_at_the_first_loss_that_is_no_number(tmp_path, make):
     out = tmp_path / "out"
     message = (
         f"Losses and weights must be finite; got a loss of nan at step 3. Nothing of it is saved. The last checkpoint is "
-        f"{out / 'checkpoint-2'}: --resume_from_checkpoint last goes on from it, at its learning rate. Begin again with a "
-        "learning_rate below 0.01; if this was the first step, the model itself computes no numbers: try dtype: float32."
+        f"{out / 'checkpoint-2'}: resume_from_checkpoint='last' goes on from it, at its learning rate. Start again with a "
+        "learning_rate below 0.01; if this was the first step, the model itself computes no finite "
+        "numbers: try dtype float32."
     )
     with pytest.raises(FloatingPointError, match=f"^{re.escape(message)}$"):
         trainer.train()

@@ -23,8 +23,6 @@ from tiny_trainers import (
 from trl import DPOConfig, DPOTrainer
 from two_processes import run_on_two_processes
 
-from fairpp_hf.training import ReweightedDPOTrainer
-
 # Four questions with 3, 2, 2 and 1 pairs.
 WEIGHTS = [[0.1, 0.4, 0.7], [0.0, 0.9], [0.3, 0.3], [2.0]]
 PAIRS = question_pairs(WEIGHTS)
@@ -164,39 +162,11 @@ def test_batch_normalization_over_a_step_of_zero_weights_is_no_step(tmp_path):
     assert gradient.abs().max() == 0
 
 
-def test_precomputed_reference_is_the_live_one_and_is_computed_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
-    live = step_gradient(tmp_path, PAIRS)
-    assert_same(step_gradient(tmp_path, PAIRS, precompute_ref_log_probs=True), live, tolerance=1e-6)
-
-    # Another persona: other pairs of the same options, chosen and rejected exchanged. Nothing is left to compute.
-    swapped = PAIRS.rename_columns({"chosen": "rejected", "rejected": "chosen"})
-
-    def refuse(*args):
-        raise AssertionError("the reference was run again")
-
-    monkeypatch.setattr(ReweightedDPOTrainer, "compute_ref_log_probs", refuse)
-    trainer = make_trainer(tmp_path, swapped, precompute_ref_log_probs=True)
-    assert trainer.evaluate()["eval_rewards/margins"] != 0
-
-
-def test_an_interrupted_precomputation_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
-    run, seen = ReweightedDPOTrainer.compute_ref_log_probs, []
-
-    def stop_at_the_third(self, model, inputs):
-        seen.append(len(inputs["chosen"]))
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        return run(self, model, inputs)
-
-    monkeypatch.setattr(ReweightedDPOTrainer, "compute_ref_log_probs", stop_at_the_third)
-    settings = {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 1, "eval_dataset": None}
-    with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path, PAIRS, **settings)
-    make_trainer(tmp_path, PAIRS, **settings)
-    # 8 pairs: two were kept, and the second of the first question's three needs nothing new once both sides are known
-    assert len(seen) == 3 + 5
+def test_precomputed_reference_is_the_live_one(tmp_path):
+    """Also with a setting that changes it, whose values are not those that are stored for another."""
+    for settings in ({}, {"ld_alpha": 0.5}):
+        live = step_gradient(tmp_path, PAIRS, **settings)
+        assert_same(step_gradient(tmp_path, PAIRS, precompute_ref_log_probs=True, **settings), live, tolerance=1e-6)
 
 
 def test_lora_without_its_adapter_is_a_separate_reference(tmp_path):
@@ -221,12 +191,12 @@ def test_a_trained_adapter_is_its_own_reference(tmp_path):
         {"weight_application": "sampling"},
         {"group_column": "group", "group_step_size": 0.5},
         {"precompute_ref_log_probs": True},
+        {"reference": "none", "ref_model": None, "soft_labels": True},
     ],
     ids=str,
 )
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, settings):
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, settings):
     """12 pairs in steps of 2 x 2, three epochs of 3 steps, stopped after step 4, in the middle of the second epoch."""
-    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
     pairs = question_pairs([[0.1, 0.4], [0.0, 0.9], [2.0, 2.0], [0.5, 0.5], [1.0, 1.0], [0.2, 0.2]])
     settings = {
         "num_train_epochs": 3,
@@ -248,7 +218,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, settings)
         torch.testing.assert_close(resumed.groups.alpha, whole.groups.alpha)
 
 
-def test_two_processes_are_one(tmp_path, monkeypatch):
+def test_two_processes_are_one(tmp_path):
     """2 processes x 4 pairs against 1 x 8, for each way of weighing, and eval_loss over 7 pairs, which do not divide."""
     cases = {
         "dataset": {},
@@ -258,9 +228,10 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
         "precomputed": {"precompute_ref_log_probs": True},
     }
     out = tmp_path / "two.pt"
-    with monkeypatch.context() as theirs:
-        theirs.setenv("FAIRPP_HOME", str(tmp_path))
-        run_on_two_processes(Path(__file__).parent / "two_trainers.py", [str(out), json.dumps(cases)], tmp_path)
+    PAIRS.save_to_disk(tmp_path / "pairs")
+    run_on_two_processes(
+        Path(__file__).parent / "two_trainers.py", [str(out), json.dumps(cases), str(tmp_path / "pairs")], tmp_path
+    )
     two = torch.load(out)
     for name, settings in cases.items():
         assert_same(two[name]["gradient"], step_gradient(tmp_path, PAIRS, **settings), tolerance=1e-5)

@@ -1,7 +1,5 @@
 """Losses over all options of a question inside the trainer, against the plainest gradient: one sequence at a time."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -96,30 +94,3 @@ def test_a_batch_may_visit_a_question_twice(tmp_path):
     pairs = question_pairs([[5.0] * 3, [1.0] * 3])
     settings = {"weight_application": "sampling", "per_device_train_batch_size": 6, "num_train_epochs": 4}
     make_trainer(tmp_path, pairs, eval_dataset=None, **settings, **LISTWISE).train()
-
-
-@pytest.mark.parametrize(("train", "evaluation"), [(8, 6), (6, 8)])
-def test_batches_that_would_cut_a_question_are_refused_before_training(tmp_path, train, evaluation):
-    sizes = {"per_device_train_batch_size": train, "per_device_eval_batch_size": evaluation}
-    name = "train" if train == 8 else "eval"
-    expected = (
-        f"per_device_{name}_batch_size must be a multiple of 3, the pairs of a prompt in {name}_dataset, with loss_type "
-        "['listwise']; got 8. Set it to 6."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
-        make_trainer(tmp_path, question_pairs([[1.0] * 3] * 4), **sizes, **LISTWISE)
-
-
-def test_questions_of_unequally_many_pairs_are_refused(tmp_path):
-    pairs = question_pairs([[1.0] * 3, [1.0] * 2])
-    with pytest.raises(ValueError, match=r"train_dataset must have equally many pairs for each prompt .* got 2 and 3"):
-        make_trainer(tmp_path, pairs, eval_dataset=None, per_device_train_batch_size=6, **LISTWISE)
-
-
-def test_settings_that_it_cannot_have_are_said_together(tmp_path):
-    with pytest.raises(ValueError, match="soft_labels must be True") as error:
-        make_trainer(
-            tmp_path, pairs_towards(AIMS), loss_type=["listwise"], ld_alpha=0.5, f_divergence_type="js_divergence"
-        )
-    assert "ld_alpha must be None" in str(error.value)
-    assert "f_divergence_type must be 'reverse_kl' with loss_type 'listwise'; got 'js_divergence'." in str(error.value)

@@ -1,21 +1,14 @@
 """Soft labels, groups, metrics and warnings of `ReweightedDPOTrainer`, and bad columns."""
 
-import logging
-import math
-import re
-
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny_models import tiny_model
 from tiny_trainers import assert_same, make_pairs, make_trainer, oracle_gradient, question_pairs, step_gradient
 
-from fairpp_hf.training.group_weights import GroupWeights, group_shares
+from fairpp_hf.training.group_weights import GroupWeights
 from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
-from fairpp_hf.training.pair_columns import without_selection
-from fairpp_hf.training.pair_metrics import DisplacementWatch, PairMetrics
-from fairpp_hf.training.reference_cache import ReferenceCache, model_digest, pair_keys
+from fairpp_hf.training.metrics import DisplacementWatch, PairMetrics
 
 WEIGHTS = [[0.1, 0.4], [0.3, 0.3], [2.0, 2.0]]
 PAIRS = question_pairs(WEIGHTS)
@@ -31,11 +24,6 @@ def test_soft_labels_are_a_label_probability_for_each_pair(tmp_path):
     coefficients = FLAT / FLAT.sum()
     assert_same(ours, oracle_gradient(PAIRS, coefficients, label_probability=PAIRS["label_probability"]))
     assert (ours - step_gradient(tmp_path, PAIRS)).norm() > 0.05 * ours.norm()
-
-
-def test_a_label_probability_of_one_is_a_hard_label(tmp_path):
-    hard = PAIRS.remove_columns("label_probability").add_column("label_probability", [1.0] * 6)
-    assert_same(step_gradient(tmp_path, hard, soft_labels=True), step_gradient(tmp_path, PAIRS), tolerance=1e-6)
 
 
 def test_soft_labels_that_are_left_out_are_mentioned(tmp_path, caplog):
@@ -60,35 +48,6 @@ def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
     )
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "message"),
-    [
-        (
-            None,
-            "train_dataset must have a 'label_probability' column with soft_labels=True; got columns ['prompt', 'chosen', "
-            "'rejected', 'weight', 'tier', 'question_id', 'group']. Load the pairs with labels='fitted' or "
-            "'respondent', or leave soft_labels out.",
-        ),
-        (
-            [0.5, 1.2, 0.5, -0.1, 0.5, 0.5],
-            "train_dataset must have label probabilities between 0 and 1; got 1.2 at row 1 (2 such of 6 rows). Drop or mend "
-            "these rows.",
-        ),
-        (
-            [0.5, 0.5, None, 0.5, 0.5, 0.5],
-            "train_dataset must have label probabilities between 0 and 1; got nan at row 2 (1 such of 6 rows). Drop or mend "
-            "these rows.",
-        ),
-    ],
-)
-def test_bad_label_probabilities(tmp_path, probabilities, message):
-    pairs = PAIRS.remove_columns("label_probability")
-    if probabilities is not None:
-        pairs = pairs.add_column("label_probability", probabilities)
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make_trainer(tmp_path, pairs, soft_labels=True, eval_dataset=None)
-
-
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 
@@ -104,10 +63,6 @@ def test_group_weights_by_hand():
     before = groups.alpha.clone()
     groups.step()
     assert groups.alpha.tolist() == pytest.approx(before.tolist()), "a step without losses moves nothing"
-
-
-def test_group_shares():
-    assert group_shares(np.array([0, 1, 0]), np.array([1.0, 2.0, 1.0]), 3).tolist() == [0.5, 0.5, 0]
 
 
 def test_the_first_step_counts_groups_alike(tmp_path):
@@ -144,29 +99,6 @@ def test_groups_that_only_evaluation_has_are_logged(tmp_path):
     assert metrics["eval_groups/east/loss"] == pytest.approx(metrics["eval_loss"])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"group_column": "grupo"},
-            "group_column of train_dataset must be one of 'prompt', 'chosen', 'rejected', 'weight', 'tier', 'question_id', "
-            "'label_probability', 'group'; got 'grupo'. Did you mean 'group'?",
-        ),
-        (
-            {"group_column": "group", "missing": True},
-            "train dataset must have a group in every row of 'group'; got none at row 1 (1 such of 6 rows). Drop or mend "
-            "these rows.",
-        ),
-    ],
-)
-def test_bad_groups(tmp_path, change, message):
-    pairs = PAIRS
-    if change.pop("missing", False):
-        pairs = pairs.remove_columns("group").add_column("group", ["a", None, "b", "b", "b", "b"])
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make_trainer(tmp_path, pairs, eval_dataset=None, **change)
-
-
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +108,7 @@ def test_metrics_by_hand():
     Tokens are counted together: chosen completions of 1, 2 and 3 tokens with 3 of them most likely are an accuracy of 1/2.
     """
     metrics = PairMetrics()
+    metrics.group_names = ["north", "south"]
     columns = {
         "weight": [1.0, 3.0, 0.0],
         "loss": [2.0, 4.0, 9.0],
@@ -197,7 +130,7 @@ def test_metrics_by_hand():
         metrics.add({name: torch.tensor(values)[rows] for name, values in columns.items()})
     assert metrics.loss(by_weight=False) == pytest.approx(14 / 3)
     assert metrics.loss(by_weight=True) == pytest.approx(14 / 4)
-    assert metrics.summary(["north", "south"]) == pytest.approx(
+    assert metrics.summary() == pytest.approx(
         {
             "entropy": 24 / 12,
             "logits/chosen": 1.2 / 6,
@@ -221,18 +154,7 @@ def test_metrics_by_hand():
         }
     )
     metrics.clear()
-    assert metrics.pairs == 0
-
-
-def test_losses_are_logged_by_tier(tmp_path):
-    """Over uneven batches, the weighted mean of a tier's pairs, from each pair alone."""
-    trainer = make_trainer(tmp_path, PAIRS, per_device_eval_batch_size=4)
-    logged = trainer.evaluate()
-    alone = [trainer.evaluate(PAIRS.select([row]))["eval_loss"] for row in range(6)]
-    for tier in (1, 2, 3):
-        mine = np.array(PAIRS["tier"]) == tier
-        expected = np.average(np.array(alone)[mine], weights=FLAT[mine])
-        assert logged[f"eval_tiers/{tier}/loss"] == pytest.approx(expected, rel=1e-5)
+    assert metrics.rows == 0
 
 
 def test_a_column_named_tier_that_is_not_ours_is_left_alone(tmp_path):
@@ -273,122 +195,6 @@ def test_displacement_is_said_once(caplog):
         "below the reference. The model moves away from both completions of a pair. A larger beta, a lower learning rate, "
         "or adding 'sft' to loss_type counters it."
     ]
-
-
-def test_without_a_reference_displacement_counts_from_the_first_log(caplog):
-    """Log-probabilities of -40 are no fall by themselves; from a first log of -40 to -40.6 they are one of 0.6 / 0.1."""
-    watch = DisplacementWatch(reference=False)
-    for reward in (-40.0, -39.0, -39.1, -39.2, -39.3, -39.4, -39.5, -39.6, -40.1, -40.2, -40.3, -40.4):
-        watch.see(reward, beta=0.1)
-    assert not caplog.records, "seven falls above the first log, four below"
-    watch.see(-40.6, beta=0.1)
-    (record,) = caplog.records
-    assert "fell in 5 logs in a row, and is now 6.00 below the first log. " in record.getMessage()
-    assert "larger beta" not in record.getMessage(), "it would change where training ends"
-
-
-def test_displacement_is_noticed_in_training(tmp_path, caplog):
-    """A learning rate against the gradient of the chosen completions alone: they fall at every log."""
-    pairs = question_pairs([[1.0, 1.0]])
-    # Chosen and rejected the other way round under bco_pair push the chosen reward down once labels say so.
-    wrong = pairs.remove_columns("label_probability").add_column("label_probability", [0.0, 0.0])
-    settings = {"loss_type": ["bco_pair"], "soft_labels": True, "num_train_epochs": 12, "learning_rate": 0.05}
-    with caplog.at_level(logging.WARNING, logger="fairpp_hf"):
-        make_trainer(tmp_path, wrong, **settings).train()
-    assert caplog.text.count("Likelihood displacement") == 1
-
-
-def test_only_a_selection_of_all_rows_in_order_is_dropped():
-    everything = PAIRS.filter(lambda row: True)
-    assert everything._indices is not None
-    assert without_selection(everything)._indices is None
-    assert without_selection(everything).to_list() == PAIRS.to_list()
-    for selection in (PAIRS.select([5, 4, 3, 2, 1, 0]), PAIRS.select([0, 2])):
-        assert without_selection(selection).to_list() == selection.to_list()
-
-
-# -- reference ---------------------------------------------------------------------------------------------------------
-
-
-def test_reference_keys_tell_completions_apart_and_not_pairs():
-    dataset = PAIRS.from_dict(
-        {
-            "prompt_ids": [[1, 2], [1, 2], [1], [1, 2]],
-            "chosen_ids": [[3], [3], [2, 3], [3]],
-            "rejected_ids": [[4, 5], [6], [4, 5], [4, 5]],
-        }
-    )
-    chosen, rejected = (pair_keys(dataset, side, by_pair=False) for side in ("chosen", "rejected"))
-    assert chosen[0] == chosen[1] == chosen[3]
-    # the same tokens end to end, cut elsewhere, are another completion
-    assert chosen[2] != chosen[0]
-    assert rejected[0] == rejected[3]
-    assert len({*chosen, *rejected}) == 5
-    # with ld_alpha, the length that both reach counts: 1 in the first pair and 2 in the third
-    assert len(set(pair_keys(dataset, "rejected", by_pair=True))) == 3
-    assert {len(key) for key in chosen} == {16}
-
-
-def adapted(seed=0, rank=2, alpha=8, ref=False):
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False
-    )
-    model = get_peft_model(tiny_model(), config)
-    if ref:
-        model.add_adapter("ref", config)
-    return model
-
-
-def test_a_reference_is_known_by_what_it_computes_with():
-    digest = model_digest(adapted(), {"bf16": False})
-    assert digest == model_digest(adapted(seed=1, rank=4), {"bf16": False}), (
-        "adapters are switched off in the reference"
-    )
-    assert digest != model_digest(adapted(), {"bf16": True})
-    weights = adapted()
-    weights.get_base_model().model.embed_tokens.weight.data[0, 0] += 1
-    rotary = adapted()
-    rotary.get_base_model().config.rope_parameters["rope_theta"] = 100.0
-    attention = adapted()
-    attention.get_base_model().set_attn_implementation("eager")
-    others = [model_digest(model, {"bf16": False}) for model in (weights, rotary, attention, adapted(ref=True))]
-    # the scale of an adapter that is switched on in the reference
-    others.append(model_digest(adapted(ref=True, alpha=32), {"bf16": False}))
-    assert len({digest, *others}) == 6
-
-
-def test_a_prompt_learning_adapter_can_have_its_reference_computed_beforehand(tmp_path, monkeypatch):
-    monkeypatch.setenv("FAIRPP_HOME", str(tmp_path))
-    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    before, live = (
-        make_trainer(tmp_path, PAIRS, peft=prompts, precompute_ref_log_probs=precomputed).evaluate()
-        for precomputed in (True, False)
-    )
-    assert before["eval_loss"] == pytest.approx(live["eval_loss"], rel=1e-5)
-
-
-def test_a_cache_that_cannot_be_used_is_named_before_anything_is_computed(tmp_path):
-    (tmp_path / ("a" * 32 + ".sqlite")).write_text("this is no database, and longer than a header of one would be" * 40)
-    file = f"{tmp_path}/{'a' * 32}.sqlite"
-    message = (
-        f"The cache of reference log-probabilities must be a database that can be written to; got {file}: "
-        "file is not a database. Set FAIRPP_HOME to a folder of yours, or delete a file that is damaged."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ReferenceCache("a" * 64, tmp_path)
-    with pytest.raises(ValueError, match=r"must be a database that can be written to; got .*Set FAIRPP_HOME"):
-        ReferenceCache("b" * 64, tmp_path / ("a" * 32 + ".sqlite"))
-
-
-def test_a_log_probability_that_is_none_is_not_kept(tmp_path):
-    cache = ReferenceCache("a" * 64, tmp_path)
-    with pytest.raises(ValueError, match=r"^Reference log-probabilities must be finite; got nan \(1 such of 2\)\."):
-        cache.write({b"1": -1.0, b"2": math.nan})
-    assert cache.read() == {}
-    cache.write({b"1": -1.0})
-    cache.write({b"1": -2.0, b"3": -3.0})
-    assert cache.read() == {b"1": -1.0, b"3": -3.0}
 
 
 def test_groups_are_not_resumed_from_a_checkpoint_without_them(tmp_path):

@@ -72,15 +72,6 @@ def test_pairs_are_prepared_as_trl_prepares_them(tmp_path, template, pairs_of_qu
     assert asked == CHECKED_ROWS
 
 
-def test_rows_in_any_order_and_of_a_selection(tmp_path):
-    pairs = question_pairs([[1.0] * 3] * 40).shuffle(seed=0).select(range(10, 90))
-
-    ours, theirs, asked = prepared(pairs, arguments(tmp_path))
-
-    assert_identical(ours, theirs)
-    assert asked == CHECKED_ROWS
-
-
 def test_longer_chats_and_further_fields_and_what_looks_like_a_special_token(tmp_path):
     rows = [
         {
@@ -100,14 +91,6 @@ def test_longer_chats_and_further_fields_and_what_looks_like_a_special_token(tmp
 
     assert_identical(ours, theirs)
     assert asked == CHECKED_ROWS
-
-
-def test_missing_numbers_in_other_columns_do_not_make_it_slow(tmp_path, caplog):
-    pairs = question_pairs([[1.0]] * 40).add_column("score", [float("nan")] * 40)
-    ours, theirs, asked = prepared(pairs, arguments(tmp_path))
-    assert asked == CHECKED_ROWS
-    assert not caplog.records
-    assert_identical(ours.remove_columns("score"), theirs.remove_columns("score"))
 
 
 @pytest.mark.parametrize("truncation_mode", ["keep_start", "keep_end"])
@@ -150,14 +133,6 @@ def test_what_is_out_of_the_ordinary_is_left_to_trl(tmp_path, other):
     assert asked == len(pairs)
 
 
-def test_streams_are_left_to_trl(tmp_path):
-    stream = question_pairs([[1.0] * 3] * 20).to_iterable_dataset()
-
-    ours, theirs, _ = prepared(stream, arguments(tmp_path))
-
-    assert list(ours) == list(theirs)
-
-
 def test_a_tokenizer_that_reads_texts_otherwise_in_parts_is_found_out(tmp_path, monkeypatch, caplog):
     whole = ConversationTokenizer.texts
     monkeypatch.setattr(
@@ -172,28 +147,6 @@ def test_a_tokenizer_that_reads_texts_otherwise_in_parts_is_found_out(tmp_path, 
     assert_identical(ours, theirs)
     assert asked == CHECKED_ROWS + len(pairs)
     assert "tokenised row by row" in caplog.text
-
-
-def test_each_distinct_segment_is_tokenised_once(monkeypatch):
-    tokenizer = ConversationTokenizer(tiny_tokenizer())
-    seen = []
-    segments = ConversationTokenizer._segments
-    monkeypatch.setattr(
-        ConversationTokenizer, "_segments", lambda self, text: seen.append(text) or segments(self, text)
-    )
-    prompts, chosen = [message("user", "Which?")] * 6, [message("assistant", letter) for letter in "ABABAB"]
-
-    tokenizer(prompts, chosen, chosen[::-1])
-
-    assert len(seen) == 3  # the prompt, and with each of two replies
-    assert set(tokenizer._known) == {
-        "",
-        "<|user|>Which?",
-        "<|end|>",
-        "<|assistant|>",
-        "<|assistant|>A",
-        "<|assistant|>B",
-    }
 
 
 BYTES = {character: number for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
@@ -262,12 +215,3 @@ def test_texts_are_tokenised_as_a_whole_text_would_be(backend):
     ours = ConversationTokenizer(tokenizer).texts(texts)
 
     assert ours == [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-
-
-def test_what_is_known_does_not_grow_for_ever(monkeypatch):
-    monkeypatch.setattr(preparation, "_KEPT_TOKENS", 20)
-    tokenizer = ConversationTokenizer(tiny_tokenizer())
-    for number in range(50):
-        text = f"<|user|>some question number {number}"
-        assert tokenizer.texts([text]) == [tiny_tokenizer()(text)["input_ids"]]
-    assert len(tokenizer._known) < 10

@@ -10,14 +10,13 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import HfHubHTTPError
 from loopback_hub import TOKEN, LoopbackHub, loopback_hub
-from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel
+from peft import AutoPeftModelForCausalLM, LoraConfig
 from tiny_trainers import QUICK, make_pairs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fairpp_hf.cli.train import train_model
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig
-from fairpp_hf.training.run import main
 
 MODEL = "us/aligned"
 SHARED = {"README.md", "chat_template.jinja", "tokenizer.json", "tokenizer_config.json", "training_args.bin"}
@@ -88,16 +87,6 @@ def test_a_model_comes_back_equal(hub: LoopbackHub, trained: Trained, kind: str)
     assert "as the persona `loyal_nationals` does" in card.text
 
 
-def test_an_adapter_loads_over_its_base(hub: LoopbackHub, trained: Trained) -> None:
-    """As the card's snippet says."""
-    trainer = trained("adapter")
-    trainer.push_to_hub()
-    base = AutoModelForCausalLM.from_pretrained("us/base")
-    assert_same_weights(trainer.model, PeftModel.from_pretrained(base, MODEL))
-    snippet = 'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("us/base"), "us/aligned")'
-    assert snippet in hub.files(MODEL, "model")["README.md"].decode()
-
-
 @pytest.mark.parametrize("kind", ["adapter", "whole"])
 def test_the_hub_takes_the_card_of_a_local_base(
     hub: LoopbackHub, trained: Trained, tiny_model_path: Path, kind: str
@@ -122,20 +111,6 @@ def test_what_a_push_is_told_is_in_the_card(hub: LoopbackHub, trained: Trained) 
     assert "[us/fairpp](https://huggingface.co/datasets/us/fairpp)" in card.text
 
 
-def test_a_second_push(hub: LoopbackHub, trained: Trained) -> None:
-    """The same model makes no commit; one that was trained on makes one, beside what others have put there."""
-    trainer = trained("adapter")
-    trainer.push_to_hub()
-    trainer.push_to_hub()
-    assert [commit.message for commit in hub.commits(MODEL, "model")] == ["End of training", "initial commit"]
-    hub.commit(MODEL, {"notes.txt": b"theirs"}, "model")
-    trainer.train()
-    trainer.push_to_hub()
-    assert len(hub.commits(MODEL, "model")) == 4
-    assert hub.files(MODEL, "model").keys() == FILES["adapter"] | {"notes.txt"}
-    assert_same_weights(trainer.model, load_back("adapter"))
-
-
 def test_the_token_is_not_pushed(hub: LoopbackHub, trained: Trained) -> None:
     """`Trainer` pushes its pickled arguments, at every checkpoint and at the end."""
     trainer = trained("whole", push_to_hub=True, hub_token=TOKEN, save_strategy="steps", save_steps=1)
@@ -148,50 +123,6 @@ def test_the_token_is_not_pushed(hub: LoopbackHub, trained: Trained) -> None:
     assert arguments.hub_token is None
     assert arguments.learning_rate == trainer.args.learning_rate
     assert ReweightedSFTConfig("out", hub_token=TOKEN).__getstate__()["hub_token"] is None
-
-
-# -- faults ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"path_part": "preupload", "status": 429, "headers": {"Retry-After": "1"}, "times": 2},
-        {"path_part": "objects/batch", "status": 503, "times": 3},
-        {"path_part": "storage", "method": "PUT", "cut": True, "times": 2},
-        {"path_part": "lfs-verify", "status": 500},
-    ],
-    ids=str,
-)
-def test_a_fault_on_the_way_ends_in_the_whole_model(hub: LoopbackHub, trained: Trained, fault: dict[str, Any]) -> None:
-    trainer = trained("adapter")
-    hub.fail(**fault)
-    trainer.push_to_hub()
-    assert hub.waits
-    assert hub.files(MODEL, "model").keys() == FILES["adapter"]
-    assert len(hub.commits(MODEL, "model")) == 2
-    assert_same_weights(trainer.model, load_back("adapter"))
-
-
-@pytest.mark.parametrize("status", [412, 429, 503])
-def test_a_commit_that_is_refused_leaves_nothing(hub: LoopbackHub, trained: Trained, status: int) -> None:
-    trainer = trained("adapter")
-    hub.fail("/commit/", status=status, message="not today")
-    with pytest.raises(HfHubHTTPError, match="not today"):
-        trainer.push_to_hub()
-    assert hub.files(MODEL, "model") == {}
-    trainer.push_to_hub()
-    assert_same_weights(trainer.model, load_back("adapter"))
-
-
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub: LoopbackHub, trained: Trained) -> None:
-    trainer = trained("adapter")
-    hub.fail("/commit/", cut="after")
-    with pytest.raises(Exception, match="Server disconnected"):
-        trainer.push_to_hub()
-    trainer.push_to_hub()
-    assert len(hub.commits(MODEL, "model")) == 2
-    assert_same_weights(trainer.model, load_back("adapter"))
 
 
 # -- train.py ----------------------------------------------------------------------------------------------------------
@@ -214,7 +145,7 @@ def run(tmp_path: Path, **settings: Any) -> Any:
         **settings,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
-    return main(["--config", str(tmp_path / "config.yaml")])
+    return train_model(["--config", str(tmp_path / "config.yaml")])
 
 
 LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.0}
@@ -233,15 +164,6 @@ def test_a_run_is_pushed(hub: LoopbackHub, tmp_path: Path, kind: str, stage: str
     assert "Simulated answers." in card.text
     assert f"training, step {trainer.state.global_step}" in card.text
     assert json.loads(hub.files(MODEL, "model")["all_results.json"])["train_loss"] > 0
-
-
-def test_a_checkpoint_that_is_not_taken_is_made_up_for(hub: LoopbackHub, tmp_path: Path) -> None:
-    """`Trainer` pushes checkpoints beside training, and goes on where that fails."""
-    hub.fail("/commit/", status=503)
-    trainer = run(tmp_path, **LORA)
-    assert next(request.status for request in hub.requests if "/commit/" in request.path) == 503
-    assert hub.files(MODEL, "model").keys() == FILES["adapter"] | RUN
-    assert_same_weights(trainer.model, load_back("adapter"))
 
 
 def test_of_two_stages_the_last_one_is_pushed(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
 """The order of pairs: prompts together, every pair once or by weight, the same for a seed and an epoch."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from datasets import Dataset
 from tiny_trainers import assert_same, make_trainer, oracle_gradient, question_pairs, step_gradient
 
-from fairpp_hf.training.sampler import PairSampler, cut_prompts, prompt_groups
-from fairpp_hf.training.token_hash import token_hashes
+from fairpp_hf.training.sampler import PairSampler, cut_prompts
 
 GROUPS = np.array([0, 0, 0, 1, 1, 2, 2, 3])
 
@@ -84,37 +81,6 @@ def test_equal_numbers_of_pairs_round_to_the_neighbours_and_keep_prompts_whole()
 def test_equal_weights_draw_each_pair_once():
     order = PairSampler(GROUPS, seed=3, weights=np.full(8, 0.25)).order(2)
     assert sorted(order) == list(range(8))
-
-
-def test_a_large_sample_stays_in_proportion_within_one_epoch():
-    """20,000 prompts of 2 pairs: each weight class gets its share of an epoch."""
-    rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(20_000), 2)
-    weights = rng.choice([0.1, 1.0, 8.0], 20_000)[group]
-    order = PairSampler(group, seed=0, weights=weights).order(0)
-    assert len(order) == 40_000
-    for value in (0.1, 1.0, 8.0):
-        share = (weights[order] == value).mean()
-        assert share == pytest.approx(weights[weights == value].sum() / weights.sum(), abs=0.003)
-    visited = group[order]
-    assert (visited[1::2] == visited[::2]).all(), "the pairs of a prompt are drawn together"
-
-
-def test_prompts_are_numbered_by_their_tokens():
-    dataset = Dataset.from_dict({"prompt_ids": [[5, 6], [1], [5, 6], [6, 5], [1], []]})
-    assert prompt_groups(dataset).tolist() == [0, 1, 0, 2, 1, 3]
-
-
-def test_token_hashes_do_not_collide_or_depend_on_chunks():
-    rng = np.random.default_rng(0)
-    rows = [tuple(rng.integers(0, 4, rng.integers(0, 8))) for _ in range(5000)]
-    column = pa.array([list(row) for row in rows], pa.list_(pa.int64()))
-    hashes = token_hashes(column)
-    assert len(set(hashes.tolist())) == len(set(rows))
-    assert all((hashes[i] == hashes[j]) == (rows[i] == rows[j]) for i in range(40) for j in range(40))
-    chunked = pa.chunked_array([column.slice(0, 17), column.slice(17, 3000), column.slice(3017)])
-    assert (token_hashes(chunked) == hashes).all()
-    assert not (token_hashes(column, seed=1) == hashes).any()
 
 
 def test_cut_prompts():

@@ -1,7 +1,5 @@
 """`reference="none"`: nothing is loaded or run but the policy, and the loss has its minimum at the aim."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from small_runs import some_questions
 from tiny_models import save_tiny_model, tiny_model, tiny_tokenizer
 from tiny_trainers import (
     assert_same,
-    make_pairs,
     make_trainer,
     oracle_gradient,
     question_pairs,
@@ -19,10 +16,11 @@ from tiny_trainers import (
 )
 from trl.trainer import dpo_trainer
 
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.preferences.pairs import build_pairs
-from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+from fairpp_hf.training import ReweightedDPOConfig
 from fairpp_hf.training.completion_forward import CompletionForward
-from fairpp_hf.training.losses import LOSSES, MARGIN_LOSSES, LossSettings, PairLogps, pair_losses
+from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
 
 PAIRS = question_pairs([[0.1, 0.4, 0.2], [0.3, 0.3, 0.3], [2.0, 2.0, 1.0]])
 WEIGHTS = np.array(PAIRS["weight"])
@@ -141,7 +139,8 @@ def test_the_minimum_over_free_logits_is_the_aim(aims):
     ids = questions["question_id"].to_pylist()
     rng = np.random.default_rng(1)
     answers = {"a": rng.integers(0, 3, 12), "b": rng.integers(0, 3, 12)}
-    pairs = build_pairs(questions, answers, "a", probabilities=aims, scheme=lambda facts: rng.random(12) + 0.1)["train"]
+    settings = PairSettings(lambda facts: rng.random(12) + 0.1, labels="fitted")
+    pairs = build_pairs(questions, answers, "a", settings, probabilities=aims)["train"]
     row = torch.tensor([ids.index(question) for question in pairs["question_id"].to_pylist()])
     chosen, rejected = (
         torch.tensor(["ABC".index(text[0]["content"][0]) for text in pairs[side].to_pylist()])
@@ -195,80 +194,3 @@ def test_training_ends_at_the_aim(tmp_path):
     trainer.train()
     assert before > 0.3
     np.testing.assert_allclose(probabilities(), expected, atol=0.03)
-
-
-# -- the rest of a trainer's life --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("peft", [None, LORA], ids=["whole", "lora"])
-def test_a_resumed_training_comes_to_the_same(peft, tmp_path):
-    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "soft_labels": True, "peft": peft, **NONE}
-    settings |= {"per_device_train_batch_size": 3, "learning_rate": 0.1}
-    whole = make_trainer(tmp_path, PAIRS, **settings)
-    whole.train()
-    resumed = make_trainer(tmp_path, PAIRS, **settings)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
-    for name, value in whole.model.state_dict().items():
-        assert value.allclose(resumed.model.state_dict()[name], atol=1e-6), name
-    assert whole.evaluate()["eval_loss"] == pytest.approx(resumed.evaluate()["eval_loss"], rel=1e-5)
-
-
-def test_other_data_can_be_evaluated_and_predicted_after_training(tmp_path):
-    """There is no reference that training could have taken away."""
-    trainer = make_trainer(tmp_path, PAIRS, soft_labels=True, eval_dataset=None, **NONE)
-    trainer.train()
-    other = question_pairs([[1.0, 2.0, 0.5]], seed=4)
-    loss = trainer.evaluate(other)["eval_loss"]
-    assert trainer.predict(other).metrics["test_loss"] == pytest.approx(loss, rel=1e-6)
-
-
-def test_a_stream_is_trained_on_as_rows_are(tmp_path):
-    settings = {"max_steps": 1, "weight_normalization": "none", "eval_dataset": None, **NONE}
-    mapped = make_trainer(tmp_path, PAIRS, train_sampling_strategy="sequential", **settings)
-    streamed = make_trainer(tmp_path, PAIRS.to_iterable_dataset(), **settings)
-    for trainer in (mapped, streamed):
-        trainer.train()
-    for name, value in mapped.model.state_dict().items():
-        assert value.allclose(streamed.model.state_dict()[name], atol=1e-6), name
-
-
-# -- refusals ----------------------------------------------------------------------------------------------------------
-
-
-def test_settings_that_need_a_reference_are_refused_all_at_once(tmp_path):
-    unknown = next(name for name in LOSSES if name not in MARGIN_LOSSES)
-    with pytest.raises(ValueError, match=r"^loss_type must be one of ") as error:
-        ReweightedDPOConfig(
-            str(tmp_path),
-            reference="none",
-            loss_type=[unknown, "sigmoid"],
-            f_divergence_type="js_divergence",
-            precompute_ref_log_probs=True,
-            sync_ref_model=True,
-        )
-    lines = str(error.value).splitlines()
-    assert [line.split(" ")[0] for line in lines] == [
-        "loss_type", "f_divergence_type", "precompute_ref_log_probs", "sync_ref_model",
-    ]  # fmt: skip
-    assert f"with reference='none'; got {unknown!r}. It looks at how far each completion moved" in lines[0]
-    with pytest.raises(ValueError, match=re.escape("reference must be one of 'model', 'none'; got 'base'.")):
-        ReweightedDPOConfig(str(tmp_path), reference="base")
-
-
-@pytest.mark.parametrize("loss_type", MARGIN_LOSSES)
-def test_losses_of_the_margin_alone_train(loss_type, tmp_path):
-    smoothing = 0.1 if loss_type == "exo_pair" else 0.0  # which TRL wants above 0
-    settings = {"loss_type": [loss_type], "label_smoothing": smoothing, "max_steps": 1, "eval_dataset": None}
-    trainer = make_trainer(tmp_path, PAIRS, **settings, **NONE)
-    assert np.isfinite(trainer.train().training_loss)
-
-
-def test_a_reference_model_is_refused(tmp_path):
-    message = "ref_model must be None with reference='none'; got a model. Leave it out, or use reference='model'."
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ReweightedDPOTrainer(
-            model="a model that does not exist",
-            ref_model=tiny_model(),
-            args=ReweightedDPOConfig(str(tmp_path), reference="none", report_to="none", bf16=False),
-            train_dataset=make_pairs([1.0]),
-        )

@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-from test_invariance import PAIRS
+from datasets import load_from_disk
 from tiny_trainers import make_trainer, parameters
 
 out, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
+# From disk: TRL has no place that processes share for log-probabilities of a dataset in memory.
+PAIRS = load_from_disk(sys.argv[3])
 results = {}
 for name, settings in cases.items():
     trainer = make_trainer(

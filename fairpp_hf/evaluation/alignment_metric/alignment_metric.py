@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.builder import CITATION
-from fairpp_hf.evaluation.metrics import alignment_metrics
+from fairpp_hf.statistics.alignment import alignment_metrics
 
 _DESCRIPTION = """\
 How close answers to three-option questions are to those of several personas. For each persona: the Jensen-Shannon distance

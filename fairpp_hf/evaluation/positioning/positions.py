@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.intervals import Interval
 from fairpp_hf.evaluation.positioning import ideal_points, pca
 from fairpp_hf.evaluation.positioning.alignment import aligned
 from fairpp_hf.evaluation.positioning.counts import Template, cluster_counts, resampled_counts, templates_of
 from fairpp_hf.evaluation.positioning.words import axis_in_words, turned
-from fairpp_hf.evaluation.probabilities import js_distances
+from fairpp_hf.statistics.intervals import Interval
+from fairpp_hf.statistics.options import js_distances
 
 _Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS, METHODS, M
 from fairpp_hf.markdown import bullets, counted, table
 
 FORMAT = 1
-FILES = ("positions.json", "positions.md", "positions.parquet", "positions.png")
+FILES = ("positions.json", "positions.md", "positions.parquet")
 
 TITLES = {"pca": "Principal components", "ideal_point": "Ideal points"}
 _DIGITS = {"pca": 3, "ideal_point": 2}
@@ -215,13 +215,10 @@ _SCHEMA = pa.schema(
 
 def write_positions(positions: Positions, out: Path) -> list[Path]:
     """Write `FILES` into a folder, and return their paths."""
-    from fairpp_hf.evaluation.positioning.figure import draw_positions
-
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in FILES]
     text = json.dumps(to_dict(positions), indent=2, ensure_ascii=False, allow_nan=False)
     paths[0].write_text(text + "\n", encoding="utf-8")
     paths[1].write_text(to_markdown(positions), encoding="utf-8")
     pq.write_table(to_table(positions), paths[2])
-    draw_positions(positions, paths[3])
     return paths

@@ -17,8 +17,8 @@ from fairpp_hf.evaluation.quality.replies import (
     not_measured,
     ratio,
 )
+from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.schema import NO_ANSWER
-from fairpp_hf.taxonomy import FORMS
 
 NO_SAMPLES = "one sample a request; ask with --samples 2 or more, at a --temperature above 0"
 NO_ORDERS = "one order of the options; ask with --swap"

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
-from fairpp_hf.evaluation.intervals import Interval, clusters_of
+from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
-from fairpp_hf.taxonomy import FORMS
+from fairpp_hf.statistics.intervals import Interval, clusters_of
 
 OPTIONS = len(OPTION_LETTERS)
 RESAMPLES = 1000

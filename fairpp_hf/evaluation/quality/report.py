@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fairpp_hf.evaluation.intervals import Interval
 from fairpp_hf.evaluation.quality.identification import Identification
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.evaluation.quality.replies import Measure
 from fairpp_hf.evaluation.quality.statuses import Difference
 from fairpp_hf.evaluation.quality.survey import Distance
 from fairpp_hf.markdown import bullets, code, counted, table
+from fairpp_hf.statistics.intervals import Interval
 
 HEADS = ("what", "value [95%]", "by chance", "n")
 SIMULATED_NOTE = (
@@ -111,15 +111,12 @@ def to_markdown(quality: RunQuality, run: str) -> str:
 
 
 def write_quality(quality: RunQuality, run: str, out: Path) -> list[Path]:
-    """Write quality.json, quality.md and quality.png into a folder, and return their paths."""
-    from fairpp_hf.evaluation.quality.figure import draw_quality
-
+    """Write quality.json and quality.md into a folder, and return their paths."""
     out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"quality.{suffix}" for suffix in ("json", "md", "png")]
+    paths = [out / f"quality.{suffix}" for suffix in ("json", "md")]
     text = json.dumps(to_dict(quality, run), indent=2, ensure_ascii=False, allow_nan=False)
     paths[0].write_text(text + "\n", encoding="utf-8")
     paths[1].write_text(to_markdown(quality, run), encoding="utf-8")
-    draw_quality(quality, run, paths[2])
     return paths
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from fairpp_hf.evaluation.intervals import js_distances
 from fairpp_hf.evaluation.quality.identification import Identification, attribute
 from fairpp_hf.evaluation.quality.replies import (
     OPTIONS,
@@ -27,6 +26,7 @@ from fairpp_hf.evaluation.quality.replies import (
 )
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.survey import survey_answers
+from fairpp_hf.statistics.intervals import js_distances
 
 LEAST_SHARE = 1e-3
 """An option that the survey's model excludes has this likelihood, so that one answer does not decide alone."""

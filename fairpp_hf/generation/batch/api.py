@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from fairpp_hf.respondents.base import RespondentStopped
-from fairpp_hf.respondents.endpoints import retry_after
 from fairpp_hf.respondents.exchange import KEEP_GOING, PATIENCE_S
 from fairpp_hf.respondents.faults import message_of
 from fairpp_hf.respondents.openai import OpenAIRespondent
+from fairpp_hf.respondents.pace import retry_after
 
 if TYPE_CHECKING:
     import openai

@@ -72,15 +72,10 @@ async def ask_in_batches(
         tell: Function that takes a line on how things stand.
 
     Raises:
-        ValueError: There are several servers, or a single request is over a limit; it has not been asked.
+        ValueError: A single request is over a limit; it has not been asked.
         RespondentStopped: The server takes no more; what came is saved.
         OSError: The disk is full or cannot be written; the batches are found again.
     """
-    if len(respondent.base_urls) > 1:
-        raise ValueError(
-            f"Batches must go to one server, which keeps them; got {len(respondent.base_urls)}: {respondent.address}. "
-            "Pass one base_url, or leave out batch."
-        )
     client = respondent.open_client()
     folder = journal.path.parent / BATCHES
     folder.mkdir(exist_ok=True)

@@ -94,7 +94,7 @@ def test_a_persona_set_that_is_unknown_leaves_the_survey_out() -> None:
 def test_the_page_says_that_answers_are_simulated_and_how_many_there_are(tmp_path: Path) -> None:
     quality = quality_of(survey_replies(whole_clusters(40), samples=2, orders=2), requests=20_000)
     paths = write_quality(quality, "my | run", tmp_path / "deep" / "out")
-    assert [path.name for path in paths] == ["quality.json", "quality.md", "quality.png"]
+    assert [path.name for path in paths] == ["quality.json", "quality.md"]
     page = paths[1].read_text()
     assert page.startswith(
         "# Quality of the run `my | run`\n\n**The answers are simulated: nobody was asked. The numbers are about how a "
@@ -113,7 +113,6 @@ def test_the_page_says_that_answers_are_simulated_and_how_many_there_are(tmp_pat
     low, high = agreement["interval"]
     assert low < agreement["value"] < high
     assert set(tree["survey"]["leanings"]["loyal_nationals"]) == set("12345")
-    assert paths[2].stat().st_size > 50_000
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from quality_tables import replies_of, whole_clusters
 
-from fairpp_hf.evaluation.intervals import Interval
 from fairpp_hf.evaluation.quality.replies import (
     RESAMPLES,
     Codes,
@@ -18,6 +17,7 @@ from fairpp_hf.evaluation.quality.replies import (
     shares_of,
 )
 from fairpp_hf.schema import STATUSES
+from fairpp_hf.statistics.intervals import Interval
 
 IDS = whole_clusters(3)["question_id"].to_pylist()
 

@@ -10,7 +10,7 @@ from generation_fixtures import personas, questions
 from loopback_batches import BatchServer, Fault, Line, Outcome, characters, of_batches
 from loopback_openai import Call, Served
 
-from fairpp_hf.generation import BatchLimits, RunOptions, generate
+from fairpp_hf.generation import BatchLimits
 from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.batch import ask_in_batches
 from fairpp_hf.generation.batch import submit as batch_submit
@@ -269,16 +269,6 @@ def test_a_request_over_a_limit_is_an_error(limits: dict[str, Any], message: str
     assert server.ours() == []
 
 
-def test_batches_go_to_one_server(tmp_path: Path) -> None:
-    respondent = OpenAIRespondent("m", base_url=["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"])
-    message = (
-        "Batches must go to one server, which keeps them; got 2: http://127.0.0.1:1/v1, http://127.0.0.1:2/v1. "
-        "Pass one base_url, or leave out batch."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        generate(tmp_path / "run", respondent, personas(), questions(), RunOptions(batch=BatchLimits(), progress=False))
-
-
 def test_what_a_batch_left_goes_into_another_and_nothing_else(tmp_path: Path) -> None:
     def outcome(batch: Line) -> Outcome:
         return Outcome("expired", answered=4) if batch["id"] == "batch-0" else Outcome()
@@ -333,7 +323,7 @@ def test_a_batch_that_its_owner_cancels_is_collected_and_ends_the_call(tmp_path:
             403,
             {"message": "No access."},
             "The key must be allowed to use the model; got 403 for model 'm': No access. Use another key or another "
-            "--model.",
+            "model.",
         ),
     ],
 )

@@ -7,69 +7,16 @@ from reading_forms import OPTIONS
 
 from fairpp_hf.respondents.reading import LONGEST_READ, LONGEST_THOUGHT, read_text
 
+# fmt: off
 UNITS = (
-    *(
-        "\n",
-        " ",
-        "[",
-        "{",
-        '{"a":',
-        "A ",
-        "A, ",
-        "as a ",
-        "the answer ",
-        "*",
-        "<a ",
-        "<think>",
-        "my ",
-        "I would ",
-        "A\n",
-        ". ",
-        "_",
-    ),
-    *(
-        "\\",
-        "$ ",
-        "<",
-        "<|",
-        "é",
-        "\u0301",
-        '{"answer": "B"} ',
-        "and, ",
-        "| ",
-        "| A ",
-        "[ ] ",
-        "-",
-        "(",
-        "\\boxed{",
-        "A ❌ ",
-        "☑ ",
-    ),
-    *(
-        "<!--",
-        "if I had to ",
-        "not ",
-        "but ",
-        "closest to my view ",
-        "我选",
-        "最も近いのは",
-        "? ",
-        "1. ",
-        ": ",
-        "no, ",
-        "\nhuman: ",
-    ),
-    *(
-        "the persona would ",
-        "persona ",
-        "Q: ",
-        "<s>a",
-        "~~a",
-        "A. A fair process for all. ",
-        "I cannot really ",
-        "in my view, ",
-    ),
+    "\n", " ", "[", "{", '{"a":', "A ", "A, ", "as a ", "the answer ",
+    "*", "<a ", "<think>", "my ", "I would ", "A\n", ". ", "_", "$ ",
+    "<", "<|", "é", "\u0301", '{"answer": "B"} ', "and, ", "| ", "| A ", "[ ] ",
+    "-", "(", "\\boxed{", "A ❌ ", "☑ ", "<!--", "if I had to ", "not ", "but ",
+    "closest to my view ", "我选", "最も近いのは", "? ", "1. ", ": ", "no, ", "\nhuman: ", "the persona would ",
+    "persona ", "Q: ", "<s>a", "~~a", "A. A fair process for all. ", "I cannot really ", "in my view, ",
 )
+# fmt: on
 
 
 def seconds(text: str) -> float:

@@ -1,0 +1,297 @@
+"""Where charts are drawn: one painting gives an SVG that takes on the page's colours, and a part of a PNG.
+
+A chart is at most 4.6 inches wide, so that its letters can be read on a phone. The bytes depend on the data alone.
+"""
+
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from fairpp_hf.drawing.theme import EMPTY, INK, PAGE_COLORS, PAPER, Color, Fill, Look, drawing_settings
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 4.6
+"""Inches."""
+_SETTINGS = {
+    "text.color": INK,
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "hatch.linewidth": 0.6,
+    "lines.solid_capstyle": "butt",
+}
+_GAP, _TITLE, _NOTE = 0.3, 0.28, 0.15
+"""Inches between charts of a picture, for a title, and for a line of a note."""
+
+
+@dataclass
+class Canvas:
+    """A part of a figure that a chart is painted into; lengths are inches from its lower left corner."""
+
+    figure: "Figure"
+    left: float = 0.0
+    bottom: float = 0.0
+    tips: dict[str, str] = field(default_factory=dict)
+    """Id of a part of the chart to the text that the page shows over it."""
+
+    def panel(self, box: tuple[float, float, float, float], x: tuple[float, float], y: tuple[float, float]) -> "Axes":
+        """Bare axes at (left, bottom, width, height) with these limits; nothing is drawn but what is asked for."""
+        width, height = self.figure.get_size_inches()
+        left, bottom = (self.left + box[0]) / width, (self.bottom + box[1]) / height
+        # Axes at one place would be taken for the same: the label tells them apart.
+        axes = self.figure.add_axes((left, bottom, box[2] / width, box[3] / height), label=f"{len(self.figure.axes)}")
+        axes.set_axis_off()
+        axes.set_xlim(*x)
+        axes.set_ylim(*y)
+        return axes
+
+    def tip(self, artist: "Artist", text: str) -> None:
+        """Show a text over a part of the chart on the page."""
+        name = f"tip{len(self.tips)}"
+        artist.set_gid(name)
+        self.tips[name] = text
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: how it is painted, words for those who cannot see it, and its numbers as a table."""
+
+    key: str
+    """Unique on a page, and the name of a PNG without the suffix: letters, digits and hyphens."""
+    title: str
+    alt: str
+    """What it shows, in a sentence or two with the main numbers."""
+    size: tuple[float, float]
+    """Width and height, inches."""
+    paint: Callable[[Canvas], None]
+    heads: tuple[str, ...] = ()
+    """Headings of the table of numbers."""
+    rows: Sequence[Sequence[str]] = ()
+    notes: tuple[str, ...] = ()
+    """Sentences below it."""
+    shown_by: tuple[str, str] | None = None
+    """Name of a control, and the value of it with which the chart is shown; None for always."""
+
+
+def svg(chart: Chart) -> str:
+    """A chart for a page, without width and height; its ids begin with the chart's key."""
+    with drawing_settings({**_SETTINGS, "svg.hashsalt": chart.key}):
+        canvas = Canvas(_figure(chart.size))
+        chart.paint(canvas)
+        stream = BytesIO()
+        canvas.figure.savefig(stream, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
+    return _for_page(stream.getvalue(), chart.key, canvas.tips)
+
+
+def png(charts: Sequence[Chart], *, columns: int = 1, title: str = "", caption: str = "") -> bytes:
+    """Charts beside and below each other in one picture, with their titles and notes, on white.
+
+    Args:
+        charts: Charts, row by row.
+        columns: Number of charts in a row.
+        title: Title of the picture; what the font lacks is drawn as boxes, see `drawable`.
+        caption: A sentence or two below all charts.
+    """
+    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
+    widths = [max(chart.size[0] for chart in charts[place::columns]) for place in range(min(columns, len(charts)))]
+    notes = {chart.key: [line for note in chart.notes for line in _lines(note, chart.size[0])] for chart in charts}
+    below = [max(len(notes[chart.key]) for chart in row) * _NOTE for row in rows]
+    heights = [max(chart.size[1] for chart in row) + _TITLE + extra for row, extra in zip(rows, below, strict=True)]
+    width = max(sum(widths) + _GAP * (len(widths) + 1), 0.12 * len(title) + 2 * _GAP)
+    said = _lines(caption, width - 2 * _GAP)
+    top = _GAP + 0.3 * bool(title)
+    height = top + sum(heights) + _GAP * (len(rows) - 1) + _NOTE * (len(said) + 1) + 0.2
+    with drawing_settings(_SETTINGS):
+        figure = _figure((width, height))
+
+        def write(left: float, from_top: float, text: str, **style: Any) -> None:
+            figure.text(left / width, 1 - from_top / height, text, va="top", **style)
+
+        if title:
+            write(_GAP, 0.2, title, fontsize=12, fontweight="bold")
+        y = top
+        for row, row_height in zip(rows, heights, strict=True):
+            x = _GAP
+            for chart, column in zip(row, widths, strict=False):
+                write(x, y, chart.title, fontsize=10, fontweight="bold")
+                bottom = height - y - _TITLE - chart.size[1]
+                chart.paint(Canvas(figure, x, bottom))
+                write(x, height - bottom + 0.04, "\n".join(notes[chart.key]), fontsize=7.5, color=PAGE_TEXT)
+                x += column + _GAP
+            y += row_height + _GAP
+        write(_GAP, height - _NOTE * len(said) - 0.15, "\n".join(said), fontsize=8, color=PAGE_TEXT)
+        stream = BytesIO()
+        # The version of matplotlib would otherwise be in the file.
+        options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}
+        figure.savefig(stream, format="png", facecolor="white", **options)
+    return stream.getvalue()
+
+
+PAGE_TEXT = "#444444"
+"""Notes of a PNG, whose background is white on every page."""
+
+
+def _figure(size: tuple[float, float]) -> "Figure":
+    # The object interface, and not pyplot: no window system, no figures left open.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _lines(text: str, inches: float) -> list[str]:
+    return textwrap.wrap(text, int(inches * 16.5))
+
+
+def say(
+    axes: "Axes",
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float = 8.5,
+    color: str = INK,
+    ha: Literal["left", "center", "right"] = "center",
+    va: Literal["top", "center", "bottom", "baseline"] = "center",
+    bold: bool = False,
+    rotation: float = 0,
+) -> None:
+    """Write a text at data coordinates."""
+    weight = "bold" if bold else "normal"
+    axes.text(
+        *(x, y, text), fontsize=size, color=color, ha=ha, va=va, fontweight=weight, linespacing=1.05, rotation=rotation
+    )
+
+
+def say_left(axes: "Axes", y: float, text: str, *, bold: bool = False, size: float = 8.5) -> None:
+    """Write a row's name to the left of the axes."""
+    low, high = axes.get_xlim()
+    inches = axes.figure.get_size_inches()[0] * axes.get_position().width  # type: ignore[union-attr]
+    say(axes, low - 0.1 * (high - low) / inches, y, text, size=size, ha="right", bold=bold)
+
+
+def bar(axes: "Axes", left: float, middle: float, width: float, height: float, fill: "Color | Fill") -> "Artist":
+    """A filled rectangle from `left`, around `middle` in height; of a bare patch, a tenth of the work of `Axes.barh`."""
+    from matplotlib.patches import Rectangle
+
+    color, hatch = (fill.color, fill.hatch) if isinstance(fill, Fill) else (fill, "")
+    style: dict[str, Any] = {"hatch": hatch, "edgecolor": "#ffffff", "linewidth": 0} if hatch else {}
+    if hatch and color == EMPTY:
+        style["edgecolor"] = "#9a9a9a"
+    patch = Rectangle(
+        (left, middle - height / 2), width, height, facecolor=color, **{"edgecolor": PAPER, "linewidth": 0.6, **style}
+    )
+    # It belongs to the axes, but does not change their limits.
+    axes.add_artist(patch)
+    patch.set_clip_on(False)
+    return patch
+
+
+def dot(axes: "Axes", x: float, y: float, look: Look, size: float = 8) -> "Artist":
+    """The marker of a system or persona."""
+    scale = 1.4 if look.marker == "*" else 1.0  # which has little area
+    return axes.plot(
+        [x],
+        [y],
+        marker=look.marker,
+        color=look.color,
+        markersize=size * scale,
+        markerfacecolor=PAPER if look.hollow else look.color,
+        markeredgecolor=look.color if look.hollow else INK,
+        markeredgewidth=1.6 if look.hollow else 0.7,
+        clip_on=False,
+        zorder=4,
+    )[0]
+
+
+def ink_on(color: "Color") -> str:
+    """Black or white, whichever stands out more on a fill; the contrast is 4.5 or more (WCAG 2, relative luminance).
+
+    The black is not quite black: matplotlib leaves that out of an SVG, which then has the page's ink.
+    """
+    from matplotlib.colors import to_rgb
+
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#010101" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+
+
+def in_lines(text: str, width: int, lines: int = 2) -> str:
+    """The text in at most so many lines of so many characters; where it is longer, its middle is left out."""
+    if len(textwrap.wrap(text, width)) > lines:
+        # Names of one origin begin alike, and versions stand at the end: both ends stay.
+        room = width * lines - lines - 1
+        text = f"{text[: room // 2].rstrip()}…{text[-(room - room // 2) :].lstrip()}"
+    wrapped = textwrap.wrap(text, width)
+    return "\n".join(wrapped if len(wrapped) <= lines else textwrap.wrap(text, width, break_on_hyphens=False)[:lines])
+
+
+def key_of(*parts: str | int) -> str:
+    """A file name and id from parts, such as `tiers-2-loyal-nationals`."""
+    return "-".join(re.sub("[^a-z0-9]+", "-", str(part).lower()).strip("-") or "x" for part in parts)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number of a table; `none` where there is no value."""
+    # Added to 0, a small negative number is not -0.000.
+    return "none" if value is None or np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share such as `31%`; `none` where there is no value."""
+    return "none" if value is None or np.isnan(value) else f"{100 * value:.0f}%"
+
+
+def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    """A number with its 95% interval in brackets, where there is one."""
+    return number(value) + ("" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]")
+
+
+def _for_page(drawn: bytes, key: str, tips: dict[str, str]) -> str:
+    """Matplotlib's SVG without what the page has itself, with ids of its own, colours of the page, and the tips."""
+    drawn = drawn.replace(b' xmlns="http://www.w3.org/2000/svg"', b"", 1).replace(b" xlink:href=", b" href=")
+    root = ElementTree.fromstring(drawn)
+    used = set(re.findall(r'(?:url\(|href=")#(\w+)', drawn.decode()))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A style in a drawing would hold for the whole page, whose style sheet says the same of drawings alone.
+            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
+                parent.remove(child)
+    for element in root.iter():
+        own = element.attrib.pop("id", "")
+        if own in tips:
+            element.set("data-tip", tips[own])
+        if own in used:
+            element.set("id", f"{key}-{own}")
+        for name, value in element.attrib.items():
+            if name in {"d", "transform", "x", "y"}:
+                element.set(name, " ".join(re.sub(r"-?\d+\.\d+", _short, value).split()))
+            elif name in {"style", "clip-path", "href", "fill"}:
+                element.set(name, _page_style(value, key))
+        element.text = element.text if (element.text or "").strip() else None
+        element.tail = None
+    root.attrib = {"viewBox": root.attrib["viewBox"], "class": "chart", "aria-hidden": "true", "focusable": "false"}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _short(number: re.Match[str]) -> str:
+    """A coordinate in points, to a hundredth."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _page_style(value: str, key: str) -> str:
+    value = re.sub(r"(url\(#|^#)(?![0-9a-f]{6}$)", rf"\g<1>{key}-", value)
+    # The page's font, and the same shape of corners everywhere.
+    value = re.sub(r"font-family: [^;]*;? ?|; stroke-linejoin: miter|stroke-linejoin: miter;? ?", "", value)
+    return re.sub(r"#[0-9a-f]{6}\b", lambda color: PAGE_COLORS.get(color[0], color[0]), value)

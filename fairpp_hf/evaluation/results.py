@@ -1,0 +1,556 @@
+"""The results of an evaluation: one model that `fairpp evaluate` fills in, writes and reads.
+
+A folder of results holds results.json (everything but the rows), results.csv (a row a system, a column a metric),
+results.md, questions.parquet (the questions with the personas' answers) and scores.parquet (a row a system, question and
+order). `fairpp position` adds positions.json.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fairpp_hf import __version__
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES, STATUSES
+from fairpp_hf.statistics.biases import LengthGap, PositionBias
+from fairpp_hf.statistics.bootstrap import Interval
+from fairpp_hf.statistics.options import first_choices, option_probabilities
+from fairpp_hf.statistics.paired import Comparison
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 4
+"""Format number of results.json; a reader refuses any other."""
+POSITIONS_FORMAT = 1
+
+CONSTANT = "constant"
+"""Name of the baseline that every table shows first."""
+
+RESULTS, METRICS, TABLES = "results.json", "results.csv", "results.md"
+QUESTIONS, SCORES, POSITIONS = "questions.parquet", "scores.parquet", "positions.json"
+
+ANSWER_PREFIX, PROBABILITY_PREFIX = "answer/", "probabilities/"
+"""What comes before a persona's id in the columns of questions.parquet."""
+
+_TRIPLE = pa.list_(pa.float64())
+SCORE_SCHEMA = pa.schema(
+    {
+        "system": pa.string(),
+        "question_id": pa.string(),
+        "order": pa.int8(),
+        **dict.fromkeys(("probabilities", "logprobs", "letter_logprobs", "tokens"), _TRIPLE),
+        "answer": pa.int8(),
+        "status": pa.string(),
+        "prompt_hash": pa.string(),
+        "template_hash": pa.string(),
+    }
+)
+"""Columns of scores.parquet: one row a system, question and order (0 as written, 1 with A and B in each other's place).
+The lists and `answer` (0..2, -1 for none) are over the options as written, whatever the order; see `SystemScores`."""
+
+
+class SystemScores(NamedTuple):
+    """What one system (a model, a model with a prompt or adapter, a baseline) gives each of n questions."""
+
+    name: str
+    probabilities: NDArray[np.float64]
+    """(n, 3): over A, B, C, the mean over the orders in which the options were shown. A reply in text is 1 for the option
+    that it names, so that two orders that disagree give 0.5 each. A row of NaN where an order has no valid answer: the other
+    one alone would carry the bias of the options' places."""
+    by_order: NDArray[np.float64]
+    """(n, orders, 3): the same for each order, as written first; 0 is the option of pole A whatever the order."""
+    statuses: NDArray[np.str_]
+    """(n, orders), of `STATUSES`."""
+    facts: dict[str, Any]
+    """JSON-able: `kind` ("model" or "baseline"), and of a model `model`, `adapter`, `revision`, `base_url` (without
+    secrets, or None), `respondent`, `settings`, `ways` (address to how a server was asked, or None),
+    `constrained` (number of replies whose probabilities are those of a constrained choice), `template_hash` (None where a
+    server has the template), `persona` (whose portrait is the system prompt, or None), `region` and `before`."""
+    answers: NDArray[np.int8]
+    """(n, orders): 0..2 with 0 for pole A, -1 for none."""
+    logprobs: NDArray[np.float64] | None = None
+    """(n, orders, 3): natural-log probabilities of the options, not renormalised, NaN for none. None: there are none."""
+    letter_logprobs: NDArray[np.float64] | None = None
+    """(n, orders, 3): likewise of their letters alone; see `OptionScores`."""
+    tokens: NDArray[np.float64] | None = None
+    """(n, orders, 3): how many tokens `logprobs` is the sum over, NaN for none."""
+    prompt_hashes: NDArray[np.str_] | None = None
+    """(n, orders): SHA-256 of the messages in canonical JSON. None: nothing was asked."""
+
+
+def as_scores(name: str, probabilities: NDArray[np.float64], *, kind: str = "baseline") -> SystemScores:
+    """Option probabilities from anywhere as the scores of a system.
+
+    Args:
+        name: Name of the system.
+        probabilities: Option probabilities, (n, 3) over A, B, C; or (n, orders, 3), one for each order in which the options
+            were shown, pole A first in both. A row of NaN means that there is no answer; its status is `empty`.
+        kind: `"baseline"` or `"model"`.
+
+    Raises:
+        ValueError: The array has another shape.
+    """
+    if probabilities.shape[-1:] != (len(OPTION_LETTERS),) or probabilities.ndim not in (2, 3):
+        raise ValueError(
+            f"probabilities must be of shape (n, 3) or (n, orders, 3); got {probabilities.shape} at {name!r}. "
+            "Give one value for each of A, B and C."
+        )
+    by_order = probabilities if probabilities.ndim == 3 else probabilities[:, None]
+    # Wide enough for any status that a caller writes into it.
+    statuses = np.where(np.isnan(by_order).any(axis=2), "empty", "ok").astype(f"<U{max(map(len, STATUSES))}")
+    return SystemScores(name, by_order.mean(axis=1), by_order, statuses, {"kind": kind}, first_choices(by_order))
+
+
+class References(dict[str, NDArray[Any]]):
+    """Persona id to what systems are compared with, on n questions, as `alignment_metrics` takes it.
+
+    Option probabilities, float (n, 3), where they are known for all answers of all personas; otherwise the answers, integers
+    (n,). A distance question by question to one drawn answer rewards mere confidence, one to the probabilities does not.
+
+    Args:
+        answers: Persona id to answers, (n,), 0..2 or -1 for none.
+        probabilities: Persona id to option probabilities, (n, 3), NaN where there are none; None where nobody has any.
+    """
+
+    def __init__(
+        self,
+        answers: Mapping[str, NDArray[np.integer]],
+        probabilities: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> None:
+        self.answers = dict(answers)
+        """Persona id to answers, (n,)."""
+        known = probabilities or {}
+        self.are_probabilities = bool(known) and not any(
+            np.isnan(known[persona][column != NO_ANSWER]).any() for persona, column in answers.items()
+        )
+        """Whether the values are probabilities."""
+        super().__init__(answers)
+        if self.are_probabilities:
+            # Where there is no answer, nothing is compared, whatever lay behind it.
+            self |= {
+                persona: np.where((column == NO_ANSWER)[:, None], np.nan, known[persona])
+                for persona, column in answers.items()
+            }
+
+
+@dataclass(frozen=True)
+class System:
+    """How one system (a model, a model with a prompt or adapter, a baseline) stands among the personas."""
+
+    scores: SystemScores
+    metrics: dict[str, Any]
+    """`alignment_metrics` of the probabilities: what sampled answers would give on average; and `skill/target`, see `skill`,
+    None where no constant is among the systems. Without the target's where the system and the target have no question in
+    common that both answered."""
+    first_choice: dict[str, Any]
+    """`alignment_metrics` with 1 for the most probable option of each question, shared by those that tie for the first
+    place: a model in text that changes its answer with the order of the options counts half for each."""
+    intervals: dict[str, Interval]
+    """95% intervals of `metrics`, bootstrapped over clusters of questions."""
+    position_bias: PositionBias | None
+    """None where the options were shown in one order alone."""
+    length_gap: LengthGap | None
+    """None where no lines were scored."""
+
+    @property
+    def name(self) -> str:
+        """Name of the system."""
+        return self.scores.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it was asked, see `SystemScores.facts`."""
+        return self.scores.facts
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(n, 3), over options A, B, C; a row of NaN where there is no answer."""
+        return self.scores.probabilities
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a rule to compare with, such as a majority vote, and no model that was asked."""
+        return bool(self.facts["kind"] == "baseline")
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Status to number of replies, those statuses that occur, in the order of `STATUSES`."""
+        counts = {status: int((self.scores.statuses == status).sum()) for status in STATUSES}
+        return {status: count for status, count in counts.items() if count}
+
+    @property
+    def prompts(self) -> int:
+        """Number of different prompts."""
+        return 0 if self.scores.prompt_hashes is None else len(np.unique(self.scores.prompt_hashes))
+
+    @property
+    def prompts_hash(self) -> str | None:
+        """SHA-256 over the sorted hashes of the prompts, to compare two evaluations at a glance."""
+        hashes = self.scores.prompt_hashes
+        return None if hashes is None else hashlib.sha256("\n".join(np.unique(hashes)).encode()).hexdigest()
+
+    def interval(self, metric: str) -> Interval | None:
+        """The 95% interval of a metric, where there is one."""
+        return self.intervals.get(metric)
+
+    @property
+    def table_place(self) -> tuple[bool, float]:
+        """Sorting key: the constant first, then the best by skill, by Brier score without it, none last."""
+        skill, brier = self.metrics.get("skill/target"), self.metrics.get("brier/target")
+        return self.name != CONSTANT, -skill if skill is not None else math.inf if brier is None else brier
+
+
+class SystemComparison(NamedTuple):
+    """Two systems by one metric, on the questions that both answered."""
+
+    first: str
+    second: str
+    metric: str
+    result: Comparison
+    """First minus second."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Several systems, scored on the same n questions against the same personas."""
+
+    target: str
+    names: dict[str, str]
+    """Persona id to the name to show, in the personas' order."""
+    shares: dict[str, float | None]
+    """Persona id to its share of the population; None where it is unknown."""
+    questions: pa.Table
+    """n questions with the columns of `QUESTION_FEATURES`."""
+    references: References
+    """What the systems are compared with, and the answers."""
+    reference: str
+    """Whose answers the systems are compared with, such as `"survey:britains_choice_2020 (simulated)"`."""
+    division: str
+    """Where the questions come from, such as `"test split"`."""
+    kind: Literal["questions", "scenarios"]
+    systems: tuple[System, ...]
+    """The constant, which is to be beaten, and then the others, the best first."""
+    comparisons: tuple[SystemComparison, ...]
+    version: str = __version__
+    """Version of the package that computed the numbers."""
+    path: Path = field(default=Path(), compare=False)
+    """The folder that the results were read from or written to."""
+    positions: Mapping[str, Any] | None = None
+    """What positions.json of the folder holds, see `Positions`; None where there is none."""
+
+    @property
+    def personas(self) -> tuple[str, ...]:
+        """Ids of the personas."""
+        return tuple(self.names)
+
+    @property
+    def compared_with(self) -> Literal["probabilities", "answers"]:
+        """Whether systems are compared with the personas' option probabilities or with one answer a question."""
+        return "probabilities" if self.references.are_probabilities else "answers"
+
+    @property
+    def answers(self) -> dict[str, NDArray[Any]]:
+        """Persona id to its answers, (n,), 0..2 or -1."""
+        return self.references.answers
+
+    @property
+    def persona_probabilities(self) -> dict[str, NDArray[np.float64]]:
+        """Persona id to what systems are compared with, (n, 3): option probabilities, or answers as one-hot rows."""
+        return {persona: option_probabilities(rows) for persona, rows in self.references.items()}
+
+    @property
+    def scenarios(self) -> bool:
+        """Whether the questions were told as scenarios."""
+        return self.kind == "scenarios"
+
+    @property
+    def orders(self) -> int:
+        """Number of orders of the options that models were asked in: 1 or 2."""
+        return max(system.scores.by_order.shape[1] for system in self.systems)
+
+    def name(self, persona: str) -> str:
+        """The name to show for a persona."""
+        return self.names.get(persona, persona)
+
+    @property
+    def models(self) -> tuple[System, ...]:
+        """The systems that are no baselines; all where there is nothing but baselines."""
+        return tuple(system for system in self.systems if not system.is_baseline) or self.systems
+
+    @property
+    def best(self) -> int:
+        """Row of the model that is nearest to the target."""
+        return self.systems.index(self.models[0])
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row a system, the constant first and then the best; a column a metric, with the names in results.json."""
+        import pandas as pd
+
+        rows = {system.name: _plain(system.metrics) for system in self.systems}
+        columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+        table = pd.DataFrame([row.values() for row in ({**dict.fromkeys(columns), **row} for row in rows.values())])
+        return table.astype(object).set_axis(columns, axis=1).set_axis(pd.Index(list(rows), name="system"), axis=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the rows, as results.json has it."""
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "target": self.target,
+            "personas": list(self.personas),
+            "names": self.names,
+            "shares": self.shares,
+            "questions": len(self.questions),
+            "kind": self.kind,
+            "division": self.division,
+            "reference": self.reference,
+            "compared_with": self.compared_with,
+            "orders": self.orders,
+            "systems": {
+                system.name: {
+                    "facts": system.facts,
+                    "statuses": system.statuses,
+                    "probabilities": _plain(system.metrics),
+                    "first_choice": _plain(system.first_choice),
+                    "intervals_95": _plain(system.intervals),
+                    "position_bias": _plain(system.position_bias),
+                    "length_gap": _plain(system.length_gap),
+                }
+                for system in self.systems
+            },
+            "comparisons": [
+                {"first": each.first, "second": each.second, "metric": each.metric, **_plain(each.result)}
+                for each in self.comparisons
+            ],
+        }
+
+    def write(self, out: Path) -> list[Path]:
+        """Write the five files into a folder, and return their paths; see `write_results`."""
+        return write_results(self, out)
+
+
+def write_results(results: Results, out: Path) -> list[Path]:
+    """Write the files of an evaluation into a folder, and return their paths.
+
+    Each takes the place of an older one when it is whole, results.json last: it has the digests of both tables, which tell
+    whether the files belong together.
+    """
+    from fairpp_hf.evaluation.results_table import notes, tables
+
+    out.mkdir(parents=True, exist_ok=True)
+    _put(out / QUESTIONS, lambda path: pq.write_table(_question_rows(results), path))
+    _put(out / SCORES, lambda path: pq.write_table(_score_rows(results), path))
+    _put(out / METRICS, lambda path: results.to_pandas().to_csv(path, lineterminator="\n"))
+    _put(out / TABLES, lambda path: path.write_text(f"{tables(results)}\n{notes(results)}", encoding="utf-8"))
+    tree = {**results.to_dict(), "sha256": {name: _sha256(out / name) for name in (QUESTIONS, SCORES)}}
+    text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    _put(out / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
+    return [out / name for name in (RESULTS, METRICS, TABLES, QUESTIONS, SCORES)]
+
+
+def read_results(folder: Path) -> Results:
+    """Read what `write_results` wrote, and positions.json where it is there.
+
+    Args:
+        folder: `--out` of `fairpp evaluate`.
+
+    Raises:
+        FileNotFoundError: One of the three files results.json, questions.parquet and scores.parquet is missing.
+        ValueError: A file is damaged, has another format, or does not belong to the others.
+    """
+    for name in (RESULTS, QUESTIONS, SCORES):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"the folder must be one that `fairpp evaluate --out` has written; got no {name} at {folder}. "
+                f"Run `fairpp evaluate --out {folder} ...` first."
+            )
+    tree = _read_json(folder / RESULTS, FORMAT, "evaluate")
+    try:
+        for name, digest in tree["sha256"].items():
+            if (found := _sha256(folder / name)) != digest:
+                raise ValueError(
+                    f"{name} must be the one that {RESULTS} was written with, of SHA-256 {digest}; got {found} at "
+                    f"{folder / name}. The folder is half-written: an evaluation was cut off in it, or is still under way. "
+                    "Run `fairpp evaluate` into this folder again."
+                )
+        questions, scores = pq.read_table(folder / QUESTIONS), pq.read_table(folder / SCORES)
+        answers = {persona: questions[ANSWER_PREFIX + persona].to_numpy() for persona in tree["personas"]}
+        known = None
+        if tree["compared_with"] == "probabilities":
+            known = {persona: _triples(questions[PROBABILITY_PREFIX + persona]) for persona in tree["personas"]}
+        return Results(
+            **{name: tree[name] for name in ("target", "names", "shares", "reference", "division", "kind", "version")},
+            questions=questions.select(list(QUESTION_FEATURES)),
+            references=References(answers, known),
+            systems=tuple(
+                _read_system(name, system, scores, len(questions)) for name, system in tree["systems"].items()
+            ),
+            comparisons=tuple(
+                SystemComparison(
+                    each["first"],
+                    each["second"],
+                    each["metric"],
+                    Comparison(each["difference"], Interval(*each["interval_95"]), each["p_value"]),
+                )
+                for each in tree["comparisons"]
+            ),
+            path=folder,
+            positions=read_positions(folder / POSITIONS),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{RESULTS} must be as `fairpp evaluate` writes it; got {type(error).__name__} {error} at {folder / RESULTS}. "
+            "Run `fairpp evaluate` into this folder again."
+        ) from error
+
+
+def read_positions(file: Path) -> dict[str, Any] | None:
+    """Read positions.json, as `Positions.to_dict` makes it; None where there is no such file.
+
+    Raises:
+        ValueError: The file is damaged or has another format.
+    """
+    return _read_json(file, POSITIONS_FORMAT, "position") if file.is_file() else None
+
+
+def _read_json(file: Path, version: int, command: str) -> dict[str, Any]:
+    again = f"Run `fairpp {command}` into this folder again."
+    try:
+        tree = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file.name} must be JSON; got {error} at {file}. {again}") from error
+    found = tree.get("format") if isinstance(tree, dict) else None
+    if found != version:
+        raise ValueError(
+            f"{file.name} must be of format {version}; got {found} at {file}. It was written by another version. {again}"
+        )
+    return dict(tree)
+
+
+def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions: int) -> System:
+    """One system of results.json, with its rows of scores.parquet."""
+    rows = scores.filter(pc.equal(scores["system"], name))
+    shape = (questions, len(rows) // questions)
+    triples = {
+        column: _triples(rows[column]).reshape(*shape, -1)
+        for column in ("probabilities", "logprobs", "letter_logprobs", "tokens")
+        if column == "probabilities" or rows[column].null_count < len(rows)
+    }
+    by_order = triples.pop("probabilities")
+    hashes = np.array(rows["prompt_hash"].to_pylist(), dtype=object)
+    bias, gap = (
+        None if tree[key] is None else {**tree[key], "interval": _interval(tree[key]["interval_95"])}
+        for key in ("position_bias", "length_gap")
+    )
+    return System(
+        scores=SystemScores(
+            name,
+            by_order.mean(axis=1),
+            by_order,
+            np.array(rows["status"].to_pylist()).reshape(shape),
+            tree["facts"],
+            rows["answer"].to_numpy().reshape(shape),
+            **triples,
+            prompt_hashes=None if None in hashes else hashes.astype(np.str_).reshape(shape),
+        ),
+        metrics=tree["probabilities"],
+        first_choice=tree["first_choice"],
+        intervals={metric: Interval(*bounds) for metric, bounds in tree["intervals_95"].items()},
+        position_bias=None if bias is None else PositionBias(bias["gap"], bias["interval"], bias["same_choice"]),
+        length_gap=None if gap is None else LengthGap(gap["gap"], gap["interval"]),
+    )
+
+
+def _interval(bounds: list[float] | None) -> Interval | None:
+    return None if bounds is None else Interval(*bounds)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON takes it: intervals as lists under `interval_95`, other named tuples as objects, null for NaN."""
+    if isinstance(value, Interval):
+        return [_plain(bound) for bound in value]
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        fields = value._asdict()
+        return {f"{name}_95" if name == "interval" else name: _plain(each) for name, each in fields.items()}
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _question_rows(results: Results) -> pa.Table:
+    """The columns of `QUESTION_FEATURES`, and a column of answers a persona, int8: 0..2, -1 for none.
+
+    Where systems are compared with option probabilities, a column of these a persona as well: lists of 3, null for none.
+    """
+    columns = {name: results.questions[name] for name in QUESTION_FEATURES}
+    for persona, answers in results.answers.items():
+        columns[ANSWER_PREFIX + persona] = pa.chunked_array([pa.array(np.asarray(answers), pa.int8())])
+    if results.references.are_probabilities:
+        for persona, rows in results.references.items():
+            columns[PROBABILITY_PREFIX + persona] = pa.chunked_array([_lists(rows)])
+    return pa.table(columns)
+
+
+def _score_rows(results: Results) -> pa.Table:
+    """The table of `SCORE_SCHEMA`, system by system, question by question, the order as written first."""
+    tables = []
+    for system in results.systems:
+        scores = system.scores
+        count, orders, _ = scores.by_order.shape
+        total = count * orders
+        columns: dict[str, Any] = {
+            "system": pa.repeat(scores.name, total),
+            "question_id": results.questions["question_id"].take(pa.array(np.repeat(np.arange(count), orders))),
+            "order": pa.array(np.tile(np.arange(orders, dtype=np.int8), count)),
+            "probabilities": scores.by_order,
+            "logprobs": scores.logprobs,
+            "letter_logprobs": scores.letter_logprobs,
+            "tokens": scores.tokens,
+            "answer": pa.array(scores.answers.ravel(), pa.int8()),
+            "status": scores.statuses.ravel().tolist(),
+            "prompt_hash": None if scores.prompt_hashes is None else scores.prompt_hashes.ravel().tolist(),
+            "template_hash": pa.repeat(pa.scalar(scores.facts.get("template_hash"), pa.string()), total),
+        }
+        for name, values in columns.items():
+            if values is None:
+                columns[name] = pa.nulls(total, SCORE_SCHEMA.field(name).type)
+            elif isinstance(values, np.ndarray):
+                columns[name] = _lists(values.reshape(total, -1))
+        tables.append(pa.table(columns, schema=SCORE_SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def _lists(values: NDArray[np.float64]) -> pa.Array:
+    """Rows as lists; null for a row with NaN."""
+    offsets = pa.array(np.arange(0, values.size + 1, values.shape[1], dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()), mask=pa.array(np.isnan(values).any(axis=1)))
+
+
+def _triples(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Lists as rows (n, options); NaN for null."""
+    given = column.is_valid().to_numpy()
+    rows = np.full((len(column), len(OPTION_LETTERS)), np.nan)
+    rows[given] = column.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, len(OPTION_LETTERS))
+    return rows
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, and then put it there at once."""
+    scratch = path.with_name(f".{path.name}.part")
+    write(scratch)
+    os.replace(scratch, path)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Arrays in, numbers with intervals out: distances, agreement, skill and biases, by one cluster bootstrap."""

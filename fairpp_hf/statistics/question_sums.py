@@ -1,0 +1,267 @@
+"""Sums over questions from which every alignment metric follows, added up a cluster of questions at a time.
+
+Each metric is a function of a few sums over questions. Clusters are the unit of the bootstrap: a weight a cluster turns
+their sums into totals, so that weights of one give the estimate and the numbers of times that a bootstrap draws each
+cluster give a resample, by one matrix product and the same function.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+
+from fairpp_hf.naming import check_name
+from fairpp_hf.questions.taxonomy import FORMS
+from fairpp_hf.statistics.options import js_distances, option_probabilities
+
+LABELS = ("dimension", "topic", "group_type")
+"""Columns of the questions within whose labels marginal distances are taken as well."""
+
+QUESTION_COLUMNS = ("topic", "problem", "group_type", "group", "dimension", "form")
+"""What the metrics by label, by group and of the two forms read of the questions."""
+
+CALIBRATION_BINS = 10
+
+RESERVED = ("target", "margin", "nearest_other", "constant")
+"""Ends of metric names that are no personas."""
+
+
+@dataclass(frozen=True)
+class QuestionSums:
+    """Sums over the questions of each of c clusters; k personas, 3 options.
+
+    Blocks, where a question counts for a persona if both it and the prediction have an answer:
+
+    - `answers` (c, 3): questions, questions with a prediction, and the predictions' probability of C.
+    - `personas` (c, k, 9): questions; predicted probabilities of A, B, C; the persona's; the probability of equal
+      answers; the Jensen-Shannon distance between the two distributions.
+    - `dimension`, `topic`, `group_type` (c, k, l, 7): the first seven of these for each of l labels.
+    - `groups` (c, g, 2): questions and probability of equal answers with the target, for each group.
+    - `bins` (c, 10): top probability minus the probability that it is the target's answer, by bins of the first.
+    - `brier` (c,): the target's expected squared error.
+    - `forms` (c, 2): units whose two forms both have a prediction, and the probability of equal ones.
+    """
+
+    personas: tuple[str, ...]
+    target: int | None
+    """The target's place in `personas`."""
+    blocks: dict[str, NDArray[np.float64]]
+    labels: dict[str, tuple[str, ...]]
+    """Labels in the order of a block's axis, for each of `LABELS` and for `groups`."""
+    group_problems: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """On how many problems the prediction and the target both have an answer, for each group, (g,)."""
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters there are."""
+        return len(self.blocks["answers"])
+
+    @property
+    def others(self) -> list[int]:
+        """Places of the personas other than the target."""
+        return [place for place in range(len(self.personas)) if place != self.target]
+
+    def totals(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+        """Each block summed over weighted clusters.
+
+        Args:
+            weights: (b, c), of each cluster in each of b sums.
+
+        Returns:
+            The blocks with a first axis of length b in the place of the clusters.
+        """
+        return {
+            name: (weights @ block.reshape(len(block), math.prod(block.shape[1:]))).reshape(
+                len(weights), *block.shape[1:]
+            )
+            for name, block in self.blocks.items()
+        }
+
+
+def question_sums(
+    predictions: ArrayLike,
+    references: Mapping[str, ArrayLike],
+    target: str | None = None,
+    questions: pa.Table | Mapping[str, Any] | None = None,
+    clusters: NDArray[np.int64] | None = None,
+) -> QuestionSums:
+    """Add up what the metrics need, see `alignment_metrics` for the arguments.
+
+    Args:
+        predictions: answers (n,) or option probabilities (n, 3).
+        references: persona id to answers (n,) or option probabilities (n, 3).
+        target: persona id, or None.
+        questions: n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
+        clusters: number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
+
+    Raises:
+        ValueError: no question at all, or wrong shapes, values or names.
+    """
+    if len(np.asarray(predictions)) == 0:
+        raise ValueError("predictions must hold at least one question; got none.")
+    ours = option_probabilities(predictions)
+    theirs = _references(references, len(ours))
+    if target is not None:
+        check_name("target", target, references)
+    place = None if target is None else list(references).index(target)
+    columns = None if questions is None else question_columns(questions, len(ours))
+    if clusters is None:
+        clusters = np.zeros(len(ours), dtype=np.int64)
+    count = int(clusters.max()) + 1
+
+    def added_up(values: NDArray[Any], of: NDArray[np.integer] = clusters, size: int = count) -> NDArray[np.float64]:
+        """Sums of (m, ...) over the rows of each of `size` numbers `of` (m,)."""
+        member = csr_matrix((np.ones(len(of)), (of, np.arange(len(of)))), shape=(size, len(of)))
+        flat = values.reshape(len(of), math.prod(values.shape[1:])).astype(np.float64)
+        return (member @ flat).reshape(size, *values.shape[1:])
+
+    answered = np.asarray(np.isfinite(ours).all(axis=1))
+    common = answered[:, None] & np.asarray(np.isfinite(theirs).all(axis=2))
+    ours, theirs = np.where(answered[:, None], ours, 0.0), np.where(common[..., None], theirs, 0.0)
+    by_persona = np.empty((*common.shape, 9))
+    by_persona[..., 0] = common
+    by_persona[..., 1:4] = ours[:, None] * common[..., None]
+    by_persona[..., 4:7] = theirs
+    by_persona[..., 7] = (by_persona[..., 1:4] * theirs).sum(axis=2)
+    by_persona[..., 8] = js_distances(by_persona[..., 1:4], theirs)
+    blocks = {
+        "answers": added_up(np.column_stack([np.ones(len(ours)), answered, ours[:, 2]])),
+        "personas": added_up(by_persona),
+    }
+    labels: dict[str, tuple[str, ...]] = {}
+    group_problems = np.zeros(0, dtype=np.int64)
+    if place is not None:
+        blocks |= _calibration(ours, theirs[:, place], common[:, place], added_up)
+    if columns is not None:
+        for name in (*LABELS, "group"):
+            of_row, labels[name] = columns[name]
+            # A cluster and a label together are one number, so that one sum serves all labels.
+            cells, size = clusters * len(labels[name]) + of_row, count * len(labels[name])
+            shape = (count, len(labels[name]), len(references))
+            if name != "group":
+                sums = added_up(by_persona[..., :7], cells, size).reshape(*shape, 7)
+                blocks[name] = np.ascontiguousarray(sums.swapaxes(1, 2))
+            elif place is not None:
+                blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(*shape[:2], 2)
+                group_problems = _problems_of_groups(columns, common[:, place])
+        unit, same = _same_in_both_forms(columns, ours, answered, added_up)
+        # The questions of a unit are in one cluster, so that any of them tells which.
+        of_unit = np.zeros(len(same), dtype=np.int64)
+        of_unit[unit] = clusters
+        blocks["forms"] = added_up(same, of_unit)
+    return QuestionSums(tuple(references), place, blocks, labels, group_problems)
+
+
+def _references(references: Mapping[str, ArrayLike], count: int) -> NDArray[np.float64]:
+    """Their option probabilities, (n, k, 3)."""
+    columns = np.empty((count, len(references), 3))
+    for place, (persona, answers) in enumerate(references.items()):
+        if persona in RESERVED:
+            raise ValueError(
+                f"references must not have a persona called {persona!r}: metrics end in that name. Rename the persona."
+            )
+        rows = option_probabilities(answers, name=f"references[{persona!r}]")
+        if len(rows) != count:
+            raise ValueError(
+                f"references[{persona!r}] must answer the same questions as predictions; got {len(rows)} for {count}."
+            )
+        columns[:, place] = rows
+    return columns
+
+
+def _calibration(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_], added_up: Any
+) -> dict[str, NDArray[np.float64]]:
+    """The blocks `bins` and `brier`."""
+    top = ours.max(axis=1)
+    # Equal top probabilities are as good as each other.
+    is_top = ours >= top[:, None] - 1e-9
+    gap = (top - (theirs * is_top).sum(axis=1) / is_top.sum(axis=1)) * common
+    bins = np.zeros((len(ours), CALIBRATION_BINS))
+    bins[np.arange(len(ours)), np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)] = gap
+    # sum_k (p_k - [a = k])^2 = sum_k p_k^2 - 2 p_a + 1, whose mean over answers is linear in their probabilities.
+    brier = ((ours**2).sum(axis=1) - 2 * (ours * theirs).sum(axis=1) + 1) * common
+    return {"bins": added_up(bins), "brier": added_up(brier)}
+
+
+def question_columns(
+    questions: pa.Table | Mapping[str, Any], count: int | None = None, needed: Sequence[str] = QUESTION_COLUMNS
+) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
+    """Columns as numbers and the labels that they stand for.
+
+    Args:
+        questions: a table, or a mapping of columns.
+        count: rows that it must have.
+        needed: which columns.
+
+    Returns:
+        Column to numbers (n,) and labels.
+
+    Raises:
+        ValueError: a column or a value is missing, or the number of rows is another.
+    """
+    names = questions.column_names if isinstance(questions, pa.Table) else list(questions)
+    for name in needed:
+        if name not in names:
+            raise ValueError(
+                f"questions must have the columns {', '.join(needed)}; got no {name!r}. "
+                "Give rows of `load_questions()`, or leave questions out."
+            )
+    table = pa.table({name: questions[name] for name in needed})
+    if count is not None and len(table) != count:
+        raise ValueError(f"questions must be those of predictions; got {len(table)} for {count}.")
+    columns = {}
+    for name in needed:
+        if table[name].null_count:
+            row = int(np.flatnonzero(table[name].is_null().to_numpy())[0])
+            raise ValueError(f"questions must have a {name!r} in every row; got none at row {row}.")
+        encoded = table[name].combine_chunks().dictionary_encode()
+        columns[name] = encoded.indices.to_numpy().astype(np.int64), tuple(map(str, encoded.dictionary.to_pylist()))
+    return columns
+
+
+def combined(
+    columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]], names: Sequence[str]
+) -> NDArray[np.int64]:
+    """A number for each row's combination of labels, (n,), 0 and up without gaps."""
+    number = np.zeros(len(columns[names[0]][0]), dtype=np.int64)
+    for name in names:
+        codes, labels = columns[name]
+        number = number * len(labels) + codes
+    return np.unique(number, return_inverse=True)[1].astype(np.int64)
+
+
+def _problems_of_groups(
+    columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]], counts: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """How many problems the rows that count have for each group, (g,)."""
+    (group, groups), (problem, problems) = columns["group"], columns["problem"]
+    seen = np.unique(group[counts] * len(problems) + problem[counts]) // len(problems)
+    return np.bincount(seen, minlength=len(groups))
+
+
+def _same_in_both_forms(
+    columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]],
+    ours: NDArray[np.float64],
+    answered: NDArray[np.bool_],
+    added_up: Any,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Each row's (problem, group, dimension), (n,), and of each of these u units what `forms` adds up, (u, 2).
+
+    Any answer of one form is paired with any of the other: the mean product is the product of the means.
+    """
+    unit = combined(columns, ("problem", "group", "dimension"))
+    units = int(unit.max()) + 1
+    form, names = columns["form"]
+    both, means = np.ones(units, dtype=bool), np.ones((units, ours.shape[1]))
+    for name in FORMS:
+        counts = answered & (form == names.index(name)) if name in names else np.zeros(len(form), dtype=bool)
+        sums = added_up(np.column_stack([counts, ours * counts[:, None]]), unit, units)
+        both &= sums[:, 0] > 0
+        means *= sums[:, 1:] / np.maximum(sums[:, :1], 1)
+    return unit, np.column_stack([both, means.sum(axis=1) * both])

@@ -1,0 +1,268 @@
+"""What the weighted trainers share: one weighted sum a step, finite numbers, complete checkpoints, exact metrics, a card."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+
+from fairpp_hf.training.checkpoints import checkpoint_to_resume, last_checkpoint
+from fairpp_hf.training.columns import normalize_weights, without_selection
+from fairpp_hf.training.metrics import WeightedSums
+from fairpp_hf.training.model_card import collect_facts, render_model_card
+from fairpp_hf.training.weighted_step import WeightedStep
+
+CARD = "README.md"
+
+
+class WeightedTrainer(WeightedStep):
+    """Mixin for a TRL trainer whose rows have weights; it stands before TRL's trainer among the base classes.
+
+    - An optimiser step is one weighted sum over all of its rows, see `WeightedStep`.
+    - Training stops at the first step with a loss, or with weights after it, that are not finite; on all processes at
+      once, and before anything of it is saved. Losses are checked when they are gathered for the log anyway; of the
+      weights, one number an optimiser step is read.
+    - `resume_from_checkpoint=True` is the last complete checkpoint, and an incomplete one is refused.
+    - Logged metrics are exact over all rows since the last log. All metrics of an evaluation have the name of its dataset,
+      so that the best checkpoint can be chosen by the right one.
+    - The model's card says whose preferences it has and how they were weighed. TRL writes the card with every checkpoint
+      and before a push; here it is also written when a user saves the model into the output folder, with the final metrics.
+
+    A subclass sets `weight_normalization` and `sums`, calls `guard` at the end of its `__init__`, and `record` with the
+    rows of each batch.
+    """
+
+    card_facts: Mapping[str, Any] = {}
+    """What the trainer cannot know, to be set on it: keys of `model_card.CARD_FACTS`."""
+
+    model: Any
+    state: Any
+    weight_normalization: str
+    sums: dict[str, Any]
+    """Sums over rows by mode, `"train"` and `"eval"`; `WeightedSums` each."""
+    _metrics: dict[str, dict[str, list[float]]]
+    _signature_columns: list[str] | None
+
+    def guard(self) -> None:
+        """Check the model's weights after each optimiser step from now on."""
+        self.add_callback(_FiniteWeights(self))  # type: ignore[attr-defined]
+
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        # Without this, `Trainer` drops the columns without a warning before the collator sees them.
+        columns = cast(list[str], self._signature_columns)
+        columns += [name for name in self.full_precision_columns if name not in columns]
+
+    def _with_weights(self, prepared: Any, before: Dataset, name: str, max_length: int | None) -> Dataset:
+        """A dataset that TRL has prepared, with normalised weights.
+
+        Args:
+            prepared: The prepared dataset.
+            before: The same dataset before preparation, to count the rows that were dropped.
+            name: The dataset's name in messages.
+            max_length: Tokens that a prompt of a dropped row fills.
+        """
+        if dropped := len(before) - len(prepared):
+            warnings.warn(
+                f"{dropped} of {len(before)} rows of the {name} are left out: their prompts alone fill "
+                f"max_length={max_length} tokens. Raise max_length to keep them.",
+                stacklevel=2,
+            )
+        else:
+            prepared = without_selection(prepared)
+        return normalize_weights(prepared, name, self.weight_normalization)
+
+    # -- numbers -------------------------------------------------------------------------------------------------------
+
+    def stop_unless_finite(self, losses: Tensor) -> None:
+        """Stop if a loss of the micro-batch is infinite or NaN.
+
+        Args:
+            losses: Losses of all processes, so that all stop or none, (n,), on the CPU.
+
+        Raises:
+            FloatingPointError: A loss is infinite or NaN.
+        """
+        wrong = losses[~torch.isfinite(losses)]
+        if len(wrong):
+            self._stop(f"a loss of {wrong[0].item()} at step {self.state.global_step + 1}")
+
+    def stop_unless_weights_finite(self, when: str, *, together: bool = True) -> None:
+        """Stop if a trained weight is infinite or NaN.
+
+        Args:
+            when: Time for the message, such as "after step 3".
+            together: Whether to stop for a weight of any process, and not only of this one.
+
+        Raises:
+            FloatingPointError: A weight is infinite or NaN.
+        """
+        finite = torch.tensor([_is_finite(self.model)], device=self.args.device)
+        if not (self.accelerator.gather(finite) if together else finite).all():
+            self._stop(f"weights that are infinite or NaN {when}")
+
+    def _stop(self, found: str) -> None:
+        checkpoint = last_checkpoint(Path(str(self.args.output_dir)))
+        before = (
+            "There is no checkpoint before it."
+            if checkpoint is None
+            else f"The last checkpoint is {checkpoint}: resume_from_checkpoint='last' goes on from it, at its learning rate."
+        )
+        raise FloatingPointError(
+            f"Losses and weights must be finite; got {found}. Nothing of it is saved. {before} Start again with a "
+            f"learning_rate below {self.args.learning_rate:g}; if this was the first step, the model itself computes no "
+            "finite numbers: try dtype float32."
+        )
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in `Trainer`, from a checkpoint that is complete."""
+        if resume_from_checkpoint:
+            resume_from_checkpoint = checkpoint_to_resume(
+                str(resume_from_checkpoint),
+                Path(str(self.args.output_dir)),
+                main_process=self.is_world_process_zero(),  # type: ignore[attr-defined]
+            )
+        return super().train(resume_from_checkpoint or None, *args, **kwargs)  # type: ignore[misc]
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model as `Trainer` does, if its weights are finite; in the output folder, also its card."""
+        # If every process has all weights, one may save on its own.
+        divided = self.is_fsdp_enabled or self.is_deepspeed_enabled  # type: ignore[attr-defined]
+        self.stop_unless_weights_finite("before they are saved", together=divided)
+        super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+        # Afterwards, because PEFT puts its own tags into a card that it finds.
+        if not _internal_call and output_dir in (None, self.args.output_dir):
+            self.create_model_card()
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """Write README.md into the output folder, on the main process only.
+
+        It replaces the card there, as TRL's does. It also says everything that PEFT's card says: library, pipeline, tags,
+        base model and PEFT's version.
+
+        Args:
+            model_name: Title; by default the last part of the Hub name or of the output folder.
+            dataset_name: Hub name of the dataset; by default that of `card_facts`.
+            tags: Further tags.
+
+        Raises:
+            ValueError: `card_facts` has a key that is not in `CARD_FACTS`, or a flag that is neither True nor False.
+        """
+        if not self.is_world_process_zero():  # type: ignore[attr-defined]
+            return
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = render_model_card(collect_facts(self, model_name, dataset_name, tags))
+        (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
+
+    # -- metrics -------------------------------------------------------------------------------------------------------
+
+    def record(self, mode: str, columns: Mapping[str, Tensor], objective: Tensor, checked: str) -> dict[str, Tensor]:
+        """Add the rows of all processes to `sums`, and stop if a loss of training is not finite.
+
+        Args:
+            mode: `"train"` or `"eval"`.
+            columns: This process's rows, (B,) each.
+            objective: The micro-batch's part of the objective, a scalar.
+            checked: Name of the column that must be finite, besides the objective.
+
+        Returns:
+            The columns of all processes, (rows,) each, float64 on the CPU.
+        """
+        weight = columns["weight"]
+        with torch.no_grad():
+            of_rows = {**columns, "objective": objective.expand(len(weight))}
+            stacked = torch.stack([column.detach().double().to(weight.device) for column in of_rows.values()], dim=1)
+            # In evaluation, the rows that pad the last batch are left out. In training there are none, and
+            # gather_for_metrics would take the end of the accumulation window for the end of the data.
+            gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
+            gathered = dict(zip(of_rows, gather(stacked).cpu().unbind(dim=1), strict=True))
+        objectives = gathered.pop("objective")
+        if mode == "train":
+            self.stop_unless_finite(torch.cat([gathered[checked], objectives]))
+        self.sums[mode].add(gathered)
+        return gathered
+
+    def summary(self, mode: str) -> dict[str, float]:
+        """The metrics of all rows since the last log, by name; the sums start again."""
+        sums: WeightedSums = self.sums[mode]
+        found = sums.summary() if sums.rows else {}
+        sums.clear()
+        return found
+
+    def evaluation_loss(self) -> float:
+        """The loss over the whole dataset of the evaluation that has just been run."""
+        raise NotImplementedError
+
+    def evaluation_metrics(self) -> dict[str, float]:
+        """The metrics of the evaluation that has just been run, besides its loss, by name; the sums start again."""
+        metrics = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
+        self._metrics["eval"].clear()
+        return {**metrics, **self.summary("eval")}
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in `Trainer`, with the loss over the whole dataset instead of a mean over batches, and with all metrics.
+
+        `Trainer` logs these later, and TRL would then give all of them the prefix `eval_`, whichever dataset they are of.
+        """
+        self.evaluation_metrics()  # of a prediction that was not logged
+        output = super().evaluation_loop(  # type: ignore[misc]
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
+        found = {"loss": self.evaluation_loss(), **self.evaluation_metrics()}
+        named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return output._replace(metrics={**(output.metrics or {}), **named})
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics of all rows since the last log, then log as TRL does."""
+        if self._mode() == "train":
+            self._metrics["train"] |= {name: [value] for name, value in self.summary("train").items()}
+        super().log(logs, start_time)  # type: ignore[misc]
+
+
+class _FiniteWeights(TrainerCallback):
+    def __init__(self, trainer: WeightedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.stop_unless_weights_finite(f"after step {state.global_step + 1}")
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Whether this process's part of all trained weights is finite; one pass over them."""
+    parts = [_local(parameter).detach() for parameter in model.parameters() if parameter.requires_grad]
+    parts = [part for part in parts if part.numel() and part.is_floating_point()]
+    # The norm is several times faster than a look at each number, and may overflow although all of them are finite.
+    if not parts or torch.isfinite(torch.nn.utils.get_total_norm(parts)):
+        return True
+    return all(bool(torch.isfinite(part).all()) for part in parts)
+
+
+def _local(parameter: nn.Parameter) -> Tensor:
+    """The part of a parameter that this process has, under FSDP or ZeRO-3."""
+    if hasattr(parameter, "to_local"):
+        return parameter.to_local()
+    return getattr(parameter, "ds_tensor", parameter)
