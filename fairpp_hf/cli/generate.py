@@ -4,8 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.arguments import add_server_options, server_options
-from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
+from fairpp_hf.cli.arguments import add_server_options
+from fairpp_hf.cli.money import (
+    add_money_arguments,
+    batch_limits,
+    check_options,
+    model_respondent,
+    prices_for,
+    sampled_questions,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,19 +101,25 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 128 + the signal that stopped the run.
 
     Raises:
-        ValueError: the arguments do not fit together, or one is out of range.
-        RuntimeError: another process writes to the run, the respondent cannot go on, or --max-cost is reached.
-        OSError: the journal or the table of prices cannot be read or written, or the model cannot be found.
+        ValueError: The arguments do not fit together, or one is out of range.
+        RuntimeError: Another process writes to the run, the respondent cannot go on, or --max-cost is reached.
+        OSError: The journal or the table of prices cannot be read or written, or the model cannot be found.
     """
-    _check_options(arguments)
+    check_options(arguments, _ONLY_FOR)
     from fairpp_hf.generation import BudgetReached, RunInterrupted, RunOptions, generate
     from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
     from fairpp_hf.runs.shards import parse_shard
 
     shard = None if arguments.shard is None else parse_shard(arguments.shard)
     personas = load_personas(arguments.personas or DEFAULT_PERSONA_SET)
-    questions = _questions(arguments)
-    respondent = _respondent(arguments, personas)
+    questions = sampled_questions(arguments.split, arguments.limit)
+    respondent: Any
+    if arguments.respondent == "survey":
+        from fairpp_hf.respondents import SurveyRespondent
+
+        respondent = SurveyRespondent(personas)
+    else:
+        respondent = model_respondent(arguments)
     prices = prices_for(arguments, arguments.model, respondent) if arguments.respondent == "openai" else None
     options = RunOptions(
         selection={"split": arguments.split, "limit": arguments.limit},
@@ -171,46 +184,3 @@ def _dry_run(
         print(f"The whole run, about {dollars(whole)}, {fits} --max-cost {dollars(arguments.max_cost)}.")
     print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
     return 0
-
-
-def _check_options(arguments: argparse.Namespace) -> None:
-    respondent = arguments.respondent
-    for option, respondents in _ONLY_FOR.items():
-        if getattr(arguments, option) is not None and respondent not in respondents:
-            raise ValueError(
-                f"--{option.replace('_', '-')} must come with --respondent {' or '.join(respondents)}; "
-                f"got --respondent {respondent}. Leave it out."
-            )
-    if arguments.model is None and respondent in _ONLY_FOR["model"]:
-        raise ValueError(f"--respondent {respondent} must have a model; got none. Add --model MODEL.")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
-    check_samples(arguments.samples, arguments.temperature)
-
-
-def _questions(arguments: argparse.Namespace) -> "pa.Table":
-    import pyarrow as pa
-
-    from fairpp_hf.questions import load_questions, sample_questions
-
-    questions = load_questions(arguments.split)
-    if arguments.limit is None:
-        return questions
-    return questions.take(pa.array(sample_questions(questions, arguments.limit)))
-
-
-def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> Any:
-    from fairpp_hf.respondents import OpenAIRespondent, SurveyRespondent, TransformersRespondent
-
-    def given(*names: str) -> dict[str, Any]:
-        """The options that were given: the others have their defaults where they are used."""
-        return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-
-    if arguments.respondent == "survey":
-        return SurveyRespondent(personas)
-    if arguments.respondent == "transformers":
-        return TransformersRespondent(arguments.model, **given("adapter", "batch_size", "system_as_user"))
-    options = server_options(arguments)
-    if arguments.dry_run:
-        options["api_key"] = "none, since nothing is asked"
-    return OpenAIRespondent(arguments.model, **options)

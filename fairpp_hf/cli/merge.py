@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Merge, and say what came and what is left to ask.
 
     Raises:
-        ValueError: the runs asked different things, or a folder does not fit.
-        RuntimeError: another process is writing to one of them.
-        OSError: one is no run, or its journal is damaged.
+        ValueError: The runs asked different things, or a folder does not fit.
+        RuntimeError: Another process is writing to one of them.
+        OSError: One is no run, or its journal is damaged.
     """
     from fairpp_hf.scenarios.merging import merge_with_scenarios
 

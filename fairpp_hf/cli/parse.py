@@ -25,10 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, and say what has changed.
 
     Raises:
-        ValueError: the run's replies have no text that names an option, or its stories are of questions that are none of
+        ValueError: The run's replies have no text that names an option, or its stories are of questions that are none of
             the package's.
-        RuntimeError: another process is writing to the run.
-        OSError: it is no run, or its journal cannot be read or written.
+        RuntimeError: Another process is writing to the run.
+        OSError: It is no run, or its journal cannot be read or written.
     """
     from fairpp_hf.runs.layout import scenarios_folder, stories_folder
     from fairpp_hf.runs.manifest import read_manifest

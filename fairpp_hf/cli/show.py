@@ -22,8 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the run, and its scenarios where it has some.
 
     Raises:
-        ValueError: its set-up was interrupted.
-        OSError: it is no run, or nothing in its journal can be read.
+        ValueError: Its set-up was interrupted.
+        OSError: It is no run, or nothing in its journal can be read.
     """
     from fairpp_hf.runs.layout import scenarios_folder, stories_folder
     from fairpp_hf.runs.manifest import read_manifest

@@ -74,8 +74,8 @@ async def ask(respondent: Respondent, queue: RequestQueue, save: Save, signals: 
         The signal that stopped the run, or None.
 
     Raises:
-        RespondentStopped: the respondent cannot go on; what came is saved.
-        RuntimeError: the respondent left requests out.
+        RespondentStopped: The respondent cannot go on; what came is saved.
+        RuntimeError: The respondent left requests out.
     """
     arrived = asyncio.Event()
     unsaved: list[tuple[int, Reply]] = []

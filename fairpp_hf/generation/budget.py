@@ -35,9 +35,9 @@ class Budget:
         cap: USD; at least 0.
         spent: USD paid for all replies that the run's journal has ever had.
         guess: USD that a request is thought to cost.
-        prices: of the model.
-        batch: whether requests are asked in batches.
-        dearest: tokens of the dearest reply that the run's requests have had before; None where there is none.
+        prices: Prices of the model.
+        batch: Whether requests are asked in batches.
+        dearest: Tokens of the dearest reply that the run's requests have had before; None where there is none.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Budget:
         """A reply came to a request that was in flight.
 
         Args:
-            reply: the reply. One without usage costs nothing if it says what went wrong in the place of a server's reply.
+            reply: The reply. One without usage costs nothing if it says what went wrong in the place of a server's reply.
         """
         self._in_flight = max(0, self._in_flight - 1)
         cost = self._prices.cost_of(reply)
@@ -157,7 +157,7 @@ def check_max_cost(max_cost: float | None, prices: Prices | None, respondent: st
     """Check that a cap on the cost can be kept.
 
     Raises:
-        ValueError: it is no amount above 0, or there are no prices to count by.
+        ValueError: It is no amount above 0, or there are no prices to count by.
     """
     if max_cost is None:
         return
@@ -173,7 +173,7 @@ def check_spent(max_cost: float, spent: float, run: Path) -> None:
     """Check that a run has not cost more than its cap already.
 
     Raises:
-        ValueError: it has.
+        ValueError: It has.
     """
     if spent > max_cost:
         raise ValueError(

@@ -96,7 +96,7 @@ class Estimate(NamedTuple):
 
     calls: int
     """Requests to be asked."""
-    kept: int
+    reused: int
     """Requests that have a final reply from before."""
     in_batches: int
     """Requests whose answers are bought already: they are in batches at the provider, of this run or of one that was merged
@@ -123,7 +123,7 @@ class Estimate(NamedTuple):
         """
         rows = [
             ("calls to make", f"{self.calls:,}"),
-            ("kept from before", f"{self.kept:,}"),
+            ("kept from before", f"{self.reused:,}"),
             *([("in batches, bought already", f"{self.in_batches:,}")] if self.in_batches else []),
         ]
         if not self.paid:
@@ -209,7 +209,7 @@ def estimate(
     inputs, outputs = (float(part.sum()) for part in tokens.at(np.flatnonzero(to_ask)))
     return Estimate(
         calls=int(to_ask.sum()),
-        kept=int((asked & done).sum()),
+        reused=int((asked & done).sum()),
         in_batches=int((asked & bought).sum()),
         input_tokens=round(inputs),
         output_tokens=round(outputs),

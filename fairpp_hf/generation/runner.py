@@ -13,7 +13,7 @@ from fairpp_hf.generation.asking import IN_BATCHES, Signals, ask, run_to_end, un
 from fairpp_hf.generation.budget import Budget, check_max_cost, check_spent, is_paid_for, most_of_one, price_earlier
 from fairpp_hf.generation.estimate import RequestTokens, measured_tokens
 from fairpp_hf.generation.options import DEFAULT_OPTIONS, RunOptions
-from fairpp_hf.generation.plan import Keys, RequestPlan, check_respondent
+from fairpp_hf.generation.plan import RequestPlan, check_respondent
 from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.setup import ServerWatch, set_up
 from fairpp_hf.generation.summary import (
@@ -136,7 +136,7 @@ class _Call:
         journal: Journal,
         respondent: Respondent,
         plan: RequestPlan,
-        keys: Keys,
+        keys: Sequence[str],
         tokens: RequestTokens,
         options: RunOptions,
         started: float,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fairpp_hf.generation.options import RunOptions
-from fairpp_hf.generation.plan import Keys, RequestPlan
+from fairpp_hf.generation.plan import RequestPlan, keys_digest
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.base import HasAddress, HasWays, Reply, Respondent
 from fairpp_hf.respondents.ladder import Way
@@ -32,7 +32,7 @@ def set_up(
     personas: PersonaSet,
     options: RunOptions,
     previous: dict[str, Any] | None,
-) -> Keys:
+) -> list[str]:
     """Bring journal and manifest in line with what is asked for now.
 
     Args:
@@ -49,7 +49,7 @@ def set_up(
     """
     settings = respondent.settings
     keys = plan.keys(settings)
-    digest = keys.digest()
+    digest = keys_digest(keys)
     address = respondent.address if isinstance(respondent, HasAddress) else None
     servers = (previous or {}).get("servers", {})
     ways = (previous or {}).get("ways", {})

@@ -51,19 +51,19 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
     follow from them. Only a model's replies over an API have a text to be read.
 
     Args:
-        run: a directory that `generate` has written, with `OpenAIRespondent`.
-        questions: the questions that the run asked; by default the scenarios that lie in the directory, or else those of
+        run: A directory that `generate` has written, with `OpenAIRespondent`.
+        questions: The questions that the run asked; by default the scenarios that lie in the directory, or else those of
             `load_questions()`.
-        dry_run: only count what would change.
+        dry_run: Only count what would change.
 
     Returns:
         `ParseSummary`.
 
     Raises:
         FileNotFoundError: `run` is not a run.
-        ValueError: the run asked other questions, or its replies are not read by `read_reply`.
-        RuntimeError: another process is writing to the run.
-        OSError: the journal is damaged or cannot be written.
+        ValueError: The run asked other questions, or its replies are not read by `read_reply`.
+        RuntimeError: Another process is writing to the run.
+        OSError: The journal is damaged or cannot be written.
     """
     run = Path(run)
     manifest = manifest_of(run)
@@ -147,10 +147,10 @@ def _changed(record: Mapping[str, Any], options: tuple[str, str, str]) -> tuple[
     """The values of `_READ` as a reply is read now; None where they are what the record has."""
     detail = json.loads(record["detail"]) if record["detail"] else {}
     answer, probabilities, status, contradicted = read_reply(text_of(record["raw"]), detail, options)
-    kept = record["detail"]
+    facts = record["detail"]
     if contradicted != bool(detail.pop("contradicted", False)):
-        kept = json.dumps({**detail, "contradicted": True} if contradicted else detail)
-    reading = (status, answer, json.dumps(probabilities) if probabilities else None, kept)
+        facts = json.dumps({**detail, "contradicted": True} if contradicted else detail)
+    reading = (status, answer, probabilities and json.dumps([float(value) for value in probabilities]), facts)
     if reading == tuple(record[name] for name in _READ):
         return None
     whose = f"for persona {record['persona']!r} and question {record['question_id']!r}"

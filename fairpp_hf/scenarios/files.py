@@ -83,7 +83,7 @@ def load_scenario_questions(run: Path) -> pa.Table:
     """The scenarios of a run, with the columns of `QUESTION_FEATURES`.
 
     Raises:
-        FileNotFoundError: it has none.
+        FileNotFoundError: It has none.
     """
     path = scenarios_folder(run) / SCENARIO_TABLE
     if not path.is_file():
@@ -97,14 +97,14 @@ def checked_stories(run: Path, questions: pa.Table, names: Names) -> CheckedStor
     """Read and check the replies of a run's storyteller to what the run asks now; see `read_stories`.
 
     Args:
-        run: a run with stories.
-        questions: those that were told, among others; columns of `QUESTION_FEATURES`.
-        names: of personas that no story may name, of `persona_names`.
+        run: A run with stories.
+        questions: Those that were told, among others; columns of `QUESTION_FEATURES`.
+        names: Names of personas that no story may name, by `persona_names`.
 
     Raises:
-        FileNotFoundError: the run has no stories.
-        ValueError: the stories are of other questions, or their run's set-up was interrupted.
-        OSError: the journal is damaged.
+        FileNotFoundError: The run has no stories.
+        ValueError: The stories are of other questions, or their run's set-up was interrupted.
+        OSError: The journal is damaged.
     """
     folder = stories_folder(run)
     manifest = manifest_of(folder)
@@ -127,10 +127,10 @@ def read_stories(journal: Journal, questions: pa.Table, keys: Mapping[str, str],
     since: all were paid for.
 
     Args:
-        journal: the storyteller's.
-        questions: columns of `QUESTION_FEATURES`; those of `keys` and others.
-        keys: question id to the key of the request that tells it.
-        names: of personas that no story may name, of `persona_names`.
+        journal: The storyteller's.
+        questions: Columns of `QUESTION_FEATURES`; those of `keys` and others.
+        keys: Question id to the key of the request that tells it.
+        names: Names of personas that no story may name, by `persona_names`.
     """
     wanted = {key: question_id for question_id, key in keys.items()}
     told = {reply.question_id: reply for reply in _told(journal, "replies", wanted)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fairpp_hf.generation.plan import Keys, RequestPlan
+from fairpp_hf.generation.plan import RequestPlan, keys_digest
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.questions import load_questions
@@ -30,17 +30,17 @@ def rebuild_scenarios(run: str | Path, questions: pa.Table | None = None, *, dry
     Asks nothing, and changes nothing where the stories that pass are the same as before.
 
     Args:
-        run: a run with stories.
-        questions: those that were told; those of `load_questions()` by default.
-        dry_run: only count.
+        run: A run with stories.
+        questions: Those that were told; those of `load_questions()` by default.
+        dry_run: Only count.
 
     Returns:
         How many scenarios there are.
 
     Raises:
-        FileNotFoundError: the run has no stories.
-        ValueError: the stories are of other questions, or other ones pass and the answers' manifest keeps no persona set.
-        RuntimeError: another process is writing to the scenarios.
+        FileNotFoundError: The run has no stories.
+        ValueError: The stories are of other questions, or other ones pass and the answers' manifest keeps no persona set.
+        RuntimeError: Another process is writing to the scenarios.
     """
     run = Path(run)
     folder = scenarios_folder(run)
@@ -86,7 +86,7 @@ def _asks_for(folder: Path, manifest: Mapping[str, Any], scenarios: pa.Table) ->
 
 def ask_nothing(folder: Path, manifest: Mapping[str, Any], checked: CheckedStories) -> None:
     """Let the second stage ask for nothing: no story passes any more. Its replies stay, for when one does."""
-    digest = Keys(b"").digest()
+    digest = keys_digest(())
     with Journal(folder) as journal:
         journal.set_requests((), digest)
     _write_requests(folder, manifest, checked.scenarios, 0, digest)
@@ -96,7 +96,7 @@ def _set_requests(folder: Path, manifest: Mapping[str, Any], personas: PersonaSe
     """Let the second stage's journal and manifest ask for these scenarios."""
     plan = RequestPlan(personas, scenarios, samples=manifest["samples"], swap=manifest["swap"])
     keys = plan.keys(manifest["respondent"]["settings"])
-    digest = keys.digest()
+    digest = keys_digest(keys)
     with Journal(folder) as journal:
         if journal.requests_digest() != digest:
             journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)

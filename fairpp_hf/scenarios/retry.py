@@ -27,15 +27,15 @@ def begin_retry(stories: Path, questions: pa.Table, keys: Mapping[str, str], nam
     room, so that an interrupted one does not tell again what it has told.
 
     Args:
-        stories: the storyteller's run, new or of an earlier call.
-        questions: columns of `QUESTION_FEATURES`.
-        keys: question id to the key of each request that tells one of them here.
-        names: of personas that no story may name, of `persona_names`.
+        stories: The storyteller's run, new or of an earlier call.
+        questions: Columns of `QUESTION_FEATURES`.
+        keys: Question id to the key of each request that tells one of them here.
+        names: Names of personas that no story may name, by `persona_names`.
 
     Raises:
-        ValueError: the directory holds other files than a run's.
-        RuntimeError: another process is writing to the run.
-        OSError: the journal cannot be written or read.
+        ValueError: The directory holds other files than a run's.
+        RuntimeError: Another process is writing to the run.
+        OSError: The journal cannot be written or read.
     """
     check_directory(stories)
     stories.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def story_requests(questions: pa.Table) -> pa.Table:
     """What the storyteller is asked: the questions with its own prompt in the place of the personas'.
 
     Args:
-        questions: columns of `QUESTION_FEATURES`.
+        questions: Columns of `QUESTION_FEATURES`.
 
     Returns:
         The same rows and columns; only `prompt` differs.
@@ -131,7 +131,7 @@ def persona_names(personas: Iterable[Any] = ()) -> Names:
     """Id and name of every persona of the shipped sets, and of these.
 
     Args:
-        personas: each with `id`, and with `name` if it has one.
+        personas: Each with `id`, and with `name` if it has one.
     """
     shipped = [(persona.id, persona.name) for name in PERSONA_SETS for persona in load_personas(name)]
     given = [(persona.id, getattr(persona, "name", persona.id)) for persona in personas]
@@ -151,9 +151,9 @@ def check_story(raw: str | None, question: Mapping[str, Any], names: Names | Non
     not end in a question mark, or gives something away, becomes "Which of these situations is better?".
 
     Args:
-        raw: text of the reply.
-        question: with `option_a`, `option_b`, `pole_a`, `pole_b`, `problem` and `group`.
-        names: of `persona_names`; those of the shipped sets by default.
+        raw: Text of the reply.
+        question: With `option_a`, `option_b`, `pole_a`, `pole_b`, `problem` and `group`.
+        names: Names by `persona_names`; those of the shipped sets by default.
 
     Returns:
         The story, or at least one problem.

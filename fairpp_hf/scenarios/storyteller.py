@@ -24,17 +24,17 @@ class StorytellerRespondent(OpenAIRespondent):
     sentences on what is wrong with it. An `ok` reply has no answer: it is a story.
 
     Args:
-        model: the model's name on the server.
-        questions: those that will be told, with the columns of `QUESTION_FEATURES`.
-        personas: of the run, whom no story may name; those of the shipped sets never may be.
-        tries: how often a story is told at most; at least 1, and no more at temperature 0. Each is paid for. `TRIES` by
+        model: The model's name on the server.
+        questions: Those that will be told, with the columns of `QUESTION_FEATURES`.
+        personas: Personas of the run, whom no story may name; those of the shipped sets never may be.
+        tries: How often a story is told at most; at least 1, and no more at temperature 0. Each is paid for. `TRIES` by
             default, or 1 at temperature 0.
-        base_url: see `OpenAIRespondent`; so for the other arguments.
-        max_tokens: enough for three scenes in JSON; at least 1. It is no part of the settings: a whole story stays the
+        base_url: See `OpenAIRespondent`; so for the other arguments.
+        max_tokens: Enough for three scenes in JSON; at least 1. It is no part of the settings: a whole story stays the
             one that it is, whatever the limit was.
 
     Raises:
-        ValueError: an argument out of range, or neither a key nor a base URL.
+        ValueError: An argument out of range, or neither a key nor a base URL.
     """
 
     response_format: Mapping[str, Any] = {
@@ -87,8 +87,8 @@ class StorytellerRespondent(OpenAIRespondent):
     @property
     def settings(self) -> dict[str, Any]:
         """Model, temperature, and a digest of what it is told."""
-        kept = {name: super(StorytellerRespondent, self).settings[name] for name in ("model", "temperature")}
-        return {**kept, "kind": "storyteller", "wording": wording_digest()}
+        told = {name: super(StorytellerRespondent, self).settings[name] for name in ("model", "temperature")}
+        return {**told, "kind": "storyteller", "wording": wording_digest()}
 
     @property
     def top_way(self) -> Way:
@@ -99,7 +99,7 @@ class StorytellerRespondent(OpenAIRespondent):
         """Turn a chat completion, as it stands in JSON, into a reply without an answer: `ok` is a fit story.
 
         Raises:
-            ValueError: it is not a chat completion with a choice.
+            ValueError: It is not a chat completion with a choice.
         """
         reply = super().read(completion, request, latency_s, way)
         if reply.status in ("refusal", "empty"):

@@ -1,4 +1,3 @@
-import json
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -61,7 +60,7 @@ def test_without_a_run_the_lengths_of_the_texts_decide(tmp_path: Path) -> None:
     inputs = 10 * (21 / 4.5 + 14)
     assert found == Estimate(
         calls=10,
-        kept=0,
+        reused=0,
         in_batches=0,
         input_tokens=round(inputs),
         output_tokens=30,
@@ -106,7 +105,7 @@ def test_the_replies_of_the_run_say_better(tmp_path: Path) -> None:
     before = files(tmp_path)
     respondent = Served()
     found = estimate(tmp_path, respondent, personas(), questions(5), RunOptions(prices=PRICES))
-    assert (found.calls, found.kept) == (4, 6)
+    assert (found.calls, found.reused) == (4, 6)
     assert found.measured == MeasuredTokens(6, 1.0, 3.0)
     assert (found.input_tokens, found.output_tokens) == (4 * 21, 4 * 3)
     assert found.spent_usd == pytest.approx(6 * (21 + 30) / 1e6)
@@ -118,7 +117,7 @@ def test_another_models_replies_say_nothing(tmp_path: Path) -> None:
     generate(tmp_path, Served(counted), personas(), questions(3), RunOptions(progress=False))
     other = Served(model="other")
     found = estimate(tmp_path, other, personas(), questions(3))
-    assert (found.calls, found.kept, found.measured, found.spent_usd) == (6, 0, None, None)
+    assert (found.calls, found.reused, found.measured, found.spent_usd) == (6, 0, None, None)
 
 
 def test_failed_requests_are_asked_again_and_other_final_ones_are_not(tmp_path: Path) -> None:
@@ -126,14 +125,14 @@ def test_failed_requests_are_asked_again_and_other_final_ones_are_not(tmp_path: 
     answers = Served(lambda request: not_ok(statuses[int(request.question_id[1:])]))
     generate(tmp_path, answers, personas(), questions(), RunOptions(progress=False))
     found = estimate(tmp_path, Served(), personas(), questions())
-    assert (found.calls, found.kept) == (2, 8)
+    assert (found.calls, found.reused) == (2, 8)
 
 
 def test_what_is_to_be_asked_again_is_counted(tmp_path: Path) -> None:
     generate(tmp_path, Served(), personas(), questions(), RunOptions(progress=False))
     keys = RequestPlan(personas(), questions()).keys(Served().settings)
     found = estimate(tmp_path, Served(), personas(), questions(), again={keys[0], keys[7], "none of these"})
-    assert (found.calls, found.kept) == (2, 8)
+    assert (found.calls, found.reused) == (2, 8)
 
 
 def in_a_batch(run: Path, positions: Sequence[int]) -> list[AskedRequest]:
@@ -160,7 +159,7 @@ def test_what_is_in_batches_is_bought_already(tmp_path: Path) -> None:
     batch that the run asks no more counts nowhere."""
     in_a_batch(tmp_path, [1, 2, 3, 9])
     found = estimate(tmp_path, Served(), personas(), questions())
-    assert (found.calls, found.kept, found.in_batches) == (5, 1, 4)
+    assert (found.calls, found.reused, found.in_batches) == (5, 1, 4)
     assert found.table().splitlines()[:4] == [
         "calls to make                      5",
         "kept from before                   1",
@@ -168,9 +167,9 @@ def test_what_is_in_batches_is_bought_already(tmp_path: Path) -> None:
         "input tokens                about 93",
     ]
     fewer = estimate(tmp_path, Served(), personas(), questions(3))
-    assert (fewer.calls, fewer.kept, fewer.in_batches) == (3, 1, 2)
+    assert (fewer.calls, fewer.reused, fewer.in_batches) == (3, 1, 2)
     given_up = estimate(tmp_path, Served(), personas(), questions(), give_up_batches=True)
-    assert (given_up.calls, given_up.kept, given_up.in_batches) == (9, 1, 0)
+    assert (given_up.calls, given_up.reused, given_up.in_batches) == (9, 1, 0)
     give_up_batches(tmp_path)
     assert estimate(tmp_path, Served(), personas(), questions()) == given_up
 
@@ -179,7 +178,7 @@ def test_what_the_parts_of_a_merged_run_have_in_batches_is_bought_already(tmp_pa
     in_a_batch(tmp_path / "part", [1, 2, 3, 9])
     merge_runs(tmp_path / "all", [tmp_path / "part"])
     found = estimate(tmp_path / "all", Served(), personas(), questions())
-    assert (found.calls, found.kept, found.in_batches) == (5, 1, 4)
+    assert (found.calls, found.reused, found.in_batches) == (5, 1, 4)
 
 
 def test_where_the_list_of_batches_is_lost_all_that_is_open_may_be_bought(tmp_path: Path) -> None:
@@ -187,7 +186,7 @@ def test_where_the_list_of_batches_is_lost_all_that_is_open_may_be_bought(tmp_pa
     with Journal(tmp_path) as journal:
         journal.note(BATCHES_UNKNOWN, "yes")
     found = estimate(tmp_path, Served(), personas(), questions())
-    assert (found.calls, found.kept, found.in_batches) == (0, 1, 9)
+    assert (found.calls, found.reused, found.in_batches) == (0, 1, 9)
 
 
 def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:
@@ -210,7 +209,7 @@ def test_what_it_counts_is_what_is_asked(tmp_path: Path, done: int) -> None:
         generate(tmp_path, Served(), personas(), swappable(done), RunOptions(progress=False))
     found = estimate(tmp_path, Served(), personas(), swappable(9), RunOptions(**options))
     summary = generate(tmp_path, Served(), personas(), swappable(9), RunOptions(progress=False, **options))
-    assert (found.calls, found.kept) == (summary.asked, summary.reused)
+    assert (found.calls, found.reused) == (summary.asked, summary.reused)
 
 
 def test_the_table(tmp_path: Path) -> None:
@@ -227,53 +226,9 @@ def test_the_table(tmp_path: Path) -> None:
     )
 
 
-def test_the_table_of_a_run_with_replies_of_unknown_price(tmp_path: Path) -> None:
-    generate(tmp_path, Served(counted), personas(), questions(3), RunOptions(progress=False))
-    found = estimate(tmp_path, Served(), personas(), questions(3))._replace(input_tokens=12_345_678)
-    assert [" ".join(line.split()) for line in found.table().splitlines()[2:]] == [
-        "input tokens about 12.3 million",
-        "output tokens about 0",
-        "cost unknown",
-        "spent before unknown",
-        "Tokens as in 6 replies of this run.",
-        "No price is known for this model at this server: give its prices in USD per million tokens.",
-    ]
-
-
 def test_who_asks_no_server_pays_nothing(tmp_path: Path) -> None:
     found = estimate(tmp_path / "run", FakeRespondent(), personas(), questions())
     assert found.table() == ("calls to make     10\nkept from before   0\nNo server is asked, so that nothing is paid.")
-
-
-def test_what_generate_would_refuse_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least one question"):
-        estimate(tmp_path / "run", Served(), personas(), questions(0))
-    (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(ValueError, match="must be a new directory"):
-        estimate(tmp_path, Served(), personas(), questions())
-
-
-def test_a_journal_that_is_none_is_an_error(tmp_path: Path) -> None:
-    generate(tmp_path, Served(), personas(), questions(), RunOptions(progress=False))
-    (tmp_path / "journal.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(OSError, match="The journal must be a sound SQLite file; got file is not a database at"):
-        estimate(tmp_path, Served(), personas(), questions())
-    (tmp_path / "journal.sqlite").unlink()
-    with pytest.raises(OSError, match="A run with a manifest must have its journal"):
-        estimate(tmp_path, Served(), personas(), questions())
-
-
-@pytest.mark.parametrize("usage", ["{", json.dumps({"prompt_tokens": "7"}), json.dumps([1]), json.dumps({})])
-def test_usage_that_counts_nothing_is_passed_over(tmp_path: Path, usage: str) -> None:
-    import sqlite3
-
-    generate(tmp_path, Served(counted), personas(), questions(3), RunOptions(progress=False))
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET usage = ? WHERE persona = 'ann'", (usage,))
-    connection.close()
-    found = estimate(tmp_path, Served(), personas(), questions(3))
-    assert found.measured is not None
-    assert found.measured.replies == 3
 
 
 class Never(Served):

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import time
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +16,6 @@ import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
 
 from fairpp_hf.generation import RunInterrupted, RunOptions, RunSummary, generate, runner
-from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.summary import CostBar
 from fairpp_hf.personas import load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
@@ -132,14 +130,6 @@ def test_another_model_or_prompt_is_asked_anew(tmp_path: Path, caplog: pytest.Lo
     ]
 
 
-def test_more_questions_cost_only_the_new_ones(tmp_path: Path) -> None:
-    ask(tmp_path, FakeRespondent(), what=questions(3))
-    respondent = FakeRespondent()
-    summary = ask(tmp_path, respondent, what=questions(5))
-    assert respondent.pairs == [("ann", "q3"), ("ann", "q4"), ("bob", "q3"), ("bob", "q4")]
-    assert (summary.asked, summary.reused) == (4, 6)
-
-
 def test_the_manifest_says_what_was_asked(tmp_path: Path) -> None:
     selection = {"split": "test", "limit": 5}
     generate(tmp_path, FakeRespondent(), personas(), questions(), RunOptions(selection=selection, progress=False))
@@ -229,25 +219,6 @@ def test_replies_of_other_shards_are_kept_and_counted_apart(tmp_path: Path, capl
     assert ask(tmp_path, FakeRespondent()).reused == 10
 
 
-def test_the_bar_has_the_cost_so_far_and_at_the_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """At 2 dollars a reply, the four already there cost 8, and all ten 20."""
-    prices = Prices(1e6, 1e6, 1e6, 1.0, "a test")
-
-    def reply(request: Request) -> Reply:
-        return by_number(request)._replace(usage={"prompt_tokens": 1, "completion_tokens": 1})
-
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(4), RunOptions(prices=prices, progress=False))
-    assert capfd.readouterr().err == ""
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(10), RunOptions(prices=prices))
-    bar = capfd.readouterr().err
-    assert "10/10" in bar
-    assert "$20.00 of about $20.00]" in bar
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(12))
-    bar = capfd.readouterr().err
-    assert "12/12" in bar
-    assert "$" not in bar
-
-
 def test_the_cost_that_is_projected() -> None:
     """5 before; two replies for 2 and 4 are 3 each, so that the four left bring 12."""
     bar = CostBar("m", 10, 4, Spending(5.0, 0, 0, 2, 0), progress=False)
@@ -304,17 +275,6 @@ def test_a_respondent_that_stops_keeps_what_came(tmp_path: Path) -> None:
     assert ask(tmp_path, FakeRespondent()).asked == 5
 
 
-def test_requests_that_failed_have_no_reply_where_a_respondent_stops(tmp_path: Path) -> None:
-    def stops(request: Request) -> Reply:
-        if request.persona == "bob":
-            raise RespondentStopped("No more.")
-        return not_ok("failed") if request.question_id == "q3" else by_number(request)
-
-    with pytest.raises(RespondentStopped) as error:
-        ask(tmp_path, FakeRespondent(stops))
-    assert str(error.value) == f"No more. 4 of 10 requests have a reply in {tmp_path}."
-
-
 def test_requests_that_failed_are_left_where_a_run_is_interrupted(tmp_path: Path) -> None:
     def interrupts(request: Request) -> Reply:
         if request.question_id == "q4":
@@ -326,18 +286,6 @@ def test_requests_that_failed_are_left_where_a_run_is_interrupted(tmp_path: Path
     summary = interruption.value.summary
     assert summary.remaining == 10 - summary.counts["ok"]
     assert summary.counts["failed"] > 0
-
-
-@pytest.mark.parametrize("latency_s", [0.0, 0.01])
-def test_an_unforeseen_error_keeps_what_came(tmp_path: Path, latency_s: float) -> None:
-    def breaks(request: Request) -> Reply:
-        if request.persona == "bob":
-            raise ZeroDivisionError
-        return ok(0, latency_s)
-
-    with pytest.raises(ZeroDivisionError):
-        ask(tmp_path, FakeRespondent(breaks))
-    assert ask(tmp_path, FakeRespondent()).reused == 5
 
 
 def test_a_respondent_that_leaves_requests_out_is_an_error(tmp_path: Path) -> None:
@@ -451,21 +399,6 @@ def test_an_interrupted_notebook_finishes_what_is_in_flight(tmp_path: Path) -> N
     assert respondent.finished == respondent.started == interruption.value.summary.asked
 
 
-def test_a_second_interrupt_of_a_notebook_drops_what_is_in_flight_and_keeps_the_rest(tmp_path: Path) -> None:
-    respondent = Concurrent(tmp_path, kill_at=10, signals=2, signal_number=signal.SIGINT)
-
-    async def cell() -> None:
-        ask(tmp_path, respondent, what=questions(30))
-
-    with pytest.raises(RunInterrupted):
-        asyncio.run(cell())
-    assert respondent.finished < respondent.started <= 12
-    with Journal(tmp_path, read_only=True) as journal:
-        assert respondent.started - 3 <= journal.spending().replies <= respondent.finished
-    time.sleep(0.05)
-    assert respondent.started <= 12  # nothing goes on in another thread
-
-
 # --- Before anything is asked ---
 
 
@@ -546,17 +479,6 @@ def test_a_lost_journal_is_not_bought_again_in_silence(tmp_path: Path, emptied: 
     assert respondent.asked == []
 
 
-def test_damaged_records_are_asked_again_and_counted(tmp_path: Path) -> None:
-    ask(tmp_path, FakeRespondent())
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = (answer + 1) % 3 WHERE question_id IN ('q1', 'q3')")
-    connection.close()
-    respondent = FakeRespondent()
-    summary = ask(tmp_path, respondent)
-    assert Counter(respondent.pairs) == Counter((p, q) for p in ("ann", "bob") for q in ("q1", "q3"))
-    assert (summary.set_aside, summary.asked, summary.reused) == (4, 4, 6)
-
-
 def test_a_damaged_file_is_saved_from_and_completed(tmp_path: Path) -> None:
     who, what = personas("ann"), questions(300)
     raw = "x" * 1800
@@ -607,14 +529,6 @@ def test_another_address_keeps_the_replies_and_is_said_once(tmp_path: Path, capl
     ]
 
 
-def test_another_address_does_not_matter_where_nothing_is_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ask(tmp_path, Served(HERE, reply=lambda request: not_ok("failed")))
-    ask(tmp_path, Served(THERE))
-    assert caplog.messages == []
-
-
 MIXED = (
     "The server now names its model 'weights-2', and named it 'weights-1' in the first reply of the run {run}: its answers "
     "may come from two models. Use another run for one of them."
@@ -630,16 +544,6 @@ def test_a_server_that_changes_its_model_within_a_call_is_said_once(
 
     ask(tmp_path, FakeRespondent(swapped))
     assert caplog.messages == [MIXED.format(run=tmp_path)]
-
-
-def test_a_server_that_changes_its_model_between_calls_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ask(tmp_path, Served(HERE, "weights-1"), what=questions(3))
-    ask(tmp_path, Served(HERE, "weights-1"), what=questions(4))
-    assert "now names its model" not in caplog.text
-    ask(tmp_path, Served(HERE, "weights-2"), what=questions(9))
-    assert [message for message in caplog.messages if "names its model" in message] == [MIXED.format(run=tmp_path)]
 
 
 # --- The persona set ---

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,28 +121,6 @@ def test_ways_belong_to_the_settings_that_were_asked(tmp_path: Path, caplog: pyt
     assert not [message for message in caplog.messages if "in more than one way" in message]
 
 
-def test_replies_that_no_longer_count_are_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, others = tmp_path / "run", questions(6).slice(3)
-    with LoopbackServer(choice_alone) as server:
-        go(run, server)
-        server.answer = lambda call: (
-            Served(status=400, error={"message": "response_format?"}) if "response_format" in call.body else Served("B")
-        )
-        generate(run, OpenAIRespondent("m", base_url=server.base_url), personas(), others, RunOptions(progress=False))
-    assert {asked["ask"] for asked in details(run)} == {"text"}
-    assert not [message for message in caplog.messages if "in more than one way" in message]
-
-
-def test_a_way_that_somebody_has_broken_is_none(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with LoopbackServer(choice_alone) as server:
-        go(run, server)
-        manifest = manifest_of(run)
-        manifest["ways"] = {key: {server.base_url: {"ask": "sing"}} for key in manifest["ways"]}
-        (run / "manifest.json").write_text(json.dumps(manifest))
-        assert go(run, server, 5).counts["ok"] == 10
-
-
 def test_batches_are_asked_as_the_first_request_has_settled_it(tmp_path: Path) -> None:
     with BatchServer(choice_alone) as server:
         summary = go(tmp_path / "run", server, batch=True)
@@ -173,14 +150,6 @@ def test_counts_beyond_all_bounds_are_clamped_and_of_unknown_cost(tmp_path: Path
     assert (shown.spending.input_tokens, shown.spending.clamped) == (2 * 10**9 + 4 * 7, 2)
     assert "2 replies have a count of tokens beyond all bounds, taken as 1,000,000,000" in shown.table()
     assert load_run(run, questions(3))["status"].to_pylist() == ["ok"] * 6
-
-
-def test_sums_of_an_older_journal_with_such_counts_do_not_overflow(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
-        for number, count in enumerate((2**63 - 1, 2**63 - 1, -(2**63), 10**400)):
-            reply = Reply(1, None, "ok", "B", {"prompt_tokens": count, "completion_tokens": 1}, 0.1)
-            journal.record([(AskedRequest(f"k{number}", "q", "p"), reply)])
-        assert journal.spending()[1:3] == (3 * 10**9, 4)
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -290,16 +259,3 @@ def test_what_is_set_aside_is_free_only_when_the_reply_was_paid() -> None:
     with LoopbackServer(always_runs_out) as server:
         asyncio.run(collect(OpenAIRespondent("m", base_url=server.base_url)))
     assert said == ["set aside", "paid", "given back"]
-
-
-def test_what_was_settled_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    with LoopbackServer(choice_alone) as server:
-        go(tmp_path / "run", server, concurrency=4)
-
-    def said(messages: Sequence[str]) -> list[str]:
-        return [message for message in messages if "is asked like this" in message]
-
-    assert said(caplog.messages) == [
-        f"The server {server.base_url} is asked like this: constrained choice, no log-probabilities."
-    ]

@@ -61,17 +61,6 @@ def test_what_is_recorded_is_on_disk_at_once(tmp_path: Path) -> None:
         assert journal._connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_pending_are_the_unanswered_and_the_failed_in_order(tmp_path: Path) -> None:
-    requests = asked(7)
-    statuses = ["ok", "invalid", "refusal", "empty", "truncated", "failed"]
-    with Journal(tmp_path) as journal:
-        journal.set_requests(requests, "digest")
-        replies = [ok(0), *map(not_ok, statuses[1:])]
-        journal.record(list(zip(requests, replies, strict=False)))
-        assert journal.pending() == [5, 6]
-        assert journal.counts() == {"ann": dict.fromkeys(statuses, 1)}
-
-
 def test_a_failed_record_makes_room_and_a_final_one_stays(tmp_path: Path) -> None:
     failed, final = asked(2)
     with Journal(tmp_path) as journal:
@@ -223,32 +212,6 @@ def test_a_storytellers_ok_has_no_answer(tmp_path: Path) -> None:
         )
         journal.record([(request, ok(0)._replace(answer=-1, probabilities=None))])
         assert journal._connection.execute("SELECT status, answer FROM replies").fetchall() == [("ok", -1)]
-
-
-def test_what_was_paid_for_is_saved_from_a_damaged_journal(tmp_path: Path) -> None:
-    """One reply replaced a failed one, one was set aside: both stay counted when the file is damaged afterwards."""
-    requests = filled(tmp_path, 300, raw="x" * 1800)
-    extra = asked(1, "bob")[0]
-    with Journal(tmp_path) as journal:
-        journal.record([(extra, paid(10, 1, "failed"))], [0.5])
-        journal.record([(extra, paid(20, 2))], [0.25])
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = 2, cost_usd = 4 WHERE key = 'ann-key-0'")
-    connection.close()
-    with Journal(tmp_path) as journal:
-        assert journal.spending() == Spending(4.75, 30, 3, 302, 299)
-        position = journal._connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'requests'").fetchone()[
-            0
-        ]
-    path = tmp_path / "journal.sqlite"
-    with path.open("r+b") as file:
-        file.seek((position - 1) * 4096)
-        file.write(b"\xa5" * 4096)
-    with Journal(tmp_path) as journal:
-        assert journal.repaired
-        assert journal.spending() == Spending(4.75, 30, 3, 302, 299)
-        journal.set_requests(requests, "digest")
-        assert journal.pending() == [0]
 
 
 # --- What the journal keeps about the run ---
@@ -425,10 +388,3 @@ def test_a_full_disk_is_an_error_and_earlier_replies_are_kept(tmp_path: Path) ->
     )
     with Journal(tmp_path) as journal:
         assert journal.pending() == [1]
-
-
-def test_reading_needs_a_journal(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as error:
-        Journal(tmp_path, read_only=True)
-    assert str(error.value) == f"A run must have a journal; got none at {tmp_path / 'journal.sqlite'}."
-    assert list(tmp_path.iterdir()) == []

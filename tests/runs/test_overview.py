@@ -203,15 +203,6 @@ def test_a_run_without_any_reply_is_shown(tmp_path: Path, options: dict) -> None
         assert found.table().endswith("Samples: two of the same request agree in -.")
 
 
-def test_failed_replies_are_not_final(tmp_path: Path) -> None:
-    generate(
-        tmp_path, FakeRespondent(lambda _: not_ok("failed")), personas("ann"), questions(3), RunOptions(progress=False)
-    )
-    found = overview(tmp_path)
-    assert (found.answered, found.counts["ann"]["failed"]) == ({"ann": 0}, 3)
-    assert "0 of 3 requests have a final reply (0.0%).\n" in found.table()
-
-
 def test_a_shard_counts_what_is_its_own(tmp_path: Path) -> None:
     shard = Shard(1, 3)
     generate(tmp_path, FakeRespondent(), personas(), questions(20), RunOptions(shard=shard, progress=False))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from generation_fixtures import (
@@ -22,7 +21,6 @@ from generation_fixtures import (
 from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
-from fairpp_hf.runs import journal as journal_module
 from fairpp_hf.runs import load_run, run_fingerprint
 from fairpp_hf.runs.journal import AskedRequest, Journal
 from fairpp_hf.runs.layout import RunError
@@ -231,16 +229,6 @@ def test_replies_keep_what_came_with_them(tmp_path: Path) -> None:
     assert replies["cost_usd"].to_pylist() == [None, None, 0.25]
 
 
-def test_replies_come_some_thousands_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_with(tmp_path, FakeRespondent(mixed), questions(5))
-    whole, records = load_replies(tmp_path), load_run(tmp_path, questions(5))
-    monkeypatch.setattr(journal_module, "_ROWS_AT_ONCE", 3)
-    assert load_replies(tmp_path).num_rows == 10
-    assert load_replies(tmp_path)["answer"].num_chunks == 4
-    assert load_replies(tmp_path).combine_chunks().equals(whole.combine_chunks())
-    assert load_run(tmp_path, questions(5)).equals(records)
-
-
 def test_no_reply_is_an_empty_table(tmp_path: Path) -> None:
     def stops(request: Request) -> Reply:
         raise RespondentStopped("No key.")
@@ -253,16 +241,6 @@ def test_no_reply_is_an_empty_table(tmp_path: Path) -> None:
         assert load_replies(tmp_path).equals(REPLY_SCHEMA.empty_table())
         records = load_run(tmp_path, shown_questions(2))
         assert (len(records), records.schema) == (0, PREFERENCE_FEATURES.arrow_schema)
-
-
-def test_the_fingerprint_sees_samples_and_orders(tmp_path: Path) -> None:
-    fingerprints = []
-    for options in ({}, {"samples": 2}, {"swap": True}, {"samples": 2, "swap": True}, {"samples": 4}):
-        generate(
-            tmp_path, FakeRespondent(by_number), personas(), shown_questions(2), RunOptions(progress=False, **options)
-        )
-        fingerprints.append(run_fingerprint(tmp_path))
-    assert len(set(fingerprints)) == 5
 
 
 # --- What is refused ---
@@ -280,14 +258,6 @@ def test_a_run_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     run_with(tmp_path, FakeRespondent(looks), table)
     assert seen[0] <= 4
     assert len(load_run(tmp_path, table)) == 8
-
-
-def test_probabilities_are_float32_lists_or_null(tmp_path: Path) -> None:
-    run_with(tmp_path, FakeRespondent(mixed), questions(6))
-    column = load_run(tmp_path, questions(6))["probabilities"].combine_chunks()
-    assert column.null_count == 4
-    assert column.type == pa.list_(pa.float32())
-    np.testing.assert_allclose(np.array(column.drop_null().to_pylist()).sum(axis=1), 1.0, rtol=1e-6)
 
 
 def test_the_fingerprint_changes_with_the_answers_and_only_then(tmp_path: Path) -> None:

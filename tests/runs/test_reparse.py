@@ -99,18 +99,6 @@ def test_probabilities_follow_what_came_with_the_text(tmp_path: Path) -> None:
     assert records["answer"].to_pylist() == [0, 1, 2, 0, 1, 2]
 
 
-@pytest.mark.parametrize("raw", ["B \ud800", "B\x00", "\u202bB\u202c 😀"])
-def test_odd_characters_stay_as_they_came(tmp_path: Path, raw: str) -> None:
-    reply = not_ok("empty")._replace(raw=raw)
-    generate(tmp_path, ApiRespondent(lambda _: reply), personas("ann"), QUESTIONS, RunOptions(progress=False))
-    parse_run(tmp_path, QUESTIONS)
-    with Journal(tmp_path) as journal:
-        assert journal.set_aside == 0
-        replies = [reply for _, reply in journal.replies()]
-    assert {reply.raw for reply in replies} == {raw}
-    assert {reply.status for reply in replies} == {reading.read_text(raw, None, ("a", "b", "c"))[2]}
-
-
 def test_replies_to_earlier_requests_stay_as_they_are(tmp_path: Path) -> None:
     generate(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS, RunOptions(progress=False))
     generate(tmp_path, ApiRespondent(by_number, model="other"), personas("ann"), QUESTIONS, RunOptions(progress=False))
@@ -171,19 +159,6 @@ def test_what_cannot_be_parsed_is_refused(tmp_path: Path) -> None:
         parse_run(tmp_path / "api", QUESTIONS)
     with pytest.raises(FileNotFoundError, match="run must be a directory that"):
         parse_run(tmp_path / "none")
-
-
-def test_refusals_in_words_are_read_again_like_any_text(tmp_path: Path) -> None:
-    """One was taken for a refusal that says B; a refusal that the server marked stays one, whatever its text."""
-    texts = {0: ("B", {}), 1: ("I cannot help with that.", {}), 2: ("B", {"refusal": True})}
-
-    def refused(request: Request) -> Reply:
-        raw, detail = texts[int(request.question_id[1:]) % 3]
-        return not_ok("refusal")._replace(raw=raw, detail=detail)
-
-    generate(tmp_path, ApiRespondent(refused), personas("ann"), QUESTIONS, RunOptions(progress=False))
-    counts = {"ok B": 2, "refusal": 4}
-    assert parse_run(tmp_path, QUESTIONS) == ParseSummary(6, {("refusal", "ok B"): 2}, {"refusal": 6}, counts, 0, 0)
 
 
 def test_a_contradiction_is_counted_and_gone_when_the_text_is_read_otherwise(

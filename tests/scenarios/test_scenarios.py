@@ -21,8 +21,7 @@ from fairpp_hf.generation.prices import Prices
 from fairpp_hf.generation.runner import RunInterrupted, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
-from fairpp_hf.respondents import OpenAIRespondent, RespondentStopped
-from fairpp_hf.respondents.exchange import KEEP_GOING
+from fairpp_hf.respondents import OpenAIRespondent
 from fairpp_hf.runs.manifest import read_manifest
 from fairpp_hf.runs.records import load_replies, load_run
 from fairpp_hf.runs.shards import Shard
@@ -102,17 +101,6 @@ def test_stories_are_told_once_and_answered_once(tmp_path):
     manifest = read_manifest(tmp_path / "run" / "scenarios" / "stories")
     assert manifest["respondent"]["name"] == "storyteller:teller (simulated)"
     assert manifest["respondent"]["settings"].keys() == {"kind", "model", "temperature", "wording"}
-
-
-def test_the_schema_is_asked_for_where_the_server_takes_it(tmp_path):
-    with LoopbackServer(tell) as server:
-        go(tmp_path / "run", server, questions(2))
-        stories = [body for body in server.bodies if body["model"] == "teller"]
-    assert [body["response_format"]["json_schema"] for body in stories] == [
-        {"name": "story", "strict": True, "schema": STORY_SCHEMA}
-    ] * 2
-    assert {body["temperature"] for body in stories} == {0.7}
-    assert not any("logprobs" in body for body in stories)
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -215,20 +203,6 @@ def test_a_retry_goes_by_the_checks_of_today(tmp_path):
         assert stories_asked(server) == 12 + unfit.set_aside_stories
 
 
-def test_a_retry_leaves_what_is_fit_today(tmp_path):
-    """Unfit for one set of personas when they were told, fit for another: they are answered, and bought no second time."""
-    run = tmp_path / "run"
-    with LoopbackServer(tell) as server:
-        go(tmp_path / "first", server)
-        named = personas(name_in_first_scene(tmp_path / "first"), "bob")
-        server.reset()
-        assert go(run, server, who=named, tries=1).set_aside_stories > 0
-        assert go(run, server, tries=1).set_aside_stories == 0
-        asked = server.total
-        assert go(run, server, tries=1, retry_set_aside=True).told == 12
-        assert server.total == asked
-
-
 def test_refusals_are_not_told_again(tmp_path):
     with LoopbackServer(
         lambda call: Served(content=None, refusal="No.") if is_story_call(call) and bad_for(call, 3) else tell(call)
@@ -263,12 +237,6 @@ def test_a_retry_that_was_interrupted_goes_on_and_starts_no_second_time(tmp_path
         # That one has come to its end: the next is another retry.
         go(run, server, tries=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
         assert stories_asked(server) == 2 * bad
-
-
-def test_a_retry_from_the_first_call_on_is_no_retry(tmp_path):
-    with LoopbackServer(lettered) as server:
-        go(tmp_path / "run", server, tries=1, retry_set_aside=True)
-        assert stories_asked(server) == 12
 
 
 def test_earlier_tries_count_where_they_are_fit_today(tmp_path):
@@ -320,31 +288,6 @@ def test_no_story_left_means_an_empty_table_and_no_requests(tmp_path):
         assert server.total == asked
 
 
-def test_stories_that_failed_are_counted_apart(tmp_path):
-    def bare(user: str) -> str:
-        """Without the system message, which a first request that fails is asked to begin with."""
-        return user.removeprefix(f"{wording()['system']}\n\n")
-
-    def answer(call: Call) -> Served:
-        if call.body["model"] == "teller" and bad_for(call._replace(user=bare(call.user)), 3):
-            return Served(status=400, error={"message": "no"})
-        return tell(call)
-
-    with LoopbackServer(answer) as server:
-        summary = go(tmp_path / "run", server)
-    assert summary.failed > 0
-    assert (summary.told, summary.set_aside_stories, summary.to_retry) == (12 - summary.failed, 0, 0)
-    assert f"Stories: {summary.told} told, 0 set aside, {summary.failed} failed." in summary.table()
-
-
-def test_parts_of_scenarios_are_no_ordinary_runs(tmp_path):
-    with LoopbackServer(tell) as server:
-        go(tmp_path / "run", server, questions(1))
-        for part in ("scenarios", "scenarios/stories"):
-            with pytest.raises(ValueError, match="run must not be a part of scenarios"):
-                generate(tmp_path / "run" / part, FakeRespondent(), TWO, TWELVE, RunOptions(progress=False))
-
-
 def test_refusals_empty_and_cut_off_stories_are_told_apart(tmp_path):
     whole = json.dumps(good_story(""))
     replies = [
@@ -378,86 +321,6 @@ def test_refusals_empty_and_cut_off_stories_are_told_apart(tmp_path):
         }
     ]
     assert summary.stories.counts == {"ok": 1, "invalid": 1, "refusal": 1, "empty": 1, "truncated": 1, "failed": 0}
-
-
-def test_a_larger_limit_of_tokens_buys_whole_stories_no_second_time(tmp_path):
-    """A third of the stories do not fit into 90 tokens; with more, they alone are told again, once that is asked for."""
-
-    def answer(call: Call) -> Served:
-        served = tell(call)
-        if not is_story_call(call) or not bad_for(call, 3) or call.body["max_tokens"] > 90:
-            return served
-        return served._replace(content=served.content[:90], finish_reason="length")
-
-    with LoopbackServer(answer) as server:
-        cut_off = go(tmp_path / "run", server, max_tokens=90, tries=1).set_aside["truncated"]
-        server.reset()
-        assert go(tmp_path / "run", server, max_tokens=1_500, tries=1).set_aside == {"truncated": cut_off}
-        assert server.total == 0
-        assert go(tmp_path / "run", server, max_tokens=1_500, tries=1, retry_set_aside=True).told == 12
-        assert server.total == 3 * cut_off > 0
-
-
-def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
-    with LoopbackServer(lambda call: Served(content="No.")) as server:
-        go(tmp_path / "run", server, questions(2), tries=None, temperature=0.0)
-        assert server.total == 2
-        go(tmp_path / "other", server, questions(2), tries=None)
-        assert server.total == 2 + 2 * 3
-        with pytest.raises(ValueError, match="tries") as error:
-            go(tmp_path / "third", server, questions(2), tries=2, temperature=0.0)
-    assert str(error.value) == (
-        "tries must be 1 at temperature 0; got 2, which would be paid for one by one and all alike. Raise "
-        "--storyteller-temperature, or leave out --tries."
-    )
-
-
-@pytest.mark.parametrize(
-    ("served", "message"),
-    [
-        (
-            Served(status=400, error={"message": "No.", "code": "unsupported_value", "param": "temperature"}),
-            "The model must take what a request asks for; got 400 for model 'teller': No. Use another model.",
-        ),
-        (
-            Served(status=400, error={"message": "Unsupported value: temperature is 1.", "param": "temperature"}),
-            "The model must take what a request asks for; got 400 for model 'teller': Unsupported value: temperature is 1. "
-            "Use another model.",
-        ),
-        (
-            Served(status=404, error={"message": "None such."}),
-            "The server must have the model; got 404 for model 'teller': None such. Check the model's name and "
-            "the base URL.",
-        ),
-        (
-            Served(status=403, error={"message": "No access."}),
-            "The key must be allowed to use the model; got 403 for model 'teller': No access. Use another key or another "
-            "model.",
-        ),
-        (
-            Served(drop=True),
-            "The server must be reachable; got 'The connection was dropped. Server disconnected' from {address}. Check "
-            "the base URL, and that the server runs.",
-        ),
-    ],
-)
-def test_what_stops_a_storyteller_names_its_own_options(tmp_path, served, message, monkeypatch):
-    monkeypatch.setattr("fairpp_hf.respondents.exchange.LONGEST_BACKOFF_S", 0.01)
-    with LoopbackServer(lambda call: served) as server, pytest.raises(RespondentStopped) as stopped:
-        go(tmp_path / "run", server, questions(2))
-    assert str(stopped.value) == (
-        f"{message.format(address=server.base_url)} {KEEP_GOING} 0 of 2 requests have a reply in "
-        f"{tmp_path / 'run' / 'scenarios' / 'stories'}."
-    )
-
-
-def test_more_questions_keep_the_answers_to_earlier_ones(tmp_path):
-    with LoopbackServer(tell) as server:
-        go(tmp_path / "run", server, questions(5))
-        go(tmp_path / "run", server, questions(12))
-        assert server.total == 12 + 24 == len(server.calls)
-        assert go(tmp_path / "run", server, questions(5)).answers.counts["ok"] == 10
-        assert server.total == 36
 
 
 def test_samples_and_both_orders(tmp_path):
@@ -525,11 +388,6 @@ def test_a_respondent_that_does_not_read_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Scenarios must be answered by a respondent that reads them"):
         tell_and_answer(tmp_path / "run", storyteller, respondent, TWO, TWELVE, RunOptions(progress=False))
     assert not (tmp_path / "run").exists()
-
-
-def test_the_storyteller_must_have_a_try():
-    with pytest.raises(ValueError, match=r"tries must be at least 1; got 0\."):
-        StorytellerRespondent("teller", TWELVE, base_url="http://127.0.0.1:1/v1", tries=0)
 
 
 def test_shards_tell_and_answer_their_own_stories(tmp_path):
@@ -630,7 +488,7 @@ def test_a_dry_run_counts_both_stages(tmp_path):
         assert answers.output_tokens == 48 * 3
         go(tmp_path / "run", server, questions(4))
         stories, answers = estimate_scenarios(*given)
-        assert (stories.calls, stories.kept, answers.calls, answers.kept) == (8, 4, 16, 8)
+        assert (stories.calls, stories.reused, answers.calls, answers.reused) == (8, 4, 16, 8)
         assert stories.cost_usd is None
 
 
@@ -644,22 +502,13 @@ def test_a_dry_run_knows_what_was_set_aside(tmp_path, shard):
         given = (run, storyteller, OpenAIRespondent("m", base_url=server.base_url), TWO, TWELVE)
         before = server.total
         stories, answers = estimate_scenarios(*given, RunOptions(shard=shard))
-        assert (stories.calls, stories.kept, answers.calls, answers.kept) == (0, first.told + bad, 0, 2 * first.told)
+        assert (stories.calls, stories.reused, answers.calls, answers.reused) == (0, first.told + bad, 0, 2 * first.told)
         stories, answers = estimate_scenarios(*given, RunOptions(shard=shard), retry_set_aside=True)
         assert (stories.calls, answers.calls) == (bad, 2 * bad)
         assert server.total == before
         server.answer = tell
         go(run, server, tries=1, shard=shard, retry_set_aside=True)
         assert server.total == before + 3 * bad
-
-
-def test_a_dry_run_of_what_is_all_set_aside_has_nothing_to_answer(tmp_path):
-    with LoopbackServer(lambda call: Served(content="No.")) as server:
-        go(tmp_path / "run", server, questions(2), tries=1)
-        storyteller = StorytellerRespondent("teller", TWELVE, base_url=server.base_url)
-        given = (tmp_path / "run", storyteller, OpenAIRespondent("m", base_url=server.base_url), TWO, questions(2))
-        stories, answers = estimate_scenarios(*given)
-        assert (stories.calls, answers) == (0, None)
 
 
 class At(NamedTuple):

@@ -182,14 +182,6 @@ def test_what_is_wrong_with_a_scene_is_said(text, expected):
     assert scene(text) == [expected]
 
 
-def test_every_problem_is_said_at_once():
-    raw = told(first="(A) The moral is **short**.", second=None)
-    question = QUESTION | {"pole_a": "moral", "pole_b": "law"}
-    assert [problem.kind for problem in check_story(raw, question)] == [
-        *("count", "length", "sentences", "markup", "letter", "pole")
-    ]
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -353,12 +345,3 @@ def test_a_scenario_is_a_question():
         f"Here are three options.\nA. {FIRST}\nB. {SECOND}\nC. Neither of these two situations.\n{CLOSING}\n"
         "Reply with the letter of one of the three options, and nothing else."
     )
-
-
-def test_the_wording_around_the_scenes_is_neutral():
-    fixed = wording()
-    for text in (fixed["stem"], fixed["closing_question"], fixed["instruction"], fixed["option_c"]):
-        for pole in fixed["pole_forms"]:
-            assert pole not in text.lower()
-        assert not any(f" {letter} " in f" {text} " for letter in "ABC")
-        assert not any(name.lower() in text.lower() for pair in persona_names() for name in pair)

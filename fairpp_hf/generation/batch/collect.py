@@ -75,7 +75,7 @@ class Collector:
         """Look at every batch in progress, and collect those that have ended.
 
         Raises:
-            RespondentStopped: the server did not accept a batch; its owner has cancelled one; several brought nothing; or a
+            RespondentStopped: The server did not accept a batch; its owner has cancelled one; several brought nothing; or a
                 request met an error that no other would escape: when all that have ended are collected. The server does not
                 know a batch or lacks its replies: when none is in progress any more.
         """

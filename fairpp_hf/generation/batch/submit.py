@@ -61,8 +61,8 @@ class Submitter:
         """Submit as many batches as the limits and the budget have room for.
 
         Raises:
-            ValueError: a single request is over a limit.
-            RespondentStopped: the server takes no more.
+            ValueError: A single request is over a limit.
+            RespondentStopped: The server takes no more.
         """
         ledger = self._job.ledger
         while not self.held and not self.broke and ledger.free(-1, 1):
@@ -94,7 +94,7 @@ class Submitter:
         """Upload and submit a batch that the ledger has.
 
         Raises:
-            RespondentStopped: the server does not take it.
+            RespondentStopped: The server does not take it.
         """
         job = self._job
         path = job.input_file(batch.intent)
@@ -119,7 +119,7 @@ class Submitter:
         """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'.
 
         Raises:
-            RespondentStopped: it has had no room for longer than a batch takes.
+            RespondentStopped: It has had no room for longer than a batch takes.
         """
         if self._job.ledger.outstanding():
             self.held = True
@@ -165,7 +165,7 @@ class Submitter:
         """Ask a request the ordinary way.
 
         Raises:
-            RespondentStopped: the server does not take requests like these.
+            RespondentStopped: The server does not take requests like these.
         """
         job = self._job
         error = None
@@ -193,12 +193,12 @@ class Submitter:
         """Write the input file of the next batch, as far as the limits go.
 
         Args:
-            path: where.
-            room: for tokens.
-            others: whether batches are in progress, so that what does not fit can wait for them.
+            path: Where.
+            room: For tokens.
+            others: Whether batches are in progress, so that what does not fit can wait for them.
 
         Raises:
-            ValueError: a single request is over a limit.
+            ValueError: A single request is over a limit.
         """
         job = self._job
         draft = _Draft([], [], [], [], False)

@@ -13,7 +13,6 @@ from loopback_openai import Call, Served
 from fairpp_hf.generation import BatchLimits
 from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.batch import ask_in_batches
-from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.files import read_answer
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import OpenAIRespondent, Reply
@@ -231,21 +230,6 @@ def test_an_account_that_others_use_up_is_waited_for_and_then_used_in_full(
         *[f"{full} Trying again in 0 s; if nothing else is in progress, allow fewer enqueued_tokens."] * 3,
     ]
     assert server.answered_twice() == []
-
-
-def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_submit, "_FULL_FOR_S", 0.05)
-    with BatchServer(enqueued=1000) as server:
-        server.of_others = 1000
-        run = Run(tmp_path / "run", server)
-        with pytest.raises(RespondentStopped) as caught:
-            run.ask(10)
-    assert str(caught.value) == (
-        "The account must have room for a batch's tokens; got none for 0 hours: Enqueued token limit reached. Limit: 1000 "
-        "tokens. Wait for the account's other batches to end, allow fewer enqueued_tokens, or leave out batch. "
-        + KEEP_GOING
-    )
-    assert run.statuses == {"ok": 1}
 
 
 @pytest.mark.parametrize(
@@ -529,14 +513,3 @@ def test_two_runs_on_one_account_keep_their_batches_apart(tmp_path: Path) -> Non
     assert (one.statuses, two.statuses, lines_of(server)) == ({"ok": 4}, {"ok": 4}, [3, 3])
     batches = [{(reply.detail or {}).get("batch") for reply in run.replies} for run in (one, two)]
     assert batches == [{None, "batch-0"}, {None, "batch-1"}]
-
-
-def test_twenty_pages_of_other_batches_are_looked_through_once(tmp_path: Path) -> None:
-    """Later calls look no further back than a day before the run's first batch."""
-    with BatchServer() as server:
-        server.add_foreign(2000, created_at=1_000_000, someone="else")
-        run = Run(tmp_path / "run", server).ask(3)
-        assert server.api_calls["GET /batches"] == 20 + 1  # and one poll
-        server.api_calls.clear()
-        run.ask(4)
-        assert (run.statuses, server.api_calls["GET /batches"]) == ({"ok": 4}, 1)
