@@ -73,8 +73,8 @@ from fairpp_hf.scoring.encoding import SCORING_RULES
 from fairpp_hf.scoring.option_scorer import option_scores, shares_of
 from fairpp_hf.statistics.biases import length_gap, position_bias
 from fairpp_hf.statistics.bootstrap import interval_of_mean
-from fairpp_hf.statistics.intervals import clusters_of
 from fairpp_hf.statistics.options import js_distances
+from fairpp_hf.statistics.question_sums import clusters_of
 
 PERSONA = "loyal_nationals"
 LONGER = ", and this is what it says here, no more and no less than that"

@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.survey import all_survey_answers
-from fairpp_hf.statistics.alignment import FEWEST_GROUP_CLUSTERS, MAX_JS_DISTANCE, alignment_metrics
-from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.alignment import MAX_JS_DISTANCE, alignment_metrics
 from fairpp_hf.statistics.options import js_distances
-from fairpp_hf.statistics.question_sums import QUESTION_COLUMNS, question_sums
+from fairpp_hf.statistics.question_sums import QUESTION_COLUMNS, clusters_of
 
 TARGET = "loyal_nationals"
 
@@ -121,16 +120,6 @@ class Population:
             truth["brier/target"] = 2 * (1 - truth["agreement/target"])
             truth["calibration_error/target"] = 1 - truth["agreement/target"]
         return truth
-
-    def worst_group(self, model: np.ndarray, world: World) -> float | None:
-        """The lowest agreement in truth among the groups that count in a world."""
-        asked = question_sums(world.predictions, {TARGET: world.references[TARGET]}, TARGET, world.questions)
-        counting = np.flatnonzero(asked.group_problems >= FEWEST_GROUP_CLUSTERS)
-        if len(counting) < 2:
-            return None
-        groups = self.questions["group"].to_numpy(zero_copy_only=False)
-        agreement = (model * self.probabilities[TARGET]).sum(axis=1)
-        return float(min(agreement[groups == asked.labels["group"][place]].mean() for place in counting))
 
     @staticmethod
     def _distance_to_draws(model: np.ndarray, probabilities: np.ndarray, drawn_predictions: bool) -> float:

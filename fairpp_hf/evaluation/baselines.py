@@ -13,8 +13,8 @@ from fairpp_hf.evaluation.results import CONSTANT, SystemScores, as_scores
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences.label_model import FEWEST_CLUSTERS, fit_label_model
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
-from fairpp_hf.statistics.intervals import clusters_of
 from fairpp_hf.statistics.options import option_probabilities, shared_first_places
+from fairpp_hf.statistics.question_sums import clusters_of
 
 LABEL_MODEL = "label model"
 MAJORITY = "majority of the others"

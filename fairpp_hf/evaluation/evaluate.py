@@ -17,9 +17,10 @@ from fairpp_hf.questions import sample_questions
 from fairpp_hf.schema import NO_ANSWER
 from fairpp_hf.statistics.alignment import alignment_metrics
 from fairpp_hf.statistics.biases import length_gap, position_bias
-from fairpp_hf.statistics.intervals import clusters_of, metric_intervals
+from fairpp_hf.statistics.intervals import metric_intervals
 from fairpp_hf.statistics.options import shared_first_places
 from fairpp_hf.statistics.paired import paired_comparison
+from fairpp_hf.statistics.question_sums import clusters_of
 from fairpp_hf.statistics.skill import skill
 
 if TYPE_CHECKING:

@@ -9,12 +9,15 @@ out. A model that has an opinion of its own on a problem, whoever the group, has
 a claim about other problems needs wider intervals: give `cluster_by=("problem",)`. (29 groups are too few clusters for
 claims about other groups.) The variation over training seeds is in none of them.
 
-Three kinds of metrics need three kinds of intervals:
+Two kinds of metrics need two kinds of intervals:
 
 - Means and smooth functions of means (agreement, kappa, question distance, Brier score, abstention, unanswered, forms
-  consistency): percentiles of the resamples; for a share of 0 or 1, the rule of three over clusters.
-- What is at least 0 and enlarged by noise (distances of marginals, calibration error): see `size_intervals`.
-- The least of several numbers (nearest other, margins, worst group): see `least_intervals`.
+  consistency): percentiles of the resamples; for a share of 0 or 1, the rule of three over clusters. The margin by question
+  is the difference to the other persona that is nearest in the answers at hand.
+- The distance of marginals, which is at least 0 and enlarged by noise: see `distance_interval`.
+
+What is the least or a spread of noisy numbers (nearest other, margin of marginals, worst group, calibration error, distances
+within labels) has none: noise shifts it by more than resampling shows.
 
 Every interval is widened, where need be, to hold the estimate. How often each held a known truth, by the number of
 clusters, is in benchmarks/results/interval_coverage.json: on average over metrics, 94% to 96% with 30 to 300 clusters of ten
@@ -22,58 +25,26 @@ questions and with 50 to 1,000 single questions; with 30 to 50 clusters the perc
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 
-from fairpp_hf.statistics.alignment import check_target, group_agreement, label_shares, metric_values
+from fairpp_hf.statistics.alignment import check_target, metric_values, persona_means
 from fairpp_hf.statistics.bootstrap import (
     FEWEST_CLUSTERS,
     Interval,
     check_drawing,
     drawn_weights,
+    is_informative,
     percentile_interval,
     share_interval,
 )
-from fairpp_hf.statistics.least_intervals import nearest_intervals, worst_group_interval
 from fairpp_hf.statistics.options import MAX_JS_DISTANCE, js_distances
-from fairpp_hf.statistics.question_sums import LABELS, QuestionSums, combined, question_columns, question_sums
-from fairpp_hf.statistics.size_intervals import as_one_label, calibration_interval, distance_interval
-
-__all__ = ["FEWEST_CLUSTERS", "Interval", "clusters_of", "js_distances", "metric_intervals"]
-
-FEWEST_LABEL_CLUSTERS = 40
-"""Distances within labels have an interval where every label that was asked on has so many clusters. With some 30 clusters
-of one question a label they held the truth in 90% to 94% of repetitions, with 50 and more in 94% to 97%."""
-
-CLUSTER = ("problem", "group")
-"""What the questions of a cluster have in common."""
-
-CLUSTER_COLUMNS = ("problem", "group", "topic", "group_type")
-"""Columns that may make up a cluster: those that the questions of both forms share."""
-
-
-def clusters_of(
-    questions: pa.Table | Mapping[str, Any], cluster_by: Sequence[str] = CLUSTER, count: int | None = None
-) -> NDArray[np.int64]:
-    """A number for each question's cluster, int64 (n,), 0 and up without gaps.
-
-    Args:
-        questions: a table, or a mapping of columns.
-        cluster_by: the columns that the questions of a cluster have in common.
-        count: rows that `questions` must have.
-
-    Raises:
-        ValueError: `cluster_by` is empty or names another column than `CLUSTER_COLUMNS`; or see `alignment_metrics`.
-    """
-    if not cluster_by or isinstance(cluster_by, str) or not set(cluster_by) <= set(CLUSTER_COLUMNS):
-        raise ValueError(
-            f"cluster_by must be some of {', '.join(map(repr, CLUSTER_COLUMNS))}; got {cluster_by!r}. "
-            'Give ("problem", "group") for claims about these problems, ("problem",) for claims about others.'
-        )
-    return combined(question_columns(questions, count, needed=tuple(cluster_by)), tuple(cluster_by))
+from fairpp_hf.statistics.question_sums import CLUSTER, LABELS, clusters_of, question_sums
 
 
 def metric_intervals(
@@ -87,36 +58,34 @@ def metric_intervals(
     seed: int = 0,
     cluster_by: Sequence[str] = CLUSTER,
 ) -> dict[str, Interval]:
-    """Intervals of the numbers that `alignment_metrics` gives, `questions/` aside; see the top of this module.
+    """Intervals of the numbers that `alignment_metrics` gives; see the top of this module for which.
 
     What they cover is what the metrics estimate, see `alignment_metrics`: with single answers as references, the metrics of
     the probabilities behind them, except for `question_js_distance`.
 
     Args:
-        predictions: answers (n,) or option probabilities (n, 3).
-        references: persona id to answers (n,) or option probabilities (n, 3).
-        target: persona id, or None.
-        questions: the n questions, see `alignment_metrics`.
-        level: coverage, in (0, 1).
-        resamples: bootstrap samples drawn, at least 100.
-        seed: of the drawing.
-        cluster_by: what the questions of a cluster have in common. `("problem", "group")` for claims about these problems
-            and groups, `("problem",)` for claims about other problems.
+        predictions: Answers (n,) or option probabilities (n, 3).
+        references: Persona id to answers (n,) or option probabilities (n, 3).
+        target: Persona id, or None.
+        questions: The n questions, see `alignment_metrics`.
+        level: Coverage, in (0, 1).
+        resamples: Number of bootstrap samples, at least 100.
+        seed: Seed of the drawing.
+        cluster_by: Columns that the questions of a cluster have in common. `("problem", "group")` for claims about these
+            problems and groups, `("problem",)` for claims about other problems.
 
     Returns:
         Metric name to interval. A metric has none where it has no value, where it is over fewer than 30 clusters of
-        questions (`js_distance_by_...`: where a label is over fewer than 40), where half the resamples give it no value, or
-        where no two resamples differ (a share of 0 or 1 has one nevertheless). `group_p20` and `group_gini` have none:
-        what noise adds to them is more than resampling tells. Personas without an interval count in those of
-        `nearest_other` and the margins only by barring them when they are the nearest.
+        questions, where half the resamples give it no value, or where no two resamples differ (a share of 0 or 1 has one
+        nevertheless).
 
     Raises:
-        ValueError: see `alignment_metrics`; or a level, a number of resamples or `cluster_by` out of range.
+        ValueError: See `alignment_metrics`; or a level, a number of resamples or `cluster_by` is out of range.
     """
     check_drawing(level, resamples)
     count = len(np.asarray(predictions))
     clusters = clusters_of(questions, cluster_by, count) if count else None
-    sums = question_sums(predictions, references, target, questions, clusters)
+    sums = question_sums(predictions, references, target, questions, clusters).without(LABELS)
     check_target(sums)
     if sums.clusters < FEWEST_CLUSTERS:
         return {}
@@ -132,46 +101,87 @@ def metric_intervals(
         if seen >= FEWEST_CLUSTERS:
             found[name] = share_interval(values[name], seen, level)
     seen_by_persona = np.count_nonzero(sums.blocks["personas"][:, :, 0], axis=0)
+    ours, theirs, *_ = persona_means(totals["personas"])
     for place in np.flatnonzero(seen_by_persona >= FEWEST_CLUSTERS).tolist():
-        by_persona = _of_persona(sums, totals, values, place, int(seen_by_persona[place]), level)
-        for end in (sums.personas[place], "target") if place == sums.target else (sums.personas[place],):
-            found |= {f"{name}/{end}": interval for name, interval in by_persona.items()}
+        persona = sums.personas[place]
+        distance = distance_interval(ours[:, place], theirs[:, place], level)
+        intervals = {
+            "question_js_distance": percentile_interval(values[f"question_js_distance/{persona}"], level),
+            "agreement": share_interval(values[f"agreement/{persona}"], int(seen_by_persona[place]), level),
+            "kappa": percentile_interval(values[f"kappa/{persona}"], level),
+            "js_distance": distance,
+            "js_distance_base2": distance and Interval(*(bound / MAX_JS_DISTANCE for bound in distance)),
+        }
+        for end in (persona, "target") if place == sums.target else (persona,):
+            found |= {f"{name}/{end}": interval for name, interval in intervals.items()}
     if sums.target is not None and seen_by_persona[sums.target] >= FEWEST_CLUSTERS:
         found["brier/target"] = percentile_interval(values["brier/target"], level)
-        asked = totals["personas"][:, sums.target, :1]
-        found["calibration_error/target"] = calibration_interval(totals["bins"] / np.maximum(asked, 1), level)
-        found |= nearest_intervals(sums, totals, values, found, level)
-        in_group = np.count_nonzero(sums.blocks["groups"][..., 0], axis=0)
-        found["worst_group/target"] = worst_group_interval(group_agreement(sums, totals), in_group, level)
+        distances = {place: values[f"question_js_distance/{sums.personas[place]}"] for place in sums.others}
+        nearest = min(distances, key=lambda place: np.nan_to_num(distances[place][0], nan=np.inf))
+        if seen_by_persona[nearest] >= FEWEST_CLUSTERS:
+            margin = distances[nearest] - values["question_js_distance/target"]
+            found["question_js_distance/margin"] = percentile_interval(margin, level)
     return {
-        name: _holding(interval, float(values[name][0])) for name, interval in found.items() if interval is not None
+        name: Interval(min(interval.low, float(values[name][0])), max(interval.high, float(values[name][0])))
+        for name, interval in found.items()
+        if interval is not None
     }
 
 
-def _of_persona(
-    sums: QuestionSums,
-    totals: Mapping[str, NDArray[np.float64]],
-    values: Mapping[str, NDArray[np.float64]],
-    place: int,
-    clusters: int,
-    level: float,
-) -> dict[str, Interval | None]:
-    """Of the metrics that every persona has, by name without its end."""
-    persona = sums.personas[place]
-    natural = distance_interval(*as_one_label(totals["personas"][:, place]), level)
-    found = {
-        "question_js_distance": percentile_interval(values[f"question_js_distance/{persona}"], level),
-        "agreement": share_interval(values[f"agreement/{persona}"], clusters, level),
-        "kappa": percentile_interval(values[f"kappa/{persona}"], level),
-        "js_distance": natural,
-        "js_distance_base2": natural and Interval(natural.low / MAX_JS_DISTANCE, natural.high / MAX_JS_DISTANCE),
-    }
-    for label in LABELS:
-        seen = np.count_nonzero(sums.blocks[label][:, place, :, 0], axis=0)
-        if seen[seen > 0].min() >= FEWEST_LABEL_CLUSTERS:
-            found[f"js_distance_by_{label}"] = distance_interval(*label_shares(totals[label][:, place]), level)
-    return found
+def distance_interval(ours: NDArray[np.float64], theirs: NDArray[np.float64], level: float) -> Interval | None:
+    """Interval of the Jensen-Shannon distance of two marginals, by test inversion (Carpenter 1999).
 
+    Percentiles would lie beside the truth where that is small, since the resamples carry the noise twice. Instead, the
+    interval holds every size at which the estimate would not be surprising: the estimated difference of the marginals is
+    scaled by t >= 0, the resamples' noise is added, and t runs over the values at which the estimate lies between the tails.
 
-def _holding(interval: Interval, estimate: float) -> Interval:
-    return Interval(float(min(interval.low, estimate)), float(max(interval.high, estimate)))
+    Args:
+        ours: Marginals, (1 + b, K), the estimate first.
+        theirs: Marginals, (1 + b, K), likewise.
+        level: Coverage.
+
+    Returns:
+        None where the estimate or half the resamples have no value, or no two resamples differ.
+    """
+    distances = js_distances(ours, theirs)
+    if not is_informative(distances):
+        return None
+    known = np.isfinite(distances)
+    ours, theirs = ours[known], theirs[known]
+    estimate, tail = float(distances[0]), (1 - level) / 2
+    middle, half = (ours[0] + theirs[0]) / 2, (ours[0] - theirs[0]) / 2
+    noises = ours[1:] - ours[0], theirs[1:] - theirs[0]
+
+    def scaled(scale: float, noises: Any) -> NDArray[np.float64]:
+        shares = [
+            np.maximum(middle + sign * scale * half + noise, 0.0) for sign, noise in zip((1, -1), noises, strict=True)
+        ]
+        first, second = (rows / np.maximum(rows.sum(axis=-1, keepdims=True), 1e-12) for rows in shares)
+        return js_distances(first, second)
+
+    if estimate <= 1e-9:
+        # No direction to scale: the noise alone says how large an unseen difference may be.
+        return Interval(0.0, float(np.quantile(scaled(0.0, noises), level)))
+
+    @cache  # the ends start from the same scales
+    def drawn_at(scale: float) -> NDArray[np.float64]:
+        return np.sort(scaled(scale, noises))
+
+    def surplus(scale: float, share: float) -> float:
+        ordered = drawn_at(scale)
+        # As in `percentile_interval`; `np.quantile` would take longer than all the rest.
+        return float(np.interp(share * (len(ordered) + 1), np.arange(1, len(ordered) + 1), ordered)) - estimate
+
+    def where_it_fits(share: float) -> float:
+        """The scale at which the estimate is this quantile of what would be estimated, 0 if noise alone exceeds it."""
+        if surplus(0.0, share) >= 0:
+            return 0.0
+        above = 1.0
+        while surplus(above, share) < 0:
+            above *= 2
+            # At the edge of what can be estimated, no size is too large.
+            if above > 2**16:
+                return above
+        return float(brentq(surplus, 0.0, above, args=(share,), xtol=1e-3 * above))
+
+    return Interval(*(float(scaled(where_it_fits(share), (0.0, 0.0))) for share in (1 - tail, tail)))

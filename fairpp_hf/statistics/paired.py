@@ -1,7 +1,6 @@
 """Two systems on the same questions: differences of their metrics, with intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fairpp_hf.statistics.alignment import check_target, metric_values
 from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, check_drawing, drawn_weights
-from fairpp_hf.statistics.intervals import CLUSTER, clusters_of
 from fairpp_hf.statistics.options import option_probabilities
-from fairpp_hf.statistics.question_sums import LABELS, QuestionSums, question_sums
+from fairpp_hf.statistics.question_sums import CLUSTER, LABELS, QuestionSums, clusters_of, question_sums
 
 HEADLINES = (
     "js_divergence/target",
@@ -95,8 +93,7 @@ def paired_comparison(
         check_target(sums)
         if sums.clusters < FEWEST_CLUSTERS:
             return {}
-        blocks = {name: block for name, block in sums.blocks.items() if name not in LABELS}
-        totals = replace(sums, blocks=blocks).totals(drawn_weights(sums.clusters, resamples, seed))
+        totals = sums.without(LABELS).totals(drawn_weights(sums.clusters, resamples, seed))
         values.append(_with_divergences(sums, metric_values(sums, totals)))
     return {
         name: _compared(values[0][name] - values[1][name], level, name.startswith("js_divergence/"))

@@ -7,7 +7,7 @@ cluster give a resample, by one matrix product and the same function.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,12 @@ QUESTION_COLUMNS = ("topic", "problem", "group_type", "group", "dimension", "for
 """What the metrics by label, by group and of the two forms read of the questions."""
 
 CALIBRATION_BINS = 10
+
+CLUSTER = ("problem", "group")
+"""What the questions of a cluster have in common."""
+
+CLUSTER_COLUMNS = ("problem", "group", "topic", "group_type")
+"""Columns that may make up a cluster: those that the questions of both forms share."""
 
 RESERVED = ("target", "margin", "nearest_other", "constant")
 """Ends of metric names that are no personas."""
@@ -66,6 +72,10 @@ class QuestionSums:
         """Places of the personas other than the target."""
         return [place for place in range(len(self.personas)) if place != self.target]
 
+    def without(self, blocks: Sequence[str]) -> "QuestionSums":
+        """The same sums without some of the blocks."""
+        return replace(self, blocks={name: block for name, block in self.blocks.items() if name not in blocks})
+
     def totals(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
         """Each block summed over weighted clusters.
 
@@ -81,6 +91,27 @@ class QuestionSums:
             )
             for name, block in self.blocks.items()
         }
+
+
+def clusters_of(
+    questions: pa.Table | Mapping[str, Any], cluster_by: Sequence[str] = CLUSTER, count: int | None = None
+) -> NDArray[np.int64]:
+    """A number for each question's cluster, int64 (n,), 0 and up without gaps.
+
+    Args:
+        questions: A table, or a mapping of columns.
+        cluster_by: Columns that the questions of a cluster have in common.
+        count: Number of rows that `questions` must have.
+
+    Raises:
+        ValueError: `cluster_by` is empty or names another column than `CLUSTER_COLUMNS`; or see `alignment_metrics`.
+    """
+    if not cluster_by or isinstance(cluster_by, str) or not set(cluster_by) <= set(CLUSTER_COLUMNS):
+        raise ValueError(
+            f"cluster_by must be some of {', '.join(map(repr, CLUSTER_COLUMNS))}; got {cluster_by!r}. "
+            'Give ("problem", "group") for claims about these problems, ("problem",) for claims about others.'
+        )
+    return combined(question_columns(questions, count, needed=tuple(cluster_by)), tuple(cluster_by))
 
 
 def question_sums(

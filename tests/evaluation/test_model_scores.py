@@ -290,7 +290,7 @@ def test_a_model_on_a_server_answers_in_text(questions, tmp_path):
     assert (plain.logprobs, plain.letter_logprobs, plain.tokens) == (None, None, None)
     assert plain.facts["template_hash"] is None
     assert plain.facts["settings"]["model"] == "m"
-    assert plain.facts["base_url"] == [server.base_url]
+    assert plain.facts["base_url"] == server.base_url
     np.testing.assert_array_equal(again[1].by_order, role_play.by_order)
 
 

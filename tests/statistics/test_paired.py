@@ -9,8 +9,8 @@ from survey_worlds import TARGET, Population, divergences
 
 from fairpp_hf.statistics.alignment import alignment_metrics
 from fairpp_hf.statistics.bootstrap import drawn_weights
-from fairpp_hf.statistics.intervals import clusters_of
 from fairpp_hf.statistics.paired import HEADLINES, paired_comparison
+from fairpp_hf.statistics.question_sums import clusters_of
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.question_sums import clusters_of
 
 
 class Template(NamedTuple):

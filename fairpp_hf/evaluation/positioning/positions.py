@@ -18,7 +18,7 @@ from fairpp_hf.evaluation.positioning import ideal_points, pca
 from fairpp_hf.evaluation.positioning.alignment import aligned
 from fairpp_hf.evaluation.positioning.counts import Template, cluster_counts, resampled_counts, templates_of
 from fairpp_hf.evaluation.positioning.words import axis_in_words, turned
-from fairpp_hf.statistics.intervals import Interval
+from fairpp_hf.statistics.bootstrap import Interval
 from fairpp_hf.statistics.options import js_distances
 
 _Floats = NDArray[np.float64]

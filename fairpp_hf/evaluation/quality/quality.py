@@ -4,14 +4,17 @@ All of it is read off the replies of the journal; nothing is asked. The answers 
 plays its roles, and nothing about people.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from fairpp_hf.dataset.sources import AnswerSource, source_personas
 from fairpp_hf.evaluation.quality.consistency import (
-    Consistency,
     FormConsistency,
     OrderConsistency,
     form_consistency,
@@ -19,8 +22,7 @@ from fairpp_hf.evaluation.quality.consistency import (
     sample_consistency,
 )
 from fairpp_hf.evaluation.quality.identification import Identification, identify_among_themselves
-from fairpp_hf.evaluation.quality.replies import Replies, shares_of
-from fairpp_hf.evaluation.quality.statuses import Statuses, count_statuses
+from fairpp_hf.evaluation.quality.replies import ByPersona, Codes, Replies
 from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions, sample_questions
@@ -28,6 +30,31 @@ from fairpp_hf.runs.layout import scenarios_folder
 from fairpp_hf.runs.manifest import read_manifest
 from fairpp_hf.runs.records import load_replies
 from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
+from fairpp_hf.schema import STATUSES
+
+
+class Statuses(NamedTuple):
+    """Replies by status; statuses in the order of `STATUSES`."""
+
+    counts: dict[str, int]
+    by_persona: dict[str, dict[str, int]]
+    by_group: dict[str, dict[str, int]]
+
+    @classmethod
+    def of(cls, replies: Replies) -> "Statuses":
+        """Count the statuses of a run's replies."""
+        groups = Codes.of(replies.questions, ("group",))
+        names = replies.questions["group"].take(pa.array(groups.first)).to_pylist()
+
+        def counted(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, dict[str, int]]:
+            table = np.bincount(codes * len(STATUSES) + replies.status, minlength=len(names) * len(STATUSES))
+            rows = table.reshape(len(names), len(STATUSES)).tolist()
+            return {name: dict(zip(STATUSES, row, strict=True)) for name, row in zip(names, rows, strict=True)}
+
+        everyone = counted(np.zeros_like(replies.persona), ("all",))["all"]
+        return cls(
+            everyone, counted(replies.persona, replies.personas), counted(groups.of_row[replies.question], names)
+        )
 
 
 class RunQuality(NamedTuple):
@@ -50,7 +77,7 @@ class RunQuality(NamedTuple):
     """Among the run's own personas."""
     survey: SurveyFidelity | None
     """None where the run's personas are unknown or have no survey figures."""
-    sample_agreement: Consistency
+    sample_agreement: ByPersona
     order: OrderConsistency
     forms: FormConsistency
     statuses: Statuses
@@ -62,11 +89,11 @@ def run_quality(
     """Measure the quality of a run.
 
     Args:
-        run: a directory that `generate` has written, or is writing.
-        questions: the questions that the run asked, with the columns of `QUESTION_FEATURES`; by default those of
+        run: Directory that `generate` has written, or is writing.
+        questions: Questions that the run asked, with the columns of `QUESTION_FEATURES`; by default those of
             `load_questions()`, or the scenarios where `run` is the folder of a run's scenarios.
-        sample: look only at a fixed random sample of that many of the questions with a reply; at all by default.
-        seed: of whatever is drawn at random; the same seed gives the same numbers.
+        sample: Size of a fixed random sample of the questions with a reply; all by default.
+        seed: Seed of whatever is drawn at random; the same seed gives the same numbers.
 
     Returns:
         Numbers with 95% intervals, bootstrapped over (problem, group) clusters of questions, and with what chance would
@@ -74,8 +101,8 @@ def run_quality(
 
     Raises:
         FileNotFoundError: `run` is not a run.
-        ValueError: the run has no replies, asked other questions, or `sample` is below 1.
-        OSError: the journal is damaged.
+        ValueError: The run has no replies, asked other questions, or `sample` is below 1.
+        OSError: The journal is damaged.
     """
     run = Path(run).resolve()
     if questions is None:
@@ -113,41 +140,39 @@ def replies_quality(
     """As `run_quality`, of replies that are there as a table.
 
     Args:
-        replies: at least one, with the columns of `load_replies`.
-        questions: among which the replies' are.
-        personas: the set that was asked, or None where it is unknown.
-        respondent: its name.
-        requests: how many were to be asked.
-        sample: see `run_quality`.
-        seed: see `run_quality`.
+        replies: Table of at least one reply, with the columns of `load_replies`.
+        questions: Table with the replies' questions among others.
+        personas: The set that was asked, or None where it is unknown.
+        respondent: Name of the respondent.
+        requests: Number of requests that the run was to make.
+        sample: See `run_quality`.
+        seed: See `run_quality`.
 
     Raises:
-        ValueError: there is no reply, one is to an unknown question, or `sample` is below 1.
+        ValueError: There is no reply, one is to an unknown question, or `sample` is below 1.
     """
     if sample is not None:
         ids = pa.table({"question_id": replies["question_id"].combine_chunks().unique()})
         chosen = ids["question_id"].take(pa.array(sample_questions(ids, sample)))
-        replies = replies.filter(pa.compute.is_in(replies["question_id"], chosen.combine_chunks()))
+        replies = replies.filter(pc.is_in(replies["question_id"], chosen.combine_chunks()))
         requests = None
-    arrays = Replies.of(replies, questions)
-    votes = arrays.votes()
-    shares = shares_of(votes, is_swapped=arrays.is_swapped)
-    samples = sample_consistency(arrays, votes, seed)
+    arrays = Replies(replies, questions, seed)
+    samples = sample_consistency(arrays)
     return RunQuality(
         respondent=respondent,
         personas=arrays.personas,
         questions=len(arrays.questions),
-        clusters=len(set(arrays.clusters.tolist())),
+        clusters=arrays.resamples.count,
         replies=len(arrays.answer),
-        valid=int(votes.sum()),
+        valid=int(arrays.votes.sum()),
         requests=requests,
         orders=2 if arrays.is_swapped else 1,
         samples=arrays.samples,
         seed=seed,
-        identification=identify_among_themselves(arrays, shares, seed),
-        survey=None if personas is None else compare_with_survey(arrays, shares, questions, personas, seed),
+        identification=identify_among_themselves(arrays),
+        survey=None if personas is None else compare_with_survey(arrays, questions, personas),
         sample_agreement=samples,
-        order=order_consistency(arrays, votes, arrays.leanings(), samples, seed),
-        forms=form_consistency(arrays, shares, seed),
-        statuses=count_statuses(arrays, seed),
+        order=order_consistency(arrays, samples),
+        forms=form_consistency(arrays),
+        statuses=Statuses.of(arrays),
     )

@@ -10,23 +10,15 @@ from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from fairpp_hf.evaluation.quality.identification import Identification, attribute
-from fairpp_hf.evaluation.quality.replies import (
-    OPTIONS,
-    Codes,
-    Measure,
-    Replies,
-    Resamples,
-    measured,
-    not_measured,
-    ratio,
-)
+from fairpp_hf.evaluation.quality.replies import Codes, Replies
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.survey import survey_answers
-from fairpp_hf.statistics.intervals import js_distances
+from fairpp_hf.statistics.bootstrap import Measure, measured, not_measured, percentile_interval, ratio
 
 LEAST_SHARE = 1e-3
 """An option that the survey's model excludes has this likelihood, so that one answer does not decide alone."""
@@ -40,8 +32,6 @@ class Leaning(NamedTuple):
 
     run: Measure
     survey: float
-    difference: Measure
-    """Run minus survey."""
     from_figures: bool
     """Whether the survey's side rests on figures, and not on a prior."""
 
@@ -54,10 +44,6 @@ class Distance(NamedTuple):
     between A and B."""
     lean_noise: float | None
     """What `lean` would be by the noise of so many answers alone: the mean distance of a resample from the run."""
-    shares: Measure
-    """Mean over personas of the Jensen-Shannon distance of shares of A, B, C, natural logarithm, 0 to 0.833; `chance` is for
-    equal shares of the three."""
-    shares_noise: float | None
 
 
 class SurveyFidelity(NamedTuple):
@@ -78,17 +64,13 @@ class SurveyFidelity(NamedTuple):
     """Which persona's expected shares make the answers most likely."""
 
 
-def compare_with_survey(
-    replies: Replies, shares: NDArray[np.float64], questions: pa.Table, personas: PersonaSet, seed: int
-) -> SurveyFidelity | None:
+def compare_with_survey(replies: Replies, questions: pa.Table, personas: PersonaSet) -> SurveyFidelity | None:
     """Compare a run's answers with the leanings that its personas have in the survey.
 
     Args:
-        replies: of the run.
-        shares: answers, (P, Q, 3); of `shares_of`.
-        questions: all questions that could have been asked; the expected shares are averaged over their problems.
-        personas: the set that the run was asked with.
-        seed: of the bundles and the bootstrap.
+        replies: Replies of the run.
+        questions: All questions that could have been asked; the expected shares are averaged over their problems.
+        personas: The set that the run was asked with.
 
     Returns:
         None where no persona of the run has `choice` parameters.
@@ -99,33 +81,31 @@ def compare_with_survey(
     if not ids:
         return None
     expected = expected_shares(questions, personas, ids, replies.questions)
-    answered = shares[[replies.personas.index(persona) for persona in ids]]
+    answered = replies.shares[[replies.personas.index(persona) for persona in ids]]
     valid = ~np.isnan(answered[:, :, :1])
-    resamples = Resamples(replies.clusters, seed)
     numbers, dimension_of = np.unique(replies.questions["dimension"].to_numpy(), return_inverse=True)
     in_dimension = np.eye(len(numbers))[dimension_of]
 
-    def by_dimension(table: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums by persona, dimension and option, (1 + resamples, P', D, 3)."""
-        return np.stack(
-            [resamples.totals(rows[:, None, :] * in_dimension[:, :, None]) for rows in np.where(valid, table, 0.0)],
-            axis=1,
-        )
+    def leaning(table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """P(B | A or B) by persona and dimension, (1 + resamples, P', D)."""
+        rows = np.where(valid, table, 0.0)[..., :2].transpose(1, 0, 2)
+        sums = replies.resamples.totals(rows[:, :, None, :] * in_dimension[:, None, :, None])
+        return ratio(sums[..., 1], sums.sum(axis=-1))
 
-    ours, theirs = by_dimension(answered), by_dimension(expected)
-    given = np.stack([in_dimension.T @ rows[:, 0] for rows in valid])  # answers, (P', D)
+    lean, survey_lean = leaning(answered), leaning(expected)
+    given = valid[..., 0] @ in_dimension  # answers, (P', D)
     figures = np.array(
         [[not personas.get(persona).choice.positions[number].prior for number in numbers.tolist()] for persona in ids]  # type: ignore[union-attr]
     )
-    lean, survey_lean = _lean(ours), _lean(theirs)
-    difference = lean - survey_lean
-    by_persona = _mean(np.abs(difference), figures, axis=-1)
+    apart = _mean(np.abs(lean - survey_lean), figures, axis=-1)
+    # Nothing is learnt from the answers, so that there is nothing to hold out: one fold.
+    scores = np.einsum("pqo,rqo->pqr", answered, np.log(np.maximum(expected, LEAST_SHARE)))
     return SurveyFidelity(
         personas=ids,
-        from_figures=_distance(ours, theirs, given, figures),
-        from_priors=_distance(ours, theirs, given, ~figures),
+        from_figures=_distance(lean, survey_lean, given, figures),
+        from_priors=_distance(lean, survey_lean, given, ~figures),
         by_persona={
-            persona: measured(by_persona[:, row], (given * figures)[row].sum(), "answers", is_distance=True)
+            persona: measured(apart[:, row], (given * figures)[row].sum(), "answers", is_distance=True)
             for row, persona in enumerate(ids)
         },
         leanings={
@@ -133,7 +113,6 @@ def compare_with_survey(
                 int(number): Leaning(
                     measured(lean[:, row, column], given[row, column], "answers", 0.5),
                     float(survey_lean[0, row, column]),
-                    measured(difference[:, row, column], given[row, column], "answers", 0.0),
                     bool(figures[row, column]),
                 )
                 for column, number in enumerate(numbers)
@@ -142,10 +121,10 @@ def compare_with_survey(
             for row, persona in enumerate(ids)
         },
         order={
-            int(number): _order(lean[:, :, column], survey_lean[0, :, column], given[:, column].sum(), seed)
+            int(number): _order(lean[:, :, column], survey_lean[0, :, column], replies.seed)
             for column, number in enumerate(numbers)
         },
-        identification=_identified(replies, shares, expected, ids, seed),
+        identification=attribute(replies, ids, scores, np.zeros(replies.clusters.max() + 1, dtype=np.int64)),
     )
 
 
@@ -155,25 +134,20 @@ def expected_shares(
     """Shares of A, B, C that the survey's model expects of each persona, (P', Q, 3).
 
     Args:
-        questions: averaged over within each dimension, group and form.
-        personas: the set.
-        ids: of personas with `choice` parameters.
+        questions: Questions that are averaged over within each dimension, group and form.
+        personas: The set.
+        ids: Ids of personas with `choice` parameters.
         asked: Q questions, all of them among `questions`.
     """
     cells = Codes.of(questions, ("dimension", "group", "form"))
-    rows = pa.compute.index_in(asked["question_id"].combine_chunks(), questions["question_id"].combine_chunks())
-    asked_cells = cells.of_row[rows.to_numpy()]
+    rows = pc.index_in(asked["question_id"].combine_chunks(), questions["question_id"].combine_chunks()).to_numpy()
     counts = np.bincount(cells.of_row, minlength=cells.size)
     tables = []
     for persona in ids:
         probabilities = survey_answers(questions, personas, persona).probabilities
         sums = np.stack([np.bincount(cells.of_row, column, minlength=cells.size) for column in probabilities.T], axis=1)
-        tables.append((sums / counts[:, None])[asked_cells])
+        tables.append((sums / counts[:, None])[cells.of_row[rows]])
     return np.stack(tables)
-
-
-def _lean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ratio(sums[..., 1], sums[..., 0] + sums[..., 1])
 
 
 def _mean(values: NDArray[np.float64], wanted: NDArray[np.bool_], axis: int | None = None) -> NDArray[np.float64]:
@@ -184,37 +158,13 @@ def _mean(values: NDArray[np.float64], wanted: NDArray[np.bool_], axis: int | No
 
 
 def _distance(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], given: NDArray[np.float64], wanted: NDArray[np.bool_]
+    lean: NDArray[np.float64], survey: NDArray[np.float64], given: NDArray[np.float64], wanted: NDArray[np.bool_]
 ) -> Distance:
     """Over the wanted (persona, dimension) pairs, (P', D)."""
-    lean, survey_lean = _lean(ours), _lean(theirs)
-    difference = lean - survey_lean
-    answers = (given * wanted).sum()
-    even = _mean(np.abs(0.5 - survey_lean), wanted)[0]
-
-    mine, survey = (np.where(wanted[..., None], sums, 0.0).sum(axis=2) for sums in (ours, theirs))
-    mine, survey = (
-        ratio(sums, np.broadcast_to(sums.sum(axis=-1, keepdims=True), sums.shape)) for sums in (mine, survey)
-    )
-    some = ~np.isnan(mine[0, :, 0])
-
-    def apart(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-        distances = js_distances(first.reshape(-1, OPTIONS), second.reshape(-1, OPTIONS))
-        return _mean(distances.reshape(first.shape[:-1]), some)
-
+    even = _known(_mean(np.abs(0.5 - survey), wanted)[0])
     return Distance(
-        lean=measured(_mean(np.abs(difference), wanted), answers, "answers", _known(even), is_distance=True),
-        lean_noise=_known(_mean(np.abs(difference[1:] - difference[:1]), wanted).mean()) if len(lean) > 1 else None,
-        shares=measured(
-            apart(mine, survey),
-            answers,
-            "answers",
-            _known(apart(np.full_like(survey[:1], 1 / OPTIONS), survey[:1])[0]),
-            is_distance=True,
-        ),
-        shares_noise=_known(np.nanmean(apart(mine[1:], np.broadcast_to(mine[:1], mine[1:].shape))))
-        if len(mine) > 1 and some.any()
-        else None,
+        measured(_mean(np.abs(lean - survey), wanted), (given * wanted).sum(), "answers", even, is_distance=True),
+        _known(_mean(np.abs(lean[1:] - lean[:1]), wanted).mean()) if len(lean) > 1 else None,
     )
 
 
@@ -223,8 +173,8 @@ def _known(value: SupportsFloat) -> float | None:
     return None if np.isnan(number) else number
 
 
-def _order(lean: NDArray[np.float64], survey: NDArray[np.float64], answers: float, seed: int) -> Measure:
-    """Spearman's rank correlation across personas, over (1 + resamples, P') against (P',), resting on so many answers."""
+def _order(lean: NDArray[np.float64], survey: NDArray[np.float64], seed: int) -> Measure:
+    """Spearman's rank correlation across personas, over (1 + resamples, P') against (P',)."""
     known = ~(np.isnan(lean[0]) | np.isnan(survey))
     count = int(known.sum())
     if count < 3:
@@ -232,7 +182,10 @@ def _order(lean: NDArray[np.float64], survey: NDArray[np.float64], answers: floa
     ours, theirs = _centred_ranks(lean[:, known]), _centred_ranks(survey[known])
     shuffled = np.random.default_rng(seed).permuted(np.tile(theirs, (ORDERS, 1)), axis=1)
     chance = float(np.quantile(_correlation(shuffled, theirs), 0.95))
-    return measured(_correlation(ours, theirs), count, "personas", chance, drawn=answers)
+    found = _correlation(ours, theirs)
+    if np.isnan(found[0]):
+        return not_measured("all personas lean alike", "personas")
+    return Measure(float(found[0]), percentile_interval(found, 0.95), count, "personas", chance)
 
 
 def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -242,15 +195,3 @@ def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _correlation(rows: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
     return ratio(rows @ one, np.sqrt((rows**2).sum(axis=-1) * (one**2).sum()))
-
-
-def _identified(
-    replies: Replies, shares: NDArray[np.float64], expected: NDArray[np.float64], ids: tuple[str, ...], seed: int
-) -> Identification:
-    log_expected = np.log(np.maximum(expected, LEAST_SHARE))
-
-    def log_likelihoods(persona: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.einsum("qo,rqo->qr", shares[persona, rows], log_expected[:, rows])
-
-    # Nothing is learnt from the answers, so that there is nothing to hold out: one fold.
-    return attribute(replies, shares, ids, log_likelihoods, np.zeros(len(np.unique(replies.clusters)), np.int64), seed)

@@ -33,7 +33,7 @@ from fairpp_hf.evaluation.positioning.positions import (
 )
 from fairpp_hf.evaluation.positioning.report import FILES, to_markdown, write_positions
 from fairpp_hf.questions import load_questions, sample_questions
-from fairpp_hf.statistics.intervals import clusters_of
+from fairpp_hf.statistics.question_sums import clusters_of
 
 REFERENCE = "survey:britains_choice_2020 (simulated)"
 

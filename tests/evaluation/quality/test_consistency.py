@@ -1,7 +1,5 @@
 """Consistency over samples, orders and forms: hand arithmetic, plain loops, and answers whose truth is known."""
 
-import itertools
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,23 +7,15 @@ from quality_tables import column_replies, replies_of, survey_replies, whole_clu
 
 from fairpp_hf.evaluation.quality.consistency import (
     FormConsistency,
-    _cycle_chance,
     form_consistency,
-    intransitive,
     order_consistency,
     sample_consistency,
 )
-from fairpp_hf.evaluation.quality.replies import Replies, shares_of
-
-
-def read(table: pa.Table, questions: pa.Table) -> tuple[Replies, np.ndarray]:
-    replies = Replies.of(table, questions)
-    return replies, replies.votes()
+from fairpp_hf.evaluation.quality.replies import Replies
 
 
 def forms(table: pa.Table, questions: pa.Table) -> FormConsistency:
-    replies, votes = read(table, questions)
-    return form_consistency(replies, shares_of(votes, is_swapped=replies.is_swapped), seed=0)
+    return form_consistency(Replies(table, questions))
 
 
 def test_two_samples_agree_as_often_as_pairs_of_replies_do() -> None:
@@ -40,7 +30,7 @@ def test_two_samples_agree_as_often_as_pairs_of_replies_do() -> None:
             for number, answer in enumerate(given)
         ]
     )
-    agreement = sample_consistency(*read(table, questions), seed=0).overall
+    agreement = sample_consistency(Replies(table, questions)).overall
     assert agreement.value == pytest.approx(2 / 3)
     assert (agreement.n, agreement.of) == (2, "requests")
     assert agreement.chance == pytest.approx((2**2 + 2**2 + 2**2) / 6**2)  # answers: 2 A, 2 B, 2 C
@@ -52,7 +42,7 @@ def test_agreement_of_samples_is_what_the_probabilities_say() -> None:
     from fairpp_hf.respondents.survey import all_survey_answers
 
     questions = whole_clusters(60)
-    agreement = sample_consistency(*read(survey_replies(questions, samples=3), questions), seed=0)
+    agreement = sample_consistency(Replies(survey_replies(questions, samples=3), questions))
     truth = np.mean(
         [(answers.probabilities**2).sum(axis=1) for answers in all_survey_answers(questions, load_personas()).values()]
     )
@@ -63,12 +53,12 @@ def test_agreement_of_samples_is_what_the_probabilities_say() -> None:
 
 def test_one_sample_and_one_order_are_not_measured() -> None:
     questions = whole_clusters(2)
-    replies, votes = read(survey_replies(questions), questions)
-    samples = sample_consistency(replies, votes, seed=0)
-    order = order_consistency(replies, votes, replies.leanings(), samples, seed=0)
+    replies = Replies(survey_replies(questions), questions)
+    samples = sample_consistency(replies)
+    order = order_consistency(replies, samples)
     assert samples.overall.value is order.changed.overall.value is order.gap.overall.value is None
-    assert samples.overall.note == "one sample a request; ask with --samples 2 or more, at a --temperature above 0"
-    assert order.gap.overall.note == "one order of the options; ask with --swap"
+    assert samples.overall.note == "one sample a request; ask for 2 or more, at a temperature above 0"
+    assert order.gap.overall.note == "one order of the options; ask in both"
     assert order.changed_by_samples is None
 
 
@@ -79,8 +69,8 @@ def test_who_always_takes_the_first_option_has_a_gap_of_1_and_always_changes() -
         [column_replies(questions, "first", np.full(200, order), 0, order) for order in (0, 1)]
         + [column_replies(questions, "steady", np.arange(200) % 3, 0, order) for order in (0, 1)]
     )
-    replies, votes = read(table, questions)
-    order = order_consistency(replies, votes, replies.leanings(), sample_consistency(replies, votes, 0), seed=0)
+    replies = Replies(table, questions)
+    order = order_consistency(replies, sample_consistency(replies))
     assert order.gap.by_persona["first"].value == order.changed.by_persona["first"].value == 1.0
     assert order.gap.by_persona["steady"].value == order.changed.by_persona["steady"].value == 0.0
     assert order.gap.overall.value == order.changed.overall.value == 0.5
@@ -98,8 +88,8 @@ def test_the_gap_is_read_off_probabilities_where_there_are_some_and_needs_both_o
         {"question_id": ids[1], "persona": "ann", "answer": 0},
         {"question_id": ids[1], "persona": "ann", "answer": -1, "swapped": True},
     ]
-    replies, votes = read(replies_of(rows), questions)
-    order = order_consistency(replies, votes, replies.leanings(), sample_consistency(replies, votes, 0), seed=0)
+    replies = Replies(replies_of(rows), questions)
+    order = order_consistency(replies, sample_consistency(replies))
     assert order.gap.overall.value == pytest.approx(0.2)
     assert order.changed.overall.value == 1.0
     assert order.gap.overall.n == order.changed.overall.n == 1
@@ -173,47 +163,7 @@ def test_forms_that_were_not_both_asked_are_not_measured() -> None:
     questions = whole_clusters(20)
     half = questions.filter(pa.compute.equal(questions["form"], "criterion"))
     found = forms(survey_replies(half), questions)
-    assert found.contradictory.overall.note == "no (problem, group, dimension) was asked in both forms; raise --limit"
+    assert (
+        found.contradictory.overall.note == "no (problem, group, dimension) was asked in both forms; ask more questions"
+    )
     assert found.excess.value is None
-
-
-def test_a_cycle_of_majorities_is_found_and_a_ranking_has_none() -> None:
-    """A > B > C, B > C > A, C > A > B: each pair 2 to 1, a cycle. Three times A > B > C: none."""
-    questions = whole_clusters(2)
-    ids = questions["question_id"].to_pylist()
-    cyclic = ([0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.2, 0.5])
-    rows = [
-        {
-            "question_id": ids[0],
-            "persona": persona,
-            "sample": number,
-            "answer": int(np.argmax(given)),
-            "probabilities": given,
-        }
-        for persona, rankings in (("ann", cyclic), ("bob", cyclic[:1] * 3))
-        for number, given in enumerate(rankings)
-    ]
-    measure = intransitive(Replies.of(replies_of(rows), questions), seed=0)
-    assert (measure.value, measure.n) == (0.5, 2)
-    assert measure.chance == pytest.approx(1 / 18, abs=0.006)
-    # One reply, or four, can have no cycle; and one without probabilities ranks nothing.
-    assert intransitive(Replies.of(replies_of(rows[:1]), questions), seed=0).note == (
-        "no cycle is possible among 1, 2 or 4 rankings of a unit; ask with --samples 3 or more"
-    )
-    bare = replies_of([{**row, "probabilities": None} for row in rows])
-    assert intransitive(Replies.of(bare, questions), seed=0).note == (
-        "replies without option probabilities name their first choice alone, and rank nothing"
-    )
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_the_chance_of_a_cycle_is_that_of_all_sets_of_rankings(count: int) -> None:
-    cycles = total = 0
-    for rankings in itertools.product(itertools.permutations("ABC"), repeat=count):
-        prefers = [
-            sum(ranking.index(a) < ranking.index(b) for ranking in rankings) * 2 - count for a, b in ("AB", "BC", "CA")
-        ]
-        cycles += min(prefers) > 0 or max(prefers) < 0
-        total += 1
-    assert _cycle_chance(count, seed=0) == pytest.approx(cycles / total, abs=0.006)
-    assert (cycles == 0) == (count in (2, 4))

@@ -38,7 +38,6 @@ def test_a_run_is_read_from_its_folder_with_the_set_that_answered(tmp_path: Path
     assert (quality.replies, quality.requests, quality.valid) == (2800, 2800, 2800)
     assert (quality.questions, quality.clusters, quality.orders, quality.samples) == (400, 40, 1, 1)
     assert quality.respondent == "survey:hidden_tribes_2018 (simulated)"
-    assert quality.survey.identification.over_all.value == 1.0
     assert quality.identification.by_size[5].value > 0.2
     assert run_quality(tmp_path / "run") == quality
     assert run_quality(tmp_path / "run", seed=1) != quality
@@ -70,7 +69,6 @@ def test_one_persona_and_few_questions_give_a_page(count: int) -> None:
     questions = load_questions().slice(0, count)
     table = column_replies(questions, "loyal_nationals", np.arange(count) % 3)
     quality = quality_of(table)
-    assert quality.identification.over_all.value is None
     assert "one persona alone cannot be mistaken for another" in to_markdown(quality, "tiny")
 
 
@@ -80,7 +78,7 @@ def test_a_run_without_a_valid_answer_has_statuses_and_nothing_else() -> None:
     )
     quality = quality_of(table)
     assert rows_of(quality) == []
-    assert len(not_measured_of(quality)) == 11
+    assert len(not_measured_of(quality)) == 8
     assert quality.statuses.counts["invalid"] == 1400
     assert "invalid 1,400." in to_markdown(quality, "bad")
 
@@ -120,6 +118,5 @@ def test_all_198940_replies_of_the_survey_identify_their_personas() -> None:
     table = survey_replies(load_questions())
     assert len(table) == 198_940
     quality = quality_of(table)
-    assert quality.identification.over_all.value == 1.0
     assert quality.identification.by_size[100].interval.low > 0.9
     assert quality.survey.from_figures.lean.value < 0.01

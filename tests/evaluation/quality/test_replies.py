@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 from quality_tables import replies_of, whole_clusters
 
-from fairpp_hf.evaluation.quality.replies import (
-    RESAMPLES,
-    Codes,
-    FormPairs,
-    Measure,
-    Replies,
-    Resamples,
-    measured,
-    shares_of,
-)
+from fairpp_hf.evaluation.quality.quality import Statuses
+from fairpp_hf.evaluation.quality.replies import Codes, Replies
 from fairpp_hf.schema import STATUSES
-from fairpp_hf.statistics.intervals import Interval
 
 IDS = whole_clusters(3)["question_id"].to_pylist()
 
@@ -32,12 +23,12 @@ def test_votes_are_counted_by_persona_question_order_and_option() -> None:
         [row(4, "ann", answer, sample=number) for number, answer in enumerate((0, 0, 1))]
         + [row(4, "ann", 1, swapped=True), row(2, "ann", 2), row(2, "bob", -1)]
     )
-    replies = Replies.of(table, whole_clusters(3))
+    replies = Replies(table, whole_clusters(3))
     assert replies.personas == ("ann", "bob")
     assert replies.questions["question_id"].to_pylist() == [IDS[2], IDS[4]]
     assert replies.samples == 3
     assert replies.is_swapped
-    votes = replies.votes()
+    votes = replies.votes
     assert votes[0, 1].tolist() == [[2, 1, 0], [0, 1, 0]]
     assert votes[0, 0].tolist() == [[0, 0, 1], [0, 0, 0]]
     assert votes[1].sum() == 0
@@ -46,18 +37,20 @@ def test_votes_are_counted_by_persona_question_order_and_option() -> None:
 
 def test_a_share_is_the_mean_over_orders_and_missing_where_one_order_has_no_answer() -> None:
     """Orders (2, 1, 0) and (0, 1, 0): the mean of (2/3, 1/3, 0) and (0, 1, 0) is (1/3, 2/3, 0)."""
-    votes = np.array([[[[2.0, 1, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0]]]])
-    np.testing.assert_allclose(shares_of(votes, is_swapped=True), [[[1 / 3, 2 / 3, 0], [np.nan] * 3]])
-    assert shares_of(votes[:, 1:], is_swapped=False).tolist() == [[[0, 0, 1]]]
+    one = [row(0, "ann", answer, sample=number) for number, answer in enumerate((0, 0, 1))]
+    both = [*one, row(0, "ann", 1, swapped=True), row(1, "ann", 2), row(1, "ann", -1, swapped=True)]
+    shares = Replies(replies_of(both), whole_clusters(3)).shares
+    np.testing.assert_allclose(shares, [[[1 / 3, 2 / 3, 0], [np.nan] * 3]])
+    np.testing.assert_allclose(Replies(replies_of(one), whole_clusters(3)).shares, [[[2 / 3, 1 / 3, 0]]])
 
 
 def test_probabilities_count_in_leanings_where_there_are_some() -> None:
     one, other = row(0, "ann", 0, probabilities=[0.5, 0.3, 0.2]), row(1, "ann", 1)
-    replies = Replies.of(replies_of([one, other]), whole_clusters(3))
-    np.testing.assert_allclose(replies.leanings()[0, :2, 0], [[0.5, 0.3, 0.2], [0, 1, 0]])
+    replies = Replies(replies_of([one, other]), whole_clusters(3))
+    np.testing.assert_allclose(replies.leanings[0, :2, 0], [[0.5, 0.3, 0.2], [0, 1, 0]])
     # Several samples are for the frequencies of their answers.
-    replies = Replies.of(replies_of([one, row(0, "ann", 1, sample=1)]), whole_clusters(3))
-    np.testing.assert_allclose(replies.leanings()[0, 0, 0], [1, 1, 0])
+    replies = Replies(replies_of([one, row(0, "ann", 1, sample=1)]), whole_clusters(3))
+    np.testing.assert_allclose(replies.leanings[0, 0, 0], [1, 1, 0])
 
 
 def test_an_unknown_question_is_named() -> None:
@@ -67,13 +60,13 @@ def test_an_unknown_question_is_named() -> None:
         match=r"^A reply's question must be one of the 30 questions; got 'nowhere'\. Pass the table that the run asked as "
         r"`questions`\.$",
     ):
-        Replies.of(table, whole_clusters(3))
+        Replies(table, whole_clusters(3))
 
 
 def test_no_reply_is_one_error() -> None:
-    message = "A run must have replies; got none. Run `fairpp generate` on it first."
+    message = "A run must have replies; got none. Ask for some first."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Replies.of(replies_of([]), whole_clusters(3))
+        Replies(replies_of([]), whole_clusters(3))
 
 
 def test_codes_number_the_combinations_of_columns() -> None:
@@ -85,39 +78,13 @@ def test_codes_number_the_combinations_of_columns() -> None:
     assert codes.of_row[codes.first].tolist() == list(range(10))
 
 
-def test_form_pairs_are_the_two_questions_of_a_unit_and_leave_out_what_has_one() -> None:
+def test_statuses_are_counted_by_persona_and_group() -> None:
     questions = whole_clusters(3)
-    pairs = FormPairs.of(questions.slice(0, 29))
-    assert len(pairs.criterion) == 14
-    for first, second in zip(pairs.criterion.tolist(), pairs.explanation.tolist(), strict=True):
-        one, other = questions.slice(first, 1).to_pylist()[0], questions.slice(second, 1).to_pylist()[0]
-        assert (one["form"], other["form"]) == ("criterion", "explanation")
-        assert all(one[name] == other[name] for name in ("problem", "group", "dimension"))
-
-
-def test_resampled_totals_are_sums_over_the_drawn_clusters() -> None:
-    """Values that name their cluster: a resample's total is the number of clusters, drawn, times 10."""
-    cluster = np.repeat(np.arange(12), [1, 2, 3] * 4)
-    values = np.eye(12)[cluster] / np.bincount(cluster)[cluster][:, None]
-    totals = Resamples(cluster, seed=3).totals(values)
-    assert totals.shape == (1 + RESAMPLES, 12)
-    np.testing.assert_allclose(totals[0], 1)
-    np.testing.assert_allclose(totals.sum(axis=1), 12)
-    np.testing.assert_allclose(totals, totals.round(), atol=1e-9)
-    assert 0.8 < totals[1:].std(axis=0).mean() < 1.1  # a multinomial count of mean 1 has variance 11/12
-
-
-def test_few_clusters_or_few_counted_give_no_interval() -> None:
-    totals = Resamples(np.arange(9), seed=0).totals(np.arange(9.0))
-    assert totals.tolist() == [36.0]
-    assert measured(totals, 9, "records") == Measure(36.0, None, 9, "records")
-    resamples = np.concatenate([[0.5], np.linspace(0, 1, RESAMPLES)])
-    assert measured(resamples, 9, "records").interval is None
-    assert measured(resamples, 100, "records").interval == pytest.approx((0.025, 0.975))
-    assert measured(np.full(5, np.nan), 0, "records") == Measure(None, None, 0, "records", None, "no records")
-
-
-def test_the_interval_of_a_distance_is_about_its_value_and_not_below_0() -> None:
-    """Resamples of a distance lie above it: value 0.1, their 97.5th percentile 0.3, so 0.1 +- 0.2."""
-    values = np.concatenate([[0.1], np.linspace(0.15, 0.303846, RESAMPLES)])
-    assert measured(values, 100, "answers", is_distance=True).interval == pytest.approx(Interval(0.0, 0.3), abs=1e-3)
+    group = questions["group"].to_pylist()
+    rows = [row(question, "ann", -1 if question in (2, 9) else 0) for question in (0, 2, 9)] + [row(2, "bob", 1)]
+    found = Statuses.of(Replies(replies_of(rows), questions))
+    assert (found.counts["ok"], found.counts["invalid"], found.counts["refusal"]) == (2, 2, 0)
+    assert list(found.counts) == list(STATUSES)
+    assert found.by_persona["ann"]["invalid"] == 2
+    assert found.by_persona["bob"]["ok"] == 1
+    assert sum(found.by_group[group[2]].values()) == sum(group[question] == group[2] for question in (0, 2, 9, 2))
