@@ -11,9 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
-import numpy as np
-
-from fairpp_hf.drawing.theme import EMPTY, INK, PAGE_COLORS, PAPER, Color, Fill, Look, drawing_settings
+from fairpp_hf.drawing.theme import EMPTY, INK, NOTE, PAGE_COLORS, PAPER, Color, Fill, Look, drawing_settings
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -125,19 +123,15 @@ def png(charts: Sequence[Chart], *, columns: int = 1, title: str = "", caption: 
                 write(x, y, chart.title, fontsize=10, fontweight="bold")
                 bottom = height - y - _TITLE - chart.size[1]
                 chart.paint(Canvas(figure, x, bottom))
-                write(x, height - bottom + 0.04, "\n".join(notes[chart.key]), fontsize=7.5, color=PAGE_TEXT)
+                write(x, height - bottom + 0.04, "\n".join(notes[chart.key]), fontsize=7.5, color=NOTE)
                 x += column + _GAP
             y += row_height + _GAP
-        write(_GAP, height - _NOTE * len(said) - 0.15, "\n".join(said), fontsize=8, color=PAGE_TEXT)
+        write(_GAP, height - _NOTE * len(said) - 0.15, "\n".join(said), fontsize=8, color=NOTE)
         stream = BytesIO()
         # The version of matplotlib would otherwise be in the file.
         options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}
         figure.savefig(stream, format="png", facecolor="white", **options)
     return stream.getvalue()
-
-
-PAGE_TEXT = "#444444"
-"""Notes of a PNG, whose background is white on every page."""
 
 
 def _figure(size: tuple[float, float]) -> "Figure":
@@ -225,37 +219,6 @@ def ink_on(color: "Color") -> str:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#010101" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
-
-
-def in_lines(text: str, width: int, lines: int = 2) -> str:
-    """The text in at most so many lines of so many characters; where it is longer, its middle is left out."""
-    if len(textwrap.wrap(text, width)) > lines:
-        # Names of one origin begin alike, and versions stand at the end: both ends stay.
-        room = width * lines - lines - 1
-        text = f"{text[: room // 2].rstrip()}…{text[-(room - room // 2) :].lstrip()}"
-    wrapped = textwrap.wrap(text, width)
-    return "\n".join(wrapped if len(wrapped) <= lines else textwrap.wrap(text, width, break_on_hyphens=False)[:lines])
-
-
-def key_of(*parts: str | int) -> str:
-    """A file name and id from parts, such as `tiers-2-loyal-nationals`."""
-    return "-".join(re.sub("[^a-z0-9]+", "-", str(part).lower()).strip("-") or "x" for part in parts)
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number of a table; `none` where there is no value."""
-    # Added to 0, a small negative number is not -0.000.
-    return "none" if value is None or np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    """A share such as `31%`; `none` where there is no value."""
-    return "none" if value is None or np.isnan(value) else f"{100 * value:.0f}%"
-
-
-def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    """A number with its 95% interval in brackets, where there is one."""
-    return number(value) + ("" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]")
 
 
 def _for_page(drawn: bytes, key: str, tips: dict[str, str]) -> str:

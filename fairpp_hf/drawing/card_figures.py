@@ -1,14 +1,16 @@
 """The figures of a dataset card, as PNG bytes that depend on the data alone."""
 
 import textwrap
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, share_of
-from fairpp_hf.drawing.canvas import Chart, in_lines, percent, png
+from fairpp_hf.drawing.canvas import Chart, png
 from fairpp_hf.drawing.charts import heat_map, stacked_bars
 from fairpp_hf.drawing.plots import column_chart
+from fairpp_hf.drawing.texts import in_lines, percent
 from fairpp_hf.drawing.theme import NO_ANSWER, drawable, option_fill
 from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable
@@ -80,7 +82,7 @@ def _agreement(facts: FolderFacts) -> CardFigure:
         names[:-1],
         shown,
         what="share of questions answered alike",
-        form=lambda value: percent(value).rstrip("%"),
+        form=partial(percent, sign=""),
         limits=(float(found.min()), float(found.max())) if len(found) else None,
     )
     alt = f"Heat map: how often {counted(len(names), 'persona')} give the same answer, pair by pair."

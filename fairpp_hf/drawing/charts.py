@@ -9,20 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.canvas import (
-    WIDTH,
-    Canvas,
-    Chart,
-    bar,
-    dot,
-    in_lines,
-    ink_on,
-    number,
-    percent,
-    say,
-    say_left,
-    with_interval,
-)
+from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, bar, dot, ink_on, say, say_left
+from fairpp_hf.drawing.texts import in_lines, number, percent, with_interval
 from fairpp_hf.drawing.theme import EMPTY, INK, LINE, MUTED, SHADES, Fill, Look
 
 if TYPE_CHECKING:
@@ -35,9 +23,9 @@ class Party(NamedTuple):
     """A persona or a system in charts."""
 
     name: str
-    """As it is called, in tables and texts."""
+    """Name in tables and texts."""
     label: str
-    """As figures call it: by its number where their font lacks a letter of the name."""
+    """Name in figures: a number where their font lacks a letter of `name`."""
     look: Look
 
 
@@ -62,6 +50,7 @@ def interval_chart(
     ticks: str = "",
     lowest: float = -np.inf,
     form: Callable[[float | None], str] = number,
+    note: str = "",
 ) -> Chart:
     """A row each: the value as a marker, its 95% interval as a line, other values as small ticks.
 
@@ -75,6 +64,7 @@ def interval_chart(
         ticks: What the small ticks are, for the table and the words; empty without any.
         lowest: Values below it are drawn at it, so that they do not press the others together.
         form: Writes a value.
+        note: A sentence below the chart.
     """
     ends = [end for row in values if row.value is not None for end in (row.value, *(row.interval or ()), *row.ticks)]
     ends = [max(end, lowest) for end in ends] + ([] if line is None else [line])
@@ -86,7 +76,7 @@ def interval_chart(
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.panel((left, 0.5, WIDTH - left - 0.25, step * rows), (low, high), (rows - 0.5, -0.5))
-        _scale(axes, low, high, rows)
+        _scale(axes, low, high, rows, form)
         if line is not None:
             axes.plot([line, line], [-0.5, rows - 0.5], color=MUTED, linewidth=1.2, zorder=1, clip_on=False)
         for row, (party, value, interval, marks) in enumerate(values):
@@ -116,17 +106,18 @@ def interval_chart(
         for row in values
     ]
     said = "; ".join(f"{row.party.name} {with_interval(row.value, row.interval)}" for row in values)
-    return Chart(key, title, f"{title}: {said}.", size, paint, heads, table)
+    return Chart(key, title, f"{title}: {said}.", size, paint, heads, table, _notes(note))
 
 
-def _scale(axes: "Axes", low: float, high: float, rows: int) -> None:
+def _scale(axes: "Axes", low: float, high: float, rows: int, form: Callable[[float | None], str]) -> None:
     """Thin lines at round numbers, the numbers below them."""
     from matplotlib.ticker import MaxNLocator
 
     for tick in MaxNLocator(4).tick_values(low, high):
         if low <= tick <= high:
             axes.plot([tick, tick], [-0.5, rows - 0.5], color=LINE, linewidth=0.9, zorder=0, clip_on=False)
-            say(axes, tick, rows - 0.42, f"{tick:g}", size=8, color=MUTED, va="top")
+            text = percent(tick) if form is percent else f"{tick:g}"
+            say(axes, tick, rows - 0.42, text, size=8, color=MUTED, va="top")
 
 
 def diverging_bars(
@@ -288,7 +279,7 @@ def stacked_bars(
     ]
     said = "; ".join(f"{row[0]} {fills[0].label} {row[-len(fills)]}" for row in table)
     heads = ("", *([""] if len(columns) > 1 else []), *(fill.label for fill in fills))
-    return Chart(key, title, f"Stacked bars: {said}.", size, paint, heads, table, (note,) if note else ())
+    return Chart(key, title, f"Stacked bars: {said}.", size, paint, heads, table, _notes(note))
 
 
 def heat_map(
@@ -302,6 +293,7 @@ def heat_map(
     form: Callable[[float], str] = lambda value: f"{value:.2f}".lstrip("0") or "0",
     names: tuple[Sequence[str], Sequence[str]] | None = None,
     limits: tuple[float, float] | None = None,
+    note: str = "",
 ) -> Chart:
     """A table of coloured cells with their numbers; a cell of a row with itself, or masked, is left out.
 
@@ -315,6 +307,7 @@ def heat_map(
         form: Writes a number.
         names: Names of rows and columns in tables and texts, where they differ.
         limits: Values of the lightest and the darkest colour; the values' own by default, from 0.
+        note: A sentence below the chart.
     """
     from matplotlib import colormaps
 
@@ -357,7 +350,7 @@ def heat_map(
         [name, *("" if np.isinf(value) else number(value) for value in values[y])] for y, name in enumerate(row_names)
     ]
     said = f"Heat map, {what}.{_extremes(values, row_names, column_names)}"
-    return Chart(key, title, said, size, paint, ("", *columns), table)
+    return Chart(key, title, said, size, paint, ("", *columns), table, _notes(note))
 
 
 def _extremes(values: _Floats, rows: Sequence[str], columns: Sequence[str]) -> str:
@@ -368,3 +361,7 @@ def _extremes(values: _Floats, rows: Sequence[str], columns: Sequence[str]) -> s
     low, high = (np.unravel_index(int(pick(found)), found.shape) for pick in (np.nanargmin, np.nanargmax))
     said = [f"{rows[int(y)]} and {columns[int(x)]}, {number(float(found[y, x]))}" for y, x in (low, high)]
     return f" Smallest: {said[0]}. Largest: {said[1]}."
+
+
+def _notes(note: str) -> tuple[str, ...]:
+    return (note,) if note else ()

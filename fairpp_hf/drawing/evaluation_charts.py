@@ -69,25 +69,20 @@ def answer_charts(results: Results) -> list[Chart]:
     rows = results.persona_probabilities[results.target]
     letters = ["first pole", "second pole", *OPTION_LETTERS[2:]]
     fills = [option_fill(option, letters[option]) for option in range(rows.shape[1])]
-    systems = [
-        (party, system.probabilities)
-        for party, system in zip(system_parties(results), results.systems, strict=True)
-        if system in results.models
-    ]
+    models = {system.name: system.probabilities for system in results.models}
+    systems = [(party, models[party.name]) for party in system_parties(results) if party.name in models]
     charts = []
     for column, title in (("dimension", "By dimension"), ("category", "By problem category"), ("group", "By group")):
         labels = labels_of(questions, column)
-        firsts = [int((labels.codes == code).argmax()) for code in range(len(labels.names))]
-
-        def at(column: str, firsts: list[int] = firsts) -> list[str]:
-            return [str(questions[column][row].as_py()) for row in firsts]
-
-        sides, headings, names = None, None, [drawable(name, f"row {row}") for row, name in enumerate(labels.names, 1)]
+        # A question of each label, since those of one label have the same poles and group type.
+        found = questions.take([int((labels.codes == code).argmax()) for code in range(len(labels.names))]).to_pylist()
+        names = [drawable(name, f"row {place}") for place, name in enumerate(labels.names, 1)]
+        sides, headings = None, None
         if column == "dimension":
             names = [f"dimension {name}" for name in names]
-            sides = [(drawable(a, "A"), drawable(b, "B")) for a, b in zip(at("pole_a"), at("pole_b"), strict=True)]
+            sides = [(drawable(question["pole_a"], "A"), drawable(question["pole_b"], "B")) for question in found]
         elif column == "group":
-            types = at("group_type")
+            types = [question["group_type"] for question in found]
             headings = {row: drawable(kind) for row, kind in enumerate(types) if kind not in types[:row]}
         charts.append(
             diverging_bars(
@@ -95,7 +90,7 @@ def answer_charts(results: Results) -> list[Chart]:
                 title,
                 names,
                 (target, shares_by(rows, labels)),
-                [(party, shares_by(found, labels)) for party, found in systems],
+                [(party, shares_by(given, labels)) for party, given in systems],
                 fills,
                 sides=sides,
                 headings=headings,

@@ -26,7 +26,7 @@ _CROSSING, _FAR = 1.0, 1e-4
 """What a leading line wholly over other labels and points costs, and a point of its length, where a label wholly over
 something else costs 1."""
 _MARKER = 6
-"""Half the width that is kept free around a marker, in points."""
+"""Half the width that stays free around a marker, in points."""
 
 
 class Label(NamedTuple):
@@ -46,10 +46,10 @@ def write_labels(
     The first come first: each takes the nearest free place around its point, or the one that covers least.
 
     Args:
-        axes: with its limits set, since places are found in pixels.
-        labels: of all points.
-        size: of the letters, in points.
-        lines: ends of the lines to keep free, each (2,).
+        axes: Axes with their limits set, since places are found in pixels.
+        labels: Labels of all points.
+        size: Size of the letters, in points.
+        lines: Start and end of each line to leave free, each (2,).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.patheffects import AbstractPathEffect, withStroke
@@ -90,17 +90,17 @@ def free_places(
     """Rectangles for the labels of points, one after the other.
 
     Args:
-        points: (m, 2), in pixels.
-        sizes: (m, 2), width and height of each label.
-        frame: (4,), x0, y0, x1, y1, which no label may leave.
-        occupied: (k, 2), further points to keep free.
-        pixel: pixels a point of the printer.
+        points: Places of the points, (m, 2), in pixels.
+        sizes: Width and height of each label, (m, 2).
+        frame: Rectangle that no label may leave, (4,): x0, y0, x1, y1.
+        occupied: Further points to leave free, (k, 2).
+        pixel: Number of pixels in a point of the printer.
 
     Returns:
         (m, 4), x0, y0, x1, y1, and whether each is so far from its point that a line must lead to it.
     """
     markers = np.concatenate([points, occupied])
-    kept_free = np.concatenate([markers - _MARKER * pixel, markers + _MARKER * pixel], axis=1)
+    taken = np.concatenate([markers - _MARKER * pixel, markers + _MARKER * pixel], axis=1)
     reaches = np.repeat(_REACHES, len(_DIRECTIONS))
     directions = np.tile(_DIRECTIONS, (len(_REACHES), 1))
     # The diagonals of a square are longer than its sides.
@@ -111,11 +111,11 @@ def free_places(
         half = size / 2 + 1.5 * pixel
         middles = point + directions * (half + away)
         candidates = np.concatenate([middles - half, middles + half], axis=1)
-        covered = _overlap(candidates, np.concatenate([kept_free, boxes])).sum(axis=1)
+        covered = _overlap(candidates, np.concatenate([taken, boxes])).sum(axis=1)
         leaving = (candidates[:, :2] < frame[:2]).any(axis=1) | (candidates[:, 2:] > frame[2:]).any(axis=1)
         edges = np.array([_near_edge(point, candidate) for candidate in candidates])
         along = point + np.linspace(0.0, 1.0, 30)[:, None, None] * (edges - point)
-        in_the_way = np.concatenate([np.delete(kept_free[: len(points)], number, axis=0), boxes])
+        in_the_way = np.concatenate([np.delete(taken[: len(points)], number, axis=0), boxes])
         inside = (along[:, :, None] >= in_the_way[:, :2]) & (along[:, :, None] <= in_the_way[:, 2:])
         crossed = inside.all(axis=-1).any(axis=-1).mean(axis=0) * (reaches > _LEADER)
         cost = covered / size.prod() + _CROSSING * crossed + _FAR * reaches + np.where(leaving, 1e9, 0.0)
@@ -125,7 +125,7 @@ def free_places(
         is_far.append(far)
         if far:
             line = along[:, best]
-            kept_free = np.concatenate([kept_free, np.concatenate([line - pixel, line + pixel], axis=1)])
+            taken = np.concatenate([taken, np.concatenate([line - pixel, line + pixel], axis=1)])
     return boxes, np.array(is_far)
 
 

@@ -107,9 +107,9 @@ class Divided(NamedTuple):
     """The questions worth reading."""
 
     rows: NDArray[np.int64]
-    """Of the questions, those that divide the personas most first."""
+    """Rows of the questions, those first that divide the personas most."""
     entropy: _Floats
-    """Of the personas' answers, natural logarithm, 0 to log K, for each of `rows`."""
+    """Entropy of the personas' answers, natural logarithm, 0 to log K, for each of `rows`."""
     disagreement: _Floats
     """1 - the probability that the models give to the target's answer, mean over them, for each of `rows`; NaN for none.
     Baselines do not count, unless there is nothing else."""

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
 from fairpp_hf.dataset.builder import CITATION
-from fairpp_hf.drawing.canvas import Chart, number, percent, png, svg, with_interval
+from fairpp_hf.drawing.canvas import Chart, png, svg
 from fairpp_hf.drawing.evaluation_charts import (
     agreeing_chart,
     answer_charts,
@@ -27,10 +27,12 @@ from fairpp_hf.drawing.evaluation_charts import (
 )
 from fairpp_hf.drawing.numbers import most_divided
 from fairpp_hf.drawing.position_map import methods_of, position_chart
+from fairpp_hf.drawing.texts import number, percent, with_interval
 from fairpp_hf.evaluation.baselines import CONSTANT
 from fairpp_hf.evaluation.positioning.report import TITLES
 from fairpp_hf.evaluation.results import Results, System, read_results
 from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
+from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 PAGE = "report.html"
@@ -136,21 +138,23 @@ def render(results: Results, charts: Mapping[str, Sequence[Chart]], drawings: Ma
 def facts_of(results: Results) -> dict[str, Any]:
     """What the page says, without its charts: names, numbers as texts, and what follows from them."""
     models = [system for system in results.models if system.metrics.get("question_js_distance/target") is not None]
-    best = results.systems[results.best]
+    best = results.systems[results.best].name
     divided = most_divided(results, _QUESTIONS)
     return {
         "target": results.name(results.target),
         "results": results,
         "version": __version__,
         "citation": CITATION,
+        "simulated": SIMULATED.strip() in results.reference,
+        "letters": OPTION_LETTERS,
         "kind": "scenario" if results.scenarios else "question",
         "compared_with": COMPARED_WITH[results.compared_with],
         "notes": metric_notes(results.compared_with),
         "baselines": sum(system.is_baseline for system in results.systems),
         "constrained": [system.name for system in results.systems if system.facts.get("constrained")],
         "silent": [system.name for system in results.systems if not system.statuses.get("ok")],
-        "best": verdict(results, best) if best in models else None,
-        "verdicts": [verdict(results, system) for system in models if system != best],
+        "best": next((verdict(results, system) for system in models if system.name == best), None),
+        "verdicts": [verdict(results, system) for system in models if system.name != best],
         "systems": [_row(results, system) for system in results.systems],
         "more": _more(results),
         "comparisons": _comparisons(results),

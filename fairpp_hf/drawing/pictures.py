@@ -1,20 +1,22 @@
 """The pictures beside the results: results.png, positions.png and quality.png."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fairpp_hf.drawing.canvas import Chart, percent, png
+from fairpp_hf.drawing.canvas import Chart, png
 from fairpp_hf.drawing.charts import Party, Value, heat_map, interval_chart, stacked_bars
 from fairpp_hf.drawing.evaluation_charts import headline_charts
 from fairpp_hf.drawing.plots import Spot, scatter_chart
 from fairpp_hf.drawing.position_map import methods_of, position_chart
+from fairpp_hf.drawing.texts import percent
 from fairpp_hf.drawing.theme import drawable, status_fill, system_looks
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.evaluation.results import Results
+from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable
 from fairpp_hf.schema import STATUSES
 
@@ -87,18 +89,17 @@ def _confusion(quality: RunQuality) -> Chart | None:
         return None
     names = [party.label for party in _parties(found.personas)]
     accuracy = found.by_size[found.size]
-    chart = heat_map(
+    return heat_map(
         "confusion",
-        f"Taken for whom, from {found.size} answer{'' if found.size == 1 else 's'}",
+        f"Taken for whom, from {counted(found.size, 'answer')}, in percent",
         names,
         names,
         np.array(found.confusion, dtype=float),
         what="share attributed to each persona",
-        form=percent,
+        form=partial(percent, sign=""),
         limits=(0.0, 1.0),
+        note=f"{percent(accuracy.value)} right, by chance {percent(accuracy.chance)}; n = {accuracy.n:,} bundles.",
     )
-    note = f"{percent(accuracy.value)} right, by chance {percent(accuracy.chance)}; n = {accuracy.n:,} bundles."
-    return _noted(chart, note)
 
 
 def _leanings(quality: RunQuality) -> Chart | None:
@@ -134,15 +135,15 @@ def _forms(quality: RunQuality) -> Chart | None:
         measure = found.by_persona[persona]
         ticks = () if measure.chance is None else (measure.chance,)
         values.append(Value(party, measure.value, measure.interval, ticks))
-    chart = interval_chart(
+    return interval_chart(
         "forms",
         "Opposite poles in the two forms",
         values,
         axis="of pairs answered A or B in both forms; small ticks: by chance",
         ticks="by chance",
         form=percent,
+        note=f"{found.overall.value:.1%} of n = {found.overall.n:,} pairs.",
     )
-    return _noted(chart, f"{found.overall.value:.1%} of n = {found.overall.n:,} pairs.")
 
 
 def _statuses(quality: RunQuality) -> Chart:
@@ -158,7 +159,3 @@ def _statuses(quality: RunQuality) -> Chart:
         [status_fill(status) for status in shown],
         note=f"{quality.valid / quality.replies:.1%} valid; n = {quality.replies:,} replies.",
     )
-
-
-def _noted(chart: Chart, note: str) -> Chart:
-    return replace(chart, notes=(note,))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, bar, dot, in_lines, percent, say, say_left
+from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, bar, dot, say, say_left
 from fairpp_hf.drawing.charts import Party
+from fairpp_hf.drawing.texts import in_lines, percent
 from fairpp_hf.drawing.theme import INK, LINE, MUTED, Look, option_fill
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, dot, in_lines, key_of, say
+from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, dot, say
 from fairpp_hf.drawing.labels import Label, write_labels
+from fairpp_hf.drawing.texts import in_lines, key_of
 from fairpp_hf.drawing.theme import INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
 from fairpp_hf.evaluation.baselines import MAJORITY
 from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS

@@ -20,6 +20,8 @@ Color: TypeAlias = "str | tuple[float, float, float, float]"
 INK, MUTED, LINE, PAPER = "#1b1b1c", "#545556", "#d4d5d6", "#fefefe"
 PAGE_COLORS = {INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", PAPER: "var(--paper)"}
 
+NOTE = "#444444"
+"""Notes of a PNG, whose background is white on every page."""
 EMPTY = "#f2f2f2"
 """Fill of a cell without a value."""
 SHADES = "YlGnBu"

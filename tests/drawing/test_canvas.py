@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 
-from fairpp_hf.drawing.canvas import Canvas, Chart, bar, in_lines, ink_on, number, png, say, svg
+from fairpp_hf.drawing.canvas import Canvas, Chart, bar, ink_on, png, say, svg
+from fairpp_hf.drawing.texts import in_lines, number
 from fairpp_hf.drawing.theme import INK, MUTED, SYSTEM_STYLES, drawable, option_fill, system_looks
 from fairpp_hf.evaluation.baselines import CONSTANT
 

@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
-from fairpp_hf.drawing.canvas import Chart, percent, png, svg
+from fairpp_hf.drawing.canvas import Chart, png, svg
 from fairpp_hf.drawing.charts import Party, Value, diverging_bars, heat_map, interval_chart, stacked_bars
 from fairpp_hf.drawing.plots import column_chart, line_chart, short_count
+from fairpp_hf.drawing.texts import percent
 from fairpp_hf.drawing.theme import PERSONA, option_fill, status_fill, system_looks
 
 A, B = (Party(name, name, look) for name, look in system_looks(["a", "b"]).items())

@@ -39,6 +39,9 @@ def test_who_was_asked_what_is_said(results: Results) -> None:
         "which are known, and not with one drawn answer a question."
     ) in page
     assert "No valid answer came from" not in page
+    assert "Nobody was asked" in page
+    assert f"numbers computed by fairpp_hf {results.version} page drawn by fairpp_hf {__version__}" in page
+    assert "Nobody was asked" not in words(replace(results, reference="survey of people"))
     plain, uniform = named(results, "plain model", "uniform")
     statuses = np.full_like(plain.scores.statuses, "refusal")
     silent = replace(plain, scores=plain.scores._replace(statuses=statuses), metrics={"unanswered": 1.0}, intervals={})
@@ -143,6 +146,16 @@ def test_answers_are_shown_by_dimension_category_and_group(results: Results) -> 
     assert len(category.rows) > 10
 
 
-def test_both_versions_are_on_the_page(results: Results) -> None:
-    page = words(replace(results, version="9.9"))
-    assert f"numbers computed by fairpp_hf 9.9 page drawn by fairpp_hf {__version__}" in page
+def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> None:
+    """As test_page.py sees it in a browser, where there is one."""
+    hostile = "</bdi><script>alert(1)</script>\" onload='x' \x00"
+    plain = results.models[-1]
+    systems = (replace(plain, scores=plain.scores._replace(name=hostile, facts={**plain.facts, hostile: hostile})),)
+    names = dict.fromkeys(results.names, hostile)
+    charts = charts_of(replace(results, systems=systems, names=names, reference=hostile, comparisons=()))
+    drawings = {chart.key: "" for of_section in charts.values() for chart in of_section}
+    page = render(replace(results, systems=systems, names=names, reference=hostile), charts, drawings)
+    assert page.count("<script>") == 1
+    assert page.count("</bdi>") == page.count("<bdi>")
+    assert not re.search(r"<[^>]* onload='x'", page)
+    assert "\x00" not in page
