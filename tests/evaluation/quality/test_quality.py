@@ -60,7 +60,10 @@ def test_scenarios_of_a_run_are_a_run_with_a_table_of_its_own(tmp_path: Path) ->
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^run must be a directory that `fairpp generate` has written; got "):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^run must be a directory that `fairpp generate` or `fairpp scenarios` has written; got ",
+    ):
         run_quality(tmp_path)
 
 
