@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
 from fairpp_hf.evaluation.results import SystemScores
-from fairpp_hf.generation import generate
-from fairpp_hf.generation.budget import BudgetReached, check_max_cost
+from fairpp_hf.generation import BudgetReached, RunOptions, generate
+from fairpp_hf.generation.budget import check_max_cost
 from fairpp_hf.generation.estimate import estimate
-from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.generation.records import load_replies, manifest_of
-from fairpp_hf.generation.scenarios import spent_in
-from fairpp_hf.generation.summary import dollars
 from fairpp_hf.respondents.base import Respondent, RespondentStopped
 from fairpp_hf.respondents.client import public_address
+from fairpp_hf.runs.manifest import ways_in
+from fairpp_hf.runs.records import load_replies, manifest_of
+from fairpp_hf.runs.spending import dollars
+from fairpp_hf.scenarios.tell_and_answer import spent_in
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 if TYPE_CHECKING:
-    from fairpp_hf.generation.batch import BatchLimits
+    from fairpp_hf.generation import BatchLimits
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.scoring.encoding import Rule
 
@@ -337,7 +337,7 @@ def _generate(run: _Run, respondent: Respondent, questions: pa.Table, *, swap: b
     """`generate` a run."""
     # How the questions were chosen is not known here; how many they are is what the log says when others are asked.
     selection = {"limit": len(questions)}
-    generate(run.path, respondent, run.speakers, questions, selection=selection, swap=swap, **others)
+    generate(run.path, respondent, run.speakers, questions, RunOptions(selection=selection, swap=swap, **others))
 
 
 def _read(
@@ -430,7 +430,7 @@ class _Cap(NamedTuple):
         if self.max_cost is not None:
             left = self.max_cost - sum(spent_in(other) for other in self.runs if other != run.path)
             if left <= spent_in(run.path):
-                found = estimate(run.path, respondent, run.speakers, questions, swap=swap, prices=prices)
+                found = estimate(run.path, respondent, run.speakers, questions, RunOptions(swap=swap, prices=prices))
                 if calls := found.calls + found.in_batches:
                     raise RespondentStopped(self._reached(calls, run.path))
                 left = None  # nothing will be asked

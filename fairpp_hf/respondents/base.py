@@ -116,6 +116,11 @@ def can_stop(requests: Sequence[Request]) -> bool:
     return hasattr(requests, "stopped")
 
 
+def tells_stories(respondent: Respondent) -> bool:
+    """Whether the replies are stories, whose `ok` has no answer: the respondent's `tells_stories`, where it has it."""
+    return bool(getattr(respondent, "tells_stories", False))
+
+
 def is_stopped(requests: Sequence[Request]) -> bool:
     """Whether nothing more is to be sent: the requests' `stopped`, where they have it."""
     return bool(getattr(requests, "stopped", False))

@@ -16,9 +16,9 @@ from tiny_models import save_tiny_model
 from fairpp_hf.evaluation import model_scores
 from fairpp_hf.evaluation.model_scores import ApiOptions, check_models, prompt_hash, score_models
 from fairpp_hf.evaluation.models import ModelSpec
-from fairpp_hf.generation.journal import Journal
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
+from fairpp_hf.runs.journal import Journal
 from fairpp_hf.scoring import OptionScorer
 
 PERSONAS = load_personas()
