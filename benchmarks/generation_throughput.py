@@ -38,7 +38,7 @@ OURS = """
 import json, resource, sys, threading, time
 from pathlib import Path
 import openai
-from fairpp_hf.generation import generate
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import OpenAIRespondent
@@ -57,7 +57,7 @@ class Watched(OpenAIRespondent):
 
 respondent = Watched("loopback-model", base_url=url, concurrency=concurrency)
 cpu, started = time.process_time(), time.perf_counter()
-summary = generate(folder, respondent, load_personas(), questions, progress=False)
+summary = generate(folder, respondent, load_personas(), questions, RunOptions(progress=False))
 seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
 assert summary.counts["ok"] == summary.asked == len(arrivals), summary
 first, last = len(arrivals) // 10, len(arrivals) * 9 // 10

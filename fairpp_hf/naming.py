@@ -15,7 +15,7 @@ def check_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return `name` if it is known.
 
     Raises:
-        ValueError: it is not; the message lists what is known and names the nearest.
+        ValueError: It is not; the message lists what is known and names the nearest.
     """
     known = list(known)
     if name in known:

@@ -31,8 +31,8 @@ def hash_strings(strings: Strings, key: str = "") -> NDArray[np.uint64]:
     The UTF-8 bytes are read as little-endian 64-bit words, and each word is folded into a running SplitMix64 state.
 
     Args:
-        strings: n strings; an Arrow column is read in place. Trailing NUL characters do not count.
-        key: names the stream of numbers, such as `"split"`.
+        strings: N strings; an Arrow column is read in place. Trailing NUL characters do not count.
+        key: Names the stream of numbers, such as `"split"`.
 
     Returns:
         uint64 array of shape (n,).

@@ -7,8 +7,8 @@ def in_columns(rows: Sequence[Sequence[str]], right: Sequence[bool] | None = Non
     """Rows as text, columns two spaces apart.
 
     Args:
-        rows: of equally many cells.
-        right: which columns are aligned to the right; by default, all but the first.
+        rows: Rows of equally many cells.
+        right: Whether each column is aligned to the right; by default, all but the first.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     at_right = [number > 0 for number in range(len(widths))] if right is None else right

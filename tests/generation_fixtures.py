@@ -1,7 +1,5 @@
 """Small personas, questions and respondents for the tests of runs."""
 
-import json
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +8,9 @@ import pyarrow as pa
 
 from fairpp_hf.questions.rendering import render_prompt
 from fairpp_hf.respondents import Reply, Request
+from fairpp_hf.runs.batches import Unfinished, unfinished_in
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import JOURNAL
 from fairpp_hf.schema import QUESTION_FEATURES
 
 
@@ -80,34 +81,8 @@ class FakeRespondent:
         return [(request.persona, request.question_id) for request in self.asked]
 
 
-FIRST_TABLES = """
-CREATE TABLE replies (
-    key TEXT PRIMARY KEY, question_id TEXT NOT NULL, persona TEXT NOT NULL, status TEXT NOT NULL, answer INTEGER NOT NULL,
-    p_a REAL, p_b REAL, p_c REAL, raw, usage TEXT, detail TEXT, latency_s REAL NOT NULL, created_at REAL NOT NULL,
-    attempts INTEGER NOT NULL, checksum INTEGER NOT NULL
-);
-CREATE TABLE requests (
-    position INTEGER PRIMARY KEY, key TEXT NOT NULL, question_id TEXT NOT NULL, persona TEXT NOT NULL
-);
-CREATE TABLE set_aside AS SELECT * FROM replies WHERE false;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-
-
-def as_first_version(run: Path) -> None:
-    """Rewrite a run as the version without samples, orders, shards and costs would have written it."""
-    path = run / "journal.sqlite"
-    path.rename(run / "now.sqlite")
-    with sqlite3.connect(path) as connection:
-        connection.executescript(FIRST_TABLES)
-        connection.execute("ATTACH ? AS now", (str(run / "now.sqlite"),))
-        for table in ("replies", "requests", "set_aside", "meta"):
-            names = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA main.table_info({table})"))
-            connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM now.{table}")
-    connection.close()
-    (run / "now.sqlite").unlink()
-    manifest = run / "manifest.json"
-    if manifest.exists():
-        added = ("samples", "swap", "shard", "run_key")
-        kept = {name: value for name, value in json.loads(manifest.read_text("utf-8")).items() if name not in added}
-        manifest.write_text(json.dumps(kept), "utf-8")
+def unfinished_batches(run: Path) -> Unfinished:
+    if not (run / JOURNAL).is_file():
+        return Unfinished(0, 0)
+    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
+        return unfinished_in(connection)

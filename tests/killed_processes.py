@@ -14,7 +14,7 @@ def forkserver() -> multiprocessing.context.ForkServerContext:
         [
             "fairpp_hf.cli.generate",
             "fairpp_hf.generation.batch",
-            "fairpp_hf.generation.scenarios",
+            "fairpp_hf.scenarios.tell_and_answer",
             "openai.resources.chat",
         ]
     )

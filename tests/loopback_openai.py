@@ -4,7 +4,6 @@
 arrive, so that a test can tell whether a reply was bought twice.
 """
 
-import gzip
 import hashlib
 import json
 import threading
@@ -40,8 +39,6 @@ class Served(NamedTuple):
     """Sent as it is, instead of a chat completion."""
     drip_s: float = 0.0
     """Seconds between any two bytes of the body."""
-    gzip: bool = False
-    """Whether the body is packed."""
     drop: bool = False
     """Close the connection without a response."""
     usage: Mapping[str, Any] | None = MappingProxyType({"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8})
@@ -122,9 +119,6 @@ class LoopbackServer(Loopback):
             return
         payload = served.body if served.body is not None else json.dumps(_payload(served, body)).encode()
         headers = {"Content-Type": "application/json", **served.headers}
-        if served.gzip:
-            payload = gzip.compress(payload)
-            headers["Content-Encoding"] = "gzip"
         if not send(handler, served.status, payload, headers, drip_s=served.drip_s):
             return
         with self._lock:

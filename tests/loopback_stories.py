@@ -5,7 +5,7 @@ import json
 
 from loopback_openai import Call, Served
 
-from fairpp_hf.generation.stories import wording
+from fairpp_hf.scenarios.stories import wording
 
 NAMES = ("Maria", "Joan", "Ruth", "Priya", "Owen", "Tariq", "Elsie", "Huw")
 

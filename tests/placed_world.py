@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from fairpp_hf.evaluation.positioning import Place, Respondent, ideal_points, pca
-from fairpp_hf.evaluation.positioning.alignment import aligned
 from fairpp_hf.evaluation.positioning.counts import templates_of
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
@@ -92,7 +91,7 @@ def held(places: Sequence[Place | None], true: NDArray[np.float64], personas: in
         personas: how many.
     """
     anchors = np.stack([place.xy for place in places[:personas] if place is not None])
-    turned = aligned(true[None], true[None, :personas], anchors - anchors.mean(axis=0))[0]
+    turned = pca.aligned(true[None], true[None, :personas], anchors - anchors.mean(axis=0))[0]
     return np.array(
         [
             np.nan if place is None else float(place.distances(point[None])[0] <= CHI_SQUARE_95)

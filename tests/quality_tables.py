@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairpp_hf.generation.records import REPLY_SCHEMA
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.survey import all_survey_answers
+from fairpp_hf.runs.records import REPLY_SCHEMA
 
 
 def replies_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fairpp_hf.generation import generate
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.base import Reply, Request
@@ -47,5 +47,5 @@ def some_questions(train: int = 30, test: int = 10) -> pa.Table:
 
 def make_run(path: Path, *, version: int = 0, train: int = 30, test: int = 10) -> Path:
     """A run of all seven personas over some questions; called again with another version, its answers change."""
-    generate(path, KnownRespondent(version), load_personas(), some_questions(train, test), progress=False)
+    generate(path, KnownRespondent(version), load_personas(), some_questions(train, test), RunOptions(progress=False))
     return path

@@ -104,5 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (ValueError, OSError, RuntimeError) as error:
         # Bad input and a full disk are the user's to mend: a sentence helps, a traceback does not.
-        print(f"fairpp {arguments.command}: {error}", file=sys.stderr)
+        print(f"fairpp {arguments.command}: {error}{_way_on(error)}", file=sys.stderr)
         return 1
+
+
+def _way_on(error: Exception) -> str:
+    """The command that mends an error which continuing a run mends; empty for others."""
+    run = getattr(error, "run", None)
+    if run is None:
+        return ""
+    from fairpp_hf.runs.layout import command_for
+
+    return f" Run `{command_for(run)}` again."

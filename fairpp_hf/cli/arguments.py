@@ -13,9 +13,9 @@ def add_answers(parser: argparse.ArgumentParser, source: "argparse._ActionsConta
     """Add --answers, --published-revision and --personas.
 
     Args:
-        parser: of the command.
-        source: where --answers goes, if it excludes another argument; it has no default then, since `argparse` does not
-            see that a default was given.
+        parser: The command's parser.
+        source: Group that --answers goes into, if it excludes another argument. It has no default then, because `argparse`
+            does not see whether a default was given.
     """
     (source or parser).add_argument(
         "--answers",

@@ -4,12 +4,20 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.arguments import add_server_options, server_options
-from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
+from fairpp_hf.cli.arguments import add_server_options
+from fairpp_hf.cli.money import (
+    add_money_arguments,
+    batch_limits,
+    check_options,
+    model_respondent,
+    prices_for,
+    sampled_questions,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from fairpp_hf.generation import RunOptions
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.respondents import Respondent
 
@@ -26,7 +34,7 @@ _ONLY_FOR = {
     **dict.fromkeys(
         (
             *("base_url", "concurrency", "temperature", "max_tokens", "timeout", "samples"),
-            *("max_cost", "price", "prices", "batch", "batch_tokens", "forget_batches", "ask", "no_logprobs"),
+            *("max_cost", "price", "prices", "batch", "batch_tokens", "give_up_batches", "ask", "no_logprobs"),
         ),
         ("openai",),
     ),
@@ -79,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_money_arguments(parser)
     server.add_argument(
-        "--forget-batches",
+        "--give-up-batches",
         action="store_true",
         default=None,
         help="give up the batches that RUN has at the provider and ask their requests anew: they are paid for twice",
@@ -93,45 +101,43 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 128 + the signal that stopped the run.
 
     Raises:
-        ValueError: the arguments do not fit together, or one is out of range.
-        RuntimeError: another process writes to the run, the respondent cannot go on, or --max-cost is reached.
-        OSError: the journal or the table of prices cannot be read or written, or the model cannot be found.
+        ValueError: The arguments do not fit together, or one is out of range.
+        RuntimeError: Another process writes to the run, the respondent cannot go on, or --max-cost is reached.
+        OSError: The journal or the table of prices cannot be read or written, or the model cannot be found.
     """
-    _check_options(arguments)
-    from fairpp_hf.generation.budget import BudgetReached
-    from fairpp_hf.generation.runner import RunInterrupted, generate
-    from fairpp_hf.generation.shards import parse_shard
+    check_options(arguments, _ONLY_FOR)
+    from fairpp_hf.generation import BudgetReached, RunInterrupted, RunOptions, generate
     from fairpp_hf.personas import DEFAULT_PERSONA_SET, load_personas
+    from fairpp_hf.runs.shards import parse_shard
 
     shard = None if arguments.shard is None else parse_shard(arguments.shard)
     personas = load_personas(arguments.personas or DEFAULT_PERSONA_SET)
-    questions = _questions(arguments)
-    respondent = _respondent(arguments, personas)
-    prices = prices_for(arguments, arguments.model, respondent) if arguments.respondent == "openai" else None
-    asked: dict[str, Any] = {
-        "samples": arguments.samples or 1,
-        "swap": bool(arguments.swap),
-        "shard": shard,
-        "prices": prices,
-    }
-    if arguments.dry_run:
-        return _dry_run(arguments, respondent, personas, questions, asked)
-    if arguments.forget_batches:
-        from fairpp_hf.generation.batch import forget_batches
+    questions = sampled_questions(arguments.split, arguments.limit)
+    respondent: Any
+    if arguments.respondent == "survey":
+        from fairpp_hf.respondents import SurveyRespondent
 
-        print(f"Gave up batches with {forget_batches(arguments.run_path):,} requests, which will be bought again.")
-    selection = {"split": arguments.split, "limit": arguments.limit}
+        respondent = SurveyRespondent(personas)
+    else:
+        respondent = model_respondent(arguments)
+    prices = prices_for(arguments, arguments.model, respondent) if arguments.respondent == "openai" else None
+    options = RunOptions(
+        selection={"split": arguments.split, "limit": arguments.limit},
+        samples=arguments.samples or 1,
+        swap=bool(arguments.swap),
+        shard=shard,
+        prices=prices,
+        max_cost=arguments.max_cost,
+        batch=batch_limits(arguments),
+    )
+    if arguments.dry_run:
+        return _dry_run(arguments, respondent, personas, questions, options)
+    if arguments.give_up_batches:
+        from fairpp_hf.runs.batches import give_up_batches
+
+        print(f"Gave up batches with {give_up_batches(arguments.run_path):,} requests, which will be bought again.")
     try:
-        summary = generate(
-            arguments.run_path,
-            respondent,
-            personas,
-            questions,
-            selection=selection,
-            max_cost=arguments.max_cost,
-            batch=batch_limits(arguments),
-            **asked,
-        )
+        summary = generate(arguments.run_path, respondent, personas, questions, options)
     except RunInterrupted as interruption:
         print(interruption.summary.table())
         left = f"Stopped with {interruption.summary.remaining:,} requests left."
@@ -163,13 +169,13 @@ def _dry_run(
     respondent: "Respondent",
     personas: "PersonaSet",
     questions: "pa.Table",
-    asked: dict[str, Any],
+    options: "RunOptions",
 ) -> int:
     from fairpp_hf.generation.estimate import estimate
-    from fairpp_hf.generation.summary import dollars
+    from fairpp_hf.runs.spending import dollars
 
-    forget = bool(arguments.forget_batches)
-    estimated = estimate(arguments.run_path, respondent, personas, questions, **asked, forget_batches=forget)
+    again = bool(arguments.give_up_batches)
+    estimated = estimate(arguments.run_path, respondent, personas, questions, options, give_up_batches=again)
     print(estimated.table(batch=bool(arguments.batch)))
     cost = estimated.batch_cost_usd if arguments.batch else estimated.cost_usd
     if arguments.max_cost is not None and cost is not None:
@@ -178,46 +184,3 @@ def _dry_run(
         print(f"The whole run, about {dollars(whole)}, {fits} --max-cost {dollars(arguments.max_cost)}.")
     print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
     return 0
-
-
-def _check_options(arguments: argparse.Namespace) -> None:
-    respondent = arguments.respondent
-    for option, respondents in _ONLY_FOR.items():
-        if getattr(arguments, option) is not None and respondent not in respondents:
-            raise ValueError(
-                f"--{option.replace('_', '-')} must come with --respondent {' or '.join(respondents)}; "
-                f"got --respondent {respondent}. Leave it out."
-            )
-    if arguments.model is None and respondent in _ONLY_FOR["model"]:
-        raise ValueError(f"--respondent {respondent} must have a model; got none. Add --model MODEL.")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
-    check_samples(arguments.samples, arguments.temperature)
-
-
-def _questions(arguments: argparse.Namespace) -> "pa.Table":
-    import pyarrow as pa
-
-    from fairpp_hf.questions import load_questions, sample_questions
-
-    questions = load_questions(arguments.split)
-    if arguments.limit is None:
-        return questions
-    return questions.take(pa.array(sample_questions(questions, arguments.limit)))
-
-
-def _respondent(arguments: argparse.Namespace, personas: "PersonaSet") -> Any:
-    from fairpp_hf.respondents import OpenAIRespondent, SurveyRespondent, TransformersRespondent
-
-    def given(*names: str) -> dict[str, Any]:
-        """The options that were given: the others have their defaults where they are used."""
-        return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-
-    if arguments.respondent == "survey":
-        return SurveyRespondent(personas)
-    if arguments.respondent == "transformers":
-        return TransformersRespondent(arguments.model, **given("adapter", "batch_size", "system_as_user"))
-    options = server_options(arguments)
-    if arguments.dry_run:
-        options["api_key"] = "none, since nothing is asked"
-    return OpenAIRespondent(arguments.model, **options)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairpp_hf.generation.merge import MergeSummary
+    from fairpp_hf.runs.merge import MergeSummary
 
 SUMMARY = "unite runs of the same requests, such as the shards of several machines"
 
@@ -27,15 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Merge, and say what came and what is left to ask.
 
     Raises:
-        ValueError: the runs asked different things, or a folder does not fit.
-        RuntimeError: another process is writing to one of them.
-        OSError: one is no run, or its journal is damaged.
+        ValueError: The runs asked different things, or a folder does not fit.
+        RuntimeError: Another process is writing to one of them.
+        OSError: One is no run, or its journal is damaged.
     """
-    from fairpp_hf.generation.merge import merge_runs
+    from fairpp_hf.scenarios.merging import merge_with_scenarios
 
-    summary = merge_runs(arguments.out, arguments.runs)
-    found = {"replies": summary, "stories": summary.stories, "answers to scenarios": summary.scenarios}
-    parts = {what: part for what, part in found.items() if part is not None and part.requests}
+    parts = {what: part for what, part in merge_with_scenarios(arguments.out, arguments.runs).items() if part.requests}
     for what, part in parts.items():
         print(_report(part, what))
     print(f"Next: {_next(list(parts.values()), arguments.out)}")
@@ -43,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _next(parts: Sequence["MergeSummary"], out: Path) -> str:
-    from fairpp_hf.generation.run_folder import command_for
+    from fairpp_hf.runs.layout import command_for
 
     waiting = {run: number for part in parts for run, number in part.in_batches}
     if waiting:

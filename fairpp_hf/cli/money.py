@@ -1,13 +1,17 @@
-"""What the commands that ask servers share: prices, a cap, batches and samples."""
+"""What the commands that ask models share: who answers which questions, prices, a cap, and batches."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairpp_hf.cli.arguments import server_options
+
 if TYPE_CHECKING:
-    from fairpp_hf.generation.batch import BatchLimits
-    from fairpp_hf.generation.prices import Prices
-    from fairpp_hf.respondents import OpenAIRespondent
+    import pyarrow as pa
+
+    from fairpp_hf.generation import BatchLimits, Prices
+    from fairpp_hf.respondents import OpenAIRespondent, TransformersRespondent
 
 
 def add_money_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,20 +52,20 @@ def prices_for(
     """What --price, --prices and the package's table say of a model at its server; None where they say nothing.
 
     Args:
-        arguments: with `max_cost`, `price` and `prices`.
-        model: whose prices.
-        respondent: whoever asks it.
-        option: the one that `price` is given by.
+        arguments: With `max_cost`, `price` and `prices`.
+        model: Name of the model.
+        respondent: Whoever asks it.
+        option: The one that `price` is given by.
 
     Raises:
-        ValueError: the prices are wrong, or --max-cost has none to count by.
-        OSError: the file of --prices cannot be read.
+        ValueError: The prices are wrong, or --max-cost has none to count by.
+        OSError: The file of --prices cannot be read.
     """
     from fairpp_hf.generation.budget import check_max_cost
     from fairpp_hf.generation.prices import load_prices
 
     prices = load_prices(model, arguments.prices, arguments.price, respondent.address)
-    if option != "--price" and prices is None and arguments.max_cost is not None:
+    if prices is None and arguments.max_cost is not None:
         raise ValueError(
             f"--max-cost must come with the price of every model; got none for {respondent.name}. Add {option} IN OUT, USD "
             "per million input and output tokens, or --prices FILE."
@@ -83,23 +87,60 @@ def batch_limits(arguments: argparse.Namespace) -> "BatchLimits | None":
             raise ValueError(f"--batch-tokens must be at least 1; got {arguments.batch_tokens}.")
     if not arguments.batch:
         return None
-    from fairpp_hf.generation.batch import BatchLimits
+    from fairpp_hf.generation import BatchLimits
 
     return BatchLimits(**({} if arguments.batch_tokens is None else {"enqueued_tokens": arguments.batch_tokens}))
 
 
-def check_samples(samples: int | None, temperature: float | None) -> None:
-    """Check that --samples is at least 1, and has a --temperature at which the samples differ.
+def check_options(arguments: argparse.Namespace, only_for: Mapping[str, Sequence[str]]) -> None:
+    """Check options that depend on the respondent, --limit and --samples.
+
+    Args:
+        arguments: Arguments of the command line.
+        only_for: Name of an option to the respondents that it goes with.
 
     Raises:
-        ValueError: it is not so.
+        ValueError: An option does not go with the respondent, or is out of range.
     """
-    if samples is None:
-        return
-    if samples < 1:
-        raise ValueError(f"--samples must be at least 1; got {samples}.")
-    if samples > 1 and not temperature:
+    for option, respondents in only_for.items():
+        if getattr(arguments, option) is not None and arguments.respondent not in respondents:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must come with --respondent {' or '.join(respondents)}; "
+                f"got --respondent {arguments.respondent}. Leave it out."
+            )
+    if arguments.model is None and arguments.respondent in ("transformers", "openai"):
+        raise ValueError(f"--respondent {arguments.respondent} must have a model; got none. Add --model MODEL.")
+    for option in ("limit", "samples"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} must be at least 1; got {value}.")
+    if arguments.samples is not None and arguments.samples > 1 and not arguments.temperature:
         raise ValueError(
-            f"--samples above 1 must come with a --temperature above 0; got {samples} samples at temperature 0, which are "
-            "paid for one by one and all alike. Add --temperature 0.7, or leave out --samples."
+            f"--samples above 1 must come with a --temperature above 0; got {arguments.samples} samples at temperature 0, "
+            "which are paid for one by one and all alike. Add --temperature 0.7, or leave out --samples."
         )
+
+
+def sampled_questions(split: str | None, limit: int | None) -> "pa.Table":
+    """The questions of a split, or a fixed random sample of `limit` of them."""
+    import pyarrow as pa
+
+    from fairpp_hf.questions import load_questions, sample_questions
+
+    questions = load_questions(split)
+    return questions if limit is None else questions.take(pa.array(sample_questions(questions, limit)))
+
+
+def model_respondent(arguments: argparse.Namespace) -> "TransformersRespondent | OpenAIRespondent":
+    """The model that --respondent transformers or openai names, as its options say."""
+    from fairpp_hf.respondents import OpenAIRespondent, TransformersRespondent
+
+    if arguments.respondent == "transformers":
+        options = {name: getattr(arguments, name) for name in ("adapter", "batch_size", "system_as_user")}
+        return TransformersRespondent(
+            arguments.model, **{name: value for name, value in options.items() if value is not None}
+        )
+    options = server_options(arguments)
+    if arguments.dry_run:
+        options["api_key"] = "none, since nothing is asked"
+    return OpenAIRespondent(arguments.model, **options)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairpp_hf.generation.reparse import ParseSummary
+    from fairpp_hf.runs.reparse import ParseSummary
 
 SUMMARY = "read the stored replies of a run again, for nothing"
 
@@ -25,14 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, and say what has changed.
 
     Raises:
-        ValueError: the run's replies have no text that names an option, or its stories are of questions that are none of
+        ValueError: The run's replies have no text that names an option, or its stories are of questions that are none of
             the package's.
-        RuntimeError: another process is writing to the run.
-        OSError: it is no run, or its journal cannot be read or written.
+        RuntimeError: Another process is writing to the run.
+        OSError: It is no run, or its journal cannot be read or written.
     """
-    from fairpp_hf.generation.manifest import read_manifest
-    from fairpp_hf.generation.reparse import parse_run
-    from fairpp_hf.generation.scenario_files import has_answered_scenarios, scenarios_folder, stories_folder
+    from fairpp_hf.runs.layout import scenarios_folder, stories_folder
+    from fairpp_hf.runs.manifest import read_manifest
+    from fairpp_hf.runs.reparse import parse_run
+    from fairpp_hf.scenarios.files import has_answered_scenarios
 
     run_path = arguments.run_path
     with_stories = read_manifest(stories_folder(run_path)) is not None
@@ -50,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checked_anew(run_path: Path, dry_run: bool) -> str:
-    from fairpp_hf.generation.run_folder import SCENARIO_TABLE, command_for
-    from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder, story_counts
-    from fairpp_hf.generation.scenario_rebuild import rebuild_scenarios
+    from fairpp_hf.runs.layout import SCENARIO_TABLE, command_for, scenarios_folder, stories_folder
+    from fairpp_hf.scenarios.files import story_counts
+    from fairpp_hf.scenarios.rebuild import rebuild_scenarios
 
     folder = stories_folder(run_path)
     has_table = (scenarios_folder(run_path) / SCENARIO_TABLE).is_file()
@@ -63,7 +64,7 @@ def _checked_anew(run_path: Path, dry_run: bool) -> str:
 
 
 def _report(summary: "ParseSummary", folder: Path, dry_run: bool) -> str:
-    from fairpp_hf.generation.run_folder import command_for
+    from fairpp_hf.runs.layout import command_for
     from fairpp_hf.text_table import in_columns
 
     changed = sum(summary.changed.values())

@@ -1,7 +1,6 @@
 """`fairpp questions`: show, sample or write the questions."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,17 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(questions: "pa.Table", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    frame = questions.to_pandas()
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(questions, path)
+        frame.to_parquet(path, index=False)
     elif path.suffix == ".csv":
-        import pyarrow.csv
-
-        pyarrow.csv.write_csv(questions, path)
+        frame.to_csv(path, index=False)
     else:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in questions.to_pylist())
+        frame.to_json(path, orient="records", lines=True, force_ascii=False)
 
 
 def _summary(questions: "pa.Table") -> str:

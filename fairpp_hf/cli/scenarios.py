@@ -4,29 +4,32 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.arguments import add_ask_options, server_options
-from fairpp_hf.cli.money import add_money_arguments, batch_limits, check_samples, prices_for
+from fairpp_hf.cli.arguments import add_ask_options
+from fairpp_hf.cli.money import (
+    add_money_arguments,
+    batch_limits,
+    check_options,
+    model_respondent,
+    prices_for,
+    sampled_questions,
+)
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from fairpp_hf.generation.prices import Prices
-    from fairpp_hf.generation.scenarios import ScenarioSummary
-    from fairpp_hf.generation.storyteller import StorytellerRespondent
+    from fairpp_hf.generation import Prices
     from fairpp_hf.personas import PersonaSet
-    from fairpp_hf.respondents import OpenAIRespondent, Respondent
+    from fairpp_hf.scenarios import ScenarioSummary, StorytellerRespondent
 
 SUMMARY = "have a storyteller tell test questions as scenes, and the personas choose among them"
 
 _ONLY_FOR = {
-    "adapter": "transformers",
-    "batch_size": "transformers",
+    "adapter": ("transformers",),
+    "batch_size": ("transformers",),
     **dict.fromkeys(
         (
-            *("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "forget_batches"),
+            *("base_url", "temperature", "max_tokens", "samples", "batch", "batch_tokens", "give_up_batches"),
             *("ask", "no_logprobs"),
         ),
-        "openai",
+        ("openai",),
     ),
 }
 _OPENAI = "https://api.openai.com/v1"
@@ -107,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_money_arguments(parser)
     parser.add_argument(
-        "--forget-batches",
+        "--give-up-batches",
         action="store_true",
         default=None,
         help="give up the batches of stories and answers at the provider and ask anew: they are paid for twice",
@@ -121,21 +124,18 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 128 + the signal that stopped it.
 
     Raises:
-        ValueError: the arguments do not fit together, or one is out of range.
-        RuntimeError: another process writes to the run, a server will not go on, or --max-cost is reached.
-        OSError: a journal cannot be read or written, or the model cannot be found.
+        ValueError: The arguments do not fit together, or one is out of range.
+        RuntimeError: Another process writes to the run, a server will not go on, or --max-cost is reached.
+        OSError: A journal cannot be read or written, or the model cannot be found.
     """
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ValueError(f"--limit must be at least 1; got {arguments.limit}.")
-    from fairpp_hf.generation.runner import RunInterrupted
-    from fairpp_hf.generation.scenarios import estimate_scenarios, tell_and_answer
-    from fairpp_hf.generation.shards import parse_shard
-    from fairpp_hf.generation.storyteller import StorytellerRespondent
+    from fairpp_hf.generation import RunInterrupted, RunOptions
+    from fairpp_hf.runs.shards import parse_shard
+    from fairpp_hf.scenarios import StorytellerRespondent, estimate_scenarios, tell_and_answer
 
     _complete(arguments)
-    _check_options(arguments)
+    check_options(arguments, _ONLY_FOR)
     shard = None if arguments.shard is None else parse_shard(arguments.shard)
-    personas, questions = _personas(arguments), _questions(arguments)
+    personas, questions = _personas(arguments), sampled_questions("test", arguments.limit)
     storyteller = StorytellerRespondent(
         arguments.storyteller,
         questions,
@@ -150,25 +150,24 @@ def run(arguments: argparse.Namespace) -> int:
             max_tokens=arguments.storyteller_max_tokens,
         ),
     )
-    respondent = _respondent(arguments)
-    asked: dict[str, Any] = {
-        "samples": arguments.samples or 1,
-        "swap": arguments.swap,
-        "shard": shard,
+    respondent: Any = model_respondent(arguments)
+    options = RunOptions(
+        selection={"split": "test", "limit": arguments.limit},
+        samples=arguments.samples or 1,
+        swap=arguments.swap,
+        shard=shard,
+        prices=prices_for(arguments, arguments.model, respondent) if arguments.respondent == "openai" else None,
+        max_cost=arguments.max_cost,
+        batch=batch_limits(arguments),
+    )
+    given: dict[str, Any] = {
         "story_prices": _story_prices(arguments, storyteller),
-        "prices": prices_for(arguments, arguments.model, _asks_a_server(respondent))
-        if arguments.respondent == "openai"
-        else None,
+        "retry_set_aside": arguments.retry_set_aside,
     }
-    given = (arguments.run_path, storyteller, respondent, personas, questions)
+    asked = (arguments.run_path, storyteller, respondent, personas, questions, options)
     if arguments.dry_run:
         batch = bool(arguments.batch)
-        stories, answers = estimate_scenarios(
-            *given,
-            **asked,
-            retry_set_aside=arguments.retry_set_aside,
-            forget_batches=bool(arguments.forget_batches),
-        )
+        stories, answers = estimate_scenarios(*asked, **given, give_up_batches=bool(arguments.give_up_batches))
         print(f"Stories, {storyteller.name}:\n{stories.table(batch=batch)}\n")
         found = (
             "every story is set aside: there is nothing to answer." if answers is None else answers.table(batch=batch)
@@ -176,22 +175,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Answers, {respondent.name}:\n{found}\n")
         print("Nothing was asked and nothing written. Without --dry-run, the same command asks.")
         return 0
-    if arguments.forget_batches:
-        from fairpp_hf.generation.batch import forget_batches
-        from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
+    if arguments.give_up_batches:
+        from fairpp_hf.runs.batches import give_up_batches
+        from fairpp_hf.runs.layout import scenarios_folder, stories_folder
 
         stages = (stories_folder(arguments.run_path), scenarios_folder(arguments.run_path))
-        given_up = sum(map(forget_batches, stages))
+        given_up = sum(map(give_up_batches, stages))
         print(f"Gave up batches with {given_up:,} requests, which will be bought again.")
     try:
-        summary = tell_and_answer(
-            *given,
-            selection={"split": "test", "limit": arguments.limit},
-            max_cost=arguments.max_cost,
-            batch=batch_limits(arguments),
-            retry_set_aside=arguments.retry_set_aside,
-            **asked,
-        )
+        summary = tell_and_answer(*asked, **given)
     except RunInterrupted as interruption:
         print(interruption.summary.table())
         print(f"Stopped with {interruption.summary.remaining:,} requests left. The same command continues.")
@@ -234,7 +226,7 @@ def _next(arguments: argparse.Namespace, is_part: bool) -> str:
 
 def _complete(arguments: argparse.Namespace) -> None:
     """Fill in from the run's manifest who answers and where, as far as that is not given."""
-    from fairpp_hf.generation.manifest import read_manifest
+    from fairpp_hf.runs.manifest import read_manifest
 
     manifest = read_manifest(arguments.run_path) if arguments.run_path.is_dir() else None
     where = f"at {arguments.run_path}"
@@ -259,18 +251,6 @@ def _complete(arguments: argparse.Namespace) -> None:
             "--respondent must be given where the run's own cannot be called up again; got a run of "
             f"{manifest['respondent']['name']!r} {where}. Add --respondent openai or transformers, and --model MODEL."
         )
-    elif arguments.model is None:
-        raise ValueError(f"--respondent {arguments.respondent} must have a model; got none. Add --model MODEL.")
-
-
-def _check_options(arguments: argparse.Namespace) -> None:
-    for option, respondent in _ONLY_FOR.items():
-        if getattr(arguments, option) is not None and arguments.respondent != respondent:
-            raise ValueError(
-                f"--{option.replace('_', '-')} must come with --respondent {respondent}; got --respondent "
-                f"{arguments.respondent}. Leave it out."
-            )
-    check_samples(arguments.samples, arguments.temperature)
 
 
 def _personas(arguments: argparse.Namespace) -> "PersonaSet":
@@ -290,43 +270,9 @@ def _personas(arguments: argparse.Namespace) -> "PersonaSet":
     )
 
 
-def _questions(arguments: argparse.Namespace) -> "pa.Table":
-    import pyarrow as pa
-
-    from fairpp_hf.questions import load_questions, sample_questions
-
-    questions = load_questions("test")
-    if arguments.limit is None:
-        return questions
-    return questions.take(pa.array(sample_questions(questions, arguments.limit)))
-
-
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given: the others have their defaults where they are used."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _server(arguments: argparse.Namespace) -> dict[str, Any]:
-    options = server_options(arguments)
-    return options | ({"api_key": "none, since nothing is asked"} if arguments.dry_run else {})
-
-
-def _respondent(arguments: argparse.Namespace) -> "Respondent":
-    from fairpp_hf.respondents import OpenAIRespondent, TransformersRespondent
-
-    if arguments.respondent == "transformers":
-        options = _given(
-            adapter=arguments.adapter, batch_size=arguments.batch_size, system_as_user=arguments.system_as_user
-        )
-        return TransformersRespondent(arguments.model, **options)
-    return OpenAIRespondent(arguments.model, **_server(arguments))
-
-
-def _asks_a_server(respondent: "Respondent") -> "OpenAIRespondent":
-    from fairpp_hf.respondents import OpenAIRespondent
-
-    assert isinstance(respondent, OpenAIRespondent)
-    return respondent
 
 
 def _story_prices(arguments: argparse.Namespace, storyteller: "StorytellerRespondent") -> "Prices | None":

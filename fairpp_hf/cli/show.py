@@ -22,12 +22,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Show the run, and its scenarios where it has some.
 
     Raises:
-        ValueError: its set-up was interrupted.
-        OSError: it is no run, or nothing in its journal can be read.
+        ValueError: Its set-up was interrupted.
+        OSError: It is no run, or nothing in its journal can be read.
     """
-    from fairpp_hf.generation.manifest import read_manifest
-    from fairpp_hf.generation.overview import overview
-    from fairpp_hf.generation.scenario_files import scenarios_folder, stories_folder
+    from fairpp_hf.runs.layout import scenarios_folder, stories_folder
+    from fairpp_hf.runs.manifest import read_manifest
+    from fairpp_hf.runs.overview import overview
 
     run_path, examples = arguments.run_path, arguments.examples
     # An example of a story would fill the screen: `fairpp scenarios` says what is wrong with them.

@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from fairpp_hf.generation.database import connect
-from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.scenario_files import (
-    has_answered_scenarios,
-    scenarios_folder,
-    stories_folder,
-    story_counts,
-)
+from fairpp_hf.runs.database import connect
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import JOURNAL, scenarios_folder, stories_folder
+from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.scenarios.files import has_answered_scenarios, story_counts
 
 
 def run_record(run: Path) -> dict[str, Any] | None:
@@ -48,8 +43,7 @@ def answered_on(run: Path) -> str | None:
     """UTC dates of a run's first and last reply, joined by a slash where they differ; None where there is no reply."""
     with contextlib.closing(connect(run / JOURNAL, "ro")) as journal:
         first, last = journal.execute(
-            "SELECT date(min(created_at), 'unixepoch'), date(max(created_at), 'unixepoch') "
-            "FROM requests JOIN replies USING (key)"
+            "SELECT date(min(created_at), 'unixepoch'), date(max(created_at), 'unixepoch') FROM answered"
         ).fetchone()
     return None if first is None else "/".join(dict.fromkeys((first, last)))
 

@@ -29,17 +29,17 @@ from fairpp_hf.dataset.published_files import (
     tables_fingerprint,
 )
 from fairpp_hf.dataset.run_record import answered_on, run_record, without_folders
-from fairpp_hf.generation.journal import FILE_NAME as JOURNAL
-from fairpp_hf.generation.manifest import FILE_NAME as RUN_MANIFEST
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.records import load_run, run_fingerprint
-from fairpp_hf.generation.scenario_files import has_answered_scenarios, load_scenario_questions, scenarios_folder
 from fairpp_hf.naming import nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.provenance import FOLDER_MANIFEST, OUR_LICENCE, PUBLISHED_LICENCE, Provenance, read_provenance
 from fairpp_hf.questions import SPLITS, load_questions, split_of
 from fairpp_hf.respondents.survey import SurveyRespondent, all_survey_answers
+from fairpp_hf.runs.layout import JOURNAL, scenarios_folder
+from fairpp_hf.runs.layout import MANIFEST as RUN_MANIFEST
+from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.records import load_run, run_fingerprint
+from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
 from fairpp_hf.schema import PREFERENCE_FEATURES, RAW_REPLY, REPLIED_PREFERENCE_FEATURES
 
 logger = logging.getLogger(__name__)

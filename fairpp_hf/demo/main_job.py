@@ -28,7 +28,7 @@ class DemoSettings(NamedTuple):
 
 
 def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Results":
-    """Run the main job once, with a progress bar for each stage, and say what came of it.
+    """Run the main job once, with a progress bar for each stage, and print the outcome.
 
     Args:
         out: Folder for the adapters, the results and their page; made if need be.
@@ -111,7 +111,7 @@ def _common(output: Path, seed: int, *, learning_rate: float) -> dict[str, Any]:
         "warmup_steps": 0.1,
         "num_train_epochs": 1,
         "bf16": has_native_bfloat16(),
-        "use_cpu": True,  # or it would refuse bf16 where there is nothing else
+        "use_cpu": True,  # or it would refuse bf16 without an accelerator
         "gradient_checkpointing": False,
         "save_strategy": "no",
         "logging_strategy": "no",

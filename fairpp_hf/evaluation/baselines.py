@@ -34,10 +34,10 @@ def baselines(
     """All baselines, in the order of `BASELINES`.
 
     Args:
-        answers: of all personas, to the training questions as well where there are some.
-        questions: the n questions that systems are scored on, all of one split of `answers`.
-        target: persona id.
-        shares: persona id to its share of the population, None where it is unknown; by default all are unknown.
+        answers: Answers of all personas, to the training questions as well where there are some.
+        questions: The n questions that systems are scored on, all of one split of `answers`.
+        target: Id of the persona.
+        shares: Persona id to its share of the population, None where it is unknown; by default all are unknown.
 
     Returns:
         The baselines of `fitted_baselines`, the share-weighted majority vote of the personas other than the target, and
@@ -61,9 +61,9 @@ def fitted_baselines(answers: Answers, questions: pa.Table, target: str) -> list
     fact `fitted` says to what instead.
 
     Args:
-        answers: of the target, to the training questions as well where there are some.
-        questions: the n questions that systems are scored on, all of one split of `answers`.
-        target: persona id.
+        answers: Answers of the target, to the training questions as well where there are some.
+        questions: The n questions that systems are scored on, all of one split of `answers`.
+        target: Id of the persona.
 
     Returns:
         None of the two where the target has answered too few questions, see `FEWEST_ANSWERS`.
@@ -92,9 +92,9 @@ def constant_rows(answers: Answers, questions: pa.Table, target: str) -> NDArray
     within each of five folds where there are no training answers to take the shares from, see `_folds`.
 
     Args:
-        answers: of the target, to the training questions as well where there are some.
-        questions: the n questions that systems are scored on, all of one split of `answers`.
-        target: persona id.
+        answers: Answers of the target, to the training questions as well where there are some.
+        questions: The n questions that systems are scored on, all of one split of `answers`.
+        target: Id of the persona.
 
     Returns:
         None where the target has answered too few questions, see `FEWEST_ANSWERS`.
@@ -177,8 +177,8 @@ def majority_vote(
     """The option that most of a population would vote for, question by question.
 
     Args:
-        answers: persona id to answers, (n,), 0..2 or -1 for none.
-        shares: persona id to its share of the population; where one is unknown, each persona counts as one.
+        answers: Persona id to answers, (n,), 0..2 or -1 for none.
+        shares: Persona id to its share of the population; where one is unknown, each persona counts as one.
 
     Returns:
         (n, 3): 1 for the option with most of the votes cast, shared equally where several are equal; a row of NaN where

@@ -55,13 +55,13 @@ class PersonaAlignmentCallback(TrainerCallback):
     A callback that reads these metrics, such as `EarlyStoppingCallback`, must be added after this one.
 
     Args:
-        trainer: any `Trainer` of a causal language model whose tokenizer has a chat template.
-        questions: the n questions, with the columns of `QUESTION_FEATURES`; such as were not trained on.
-        references: persona id to its answers, integers (n,), 0..2 or -1 for none; or to its option probabilities, floats
+        trainer: Any `Trainer` of a causal language model whose tokenizer has a chat template.
+        questions: The n questions, with the columns of `QUESTION_FEATURES`; such as were not trained on.
+        references: Persona id to its answers, integers (n,), 0..2 or -1 for none; or to its option probabilities, floats
             (n, 3), where these are known: a distance by question to drawn answers rewards mere confidence.
-        target: persona to come near to.
-        constant: option probabilities of a constant answer to the questions, (n, 3), of `constant_rows`; None for no skill.
-        batch_size: questions in one order a forward at most. By default as many as fit, see `OptionScorer`; on several
+        target: Persona that the model is to come near to.
+        constant: Option probabilities of a constant answer to the questions, (n, 3), of `constant_rows`; None for no skill.
+        batch_size: Questions in one order a forward at most. By default as many as fit, see `OptionScorer`; on several
             processes the trainer's `per_device_eval_batch_size`.
 
     Raises:
@@ -180,8 +180,8 @@ def average_orders(shown: NDArray[np.float64]) -> NDArray[np.float64]:
     """Option probabilities over both orders.
 
     Args:
-        shown: (2n, 3), of the first, second and third option that a prompt shows; each question as it is written, and
-            after it with its first two options swapped.
+        shown: Probabilities of the options in the order in which a prompt shows them, (2n, 3); each question as it is
+            written, and after it with its first two options swapped.
 
     Returns:
         (n, 3), over A, B, C as they are written.
@@ -194,8 +194,8 @@ def _check_settings(args: TrainingArguments, names: Sequence[str]) -> None:
     """Refuse a training in which scores would not be computed, or the wrong checkpoint kept.
 
     Args:
-        args: of the trainer.
-        names: of the metrics, without `eval_`.
+        args: Arguments of the trainer.
+        names: Names of the metrics, without `eval_`.
     """
     if args.eval_strategy == "no":
         raise ValueError(
@@ -230,8 +230,8 @@ def alignment_for_training(
     those that the pairs are built from.
 
     Args:
-        arguments: which pairs are trained on.
-        args: settings of the training.
+        arguments: Arguments that say which pairs are trained on.
+        args: Settings of the training.
 
     Returns:
         What makes the callback of a trainer; None with `alignment_questions=0`.

@@ -18,7 +18,6 @@ from fairpp_hf.schema import NO_ANSWER
 from fairpp_hf.statistics.alignment import alignment_metrics
 from fairpp_hf.statistics.biases import length_gap, position_bias
 from fairpp_hf.statistics.intervals import metric_intervals
-from fairpp_hf.statistics.options import shared_first_places
 from fairpp_hf.statistics.paired import paired_comparison
 from fairpp_hf.statistics.question_sums import clusters_of
 from fairpp_hf.statistics.skill import skill
@@ -34,7 +33,7 @@ def questions_to_score(answers: Answers, split: str, limit: int | None = None) -
 
     Args:
         answers: Answers that systems are to be compared with.
-        split: `"train"` or `"test"`.
+        split: Split, `"train"` or `"test"`.
         limit: Size of a fixed random sample of the questions; all by default.
 
     Returns:
@@ -155,7 +154,6 @@ def _evaluated(
             **alignment_metrics(rows, references, of_target, questions),
             "skill/target": None if found is None else found.value,
         },
-        first_choice=alignment_metrics(shared_first_places(rows), references, of_target, questions),
         intervals=intervals,
         position_bias=position_bias(scores.by_order, scores.answers, clusters),
         length_gap=length_gap(scores.by_order, scores.letter_logprobs, scores.tokens, clusters),

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
 from fairpp_hf.evaluation.results import SystemScores
-from fairpp_hf.generation import generate
-from fairpp_hf.generation.budget import BudgetReached
+from fairpp_hf.generation import BudgetReached, RunOptions, generate
+from fairpp_hf.generation.budget import check_max_cost
 from fairpp_hf.generation.estimate import estimate
-from fairpp_hf.generation.manifest import ways_in
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.generation.records import load_replies, manifest_of
-from fairpp_hf.generation.scenarios import spent_in
-from fairpp_hf.generation.summary import dollars
 from fairpp_hf.respondents.base import Respondent, RespondentStopped
 from fairpp_hf.respondents.client import public_address
+from fairpp_hf.runs.manifest import ways_in
+from fairpp_hf.runs.records import load_replies, manifest_of
+from fairpp_hf.runs.spending import dollars
+from fairpp_hf.scenarios.tell_and_answer import spent_in
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 if TYPE_CHECKING:
-    from fairpp_hf.generation.batch import BatchLimits
+    from fairpp_hf.generation import BatchLimits
     from fairpp_hf.personas import PersonaSet
     from fairpp_hf.scoring.encoding import Rule
 
@@ -106,19 +106,19 @@ def score_models(
     others do their share of the forward passes and get an empty list.
 
     Args:
-        models: names are unique; entries of one model are scored one after the other, whatever their order.
-        questions: n different questions with the columns of `QUESTION_FEATURES`.
-        out: a folder; the runs go into `scores` in it.
-        personas: the set with the portraits of those whom entries role-play; None where none does.
-        rule: what of an option is scored by a model that is loaded here, see `OptionScorer`.
-        batch_size: questions a forward pass at most; None for as many as fit.
-        dtype: of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved in;
-            None for float32 on a CPU and `"auto"` elsewhere.
-        system_as_user: whether the portrait begins the user's message, of a model that is loaded here.
-        swap: whether each question is asked in both orders of its options A and B.
-        api: how models with a `base_url` are asked.
+        models: Entries with unique names; those of one model are scored one after the other, whatever their order.
+        questions: N different questions with the columns of `QUESTION_FEATURES`.
+        out: Folder; the runs go into `scores` in it.
+        personas: The set with the portraits of those whom entries role-play; None where none does.
+        rule: Part of an option that a model loaded here scores, see `OptionScorer`.
+        batch_size: Largest number of questions a forward pass; None for as many as fit.
+        dtype: Type of the weights of a model that is loaded here, such as `"bfloat16"`, or `"auto"` for what it was saved
+            in; None for float32 on a CPU and `"auto"` elsewhere.
+        system_as_user: Whether the portrait begins the user's message, of a model that is loaded here.
+        swap: Whether each question is asked in both orders of its options A and B.
+        api: Settings for models with a `base_url`.
         max_cost: USD that all replies of such models in `out` may cost together, those of earlier calls included.
-        progress: whether to show progress bars.
+        progress: Whether to show progress bars.
 
     Returns:
         Scores in the order of `models`.
@@ -129,17 +129,30 @@ def score_models(
         RuntimeError: another process writes to a run, a server refuses to go on, or `max_cost` is reached. Replies are kept.
         RunInterrupted: the user stopped; replies are kept, and the same call continues.
     """
+    from fairpp_hf.respondents import OpenAIRespondent
+
     api = api or ApiOptions()
     check_models(models, personas)
     runs = [_run_of(spec, out, personas) for spec in models]
-    RequestPlan(
-        runs[0].speakers, questions, swap=swap
-    )  # what is wrong with the questions is said before a model is loaded
-    servers = {run.path: _server(run.spec, api) for run in runs if run.spec.base_url is not None}
-    money = {path: _prices(respondent, api) for path, respondent in servers.items()}
-    _check_money(money, max_cost, servers)
+    # What is wrong with the questions is said before a model is loaded.
+    RequestPlan(runs[0].speakers, questions, swap=swap)
+    servers: dict[Path, Any] = {
+        run.path: OpenAIRespondent(run.spec.model, base_url=run.spec.base_url, **api.respondent)
+        for run in runs
+        if run.spec.base_url is not None
+    }
+    if max_cost is not None and not servers:
+        raise ValueError(f"max_cost must come with a model on a server; got {max_cost} and none. Leave it out.")
+    money = {path: load_prices(each.model, api.price_file, api.price, each.address) for path, each in servers.items()}
+    for path, respondent in servers.items():
+        check_max_cost(max_cost, money[path], respondent.name)
+    # Runs of the same model, adapter and server together, so that it is loaded once.
+    groups: dict[Any, list[_Run]] = {}
+    for run in runs:
+        spec = run.spec
+        groups.setdefault((spec.model, spec.adapter, spec.revision, spec.base_url), []).append(run)
     scored: dict[str, SystemScores] = {}
-    for group in _by_model(runs):
+    for group in groups.values():
         if group[0].spec.base_url is None:
             loading = {"rule": rule, "batch_size": batch_size, **({} if dtype is None else {"dtype": dtype})}
             scored |= _score_here(group, questions, loading, system_as_user, swap=swap, progress=progress)
@@ -160,8 +173,8 @@ def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> 
     """Check all that can be wrong with models before the first is loaded: names, portraits, files, chat templates.
 
     Args:
-        models: the entries.
-        personas: the set with the portraits of those whom entries role-play.
+        models: Entries to check.
+        personas: The set with the portraits of those whom entries role-play.
 
     Raises:
         ValueError: names are not unique, a persona is unknown or its set is, an adapter cannot be found or is given as a
@@ -174,7 +187,7 @@ def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> 
             if personas is None:
                 raise ValueError(
                     f"personas must be given to role-play {spec.persona!r}; got none for {spec.name!r}. The set has the "
-                    "portrait. Add --personas SET_OR_FILE."
+                    "portrait. Pass the set."
                 )
             personas.get(spec.persona)
     local = [spec for spec in models if spec.base_url is None]
@@ -241,15 +254,6 @@ def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
 def _place(name: str | None) -> str | None:
     """A Hub name as it is, a local folder by its whole path, however it was given."""
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
-
-
-def _by_model(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
-    """Runs of the same model, adapter and server together, so that it is loaded once."""
-    groups: dict[Any, list[_Run]] = {}
-    for run in runs:
-        spec = run.spec
-        groups.setdefault((spec.model, spec.adapter, spec.revision, spec.base_url), []).append(run)
-    yield from groups.values()
 
 
 def _score_here(
@@ -333,17 +337,7 @@ def _generate(run: _Run, respondent: Respondent, questions: pa.Table, *, swap: b
     """`generate` a run."""
     # How the questions were chosen is not known here; how many they are is what the log says when others are asked.
     selection = {"limit": len(questions)}
-    generate(run.path, respondent, run.speakers, questions, selection=selection, swap=swap, **others)
-
-
-def _server(spec: ModelSpec, api: ApiOptions) -> Any:
-    from fairpp_hf.respondents import OpenAIRespondent
-
-    return OpenAIRespondent(spec.model, base_url=spec.base_url, **api.respondent)
-
-
-def _prices(respondent: Any, api: ApiOptions) -> Prices | None:
-    return load_prices(respondent.model, api.price_file, api.price, respondent.address)
+    generate(run.path, respondent, run.speakers, questions, RunOptions(selection=selection, swap=swap, **others))
 
 
 def _read(
@@ -362,7 +356,19 @@ def _read(
     none = [np.nan] * len(OPTION_LETTERS)
     given = np.array([row or none for row in replies["probabilities"].to_pylist()]).reshape(*shape, len(none))
     by_order = _votes(answers, given)
+    details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
+    swapped = replies["swapped"].to_numpy(zero_copy_only=False)[:, None]
+
+    def of_options(name: str) -> NDArray[np.float64]:
+        """Numbers of the options in the details, that of pole A first; NaN for none."""
+        shown = np.array([detail.get(name) or none for detail in details], np.float64)
+        return np.where(swapped, shown[:, [1, 0, 2]], shown).reshape(*shape, len(none))
+
     names = () if run.spec.base_url is not None else ("logprobs", "letter_logprobs", "tokens")
+    asked = [
+        detail.get("asked", {}) for detail, row in zip(details, replies["probabilities"], strict=True) if row.is_valid
+    ]
+    plan = RequestPlan(run.speakers, questions, swap=swap)
     return SystemScores(
         name=run.spec.name,
         probabilities=by_order.mean(axis=1),
@@ -377,15 +383,15 @@ def _read(
             "respondent": respondent.name,
             "settings": respondent.settings,
             "ways": ways_in(manifest_of(run.path)) or None,
-            "constrained": _constrained(replies),
+            "constrained": sum(facts.get("ask") == "choice" for facts in asked),
             "template_hash": template_hash,
             "persona": run.spec.persona,
             "region": run.spec.region,
             "before": run.spec.before,
         },
         answers=answers,
-        prompt_hashes=_prompt_hashes(run, questions, swap).reshape(shape),
-        **{name: _of_options(replies, name).reshape(*shape, len(none)) for name in names},
+        prompt_hashes=np.array([prompt_hash(request.messages) for request in plan]).reshape(shape),
+        **{name: of_options(name) for name in names},
     )
 
 
@@ -397,42 +403,9 @@ def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDA
     return votes
 
 
-def _of_options(replies: pa.Table, name: str) -> NDArray[np.float64]:
-    """Numbers of the options in the details of replies, that of pole A first, (m, 3); NaN for none."""
-    none = [None] * len(OPTION_LETTERS)
-    details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
-    shown = np.array([detail.get(name) or none for detail in details], np.float64)
-    return np.where(replies["swapped"].to_numpy(zero_copy_only=False)[:, None], shown[:, [1, 0, 2]], shown)
-
-
-def _constrained(replies: pa.Table) -> int:
-    """How many replies have probabilities that are under a constrained choice."""
-    rows = zip(replies["detail"].to_pylist(), replies["probabilities"].to_pylist(), strict=True)
-    asked = [json.loads(detail or "{}").get("asked", {}) for detail, probabilities in rows if probabilities is not None]
-    return sum(facts.get("ask") == "choice" for facts in asked)
-
-
-def _prompt_hashes(run: _Run, questions: pa.Table, swap: bool) -> NDArray[np.str_]:
-    """SHA-256 of each request's messages in canonical JSON, in the order of the replies."""
-    plan = RequestPlan(run.speakers, questions, swap=swap)
-    return np.array([prompt_hash(request.messages) for request in plan])
-
-
 def prompt_hash(messages: Sequence[Mapping[str, str]]) -> str:
     """SHA-256 of messages as JSON with sorted keys and no spaces, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(messages, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _check_money(
-    prices: Mapping[Path, Prices | None], max_cost: float | None, servers: Mapping[Path, Respondent]
-) -> None:
-    """Check a cap before anything is spent."""
-    from fairpp_hf.generation.budget import check_max_cost
-
-    if max_cost is not None and not servers:
-        raise ValueError(f"max_cost must come with a model on a server; got {max_cost} and none. Leave out --max-cost.")
-    for path, respondent in servers.items():
-        check_max_cost(max_cost, prices[path], respondent.name)
 
 
 class _Cap(NamedTuple):
@@ -457,7 +430,7 @@ class _Cap(NamedTuple):
         if self.max_cost is not None:
             left = self.max_cost - sum(spent_in(other) for other in self.runs if other != run.path)
             if left <= spent_in(run.path):
-                found = estimate(run.path, respondent, run.speakers, questions, swap=swap, prices=prices)
+                found = estimate(run.path, respondent, run.speakers, questions, RunOptions(swap=swap, prices=prices))
                 if calls := found.calls + found.in_batches:
                     raise RespondentStopped(self._reached(calls, run.path))
                 left = None  # nothing will be asked

@@ -16,14 +16,14 @@ A models file:
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fairpp_hf.naming import check_name, nearest
+from fairpp_hf.naming import check_name
 from fairpp_hf.respondents.client import public_address
 
 
@@ -32,14 +32,14 @@ class ModelSpec:
     """A model as it is scored: plain, role-playing a persona, or with an adapter.
 
     Attributes:
-        name: what it is called in tables and pictures; unique.
+        name: Name in tables and pictures; unique.
         model: Hub name or path of a causal language model; with `base_url`, the server's name for it.
         adapter: Hub name or path of a PEFT adapter trained on it. Of it and of `model`, `~` is the home folder.
-        base_url: a server with the OpenAI API, such as `http://localhost:8000/v1`; None for a model that is loaded here.
-        revision: branch, tag or commit of the model on the Hub.
-        region: where it comes from, for the map.
-        persona: id of the persona whose portrait is its system prompt; None for no system prompt.
-        before: name of the entry that it is compared with, and that an arrow on the map starts from.
+        base_url: A server with the OpenAI API, such as `http://localhost:8000/v1`; None for a model that is loaded here.
+        revision: Branch, tag or commit of the model on the Hub.
+        region: Region that it comes from, for the map.
+        persona: Id of the persona whose portrait is its system prompt; None for no system prompt.
+        before: Name of the entry that it is compared with, and that an arrow on the map starts from.
     """
 
     name: str
@@ -57,10 +57,11 @@ class ModelSpec:
         Raises:
             ValueError: an empty name or model, or `adapter` or `revision` beside `base_url`.
         """
-        if not self.name.strip():
-            raise ValueError(f"name must not be empty; got {self.name!r} for the model {self.model!r}. Name it.")
-        if not self.model.strip():
-            raise ValueError(f"model must not be empty; got {self.model!r} at {self.name!r}. Name one.")
+        for field in ("name", "model"):
+            if not getattr(self, field).strip():
+                raise ValueError(
+                    f"{field} must not be empty; got {self.name!r} with the model {self.model!r}. Give one."
+                )
         for field in ("adapter", "revision"):
             if self.base_url is not None and getattr(self, field) is not None:
                 raise ValueError(
@@ -110,8 +111,8 @@ def write_models(models: Sequence[ModelSpec], path: Path) -> Path:
     servers' addresses.
 
     Args:
-        models: the entries; those of local folders get the whole path.
-        path: of the file.
+        models: The entries; those of local folders get the whole path.
+        path: Path of the file.
     """
     entries = []
     for spec in models:
@@ -141,13 +142,13 @@ def check_names(
     """Check that models have names of their own, and that each `before` is another one of them, without circles.
 
     Args:
-        models: at least one.
-        where: origin of the models, for error messages; None if there is nothing to say.
-        taken: names that something else has, each with what that is, such as `"a baseline"`.
-        fix: what to do about a name that is not free.
+        models: Entries, at least one.
+        where: Origin of the models, for error messages; None if there is nothing to say.
+        taken: Names that something else has, each with what that is, such as `"a baseline"`.
+        fix: What to do about a name that is not free.
 
     Raises:
-        ValueError: it is not so.
+        ValueError: A name or a `before` is wrong.
     """
     place = "" if where is None else f" at {where}"
     if not models:
@@ -161,40 +162,32 @@ def check_names(
     check_befores({spec.name: spec.before for spec in models}, place)
 
 
-def check_unique(names: Collection[str], what: str, place: str, fix: str) -> None:
+def check_unique(names: Sequence[str], what: str, place: str, fix: str) -> None:
     """Check that no name is there twice.
 
     Raises:
-        ValueError: one is.
+        ValueError: One is.
     """
-    seen = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{what} must be unique; got {name!r} twice{place}. {fix}")
-        seen.add(name)
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"{what} must be unique; got {twice[0]!r} twice{place}. {fix}")
 
 
 def check_befores(before: Mapping[str, str | None], place: str = "") -> None:
     """Check that each entry is compared with another one that there is, and none with itself by way of others.
 
     Args:
-        before: name of each entry to the name of the one that it is compared with, or None.
-        place: where, for error messages: empty, or beginning with a space.
+        before: Name of each entry to the name of the one that it is compared with, or None.
+        place: Where, for error messages: empty, or beginning with a space.
 
     Raises:
-        ValueError: it is not so.
+        ValueError: A name is unknown, or a chain of names comes back to its start.
     """
     for name, other in before.items():
-        if other is None:
-            continue
-        others = [each for each in before if each != name]
-        if other == name or not others:
-            raise ValueError(
-                f"before of {name!r} must name another entry; got {other!r}{place}. Leave it out, or add that entry."
-            )
-        check_name(f"before of {name!r}", other, others)
+        if other is not None:
+            check_name(f"before of {name!r}{place}", other, [each for each in before if each != name])
     for name in before:
-        way: list[str] = [name]
+        way = [name]
         while (other := before[way[-1]]) is not None and other not in way:
             way.append(other)
         if other == name:
@@ -205,23 +198,13 @@ def check_befores(before: Mapping[str, str | None], place: str = "") -> None:
 
 
 def _entry(entry: Any, where: str) -> ModelSpec:
-    if not isinstance(entry, dict):
-        raise ValueError(
-            f"A model must be a mapping; got {_shown(entry)} at {where}. Write `- {{name: ..., model: ...}}`."
-        )
+    if not isinstance(entry, dict) or not {"name", "model"} <= set(entry):
+        raise ValueError(f"A model must have a name and a model; got {_shown(entry)} at {where}. Add them.")
     for key, value in entry.items():
-        if key not in _FIELDS:
-            close = nearest(str(key), [field for field in _FIELDS if field not in entry])
-            fix = f"Did you mean {close!r}?" if close else "Remove it."
-            raise ValueError(f"A field of a model must be one of {', '.join(_FIELDS)}; got {key!r} at {where}. {fix}")
+        check_name(f"A field of a model at {where}", str(key), _FIELDS)
         if not isinstance(value, str):
             raise ValueError(
                 f"{key} must be a text; got {_shown(value)} at {where}. Put it in quotes, or leave it out."
-            )
-    for key in ("name", "model"):
-        if key not in entry:
-            raise ValueError(
-                f"A model must have the field {key!r}; got {', '.join(entry) or 'none'} at {where}. Add it."
             )
     try:
         return ModelSpec(**entry)

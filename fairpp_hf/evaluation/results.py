@@ -96,7 +96,7 @@ def as_scores(name: str, probabilities: NDArray[np.float64], *, kind: str = "bas
         name: Name of the system.
         probabilities: Option probabilities, (n, 3) over A, B, C; or (n, orders, 3), one for each order in which the options
             were shown, pole A first in both. A row of NaN means that there is no answer; its status is `empty`.
-        kind: `"baseline"` or `"model"`.
+        kind: Kind of the system, `"baseline"` or `"model"`.
 
     Raises:
         ValueError: The array has another shape.
@@ -153,9 +153,6 @@ class System:
     """`alignment_metrics` of the probabilities: what sampled answers would give on average; and `skill/target`, see `skill`,
     None where no constant is among the systems. Without the target's where the system and the target have no question in
     common that both answered."""
-    first_choice: dict[str, Any]
-    """`alignment_metrics` with 1 for the most probable option of each question, shared by those that tie for the first
-    place: a model in text that changes its answer with the order of the options counts half for each."""
     intervals: dict[str, Interval]
     """95% intervals of `metrics`, bootstrapped over clusters of questions."""
     position_bias: PositionBias | None
@@ -322,7 +319,6 @@ class Results:
                     "facts": system.facts,
                     "statuses": system.statuses,
                     "probabilities": _plain(system.metrics),
-                    "first_choice": _plain(system.first_choice),
                     "intervals_95": _plain(system.intervals),
                     "position_bias": _plain(system.position_bias),
                     "length_gap": _plain(system.length_gap),
@@ -363,7 +359,7 @@ def read_results(folder: Path) -> Results:
     """Read what `write_results` wrote, and positions.json where it is there.
 
     Args:
-        folder: `--out` of `fairpp evaluate`.
+        folder: Folder that `fairpp evaluate --out` wrote.
 
     Raises:
         FileNotFoundError: One of the three files results.json, questions.parquet and scores.parquet is missing.
@@ -465,7 +461,6 @@ def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions
             prompt_hashes=None if None in hashes else hashes.astype(np.str_).reshape(shape),
         ),
         metrics=tree["probabilities"],
-        first_choice=tree["first_choice"],
         intervals={metric: Interval(*bounds) for metric, bounds in tree["intervals_95"].items()},
         position_bias=None if bias is None else PositionBias(bias["gap"], bias["interval"], bias["same_choice"]),
         length_gap=None if gap is None else LengthGap(gap["gap"], gap["interval"]),

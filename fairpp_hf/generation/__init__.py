@@ -1,29 +1,17 @@
-"""Runs: ask a respondent every question in the role of every persona, and keep each reply for good."""
+"""Generation: ask a respondent every question in the role of every persona, within a budget, and keep each reply."""
 
-from fairpp_hf.generation.batch import BatchLimits
-from fairpp_hf.generation.budget import BudgetReached
-from fairpp_hf.generation.merge import MergeSummary, merge_runs
+from fairpp_hf.generation.options import BatchLimits, RunOptions
 from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.generation.records import load_replies, load_run, run_fingerprint
-from fairpp_hf.generation.reparse import ParseSummary, parse_run
-from fairpp_hf.generation.runner import RunInterrupted, RunSummary, generate
-from fairpp_hf.generation.shards import Shard, parse_shard
+from fairpp_hf.generation.runner import generate
+from fairpp_hf.generation.summary import BudgetReached, RunInterrupted, RunSummary
 
 __all__ = [
     "BatchLimits",
     "BudgetReached",
-    "MergeSummary",
-    "ParseSummary",
     "Prices",
     "RunInterrupted",
+    "RunOptions",
     "RunSummary",
-    "Shard",
     "generate",
     "load_prices",
-    "load_replies",
-    "load_run",
-    "merge_runs",
-    "parse_run",
-    "parse_shard",
-    "run_fingerprint",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from fairpp_hf.generation.waiting import Waiting
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Respondent
 
 Save = Callable[[Sequence[tuple[int, Reply]]], None]
@@ -20,9 +20,7 @@ Save = Callable[[Sequence[tuple[int, Reply]]], None]
 
 _MOST_UNSAVED = 10_000
 _IN_FLIGHT = "Stopping: finishing the requests in flight. Once more to drop them."
-_IN_BATCHES = (
-    "Stopping: the batches go on at the provider, and the same command collects them. Once more to stop at once."
-)
+IN_BATCHES = "Stopping: batches go on at the provider, and the same call collects them. Once more to stop at once."
 
 
 class Signals:
@@ -66,7 +64,7 @@ class Signals:
             wake()
 
 
-async def ask(respondent: Respondent, waiting: Waiting, save: Save, signals: Signals) -> int | None:
+async def ask(respondent: Respondent, queue: RequestQueue, save: Save, signals: Signals) -> int | None:
     """Collect the replies and save all that have come whenever the respondent has to wait for more.
 
     Saving is done before anything else of the event loop runs. A request that the respondent starts after handing over a
@@ -76,8 +74,8 @@ async def ask(respondent: Respondent, waiting: Waiting, save: Save, signals: Sig
         The signal that stopped the run, or None.
 
     Raises:
-        RespondentStopped: the respondent cannot go on; what came is saved.
-        RuntimeError: the respondent left requests out.
+        RespondentStopped: The respondent cannot go on; what came is saved.
+        RuntimeError: The respondent left requests out.
     """
     arrived = asyncio.Event()
     unsaved: list[tuple[int, Reply]] = []
@@ -85,10 +83,10 @@ async def ask(respondent: Respondent, waiting: Waiting, save: Save, signals: Sig
 
     async def collect() -> None:
         nonlocal received
-        async for index_and_reply in respondent.answer(waiting):
+        async for index_and_reply in respondent.answer(queue):
             unsaved.append(index_and_reply)
             received += 1
-            waiting.pay(index_and_reply[1:])
+            queue.pay(index_and_reply[1:])
             # A reply that took no time is simulated on the spot: nothing is lost with it, and a flush each would be slow.
             if index_and_reply[1].latency_s > 0:
                 arrived.set()
@@ -116,21 +114,12 @@ async def ask(respondent: Respondent, waiting: Waiting, save: Save, signals: Sig
             collector.cancel()
             await asyncio.gather(collector, return_exceptions=True)
 
-    signal_number = await _until_stopped(save_all(), waiting, signals, _IN_FLIGHT)
+    signal_number = await until_stopped(save_all(), queue, signals, _IN_FLIGHT)
     save_arrived()  # after a second signal, what came between the last saving and it
-    expected = waiting.handed_out if waiting.over_budget else len(waiting)
+    expected = queue.handed_out if queue.over_budget else len(queue)
     if signal_number is None and received < expected:
         raise RuntimeError(f"A respondent must answer every request; got {received} replies to {expected} requests.")
     return signal_number
-
-
-async def ask_in_batches(work: Awaitable[None], waiting: Waiting, signals: Signals) -> int | None:
-    """Wait for `generation.batch.ask_in_batches`, which looks at `waiting.stopped`.
-
-    Returns:
-        The signal that stopped the run, or None.
-    """
-    return await _until_stopped(work, waiting, signals, _IN_BATCHES)
 
 
 def run_to_end(start: Callable[[Signals], Coroutine[Any, Any, int | None]]) -> int | None:
@@ -155,8 +144,8 @@ def _run(main: Coroutine[Any, Any, int | None]) -> int | None:
         gc.unfreeze()
 
 
-async def _until_stopped(work: Awaitable[None], waiting: Waiting, signals: Signals, note: str) -> int | None:
-    """Await `work`; a first Ctrl-C or SIGTERM sets `waiting.stopped` and prints `note`, a second one cancels the work.
+async def until_stopped(work: Awaitable[None], queue: RequestQueue, signals: Signals, note: str) -> int | None:
+    """Await `work`; a first Ctrl-C or SIGTERM sets `queue.stopped` and prints `note`, a second one cancels the work.
 
     Returns:
         The first signal, or None.
@@ -168,8 +157,8 @@ async def _until_stopped(work: Awaitable[None], waiting: Waiting, signals: Signa
 
     def look() -> None:
         nonlocal cancelled
-        if signals.received and not waiting.stopped:
-            waiting.stopped = True
+        if signals.received and not queue.stopped:
+            queue.stopped = True
             tqdm.write(note, file=sys.stderr)
         while cancelled < len(signals.received) - 1:
             cancelled += 1

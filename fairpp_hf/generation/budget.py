@@ -10,25 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairpp_hf.generation.prices import Prices, in_batch
-from fairpp_hf.generation.summary import dollars
-from fairpp_hf.respondents.base import Reply, Respondent, RespondentStopped
+from fairpp_hf.respondents.base import Reply, Respondent
+from fairpp_hf.runs.spending import dollars
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fairpp_hf.generation.estimate import RequestTokens
-    from fairpp_hf.generation.journal import Journal
-    from fairpp_hf.generation.summary import RunSummary
+    from fairpp_hf.runs.journal import Journal
 
 logger = logging.getLogger(__name__)
-
-
-class BudgetReached(RespondentStopped):
-    """The next request could cost more than is left under `max_cost`; every reply that came is kept. Has `summary`."""
-
-    def __init__(self, message: str, summary: "RunSummary") -> None:
-        super().__init__(message)
-        self.summary = summary
 
 
 class Budget:
@@ -44,9 +35,9 @@ class Budget:
         cap: USD; at least 0.
         spent: USD paid for all replies that the run's journal has ever had.
         guess: USD that a request is thought to cost.
-        prices: of the model.
-        batch: whether requests are asked in batches.
-        dearest: tokens of the dearest reply that the run's requests have had before; None where there is none.
+        prices: Prices of the model.
+        batch: Whether requests are asked in batches.
+        dearest: Tokens of the dearest reply that the run's requests have had before; None where there is none.
     """
 
     def __init__(
@@ -92,7 +83,7 @@ class Budget:
         """A reply came to a request that was in flight.
 
         Args:
-            reply: the reply. One without usage costs nothing if it says what went wrong in the place of a server's reply.
+            reply: The reply. One without usage costs nothing if it says what went wrong in the place of a server's reply.
         """
         self._in_flight = max(0, self._in_flight - 1)
         cost = self._prices.cost_of(reply)
@@ -166,16 +157,15 @@ def check_max_cost(max_cost: float | None, prices: Prices | None, respondent: st
     """Check that a cap on the cost can be kept.
 
     Raises:
-        ValueError: it is no amount above 0, or there are no prices to count by.
+        ValueError: It is no amount above 0, or there are no prices to count by.
     """
     if max_cost is None:
         return
     if not (max_cost > 0 and math.isfinite(max_cost)):
-        raise ValueError(f"max_cost must be an amount in USD above 0; got {max_cost}. Pass another --max-cost.")
+        raise ValueError(f"max_cost must be an amount in USD above 0; got {max_cost}.")
     if prices is None:
         raise ValueError(
-            f"max_cost must come with the price of the model; got no price for {respondent}. Add --price IN OUT, USD per "
-            "million input and output tokens, or --prices FILE."
+            f"max_cost must come with the price of the model; got no price for {respondent}. Pass its prices."
         )
 
 
@@ -183,38 +173,10 @@ def check_spent(max_cost: float, spent: float, run: Path) -> None:
     """Check that a run has not cost more than its cap already.
 
     Raises:
-        ValueError: it has.
+        ValueError: It has.
     """
     if spent > max_cost:
         raise ValueError(
             f"max_cost must be at least what the run has cost so far, {dollars(spent)}; got {dollars(max_cost)} for {run}. "
-            "It is for the whole run, earlier calls included. Raise --max-cost."
+            "It is for the whole run, earlier calls included. Raise max_cost."
         )
-
-
-def warn_if_over(budget: Budget, run: Path) -> None:
-    """Say so where a run has cost more than its cap, however it ends."""
-    if budget.spent > budget.cap:
-        logger.warning(
-            "The run %s has cost %s, above the %s that it may cost at most: what was in flight came dearer than what came "
-            "before it.",
-            run,
-            dollars(budget.spent),
-            dollars(budget.cap),
-        )
-
-
-def over_budget(budget: Budget, summary: "RunSummary") -> RespondentStopped:
-    """The error for a run that a budget has ended: what was spent, what is left, and how to go on."""
-    if budget.without_usage is not None:
-        return RespondentStopped(
-            "max_cost must have a server that counts tokens; got a reply without usage, at unknown cost. "
-            "Leave out --max-cost, or use a server that counts."
-        )
-    unpriced = f" {summary.unpriced:,} replies of unknown price are not counted." if summary.unpriced else ""
-    return BudgetReached(
-        f"max_cost must have room for the next request; got {dollars(budget.spent)} spent of {dollars(budget.cap)} by "
-        f"{summary.path}, and {summary.remaining:,} requests are left.{unpriced} Every reply is kept; raise --max-cost and "
-        "run the same command again to continue.",
-        summary,
-    )

@@ -9,18 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.generation import journal as journal_module
-from fairpp_hf.generation.batch.ledger import keys_in_batches
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.options import DEFAULT_OPTIONS, RunOptions
 from fairpp_hf.generation.plan import RequestPlan, check_respondent
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.setup import check_directory, check_journal_exists
-from fairpp_hf.generation.shards import Shard
-from fairpp_hf.generation.summary import dollars, known_cost
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.respondents.base import HasAddress, Request, Respondent
+from fairpp_hf.respondents.base import HasAddress, Request, Respondent, tells_stories
 from fairpp_hf.respondents.completion import MOST_TOKENS
+from fairpp_hf.runs.batches import keys_in_batches
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import JOURNAL, check_directory, check_journal_exists
+from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.spending import dollars
 from fairpp_hf.text_table import in_columns
 
 BYTES_PER_TOKEN = 4.5
@@ -38,9 +37,9 @@ _SAMPLE = 5000
 
 # In the order of the requests, since those that come first may be all there is.
 _MEASURED = f"""
-SELECT requests.question_id, requests.persona, json_extract(usage, '$.prompt_tokens') AS asked,
+SELECT question_id, persona, json_extract(usage, '$.prompt_tokens') AS asked,
     json_extract(usage, '$.completion_tokens') AS written
-FROM requests JOIN replies USING (key)
+FROM answered
 WHERE json_valid(usage) AND typeof(asked) = 'integer' AND typeof(written) = 'integer'
     AND asked BETWEEN 1 AND {MOST_TOKENS - 1} AND written BETWEEN 0 AND {MOST_TOKENS - 1}
 ORDER BY position LIMIT {_SAMPLE}
@@ -61,10 +60,10 @@ class RequestTokens:
     """How many tokens a plan's requests and their replies are thought to have.
 
     Args:
-        plan: the requests.
-        measured: tokens of earlier replies; without them, the lengths of the texts decide: a request has `TOKENS_AROUND`
+        plan: The requests.
+        measured: Tokens of earlier replies; without them, the lengths of the texts decide: a request has `TOKENS_AROUND`
             tokens and one every `BYTES_PER_TOKEN` bytes, and its reply as many as its longest option written out.
-        stories: whether the replies are stories: without earlier ones, `STORY_TOKENS` long.
+        stories: Whether the replies are stories: without earlier ones, `STORY_TOKENS` long.
     """
 
     def __init__(self, plan: RequestPlan, measured: MeasuredTokens | None = None, *, stories: bool = False) -> None:
@@ -97,7 +96,7 @@ class Estimate(NamedTuple):
 
     calls: int
     """Requests to be asked."""
-    kept: int
+    reused: int
     """Requests that have a final reply from before."""
     in_batches: int
     """Requests whose answers are bought already: they are in batches at the provider, of this run or of one that was merged
@@ -120,11 +119,11 @@ class Estimate(NamedTuple):
         """A short text table, and where its figures are from.
 
         Args:
-            batch: whether to have the price of batches beside the other.
+            batch: Whether to have the price of batches beside the other.
         """
         rows = [
             ("calls to make", f"{self.calls:,}"),
-            ("kept from before", f"{self.kept:,}"),
+            ("kept from before", f"{self.reused:,}"),
             *([("in batches, bought already", f"{self.in_batches:,}")] if self.in_batches else []),
         ]
         if not self.paid:
@@ -147,8 +146,7 @@ class Estimate(NamedTuple):
         lines.append(
             f"Prices: {self.prices.source}; ${self.prices.input:g} a million input tokens, ${self.prices.output:g} output."
             if self.prices
-            else "No price is known for this model at this server. Give --price IN OUT, USD per million tokens, or --prices "
-            "FILE."
+            else "No price is known for this model at this server: give its prices in USD per million tokens."
         )
         return "\n".join(lines)
 
@@ -158,67 +156,60 @@ def estimate(
     respondent: Respondent,
     personas: PersonaSet,
     questions: pa.Table,
+    options: RunOptions = DEFAULT_OPTIONS,
     *,
-    samples: int = 1,
-    swap: bool = False,
-    shard: Shard | None = None,
-    prices: Prices | None = None,
-    stories: bool = False,
     again: Collection[str] = (),
-    forget_batches: bool = False,
+    give_up_batches: bool = False,
 ) -> Estimate:
     """Count what `generate` with the same arguments would ask, and price it. Nothing is asked, and nothing is written.
 
     Args:
-        run: a directory, of an earlier run or not there yet.
-        respondent: whoever would answer.
-        personas: a persona set.
-        questions: rows of `load_questions`, or a table with its columns.
-        samples: how often the same would be asked.
-        swap: whether each question would be asked in both orders of its options.
-        shard: the part of the requests; None for all.
-        prices: of the model; None where they are unknown.
-        stories: whether the respondent tells stories.
-        again: keys of requests that would be asked again though they have a final reply.
-        forget_batches: whether the run's batches would be given up before, and so bought again.
+        run: Directory, of an earlier run or not there yet.
+        respondent: Whoever would answer.
+        personas: Persona set.
+        questions: Rows of `load_questions`, or a table with its columns.
+        options: How the questions would be asked.
+        again: Keys of requests that would be asked again though they have a final reply.
+        give_up_batches: Whether the run's batches would be given up before, and so bought again.
 
     Returns:
         `Estimate`.
 
     Raises:
-        ValueError: something about the arguments is wrong, as with `generate`.
-        OSError: the run's journal cannot be read.
+        ValueError: Something about the arguments is wrong, as with `generate`.
+        OSError: The run's journal cannot be read.
     """
     run = Path(run)
     check_respondent(respondent)
-    plan = RequestPlan(personas, questions, samples=samples, swap=swap)
+    plan = RequestPlan(personas, questions, samples=options.samples, swap=options.swap)
     check_directory(run)
     previous = read_manifest(run)
     check_journal_exists(run, previous)
     keys = plan.keys(respondent.settings)
-    kept: set[str] = set()
+    final: set[str] = set()
+    in_batches: set[str] = set()
     spent: float | None = 0.0
     measured = None
-    in_batches: set[str] = set()
-    if (run / journal_module.FILE_NAME).exists():
+    if (run / JOURNAL).exists():
         with Journal(run, read_only=True) as journal:
             with journal.snapshot() as connection:
-                spent = known_cost(journal.spending())
-                kept = {key for (key,) in connection.execute("SELECT key FROM replies WHERE status <> 'failed'")}
-                if not forget_batches:
+                spent = journal.spending().known_cost
+                final = {key for (key,) in connection.execute("SELECT key FROM replies WHERE status <> 'failed'")}
+                if not give_up_batches:
                     in_batches.update(key for (key,) in connection.execute("SELECT key FROM elsewhere"))
                     in_batches.update(keys_in_batches(connection))
             measured = measured_tokens(journal, plan, previous, respondent)
-        kept -= set(again)
+        final -= set(again)
+    shard, prices = options.shard, options.prices
     asked = np.fromiter((shard is None or shard.has(key) for key in keys), bool, len(keys))
-    done = np.fromiter((key in kept for key in keys), bool, len(keys))
+    done = np.fromiter((key in final for key in keys), bool, len(keys))
     bought = ~done & np.fromiter((key in in_batches for key in keys), bool, len(keys))
-    tokens = RequestTokens(plan, measured, stories=stories)
+    tokens = RequestTokens(plan, measured, stories=tells_stories(respondent))
     to_ask = asked & ~done & ~bought
     inputs, outputs = (float(part.sum()) for part in tokens.at(np.flatnonzero(to_ask)))
     return Estimate(
         calls=int(to_ask.sum()),
-        kept=int((asked & done).sum()),
+        reused=int((asked & done).sum()),
         in_batches=int((asked & bought).sum()),
         input_tokens=round(inputs),
         output_tokens=round(outputs),
@@ -237,10 +228,10 @@ def measured_tokens(
     """Tokens of the replies that a run has from this respondent, of the first `_SAMPLE`; None where there are none.
 
     Args:
-        journal: of the run.
-        plan: the requests.
-        previous: the run's manifest as it was; None where it has none.
-        respondent: another one's replies say nothing about this one's tokens.
+        journal: Journal of the run.
+        plan: The requests.
+        previous: The run's manifest as it was; None where it has none.
+        respondent: Whoever answers; another one's replies say nothing about this one's tokens.
     """
     if previous is None or previous["respondent"]["settings"] != respondent.settings:
         return None

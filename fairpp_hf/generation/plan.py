@@ -3,24 +3,22 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
 
-from fairpp_hf.generation.journal import AskedRequest
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions.option_order import check_swappable, shown_options, swapped_prompt
 from fairpp_hf.respondents.base import SIMULATED, Request, Respondent
+from fairpp_hf.runs.journal import AskedRequest
+from fairpp_hf.runs.manifest import ASKED_COLUMNS
 
 if TYPE_CHECKING:
     from fairpp_hf.personas import PersonaSet
 
 logger = logging.getLogger(__name__)
-
-ASKED_COLUMNS = ("question_id", "prompt", "option_a", "option_b", "option_c")
-"""The columns of a question table that decide a request."""
 
 
 def request_key(settings: Mapping[str, Any], request: Request) -> str:
@@ -31,63 +29,29 @@ def request_key(settings: Mapping[str, Any], request: Request) -> str:
     respondent is seeded by them. A swapped request has other messages and options, and so another key.
 
     Args:
-        settings: the respondent's.
-        request: the request.
+        settings: The respondent's.
+        request: The request.
 
     Returns:
         64 hexadecimal digits.
     """
     parts = [[settings, request.sample], request.persona, request.question_id, *request.messages, request.options]
-    return _key_of(*map(_digest, parts)).hex()
+    return _key_of(*map(_digest, parts))
 
 
 def _digest(part: Any) -> bytes:
     return hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-def _key_of(*digests: bytes) -> bytes:
-    return hashlib.sha256(b"".join(digests)).digest()
+def _key_of(*digests: bytes) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-class Keys(Sequence[str]):
-    """The keys of a plan's requests, 64 hexadecimal digits each, held in 32 bytes each.
-
-    Args:
-        raw: the keys one after the other, as bytes.
-    """
-
-    def __init__(self, raw: bytes | bytearray) -> None:
-        self._raw = memoryview(raw)
-
-    def __len__(self) -> int:
-        return len(self._raw) // 32
-
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[str]: ...
-
-    def __getitem__(self, position: int | slice) -> str | list[str]:
-        if isinstance(position, slice):
-            return [self[index] for index in range(*position.indices(len(self)))]
-        if not 0 <= position < len(self):
-            raise IndexError(position)
-        return self._raw[32 * position : 32 * position + 32].hex()
-
-    def digest(self) -> str:
-        """SHA-256 over the hexadecimal digits of all keys."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self._raw), 1 << 20):
-            digest.update(self._raw[start : start + (1 << 20)].hex().encode())
-        return digest.hexdigest()
-
-
-def questions_digest(questions: pa.Table) -> str:
-    """SHA-256 over ids, prompts and options, in the order of the rows."""
+def keys_digest(keys: Iterable[str]) -> str:
+    """SHA-256 over the hexadecimal digits of all keys."""
     digest = hashlib.sha256()
-    for name in ASKED_COLUMNS:
-        digest.update(json.dumps(questions[name].to_pylist(), separators=(",", ":")).encode())
+    for key in keys:
+        digest.update(key.encode())
     return digest.hexdigest()
 
 
@@ -97,14 +61,14 @@ class RequestPlan(Sequence[Request]):
     The requests of a (persona, question) thus stand together. A request is built when it is looked at.
 
     Args:
-        personas: each with `id` and `portrait`; an empty portrait means no system message.
-        questions: a table with the columns `ASKED_COLUMNS`. Rows that repeat another are left out.
-        samples: how often the same is asked, at least 1.
-        swap: whether each question is also asked with the options of its two poles in each other's place. Its prompt must
+        personas: Each with `id` and `portrait`; an empty portrait means no system message.
+        questions: A table with the columns `ASKED_COLUMNS`. Rows that repeat another are left out.
+        samples: How often the same is asked, at least 1.
+        swap: Whether each question is also asked with the options of its two poles in each other's place. Its prompt must
             show the options as the lines "A. ...", "B. ...", "C. ..." one after the other, once.
 
     Raises:
-        ValueError: no persona or no question, a missing column or value, an id used for two different things, a text
+        ValueError: No persona or no question, a missing column or value, an id used for two different things, a text
             that is not valid Unicode, `samples` below 1, or a prompt whose options cannot be swapped.
     """
 
@@ -160,13 +124,13 @@ class RequestPlan(Sequence[Request]):
         """What the journal keeps of a request.
 
         Args:
-            position: of the request.
-            key: of the request.
+            position: Position of the request.
+            key: Key of the request.
         """
         persona, row, swapped, sample = self._at(position)
         return AskedRequest(key, self._ids[row], persona, sample, swapped)
 
-    def keys(self, settings: Mapping[str, Any]) -> Keys:
+    def keys(self, settings: Mapping[str, Any]) -> list[str]:
         """`request_key` of every request."""
         of_settings = [_digest([settings, sample]) for sample in range(self.samples)]
         of_questions = []
@@ -175,13 +139,13 @@ class RequestPlan(Sequence[Request]):
             for swapped in self._orders:
                 prompt, options = self._shown(row, swapped)
                 of_questions.append((of_id, _digest(_user_message(prompt)), _digest(options)))
-        raw = bytearray()
+        keys = []
         for persona, portrait in self.portraits.items():
             of_persona, of_portrait = _digest(persona), b"".join(map(_digest, _system_messages(portrait)))
             for of_id, of_prompt, of_options in of_questions:
                 for of_sample in of_settings:
-                    raw += _key_of(of_sample, of_persona, of_id, of_portrait, of_prompt, of_options)
-        return Keys(raw)
+                    keys.append(_key_of(of_sample, of_persona, of_id, of_portrait, of_prompt, of_options))
+        return keys
 
 
 def _system_messages(portrait: str) -> list[dict[str, str]]:
@@ -197,7 +161,7 @@ def check_respondent(respondent: Respondent) -> None:
     """Check a respondent's name and settings.
 
     Raises:
-        ValueError: the name does not end in `SIMULATED`, or the settings are not JSON.
+        ValueError: The name does not end in `SIMULATED`, or the settings are not JSON.
     """
     if not respondent.name.endswith(SIMULATED):
         raise ValueError(

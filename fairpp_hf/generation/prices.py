@@ -17,6 +17,7 @@ TABLE = Path(__file__).with_name("prices.json")
 """The table of the package. Its prices hold at its `server` only: elsewhere, the same name may be another's model."""
 
 _UNIT = "per million tokens"
+_AMOUNTS = {"input", "cached_input", "output", "batch_factor"}
 _DATED = re.compile(r"(.+)-\d{4}-\d{2}-\d{2}")
 
 
@@ -45,9 +46,9 @@ class Prices(NamedTuple):
         """What a reply cost.
 
         Args:
-            usage: tokens as the server counts them: `prompt_tokens`, `completion_tokens`, and
+            usage: Tokens as the server counts them: `prompt_tokens`, `completion_tokens`, and
                 `prompt_tokens_details.cached_tokens` where some were cached.
-            batch: whether the reply came by the Batch API. Cached tokens are then priced as others, since not every model
+            batch: Whether the reply came by the Batch API. Cached tokens are then priced as others, since not every model
                 has a lower price for them there: the true cost may be below this one, never above.
 
         Returns:
@@ -88,12 +89,12 @@ def load_prices(
     A dated name, such as `gpt-4o-mini-2024-07-18`, has the prices of `gpt-4o-mini` unless the table has its own.
 
     Args:
-        model: its name.
-        file: a table to use instead of the package's, JSON of the same shape as `prices.json`. `input` and `output` must
+        model: Its name.
+        file: A table to use instead of the package's, JSON of the same shape as `prices.json`. `input` and `output` must
             be there; without `cached_input`, cached tokens cost as much as others, and without `batch_factor`, batches
             cost as much as single requests.
         given: USD per million input and output tokens, instead of a table; cached tokens and batches cost no less.
-        address: the server that will be asked, where the package's table must hold for it.
+        address: The server that will be asked, where the package's table must hold for it.
 
     Returns:
         Prices, or None where none are known for the model at that server.
@@ -136,31 +137,20 @@ def _read(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"A table of prices must be JSON; got {error} at {path}. Mend the file.") from error
-    if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
-        raise _misshapen("must have models, each by its name", "none", path)
-    for what, rule, right in (
-        ("currency", "must be 'USD'", table.get("currency") == "USD"),
-        ("unit", f"must be {_UNIT!r}", table.get("unit") == _UNIT),
-        ("date", "must say when the prices held, as text", isinstance(table.get("date"), str)),
-    ):
-        if not right:
-            raise _misshapen(f"{rule} in {what!r}", repr(table.get(what)), path)
-    for model, row in table["models"].items():
-        if not isinstance(row, dict) or not {"input", "output"} <= row.keys():
-            raise _misshapen("must have input and output for each model", repr(row), f"model {model!r} in {path}")
-        for name in ("input", "cached_input", "output", "batch_factor"):
-            if name in row and not _is_amount(row[name]):
-                raise _misshapen(
-                    f"must have {name} as a number of at least 0", repr(row[name]), f"model {model!r} in {path}"
-                )
+    shape = {"currency": "USD", "unit": _UNIT}
+    wrong = [name for name, value in shape.items() if not isinstance(table, dict) or table.get(name) != value]
+    if not wrong and not (isinstance(table.get("date"), str) and isinstance(table.get("models"), dict)):
+        wrong = ["date, models"]
+    for model, row in ({} if wrong else table["models"]).items():
+        amounts = {"input": None, "output": None, **(row if isinstance(row, dict) else {})}
+        if not all(_is_amount(amounts[name]) for name in amounts.keys() & _AMOUNTS):
+            wrong.append(f"model {model!r}")
+    if wrong:
+        raise ValueError(
+            f"A table of prices must have the shape of the package's own, {TABLE.name}, in USD {_UNIT}; got something "
+            f"else in {', '.join(wrong)} at {path}. Mend the file."
+        )
     return table
-
-
-def _misshapen(rule: str, got: str, where: object) -> ValueError:
-    return ValueError(
-        f"A table of prices {rule}; got {got} at {where}. Give it the shape of the package's own: {TABLE.name} beside "
-        "fairpp_hf/generation/prices.py."
-    )
 
 
 def _is_amount(value: Any) -> bool:

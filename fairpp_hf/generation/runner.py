@@ -1,64 +1,48 @@
 """Asks every persona every question, as often as the run is to: what it has is kept, what it lacks is asked."""
 
-import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from fairpp_hf.generation.asking import ask, ask_in_batches, run_to_end
-from fairpp_hf.generation.budget import (
-    Budget,
-    BudgetReached,
-    check_max_cost,
-    check_spent,
-    is_paid_for,
-    most_of_one,
-    over_budget,
-    price_earlier,
-    warn_if_over,
-)
+from fairpp_hf.generation.asking import IN_BATCHES, Signals, ask, run_to_end, until_stopped
+from fairpp_hf.generation.budget import Budget, check_max_cost, check_spent, is_paid_for, most_of_one, price_earlier
 from fairpp_hf.generation.estimate import RequestTokens, measured_tokens
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import FILE_NAME as MANIFEST
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.plan import Keys, RequestPlan, check_respondent
-from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.progress import CostBar
-from fairpp_hf.generation.run_folder import SCENARIO_TABLE, STORIES, home_of
-from fairpp_hf.generation.run_lock import RunLock
-from fairpp_hf.generation.setup import (
-    ServedModel,
-    SettledWays,
-    check_directory,
-    check_journal_exists,
-    check_journal_filled,
-    set_up,
-)
-from fairpp_hf.generation.shards import Shard
+from fairpp_hf.generation.options import DEFAULT_OPTIONS, RunOptions
+from fairpp_hf.generation.plan import RequestPlan, check_respondent
+from fairpp_hf.generation.queue import RequestQueue
+from fairpp_hf.generation.setup import ServerWatch, set_up
 from fairpp_hf.generation.summary import (
+    BudgetReached,
+    CostBar,
     RunInterrupted,
     RunSummary,
-    known_cost,
     status_counts,
     status_counts_by_group,
-    totals,
 )
-from fairpp_hf.generation.waiting import Waiting, WaitingKeys
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.respondents.base import Reply, Respondent, RespondentStopped
+from fairpp_hf.respondents.base import Reply, Respondent, RespondentStopped, tells_stories
 from fairpp_hf.respondents.openai import OpenAIRespondent
-
-if TYPE_CHECKING:
-    from fairpp_hf.generation.batch import BatchLimits
+from fairpp_hf.runs.batches import check_not_in_batches
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import (
+    MANIFEST,
+    SCENARIO_TABLE,
+    STORIES,
+    check_directory,
+    check_journal_exists,
+    home_of,
+    lost_journal,
+)
+from fairpp_hf.runs.lock import RunLock
+from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.spending import dollars
 
 logger = logging.getLogger(__name__)
-
-__all__ = ["BudgetReached", "RunInterrupted", "RunSummary", "generate"]
 
 
 def generate(
@@ -66,17 +50,7 @@ def generate(
     respondent: Respondent,
     personas: PersonaSet,
     questions: pa.Table,
-    *,
-    selection: Mapping[str, Any] | None = None,
-    samples: int = 1,
-    swap: bool = False,
-    shard: Shard | None = None,
-    prices: Prices | None = None,
-    max_cost: float | None = None,
-    batch: "BatchLimits | None" = None,
-    stories: bool = False,
-    part_of_scenarios: bool = False,
-    progress: bool = True,
+    options: RunOptions = DEFAULT_OPTIONS,
 ) -> RunSummary:
     """Ask each persona each question and keep the replies in the run's directory.
 
@@ -89,183 +63,207 @@ def generate(
     the next call collects them.
 
     Args:
-        run: a directory, new or of an earlier call.
-        respondent: whoever answers.
-        personas: a persona set.
-        questions: rows of `load_questions`, or a table with its columns.
-        selection: how the questions were chosen, for the manifest, such as `{"split": "test", "limit": 100}`.
-        samples: how often the same is asked; at least 1.
-        swap: whether each question is also asked with the options of its two poles in each other's place.
-        shard: the part of the requests that is asked here, where several machines share them; None for all.
-        prices: of the model, of `load_prices`. Each reply's cost is kept with it; None where it is unknown.
-        max_cost: USD, above 0, that all replies of the run may cost together, those of earlier calls included. It holds to
-            within what is in flight, and a log line says by how much it was exceeded. What a request cost that failed, such
-            as by a time-out, no client can know: it is not counted.
-        batch: ask by the OpenAI Batch API, within these limits.
-        stories: whether the respondent tells stories, whose `ok` replies have no answer.
-        part_of_scenarios: whether the run is a part of a run's scenarios, which `fairpp scenarios` alone may ask.
-        progress: whether to show a progress bar.
+        run: Directory, new or of an earlier call.
+        respondent: Whoever answers.
+        personas: Persona set.
+        questions: Rows of `load_questions`, or a table with its columns.
+        options: How the questions are asked, and what that may cost.
 
     Returns:
         `RunSummary`.
 
     Raises:
-        ValueError: something about the arguments is wrong, the run has cost more than `max_cost`, or `run` is a part of
+        ValueError: Something about the arguments is wrong, the run has cost more than `max_cost`, or `run` is a part of
             another run's scenarios; nothing has been asked.
-        RuntimeError: another process is writing to the run.
-        BudgetReached: the next request could go over `max_cost`. Replies are kept.
-        RespondentStopped: the respondent cannot go on, because of a rejected key for instance. Replies are kept.
-        RunInterrupted: the user stopped the run. Replies are kept.
-        OSError: the journal cannot be written or read.
+        RuntimeError: Another process is writing to the run.
+        BudgetReached: The next request could go over `max_cost`. Replies are kept.
+        RespondentStopped: The respondent cannot go on, because of a rejected key for instance. Replies are kept.
+        RunInterrupted: The user stopped the run. Replies are kept.
+        OSError: The journal cannot be written or read.
     """
     started = time.monotonic()
     run = Path(run)
-    check_respondent(respondent)
-    check_max_cost(max_cost, prices, respondent.name)
-    if batch is not None and not isinstance(respondent, OpenAIRespondent):
-        raise ValueError(f"batch must come with an openai respondent; got {respondent.name!r}. Leave it out.")
-    _check_samples(samples, respondent)
-    plan = RequestPlan(personas, questions, samples=samples, swap=swap)
-    check_directory(run)
-    if not part_of_scenarios:
-        _check_no_scenarios(run)
+    _check(run, respondent, options)
+    plan = RequestPlan(personas, questions, samples=options.samples, swap=options.swap)
     run.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(RunLock(run))
+    with RunLock(run):
         previous = read_manifest(run)
         check_journal_exists(run, previous)
-        journal = stack.enter_context(Journal(run, stories=stories))
-        check_journal_filled(journal, previous)
-        keys, run_key = set_up(run, journal, plan, respondent, personas, selection or {}, shard, previous)
-        pending = np.array(journal.pending(), np.int64)
-        mine = _of_shard(shard, keys)
-        positions: Any = pending[mine[pending]]  # a sequence of int
-        total = int(mine.sum())
-        needs_tokens = batch is not None or max_cost is not None
-        measured = measured_tokens(journal, plan, previous, respondent) if needs_tokens else None
-        tokens = RequestTokens(plan, measured, stories=stories)
-        if prices and journal.spending().unpriced:
-            price_earlier(journal, prices)
-        before = journal.spending()
-        budget = None
-        if max_cost is not None and prices and len(positions):
-            check_spent(max_cost, before.cost_usd, run)
-            guess = prices.of_tokens(*most_of_one(tokens, positions, respondent), batch=batch is not None)
-            dearest = journal.dearest_usage()
-            budget = Budget(max_cost, before.cost_usd, guess, prices, batch=batch is not None, dearest=dearest)
-            if before.unpriced:
-                logger.warning(
-                    "The %s earlier replies of %s whose price is unknown do not count for max_cost.",
-                    f"{before.unpriced:,}",
-                    run,
-                )
-        if len(positions) and isinstance(respondent, OpenAIRespondent):
-            from fairpp_hf.generation.batch.ledger import check_not_in_batches
-
-            check_not_in_batches(run, by_batches=batch is not None)
-        waiting = Waiting(plan, positions, budget)
-        waiting_keys = WaitingKeys(plan, positions, keys)
-        served = ServedModel(run, journal.served_model())
-        settled = SettledWays(run, respondent, journal)
-        came = bytearray(len(positions))  # 0 no reply yet, 1 one that failed, 2 a final one
-        bar = CostBar(respondent.name, total, total - len(positions), before if prices else None, progress)
-
-        def save(replies: Sequence[tuple[int, Reply]]) -> None:
-            costs = [prices.cost_of(reply) if prices else None for _, reply in replies]
-            journal.record([(waiting_keys[index], reply) for index, reply in replies], costs)
-            if batch is not None:
-                waiting.pay(reply for _, reply in replies)
-            served.compare(reply for _, reply in replies)
-            settled.compare()
-            # A request whose reply failed may be asked again, by another batch of the same call.
-            new = sum(not came[index] for index, _ in replies)
-            for index, reply in replies:
-                came[index] = max(came[index], 1 if reply.status == "failed" else 2)
-            unpriced = sum(cost is None and is_paid_for(reply) for (_, reply), cost in zip(replies, costs, strict=True))
-            bar.add(new, costs, unpriced)
-
-        def summary(stopped: bool = True) -> RunSummary:
-            counts = status_counts(journal, list(plan.portraits))
-            in_all = totals(counts)
-            is_all_ok = sum(in_all.values()) == in_all["ok"]
-            spending = journal.spending()
-            return RunSummary(
-                asked=len(came) - came.count(0),
-                reused=total - len(positions),
-                remaining=len(came) - came.count(2) if stopped else 0,
-                counts=in_all,
-                personas=counts,
-                groups={} if is_all_ok else status_counts_by_group(journal, plan.questions),
-                of_other_shards=len(plan) - total - int((~mine[pending]).sum()),
-                set_aside=journal.set_aside,
-                cost_usd=known_cost(spending),
-                unpriced=spending.unpriced,
-                input_tokens=spending.input_tokens,
-                output_tokens=spending.output_tokens,
-                seconds=time.monotonic() - started,
-                path=run,
-                clamped=spending.clamped,
-            )
-
-        try:
-            if len(positions):
-                with bar:
-                    if batch is None:
-                        signal_number = run_to_end(lambda signals: ask(respondent, waiting, save, signals))
-                    else:
-                        from fairpp_hf.generation.batch import ask_in_batches as submit
-
-                        assert isinstance(respondent, OpenAIRespondent)  # as checked above
-                        work = submit(
-                            journal,
-                            respondent,
-                            waiting,
-                            waiting_keys,
-                            save,
-                            run_key=run_key,
-                            limits=batch,
-                            tokens_of=tokens.of,
-                            stopped=lambda: waiting.stopped,
-                            affordable=lambda chunk: len(chunk) if budget is None else budget.fitting(len(chunk)),
-                            tell=bar.write,
-                        )
-                        signal_number = run_to_end(lambda signals: ask_in_batches(work, waiting, signals))
-                if signal_number is not None:
-                    raise RunInterrupted(summary(), signal_number)
-                if budget is not None and budget.reached:
-                    raise over_budget(budget, summary())
-        except BudgetReached:
-            raise
-        except RespondentStopped as error:
-            done = total - len(came) + came.count(2)
-            raise RespondentStopped(f"{error} {done:,} of {total:,} requests have a reply in {run}.") from error
-        finally:
-            if budget is not None:
-                warn_if_over(budget, run)
-        return summary(stopped=False)
+        with Journal(run, stories=tells_stories(respondent)) as journal:
+            # A repaired journal has no requests either, but says that it was repaired.
+            if previous is not None and journal.requests_digest() is None and not journal.repaired:
+                raise lost_journal(run)
+            keys = set_up(run, journal, plan, respondent, personas, options, previous)
+            needs_tokens = options.batch is not None or options.max_cost is not None
+            measured = measured_tokens(journal, plan, previous, respondent) if needs_tokens else None
+            tokens = RequestTokens(plan, measured, stories=tells_stories(respondent))
+            return _Call(journal, respondent, plan, keys, tokens, options, started).run()
 
 
-def _check_samples(samples: int, respondent: Respondent) -> None:
-    if samples > 1 and respondent.settings.get("temperature") == 0:
+def _check(run: Path, respondent: Respondent, options: RunOptions) -> None:
+    """Check what can be checked before anything is written.
+
+    Raises:
+        ValueError: The arguments do not fit together, or the directory is no place for a run.
+    """
+    check_respondent(respondent)
+    check_max_cost(options.max_cost, options.prices, respondent.name)
+    if options.batch is not None and not isinstance(respondent, OpenAIRespondent):
+        raise ValueError(f"batch must come with an openai respondent; got {respondent.name!r}. Leave it out.")
+    if options.samples > 1 and respondent.settings.get("temperature") == 0:
         raise ValueError(
-            f"samples above 1 must come with a temperature above 0; got {samples} samples at temperature 0, which are paid "
-            "for one by one and all alike. Make the respondent with temperature=0.7, or leave out samples."
+            f"samples above 1 must come with a temperature above 0; got {options.samples} samples at temperature 0, which "
+            "are paid for one by one and all alike. Make the respondent with temperature=0.7, or leave out samples."
         )
-
-
-def _check_no_scenarios(run: Path) -> None:
-    """An ordinary run in the place of scenarios would ask others than the stories, and what they cost would be lost."""
+    check_directory(run)
+    if options.part_of_scenarios:
+        return
+    # An ordinary run in the place of scenarios would ask others than the stories, and what they cost would be lost.
     manifest = read_manifest(run)
     is_told = manifest is not None and manifest["respondent"]["settings"].get("kind") == "storyteller"
     if is_told or (run / SCENARIO_TABLE).exists() or (run / STORIES / MANIFEST).exists():
         raise ValueError(
-            f"run must not be a part of scenarios; got {run}. To go on with them, run "
-            f"`fairpp scenarios --run {home_of(run)}`; to ask the questions themselves, pass another --run."
+            f"run must not be a part of scenarios; got {run}. To go on with them, continue the scenarios of {home_of(run)}; "
+            "to ask the questions themselves, pass another run."
         )
 
 
-def _of_shard(shard: Shard | None, keys: Keys) -> Any:
-    """Which requests belong to a shard, bool (n,)."""
-    if shard is None:
-        return np.ones(len(keys), bool)
-    return np.fromiter((shard.has(key) for key in keys), bool, len(keys))
+class _Call:
+    """A call of `generate`, with journal and manifest set up."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        respondent: Respondent,
+        plan: RequestPlan,
+        keys: Sequence[str],
+        tokens: RequestTokens,
+        options: RunOptions,
+        started: float,
+    ) -> None:
+        self._journal, self._respondent, self._plan, self._tokens = journal, respondent, plan, tokens
+        self._options, self._started = options, started
+        self._path = journal.path.parent
+        shard = options.shard
+        pending = np.array(journal.pending(), np.int64)
+        mine = np.fromiter((shard is None or shard.has(key) for key in keys), bool, len(keys))
+        self._total = int(mine.sum())
+        self._of_other_shards = len(plan) - self._total - int((~mine[pending]).sum())
+        positions: Any = pending[mine[pending]]  # a sequence of int
+        if options.prices and journal.spending().unpriced:
+            price_earlier(journal, options.prices)
+        before = journal.spending()
+        self._budget = self._new_budget(positions) if len(positions) else None
+        if len(positions) and isinstance(respondent, OpenAIRespondent):
+            check_not_in_batches(journal, by_batches=options.batch is not None)
+        self._queue = RequestQueue(plan, positions, keys, self._budget)
+        self._watch = ServerWatch(self._path, respondent, journal)
+        self._came = bytearray(len(positions))  # 0 no reply yet, 1 one that failed, 2 a final one
+        reused = self._total - len(positions)
+        shown = before if options.prices else None
+        self._bar = CostBar(respondent.name, self._total, reused, shown, options.progress)
+
+    def run(self) -> RunSummary:
+        """Ask what is pending; returns when all have a reply."""
+        if not self._came:
+            return self._summary()
+        try:
+            with self._bar:
+                signal_number = run_to_end(self._ask)
+            if signal_number is not None:
+                raise RunInterrupted(self._summary(stopped=True), signal_number)
+            if self._budget is not None and self._budget.reached:
+                raise self._over_budget(self._budget)
+        except BudgetReached:
+            raise
+        except RespondentStopped as error:
+            done = self._total - len(self._came) + self._came.count(2)
+            raise RespondentStopped(
+                f"{error} {done:,} of {self._total:,} requests have a reply in {self._path}."
+            ) from error
+        finally:
+            if self._budget is not None and self._budget.spent > self._budget.cap:
+                logger.warning(
+                    "The run %s has cost %s, above the %s that it may cost at most: what was in flight came dearer than "
+                    "what came before it.",
+                    self._path,
+                    dollars(self._budget.spent),
+                    dollars(self._budget.cap),
+                )
+        return self._summary()
+
+    async def _ask(self, signals: Signals) -> int | None:
+        """Returns the signal that stopped the run, or None."""
+        limits = self._options.batch
+        if limits is None:
+            return await ask(self._respondent, self._queue, self._save, signals)
+        from fairpp_hf.generation.batch import ask_in_batches
+
+        assert isinstance(self._respondent, OpenAIRespondent)  # as checked before
+        work = ask_in_batches(
+            self._journal, self._respondent, self._queue, self._save, limits, self._tokens.of, self._bar.write
+        )
+        return await until_stopped(work, self._queue, signals, IN_BATCHES)
+
+    def _save(self, replies: Sequence[tuple[int, Reply]]) -> None:
+        prices = self._options.prices
+        costs = [prices.cost_of(reply) if prices else None for _, reply in replies]
+        self._journal.record([(self._queue.asked(index), reply) for index, reply in replies], costs)
+        if self._options.batch is not None:
+            self._queue.pay(reply for _, reply in replies)
+        self._watch.compare(reply for _, reply in replies)
+        # A request whose reply failed may be asked again, by another batch of the same call.
+        new = sum(not self._came[index] for index, _ in replies)
+        for index, reply in replies:
+            self._came[index] = max(self._came[index], 1 if reply.status == "failed" else 2)
+        unpriced = sum(cost is None and is_paid_for(reply) for (_, reply), cost in zip(replies, costs, strict=True))
+        self._bar.add(new, costs, unpriced)
+
+    def _new_budget(self, positions: Any) -> Budget | None:
+        options, before = self._options, self._journal.spending()
+        if options.max_cost is None or options.prices is None:
+            return None
+        by_batches = options.batch is not None
+        spent = before.cost_usd + options.spent_elsewhere
+        check_spent(options.max_cost, spent, self._path)
+        if before.unpriced:
+            logger.warning(
+                "The %s earlier replies of %s whose price is unknown do not count for max_cost.",
+                f"{before.unpriced:,}",
+                self._path,
+            )
+        guess = options.prices.of_tokens(*most_of_one(self._tokens, positions, self._respondent), batch=by_batches)
+        dearest = self._journal.dearest_usage()
+        return Budget(options.max_cost, spent, guess, options.prices, batch=by_batches, dearest=dearest)
+
+    def _over_budget(self, budget: Budget) -> RespondentStopped:
+        if budget.without_usage is not None:
+            return RespondentStopped(
+                "max_cost must have a server that counts tokens; got a reply without usage, at unknown cost. "
+                "Leave out max_cost, or use a server that counts."
+            )
+        summary = self._summary(stopped=True)
+        unpriced = summary.spending.unpriced
+        return BudgetReached(
+            f"max_cost must have room for the next request; got {dollars(budget.spent)} spent of {dollars(budget.cap)} by "
+            f"{self._path}, and {summary.remaining:,} requests are left."
+            f"{f' {unpriced:,} replies of unknown price are not counted.' if unpriced else ''} Every reply is kept; raise "
+            "max_cost to continue.",
+            summary,
+        )
+
+    def _summary(self, *, stopped: bool = False) -> RunSummary:
+        counts = status_counts(self._journal, list(self._plan.portraits))
+        is_all_ok = all(number == 0 for row in counts.values() for status, number in row.items() if status != "ok")
+        return RunSummary(
+            asked=len(self._came) - self._came.count(0),
+            reused=self._total - len(self._came),
+            remaining=len(self._came) - self._came.count(2) if stopped else 0,
+            personas=counts,
+            groups={} if is_all_ok else status_counts_by_group(self._journal, self._plan.questions),
+            of_other_shards=self._of_other_shards,
+            set_aside=self._journal.set_aside,
+            spending=self._journal.spending(),
+            seconds=time.monotonic() - self._started,
+            path=self._path,
+        )

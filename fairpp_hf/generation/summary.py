@@ -1,15 +1,18 @@
-"""What a run has, in figures and as short tables."""
+"""What a call of `generate` has done, in figures and as short tables, and the errors that carry it."""
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+from tqdm.auto import tqdm
 
-from fairpp_hf.generation.journal import Journal, Spending
-from fairpp_hf.respondents.completion import MOST_TOKENS
+from fairpp_hf.respondents.base import RespondentStopped
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.spending import Spending, dollars
 from fairpp_hf.schema import STATUSES
 from fairpp_hf.text_table import in_columns
 
@@ -23,60 +26,59 @@ class RunSummary(NamedTuple):
     """Requests that had a final reply before, those of the shard where there is one."""
     remaining: int
     """Requests still to be asked, those of the shard where there is one; above 0 only where the run was stopped."""
-    counts: dict[str, int]
-    """Status to number of replies, every status of `STATUSES`."""
     personas: dict[str, dict[str, int]]
-    """The same for each persona."""
+    """Persona to status to number of replies, every status of `STATUSES`."""
     groups: dict[str, dict[str, int]]
     """The same for each group type, or empty where every reply is `ok`."""
     of_other_shards: int
-    """How many of these replies are to requests of other shards."""
+    """Replies that belong to requests of other shards."""
     set_aside: int
     """Damaged records that were asked again."""
-    cost_usd: float | None
-    """What every reply cost that the run has ever had; None where the price of none is known."""
-    unpriced: int
-    """Replies that a server sent and whose cost is unknown, which are not in `cost_usd`."""
-    input_tokens: int
-    """Of every reply that the run has ever had."""
-    output_tokens: int
+    spending: Spending
+    """What every reply has cost that the run has ever had."""
     seconds: float
     path: Path
-    clamped: int = 0
-    """Replies with a count of tokens beyond all bounds."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status to number of replies, every status of `STATUSES`."""
+        return {status: sum(counts[status] for counts in self.personas.values()) for status in STATUSES}
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What every reply cost that the run has ever had; None where the price of none is known."""
+        return self.spending.known_cost
 
     def table(self) -> str:
         """A short text table: a row a persona, a column a status that occurs.
 
         Where a reply is not `ok`, a second one has the shares of the group types, a row a type. A last line has the cost.
         """
-        shown = [status for status in STATUSES if status == "ok" or self.counts[status]]
+        counts = self.counts
+        shown = [status for status in STATUSES if status == "ok" or counts[status]]
         rows = [["persona", *shown]]
-        rows += [[persona, *(f"{counts[status]:,}" for status in shown)] for persona, counts in self.personas.items()]
-        rows.append(["all", *(f"{self.counts[status]:,}" for status in shown)])
+        for persona, row in [*self.personas.items(), ("all", counts)]:
+            rows.append([persona, *(f"{row[status]:,}" for status in shown)])
         parts = [in_columns(rows)]
         if self.groups:
             rows = [["group type", "replies", *shown[1:]]]
-            for group_type, counts in self.groups.items():
-                total = sum(counts.values())
-                rows.append([group_type, f"{total:,}", *(f"{counts[status] / total:.1%}" for status in shown[1:])])
+            for group_type, row in self.groups.items():
+                total = sum(row.values())
+                rows.append([group_type, f"{total:,}", *(f"{row[status] / total:.1%}" for status in shown[1:])])
             parts.append(in_columns(rows))
         if self.of_other_shards:
             parts.append(f"{self.of_other_shards:,} of these replies are to requests of other shards.")
-        if spending := self.spending():
-            parts.append(spending)
+        if spent := self.spending.words():
+            parts.append(f"Spent: {spent}")
         return "\n".join(parts)
 
-    def spending(self) -> str:
-        """Tokens and cost of the whole run in a sentence; empty where nothing was spent."""
-        if not self.input_tokens and not self.output_tokens and not self.unpriced:
-            return ""
-        tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens in the whole run"
-        clamped = on_clamped(self.clamped)
-        if self.cost_usd is None:
-            return f"{tokens}, at unknown cost.{clamped}"
-        unpriced = f", and {self.unpriced:,} replies of unknown price" if self.unpriced else ""
-        return f"{tokens}: {dollars(self.cost_usd)}{unpriced}.{clamped}"
+
+class BudgetReached(RespondentStopped):
+    """The next request could cost more than is left under `max_cost`; every reply that came is kept. Has `summary`."""
+
+    def __init__(self, message: str, summary: RunSummary) -> None:
+        super().__init__(message)
+        self.summary = summary
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -101,50 +103,76 @@ def status_counts_by_group(journal: Journal, questions: pa.Table) -> dict[str, d
     """Group type to status to number of replies to the run's requests, most replies that are not `ok` first.
 
     Args:
-        journal: of the run.
-        questions: the run's; empty is returned where they have no column `group_type`.
+        journal: Journal of the run.
+        questions: Questions of the run; empty is returned where they have no column `group_type`.
     """
     if "group_type" not in questions.column_names:
         return {}
     with journal.snapshot() as connection:
         rows = connection.execute(
-            "SELECT requests.question_id, replies.status, count(*) FROM requests JOIN replies USING (key) "
-            "GROUP BY requests.question_id, replies.status"
+            "SELECT question_id, status, count(*) FROM answered GROUP BY question_id, status"
         ).fetchall()
-    ids, statuses, numbers = zip(*rows, strict=True)
-    at = pc.index_in(pa.array(ids, pa.string()), questions["question_id"].combine_chunks())
-    replies = pa.table(
-        {"group_type": questions["group_type"].take(at), "status": pa.array(statuses), "number": pa.array(numbers)}
-    )
-    counts: dict[str, dict[str, int]] = {}
-    for row in replies.group_by(["group_type", "status"]).aggregate([("number", "sum")]).to_pylist():
-        counts.setdefault(row["group_type"], dict.fromkeys(STATUSES, 0))[row["status"]] = row["number_sum"]
-    return dict(sorted(counts.items(), key=lambda item: (item[1]["ok"] / sum(item[1].values()), item[0])))
+    types = dict(zip(questions["question_id"].to_pylist(), questions["group_type"].to_pylist(), strict=True))
+    frame = pd.DataFrame(rows, columns=["group_type", "status", "number"])
+    frame["group_type"] = frame["group_type"].map(types)
+    counts = frame.pivot_table(index="group_type", columns="status", values="number", aggfunc="sum", fill_value=0)
+    counts = counts.reindex(columns=list(STATUSES), fill_value=0)
+    in_order = (counts["ok"] / counts.sum(axis=1)).sort_values(kind="stable").index
+    return {group: {status: int(row[status]) for status in STATUSES} for group, row in counts.loc[in_order].iterrows()}
 
 
-def known_cost(spending: Spending) -> float | None:
-    """USD, or None where there are replies of unknown price alone."""
-    return None if spending.unpriced and not spending.cost_usd else spending.cost_usd
+class CostBar:
+    """A progress bar; with prices, it also shows the cost so far and what the run will have cost at its end.
 
+    The replies to come are taken to cost what those of this call did on average.
 
-def on_clamped(replies: int) -> str:
-    """What is to be said after sums of tokens with such counts in them; empty where there are none."""
-    if not replies:
-        return ""
-    return f" {replies:,} replies have a count of tokens beyond all bounds, taken as {MOST_TOKENS:,}: no sum can be trusted."
-
-
-def dollars(amount: float) -> str:
-    """An amount in USD with as many digits as a small one needs.
-
-    Example:
-        >>> dollars(1234.5), dollars(0.01234), dollars(0.0)
-        ('$1,234.50', '$0.0123', '$0.00')
+    Args:
+        name: Name shown in front.
+        total: Number of requests.
+        initial: How many of them have a reply already.
+        before: What the run has cost before; None where prices are unknown.
+        progress: Whether to show the bar.
     """
-    digits = 2 - math.floor(math.log10(amount)) if 0 < amount < 0.1 else 2
-    return f"${amount:,.{digits}f}"
 
+    def __init__(self, name: str, total: int, initial: int, before: Spending | None, progress: bool) -> None:
+        self._bar = tqdm(total=total, initial=initial, unit="answer", desc=name, disable=not progress)
+        self._left = total - initial
+        self._before = before
+        self._paid, self._count, self._unpriced = 0.0, 0, 0
 
-def totals(personas: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Status to number of replies of all personas."""
-    return {status: sum(counts[status] for counts in personas.values()) for status in STATUSES}
+    def __enter__(self) -> None:
+        self._bar.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.__exit__(*error)
+
+    def add(self, requests: int, costs: Sequence[float | None], unpriced: int = 0) -> None:
+        """Count some replies.
+
+        Args:
+            requests: How many more requests have a reply.
+            costs: Cost of each reply in USD; None where it is unknown.
+            unpriced: How many replies of unknown cost were paid for.
+        """
+        self._count += requests
+        self._unpriced += unpriced
+        self._paid += math.fsum(cost for cost in costs if cost is not None)
+        if self._before is not None:
+            self._bar.set_postfix_str(self.cost(), refresh=False)
+        self._bar.update(requests)
+
+    def write(self, line: str) -> None:
+        """Write a line above the bar; nothing where no bar is shown."""
+        if not self._bar.disable:
+            tqdm.write(line, file=sys.stderr)
+
+    def cost(self) -> str:
+        """The cost so far and at the end; empty before the first reply."""
+        if self._before is None or not self._count:
+            return ""
+        spent = self._before.cost_usd + self._paid
+        projected = spent + self._paid / self._count * (self._left - self._count)
+        unpriced = self._before.unpriced + self._unpriced
+        if unpriced and not spent:
+            return "unknown cost"
+        return f"{dollars(spent)} of about {dollars(projected)}" + (f", {unpriced:,} unpriced" if unpriced else "")

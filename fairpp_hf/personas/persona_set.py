@@ -43,9 +43,9 @@ class ChoiceParameters:
     """What the survey respondent needs to know about a persona.
 
     Attributes:
-        positions: dimension 1..5 -> position in [-1, 1]; -1 is pole A, +1 pole B, 0 the national average.
-        sympathies: group type -> sympathy in [-1, 1]; above 0 favours help for its groups, below 0 resents it.
-        abstention: probability in [0, 1) of choosing neither option where nothing else decides.
+        positions: Dimension 1..5 -> position in [-1, 1]; -1 is pole A, +1 pole B, 0 the national average.
+        sympathies: Group type -> sympathy in [-1, 1]; above 0 favours help for its groups, below 0 resents it.
+        abstention: Probability in [0, 1) of choosing neither option where nothing else decides.
     """
 
     positions: dict[int, Parameter]
@@ -58,12 +58,12 @@ class Persona:
     """A segment of a survey.
 
     Attributes:
-        id: snake_case name, unique in its set.
-        name: the segment's name.
-        share: share of the survey's population, in (0, 1].
-        portrait: system prompt, in the second person.
+        id: Snake_case name, unique in its set.
+        name: The segment's name.
+        share: Share of the survey's population, in (0, 1].
+        portrait: System prompt, in the second person.
         sources: URLs of the facts used.
-        choice: parameters of the survey respondent, or None.
+        choice: Parameters of the survey respondent, or None.
     """
 
     id: str
@@ -109,7 +109,7 @@ class PersonaSet:
         """The persona with this id.
 
         Raises:
-            ValueError: there is none; the message names the nearest.
+            ValueError: There is none; the message names the nearest.
         """
         check_name(f"persona of {self.id}", persona_id, self.ids)
         return self.personas[self.ids.index(persona_id)]
@@ -127,14 +127,14 @@ def load_personas(set_or_file: str | Path = DEFAULT_PERSONA_SET) -> PersonaSet:
     """Load a persona set.
 
     Args:
-        set_or_file: name of a shipped set (`PERSONA_SETS`), or path of a JSON file of the same form.
+        set_or_file: Name of a shipped set (`PERSONA_SETS`), or path of a JSON file of the same form.
 
     Returns:
         The set, checked in full.
 
     Raises:
-        FileNotFoundError: a path was given and no file is there.
-        ValueError: the name is unknown (the message names the nearest), or the file is faulty (the message names the
+        FileNotFoundError: A path was given and no file is there.
+        ValueError: The name is unknown (the message names the nearest), or the file is faulty (the message names the
             field, the file and the fix).
 
     Example:
@@ -159,11 +159,11 @@ def recorded_personas(tree: Any, where: str) -> PersonaSet:
     """The persona set that `PersonaSet.as_dict` recorded.
 
     Args:
-        tree: what it gave.
-        where: origin of the record, for error messages.
+        tree: Record that it made.
+        where: Origin of the record, for error messages.
 
     Raises:
-        ValueError: the record is faulty; the message names the field.
+        ValueError: The record is faulty; the message names the field.
     """
     checker = _Checker(where)
     content = dict(tree) if isinstance(tree, dict) else {}

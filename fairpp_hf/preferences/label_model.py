@@ -113,8 +113,8 @@ def mean_answers(
     """The answers of several personas as one population, (n, 3): their shares of each option among those who answered.
 
     Args:
-        answers: persona id to answers, (n,), 0..2 or -1.
-        shares: persona id to its share of the population; all alike by default.
+        answers: Persona id to answers, (n,), 0..2 or -1.
+        shares: Persona id to its share of the population; all alike by default.
 
     Returns:
         (n, 3); zeros where nobody answered. Rows sum to the share of the population that answered.
@@ -141,17 +141,17 @@ def fit_label_model(
     does, the log says so and the constant takes its place.
 
     Args:
-        questions: n rows with the columns of `labels`, and those of `CLUSTER` and `UNIT`.
-        answers: whose probabilities to find: integers (n,) in 0..2, or -1 for none; or (n, 3), what of one answer goes to
+        questions: N rows with the columns of `labels`, and those of `CLUSTER` and `UNIT`.
+        answers: Answers to fit: integers (n,) in 0..2, or -1 for none; or (n, 3), what of one answer goes to
             each option, such as the mean of several personas; a row of NaN or zeros for none.
-        fit_rows: boolean (n,), the rows to learn from, such as the training questions; all by default.
-        labels: columns to learn from.
+        fit_rows: Boolean (n,), the rows to learn from, such as the training questions; all by default.
+        labels: Columns to learn from.
 
     Returns:
         A `LabelModel` of all n rows.
 
     Raises:
-        ValueError: fewer than 10 clusters of questions to learn from, so that none can be held out; answers or `fit_rows` of
+        ValueError: Fewer than 10 clusters of questions to learn from, so that none can be held out; answers or `fit_rows` of
             another shape, answers that are none, or a label that is no column.
     """
     given = _rows(answers, len(questions))

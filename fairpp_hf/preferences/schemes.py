@@ -51,9 +51,9 @@ def tier_weights(facts: WeightingFacts, alpha: float = 1.0, beta: float = 1.0) -
     (`benchmarks/study` has the equations, and what came of it).
 
     Args:
-        facts: of n questions.
-        alpha: at least 0.
-        beta: at least 0.
+        facts: Facts about n questions.
+        alpha: At least 0.
+        beta: At least 0.
 
     Returns:
         (n,).
@@ -67,9 +67,9 @@ def tier_from_zero_weights(facts: WeightingFacts, alpha: float = 1.0, beta: floa
     It is how the tables that Zhou et al. 2025 released count their tiers; the paper itself counts from 1.
 
     Args:
-        facts: of n questions.
-        alpha: at least 0. With 0 the first tier still weighs 0.
-        beta: at least 0.
+        facts: Facts about n questions.
+        alpha: At least 0. With 0 the first tier still weighs 0.
+        beta: At least 0.
 
     Returns:
         (n,).
@@ -89,7 +89,7 @@ def surprisal_weights(facts: WeightingFacts) -> NDArray[np.float64]:
     row stands for itself: nothing is estimated from other rows.
 
     Args:
-        facts: of n questions.
+        facts: Facts about n questions.
 
     Returns:
         (n,), above 0: from log((m + 1) / (m + 1/3)) where all agree with the target, to log(3 (m + 1)) where nobody does.
@@ -112,7 +112,7 @@ def uniform_weights(facts: WeightingFacts) -> NDArray[np.float64]:
     """Every row weighs 1: plain, unweighted training (the baseline in Zhou et al. 2025).
 
     Args:
-        facts: of n questions.
+        facts: Facts about n questions.
 
     Returns:
         (n,), ones.
@@ -169,7 +169,7 @@ def check_scheme(what: str, scheme: str | WeightingFunction, alpha: float, beta:
     """Check a scheme and its exponents; `what` is what the caller's argument for the scheme is called.
 
     Raises:
-        ValueError: the scheme is no function and no name in `SCHEMES`, an exponent is negative or not finite, or it is
+        ValueError: The scheme is no function and no name in `SCHEMES`, an exponent is negative or not finite, or it is
             not 1.0 with a scheme that has no exponents.
     """
     for name, exponent in (("alpha", alpha), ("beta", beta)):

@@ -35,17 +35,17 @@ def target_distribution(
     chose; here it is chosen.
 
     Args:
-        target: p, (..., K), K options; at least 0, rows sum to 1.
-        comparison: q, of the same shape; needed where lambda is above 0. In the ratio it counts as at least the
+        target: P, (..., K), K options; at least 0, rows sum to 1.
+        comparison: Q, of the same shape; needed where lambda is above 0. In the ratio it counts as at least the
             smaller of p and `SMALLEST_COMPARISON`.
-        divergence: lambda, finite, at least 0.
+        divergence: Lambda, finite, at least 0.
 
     Returns:
         (..., K), float64, rows sum to 1. An option that the target never chooses has probability 0. A row of NaN in either
         argument gives a row of NaN.
 
     Raises:
-        ValueError: a negative or infinite divergence, a missing comparison, shapes that differ, or rows that are no
+        ValueError: A negative or infinite divergence, a missing comparison, shapes that differ, or rows that are no
             distributions.
 
     Example:
@@ -78,7 +78,7 @@ def check_divergence(divergence: Any) -> None:
     """Check lambda.
 
     Raises:
-        ValueError: it is not a finite number of at least 0.
+        ValueError: It is not a finite number of at least 0.
     """
     if not isinstance(divergence, Real) or isinstance(divergence, bool) or not 0 <= float(divergence) < np.inf:
         raise ValueError(

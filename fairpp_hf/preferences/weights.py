@@ -65,25 +65,25 @@ def preference_weights(
     that the target did not validly answer has tier 0 and weight 0, is left out of every count, and yields no pair.
 
     Args:
-        answers: persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
-        target: id of the persona to align with.
-        comparison: ids of the personas to move away from; all others in `answers` by default. `"nearest"` is the one
+        answers: Persona id to an integer array (n,): 0, 1, 2 for A, B, C, or -1 for no valid answer.
+        target: Id of the persona to align with.
+        comparison: Ids of the personas to move away from; all others in `answers` by default. `"nearest"` is the one
             that most often gives the target's answer, see `comparison_personas`. Order and repetition do not matter.
-        scheme: a name in `SCHEMES`, or a function of `WeightingFacts`.
-        alpha: exponent of the tier's number; 0 gives every tier the same mass where beta is 1. At least 0. For the tier
+        scheme: A name in `SCHEMES`, or a function of `WeightingFacts`.
+        alpha: Exponent of the tier's number; 0 gives every tier the same mass where beta is 1. At least 0. For the tier
             schemes only.
-        beta: exponent of the tier's size; 1 makes the tiers' masses independent of their sizes. At least 0. For the tier
+        beta: Exponent of the tier's size; 1 makes the tiers' masses independent of their sizes. At least 0. For the tier
             schemes only.
-        shares: persona id to its share of the population, finite and above 0; only their ratios matter, so percentages
+        shares: Persona id to its share of the population, finite and above 0; only their ratios matter, so percentages
             will do. All alike by default. `"surprisal"` uses them, and a function may.
-        fit_rows: boolean (n,): the rows that tier sizes and the nearest persona are counted on, such as the training
+        fit_rows: Boolean (n,): the rows that tier sizes and the nearest persona are counted on, such as the training
             rows; all by default. The resulting weights apply to every row.
 
     Returns:
         `PreferenceWeights` of two arrays of shape (n,).
 
     Raises:
-        ValueError: an unknown persona or scheme, arrays of unequal lengths, answers outside -1..2, the target among the
+        ValueError: An unknown persona or scheme, arrays of unequal lengths, answers outside -1..2, the target among the
             comparison personas, no comparison persona, a negative or non-finite exponent, an exponent for a scheme that
             has none, a share that is missing or not above 0, `fit_rows` of another shape, or a function whose weights are
             not n finite numbers of at least 0.
@@ -189,7 +189,7 @@ def checked_rows(fit_rows: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     """The rows to fit on, (count,).
 
     Raises:
-        ValueError: they are no boolean array of that shape.
+        ValueError: They are no boolean array of that shape.
     """
     rows = np.asarray(fit_rows)
     if rows.dtype != np.bool_ or rows.shape != (count,):
@@ -227,7 +227,7 @@ def check_comparison(comparison: object) -> None:
     """Check the form of `comparison`, not the names in it.
 
     Raises:
-        ValueError: it is neither a list of texts nor `"nearest"`.
+        ValueError: It is neither a list of texts nor `"nearest"`.
     """
     if isinstance(comparison, str):
         if comparison != NEAREST:

@@ -33,7 +33,7 @@ def heldout_labels(kind: str) -> tuple[str, ...] | tuple[int, ...]:
     | `dimensions` | 1 (libertarianism against egalitarianism) | 5,684 |
 
     Args:
-        kind: one of `HELDOUT`.
+        kind: One of `HELDOUT`.
 
     Returns:
         One topic; one dimension, by its number; or one group of each group type, in published order.
@@ -62,8 +62,8 @@ def is_held_out(questions: pa.Table, kind: str) -> NDArray[np.bool_]:
     """Which questions have a label that is kept out of training.
 
     Args:
-        questions: n rows with the columns `topic`, `group` and `dimension`.
-        kind: one of `HELDOUT`.
+        questions: N rows with the columns `topic`, `group` and `dimension`.
+        kind: One of `HELDOUT`.
 
     Returns:
         Boolean array of shape (n,), true for test.

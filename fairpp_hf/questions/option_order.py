@@ -27,15 +27,15 @@ def with_swapped_options(questions: pa.Table, swapped: ArrayLike) -> pa.Table:
     """Questions of which some show the options of their poles in each other's place.
 
     Args:
-        questions: n rows; of the columns, `question_id`, `prompt`, `option_a`, `option_b` and `option_c` are read.
-        swapped: boolean (n,).
+        questions: N rows; of the columns, `question_id`, `prompt`, `option_a`, `option_b` and `option_c` are read.
+        swapped: Boolean (n,).
 
     Returns:
         The table with other `prompt`, `option_a` and `option_b` in the rows of `swapped`, so that an answer 0 there means
         pole B and 1 pole A; `pole_a` and `pole_b` stay.
 
     Raises:
-        ValueError: a prompt whose options cannot be swapped, see `check_swappable`.
+        ValueError: A prompt whose options cannot be swapped, see `check_swappable`.
     """
     rows: NDArray[np.int64] = np.flatnonzero(np.asarray(swapped, dtype=np.bool_))
     if not len(rows):
@@ -63,12 +63,12 @@ def check_swappable(ids: Sequence[str], prompts: Sequence[str], options: Sequenc
     """Check that questions can be shown with the options of their poles in each other's place.
 
     Args:
-        ids: n question ids, for messages.
-        prompts: n prompts.
-        options: n triples, as the prompts show them.
+        ids: N question ids, for messages.
+        prompts: N prompts.
+        options: N triples, as the prompts show them.
 
     Raises:
-        ValueError: a prompt does not show its options as lines one after the other, once, or A and B read the same.
+        ValueError: A prompt does not show its options as lines one after the other, once, or A and B read the same.
     """
     for question_id, prompt, shown in zip(ids, prompts, options, strict=True):
         times = prompt.count(_option_block(shown))

@@ -11,8 +11,8 @@ def sample_questions(questions: pa.Table, count: int) -> NDArray[np.int64]:
     """Choose a fixed random sample of questions, by a hash of their ids.
 
     Args:
-        questions: a table with the column `question_id`, n rows.
-        count: how many; at least 1. With n or more, every question is chosen.
+        questions: A table with the column `question_id`, n rows.
+        count: Number of questions, at least 1. With n or more, every question is chosen.
 
     Returns:
         Row numbers, ascending.

@@ -31,9 +31,9 @@ def allot_units(units: NDArray[np.str_], strata: NDArray[np.str_], test_question
     that is next gives half a unit.
 
     Args:
-        units: names of the units, shape (n,), all different.
-        strata: name of each unit's stratum, shape (n,).
-        test_questions: questions to allot, 0..2n.
+        units: Names of the units, shape (n,), all different.
+        strata: Name of each unit's stratum, shape (n,).
+        test_questions: Questions to allot, 0..2n.
 
     Returns:
         Questions of each unit in the test split, int64 of shape (n,): 0 or 2, and 1 for one unit if the number is odd.
@@ -85,13 +85,13 @@ def split_of(questions: pa.Table) -> NDArray[np.bool_]:
     A question's side depends on its `question_id` alone, not on the other rows of the table.
 
     Args:
-        questions: a table with the column `question_id`, n rows in any order.
+        questions: A table with the column `question_id`, n rows in any order.
 
     Returns:
         Boolean array of shape (n,), true for test.
 
     Raises:
-        ValueError: a `question_id` is not one of the 28,420.
+        ValueError: A `question_id` is not one of the 28,420.
     """
     ids = questions["question_id"]
     unknown = np.flatnonzero(~pc.is_in(ids, value_set=render_questions()["question_id"]).to_numpy(zero_copy_only=False))

@@ -51,11 +51,11 @@ def check_reply(reply: Reply, whose: str) -> None:
     """Check that a reply does not contradict itself.
 
     Args:
-        reply: the reply.
-        whose: for the message, such as `"for persona 'p' and question 'q'"`.
+        reply: The reply.
+        whose: Whom the reply belongs to, for the message, such as `"for persona 'p' and question 'q'"`.
 
     Raises:
-        ValueError: the status is none of `STATUSES`, there is an answer without `ok` or `ok` without an answer, or the
+        ValueError: The status is none of `STATUSES`, there is an answer without `ok` or `ok` without an answer, or the
             probabilities are no distribution.
     """
     has_answer = reply.answer in (0, 1, 2)
@@ -116,6 +116,11 @@ def can_stop(requests: Sequence[Request]) -> bool:
     return hasattr(requests, "stopped")
 
 
+def tells_stories(respondent: Respondent) -> bool:
+    """Whether the replies are stories, whose `ok` has no answer: the respondent's `tells_stories`, where it has it."""
+    return bool(getattr(respondent, "tells_stories", False))
+
+
 def is_stopped(requests: Sequence[Request]) -> bool:
     """Whether nothing more is to be sent: the requests' `stopped`, where they have it."""
     return bool(getattr(requests, "stopped", False))
@@ -131,8 +136,8 @@ def set_aside(requests: Sequence[Request], usage: Mapping[str, Any]) -> bool:
     """Whether a further try of a request could be paid that uses so many tokens; if so, their price is set aside.
 
     Args:
-        requests: with a method `set_aside`, where they have a budget and so one.
-        usage: the tokens.
+        requests: The requests, which have a method `set_aside` if they have a budget.
+        usage: The tokens.
     """
     of_budget = getattr(requests, "set_aside", None)
     return of_budget is None or bool(of_budget(usage))

@@ -47,12 +47,12 @@ def read_completion(completion: Any, options: Sequence[str], latency_s: float) -
     Whatever goes wrong in reading what the model wrote costs this reply only: it is then `invalid`, and its text is kept.
 
     Args:
-        completion: what a server sent, from JSON. Nothing about it is taken for granted.
-        options: as for `read_text`.
-        latency_s: goes into the reply.
+        completion: The server's response, from JSON. Nothing about it is taken for granted.
+        options: Texts of the options, see `read_text`.
+        latency_s: Goes into the reply.
 
     Raises:
-        ValueError: it is not a chat completion with a choice.
+        ValueError: It is not a chat completion with a choice.
     """
     try:
         choice = completion["choices"][0]
@@ -130,7 +130,7 @@ def _text_of(content: Any) -> str | None:
     """A message's text: of one in parts, the parts that are text, one after the other.
 
     Raises:
-        TypeError: it has no form of a message.
+        TypeError: It has no form of a message.
     """
     if not isinstance(content, list):
         if not isinstance(content, str | None):

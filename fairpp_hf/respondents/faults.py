@@ -52,8 +52,8 @@ def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
     The client's own classes do not tell: a connection that the server drops is a time-out to them.
 
     Args:
-        error: an `openai.APIConnectionError`, an `aiohttp.ClientError` that the client lets through, or a `TimeoutError`.
-        secrets: what is not to be shown.
+        error: An `openai.APIConnectionError`, an `aiohttp.ClientError` that the client lets through, or a `TimeoutError`.
+        secrets: Secrets that must not be shown.
     """
     import aiohttp
     import httpx2

@@ -81,8 +81,8 @@ class Ladder:
     """What one server takes, as far as it is known. Until it is settled, one request at a time is to ask.
 
     Args:
-        top: the way that is tried first.
-        fixed: fields of `Way` that are not to be stepped down from, since the user has fixed them.
+        top: The way that is tried first.
+        fixed: Fields of `Way` that are not to be stepped down from, since the user has fixed them.
     """
 
     def __init__(self, top: Way, fixed: frozenset[str] = frozenset()) -> None:
@@ -136,10 +136,10 @@ class Ladder:
         """A request failed, and the way may be at fault.
 
         Args:
-            way: how it was asked.
-            message: the server's words.
-            crashed: whether it may be a passing fault: a status of 500 or above, or no content.
-            at_fault: the field that seems to be at fault, where no words say so.
+            way: The way in which it was asked.
+            message: The server's words.
+            crashed: Whether it may be a passing fault: a status of 500 or above, or no content.
+            at_fault: The field that seems to be at fault, where no words say so.
 
         Returns:
             Whether another way is to be tried at once. Where every way has crashed, each further one is an ordinary try.
@@ -172,8 +172,8 @@ class Ladder:
         """The server answered a request.
 
         Args:
-            way: how it answered: without what it has ignored.
-            asked: how it was asked; by default, in the way in which it answered.
+            way: The way in which it answered, without what it has ignored.
+            asked: The way in which it was asked; by default, that in which it answered.
 
         Returns:
             Whether that settles it now.

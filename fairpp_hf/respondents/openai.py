@@ -194,8 +194,8 @@ class OpenAIRespondent:
         """What is sent for a request.
 
         Args:
-            request: the request.
-            way: how it is asked; by default, as the server last answered.
+            request: The request.
+            way: The way in which it is asked; by default, that of the last answer.
         """
         way = way or self._known_way()
         body: dict[str, Any] = {
@@ -218,14 +218,14 @@ class OpenAIRespondent:
         """Turn a chat completion, as it stands in JSON, into a reply.
 
         Args:
-            completion: of the server.
-            request: what it answers.
-            latency_s: goes into the reply.
-            way: how it was asked; by default, as the server last answered. The reply's `detail["asked"]` has the
+            completion: The server's completion.
+            request: The request that it answers.
+            latency_s: Goes into the reply.
+            way: The way in which it was asked; by default, that of the last answer. The reply's `detail["asked"]` has the
                 facts of it: without the schema, or the log-probabilities, that the server has ignored.
 
         Raises:
-            ValueError: it is not a chat completion with a choice.
+            ValueError: It is not a chat completion with a choice.
         """
         reply = read_completion(completion, request.options, latency_s)
         answered = self.as_answered(way or self._known_way(), reply, completion["choices"][0].get("logprobs"))

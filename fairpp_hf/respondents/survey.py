@@ -85,16 +85,16 @@ def survey_answers(questions: pa.Table, personas: PersonaSet, persona_id: str) -
     """Simulated answers of one persona, by the equations at the top of this module.
 
     Args:
-        questions: n questions; of the columns, `question_id`, `problem`, `group_type`, `group`, `dimension` and `form`
+        questions: N questions; of the columns, `question_id`, `problem`, `group_type`, `group`, `dimension` and `form`
             are read.
-        personas: the persona set.
-        persona_id: one of its personas, with `choice` parameters.
+        personas: The persona set.
+        persona_id: One of its personas, with `choice` parameters.
 
     Returns:
         Answers and their probabilities, in the order of `questions`. Each depends on its own row only.
 
     Raises:
-        ValueError: the persona is unknown or has no `choice`, or a group type or dimension is not in the taxonomy.
+        ValueError: The persona is unknown or has no `choice`, or a group type or dimension is not in the taxonomy.
     """
     return _answers(_Columns.of(questions), personas, persona_id)
 
@@ -177,10 +177,10 @@ class SurveyRespondent:
     """The simulated personas of a set behind the protocol of all respondents; answers by `question_id`.
 
     Args:
-        personas: the set; every persona needs `choice` parameters.
+        personas: The set; every persona needs `choice` parameters.
 
     Raises:
-        ValueError: a persona has none.
+        ValueError: A persona has none.
     """
 
     def __init__(self, personas: PersonaSet) -> None:
@@ -214,7 +214,7 @@ class SurveyRespondent:
         """Yield (index, reply) for each request, in order; the messages are not read.
 
         Raises:
-            ValueError: a question or a persona is unknown, or a request asks for a further sample or swapped options.
+            ValueError: A question or a persona is unknown, or a request asks for a further sample or swapped options.
         """
         for index, request in enumerate(requests):
             if index % 256 == 0:

@@ -51,15 +51,15 @@ class TransformersRespondent:
 
     Args:
         model: Hub name or local path of a causal language model with a chat template.
-        adapter: name or path of a PEFT adapter trained on it.
-        batch_size: most questions a forward pass, at least 1; None for as many as fit.
-        scorer: a scorer of that model to use instead of loading one.
-        system_as_user: whether the portrait begins the user's message. It does in any case where the chat template refuses
+        adapter: Name or path of a PEFT adapter trained on it.
+        batch_size: Most questions a forward pass, at least 1; None for as many as fit.
+        scorer: A scorer of that model to use instead of loading one.
+        system_as_user: Whether the portrait begins the user's message. It does in any case where the chat template refuses
             a system message, or leaves its text out.
 
     Raises:
-        ValueError: as `OptionScorer` does.
-        OSError: the model cannot be found.
+        ValueError: As `OptionScorer` raises it.
+        OSError: The model cannot be found.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class TransformersRespondent:
         `CHUNK` requests a process at a time are taken and sorted by length, so replies come in another order.
 
         Raises:
-            ValueError: a request asks for a further sample.
+            ValueError: A request asks for a further sample.
         """
         for chunk in _chunks(enumerate(requests), CHUNK * getattr(self.scorer, "processes", 1)):
             for index, request in chunk:

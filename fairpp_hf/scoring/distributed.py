@@ -44,10 +44,10 @@ class SharedScorer:
     """The scorers of several processes as one, which process 0 uses like an `OptionScorer`.
 
     Args:
-        scorer: of the same model on every process.
+        scorer: Scorer of the same model on every process.
 
     Raises:
-        RuntimeError: there are no other processes; see `join_processes`.
+        RuntimeError: There are no other processes; see `join_processes`.
 
     Example:
         ```python
@@ -99,7 +99,7 @@ class SharedScorer:
         """As `OptionScorer.score`, on process 0.
 
         Raises:
-            RuntimeError: another process failed; it goes on serving.
+            RuntimeError: Another process failed; it goes on serving.
         """
         return in_order(self.iterate(messages, options), len(messages), progress)
 
@@ -107,7 +107,7 @@ class SharedScorer:
         """As `OptionScorer.iterate`, on process 0: its own batches as they are done, then those of each other process.
 
         Raises:
-            RuntimeError: another process failed; it goes on serving.
+            RuntimeError: Another process failed; it goes on serving.
         """
         return self._iterate(self.scorer.encode(messages, options))
 
@@ -126,7 +126,7 @@ class SharedScorer:
         """What the other processes have scored of a call that was left half-way; they finish their shares.
 
         Raises:
-            RuntimeError: another process failed; it goes on serving.
+            RuntimeError: Another process failed; it goes on serving.
         """
         if (shares := self._owed) is None:
             return
@@ -181,7 +181,7 @@ def deal(lengths: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
 
     Args:
         lengths: (n,), tokens of each question.
-        count: processes.
+        count: Processes.
 
     Returns:
         For each process the rows of its questions; sums of lengths differ by at most the longest.

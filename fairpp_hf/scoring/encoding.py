@@ -48,11 +48,11 @@ class ChatEncoder:
     """Encodes chats and options with a tokenizer and its chat template.
 
     Args:
-        tokenizer: with a chat template.
-        rule: see `OptionScorer`.
+        tokenizer: Tokenizer with a chat template.
+        rule: Scoring rule, see `OptionScorer`.
 
     Raises:
-        ValueError: no chat template, or an unknown rule.
+        ValueError: No chat template, or an unknown rule.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rule: Rule) -> None:
@@ -76,13 +76,13 @@ class ChatEncoder:
         """Token ids of n questions.
 
         Args:
-            messages: the chat before the reply, one list of messages a question.
-            options: the texts of options A, B, C without their letters, one triple a question.
-            max_length: the longest sequence that the model takes, in tokens; None where there is no limit.
+            messages: The chat before the reply, one list of messages a question.
+            options: The texts of options A, B, C without their letters, one triple a question.
+            max_length: The longest sequence that the model takes, in tokens; None where there is no limit.
 
         Raises:
-            TooLongError: a question is too long.
-            ValueError: unequal numbers of messages and options, or a chat template that refuses these messages or leaves
+            TooLongError: A question is too long.
+            ValueError: Unequal numbers of messages and options, or a chat template that refuses these messages or leaves
                 out what is said.
         """
         if len(messages) != len(options):
@@ -185,8 +185,8 @@ class TooLongError(ValueError):
     """Questions that are longer than a model's context.
 
     Attributes:
-        tokens: row to tokens with the longest option, of each question that is too long.
-        limit: tokens of the context.
+        tokens: Row to tokens with the longest option, of each question that is too long.
+        limit: Tokens of the context.
     """
 
     def __init__(self, message: str, tokens: dict[int, int], limit: int) -> None:

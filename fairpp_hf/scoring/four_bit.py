@@ -12,7 +12,7 @@ def keep_four_bit_layout(model: nn.Module) -> None:
     neither training nor scoring has.
 
     Args:
-        model: any model; its layers are changed in place, and weights that have been repacked are put back.
+        model: Any model; its layers are changed in place, and weights that have been repacked are put back.
     """
     for layer in model.modules():
         if getattr(layer, "support_avx512bf16_for_cpu", False):

@@ -63,9 +63,9 @@ class OptionScorer:
     What is computed once is computed again when the model's weights or adapters have changed.
 
     Args:
-        model: a causal language model, with or without an adapter. It is put in evaluation mode.
-        tokenizer: its tokenizer, with a chat template.
-        rule: what an option's probability is made of.
+        model: A causal language model, with or without an adapter. It is put in evaluation mode.
+        tokenizer: Its tokenizer, with a chat template.
+        rule: Rule by which an option's probability is computed.
 
             - `"line"`, the default: the whole option line ("B. ...") with what the template writes before it and after it
               (an empty thought, the end of the turn). Training trains such lines, and DPO can change a line without its
@@ -77,12 +77,12 @@ class OptionScorer:
               cheaper, and what a sampled reply would begin with; what training has done to the rest of a line is lost.
 
             benchmarks/scoring_rules.py has the figures behind the choice.
-        batch_size: most questions a forward pass, at least 1; None for as many as fit. How many fit is first a guess
+        batch_size: Most questions a forward pass, at least 1; None for as many as fit. How many fit is first a guess
             by the kind of device (2048 tokens on a CPU, 16384 elsewhere, padding included) and then half of what the
             memory did not hold.
 
     Raises:
-        ValueError: no chat template, an unknown rule, a batch size below 1, or more tokens than the embedding has rows.
+        ValueError: No chat template, an unknown rule, a batch size below 1, or more tokens than the embedding has rows.
 
     Example:
         ```python
@@ -126,18 +126,18 @@ class OptionScorer:
         """Load a model, and an adapter on top of it, by Hub name or local path.
 
         Args:
-            model: name or path of a causal language model.
-            adapter: name or path of a PEFT adapter trained on it.
-            rule: see the class.
-            batch_size: see the class.
-            device: where to run; the accelerator where there is one, else the CPU.
-            **model_kwargs: passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype` (without it float32 on a CPU,
+            model: Name or path of a causal language model.
+            adapter: Name or path of a PEFT adapter trained on it.
+            rule: Scoring rule, see the class.
+            batch_size: Questions a forward pass at most, see the class.
+            device: Device to run on; the accelerator if there is one, else the CPU.
+            **model_kwargs: Passed to `AutoModelForCausalLM.from_pretrained`, such as `dtype` (without it float32 on a CPU,
                 and elsewhere what the model was saved in); `revision` and `trust_remote_code` go to the tokenizer as well.
 
         Raises:
             ValueError: `model` is an adapter; or as the class.
-            FileNotFoundError: a path that does not exist.
-            OSError: a model that is not on the Hub, or that cannot be reached.
+            FileNotFoundError: A path that does not exist.
+            OSError: A model that is not on the Hub, or that cannot be reached.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -181,18 +181,18 @@ class OptionScorer:
         """Score the options of n questions.
 
         Args:
-            messages: the chat before the reply, one list of messages a question.
-            options: the texts of options A, B, C without their letters, one triple a question.
-            progress: a title for a progress bar, or None for no bar.
+            messages: The chat before the reply, one list of messages a question.
+            options: The texts of options A, B, C without their letters, one triple a question.
+            progress: A title for a progress bar, or None for no bar.
 
         Returns:
             `OptionScores` in the order of the questions, whatever order they were batched in.
 
         Raises:
-            TooLongError: questions are longer than the model's context; it is a ValueError, and says which.
-            ValueError: unequal numbers of messages and options, or a chat template that refuses these messages or leaves
+            TooLongError: Questions are longer than the model's context; it is a ValueError, and says which.
+            ValueError: Unequal numbers of messages and options, or a chat template that refuses these messages or leaves
                 out what is said.
-            RuntimeError: the memory does not hold a single question, or not a batch of a model that is divided among
+            RuntimeError: The memory does not hold a single question, or not a batch of a model that is divided among
                 processes.
         """
         return in_order(self.iterate(messages, options), len(messages), progress)
@@ -201,15 +201,15 @@ class OptionScorer:
         """Score n questions batch by batch.
 
         Args:
-            messages: as in `score`.
-            options: as in `score`.
+            messages: Chats, see `score`.
+            options: Option texts, see `score`.
 
         Yields:
             Rows of the call and their scores, every row once, as soon as a batch is done.
 
         Raises:
-            ValueError: as in `score`, before anything is scored.
-            RuntimeError: as in `score`.
+            ValueError: As `score` raises it, before anything is scored.
+            RuntimeError: As `score` raises it.
         """
         return self.iterate_encoded(self.encode(messages, options))
 
@@ -291,9 +291,9 @@ class OptionScorer:
         """Log-probabilities of the options of b questions: (b, options, 2), of all tokens and of those through the letter.
 
         Args:
-            batch: the questions, with as many options each.
-            system: the system message of all of them.
-            start: tokens that their prompts start with, to be computed once; None to run whole sequences.
+            batch: The questions, with as many options each.
+            system: The system message of all of them.
+            start: Tokens that their prompts start with, to be computed once; None to run whole sequences.
         """
         model, shared, cached = self._sharing.causal_lm, start is not None, len(start or ())
         rows = lay_out(
@@ -359,9 +359,9 @@ def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScor
     """All of a call's scores in the order of its rows.
 
     Args:
-        scored: from `iterate`.
-        count: n rows of the call.
-        progress: a title for a progress bar, or None for no bar.
+        scored: Rows and scores from `iterate`.
+        count: N rows of the call.
+        progress: A title for a progress bar, or None for no bar.
     """
     shape = (count, len(OPTION_LETTERS))
     found = OptionScores(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
@@ -377,7 +377,7 @@ def check_whole(model: str) -> None:
     """Check that a local folder, if it is one, has a model and not an adapter.
 
     Raises:
-        ValueError: it has an adapter.
+        ValueError: It has an adapter.
     """
     adapter = Path(model) / "adapter_config.json"
     if adapter.is_file():
@@ -386,8 +386,8 @@ def check_whole(model: str) -> None:
 
 def _not_whole(model: str, base: str | None) -> str:
     return (
-        f"model must be a whole model; got the adapter {model!r}. Give it as --adapter, with --model {base or 'BASE'}, the "
-        "model that it was trained on."
+        f"model must be a whole model; got the adapter {model!r}. Pass it as the adapter, and as the model "
+        f"{base or 'the one'} that it was trained on."
     )
 
 

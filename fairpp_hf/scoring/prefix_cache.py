@@ -61,8 +61,8 @@ class PrefixCache:
         """The prefix of these tokens; what a kept one has of them is not computed again.
 
         Args:
-            backbone: the model without its head.
-            system: the system message that the tokens come from.
+            backbone: The model without its head.
+            system: The system message that the tokens come from.
             tokens: K token ids, at least 1.
         """
         state = _state(backbone)

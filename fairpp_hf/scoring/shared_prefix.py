@@ -44,13 +44,13 @@ def lay_out(
     """Lay C completions out in R rows of S tokens, padded on the right.
 
     Args:
-        completions: those of a row all different.
-        share_prefix: completions of the same prompt in one row; otherwise a row each.
-        pad_token_id: token that fills the rows up.
-        pad_to_multiple_of: rounds S up.
-        groups: a number for each completion, to keep those of other numbers out of its row; None where only the prompt
+        completions: Those of a row all different.
+        share_prefix: Completions of the same prompt in one row; otherwise a row each.
+        pad_token_id: Token that fills the rows up.
+        pad_to_multiple_of: Rounds S up.
+        groups: A number for each completion, to keep those of other numbers out of its row; None where only the prompt
             decides.
-        keep_last: keeps the last token of a completion, which predicts nothing, for what counts all tokens.
+        keep_last: Keeps the last token of a completion, which predicts nothing, for what counts all tokens.
 
     Returns:
         - `input_ids`, `position_ids` (R, S).
@@ -117,8 +117,8 @@ def separate_rows(batch: dict[str, Tensor], pad_token_id: int) -> dict[str, Tens
     """The same batch with a row for each completion: the plain layout, which every causal model allows.
 
     Args:
-        batch: from `lay_out`, and whatever else a batch holds, which stays as it is.
-        pad_token_id: as in `lay_out`.
+        batch: Batch from `lay_out`; whatever else it holds stays as it is.
+        pad_token_id: Token that fills the rows up.
     """
     counts = batch["completion_mask"].sum(dim=1).tolist()
     last_tokens = [predicted[-1:] for predicted in batch["target_ids"].split(counts)]
@@ -155,11 +155,11 @@ def model_inputs(
     """Keyword arguments of the model for rows of a batch.
 
     Args:
-        batch: from `lay_out`.
-        shared: whether rows hold several completions.
-        eager: attention adds the mask to the scores instead of taking it as a boolean.
-        dtype: of the scores.
-        cached: tokens before the rows whose keys and values the model has in a cache; shared rows only.
+        batch: Batch from `lay_out`.
+        shared: Whether rows hold several completions.
+        eager: Attention adds the mask to the scores instead of taking it as a boolean.
+        dtype: Type of the attention scores.
+        cached: Tokens before the rows whose keys and values the model has in a cache; shared rows only.
     """
     if not shared:
         return {"input_ids": batch["input_ids"], "attention_mask": (batch["segment"] != PADDING).long()}
@@ -177,7 +177,7 @@ def only_positions(backbone: nn.Module, positions: Tensor, width: int) -> Iterat
     for a model's own.
 
     Args:
-        backbone: the model without its head.
+        backbone: The model without its head.
         positions: (N,), in the rows end to end.
         width: S, tokens of a row; prompt-learning adapters put virtual tokens before them.
     """
@@ -201,9 +201,9 @@ def only_predictions(head: nn.Module, positions: Tensor, width: int) -> Iterator
     nothing that is asked for.
 
     Args:
-        head: the model's output embeddings, a linear map.
+        head: The model's output embeddings, a linear map.
         positions: (N,), in the rows end to end.
-        width: as in `only_positions`.
+        width: Tokens of a row, see `only_positions`.
     """
 
     def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

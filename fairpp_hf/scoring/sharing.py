@@ -72,10 +72,10 @@ class PrefixSharing:
     """Whether rows of a model may share prompts, and why or why not, said once in the log.
 
     Args:
-        model: a causal language model, with or without an adapter.
-        caches: the rows come after tokens whose keys and values are in a cache, as in scoring.
-        obstacle: what keeps the caller from sharing, if anything.
-        said: lines that are in the log already, which several models may have in common.
+        model: A causal language model, with or without an adapter.
+        caches: The rows come after tokens whose keys and values are in a cache, as in scoring.
+        obstacle: Reason why the caller cannot share prompts, if there is one.
+        said: Lines that are in the log already, which several models may have in common.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class PrefixSharing:
         """Why rows may not hold several completions, or None; an architecture that is not known may be checked first.
 
         Args:
-            width: tokens of a row, those before it in a cache included.
-            longest: tokens of the longest sequence in it.
+            width: Tokens of a row, those before it in a cache included.
+            longest: Tokens of the longest sequence in it.
         """
         reason, where, known = self.obstacle, "", self.known
         limit, why = self._limit if known else self._row_limit
@@ -342,8 +342,8 @@ def _limit(config: PreTrainedConfig, *, rows: bool) -> tuple[float, str]:
     """Tokens to which attention reaches back and positions are what they are in short sequences, and what ends there.
 
     Args:
-        config: the model's.
-        rows: places of a row count, and not positions: their table ends, too.
+        config: The model's.
+        rows: Places of a row count, and not positions: their table ends, too.
 
     Returns:
         A number of tokens, infinite where nothing is named, and a reason.

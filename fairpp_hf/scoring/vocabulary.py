@@ -7,11 +7,11 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
     """Refuse a tokenizer with tokens that the model has no row for, before one of them is looked up.
 
     Args:
-        tokenizer: with all tokens that have been added to it.
-        config: the model's.
+        tokenizer: Tokenizer, with all tokens that have been added to it.
+        config: The model's.
 
     Raises:
-        ValueError: the tokenizer has more tokens than the embedding has rows.
+        ValueError: The tokenizer has more tokens than the embedding has rows.
     """
     rows = getattr(config.get_text_config(), "vocab_size", None)
     tokens = max(tokenizer.get_vocab().values(), default=-1) + 1

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fairpp_hf.statistics.bootstrap import ratio
 from fairpp_hf.statistics.options import MAX_JS_DISTANCE, js_distances
-from fairpp_hf.statistics.question_sums import LABELS, QuestionSums, question_sums
+from fairpp_hf.statistics.question_sums import QuestionSums, question_sums
 
 __all__ = ["FEWEST_GROUP_CLUSTERS", "MAX_JS_DISTANCE", "alignment_metrics", "metric_values"]
 
@@ -40,8 +40,6 @@ def alignment_metrics(
       (Zhou et al. 2025): sqrt((KL(p || r) + KL(q || r)) / 2) with r = (p + q) / 2, natural logarithm, 0 to 0.8326. It is
       blind to who answers what: opposite answers with equal marginals have distance 0. `js_distance_base2/p` is the same
       with the logarithm to base 2, 0 to 1.
-    - `js_distance_by_dimension/p`, `js_distance_by_topic/p`, `js_distance_by_group_type/p` (with questions): the same
-      distance within each label, averaged with the labels' shares of the m questions as weights.
     - `question_js_distance/p`: the mean over questions of the distance between the two distributions of that question.
     - `agreement/p`: the mean probability that the two answers are equal, 0 to 1: the mean of sum_k p_k q_k, which is the
       probability that the prediction gives to the persona's own answer, and for answers the share of equal ones.
@@ -57,10 +55,8 @@ def alignment_metrics(
       top probability; the mean over questions of a bin's |mean top probability - share of target's answers equal to the
       top option|. Equal top options share the hit. For answers (probability 1) it is 1 - agreement.
     - `brier/target`: mean squared error sum_k (p_k - [k is the target's answer])^2 (Brier 1950), 0 to 2.
-    - with questions, over the agreements with the target within each group on which at least 10 problems were answered:
-      `worst_group/target`, the lowest, `worst_group_name/target`, `group_p20/target`, the 20th percentile (linear between
-      groups), and `group_gini/target`, the Gini coefficient sum_ij |a_i - a_j| / (2 g^2 mean(a)), 0 where groups fare
-      alike. None where there are fewer than two such groups.
+    - with questions: `worst_group/target`, the lowest agreement with the target within a group, over the groups on which at
+      least 10 problems were answered, and `worst_group_name/target`. None where there are fewer than two such groups.
 
     Which to compare systems by: `brier` is proper, the persona's own probabilities have the least that there is. `agreement`
     and `question_js_distance` to drawn answers are not: they reward confidence, so that a certain guess of the persona's
@@ -71,9 +67,8 @@ def alignment_metrics(
     - `agreement`, `brier` and `abstention` of draws are unbiased for what they are of the probabilities; `kappa` and
       `js_distance` are consistent. A distance cannot fall below 0, so that noise enlarges it: where the truth is 0, to a
       mean of 0.62 / sqrt(m) with both sides drawn and 0.44 / sqrt(m) with the references drawn (measured for the shares
-      0.5, 0.35 and 0.15), and `js_distance_by_...` by more, having fewer questions a label. The same holds of
-      `calibration_error` and `group_gini`; the lowest of noisy numbers lies too low, which concerns `worst_group`,
-      `group_p20`, `js_distance/nearest_other` and `margin`. `metric_intervals` allows for it where it gives an interval.
+      0.5, 0.35 and 0.15). The same holds of `calibration_error`; the lowest of noisy numbers lies too low, which concerns
+      `worst_group`, `js_distance/nearest_other` and `margin`. `metric_intervals` allows for it where it gives an interval.
     - `question_js_distance` to a drawn answer is NOT the one to the probabilities behind it: the distance of a
       distribution to a certain answer is above 0 even where the two respondents are the same. Give references as
       probabilities where they are known; then it is the distance between distributions.
@@ -82,12 +77,12 @@ def alignment_metrics(
     `paired_comparison`, which takes those that both answered.
 
     Args:
-        predictions: answers, integers (n,) in 0..2 or -1 for none; or option probabilities, floats (n, 3), a row of NaN
+        predictions: Answers, integers (n,) in 0..2 or -1 for none; or option probabilities, floats (n, 3), a row of NaN
             for none.
-        references: persona id to answers, (n,), or option probabilities, (n, 3), of the same kinds.
-        target: persona id, or None.
-        questions: the n questions, a table or a mapping of columns with `topic`, `problem`, `group_type`, `group`,
-            `dimension` and `form`; None leaves out the metrics that need them.
+        references: Persona id to answers, (n,), or option probabilities, (n, 3), of the same kinds.
+        target: Id of the persona, or None.
+        questions: The n questions, a table or a mapping of columns with `problem`, `group`, `dimension` and `form`;
+            None leaves out the metrics that need them.
 
     Returns:
         Metric name to float, int (`questions/`) or name (`nearest_other`, `worst_group_name/target`). What has no value,
@@ -116,7 +111,7 @@ def alignment_metrics(
         if "groups" in totals:
             groups = group_agreement(sums, totals)[0]
             lowest = None if np.isnan(groups).all() else int(np.nanargmin(groups))
-            metrics["worst_group_name/target"] = None if lowest is None else sums.labels["group"][lowest]
+            metrics["worst_group_name/target"] = None if lowest is None else sums.groups[lowest]
     return metrics
 
 
@@ -149,8 +144,8 @@ def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]])
     """Every metric that is a number, of each of b totals; the one place where they are computed.
 
     Args:
-        sums: what the totals are of.
-        totals: as `QuestionSums.totals` gives them, blocks by label left out or not.
+        sums: Sums that the totals come from.
+        totals: Totals as `QuestionSums.totals` gives them, with or without the blocks by label.
 
     Returns:
         Metric name to (b,), NaN where a total holds no question of its kind.
@@ -171,9 +166,6 @@ def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]])
         # With both always at one option, chance alone gives full agreement.
         "kappa": ratio(agreement - expected, np.where(1 - expected > 1e-9, 1 - expected, 0)),
     }
-    for label in LABELS:
-        if label in totals:
-            by_persona[f"js_distance_by_{label}"] = distance_within(*label_shares(totals[label]))
     for name, columns in by_persona.items():
         values |= {f"{name}/{persona}": columns[:, place] for place, persona in enumerate(sums.personas)}
         if sums.target is not None:
@@ -189,10 +181,7 @@ def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]])
     values["calibration_error/target"] = ratio(np.abs(totals["bins"]).sum(axis=-1), count)
     values["brier/target"] = ratio(totals["brier"], count)
     if "groups" in totals:
-        groups = group_agreement(sums, totals)
-        values["worst_group/target"] = least(groups)
-        values["group_p20/target"] = twentieth_percentile(groups)
-        values["group_gini/target"] = gini(groups)
+        values["worst_group/target"] = least(group_agreement(sums, totals))
     return values
 
 
@@ -200,29 +189,6 @@ def persona_means(block: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]
     """Of the block `personas`: predicted marginals (b, k, 3), the personas' (b, k, 3), agreement and question JS (b, k)."""
     means = ratio(block[..., 1:], block[..., :1])
     return means[..., :3], means[..., 3:6], means[..., 6], means[..., 7]
-
-
-def label_shares(block: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Of a label's block: predicted marginals and the personas', (b, k, l, 3), and the labels' weights, (b, k, l)."""
-    means = ratio(block[..., 1:], block[..., :1])
-    counts = block[..., 0]
-    return means[..., :3], means[..., 3:], ratio(counts, counts.sum(axis=-1, keepdims=True))
-
-
-def distance_within(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The weighted mean over labels of the distance within a label.
-
-    Args:
-        ours: marginals, (..., l, 3).
-        theirs: marginals, (..., l, 3).
-        weights: (..., l), of sum 1; labels of weight 0 may be NaN in the others.
-
-    Returns:
-        (...).
-    """
-    return np.where(weights == 0, 0.0, weights * js_distances(ours, theirs)).sum(axis=-1)
 
 
 def group_agreement(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -237,26 +203,3 @@ def least(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The least number of each row, NaN where there is none."""
     lowest = np.where(np.isnan(values), np.inf, values).min(axis=-1, initial=np.inf)
     return np.where(np.isinf(lowest), np.nan, lowest)
-
-
-def twentieth_percentile(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 20th percentile of the numbers of each row (b, g), linear between them, NaN where there is none."""
-    counts = (~np.isnan(values)).sum(axis=-1)
-    place = 0.2 * np.maximum(counts - 1, 0)
-    below = place.astype(np.int64)
-    above = np.minimum(below + 1, np.maximum(counts - 1, 0))
-    ordered = np.sort(values, axis=-1)  # NaN comes last
-    low, high = (np.take_along_axis(ordered, at[:, None], axis=-1)[:, 0] for at in (below, above))
-    return low + (place - below) * (high - low)
-
-
-def gini(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Gini coefficient of the numbers of each row (b, g): sum_ij |x_i - x_j| / (2 n^2 mean), NaN where all are 0.
-
-    By ranks r = 1..n of the sorted numbers: 2 sum_r r x_(r) / (n sum x) - (n + 1) / n.
-    """
-    ordered = np.sort(values, axis=-1)
-    counts = (~np.isnan(values)).sum(axis=-1)
-    ranked = np.nansum(ordered * np.arange(1, values.shape[-1] + 1), axis=-1)
-    total = np.nansum(values, axis=-1)
-    return np.maximum(ratio(2 * ranked, counts * total) - ratio(counts + 1.0, counts), 0.0)

@@ -56,8 +56,8 @@ def percentile_interval(values: NDArray[np.float64], level: float) -> Interval |
     """Percentile interval of what the resamples give.
 
     Args:
-        values: (1 + b,), the estimate first, NaN for a resample that has no value.
-        level: coverage, in (0, 1).
+        values: Values, (1 + b,), the estimate first, NaN for a resample that has no value.
+        level: Coverage, in (0, 1).
 
     Returns:
         None where half the resamples or the estimate have no value, or where no two resamples differ.
@@ -77,9 +77,9 @@ def share_interval(values: NDArray[np.float64], clusters: int, level: float) -> 
     about 3 / clusters (Hanley and Lippman-Hand 1983).
 
     Args:
-        values: (1 + b,), the estimate first.
-        clusters: that the mean is over.
-        level: coverage, in (0, 1).
+        values: Values, (1 + b,), the estimate first.
+        clusters: Number of clusters that the mean is over.
+        level: Coverage, in (0, 1).
     """
     reach = float(1 - (1 - level) ** (1 / clusters))
     if values[0] <= 1e-12:

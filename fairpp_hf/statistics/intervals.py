@@ -16,8 +16,8 @@ Two kinds of metrics need two kinds of intervals:
   is the difference to the other persona that is nearest in the answers at hand.
 - The distance of marginals, which is at least 0 and enlarged by noise: see `distance_interval`.
 
-What is the least or a spread of noisy numbers (nearest other, margin of marginals, worst group, calibration error, distances
-within labels) has none: noise shifts it by more than resampling shows.
+What is the least of noisy numbers or a spread (nearest other, margin of marginals, worst group, calibration error) has
+none: noise shifts it by more than resampling shows.
 
 Every interval is widened, where need be, to hold the estimate. How often each held a known truth, by the number of
 clusters, is in benchmarks/results/interval_coverage.json: on average over metrics, 94% to 96% with 30 to 300 clusters of ten
@@ -44,7 +44,7 @@ from fairpp_hf.statistics.bootstrap import (
     share_interval,
 )
 from fairpp_hf.statistics.options import MAX_JS_DISTANCE, js_distances
-from fairpp_hf.statistics.question_sums import CLUSTER, LABELS, clusters_of, question_sums
+from fairpp_hf.statistics.question_sums import CLUSTER, clusters_of, question_sums
 
 
 def metric_intervals(
@@ -85,7 +85,7 @@ def metric_intervals(
     check_drawing(level, resamples)
     count = len(np.asarray(predictions))
     clusters = clusters_of(questions, cluster_by, count) if count else None
-    sums = question_sums(predictions, references, target, questions, clusters).without(LABELS)
+    sums = question_sums(predictions, references, target, questions, clusters)
     check_target(sums)
     if sums.clusters < FEWEST_CLUSTERS:
         return {}

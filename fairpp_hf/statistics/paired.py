@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fairpp_hf.statistics.alignment import check_target, metric_values
 from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, check_drawing, drawn_weights
 from fairpp_hf.statistics.options import option_probabilities
-from fairpp_hf.statistics.question_sums import CLUSTER, LABELS, QuestionSums, clusters_of, question_sums
+from fairpp_hf.statistics.question_sums import CLUSTER, QuestionSums, clusters_of, question_sums
 
 HEADLINES = (
     "js_divergence/target",
@@ -60,15 +60,15 @@ def paired_comparison(
     `brier/target` is proper; `agreement` and `question_js_distance` reward confidence, see `alignment_metrics`.
 
     Args:
-        first: answers (n,) or option probabilities (n, 3) of one system.
-        second: the same of the other.
-        references: persona id to answers (n,) or option probabilities (n, 3).
-        target: persona id.
-        questions: the n questions, see `alignment_metrics`.
-        level: coverage of the intervals, in (0, 1).
-        resamples: bootstrap samples drawn.
-        seed: of the drawing.
-        cluster_by: what the questions of a cluster have in common, see `metric_intervals`.
+        first: Answers (n,) or option probabilities (n, 3) of one system.
+        second: Answers or option probabilities of the other system.
+        references: Persona id to answers (n,) or option probabilities (n, 3).
+        target: Id of the persona.
+        questions: The n questions, see `alignment_metrics`.
+        level: Coverage of the intervals, in (0, 1).
+        resamples: Number of bootstrap samples.
+        seed: Seed of the drawing.
+        cluster_by: Columns that the questions of a cluster have in common, see `metric_intervals`.
 
     Returns:
         Metric name to first minus second. None at all where the questions that both answered lie in fewer than 30 clusters.
@@ -93,7 +93,7 @@ def paired_comparison(
         check_target(sums)
         if sums.clusters < FEWEST_CLUSTERS:
             return {}
-        totals = sums.without(LABELS).totals(drawn_weights(sums.clusters, resamples, seed))
+        totals = sums.totals(drawn_weights(sums.clusters, resamples, seed))
         values.append(_with_divergences(sums, metric_values(sums, totals)))
     return {
         name: _compared(values[0][name] - values[1][name], level, name.startswith("js_divergence/"))
@@ -118,9 +118,9 @@ def _compared(differences: NDArray[np.float64], level: float, is_enlarged: bool)
     """From differences (1 + b,), the estimate first; resamples that hold nothing are NaN and left out.
 
     Args:
-        differences: see above.
-        level: coverage.
-        is_enlarged: whether noise adds to them, which is then taken off.
+        differences: Differences, (1 + b,), the estimate first; NaN for a resample that holds nothing.
+        level: Coverage of the interval.
+        is_enlarged: Whether noise adds to them, which is then taken off.
     """
     drawn = differences[1:][np.isfinite(differences[1:])]
     centre = drawn.mean() if is_enlarged else differences[0]

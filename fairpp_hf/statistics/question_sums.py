@@ -7,7 +7,7 @@ cluster give a resample, by one matrix product and the same function.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,8 @@ from fairpp_hf.naming import check_name
 from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.statistics.options import js_distances, option_probabilities
 
-LABELS = ("dimension", "topic", "group_type")
-"""Columns of the questions within whose labels marginal distances are taken as well."""
-
-QUESTION_COLUMNS = ("topic", "problem", "group_type", "group", "dimension", "form")
-"""What the metrics by label, by group and of the two forms read of the questions."""
+QUESTION_COLUMNS = ("problem", "group", "dimension", "form")
+"""Columns of the questions that the metrics by group and of the two forms read."""
 
 CALIBRATION_BINS = 10
 
@@ -46,7 +43,6 @@ class QuestionSums:
     - `answers` (c, 3): questions, questions with a prediction, and the predictions' probability of C.
     - `personas` (c, k, 9): questions; predicted probabilities of A, B, C; the persona's; the probability of equal
       answers; the Jensen-Shannon distance between the two distributions.
-    - `dimension`, `topic`, `group_type` (c, k, l, 7): the first seven of these for each of l labels.
     - `groups` (c, g, 2): questions and probability of equal answers with the target, for each group.
     - `bins` (c, 10): top probability minus the probability that it is the target's answer, by bins of the first.
     - `brier` (c,): the target's expected squared error.
@@ -57,8 +53,8 @@ class QuestionSums:
     target: int | None
     """The target's place in `personas`."""
     blocks: dict[str, NDArray[np.float64]]
-    labels: dict[str, tuple[str, ...]]
-    """Labels in the order of a block's axis, for each of `LABELS` and for `groups`."""
+    groups: tuple[str, ...] = ()
+    """Names of the groups, in the order of the block's axis."""
     group_problems: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """On how many problems the prediction and the target both have an answer, for each group, (g,)."""
 
@@ -71,10 +67,6 @@ class QuestionSums:
     def others(self) -> list[int]:
         """Places of the personas other than the target."""
         return [place for place in range(len(self.personas)) if place != self.target]
-
-    def without(self, blocks: Sequence[str]) -> "QuestionSums":
-        """The same sums without some of the blocks."""
-        return replace(self, blocks={name: block for name, block in self.blocks.items() if name not in blocks})
 
     def totals(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
         """Each block summed over weighted clusters.
@@ -124,11 +116,11 @@ def question_sums(
     """Add up what the metrics need, see `alignment_metrics` for the arguments.
 
     Args:
-        predictions: answers (n,) or option probabilities (n, 3).
-        references: persona id to answers (n,) or option probabilities (n, 3).
-        target: persona id, or None.
-        questions: n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
-        clusters: number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
+        predictions: Answers (n,) or option probabilities (n, 3).
+        references: Persona id to answers (n,) or option probabilities (n, 3).
+        target: Id of the persona, or None.
+        questions: Table of n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
+        clusters: Number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
 
     Raises:
         ValueError: no question at all, or wrong shapes, values or names.
@@ -164,28 +156,23 @@ def question_sums(
         "answers": added_up(np.column_stack([np.ones(len(ours)), answered, ours[:, 2]])),
         "personas": added_up(by_persona),
     }
-    labels: dict[str, tuple[str, ...]] = {}
+    groups: tuple[str, ...] = ()
     group_problems = np.zeros(0, dtype=np.int64)
     if place is not None:
         blocks |= _calibration(ours, theirs[:, place], common[:, place], added_up)
     if columns is not None:
-        for name in (*LABELS, "group"):
-            of_row, labels[name] = columns[name]
-            # A cluster and a label together are one number, so that one sum serves all labels.
-            cells, size = clusters * len(labels[name]) + of_row, count * len(labels[name])
-            shape = (count, len(labels[name]), len(references))
-            if name != "group":
-                sums = added_up(by_persona[..., :7], cells, size).reshape(*shape, 7)
-                blocks[name] = np.ascontiguousarray(sums.swapaxes(1, 2))
-            elif place is not None:
-                blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(*shape[:2], 2)
-                group_problems = _problems_of_groups(columns, common[:, place])
+        of_row, groups = columns["group"]
+        if place is not None:
+            # A cluster and a group together are one number, so that one sum serves all groups.
+            cells, size = clusters * len(groups) + of_row, count * len(groups)
+            blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(count, -1, 2)
+            group_problems = _problems_of_groups(columns, common[:, place])
         unit, same = _same_in_both_forms(columns, ours, answered, added_up)
         # The questions of a unit are in one cluster, so that any of them tells which.
         of_unit = np.zeros(len(same), dtype=np.int64)
         of_unit[unit] = clusters
         blocks["forms"] = added_up(same, of_unit)
-    return QuestionSums(tuple(references), place, blocks, labels, group_problems)
+    return QuestionSums(tuple(references), place, blocks, groups, group_problems)
 
 
 def _references(references: Mapping[str, ArrayLike], count: int) -> NDArray[np.float64]:
@@ -226,9 +213,9 @@ def question_columns(
     """Columns as numbers and the labels that they stand for.
 
     Args:
-        questions: a table, or a mapping of columns.
-        count: rows that it must have.
-        needed: which columns.
+        questions: A table, or a mapping of columns.
+        count: Number of rows that it must have.
+        needed: Names of the columns to read.
 
     Returns:
         Column to numbers (n,) and labels.

@@ -37,12 +37,12 @@ def skill(
     both cancels.
 
     Args:
-        predictions: answers (n,) or option probabilities (n, 3).
-        constant: likewise, such as `baselines.constant_rows` gives.
-        reference: the target's, likewise, which decides the error.
-        clusters: number of each question's cluster, (n,), 0 and up.
-        resamples: bootstrap samples drawn; 0 for no interval.
-        seed: of the drawing.
+        predictions: Answers (n,) or option probabilities (n, 3).
+        constant: Answers or option probabilities of the constant, such as `baselines.constant_rows` gives.
+        reference: Answers or option probabilities of the target, which decide the error.
+        clusters: Number of each question's cluster, (n,), 0 and up.
+        resamples: Number of bootstrap samples; 0 for no interval.
+        seed: Seed of the drawing.
 
     Returns:
         None where there is no common question, or where the constant's error is 0.

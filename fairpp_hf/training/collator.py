@@ -75,5 +75,5 @@ class DataCollatorForWeightedPreference(DataCollatorForPreference):
             return Completion(tuple(prompt), tuple(completion))
         if self.truncation_mode == "keep_end":
             return Completion(tuple(prompt[excess:]), tuple(completion[max(0, excess - len(prompt)) :]))
-        kept = len(completion) - excess
-        return Completion(tuple(prompt[: len(prompt) + min(0, kept)]), tuple(completion[: max(0, kept)]))
+        rest = len(completion) - excess
+        return Completion(tuple(prompt[: len(prompt) + min(0, rest)]), tuple(completion[: max(0, rest)]))

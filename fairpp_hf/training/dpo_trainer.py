@@ -98,7 +98,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
 
     Logged besides TRL's metrics, over the pairs since the last log: `weights/mean`, `weights/max`,
     `weights/effective_sample_size` ((sum w)^2 / sum w^2, in pairs), `rewards/weighted_accuracies`,
-    `rewards/weighted_margins`, `tiers/<tier>/loss` where there is a column `tier`, `groups/<group>/loss` and
+    `rewards/weighted_margins`, `tiers/<tier>/loss` with a column `tier`, `groups/<group>/loss` and
     `groups/<group>/weight` with `group_column`, and `num_computed_tokens`, the tokens that went through the policy in
     training. `num_tokens` counts those of the pairs' sequences, as TRL does. A warning says when the log-probability of
     the chosen completions (`logps/chosen`, relative to the reference, or to the first log without one) keeps falling.
@@ -333,7 +333,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         return prepared
 
     def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
-        """Sentences on what keeps a dataset from being trained with."""
+        """Why a dataset cannot be trained with, a sentence each."""
         problems = dataset_problems(dataset, name, self.weight_normalization)
         if not isinstance(dataset, Dataset):
             return problems

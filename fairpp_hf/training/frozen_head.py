@@ -3,7 +3,7 @@
 TRL's fused head projects twice more in its backward: once to have the logits again, and once for the gradient. Where the
 head's weights need no gradient, there is a shorter way. With z = W h and log p(t) = z_t - log sum_v exp(z_v), the gradient
 of log p(t) with respect to h is W^T (e_t - p), whatever the loss; the loss only scales it. So it is computed in the
-forward, where p is at hand, kept at the size of h, and multiplied in the backward.
+forward, where p is at hand, stored at the size of h, and multiplied in the backward.
 """
 
 from collections.abc import Iterator

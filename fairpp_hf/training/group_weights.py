@@ -30,7 +30,7 @@ class GroupWeights(TrainerCallback, ExportableState):
 
     Args:
         names: Names of the groups; those that only evaluation has come last.
-        share: (G,), each group's share of the training pairs' weight, sum 1; 0 where there are none.
+        share: (G,), each group's share of the training pairs' weight, sum 1; 0 for a group without training pairs.
         step_size: Step size of the ascent, above 0.
     """
 
@@ -63,7 +63,7 @@ class GroupWeights(TrainerCallback, ExportableState):
         self.alpha /= self.alpha.sum()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint stores."""
         weights = dict(zip(self.names, self.alpha.tolist(), strict=True))
         return {"args": {}, "attributes": {"weights": weights}}
 

@@ -134,9 +134,9 @@ def _nca_pair(pairs: PairLogps, scores: _Scores, settings: LossSettings) -> Tens
 def _robust(pairs: PairLogps, scores: _Scores, settings: LossSettings) -> Tensor:
     """Unbiased under labels flipped at the rate of `label_smoothing`: Chowdhury et al. 2024 (arXiv:2403.00409)."""
     flip_rate = settings.label_smoothing
-    kept = -F.logsigmoid(settings.beta * scores.margin)
+    as_labelled = -F.logsigmoid(settings.beta * scores.margin)
     flipped = -F.logsigmoid(-settings.beta * scores.margin)
-    return ((1 - flip_rate) * kept - flip_rate * flipped) / (1 - 2 * flip_rate)
+    return ((1 - flip_rate) * as_labelled - flip_rate * flipped) / (1 - 2 * flip_rate)
 
 
 def _bco_pair(pairs: PairLogps, scores: _Scores, settings: LossSettings) -> Tensor:
@@ -238,7 +238,7 @@ def listwise_losses(rewards: Tensor, aims: Tensor) -> Tensor:
     Approach"; for preference optimisation, Liu et al. 2024, "LiPO" (arXiv:2402.01878).
 
     Args:
-        rewards: (C,), of C completions: beta times the log-probability, less the reference's where there is one.
+        rewards: (C,), of C completions: beta times the log-probability, less the reference's if there is one.
         aims: (C, C), from `prompt_aims`.
 
     Returns:

@@ -77,7 +77,7 @@ class WeightFacts(NamedTuple):
     effective_sample_size: float
     """(sum w)^2 / sum w^2, in rows."""
     tiers: tuple[TierWeight, ...]
-    """In ascending order; empty where there is no column `tier`."""
+    """In ascending order; empty without a column `tier`."""
 
 
 class LoggedMetrics(NamedTuple):
@@ -95,7 +95,7 @@ class ModelCardFacts:
     model_id: str | None
     """Name on the Hub, where it has one."""
     base_model: str | None
-    """Hub name; the last part only of a local path, since the rest is the business of whoever trained."""
+    """Hub name; of a local path only the last part, because the rest is private."""
     base_on_hub: bool
     base_revision: str | None
     stage: str
@@ -266,7 +266,7 @@ def _last_metrics(entries: Sequence[Mapping[str, Any]]) -> LoggedMetrics | None:
 
 
 def _settings(trainer: Any, group_column: str | None) -> dict[str, str]:
-    """What somebody needs who wants to train the same again, by name; a setting that is off is left out."""
+    """The settings that training the same model again needs, by name; a setting that is off is left out."""
     args, model = trainer.args, trainer.model
     values = {name: getattr(args, name, None) for name in _SETTINGS if group_column or name != "group_step_size"}
     values |= {

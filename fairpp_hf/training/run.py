@@ -6,7 +6,7 @@ Read downwards: `train` loads pairs (`load_splits`) and runs one or two stages (
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -80,7 +80,7 @@ def train(
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
-        **(training.model_init_kwargs or {}),
+        **cast(dict[str, Any], training.model_init_kwargs or {}),
     }
     plan = starts(training, stages)
     sft_settings = sft_arguments(training, stages) if "sft" in plan else None
@@ -269,7 +269,7 @@ def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
 
 
 def card_facts(arguments: PairArguments) -> dict[str, Any]:
-    """What the model's card says of the pairs, and no trainer knows: `card_facts` of `WeightedModelCard`."""
+    """What the model's card says of the pairs, and no trainer knows: `card_facts` of `WeightedTrainer`."""
     facts = {"target": arguments.target, "dataset_name": arguments.dataset_name}
     if arguments.dataset_name != BUILDER:
         # A folder says so in its manifest; a dataset of the Hub, if at all, in the info of what was loaded.

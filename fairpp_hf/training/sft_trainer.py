@@ -163,7 +163,7 @@ class ReweightedSFTTrainer(WeightedTrainer, SFTTrainer):  # type: ignore[misc]
     # -- data ----------------------------------------------------------------------------------------------------------
 
     def _dataset_problems(self, dataset: Any, name: str) -> list[str]:
-        """Sentences on what keeps a dataset from being trained with."""
+        """Why a dataset cannot be trained with, a sentence each."""
         problems = dataset_problems(dataset, name, self.weight_normalization)
         if isinstance(dataset, Dataset):
             columns = set(dataset.column_names)

@@ -101,7 +101,7 @@ def sft_folder(training: ReweightedDPOConfig) -> Path:
 
 
 def keep_sft_off_the_hub(training: ReweightedDPOConfig) -> None:
-    """Have pushes of the output folder leave out what the sft stage keeps in it, checkpoints with optimisers included.
+    """Have pushes of the output folder leave out the sft stage's folder, whose checkpoints include optimizers.
 
     `Trainer` pushes all folders but its own checkpoints. Hub clients heed the .gitignore of what they upload.
     """
@@ -158,7 +158,7 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
 
 
 def run_stage(trainer: Trainer, start: Start, rows: dict[str, int]) -> dict[str, Any]:
-    """Train, evaluate where there is an evaluation set, save, and return the metrics.
+    """Train, evaluate if there is an evaluation set, save, and return the metrics.
 
     Args:
         trainer: The stage's trainer.

@@ -61,8 +61,8 @@ class WeightedStep:
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """As in `Trainer`; but DeepSpeed's 16 bits are for the model, not for weights and log-probabilities."""
         prepared = super()._prepare_inputs(inputs)  # type: ignore[misc]
-        kept = {name: inputs[name].to(self.args.device) for name in self.full_precision_columns if name in inputs}
-        return {**prepared, **kept}
+        precise = {name: inputs[name].to(self.args.device) for name in self.full_precision_columns if name in inputs}
+        return {**prepared, **precise}
 
     @property
     def step_scale(self) -> int:

@@ -12,7 +12,7 @@ from small_runs import make_run, some_questions
 from tiny_models import tiny_model
 
 from fairpp_hf.dataset.sources import load_answers
-from fairpp_hf.generation import generate
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.respondents import SurveyRespondent
 
@@ -63,7 +63,7 @@ def test_flips_change_what_training_sees_and_not_the_truth():
 def test_answers_that_are_there_make_a_world(tmp_path):
     folder = tmp_path / "run"
     personas = load_personas()
-    generate(folder, SurveyRespondent(personas), personas, some_questions(), progress=False)
+    generate(folder, SurveyRespondent(personas), personas, some_questions(), RunOptions(progress=False))
     world = draw_world(WorldSettings(flips=0.3), 0, str(folder))
     answers = load_answers(folder)
     assert world.questions["question_id"].to_pylist() == answers.questions["question_id"].to_pylist()

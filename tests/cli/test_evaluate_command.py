@@ -15,8 +15,7 @@ from fairpp_hf.cli import evaluate as evaluate_command
 from fairpp_hf.cli import main
 from fairpp_hf.cli.scoring import short_names
 from fairpp_hf.evaluation.baselines import BASELINES
-from fairpp_hf.generation import generate
-from fairpp_hf.generation.summary import RunInterrupted
+from fairpp_hf.generation import RunInterrupted, RunOptions, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
@@ -181,7 +180,7 @@ def test_stopped_it_says_how_to_go_on_and_writes_no_results(tiny_model_path, tmp
     from fairpp_hf.evaluation import model_scores
 
     def stopped(run, *rest, **others):
-        summary = generate(run, *rest, **others)
+        summary = generate(run, *rest, RunOptions(**others))
         raise RunInterrupted(summary._replace(remaining=7), 2)
 
     monkeypatch.setattr(model_scores, "generate", stopped)
@@ -214,7 +213,7 @@ def test_scenarios_are_asked_as_they_were_told(tiny_model_path, tmp_path, capsys
     told = told.set_column(told.column_names.index("prompt"), "prompt", pa.array(prompts))
     run = tmp_path / "run"
     scenarios = run / "scenarios"
-    generate(scenarios, KnownRespondent(), load_personas(), told, progress=False, part_of_scenarios=True)
+    generate(scenarios, KnownRespondent(), load_personas(), told, RunOptions(progress=False, part_of_scenarios=True))
     pq.write_table(told, scenarios / "scenarios.parquet")
     out = tmp_path / "out"
     arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--out", str(out)]

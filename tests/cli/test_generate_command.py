@@ -13,11 +13,12 @@ import pytest
 from loopback_batches import BatchServer, Fault
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
+from fairpp_hf import generation
 from fairpp_hf.cli import main
-from fairpp_hf.generation import batch, load_run
-from fairpp_hf.generation.summary import dollars
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.spending import dollars
 
 LIMIT = 30
 REQUESTS = 7 * LIMIT
@@ -70,7 +71,7 @@ def test_a_second_process_is_refused_and_a_signal_stops_the_first_cleanly(
             assert out == ""
             assert err == (
                 f"fairpp generate: A run must be written by one process at a time; got {run} in use by process {first.pid} "
-                f"on {socket.gethostname()}. Wait until it ends, or stop it, or use another --run.\n"
+                f"on {socket.gethostname()}. Wait until it ends, or use another run.\n"
             )
             assert server.total <= calls + CONCURRENCY
             first.send_signal(signal.SIGTERM)
@@ -195,14 +196,9 @@ def test_a_cap_stops_says_what_was_spent_and_a_higher_one_goes_on(tmp_path: Path
         printed = capsys.readouterr()
         bought = server.total
         assert 0.0009 - 3 * 0.000017 <= bought * 0.000017 <= 0.0009
-        assert printed.err.splitlines()[-1] == (
-            f"fairpp generate: max_cost must have room for the next request; got {dollars(bought * 0.000017)} spent of "
-            f"$0.000900 by {run}, and {63 - bought} requests are left. Every reply is kept; raise --max-cost and run the "
-            "same command again to continue."
-        )
-        assert printed.out.splitlines()[-1] == (
-            f"{7 * bought} input and {bought} output tokens in the whole run: {dollars(bought * 0.000017)}."
-        )
+        spent = dollars(bought * 0.000017)
+        assert f"got {spent} spent of $0.000900 by {run}, and {63 - bought} requests are left" in printed.err
+        assert printed.out.splitlines()[-1].startswith(f"Spent: {spent}; {7 * bought} input and {bought} output tokens")
         assert main([*priced, "--limit", "9", "--max-cost", "0.0001"]) == 1
         assert f"must be at least what the run has cost so far, {dollars(bought * 0.000017)}; got" in (
             capsys.readouterr().err
@@ -216,8 +212,8 @@ def test_a_cap_stops_says_what_was_spent_and_a_higher_one_goes_on(tmp_path: Path
 def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_them(
     tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = batch.BatchLimits
-    monkeypatch.setattr(batch, "BatchLimits", partial(limits, poll_s=60))
+    limits = generation.BatchLimits
+    monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=60))
     with BatchServer(letter_by_hash, polls=3) as server:
         command = openai_command(tmp_path, server, "--batch", "--batch-tokens", 100_000)
 
@@ -231,10 +227,8 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
             "Stopped with 20 requests left. Submitted batches go on at the provider. The same command collects them and "
             "continues."
         )
-        assert (
-            "Stopping: the batches go on at the provider, and the same command collects them. Once more to stop at once."
-        ) in printed.err
-        monkeypatch.setattr(batch, "BatchLimits", partial(limits, poll_s=0.02))
+        assert "Stopping: batches go on at the provider" in printed.err
+        monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=0.02))
         assert main(command) == 0
         assert (server.total, sum(server.answers.values()), server.answered_twice()) == (1, 20, [])
     assert "20 asked, 1 kept from before" in capsys.readouterr().out
@@ -253,7 +247,7 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
         ([*SERVER, "--samples", "0"], "--samples must be at least 1; got 0."),
         ([*SERVER, "--samples", "5"], "--samples above 1 must come with a --temperature above 0; got 5"),
         ([*SERVER, "--shard", "9/8"], "A shard must be I/N, with I from 1 to N; got '9/8'."),
-        ([*SERVER, "--max-cost", "5", "--dry-run"], "price of the model; got no price for openai:gpt-4o (simulated)"),
+        ([*SERVER, "--max-cost", "5", "--dry-run"], "price of every model; got none for openai:gpt-4o (simulated)"),
         ([*SERVER, "--price", "1", "-2"], "--price must be two amounts of at least 0"),
         ([*SERVER, "--prices", __file__], f"at {__file__}. Mend the file."),
         ([*SERVER, "--batch-tokens", "1000"], "--batch-tokens must come with --batch; got it alone."),

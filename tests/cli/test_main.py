@@ -30,8 +30,8 @@ def test_a_wrong_command_names_the_nearest(capsys):
         main(["evalute", "--model", "m"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
-        "fairpp: the command must be one of questions, generate, scenarios, parse, merge, show, quality, build, weights, "
-        "export, evaluate, position, report, push, demo; got 'evalute'. Did you mean 'evaluate'?\nSee `fairpp --help`.\n"
+        f"fairpp: the command must be one of {', '.join(COMMANDS)}; got 'evalute'. Did you mean 'evaluate'?\n"
+        "See `fairpp --help`.\n"
     )
 
 

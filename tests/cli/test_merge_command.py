@@ -7,8 +7,8 @@ from loopback_openai import LoopbackServer
 from loopback_stories import tell
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation import load_run
-from fairpp_hf.generation.scenario_files import load_scenario_questions
+from fairpp_hf.runs import load_run
+from fairpp_hf.scenarios.files import load_scenario_questions
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_shards_are_united_with_their_scenarios(tmp_path: Path, capsys: pytest.C
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fairpp("merge", "--out", tmp_path / "out", tmp_path / "none") == 1
     assert capsys.readouterr().err == (
-        f"fairpp merge: run must be a directory that `fairpp generate` has written; got {tmp_path / 'none'}, which is no "
-        f"directory. Run `fairpp generate --run {tmp_path / 'none'} --respondent ...` first.\n"
+        "fairpp merge: run must be a directory that `fairpp generate` or `fairpp scenarios` has written; got "
+        f"{tmp_path / 'none'}, which is no directory.\n"
     )
     assert not (tmp_path / "out").exists()

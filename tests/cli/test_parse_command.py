@@ -64,8 +64,4 @@ def test_a_simulation_has_no_texts(tmp_path: Path, capsys: pytest.CaptureFixture
     assert fairpp("generate", "--run", run, "--respondent", "survey", "--limit", 3) == 0
     capsys.readouterr()
     assert fairpp("parse", "--run", run) == 1
-    assert capsys.readouterr().err == (
-        "fairpp parse: A run to be parsed must have asked a model over an API (--respondent openai); got "
-        f"'survey:britains_choice_2020 (simulated)' in {run}, whose replies have no text that names an option. "
-        "There is nothing to parse.\n"
-    )
+    assert capsys.readouterr().err.startswith("fairpp parse: A run to be parsed must have asked a model over an API; ")

@@ -9,7 +9,7 @@ from loopback_openai import Call, LoopbackServer, Served
 from loopback_stories import tell
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.runs.manifest import read_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_ctrl_c_says_how_to_go_on(run, capsys):
             ("--respondent", "transformers", "--model", "x", "--temperature", "1"),
             "--temperature must come with --respondent openai; got --respondent transformers.",
         ),
-        (("--limit", "0"), "--limit must be at least 1; got 0."),
+        (("--respondent", "openai", "--model", "m", "--limit", "0"), "--limit must be at least 1; got 0."),
         (
             ("--respondent", "openai", "--model", "m", "--samples", "2"),
             "--samples above 1 must come with a --temperature",

@@ -16,12 +16,13 @@ from small_runs import KnownRespondent, answer_of, make_run, some_questions
 from fairpp_hf.dataset import answers as answers_module
 from fairpp_hf.dataset.answers import compact
 from fairpp_hf.dataset.sources import FolderSource, load_answers, resolve_answers
-from fairpp_hf.generation import generate, load_run
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import is_held_out, load_questions, split_of
 from fairpp_hf.respondents.survey import survey_answers
+from fairpp_hf.runs import load_run
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 
@@ -229,7 +230,7 @@ def look_alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def own_run(look_alike: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "own"
-    generate(path, KnownRespondent(), load_personas(look_alike), some_questions(8, 4), progress=False)
+    generate(path, KnownRespondent(), load_personas(look_alike), some_questions(8, 4), RunOptions(progress=False))
     return path
 
 

@@ -12,16 +12,17 @@ from loopback_stories import good_story, is_story_call, tell
 from fairpp_hf.dataset.builder import FairPP
 from fairpp_hf.dataset.run_record import run_record, without_folders
 from fairpp_hf.dataset.sources import NoRecords, RunSource, resolve_answers
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.records import load_run
+from fairpp_hf.generation import RunOptions
 from fairpp_hf.generation.runner import generate
-from fairpp_hf.generation.scenario_files import load_scenario_questions
-from fairpp_hf.generation.scenarios import tell_and_answer
-from fairpp_hf.generation.storyteller import StorytellerRespondent
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import OpenAIRespondent, SurveyRespondent
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.records import load_run
+from fairpp_hf.scenarios.files import load_scenario_questions
+from fairpp_hf.scenarios.storyteller import StorytellerRespondent
+from fairpp_hf.scenarios.tell_and_answer import tell_and_answer
 
 QUESTIONS = load_questions("test").slice(0, 6)
 
@@ -33,13 +34,17 @@ def answer_scenarios(run, url, count=6, *, personas=None, **others):
     personas = load_personas() if personas is None else personas
     storyteller = StorytellerRespondent("teller", QUESTIONS, personas=personas, base_url=url, concurrency=1)
     respondent = OpenAIRespondent("m2", base_url=url)
-    return tell_and_answer(run, storyteller, respondent, personas, QUESTIONS.slice(0, count), progress=False, **others)
+    return tell_and_answer(
+        run, storyteller, respondent, personas, QUESTIONS.slice(0, count), RunOptions(progress=False, **others)
+    )
 
 
 def generate_run(run, respondent=None):
     """A run of the questions themselves."""
     respondent = SurveyRespondent(load_personas()) if respondent is None else respondent
-    return generate(run, respondent, load_personas(), QUESTIONS, progress=False, selection={"split": "test"})
+    return generate(
+        run, respondent, load_personas(), QUESTIONS, RunOptions(progress=False, selection={"split": "test"})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,13 @@ def made(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "run"
     with LoopbackServer(tell) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, temperature=0.5)
-        generate(run, respondent, load_personas(), QUESTIONS, samples=2, progress=False, selection={"split": "test"})
+        generate(
+            run,
+            respondent,
+            load_personas(),
+            QUESTIONS,
+            RunOptions(samples=2, progress=False, selection={"split": "test"}),
+        )
         answer_scenarios(run, server.base_url, 4, swap=True)
     return run
 
@@ -232,7 +243,7 @@ def test_a_model_that_is_served_by_its_path_shows_its_last_part_alone(tmp_path):
         generate_run(run, OpenAIRespondent(model, base_url=server.base_url))
         storyteller = StorytellerRespondent(model, QUESTIONS, base_url=server.base_url)
         respondent = OpenAIRespondent(model, base_url=server.base_url)
-        tell_and_answer(run, storyteller, respondent, load_personas(), QUESTIONS, progress=False)
+        tell_and_answer(run, storyteller, respondent, load_personas(), QUESTIONS, RunOptions(progress=False))
     folder = tmp_path / "built"
     build_dataset_folder(folder, answers=run, targets=[], progress=False)
     record = json.loads((folder / "fairpp_build.json").read_bytes())["provenance"]["run"]
@@ -287,7 +298,7 @@ def test_scenarios_are_test_questions_whatever_was_told(tmp_path):
     with LoopbackServer(tell) as server:
         storyteller = StorytellerRespondent("teller", train, base_url=server.base_url)
         respondent = OpenAIRespondent("m", base_url=server.base_url)
-        tell_and_answer(tmp_path / "run", storyteller, respondent, load_personas(), train, progress=False)
+        tell_and_answer(tmp_path / "run", storyteller, respondent, load_personas(), train, RunOptions(progress=False))
     assert RunSource(tmp_path / "run").load(scenarios=True).splits() == ("test",)
 
 

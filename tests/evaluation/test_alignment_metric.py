@@ -14,21 +14,6 @@ PREDICTIONS = [0, 1, -1, 2]
 REFERENCES = [[0, 1], [1, 1], [0, -1], [1, 2]]
 COLUMNS = {"persona_0": [0, 1, 0, 1], "persona_1": [1, 1, -1, 2]}
 
-SHARE_OF_A = """
-import datasets
-import evaluate
-
-
-class ShareOfA(evaluate.Metric):
-    def _info(self):
-        answer = datasets.Value("int64")
-        features = datasets.Features({"predictions": answer, "references": datasets.List(answer)})
-        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
-
-    def _compute(self, predictions, references):
-        return {"share_of_a": sum(answer == 0 for answer in predictions) / len(predictions)}
-"""
-
 
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,18 +49,6 @@ def test_probabilities_a_single_persona_and_questions() -> None:
     found = metric.compute(predictions=probabilities, references=answers, personas=["a"], questions=questions)
     assert found == alignment_metrics(probabilities, {"a": answers}, questions=questions)
     assert "forms_consistency" in found
-
-
-def test_it_combines_with_another_module(tmp_path: Path) -> None:
-    other = tmp_path / "share_of_a"
-    other.mkdir()
-    (other / "share_of_a.py").write_text(SHARE_OF_A)
-    both = evaluate.combine([metric_path(), str(other)])
-    expected = alignment_metrics(PREDICTIONS, COLUMNS) | {"share_of_a": 0.25}
-    assert both.compute(predictions=PREDICTIONS, references=REFERENCES) == expected
-    loaded = evaluate.combine([evaluate.load(metric_path(), target="persona_1"), evaluate.load(str(other))])
-    loaded.add_batch(predictions=PREDICTIONS, references=REFERENCES)
-    assert loaded.compute() == alignment_metrics(PREDICTIONS, COLUMNS, target="persona_1") | {"share_of_a": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 
 from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.evaluation.baselines import BASELINES, baselines, constant_rows, majority_vote
-from fairpp_hf.evaluation.evaluate import References, questions_to_score
-from fairpp_hf.evaluation.results import as_scores
+from fairpp_hf.evaluation.evaluate import questions_to_score
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, split_of
 from fairpp_hf.respondents.survey import all_survey_answers
@@ -144,35 +143,3 @@ def test_questions_of_others_are_refused(world: Answers) -> None:
     other = questions.set_column(0, "question_id", pa.array(["another"]))
     with pytest.raises(ValueError, match=r"^questions must be among those of the answers; got 'another'\. "):
         baselines(world, other, TARGET)
-
-
-def test_references_are_probabilities_where_all_are_known() -> None:
-    """One answer of anybody without its probabilities, and all are answers; where there is no answer, none are needed."""
-    answers = {"t": np.array([0, 1, -1]), "x": np.array([2, 2, 2])}
-    rows = np.array([[0.5, 0.5, 0], [0.2, 0.8, 0], [0.1, 0.1, 0.8]])
-    found = References(answers, {"t": rows, "x": rows})
-    assert found.are_probabilities
-    np.testing.assert_array_equal(found["t"], [[0.5, 0.5, 0], [0.2, 0.8, 0], [np.nan] * 3])
-    np.testing.assert_array_equal(found["x"], rows)
-    hole = np.where(np.arange(3)[:, None] == 1, np.nan, rows)
-    assert References(answers, {"t": np.where(np.arange(3)[:, None] == 2, np.nan, rows), "x": rows}).are_probabilities
-    found = References(answers, {"t": rows, "x": hole})
-    assert not found.are_probabilities
-    np.testing.assert_array_equal(found["t"], answers["t"])
-
-
-def test_scores_of_probabilities_in_both_orders():
-    both = np.array([[[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], [[1, 0, 0], [np.nan] * 3]])
-    scores = as_scores("m", both, kind="model")
-    np.testing.assert_allclose(scores.probabilities, [[0.4, 0.5, 0.1], [np.nan] * 3])
-    assert scores.answers.tolist() == [[0, 1], [0, -1]]
-    assert scores.statuses.tolist() == [["ok", "ok"], ["ok", "empty"]]
-
-
-def test_probabilities_of_another_shape_are_refused():
-    message = (
-        r"^probabilities must be of shape \(n, 3\) or \(n, orders, 3\); got \(4,\) at 'm'\. "
-        r"Give one value for each of A, B and C\.$"
-    )
-    with pytest.raises(ValueError, match=message):
-        as_scores("m", np.zeros(4))

@@ -8,14 +8,13 @@ from types import SimpleNamespace
 
 import aligned_trainers
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from aligned_trainers import ANSWERS, QUESTIONS, aligned_trainer, texts_of_target
 from peft import LoraConfig
 from tiny_models import tiny_tokenizer
-from tiny_trainers import make_pairs, make_trainer, parameters, sequence_logp
-from transformers import EarlyStoppingCallback, TrainerCallback
+from tiny_trainers import make_pairs, parameters, sequence_logp
+from transformers import TrainerCallback
 from two_processes import run_on_two_processes
 
 from fairpp_hf.dataset.sources import load_answers
@@ -32,12 +31,6 @@ NEAREST = {"metric_for_best_model": "js_distance/target", "greater_is_better": F
 
 def aligned(entries):
     return [entry for entry in entries if "eval_js_distance/target" in entry]
-
-
-def test_hand_arithmetic_of_two_orders():
-    """P(A) = 0.5 as it is written, and as the second option 0.3: 0.4. A model that always says B has no stance."""
-    shown = np.array([[0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
-    np.testing.assert_allclose(average_orders(shown), [[0.4, 0.5, 0.1], [0.45, 0.45, 0.1]])
 
 
 def test_what_is_logged_is_what_the_plainest_scoring_gives(tmp_path):
@@ -185,13 +178,6 @@ def test_the_best_checkpoint_is_the_nearest(tmp_path):
     assert trainer.evaluate()["eval_js_distance/target"] == pytest.approx(distances[best], abs=1e-6)
 
 
-def test_training_stops_early_by_it(tmp_path):
-    trainer = aligned_trainer(tmp_path, eval_steps=1, max_steps=20, learning_rate=0.0, **NEAREST)
-    trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=2))
-    trainer.train()
-    assert trainer.state.global_step == 3  # the first is the best, and two more are no better
-
-
 def test_of_several_evaluation_datasets_scores_go_with_the_first(tmp_path):
     pairs = make_pairs([1.0] * 4)
     trainer = aligned_trainer(tmp_path, eval_dataset={"near": pairs, "far": pairs}, eval_steps=1, max_steps=1)
@@ -210,18 +196,6 @@ def test_a_model_that_has_diverged_does_not_stop_the_training(tmp_path, caplog):
         "The model gives no probabilities for 16 of 16 prompts (NaN), so that its alignment is not known. Training has most "
         "likely diverged; lower the learning rate."
     )
-
-
-def test_a_persona_without_answers_is_left_out(tmp_path):
-    trainer = make_trainer(tmp_path, make_pairs([1.0] * 2), eval_strategy="epoch")
-    silent = {**ANSWERS, "silent": np.full(len(QUESTIONS), -1)}
-    trainer.add_callback(PersonaAlignmentCallback(trainer, QUESTIONS, silent, "first"))
-    logged = trainer.evaluate()
-    assert "eval_js_distance/second" in logged
-    assert "eval_js_distance/silent" not in logged
-
-
-# -- refused before training -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -255,20 +229,6 @@ def test_settings_that_do_not_go_with_it_are_refused(tmp_path, settings, message
     message = message.format(names=", ".join(map(repr, names)))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         aligned_trainer(tmp_path, **settings)
-
-
-def test_what_is_wrong_with_questions_and_answers_is_said_at_once(tmp_path):
-    trainer = make_trainer(tmp_path, make_pairs([1.0] * 2), eval_strategy="epoch")
-    with pytest.raises(
-        ValueError, match=r"^target must be one of 'first', 'second', 'third'; got 'fist'. Did you mean"
-    ):
-        PersonaAlignmentCallback(trainer, QUESTIONS, ANSWERS, "fist")
-    message = "references['first'] must answer the same questions as predictions; got 8 for 3."
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        PersonaAlignmentCallback(trainer, QUESTIONS.slice(0, 3), ANSWERS, "first")
-    other = QUESTIONS.set_column(1, "prompt", pa.array(["another"] * len(QUESTIONS)))
-    with pytest.raises(ValueError, match=r"^A prompt must show its options once, "):
-        PersonaAlignmentCallback(trainer, other, ANSWERS, "first")
 
 
 def test_questions_and_answers_are_those_of_the_training():

@@ -53,20 +53,6 @@ def many():
     return evaluated(systems, references, sixty())
 
 
-def test_first_choices_leave_out_what_has_no_answer_and_share_ties(evaluation):
-    """The last row of `sure` is NaN. A model in text with a place of its own: A in one order is B in the other, half for
-    each, so that half the target's answers are met, and not those questions left out."""
-    sure, unsure, _ = evaluation.systems
-    assert sure.metrics["questions/t"] == sure.first_choice["questions/t"] == 3
-    assert sure.first_choice["agreement/t"] == 1.0
-    assert unsure.first_choice["agreement/target"] == pytest.approx(1 / 3)
-    a, b, _ = np.eye(3)
-    flipping = as_scores("flips on the last two", np.array([[a, a], [a, a], [a, b], [a, b]]), kind="model")
-    found = evaluated([flipping], {"t": np.array([0, 1, 0, 1]), "x": np.zeros(4, int)}).systems[0].first_choice
-    assert (found["questions/t"], found["unanswered"]) == (4, 0.0)
-    assert found["agreement/target"] == pytest.approx((1 + 0 + 0.5 + 0.5) / 4)
-
-
 def test_the_constant_comes_first_then_the_nearest_and_none_at_all_last():
     """Always wrong is as far as can be, and before no answer at all."""
     systems = [

@@ -69,7 +69,7 @@ def test_the_files_have_their_documented_form(written):
     assert tree["sha256"]["scores.parquet"] == hashlib.sha256((folder / "scores.parquet").read_bytes()).hexdigest()
     aligned = tree["systems"]["aligned model"]
     assert list(aligned) == [
-        *("facts", "statuses", "probabilities", "first_choice", "intervals_95", "position_bias", "length_gap"),
+        *("facts", "statuses", "probabilities", "intervals_95", "position_bias", "length_gap"),
     ]
     assert list(aligned["position_bias"]) == ["gap", "interval_95", "same_choice"]
     assert len(aligned["intervals_95"]["skill/target"]) == 2

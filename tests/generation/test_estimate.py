@@ -1,4 +1,3 @@
-import json
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -10,10 +9,8 @@ import pyarrow as pa
 import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions
 
-from fairpp_hf.generation import generate
-from fairpp_hf.generation.batch import forget_batches
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.batch.ledger import Batch, Ledger
-from fairpp_hf.generation.database import BATCHES_UNKNOWN
 from fairpp_hf.generation.estimate import (
     BYTES_PER_TOKEN,
     STORY_TOKENS,
@@ -23,12 +20,14 @@ from fairpp_hf.generation.estimate import (
     RequestTokens,
     estimate,
 )
-from fairpp_hf.generation.journal import AskedRequest, Journal
-from fairpp_hf.generation.merge import merge_runs
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.shards import Shard
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
+from fairpp_hf.runs.batches import give_up_batches
+from fairpp_hf.runs.database import BATCHES_UNKNOWN
+from fairpp_hf.runs.journal import AskedRequest, Journal
+from fairpp_hf.runs.merge import merge_runs
+from fairpp_hf.runs.shards import Shard
 
 PRICES = Prices(1.0, 1.0, 10.0, 0.5, "a test")
 
@@ -57,11 +56,11 @@ def swappable(count: int) -> pa.Table:
 
 def test_without_a_run_the_lengths_of_the_texts_decide(tmp_path: Path) -> None:
     """A portrait and a prompt have 21 bytes, which are 21 / 4.5 + 14 tokens; "A. option_a 0" has 13, which are 3."""
-    found = estimate(tmp_path / "run", Served(), personas(), questions(), prices=PRICES)
+    found = estimate(tmp_path / "run", Served(), personas(), questions(), RunOptions(prices=PRICES))
     inputs = 10 * (21 / 4.5 + 14)
     assert found == Estimate(
         calls=10,
-        kept=0,
+        reused=0,
         in_batches=0,
         input_tokens=round(inputs),
         output_tokens=30,
@@ -96,15 +95,17 @@ def test_stories_are_longer_than_options() -> None:
     plan = RequestPlan(personas(), swappable(2))
     assert set(RequestTokens(plan, stories=True).at(np.arange(4))[1]) == {float(STORY_TOKENS)}
     assert set(RequestTokens(plan, MeasuredTokens(5, 0.3, 2.5), stories=True).at(np.arange(4))[1]) == {2.5}
-    assert estimate(Path("none"), Served(), personas(), swappable(2), stories=True).output_tokens == 4 * STORY_TOKENS
+    teller = Served()
+    teller.tells_stories = True
+    assert estimate(Path("none"), teller, personas(), swappable(2)).output_tokens == 4 * STORY_TOKENS
 
 
 def test_the_replies_of_the_run_say_better(tmp_path: Path) -> None:
-    generate(tmp_path, Served(counted), personas(), questions(3), prices=PRICES, progress=False)
+    generate(tmp_path, Served(counted), personas(), questions(3), RunOptions(prices=PRICES, progress=False))
     before = files(tmp_path)
     respondent = Served()
-    found = estimate(tmp_path, respondent, personas(), questions(5), prices=PRICES)
-    assert (found.calls, found.kept) == (4, 6)
+    found = estimate(tmp_path, respondent, personas(), questions(5), RunOptions(prices=PRICES))
+    assert (found.calls, found.reused) == (4, 6)
     assert found.measured == MeasuredTokens(6, 1.0, 3.0)
     assert (found.input_tokens, found.output_tokens) == (4 * 21, 4 * 3)
     assert found.spent_usd == pytest.approx(6 * (21 + 30) / 1e6)
@@ -113,37 +114,37 @@ def test_the_replies_of_the_run_say_better(tmp_path: Path) -> None:
 
 
 def test_another_models_replies_say_nothing(tmp_path: Path) -> None:
-    generate(tmp_path, Served(counted), personas(), questions(3), progress=False)
+    generate(tmp_path, Served(counted), personas(), questions(3), RunOptions(progress=False))
     other = Served(model="other")
     found = estimate(tmp_path, other, personas(), questions(3))
-    assert (found.calls, found.kept, found.measured, found.spent_usd) == (6, 0, None, None)
+    assert (found.calls, found.reused, found.measured, found.spent_usd) == (6, 0, None, None)
 
 
 def test_failed_requests_are_asked_again_and_other_final_ones_are_not(tmp_path: Path) -> None:
     statuses = ["failed", "invalid", "refusal", "empty", "truncated"]
     answers = Served(lambda request: not_ok(statuses[int(request.question_id[1:])]))
-    generate(tmp_path, answers, personas(), questions(), progress=False)
+    generate(tmp_path, answers, personas(), questions(), RunOptions(progress=False))
     found = estimate(tmp_path, Served(), personas(), questions())
-    assert (found.calls, found.kept) == (2, 8)
+    assert (found.calls, found.reused) == (2, 8)
 
 
 def test_what_is_to_be_asked_again_is_counted(tmp_path: Path) -> None:
-    generate(tmp_path, Served(), personas(), questions(), progress=False)
+    generate(tmp_path, Served(), personas(), questions(), RunOptions(progress=False))
     keys = RequestPlan(personas(), questions()).keys(Served().settings)
     found = estimate(tmp_path, Served(), personas(), questions(), again={keys[0], keys[7], "none of these"})
-    assert (found.calls, found.kept) == (2, 8)
+    assert (found.calls, found.reused) == (2, 8)
 
 
 def in_a_batch(run: Path, positions: Sequence[int]) -> list[AskedRequest]:
     """A run of ten requests, the first with a reply and some in a batch."""
     plan = RequestPlan(personas(), questions())
     with pytest.raises(RespondentStopped):
-        generate(run, Served(stops_at_q1), personas(), questions(), progress=False)
+        generate(run, Served(stops_at_q1), personas(), questions(), RunOptions(progress=False))
     keys = list(plan.keys(Served().settings))
     asked = [plan.asked_at(position, keys[position]) for position in positions]
     with Journal(run) as journal:
         batch = Batch("intent", time.time(), len(asked), 100, "", "file-1", "batch-1")
-        Ledger(journal, asked).add(batch, [request.key for request in asked])
+        Ledger(journal, []).add(batch, [request.key for request in asked])
     return asked
 
 
@@ -158,7 +159,7 @@ def test_what_is_in_batches_is_bought_already(tmp_path: Path) -> None:
     batch that the run asks no more counts nowhere."""
     in_a_batch(tmp_path, [1, 2, 3, 9])
     found = estimate(tmp_path, Served(), personas(), questions())
-    assert (found.calls, found.kept, found.in_batches) == (5, 1, 4)
+    assert (found.calls, found.reused, found.in_batches) == (5, 1, 4)
     assert found.table().splitlines()[:4] == [
         "calls to make                      5",
         "kept from before                   1",
@@ -166,10 +167,10 @@ def test_what_is_in_batches_is_bought_already(tmp_path: Path) -> None:
         "input tokens                about 93",
     ]
     fewer = estimate(tmp_path, Served(), personas(), questions(3))
-    assert (fewer.calls, fewer.kept, fewer.in_batches) == (3, 1, 2)
-    given_up = estimate(tmp_path, Served(), personas(), questions(), forget_batches=True)
-    assert (given_up.calls, given_up.kept, given_up.in_batches) == (9, 1, 0)
-    forget_batches(tmp_path)
+    assert (fewer.calls, fewer.reused, fewer.in_batches) == (3, 1, 2)
+    given_up = estimate(tmp_path, Served(), personas(), questions(), give_up_batches=True)
+    assert (given_up.calls, given_up.reused, given_up.in_batches) == (9, 1, 0)
+    give_up_batches(tmp_path)
     assert estimate(tmp_path, Served(), personas(), questions()) == given_up
 
 
@@ -177,7 +178,7 @@ def test_what_the_parts_of_a_merged_run_have_in_batches_is_bought_already(tmp_pa
     in_a_batch(tmp_path / "part", [1, 2, 3, 9])
     merge_runs(tmp_path / "all", [tmp_path / "part"])
     found = estimate(tmp_path / "all", Served(), personas(), questions())
-    assert (found.calls, found.kept, found.in_batches) == (5, 1, 4)
+    assert (found.calls, found.reused, found.in_batches) == (5, 1, 4)
 
 
 def test_where_the_list_of_batches_is_lost_all_that_is_open_may_be_bought(tmp_path: Path) -> None:
@@ -185,14 +186,16 @@ def test_where_the_list_of_batches_is_lost_all_that_is_open_may_be_bought(tmp_pa
     with Journal(tmp_path) as journal:
         journal.note(BATCHES_UNKNOWN, "yes")
     found = estimate(tmp_path, Served(), personas(), questions())
-    assert (found.calls, found.kept, found.in_batches) == (0, 1, 9)
+    assert (found.calls, found.reused, found.in_batches) == (0, 1, 9)
 
 
 def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:
     what = swappable(10)
-    assert estimate(tmp_path / "run", Served(), personas(), what, samples=3, swap=True).calls == 120
+    assert estimate(tmp_path / "run", Served(), personas(), what, RunOptions(samples=3, swap=True)).calls == 120
     shards = [
-        estimate(tmp_path / "run", Served(), personas(), what, samples=3, swap=True, shard=Shard(index, 4)).calls
+        estimate(
+            tmp_path / "run", Served(), personas(), what, RunOptions(samples=3, swap=True, shard=Shard(index, 4))
+        ).calls
         for index in (1, 2, 3, 4)
     ]
     assert sum(shards) == 120
@@ -203,14 +206,14 @@ def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:
 def test_what_it_counts_is_what_is_asked(tmp_path: Path, done: int) -> None:
     options: dict[str, Any] = {"samples": 2, "swap": True, "shard": Shard(1, 2)}
     if done:
-        generate(tmp_path, Served(), personas(), swappable(done), progress=False)
-    found = estimate(tmp_path, Served(), personas(), swappable(9), **options)
-    summary = generate(tmp_path, Served(), personas(), swappable(9), progress=False, **options)
-    assert (found.calls, found.kept) == (summary.asked, summary.reused)
+        generate(tmp_path, Served(), personas(), swappable(done), RunOptions(progress=False))
+    found = estimate(tmp_path, Served(), personas(), swappable(9), RunOptions(**options))
+    summary = generate(tmp_path, Served(), personas(), swappable(9), RunOptions(progress=False, **options))
+    assert (found.calls, found.reused) == (summary.asked, summary.reused)
 
 
 def test_the_table(tmp_path: Path) -> None:
-    found = estimate(tmp_path / "run", Served(), personas(), questions(), prices=PRICES)
+    found = estimate(tmp_path / "run", Served(), personas(), questions(), RunOptions(prices=PRICES))
     assert found.table(batch=True) == (
         "calls to make                  10\n"
         "kept from before                0\n"
@@ -223,53 +226,9 @@ def test_the_table(tmp_path: Path) -> None:
     )
 
 
-def test_the_table_of_a_run_with_replies_of_unknown_price(tmp_path: Path) -> None:
-    generate(tmp_path, Served(counted), personas(), questions(3), progress=False)
-    found = estimate(tmp_path, Served(), personas(), questions(3))._replace(input_tokens=12_345_678)
-    assert [" ".join(line.split()) for line in found.table().splitlines()[2:]] == [
-        "input tokens about 12.3 million",
-        "output tokens about 0",
-        "cost unknown",
-        "spent before unknown",
-        "Tokens as in 6 replies of this run.",
-        "No price is known for this model at this server. Give --price IN OUT, USD per million tokens, or --prices FILE.",
-    ]
-
-
 def test_who_asks_no_server_pays_nothing(tmp_path: Path) -> None:
     found = estimate(tmp_path / "run", FakeRespondent(), personas(), questions())
     assert found.table() == ("calls to make     10\nkept from before   0\nNo server is asked, so that nothing is paid.")
-
-
-def test_what_generate_would_refuse_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least one question"):
-        estimate(tmp_path / "run", Served(), personas(), questions(0))
-    (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(ValueError, match="must be a new directory"):
-        estimate(tmp_path, Served(), personas(), questions())
-
-
-def test_a_journal_that_is_none_is_an_error(tmp_path: Path) -> None:
-    generate(tmp_path, Served(), personas(), questions(), progress=False)
-    (tmp_path / "journal.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(OSError, match="The journal must be a sound SQLite file; got file is not a database at"):
-        estimate(tmp_path, Served(), personas(), questions())
-    (tmp_path / "journal.sqlite").unlink()
-    with pytest.raises(OSError, match="A run with a manifest must have its journal"):
-        estimate(tmp_path, Served(), personas(), questions())
-
-
-@pytest.mark.parametrize("usage", ["{", json.dumps({"prompt_tokens": "7"}), json.dumps([1]), json.dumps({})])
-def test_usage_that_counts_nothing_is_passed_over(tmp_path: Path, usage: str) -> None:
-    import sqlite3
-
-    generate(tmp_path, Served(counted), personas(), questions(3), progress=False)
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET usage = ? WHERE persona = 'ann'", (usage,))
-    connection.close()
-    found = estimate(tmp_path, Served(), personas(), questions(3))
-    assert found.measured is not None
-    assert found.measured.replies == 3
 
 
 class Never(Served):

@@ -18,10 +18,11 @@ from killed_processes import forkserver
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation import generate, load_run
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
 from fairpp_hf.respondents import OpenAIRespondent
+from fairpp_hf.runs import load_run
 
 LIMIT = 5
 PERSONAS = load_personas()
@@ -68,7 +69,7 @@ def test_fault_3_a_storm_of_429_ends_complete_and_uses_up_no_attempt(tmp_path: P
 
     with LoopbackServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=8, max_retries=0)
-        summary = generate(tmp_path / "run", respondent, PERSONAS, QUESTIONS, progress=False)
+        summary = generate(tmp_path / "run", respondent, PERSONAS, QUESTIONS, RunOptions(progress=False))
         assert summary.counts["ok"] == REQUESTS
         assert server.total == 4 * REQUESTS
     assert server.most_in_flight <= 8
@@ -113,7 +114,7 @@ def test_fault_5_a_row_that_keeps_failing_is_marked_and_a_resume_asks_it_again(
 
     def ask(server: LoopbackServer) -> Counter[str]:
         respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=2, max_retries=1, timeout_s=0.3)
-        generate(tmp_path / "run", respondent, PERSONAS, QUESTIONS, progress=False)
+        generate(tmp_path / "run", respondent, PERSONAS, QUESTIONS, RunOptions(progress=False))
         return Counter(load_run(tmp_path / "run")["status"].to_pylist())
 
     with LoopbackServer(answer) as server:
@@ -283,7 +284,7 @@ def test_fault_15_duplicate_ids_cost_one_call_or_are_an_error_that_lists_them(tm
     with LoopbackServer() as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url)
         twice = pa.concat_tables([QUESTIONS, QUESTIONS.slice(1, 2)])
-        assert generate(tmp_path / "run", respondent, PERSONAS, twice, progress=False).asked == REQUESTS
+        assert generate(tmp_path / "run", respondent, PERSONAS, twice, RunOptions(progress=False)).asked == REQUESTS
         prompt = pa.chunked_array([[f"{text} Please." for text in twice["prompt"].to_pylist()]])
         other = twice.set_column(twice.column_names.index("prompt"), "prompt", prompt)
         first, second = QUESTIONS["question_id"].to_pylist()[1:3]
@@ -293,7 +294,7 @@ def test_fault_15_duplicate_ids_cost_one_call_or_are_an_error_that_lists_them(tm
                 respondent,
                 PERSONAS,
                 pa.concat_tables([QUESTIONS, other.slice(LIMIT)]),
-                progress=False,
+                RunOptions(progress=False),
             )
         assert f"{first!r}, {second!r}" in str(error.value)
         assert server.total == REQUESTS
@@ -334,7 +335,7 @@ def test_fault_16_a_missing_column_or_value_is_named_before_any_call(tmp_path: P
             (QUESTIONS.slice(0, 0), "A run must ask at least one question; got none."),
         ):
             with pytest.raises(ValueError, match=r"\w") as error:
-                generate(tmp_path / "run", respondent, PERSONAS, table, progress=False)
+                generate(tmp_path / "run", respondent, PERSONAS, table, RunOptions(progress=False))
             assert message in str(error.value)
         assert server.total == 0
     assert list(tmp_path.iterdir()) == []
@@ -350,7 +351,7 @@ def test_fault_19_every_character_comes_back_as_it_was(tmp_path: Path) -> None:
     with LoopbackServer(answer) as server:
         assert main(command(tmp_path / "run", server)) == 0
         assert server.total == REQUESTS
-    from fairpp_hf.generation.journal import Journal
+    from fairpp_hf.runs.journal import Journal
 
     with Journal(tmp_path / "run", read_only=True) as journal:
         assert Counter(reply.raw for _, reply in journal.replies()) == dict.fromkeys(STRANGE, 7)
@@ -362,10 +363,10 @@ def test_fault_19_what_cannot_be_sent_is_rejected_with_its_id(tmp_path: Path) ->
     table = QUESTIONS.set_column(QUESTIONS.column_names.index("prompt"), "prompt", pa.array(strange))
     with LoopbackServer() as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url)
-        generate(tmp_path / "run", respondent, PERSONAS, table, progress=False)
+        generate(tmp_path / "run", respondent, PERSONAS, table, RunOptions(progress=False))
         assert {user for _, user in server.calls} == set(strange)
         file = persona_file(tmp_path, 2, " A lone \ud83d surrogate.")
         server.reset()
         with pytest.raises(ValueError, match=PERSONAS.ids[2]):
-            generate(tmp_path / "other", respondent, load_personas(file), table, progress=False)
+            generate(tmp_path / "other", respondent, load_personas(file), table, RunOptions(progress=False))
         assert server.total == 0

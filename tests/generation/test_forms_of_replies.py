@@ -10,8 +10,9 @@ from generation_fixtures import personas, shown_questions
 from loopback_openai import Call, LoopbackServer, Served
 from reading_forms import filled, forms
 
-from fairpp_hf.generation import generate, load_run
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.respondents import OpenAIRespondent
+from fairpp_hf.runs import load_run
 
 QUESTIONS = shown_questions(60)
 FORMS = [row for row in forms("declared") if "letter" not in row and not re.search("@M?T", row["form"])]
@@ -37,7 +38,7 @@ def test_a_run_has_as_many_of_each_letter_as_were_said(tmp_path: Path, swap: boo
 
     with LoopbackServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, api_key="key")
-        generate(tmp_path, respondent, personas(), QUESTIONS, swap=swap, progress=False)
+        generate(tmp_path, respondent, personas(), QUESTIONS, RunOptions(swap=swap, progress=False))
     records = load_run(tmp_path, QUESTIONS)
     assert Counter(records["status"].to_pylist()) == {"ok": 120}
     assert Counter(records["answer"].to_pylist()) == {0: 40, 1: 40, 2: 40}

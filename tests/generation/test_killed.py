@@ -14,10 +14,10 @@ from killed_processes import forkserver
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf.cli import main
-from fairpp_hf.generation import load_run
-from fairpp_hf.generation.journal import Journal
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions, sample_questions
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.journal import Journal
 
 LIMIT = 58
 REQUESTS = 7 * LIMIT

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fairpp_hf.generation.plan import RequestPlan, request_key
+from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.questions import load_questions
 
 SETTINGS = {"kind": "test", "model": "m"}
@@ -23,13 +23,6 @@ def test_an_empty_portrait_is_no_system_message():
     assert roles == [["user"]] * 4 + [["system", "user"]] * 4
     assert [request.messages[-1] for request in plan][:4] == [request.messages[-1] for request in plan][4:]
     assert plan[4].messages[0] == {"role": "system", "content": "You are somebody."}
-
-
-def test_the_keys_of_a_plan_are_those_of_its_requests():
-    plan = RequestPlan(SPEAKERS, load_questions("test").slice(0, 2), samples=2, swap=True)
-    keys = [request_key(SETTINGS, request) for request in plan]
-    assert list(plan.keys(SETTINGS)) == keys
-    assert len(set(keys)) == len(plan) == 16
 
 
 def test_the_key_of_a_request_with_a_portrait_is_as_it_was():

@@ -54,11 +54,6 @@ def test_what_is_not_counted_has_an_unknown_cost_and_not_none_at_all(usage: dict
     assert MINI.cost(usage) is None
 
 
-def test_more_cached_tokens_than_input_tokens_cannot_be() -> None:
-    usage = {"prompt_tokens": 1000, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 5000}}
-    assert MINI.cost(usage) == pytest.approx(0.000075)
-
-
 def test_a_dated_name_has_the_prices_of_its_family() -> None:
     assert load_prices("gpt-4o-mini") == load_prices("gpt-4o-mini-2024-07-18") == MINI
     # The first gpt-4o cost twice as much, and has a row of its own.
@@ -87,60 +82,27 @@ def test_a_file_and_two_figures_hold_everywhere(tmp_path: Path) -> None:
     assert load_prices("m", given=(0.5, 2.0), address=here) == Prices(0.5, 0.5, 2.0, 1.0, "--price")
 
 
-def test_what_a_file_leaves_out_is_no_discount(tmp_path: Path) -> None:
-    file = write(tmp_path / "mine.json", models={"m": {"input": 1, "output": 4}})
-    assert load_prices("m-2025-01-01", file) == Prices(1, 1, 4, 1.0, "mine.json of 2026-01-02")
-
-
 SHAPE = " Give it the shape of the package's own: prices.json beside fairpp_hf/generation/prices.py."
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "named"),
     [
-        ({"models": None}, "A table of prices must have models, each by its name; got none at {file}."),
-        ({"models": []}, "A table of prices must have models, each by its name; got none at {file}."),
-        ({"currency": "EUR"}, "A table of prices must be 'USD' in 'currency'; got 'EUR' at {file}."),
-        (
-            {"unit": "per thousand tokens"},
-            "A table of prices must be 'per million tokens' in 'unit'; got 'per thousand tokens' at {file}.",
-        ),
-        ({"date": None}, "A table of prices must say when the prices held, as text in 'date'; got None at {file}."),
-        (
-            {"models": {"m": {"input": 1}}},
-            "A table of prices must have input and output for each model; got {{'input': 1}} at model 'm' in {file}.",
-        ),
-        (
-            {"models": {"m": {"input": 1, "output": "4"}}},
-            "A table of prices must have output as a number of at least 0; got '4' at model 'm' in {file}.",
-        ),
-        (
-            {"models": {"m": {"input": 1, "output": 4}, "other": {"input": -1, "output": 4}}},
-            "A table of prices must have input as a number of at least 0; got -1 at model 'other' in {file}.",
-        ),
-        (
-            {"models": {"m": {"input": 1, "output": float("nan")}}},
-            "A table of prices must have output as a number of at least 0; got nan at model 'm' in {file}.",
-        ),
+        ({"models": None}, "date, models"),
+        ({"currency": "EUR"}, "currency"),
+        ({"unit": "per thousand tokens"}, "unit"),
+        ({"date": None}, "date, models"),
+        ({"models": {"m": {"input": 1}}}, "model 'm'"),
+        ({"models": {"m": {"input": 1, "output": "4"}}}, "model 'm'"),
+        ({"models": {"m": {"input": 1, "output": 4}, "other": {"input": -1, "output": 4}}}, "model 'other'"),
+        ({"models": {"m": {"input": 1, "output": float("nan")}}}, "model 'm'"),
     ],
 )
-def test_a_wrong_file_is_an_error_that_says_where(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+def test_a_wrong_file_is_an_error_that_says_where(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
     file = write(tmp_path / "mine.json", **changed)
-    with pytest.raises(ValueError, match="A table of prices") as error:
+    with pytest.raises(ValueError, match="A table of prices must have the shape") as error:
         load_prices("m", file)
-    assert str(error.value) == message.format(file=file) + SHAPE
-
-
-def test_a_file_that_is_no_json_and_one_that_is_not_there(tmp_path: Path) -> None:
-    file = tmp_path / "mine.json"
-    with pytest.raises(FileNotFoundError, match=r"mine\.json"):
-        load_prices("m", file)
-    file.write_text("input,output")
-    with pytest.raises(ValueError, match="must be JSON") as error:
-        load_prices("m", file)
-    assert str(error.value) == (
-        f"A table of prices must be JSON; got Expecting value: line 1 column 1 (char 0) at {file}. Mend the file."
-    )
+    assert f"got something else in {named} at {file}" in str(error.value)
 
 
 @pytest.mark.parametrize("given", [(1.0, -1.0), (1.0, float("inf")), (1.0,)])
@@ -151,12 +113,6 @@ def test_wrong_figures_are_an_error(given: tuple[float, ...]) -> None:
         "--price must be two amounts of at least 0, USD per million input and output tokens; "
         f"got {' '.join(map(str, given))}."
     )
-
-
-def test_prices_come_from_one_place(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one place") as error:
-        load_prices("m", tmp_path / "mine.json", (1.0, 2.0))
-    assert str(error.value) == "Prices must come from one place; got both --price and --prices. Leave one of them out."
 
 
 def test_every_row_of_the_table_is_a_price() -> None:

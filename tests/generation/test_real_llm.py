@@ -22,11 +22,11 @@ from loopback_stories import tell
 
 from fairpp_hf.cli import main
 from fairpp_hf.demo.small_model import MODEL_NAME, small_model_folder
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import ways_in
-from fairpp_hf.generation.records import load_replies, manifest_of
-from fairpp_hf.generation.scenario_files import load_scenario_questions
 from fairpp_hf.personas import load_personas
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.manifest import ways_in
+from fairpp_hf.runs.records import load_replies, manifest_of
+from fairpp_hf.scenarios.files import load_scenario_questions
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("fastapi", reason="transformers serve needs the extra `serving`")

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,20 @@ from generation_fixtures import personas, questions
 from loopback_batches import BatchServer, Outcome
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.generation import generate, load_run
-from fairpp_hf.generation.batch import BatchLimits
+from fairpp_hf.generation import BatchLimits, BudgetReached, RunOptions, generate
 from fairpp_hf.generation.batch import api as batch_api
-from fairpp_hf.generation.budget import Budget, BudgetReached
-from fairpp_hf.generation.journal import AskedRequest, Journal
-from fairpp_hf.generation.manifest import ways_in
-from fairpp_hf.generation.overview import overview
+from fairpp_hf.generation.budget import Budget
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.records import load_replies, manifest_of
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.summary import RunSummary
-from fairpp_hf.generation.waiting import Waiting
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.journal import AskedRequest, Journal
+from fairpp_hf.runs.manifest import ways_in
+from fairpp_hf.runs.overview import overview
+from fairpp_hf.runs.records import load_replies, manifest_of
 
 PRICES = Prices(1.0, 1.0, 1.0, 0.5, "a test")
 """A dollar a million tokens."""
@@ -44,7 +43,7 @@ def go(run: Path, server: LoopbackServer, count: int = 3, *, batch: bool = False
     money = {name: options.pop(name) for name in ("prices", "max_cost") if name in options}
     limits = BatchLimits(poll_s=0.01) if batch else None
     respondent = OpenAIRespondent("m", base_url=server.base_url, **options)
-    return generate(run, respondent, personas(), questions(count), progress=False, batch=limits, **money)
+    return generate(run, respondent, personas(), questions(count), RunOptions(progress=False, batch=limits, **money))
 
 
 def ways(run: Path) -> dict[str, Any]:
@@ -122,28 +121,6 @@ def test_ways_belong_to_the_settings_that_were_asked(tmp_path: Path, caplog: pyt
     assert not [message for message in caplog.messages if "in more than one way" in message]
 
 
-def test_replies_that_no_longer_count_are_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, others = tmp_path / "run", questions(6).slice(3)
-    with LoopbackServer(choice_alone) as server:
-        go(run, server)
-        server.answer = lambda call: (
-            Served(status=400, error={"message": "response_format?"}) if "response_format" in call.body else Served("B")
-        )
-        generate(run, OpenAIRespondent("m", base_url=server.base_url), personas(), others, progress=False)
-    assert {asked["ask"] for asked in details(run)} == {"text"}
-    assert not [message for message in caplog.messages if "in more than one way" in message]
-
-
-def test_a_way_that_somebody_has_broken_is_none(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with LoopbackServer(choice_alone) as server:
-        go(run, server)
-        manifest = manifest_of(run)
-        manifest["ways"] = {key: {server.base_url: {"ask": "sing"}} for key in manifest["ways"]}
-        (run / "manifest.json").write_text(json.dumps(manifest))
-        assert go(run, server, 5).counts["ok"] == 10
-
-
 def test_batches_are_asked_as_the_first_request_has_settled_it(tmp_path: Path) -> None:
     with BatchServer(choice_alone) as server:
         summary = go(tmp_path / "run", server, batch=True)
@@ -165,22 +142,14 @@ def test_counts_beyond_all_bounds_are_clamped_and_of_unknown_cost(tmp_path: Path
     with BatchServer(answer) as server:
         summary = go(run, server, batch=batch, prices=PRICES)
         assert summary.counts["ok"] == 6
-        assert (summary.unpriced, summary.clamped) == (2, 2)
-        assert "2 replies have a count of tokens beyond all bounds" in summary.spending()
+        assert (summary.spending.unpriced, summary.spending.clamped) == (2, 2)
+        assert "2 replies have a count of tokens beyond all bounds" in summary.spending.words()
         assert go(run, server, batch=batch, prices=PRICES).asked == 0
     shown = overview(run)
     assert shown.spending is not None
     assert (shown.spending.input_tokens, shown.spending.clamped) == (2 * 10**9 + 4 * 7, 2)
     assert "2 replies have a count of tokens beyond all bounds, taken as 1,000,000,000" in shown.table()
     assert load_run(run, questions(3))["status"].to_pylist() == ["ok"] * 6
-
-
-def test_sums_of_an_older_journal_with_such_counts_do_not_overflow(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
-        for number, count in enumerate((2**63 - 1, 2**63 - 1, -(2**63), 10**400)):
-            reply = Reply(1, None, "ok", "B", {"prompt_tokens": count, "completion_tokens": 1}, 0.1)
-            journal.record([(AskedRequest(f"k{number}", "q", "p"), reply)])
-        assert journal.spending()[1:3] == (3 * 10**9, 4)
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -242,13 +211,13 @@ def test_more_room_is_priced_and_given_only_within_the_budget(tmp_path: Path) ->
 def test_what_is_set_aside_for_further_tries_is_not_given_twice(tmp_path: Path) -> None:
     """All at once: there is room for two further tries of 4,260 tokens, and for no third."""
     plan = RequestPlan(personas("ann"), questions(5))
-    waiting = Waiting(plan, range(5), Budget(0.010, 0.0, 0.0001, PRICES))
-    assert len(list(waiting)) == 5
+    queue = RequestQueue(plan, range(5), plan.keys({}), Budget(0.010, 0.0, 0.0001, PRICES))
+    assert len(list(queue)) == 5
     more = {"prompt_tokens": 100, "completion_tokens": 4_160}
-    assert [waiting.set_aside(more) for _ in range(4)] == [True, True, False, False]
-    waiting.give_back(more)
-    assert waiting.set_aside(more)
-    assert not waiting.set_aside({"prompt_tokens": 10**12, "completion_tokens": 1})  # of unknown cost
+    assert [queue.set_aside(more) for _ in range(4)] == [True, True, False, False]
+    queue.give_back(more)
+    assert queue.set_aside(more)
+    assert not queue.set_aside({"prompt_tokens": 10**12, "completion_tokens": 1})  # of unknown cost
 
 
 def always_runs_out(call: Call) -> Served:
@@ -290,16 +259,3 @@ def test_what_is_set_aside_is_free_only_when_the_reply_was_paid() -> None:
     with LoopbackServer(always_runs_out) as server:
         asyncio.run(collect(OpenAIRespondent("m", base_url=server.base_url)))
     assert said == ["set aside", "paid", "given back"]
-
-
-def test_what_was_settled_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    with LoopbackServer(choice_alone) as server:
-        go(tmp_path / "run", server, concurrency=4)
-
-    def said(messages: Sequence[str]) -> list[str]:
-        return [message for message in messages if "is asked like this" in message]
-
-    assert said(caplog.messages) == [
-        f"The server {server.base_url} is asked like this: constrained choice, no log-probabilities."
-    ]

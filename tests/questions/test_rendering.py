@@ -116,3 +116,13 @@ def test_each_topic_dimension_and_form_has_a_template():
         for form in FORMS
     ]
     assert tuple(load_templates().option_c) == FORMS
+
+
+def test_ids_prompts_and_questions_all_differ(questions):
+    for name in ("question_id", "prompt", "question"):
+        assert pc.count_distinct(questions[name]).as_py() == 28_420, name
+
+
+def test_lengths_do_not_favor_one_option(questions):
+    difference = pc.subtract(pc.utf8_length(questions["option_a"]), pc.utf8_length(questions["option_b"]))
+    assert abs(pc.mean(difference).as_py()) < 2

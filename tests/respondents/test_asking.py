@@ -456,3 +456,9 @@ def test_a_key_that_a_server_repeats_is_hidden_everywhere(
     shown = json.dumps([list(reply) for reply in received]) + said + " ".join(caplog.messages)
     assert "sk-very" not in shown
     assert "[hid" in shown
+
+
+def test_a_limit_that_the_user_gave_is_kept() -> None:
+    with LoopbackServer(thinks) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=50))
+    assert (reply.status, server.total) == ("truncated", 1)

@@ -2,7 +2,6 @@
 
 import ast
 import asyncio
-import json
 import re
 import socket
 import struct
@@ -18,9 +17,6 @@ from loopback_openai import Call, LoopbackServer, Served
 from fairpp_hf.respondents import exchange
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
-
-NOBODY = "http://127.0.0.1:9/v1"
-KEPT = "Every reply received so far is kept; run the same command again to continue."
 
 
 def all_ok(replies: dict[int, Reply], count: int) -> bool:
@@ -103,13 +99,6 @@ def test_a_model_that_does_not_take_the_temperature_is_asked_without(caplog: pyt
     assert caplog.messages == [
         f"The server {server.base_url} is asked like this: free text, no log-probabilities, temperature left out."
     ]
-
-
-# Errors in a response that says 200.
-
-
-def hidden(code: object, **more: object) -> Served:
-    return Served(body=json.dumps({"error": {"message": "Says the gateway.", "code": code}, **more}).encode())
 
 
 # Connections that fail.
@@ -390,3 +379,31 @@ def test_a_reply_that_cannot_be_read_was_paid_for_too() -> None:
     assert replies[1].detail["tries"] == 3
     assert replies[1].detail["body"] == cut.decode()
     assert replies[1].detail["error"].startswith("unreadable response: ")
+
+
+@pytest.mark.parametrize(
+    ("then", "status"),
+    [
+        (Served(status=500), "failed"),
+        (Served(status=400, error={"message": "too long"}), "failed"),
+        (Served(status=400, error={"message": "flagged", "code": "content_filter"}), "refusal"),
+    ],
+)
+def test_what_was_paid_before_a_failure_stays_known(then: Served, status: str) -> None:
+    def answer(call: Call) -> Served:
+        return then if server.total > 1 else Served("")
+
+    with LoopbackServer(answer) as server:
+        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=1), 1).values()
+    assert (reply.status, reply.usage, (reply.detail or {})["tries"]) == (status, USAGE, 1)
+
+
+def test_what_was_paid_before_a_stop_is_handed_over() -> None:
+    def answer(call: Call) -> Served:
+        return Served(status=401, error={"message": "Key expired."}) if server.total > 1 else Served("")
+
+    received: dict[int, Reply] = {}
+    with LoopbackServer(answer) as server, pytest.raises(RespondentStopped, match="must accept the key"):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 1, received)
+    assert (received[0].status, received[0].usage) == ("failed", USAGE)
+    assert (received[0].detail or {})["tries"] == 1

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from fairpp_hf.personas import PERSONA_SETS, Persona, PersonaSet, load_personas
+from fairpp_hf.personas import PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import survey
 from fairpp_hf.respondents.base import Reply, Request, Respondent
@@ -32,15 +32,6 @@ def personas() -> PersonaSet:
 
 def rows_of(questions: pa.Table, *ids: str) -> pa.Table:
     return pa.concat_tables([questions.filter(pc.equal(questions["question_id"], one)) for one in ids])
-
-
-def changed(personas: PersonaSet, persona_id: str, **changes: Any) -> PersonaSet:
-    """The set with other choice parameters for one persona."""
-    choice = dataclasses.replace(personas.get(persona_id).choice, **changes)
-    others: tuple[Persona, ...] = tuple(
-        dataclasses.replace(one, choice=choice) if one.id == persona_id else one for one in personas
-    )
-    return dataclasses.replace(personas, personas=others)
 
 
 def test_equations_by_hand(questions: pa.Table, personas: PersonaSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,7 +222,3 @@ def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
     np.testing.assert_allclose([replies[n].probabilities for n in range(5)], expected, rtol=1e-9)
     assert [replies[n].answer for n in range(5)] == expected.argmax(axis=1).tolist()
     assert respondent.name == "transformers:tiny-llama (simulated)"
-
-
-REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-DROPPING = "{% set messages = messages[1:] if messages[0].role == 'system' else messages %}"

@@ -164,8 +164,8 @@ def test_an_adapter_is_no_model(tmp_path):
     adapted.peft_config["default"].base_model_name_or_path = "org/base"
     adapted.save_pretrained(tmp_path)
     message = (
-        f"model must be a whole model; got the adapter {str(tmp_path)!r}. Give it as --adapter, with --model org/base, the "
-        "model that it was trained on."
+        f"model must be a whole model; got the adapter {str(tmp_path)!r}. Pass it as the adapter, and as the model "
+        "org/base that it was trained on."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         OptionScorer.from_pretrained(tmp_path)
@@ -348,3 +348,25 @@ def test_scores_say_which_part_of_a_line_is_its_letter():
         scores.letter_logprobs, plain_logprobs(model, tokenizer, CHATS[:1], [("",) * 3], "letter"), rtol=1e-4
     )
     assert (scores.letter_logprobs > scores.logprobs).all()
+
+
+def test_changed_weights_are_taken_up():
+    """The keys and values of a system message are those of the weights that they are asked with."""
+    model, tokenizer = lora_model(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    before = scorer.score(CHATS, OPTIONS).logprobs
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora" in name:
+                parameter.mul_(2)
+    expected = plain_logprobs(model, tokenizer)
+    assert np.abs(before - expected).max() > 1e-3
+    assert_close(scorer.score(CHATS, OPTIONS), expected)
+
+
+def test_a_model_in_training_is_scored_without_dropout():
+    model, tokenizer = tiny("llama", attention_dropout=0.5).eval(), tiny_tokenizer()
+    expected = plain_logprobs(model, tokenizer)
+    scorer = OptionScorer(model, tokenizer)
+    model.train()
+    assert_close(scorer.score(CHATS, OPTIONS), expected)

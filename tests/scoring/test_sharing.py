@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
-from tiny_architectures import OWN_SIZES, SIZES, tiny
+from tiny_architectures import OWN_SIZES, SHARING, SIZES, tiny
 from tiny_models import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 from fairpp_hf.scoring import shared_prefix, sharing
-from fairpp_hf.scoring.sharing import PrefixSharing
+from fairpp_hf.scoring.sharing import KNOWN, PrefixSharing
 
 
 class OwnLlama(LlamaForCausalLM):
@@ -272,3 +272,58 @@ def test_a_check_does_not_touch_weights_of_4_bits():
     assert torch.equal(quantised.weight.data, before)
     assert quantised.weight.data.shape == before.shape
     assert quantised.training
+
+
+def test_every_known_architecture_is_tested():
+    assert set(SHARING) >= KNOWN
+    assert {PrefixSharing(SHARING[kind]()).known for kind in sorted(KNOWN)} == {True}
+
+
+def test_code_of_its_own_is_not_known(monkeypatch):
+    assert not PrefixSharing(own_llama()).known
+    patched = tiny_model()
+    assert PrefixSharing(patched).known
+    monkeypatch.setattr(type(patched.model.layers[0].self_attn), "forward", causal)
+    assert not PrefixSharing(patched).known
+    both_ways = tiny("gemma2", use_bidirectional_attention=True)
+    assert not PrefixSharing(both_ways).known
+
+
+ADAPTERS = ["LoraConfig", "AdaLoraConfig", "IA3Config", "LoHaConfig", "LoKrConfig", "OFTConfig"]
+
+
+@pytest.mark.parametrize("kind", [*ADAPTERS, "DoRA", "LNTuningConfig"])
+def test_adapters_that_change_each_token_by_itself_are_known(kind):
+    """And are right: the check, which need not be made, passes."""
+    import peft
+
+    settings = {
+        "DoRA": {"use_dora": True, "init_lora_weights": False},
+        "LoraConfig": {"init_lora_weights": False},
+        "AdaLoraConfig": {"init_lora_weights": False, "total_step": 10},
+        "IA3Config": {"init_ia3_weights": False, "feedforward_modules": []},
+        "OFTConfig": {"init_weights": False, "oft_block_size": 4, "r": 0},
+        "LNTuningConfig": {},
+    }.get(kind, {"init_weights": False})
+    config = getattr(peft, "LoraConfig" if kind == "DoRA" else kind)(
+        target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **settings
+    )
+    decision = PrefixSharing(peft.get_peft_model(tiny_model(), config), caches=True)
+    assert decision.known is (kind != "LNTuningConfig")
+    assert not isinstance(decision._compared(64), str)
+
+
+def test_activated_lora_is_off():
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], alora_invocation_tokens=[5, 6])
+    assert (
+        PrefixSharing(get_peft_model(tiny_model(), config)).obstacle
+        == "an activated LoRA sets in at a place of the row"
+    )
+
+
+def test_layers_that_carry_a_state_are_off():
+    """LFM2 does not say that it carries a state; its layers do."""
+    model = tiny("lfm2", layer_types=["conv", "full_attention"])
+    assert PrefixSharing(model).obstacle == "layers of type conv carry a state from token to token"

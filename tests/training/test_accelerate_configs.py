@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
@@ -34,13 +33,3 @@ def test_accelerate_reads_it_and_knows_every_key(name: str) -> None:
     # The training configuration decides on bf16; a second place would override `--bf16 false`.
     assert config.mixed_precision == "no"
     assert config.num_processes == {"one_gpu": 1, "cpu_2_processes": 2}.get(name, 8)
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_its_header_has_the_command_and_says_what_was_run(name: str) -> None:
-    text = (FOLDER / f"{name}.yaml").read_text()
-    header = text[: text.index("compute_environment")]
-    assert all(line.startswith("#") for line in header.splitlines())
-    assert f"accelerate launch --config_file trainer_configs/accelerate/{name}.yaml" in header
-    assert ("Not run" in header) is (name != "cpu_2_processes")
-    assert yaml.safe_load(text)["num_machines"] == 1

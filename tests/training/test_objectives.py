@@ -7,7 +7,6 @@ from tiny_models import tiny_model
 from tiny_trainers import assert_same, make_pairs, make_trainer, oracle_gradient, question_pairs, step_gradient
 
 from fairpp_hf.training.group_weights import GroupWeights
-from fairpp_hf.training.losses import LOSSES, LossSettings, PairLogps, pair_losses
 from fairpp_hf.training.metrics import DisplacementWatch, PairMetrics
 
 WEIGHTS = [[0.1, 0.4], [0.3, 0.3], [2.0, 2.0]]
@@ -35,17 +34,6 @@ def test_soft_labels_that_are_left_out_are_mentioned(tmp_path, caplog):
         "train_dataset has soft labels, a column 'label_probability', which are not used: soft_labels is False, and each "
         "chosen text is taken for the preferred one. Set soft_labels=True, or load the pairs with labels='answers'."
     ]
-
-
-@pytest.mark.parametrize("loss_type", sorted(LOSSES))
-def test_swapped_pairs_have_the_loss_of_the_opposite_preference(loss_type):
-    first = torch.tensor
-    pairs = PairLogps(first([-3.0]), first([-5.0]), first([-4.0]), first([-4.5]), first([2.0]), first([6.0]))
-    other = PairLogps(first([-5.0]), first([-3.0]), first([-4.5]), first([-4.0]), first([6.0]), first([2.0]))
-    settings = LossSettings(label_smoothing=0.1)
-    assert pair_losses(pairs.swapped(), [loss_type], [1.0], settings) == pair_losses(
-        other, [loss_type], [1.0], settings
-    )
 
 
 # -- groups ------------------------------------------------------------------------------------------------------------
@@ -155,11 +143,6 @@ def test_metrics_by_hand():
     )
     metrics.clear()
     assert metrics.rows == 0
-
-
-def test_a_column_named_tier_that_is_not_ours_is_left_alone(tmp_path):
-    pairs = PAIRS.remove_columns("tier").add_column("tier", ["gold"] * 6)
-    assert not [name for name in make_trainer(tmp_path, pairs).evaluate() if "tier" in name]
 
 
 @pytest.mark.parametrize("normalization", ["dataset", "batch", "none"])

@@ -16,7 +16,6 @@ from datasets import Dataset, load_dataset
 from peft import PeftModel
 from small_runs import make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
-from two_processes import run_on_two_processes
 
 from fairpp_hf.cli.train import train_model as main
 from fairpp_hf.questions import load_questions
@@ -316,16 +315,6 @@ def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path
     assert "| soft_labels | True |" in card
 
 
-def test_sft_learns_the_answers_whatever_the_labels(config, run_path):
-    """The texts of soft labels are those of the answers, and none of the third pairs'."""
-    texts = []
-    for labels in ("answers", "fitted"):
-        fields = {"labels": labels, "answers": str(run_path), "stage": "sft", "max_train_pairs": None, "max_steps": 1}
-        rows = main(["--config", config(weighting="uniform", **fields)]).train_dataset
-        texts.append(sorted(zip(rows["question_id"], map(str, rows["completion"]), strict=True)))
-    assert texts[0] == texts[1]
-
-
 # -- two stages --------------------------------------------------------------------------------------------------------
 
 
@@ -537,17 +526,6 @@ def test_a_model_in_4_bits_trains_without_a_gpu(config, tmp_path, stage, avx512)
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("settings", [{"bf16": True, "use_cpu": True}, {"dtype": "bfloat16"}], ids=["mixed", "whole"])
-def test_bfloat16_trains_without_a_gpu(config, tmp_path, settings):
-    """Mixed precision keeps the weights in float32; a whole model in bfloat16 has them in it."""
-    trainer = main(["--config", config(stage="sft_then_dpo", max_steps=2, **settings)])
-    expected = torch.bfloat16 if "dtype" in settings else torch.float32
-    assert {value.dtype for value in trainer.model.parameters()} == {expected}
-    first, last = (entry for entry in trainer.state.log_history if "rewards/margins" in entry)
-    assert first["rewards/chosen"] == pytest.approx(0.0, abs=1e-6)
-    assert last["rewards/chosen"] != 0
-
-
 # -- two processes -----------------------------------------------------------------------------------------------------
 
 
@@ -561,38 +539,6 @@ def _launch_two_processes(arguments):
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     return finished.stdout
-
-
-def test_two_processes_train_as_one_and_weights_work_on_both(config, pairs, tmp_path):
-    """Raising a pair's weight raises its margin, on one process x 4 pairs and on 2 processes x 2 alike.
-
-    All 4 pairs are one step, so that it does not matter in which order which process sees them.
-    """
-    margins = {}
-    for weight in (0.1, 5.0):
-        four = pairs.select([0, 2, 4, 6]).remove_columns("weight").add_column("weight", [weight, 1.0, 1.0, 1.0])
-        folder = _folder(tmp_path / f"weight {weight}", four, test=four.select([0]))
-        logs = []
-        for processes, batch in ((1, 4), (2, 2)):
-            output_dir = tmp_path / f"{weight} on {processes}"
-            arguments = [
-                *("--config", config(dataset_name=folder, output_dir=str(output_dir), eval_strategy="epoch")),
-                *("--per_device_train_batch_size", str(batch), "--max_steps", "4"),
-            ]
-            if processes == 1:
-                main(arguments)
-            else:
-                printed = run_on_two_processes(ROOT / "train.py", [*arguments, "--use_cpu", "true"], tmp_path)
-                assert printed.count("target persona") == 1  # the first process's
-            logs.append(_log(output_dir))
-            margins[weight, processes] = logs[-1][-1]["eval_rewards/margins"]
-        for one, two in zip(*logs, strict=True):
-            for name in {"loss", "grad_norm", "rewards/margins", "weights/effective_sample_size", "eval_loss"} & set(
-                one
-            ):
-                assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name
-    for processes in (1, 2):
-        assert margins[5.0, processes] > margins[0.1, processes] + 0.05
 
 
 def test_two_processes_run_both_stages_as_one_does(config, pairs, tmp_path):

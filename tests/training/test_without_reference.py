@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from small_runs import some_questions
 from tiny_models import save_tiny_model, tiny_model, tiny_tokenizer
 from tiny_trainers import (
     assert_same,
@@ -16,11 +15,8 @@ from tiny_trainers import (
 )
 from trl.trainer import dpo_trainer
 
-from fairpp_hf.preferences import PairSettings
-from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.training import ReweightedDPOConfig
 from fairpp_hf.training.completion_forward import CompletionForward
-from fairpp_hf.training.losses import LossSettings, PairLogps, pair_losses
 
 PAIRS = question_pairs([[0.1, 0.4, 0.2], [0.3, 0.3, 0.3], [2.0, 2.0, 1.0]])
 WEIGHTS = np.array(PAIRS["weight"])
@@ -122,46 +118,6 @@ def test_a_beta_that_moves_the_minimum_is_mentioned(tmp_path, caplog):
     make_trainer(tmp_path, PAIRS, soft_labels=True, beta=0.25, **NONE)
     (record,) = caplog.records
     assert "to the power of 4. Leave beta out" in record.getMessage()
-
-
-@pytest.fixture(scope="module")
-def aims():
-    """Distributions over the options of 12 questions, one nearly certain, one with an option that has nothing."""
-    rows = np.random.default_rng(0).dirichlet(np.ones(3), 12)
-    rows[0] = [0.98, 0.015, 0.005]
-    rows[1] = [0.6, 0.4, 0.0]
-    return rows
-
-
-def test_the_minimum_over_free_logits_is_the_aim(aims):
-    """Whatever the weights of the questions, which option the target happened to choose, and where the logits begin."""
-    questions = some_questions(12, 0)
-    ids = questions["question_id"].to_pylist()
-    rng = np.random.default_rng(1)
-    answers = {"a": rng.integers(0, 3, 12), "b": rng.integers(0, 3, 12)}
-    settings = PairSettings(lambda facts: rng.random(12) + 0.1, labels="fitted")
-    pairs = build_pairs(questions, answers, "a", settings, probabilities=aims)["train"]
-    row = torch.tensor([ids.index(question) for question in pairs["question_id"].to_pylist()])
-    chosen, rejected = (
-        torch.tensor(["ABC".index(text[0]["content"][0]) for text in pairs[side].to_pylist()])
-        for side in ("chosen", "rejected")
-    )
-    label, weight = (torch.tensor(pairs[name].to_numpy()) for name in ("label_probability", "weight"))
-    logits = torch.tensor(rng.normal(scale=3.0, size=(12, 3)), requires_grad=True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=2000, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        nothing = torch.zeros(len(row), dtype=torch.float64)
-        given = PairLogps(logits[row, chosen], logits[row, rejected], nothing, nothing, nothing + 1, nothing + 1)
-        kinds = (["sigmoid"], [1.0], LossSettings(beta=1.0))
-        losses = torch.lerp(pair_losses(given.swapped(), *kinds), pair_losses(given, *kinds), label)
-        loss = (weight * losses).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    np.testing.assert_allclose(logits.detach().softmax(dim=1).numpy(), aims, atol=2e-3)
 
 
 def test_training_ends_at_the_aim(tmp_path):

@@ -25,7 +25,7 @@ Args:
         one integer for a single persona.
     personas: ids of the personas, in the order of the references. By default `persona_0`, `persona_1`, ...
     target: id of the persona that the answers are meant to match. By default none.
-    questions: a mapping of columns `topic`, `problem`, `group_type`, `group`, `dimension` and `form`, in the order of the
+    questions: a mapping of columns `problem`, `group`, `dimension` and `form`, in the order of the
         predictions, for the metrics that need them. By default none.
 Returns:
     Metric name, such as `js_distance/persona_0`, to number, name, or None where there is nothing to measure.

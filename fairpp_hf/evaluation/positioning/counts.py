@@ -36,9 +36,9 @@ def cluster_counts(
     """What each respondent answered in each (problem, group) cluster, by template.
 
     Args:
-        probabilities: (r, n, 3), over A, B, C; one-hot for answers, a row of NaN where there is no answer.
-        questions: n rows with `problem` and `group`.
-        template: number of each question's template, (n,).
+        probabilities: Option probabilities, (r, n, 3); one-hot for answers, a row of NaN where there is no answer.
+        questions: Table of n rows with `problem` and `group`.
+        template: Number of each question's template, (n,).
 
     Returns:
         (c, r, t, 3): the sums of the probabilities. An unanswered question counts nowhere.
@@ -62,9 +62,9 @@ def resampled_counts(counts: NDArray[np.float64], resamples: int, seed: int) -> 
     weight is 0, so that no replicate loses a cell of few clusters.
 
     Args:
-        counts: (c, r, t, 3), of `cluster_counts`.
-        resamples: b, at least 1.
-        seed: of the weights.
+        counts: Counts of `cluster_counts`, (c, r, t, 3).
+        resamples: Number of replicates b, at least 1.
+        seed: Seed of the weights.
     """
     clusters = len(counts)
     weights = np.random.default_rng(seed).standard_exponential((resamples, clusters))

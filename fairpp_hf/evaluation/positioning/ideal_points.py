@@ -45,9 +45,9 @@ def fit_spatial_model(counts: _Floats, start: SpatialModel | None = None, *, tol
     """Fit the model on the personas.
 
     Args:
-        counts: (p, t, 2), how much of A and of B each persona gave under each template; each gave some.
-        start: a fit to similar counts, to begin with; one to the observed log-odds by default.
-        tolerance: relative gain of the objective below which a step is the last.
+        counts: How much of A and of B each persona gave under each template, (p, t, 2); each gave some.
+        start: A fit to similar counts, to begin with; one to the observed log-odds by default.
+        tolerance: Relative gain of the objective below which a step is the last.
     """
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
@@ -83,9 +83,9 @@ def place(slopes: _Floats, intercepts: _Floats, counts: _Floats) -> _Floats:
     Each step maximises a quadratic that touches the objective from below (Jaakkola and Jordan 2000): it needs no step size.
 
     Args:
-        slopes: (b, t, 2).
-        intercepts: (b, t).
-        counts: (b, r, t, 2); each respondent gave some of A or B.
+        slopes: Slopes of the templates, (b, t, 2).
+        intercepts: Intercepts of the templates, (b, t).
+        counts: Counts of A and B, (b, r, t, 2); each respondent gave some.
     """
     shares = _shares(counts)
     votes, surplus = shares.sum(axis=-1), (shares[..., 0] - shares[..., 1]) / 2
@@ -104,9 +104,9 @@ def coordinates(theta: _Floats, slopes: _Floats, personas: int) -> tuple[_Floats
     """Bring theta into the scale of log-odds, centred on the personas and on their principal axes.
 
     Args:
-        theta: (b, r, 2); the first `personas` of the r are they.
-        slopes: (b, t, 2).
-        personas: how many.
+        theta: Places, (b, r, 2), those of the personas first.
+        slopes: Slopes of the templates, (b, t, 2).
+        personas: Number of personas.
 
     Returns:
         Points (b, r, 2), and what a template's log-odds gain in a step along each axis, (b, t, 2).

@@ -80,9 +80,9 @@ def choose_cells(templates: Sequence[Template], counts: _Floats, divisions: Divi
     The personas alone decide, so that a model which answers little does not blur the map for all others.
 
     Args:
-        templates: t of them.
-        counts: (p, t, o): what is counted of each persona, such as A, B and C.
-        divisions: such as `DIVISIONS`.
+        templates: Templates, t of them.
+        counts: What is counted of each persona, such as A, B and C, (p, t, o).
+        divisions: Divisions from fine to coarse, such as `DIVISIONS`.
     """
     for by, enough in divisions:
         cells = cells_by(templates, by)
@@ -103,3 +103,18 @@ def fit_plane(features: _Floats) -> Plane:
     _, spread, axes = np.linalg.svd(features - centre[:, None, :], full_matrices=False)
     variance = spread**2
     return Plane(centre, axes[:, :2], variance[:, :2] / variance.sum(axis=1, keepdims=True))
+
+
+def aligned(points: _Floats, anchors: _Floats, onto: _Floats) -> _Floats:
+    """Rotate and reflect points so that their anchors come nearest to given ones (orthogonal Procrustes, Schonemann 1966).
+
+    Args:
+        points: Points, (b, r, 2).
+        anchors: The same anchors in the frame of the points, (b, p, 2), centred.
+        onto: Places to bring the anchors to, (p, 2), centred.
+
+    Returns:
+        (b, r, 2). Nothing is moved or scaled.
+    """
+    left, _, right = np.linalg.svd(anchors.swapaxes(1, 2) @ onto)
+    return points @ (left @ right)

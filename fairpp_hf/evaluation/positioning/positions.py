@@ -15,7 +15,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.positioning import ideal_points, pca
-from fairpp_hf.evaluation.positioning.alignment import aligned
 from fairpp_hf.evaluation.positioning.counts import Template, cluster_counts, resampled_counts, templates_of
 from fairpp_hf.evaluation.positioning.words import axis_in_words, turned
 from fairpp_hf.statistics.bootstrap import Interval
@@ -133,42 +132,48 @@ def check_anchors(answers: Mapping[str, NDArray[np.integer]], questions: pa.Tabl
     """Check, before anything is scored, that the personas' answers span a map.
 
     Args:
-        answers: persona id to answers, (n,), 0..2 or -1 for none.
-        questions: the n questions.
+        answers: Persona id to answers, (n,), 0..2 or -1 for none.
+        questions: The n questions.
 
     Raises:
-        ValueError: there are too few personas or clusters of questions, a persona has chosen A or B too rarely, or all
+        ValueError: There are too few personas or clusters of questions, a persona has chosen A or B too rarely, or all
             personas answer alike.
     """
+
+    def kinds(*columns: str) -> int:
+        return len(set(zip(*(questions[name].to_pylist() for name in columns), strict=True)))
+
+    chosen = {persona: int(np.isin(column, (0, 1)).sum()) for persona, column in answers.items()}
+    fewest = min(chosen, key=lambda persona: chosen[persona], default="")
+    clusters, columns = kinds("problem", "group"), list(answers.values())
     if len(answers) < MIN_PERSONAS:
-        raise ValueError(
+        message = (
             f"A map must have at least {MIN_PERSONAS} personas as anchors; got {len(answers)} ({', '.join(answers)}). Two "
-            "span a line. Use a larger set of --personas."
+            "span a line. Use a larger set of personas."
         )
-    clusters = len(set(zip(questions["problem"].to_pylist(), questions["group"].to_pylist(), strict=True)))
-    if clusters < MIN_CLUSTERS:
-        raise ValueError(
+    elif clusters < MIN_CLUSTERS:
+        message = (
             f"The questions must be on at least {MIN_CLUSTERS} (problem, group) pairs; got {clusters}. The uncertainty of a "
-            "place is measured over them. Raise --limit."
+            "place is measured over them. Ask more questions."
         )
-    if len(set(zip(questions["dimension"].to_pylist(), questions["form"].to_pylist(), strict=True))) < 2:
-        raise ValueError(
+    elif kinds("dimension", "form") < 2:
+        message = (
             "The questions must be of at least 2 dimensions or forms; got one of each. One kind of question spans no "
-            "plane. Raise --limit."
+            "plane. Ask more questions."
         )
-    for persona, column in answers.items():
-        chosen = int(np.isin(column, (0, 1)).sum())
-        if chosen < MIN_DECIDED:
-            raise ValueError(
-                f"Each persona must have chosen A or B for at least {MIN_DECIDED} of the questions; got {chosen} at "
-                f"{persona!r}. Raise --limit, or complete its answers with `fairpp generate`."
-            )
-    first = next(iter(answers.values()))
-    if all(np.array_equal(column, first) for column in answers.values()):
-        raise ValueError(
+    elif chosen[fewest] < MIN_DECIDED:
+        message = (
+            f"Each persona must have chosen A or B for at least {MIN_DECIDED} of the questions; got {chosen[fewest]} at "
+            f"{fewest!r}. Ask more questions, or complete its answers."
+        )
+    elif all(np.array_equal(column, columns[0]) for column in columns):
+        message = (
             f"The personas must differ in their answers; got the same from all {len(answers)}. Nothing can be told apart "
-            "by them. Use other --answers."
+            "by them. Use other answers."
         )
+    else:
+        return
+    raise ValueError(message)
 
 
 def position_respondents(
@@ -183,12 +188,12 @@ def position_respondents(
     """Place respondents among the personas, by principal components and by ideal points.
 
     Args:
-        respondents: personas (at least 3, see `check_anchors`), and any others; names are unique.
-        questions: n rows with `topic`, `problem`, `group`, `dimension`, `pole_a`, `pole_b` and `form`.
-        reference: whose answers the personas' are.
-        division: where the questions come from.
-        resamples: bootstrap replicates.
-        seed: of the bootstrap.
+        respondents: Personas (at least 3, see `check_anchors`), and any others; names are unique.
+        questions: Table of n rows with `topic`, `problem`, `group`, `dimension`, `pole_a`, `pole_b` and `form`.
+        reference: Name of the respondent behind the personas' answers.
+        division: Where the questions come from.
+        resamples: Number of bootstrap replicates.
+        seed: Seed of the bootstrap.
 
     Returns:
         Points in the order of `respondents`. Principal components go by cells of questions that are as fine as the
@@ -288,7 +293,7 @@ def _principal_components(
     squares = ((features[0] - plane.centre[0]) ** 2).sum(axis=1)
     return _Map(
         estimate,
-        aligned(moved, moved[:, : frame.personas], estimate[: frame.personas]),
+        pca.aligned(moved, moved[:, : frame.personas], estimate[: frame.personas]),
         (float(plane.explained[0, 0]), float(plane.explained[0, 1])),
         axis_in_words(loadings * signs[:, None, None], cells, poles),
         cells.by,
@@ -321,7 +326,7 @@ def _ideal_points(
     shares = variance / variance.sum()
     return _Map(
         points,
-        aligned(moved, moved[:, : frame.personas], points[: frame.personas]),
+        pca.aligned(moved, moved[:, : frame.personas], points[: frame.personas]),
         (float(shares[0]), float(shares[1])),
         # The log-odds of A against B are all that there is: what A gains, B loses.
         axis_in_words((leaning * signs[:, None])[..., None] * np.array([0.5, -0.5, 0.0]), cells, poles),

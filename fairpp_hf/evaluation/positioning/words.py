@@ -26,8 +26,8 @@ def turned(leaning: _Floats, cells: Cells) -> _Floats:
     """The sign of each axis, (2,): along the first, pole A of the first dimension grows; along the second, of the second.
 
     Args:
-        leaning: (2, k), how much pole A gains on pole B in each cell along an axis.
-        cells: k of them.
+        leaning: What pole A gains on pole B in each cell along an axis, (2, k).
+        cells: Cells, k of them.
     """
     if "dimension" not in cells.by:
         return np.where(leaning.sum(axis=1) < 0, -1.0, 1.0)
@@ -41,9 +41,9 @@ def axis_in_words(loadings: _Floats, cells: Cells, poles: Mapping[int, tuple[str
     """A sentence on each of two axes: what is chosen more along it, in the cells that count most.
 
     Args:
-        loadings: (2, k, 3), what A, B and C gain in each cell along an axis.
-        cells: k of them.
-        poles: dimension to the names of its poles A and B.
+        loadings: What A, B and C gain in each cell along an axis, (2, k, 3).
+        cells: Cells, k of them.
+        poles: Dimension to the names of its poles A and B.
     """
     return _sentence("to the right", loadings[0], cells, poles), _sentence("upwards", loadings[1], cells, poles)
 

@@ -24,11 +24,12 @@ from fairpp_hf.evaluation.quality.consistency import (
 from fairpp_hf.evaluation.quality.identification import Identification, identify_among_themselves
 from fairpp_hf.evaluation.quality.replies import ByPersona, Codes, Replies
 from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey
-from fairpp_hf.generation.manifest import read_manifest
-from fairpp_hf.generation.records import load_replies
-from fairpp_hf.generation.scenario_files import has_answered_scenarios, load_scenario_questions, scenarios_folder
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions, sample_questions
+from fairpp_hf.runs.layout import scenarios_folder
+from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.records import load_replies
+from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
 from fairpp_hf.schema import STATUSES
 
 

@@ -79,9 +79,9 @@ class BatchApi:
     """The batches and files of an account.
 
     Args:
-        client: of the account's server.
-        respondent: says which errors are final.
-        run_key: goes into the metadata of every batch.
+        client: Client of the account's server.
+        respondent: Says which errors are final.
+        run_key: Goes into the metadata of every batch.
     """
 
     def __init__(self, client: "openai.AsyncOpenAI", respondent: OpenAIRespondent, run_key: str) -> None:
@@ -94,7 +94,7 @@ class BatchApi:
         """The run's batches by intent, page by page from the newest.
 
         Args:
-            since: seconds since 1970; where a page ends before that, the rest is left out. None for all.
+            since: Seconds since 1970; where a page ends before that, the rest is left out. None for all.
         """
         found: dict[str, ServerBatch] = {}
         after: dict[str, Any] = {}
@@ -149,8 +149,8 @@ class BatchApi:
         """Submit a batch, once: where the answer is lost, the batch is looked for before it is submitted again.
 
         Raises:
-            TokenLimit: the account has no room for it now.
-            RespondentStopped: the server does not take it.
+            TokenLimit: The account has no room for it now.
+            RespondentStopped: The server does not take it.
         """
 
         async def submit() -> str:
@@ -172,7 +172,7 @@ class BatchApi:
         """How a batch stands.
 
         Raises:
-            Missing: the server does not know it.
+            Missing: The server does not know it.
         """
 
         async def ask() -> ServerBatch:
@@ -186,7 +186,7 @@ class BatchApi:
         A file whose last line is cut off is fetched again a few times, in case the cut was made on the way.
 
         Raises:
-            Missing: the server does not have it.
+            Missing: The server does not have it.
         """
         part = path.with_name(f"{path.name}.part")
 
@@ -219,10 +219,10 @@ class BatchApi:
         """Make a call until it succeeds.
 
         Args:
-            what: for the log.
-            call: the call.
-            look: finds out, before another try, whether the call has succeeded without saying so.
-            missing: whether 404 is `Missing`.
+            what: For the log.
+            call: The call.
+            look: Finds out, before another try, whether the call has succeeded without saying so.
+            missing: Whether 404 is `Missing`.
         """
         # What the client is built on; it lets some of their errors through.
         import aiohttp
@@ -243,7 +243,7 @@ class BatchApi:
                 if error.status_code == 404 and not self._listed:
                     raise RespondentStopped(
                         f"The server must have the Batch API; got 404 at {self._respondent.address} when trying to "
-                        f"{what}: {message}. Leave out --batch. {KEEP_GOING}"
+                        f"{what}: {message}. Leave out batch. {KEEP_GOING}"
                     ) from error
                 if error.status_code != 404:
                     self._respondent.stop_if_final(error)
@@ -269,7 +269,7 @@ def _checked(batch: Any) -> ServerBatch:
     """What we use of a batch; the client does not check what a server sends.
 
     Raises:
-        ValueError: it is no batch.
+        ValueError: It is no batch.
     """
     try:
         if not isinstance(batch.id, str) or not isinstance(batch.status, str):

@@ -16,14 +16,16 @@ from tqdm.auto import tqdm
 
 from fairpp_hf.generation.batch.api import BatchApi, Missing, ServerBatch
 from fairpp_hf.generation.batch.collect import Collector
-from fairpp_hf.generation.batch.files import digest_of, pages_of, read_or_none
+from fairpp_hf.generation.batch.files import digest_of, pages_of, read_answer
+from fairpp_hf.generation.batch.job import BatchJob
 from fairpp_hf.generation.batch.ledger import Batch, Ledger
 from fairpp_hf.generation.batch.submit import Submitter
-from fairpp_hf.generation.batch.work import BatchLimits, BatchWork
-from fairpp_hf.generation.journal import AskedRequest, Journal
-from fairpp_hf.generation.run_folder import BATCHES
+from fairpp_hf.generation.options import BatchLimits
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import BATCHES
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +42,10 @@ def _tell(line: str) -> None:
 async def ask_in_batches(
     journal: Journal,
     respondent: OpenAIRespondent,
-    requests: Sequence[Request],
-    asked: Sequence[AskedRequest],
+    requests: RequestQueue,
     save: Callable[[Sequence[tuple[int, Reply]]], None],
-    *,
-    run_key: str,
     limits: BatchLimits,
     tokens_of: Callable[[Request], int],
-    stopped: Callable[[], bool],
-    affordable: Callable[[Sequence[Request]], int] = len,
     tell: Callable[[str], None] = _tell,
 ) -> None:
     """Ask requests through the Batch API; return when all have a reply, the budget has no room, or the user stops.
@@ -61,50 +58,37 @@ async def ask_in_batches(
     A request that fails for a passing reason, or whose reply is worth another try, is asked in up to 3 batches.
 
     A reply that came through a batch has the batch's id in its detail, as `batch`, and a latency of 0, since the server
-    does not say how long it took. A paid reply that no request of this call waits for, since the run has changed, stays as
-    a file in `batches/` until the run asks for it again; its tokens count at once, at an unknown price.
+    does not say how long it took. A paid reply that no request of this call waits for, because the run has changed, stays
+    in the journal until the run asks for it again; its tokens count at once, at an unknown price.
 
     Args:
-        journal: open for writing; its file keeps the ledger.
-        respondent: how requests are written and replies are read.
-        requests: those without a final reply.
-        asked: the same, as the journal names them.
-        save: writes (index into `requests`, reply) durably. An index comes again after a reply that was `failed`.
-        run_key: marks the run's batches among those of the account.
-        limits: of the server.
-        tokens_of: about how many input tokens a request has.
-        stopped: whether the user wants to stop; asked several times a second. Batches go on at the server.
-        affordable: how many of the first of some requests the budget has room for; those in progress come first.
-        tell: takes a line on how things stand.
+        journal: Journal of the run, open for writing; its file keeps the ledger.
+        respondent: Writes the requests and reads the replies.
+        requests: Requests without a final reply. Their `stopped` is looked at several times a second; batches go on at the
+            server.
+        save: Function that writes (index into `requests`, reply) durably. An index comes again after a `failed` reply.
+        limits: Limits of the server.
+        tokens_of: Function that estimates how many input tokens a request has.
+        tell: Function that takes a line on how things stand.
 
     Raises:
-        ValueError: a single request that is over a limit; it has not been asked.
-        RespondentStopped: the server takes no more; what came is saved.
-        OSError: the disk is full or cannot be written; the batches are found again.
+        ValueError: A single request is over a limit; it has not been asked.
+        RespondentStopped: The server takes no more; what came is saved.
+        OSError: The disk is full or cannot be written; the batches are found again.
     """
     client = respondent.open_client()
     folder = journal.path.parent / BATCHES
     folder.mkdir(exist_ok=True)
-    work = BatchWork(
-        journal=journal,
-        respondent=respondent,
-        requests=requests,
-        save=save,
-        limits=limits,
-        tokens_of=tokens_of,
-        affordable=affordable,
-        tell=tell,
-        ledger=Ledger(journal, asked),
-        api=BatchApi(client, respondent, run_key),
-        folder=folder,
-    )
-    submitter = Submitter(work)
-    task = asyncio.create_task(_run(work, submitter))
+    ledger = Ledger(journal, (requests.asked(number).key for number in range(len(requests))))
+    api = BatchApi(client, respondent, journal.run_key())
+    job = BatchJob(respondent, requests, save, limits, tokens_of, tell, ledger, api, folder)
+    submitter = Submitter(job)
+    task = asyncio.create_task(_run(job, submitter))
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=_CHECK_S)
             # Whatever is cut off here is found again as after a kill. The probe alone is waited for: it is paid.
-            if stopped() and not submitter.probing:
+            if requests.stopped and not submitter.probing:
                 return
         await task
     except OSError as error:
@@ -112,7 +96,7 @@ async def ask_in_batches(
             raise  # the journal's, which says what it is
         raise OSError(
             f"The run's folder must be writable; got {error} in {folder}. Earlier replies are kept, and what was submitted "
-            "is found again. Make room or mend the access, then run the same command again to continue."
+            "is found again. Make room or mend the access, then continue the run."
         ) from error
     finally:
         task.cancel()
@@ -120,10 +104,10 @@ async def ask_in_batches(
         await client.close()
 
 
-async def _run(work: BatchWork, submitter: Submitter) -> None:
-    collector = Collector(work)
-    await _find_submitted(work, submitter)
-    await collector.read_kept()
+async def _run(job: BatchJob, submitter: Submitter) -> None:
+    collector = Collector(job)
+    await _find_submitted(job, submitter)
+    collector.claim()
     while True:
         all_ended = await collector.collect_ended()
         if collector.accepted:
@@ -134,73 +118,71 @@ async def _run(work: BatchWork, submitter: Submitter) -> None:
                 await submitter.meet_token_limit(ended.batch, ended.token_limit)
         if not collector.blocked:
             await submitter.submit()
-        if not work.ledger.in_batches() and (submitter.broke or not work.ledger.free(-1, 1)):
+        if not job.ledger.in_batches() and (submitter.broke or not job.ledger.free(-1, 1)):
             return
-        await asyncio.sleep(work.limits.poll_s * random.uniform(0.9, 1.1))
+        await asyncio.sleep(job.limits.poll_s * random.uniform(0.9, 1.1))
 
 
-async def _find_submitted(work: BatchWork, submitter: Submitter) -> None:
+async def _find_submitted(job: BatchJob, submitter: Submitter) -> None:
     """Bring the ledger in line with the server, then submit what was meant to be and was not."""
-    began = work.ledger.began()
-    known = work.ledger.intents()
-    unsure = {batch.intent: batch for batch in work.ledger.outstanding() if batch.batch_id is None}
+    began = job.ledger.began()
+    known = job.ledger.intents()
+    unsure = {batch.intent: batch for batch in job.ledger.outstanding() if batch.batch_id is None}
     # A day for clocks that differ. Without a ledger it may have been lost, so that all batches are looked at.
     since = None if began is None else began - _DAY_S
-    on_server = await work.api.of_this_run(since)
+    on_server = await job.api.of_this_run(since)
     if any(batch.file_id and intent not in on_server for intent, batch in unsure.items()):
         # Where an earlier call was killed just now, its batch may not be in the list yet.
-        await work.api.settle()
-        on_server = await work.api.of_this_run(since)
+        await job.api.settle()
+        on_server = await job.api.of_this_run(since)
     for intent, found in on_server.items():
         if intent in unsure:
             del unsure[intent]
-            work.ledger.submitted(intent, found.batch_id)
-            work.tell(f"Found batch {found.batch_id}, which an earlier call had submitted.")
+            job.ledger.submitted(intent, found.batch_id)
+            job.tell(f"Found batch {found.batch_id}, which an earlier call had submitted.")
         elif intent not in known and found.status != "failed" and _INTENT.fullmatch(intent):
-            await _adopt(work, intent, found)
-    work.ledger.looked()
+            await _adopt(job, intent, found)
+    job.ledger.looked()
     for batch in unsure.values():
-        await _submit_again(work, submitter, batch)
-    outstanding = {batch.intent for batch in work.ledger.outstanding()}
-    for path in list(work.folder.iterdir()):
+        await _submit_again(job, submitter, batch)
+    outstanding = {batch.intent for batch in job.ledger.outstanding()}
+    for path in list(job.folder.iterdir()):
         ours = _OUR_FILE.fullmatch(path.name)
         if ours and ours[1] not in outstanding:
             path.unlink()
 
 
-async def _adopt(work: BatchWork, intent: str, found: ServerBatch) -> None:
+async def _adopt(job: BatchJob, intent: str, found: ServerBatch) -> None:
     """Take in a batch of this run that the ledger does not know, because the ledger was lost."""
-    path = work.input_file(intent)
+    path = job.input_file(intent)
     if not path.exists() and found.input_file_id:
         try:
-            await work.api.download(found.input_file_id, path)
+            await job.api.download(found.input_file_id, path)
         except Missing:
             logger.warning("The input file of batch %s is gone: waiting for its replies.", found.batch_id)
     keys: list[str] = []
-    tokens = 0
+    # Which requests it has may be unknown: as long as it leaves no room for others, none is asked twice.
+    tokens = 0 if path.exists() else job.limits.enqueued_tokens
     if path.exists():
         async for lines in pages_of(path):
             # A request's line has its custom_id where an answer's has it.
-            page = [line.custom_id for line in map(read_or_none, lines) if line]
+            page = [line.custom_id for line in map(read_answer, lines) if line]
             keys += page
-            tokens += sum(work.tokens_of(work.requests[it.number]) for it in work.ledger.find(page).values())
-    else:
-        # Which requests it has is unknown: as long as it leaves no room for others, none is asked twice.
-        tokens = work.limits.enqueued_tokens
-    work.ledger.add(Batch(intent, found.created_at, len(keys), tokens, "", found.input_file_id, found.batch_id), keys)
-    work.tell(f"Found batch {found.batch_id} of this run, which the run's ledger had lost.")
+            tokens += sum(job.tokens_of(job.requests[it.number]) for it in job.ledger.find(page).values())
+    job.ledger.add(Batch(intent, found.created_at, len(keys), tokens, "", found.input_file_id, found.batch_id), keys)
+    job.tell(f"Found batch {found.batch_id} of this run, which the run's ledger had lost.")
 
 
-async def _submit_again(work: BatchWork, submitter: Submitter, batch: Batch) -> None:
+async def _submit_again(job: BatchJob, submitter: Submitter, batch: Batch) -> None:
     """Submit what the server does not have, unless the run has changed: then its requests are free."""
-    path = work.input_file(batch.intent)
+    path = job.input_file(batch.intent)
     as_it_was = (
-        len(work.ledger.waiting_in(batch.intent)) == batch.requests
+        len(job.ledger.open_in(batch.intent)) == batch.requests
         and path.exists()
         and digest_of(path) == batch.digest
-        and work.room_for([]) >= 0
+        and job.room_for(0) >= 0
     )
     if as_it_was:
         await submitter.send(batch)
     else:
-        work.ledger.forget(batch.intent)
+        job.ledger.remove(batch.intent)

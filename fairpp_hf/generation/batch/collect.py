@@ -1,8 +1,9 @@
 """Collects what batches bring: each reply is in the journal before its batch counts as collected."""
 
 import asyncio
+import itertools
+import json
 import logging
-import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,13 +16,13 @@ from fairpp_hf.generation.batch.files import (
     Answer,
     final_error,
     pages_of,
-    read_or_none,
+    read_answer,
     reply_to,
 )
-from fairpp_hf.generation.batch.kept import count_kept
+from fairpp_hf.generation.batch.job import BatchJob
 from fairpp_hf.generation.batch.ledger import Batch
-from fairpp_hf.generation.batch.work import BatchWork
 from fairpp_hf.respondents.base import Reply, RespondentStopped
+from fairpp_hf.respondents.completion import usage_of
 from fairpp_hf.respondents.exchange import KEEP_GOING
 from fairpp_hf.schema import NO_ANSWER
 
@@ -32,7 +33,6 @@ _MOST_LOOKS = 20
 """At a batch that has ended and lacks a file of its replies; 10 minutes at the usual pace."""
 _GONE_AFTER_DAYS = 30
 _DAY_S = 86_400.0
-_KEPT = ".kept.jsonl"
 
 
 class Ended(NamedTuple):
@@ -50,8 +50,6 @@ class _Read(NamedTuple):
 
     answered: int
     """How many requests it answers, well or badly."""
-    kept: int
-    """How many of the answers were kept apart."""
     final: RespondentStopped | None
     """Of an error that no other request would escape."""
 
@@ -59,8 +57,8 @@ class _Read(NamedTuple):
 class Collector:
     """Collects batches for a call of `ask_in_batches`."""
 
-    def __init__(self, work: BatchWork) -> None:
-        self._work = work
+    def __init__(self, job: BatchJob) -> None:
+        self._job = job
         self._fruitless = 0
         self._shown: dict[str, tuple[str, int]] = {}
         self._looks: Counter[str] = Counter()
@@ -77,7 +75,7 @@ class Collector:
         """Look at every batch in progress, and collect those that have ended.
 
         Raises:
-            RespondentStopped: the server did not accept a batch; its owner has cancelled one; several brought nothing; or a
+            RespondentStopped: The server did not accept a batch; its owner has cancelled one; several brought nothing; or a
                 request met an error that no other would escape: when all that have ended are collected. The server does not
                 know a batch or lacks its replies: when none is in progress any more.
         """
@@ -86,10 +84,10 @@ class Collector:
         was_blocked = self.blocked
         self._lost.clear()
         self.accepted = False
-        for batch in self._work.ledger.outstanding():
+        for batch in self._job.ledger.outstanding():
             assert batch.batch_id is not None
             try:
-                found = await self._work.api.retrieve(batch.batch_id)
+                found = await self._job.api.retrieve(batch.batch_id)
             except Missing as error:
                 self._give_up(batch, error)
                 continue
@@ -103,7 +101,7 @@ class Collector:
             done = found.answered + found.failed
             if self._shown.get(batch.intent) != (found.status, done):
                 self._shown[batch.intent] = found.status, done
-                self._work.tell(f"Batch {found.batch_id}: {found.status}, {done:,} of {batch.requests:,} done.")
+                self._job.tell(f"Batch {found.batch_id}: {found.status}, {done:,} of {batch.requests:,} done.")
         for one in ended:
             if one.stop is not None:
                 raise one.stop
@@ -117,11 +115,13 @@ class Collector:
                 )
         return ended
 
-    async def read_kept(self) -> None:
-        """Take the replies that came when the run did not ask for them, if it does now."""
-        for path in sorted(self._work.folder.glob(f"*{_KEPT}")):
-            if not (await self._read(path, "", path.name.removesuffix(_KEPT))).kept:
-                path.unlink()
+    def claim(self) -> None:
+        """Take the paid replies that came when the run did not ask for them, where it does now."""
+        self._job.ledger.drop_claimed()
+        for batch_id, rows in itertools.groupby(self._job.ledger.unclaimed(), key=lambda row: row[1]):
+            answers = {key: (answer, line) for key, _, line in rows if (answer := read_answer(line))}
+            self._save(answers, "", batch_id)
+        self._job.ledger.drop_claimed()
 
     def _give_up(self, batch: Batch, error: Missing) -> None:
         """A batch that the server does not know is free to be asked again when it is so old that servers forget it.
@@ -132,16 +132,16 @@ class Collector:
         if days < _GONE_AFTER_DAYS:
             self._lost[batch.intent] = RespondentStopped(
                 f"The server must know a batch that was submitted to it; got 404 for {batch.batch_id} with "
-                f"{batch.requests:,} requests at {self._work.respondent.address}: {error} Use the key and the --base-url "
-                f"that it was submitted with, or pass --forget-batches to buy its requests again. {KEEP_GOING}"
+                f"{batch.requests:,} requests at {self._job.respondent.address}: {error} Use the key and the base_url "
+                f"that it was submitted with, or give up the run's batches to buy its requests again. {KEEP_GOING}"
             )
             return
         logger.warning("Batch %s is gone after %.0f days: its requests are asked again.", batch.batch_id, days)
-        self._work.ledger.forget(batch.intent)
+        self._job.ledger.remove(batch.intent)
 
     async def _collect(self, batch: Batch, found: ServerBatch) -> Ended | None:
         """Save what a batch brought, and free what it left; None where the server does not have its files yet."""
-        work = self._work
+        job = self._job
         files, missing = await self._fetch(batch, found)
         if missing:
             self._looks[batch.intent] += 1
@@ -157,16 +157,16 @@ class Collector:
         if missing and "output" not in files and (found.answered or found.lacks_output):
             self._lost[batch.intent] = RespondentStopped(
                 f"The server must have the replies of a batch that has ended; got {missing} of {found.batch_id}, with "
-                f"{found.answered:,} of {batch.requests:,} requests answered. They are bought already: go on later, or pass "
-                f"--forget-batches to buy them again. {KEEP_GOING}"
+                f"{found.answered:,} of {batch.requests:,} requests answered. They are bought already: go on later, or give "
+                f"up the run's batches to buy them again. {KEEP_GOING}"
             )
             return None
         if found.status == "completed":
             await self._miss(batch, found.batch_id)
-        work.ledger.collected(batch.intent)
-        for path in (work.input_file(batch.intent), *files.values()):
+        job.ledger.collected(batch.intent)
+        for path in (job.input_file(batch.intent), *files.values()):
             path.unlink(missing_ok=True)
-        work.tell(f"Batch {found.batch_id}: {found.status}, {brought:,} of {batch.requests:,} answered and saved.")
+        job.tell(f"Batch {found.batch_id}: {found.status}, {brought:,} of {batch.requests:,} answered and saved.")
         token_limit = next((message for code, message in found.errors if code == TOKEN_LIMIT), None)
         self._fruitless = 0 if brought or token_limit else self._fruitless + 1
         return Ended(batch, token_limit, final or self._reason_to_stop(batch, found, brought, token_limit))
@@ -180,12 +180,12 @@ class Collector:
         files: dict[str, Path] = {}
         missing = "no output file" if found.lacks_output else ""
         for kind, file_id in (("output", found.output_file_id), ("error", found.error_file_id)):
-            path = self._work.folder / f"{batch.intent}.{kind}.jsonl"
+            path = self._job.folder / f"{batch.intent}.{kind}.jsonl"
             if file_id is None:
                 continue
             if not path.exists():
                 try:
-                    await self._work.api.download(file_id, path)
+                    await self._job.api.download(file_id, path)
                 except Missing as error:
                     missing = missing or f"no {kind} file ({error})"
                     continue
@@ -218,81 +218,72 @@ class Collector:
         return None
 
     async def _read(self, path: Path, intent: str, batch_id: str) -> _Read:
-        """Save the replies of an output or error file.
-
-        Paid replies that no request waits for are kept in a file of their own.
-        """
-        answered = unread = twice = kept = 0
+        """Save the replies of an output or error file."""
+        answered = unread = twice = unclaimed = 0
         final: RespondentStopped | None = None
-        part = self._work.folder / "kept.part"
-        with part.open("wb") as keep:
-            async for lines in pages_of(path):
-                answers: dict[str, tuple[Answer, bytes]] = {}
-                for line in map(self._work.respondent.secrets.hide_in_bytes, lines):
-                    answer = read_or_none(line)
-                    if answer is None:
-                        unread += 1
-                    elif answer.custom_id in answers:
-                        twice += 1
-                    elif not answer.not_asked:
-                        answers[answer.custom_id] = answer, line
-                        final = final or final_error(answer, self._work.respondent)
-                answered += len(answers)
-                unclaimed = self._save({key: answer for key, (answer, _) in answers.items()}, intent, batch_id)
-                keep.writelines(answers[key][1] for key in unclaimed)
-                kept += len(unclaimed)
-        if kept:
-            part.replace(self._work.folder / (re.sub(r"[^\w-]", "_", batch_id) + _KEPT))
-        else:
-            part.unlink()
+        async for lines in pages_of(path):
+            answers: dict[str, tuple[Answer, bytes]] = {}
+            for line in map(self._job.respondent.secrets.hide_in_bytes, lines):
+                answer = read_answer(line)
+                if answer is None:
+                    unread += 1
+                elif answer.custom_id in answers:
+                    twice += 1
+                elif not answer.not_asked:
+                    answers[answer.custom_id] = answer, line
+                    final = final or final_error(answer, self._job.respondent)
+            answered += len(answers)
+            unclaimed += self._save(answers, intent, batch_id)
         for number, what in (
             (unread, "lines that cannot be read"),
             (twice, "lines that repeat another"),
-            (kept, "replies that the run does not ask for now, which are kept beside its journal"),
+            (unclaimed, "replies that the run does not ask for now, which its journal keeps"),
         ):
             if number:
                 logger.warning("Batch %s brought %d %s.", batch_id, number, what)
-        return _Read(answered, kept, final)
+        return _Read(answered, final)
 
-    def _save(self, answers: dict[str, Answer], intent: str, batch_id: str) -> list[str]:
-        """Save some replies; returns the keys of those that were paid for and that no request waits for."""
-        work = self._work
-        waiting = work.ledger.find(answers)
-        in_journal = work.ledger.in_journal(answers)
+    def _save(self, answers: dict[str, tuple[Answer, bytes]], intent: str, batch_id: str) -> int:
+        """Save some replies; returns how many were paid for and are kept though no request waits for them."""
+        job = self._job
+        waiting = job.ledger.find(answers)
+        in_journal = job.ledger.in_journal(answers)
         replies: list[tuple[int, Reply]] = []
         done: list[int] = []
         again: list[int] = []
-        unclaimed: list[str] = []
-        for key, answer in answers.items():
+        unclaimed: list[tuple[str, bytes, str | None]] = []
+        for key, (answer, line) in answers.items():
             request = waiting.get(key)
             status, of_batch = in_journal.get(key, ("failed", None))
             if request is None:
                 if status == "failed" and of_batch != batch_id and answer.status == 200:
-                    unclaimed.append(key)
+                    usage = usage_of(answer.body)
+                    unclaimed.append((key, line, None if usage is None else json.dumps(usage)))
                 continue
             if of_batch == batch_id:
                 continue  # saved already, before a kill, and is to be asked again
-            asked = work.requests[request.number]
-            reply, another = reply_to(answer, asked, work.respondent, batch_id, request.rounds)
+            asked = job.requests[request.number]
+            reply, another = reply_to(answer, asked, job.respondent, batch_id, request.rounds)
             (again if another else done).append(request.number)
             replies.append((request.number, reply))
         if replies:
-            work.save(replies)
-        count_kept(work.journal, map(answers.__getitem__, unclaimed), answers.keys() - set(unclaimed), batch_id)
-        work.ledger.came_back(intent, answers, done, again)
-        return unclaimed
+            job.save(replies)
+        if unclaimed:
+            job.ledger.keep_unclaimed(batch_id, unclaimed)
+        job.ledger.came_back(intent, answers, done, again)
+        return len(unclaimed)
 
     async def _miss(self, batch: Batch, batch_id: str) -> None:
         """A completed batch should have answered every request: where it has not, the request has failed."""
-        missed = self._work.ledger.waiting_in(batch.intent)
+        missed = self._job.ledger.open_in(batch.intent)
         if missed:
             logger.warning("Batch %s is completed without an answer to %d requests.", batch_id, len(missed))
         for start in range(0, len(missed), LINES_AT_ONCE):
             page = missed[start : start + LINES_AT_ONCE]
             detail = {"error": f"no answer that can be read in batch {batch_id}", "batch": batch_id}
             reply = Reply(NO_ANSWER, None, "failed", None, None, 0.0, detail)
-            self._work.save([(request.number, reply) for request in page])
+            self._job.save([(request.number, reply) for request in page])
             done = {request.number for request in page if request.rounds + 1 >= MOST_ROUNDS}
             again = [request.number for request in page if request.number not in done]
-            self._work.ledger.came_back(batch.intent, [request.key for request in page], done, again)
+            self._job.ledger.came_back(batch.intent, [request.key for request in page], done, again)
             await asyncio.sleep(0)

@@ -59,20 +59,16 @@ def request_line(key: str, body: Mapping[str, Any]) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
-def read_answer(line: bytes) -> Answer:
-    """Read a line of an output or error file.
-
-    Raises:
-        ValueError: it is none.
-    """
+def read_answer(line: bytes) -> Answer | None:
+    """Read a line of an output or error file; None where it is none."""
     try:
         answer = json.loads(line)
     except json.JSONDecodeError:
-        raise
+        return None
     except (RecursionError, ValueError) as unfit:
         # Too deep, or with too long a number. It was paid for, and would be so again.
         if (asked := _CUSTOM_ID.search(line)) is None:
-            raise ValueError(f"not a line of a batch: {line[:200]!r}") from None
+            return None
         shown = line[:_LONGEST_SHOWN].decode("utf-8", "replace")
         return Answer(asked[1].decode(), 200, shown, UNFIT, f"unreadable response: {type(unfit).__name__}")
     try:
@@ -85,7 +81,7 @@ def read_answer(line: bytes) -> Answer:
         if not isinstance(custom_id, str) or not isinstance(status, int | None):
             raise TypeError
     except (AttributeError, KeyError, TypeError):
-        raise ValueError(f"not a line of a batch: {line[:200]!r}") from None
+        return None
     if status == 200:
         return Answer(custom_id, status, body, None, "")
     code = error.get("code") or error.get("type") if isinstance(error, dict) else None
@@ -103,11 +99,11 @@ def reply_to(
     as what it is after the last try.
 
     Args:
-        answer: of the server.
-        request: what it answers.
-        respondent: reads chat completions.
-        batch_id: goes into the reply's detail.
-        rounds: how often the request was asked before.
+        answer: Answer of the server.
+        request: Request that it answers.
+        respondent: Reads chat completions.
+        batch_id: Id that goes into the reply's detail.
+        rounds: How often the request was asked before.
     """
     if answer.code == UNFIT:
         facts = {"finish_reason": "error", "error": answer.message, "batch": batch_id}
@@ -154,14 +150,6 @@ def _error_of(answer: Answer, status: int) -> "openai.APIStatusError":
     response = httpx2.Response(status, request=httpx2.Request("POST", "http://batch"))
     body = {"message": answer.message, "code": answer.code}
     return openai.APIStatusError(answer.message, response=response, body=body)
-
-
-def read_or_none(line: bytes) -> Answer | None:
-    """`read_answer`, or None for a line that is none."""
-    try:
-        return read_answer(line)
-    except ValueError:
-        return None
 
 
 async def pages_of(path: Path) -> AsyncIterator[list[bytes]]:

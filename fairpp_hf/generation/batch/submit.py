@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from fairpp_hf.generation.batch.api import TokenLimit
 from fairpp_hf.generation.batch.files import LINES_AT_ONCE, digest_of, request_line
+from fairpp_hf.generation.batch.job import BatchJob
 from fairpp_hf.generation.batch.ledger import Batch
-from fairpp_hf.generation.batch.work import BatchWork
 from fairpp_hf.respondents.base import Request, RespondentStopped
 from fairpp_hf.respondents.exchange import KEEP_GOING
 
@@ -41,9 +41,9 @@ class _Draft(NamedTuple):
 class Submitter:
     """Submits batches for a call of `ask_in_batches`."""
 
-    def __init__(self, work: BatchWork) -> None:
-        self._work = work
-        self._limit = work.limits.enqueued_tokens
+    def __init__(self, job: BatchJob) -> None:
+        self._job = job
+        self._limit = job.limits.enqueued_tokens
         self._enqueued = self._limit
         """The room for tokens; less than the limit while others on the account seem to use it."""
         self._refused = 0
@@ -61,16 +61,16 @@ class Submitter:
         """Submit as many batches as the limits and the budget have room for.
 
         Raises:
-            ValueError: a single request is over a limit.
-            RespondentStopped: the server takes no more.
+            ValueError: A single request is over a limit.
+            RespondentStopped: The server takes no more.
         """
-        ledger = self._work.ledger
+        ledger = self._job.ledger
         while not self.held and not self.broke and ledger.free(-1, 1):
             if not self._probed:
                 await self._probe()
                 continue
             intent = uuid.uuid4().hex
-            path = self._work.input_file(intent)
+            path = self._job.input_file(intent)
             others = ledger.outstanding()
             draft = await self._write(path, self._enqueued - sum(batch.tokens for batch in others), bool(others))
             # A small batch in the gap that larger ones leave would keep its requests from going together.
@@ -78,7 +78,7 @@ class Submitter:
                 self.held = True
                 path.unlink()
                 return
-            count = min(len(draft.numbers), max(0, self._work.room_for(draft.numbers)))
+            count = min(len(draft.numbers), max(0, self._job.room_for(len(draft.numbers))))
             if not count:
                 self.broke = True
                 path.unlink()
@@ -94,34 +94,34 @@ class Submitter:
         """Upload and submit a batch that the ledger has.
 
         Raises:
-            RespondentStopped: the server does not take it.
+            RespondentStopped: The server does not take it.
         """
-        work = self._work
-        path = work.input_file(batch.intent)
+        job = self._job
+        path = job.input_file(batch.intent)
         try:
             file_id = batch.file_id
             if file_id is None:
-                file_id = await work.api.upload(path)
-                work.ledger.uploaded(batch.intent, file_id)
-            batch_id = await work.api.create(file_id, batch.intent)
+                file_id = await job.api.upload(path)
+                job.ledger.uploaded(batch.intent, file_id)
+            batch_id = await job.api.create(file_id, batch.intent)
         except (TokenLimit, RespondentStopped) as error:
             # If the server has it all the same, the list of batches shows it to the next call.
-            work.ledger.forget(batch.intent)
+            job.ledger.remove(batch.intent)
             path.unlink(missing_ok=True)
             if not isinstance(error, TokenLimit):
                 raise
             await self.meet_token_limit(batch, str(error))
             return
-        work.ledger.submitted(batch.intent, batch_id)
-        work.tell(f"Submitted batch {batch_id}: {batch.requests:,} requests, about {batch.tokens:,} tokens.")
+        job.ledger.submitted(batch.intent, batch_id)
+        job.tell(f"Submitted batch {batch_id}: {batch.requests:,} requests, about {batch.tokens:,} tokens.")
 
     async def meet_token_limit(self, batch: Batch, message: str) -> None:
         """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'.
 
         Raises:
-            RespondentStopped: it has had no room for longer than a batch takes.
+            RespondentStopped: It has had no room for longer than a batch takes.
         """
-        if self._work.ledger.outstanding():
+        if self._job.ledger.outstanding():
             self.held = True
             return
         now = time.monotonic()
@@ -129,10 +129,10 @@ class Submitter:
         if now - self._full_since > _FULL_FOR_S:
             raise RespondentStopped(
                 f"The account must have room for a batch's tokens; got none for {_FULL_FOR_S / 3600:.0f} hours: {message} "
-                "Wait for the account's other batches to end, pass a smaller --batch-tokens, or leave out --batch. "
+                "Wait for the account's other batches to end, allow fewer enqueued_tokens, or leave out batch. "
                 f"{KEEP_GOING}"
             )
-        pause_s = self._work.limits.poll_s
+        pause_s = self._job.limits.poll_s
         found = _NAMED_LIMIT.search(message)
         named = int(found[1].replace(",", "")) if found else 0
         if 0 < named < batch.tokens and named < self._limit:
@@ -147,7 +147,7 @@ class Submitter:
             self._refused += 1
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2.0 ** min(self._refused, 20))
             logger.warning(
-                "%s Trying again in %.0f s; if nothing else is in progress, pass a smaller --batch-tokens.",
+                "%s Trying again in %.0f s; if nothing else is in progress, allow fewer enqueued_tokens.",
                 message,
                 pause_s,
             )
@@ -165,20 +165,20 @@ class Submitter:
         """Ask a request the ordinary way.
 
         Raises:
-            RespondentStopped: the server does not take requests like these.
+            RespondentStopped: The server does not take requests like these.
         """
-        work = self._work
+        job = self._job
         error = None
-        for request in work.ledger.free(-1, _PROBES):
-            if work.room_for([request.number]) < 1:
+        for request in job.ledger.free(-1, _PROBES):
+            if job.room_for(1) < 1:
                 self.broke = True
                 return
             self.probing = True
             try:
-                async for _, reply in work.respondent.answer([work.requests[request.number]]):
-                    work.save([(request.number, reply)])
+                async for _, reply in job.respondent.answer([job.requests[request.number]]):
+                    job.save([(request.number, reply)])
                     if reply.status != "failed":
-                        work.ledger.came_back("", (), [request.number], ())
+                        job.ledger.came_back("", (), [request.number], ())
                         self._probed = True
                     error = (reply.detail or {}).get("error")
             finally:
@@ -193,26 +193,26 @@ class Submitter:
         """Write the input file of the next batch, as far as the limits go.
 
         Args:
-            path: where.
-            room: for tokens.
-            others: whether batches are in progress, so that what does not fit can wait for them.
+            path: Where.
+            room: For tokens.
+            others: Whether batches are in progress, so that what does not fit can wait for them.
 
         Raises:
-            ValueError: a single request is over a limit.
+            ValueError: A single request is over a limit.
         """
-        work = self._work
+        job = self._job
         draft = _Draft([], [], [], [], False)
-        most_bytes = int(work.limits.megabytes * 1e6)
+        most_bytes = int(job.limits.megabytes * 1e6)
         tokens = size = 0
         with path.open("wb") as file:
-            while page := work.ledger.free(draft.numbers[-1] if draft.numbers else -1, LINES_AT_ONCE):
+            while page := job.ledger.free(draft.numbers[-1] if draft.numbers else -1, LINES_AT_ONCE):
                 await asyncio.sleep(0)
                 for number, key, _ in page:
-                    request = work.requests[number]
-                    line = request_line(key, work.respondent.request_body(request))
-                    of_request = work.tokens_of(request)
+                    request = job.requests[number]
+                    line = request_line(key, job.respondent.request_body(request))
+                    of_request = job.tokens_of(request)
                     self._check_alone(request, len(line), of_request)
-                    if len(draft.numbers) == work.limits.requests or size + len(line) > most_bytes:
+                    if len(draft.numbers) == job.limits.requests or size + len(line) > most_bytes:
                         return draft
                     # Where the server's limit turned out lower than ours, it decides whether one request is too much.
                     if tokens + of_request > room and (draft.numbers or others):
@@ -227,13 +227,13 @@ class Submitter:
         return draft
 
     def _check_alone(self, request: Request, size: int, tokens: int) -> None:
-        limits = self._work.limits
-        for what, value, limit, fix in (
-            ("megabytes", size / 1e6, limits.megabytes, "Allow a longer file"),
-            ("enqueued_tokens", tokens, limits.enqueued_tokens, "Pass a larger --batch-tokens"),
+        limits = self._job.limits
+        for what, value, limit in (
+            ("megabytes", size / 1e6, limits.megabytes),
+            ("enqueued_tokens", tokens, limits.enqueued_tokens),
         ):
             if value > limit:
                 raise ValueError(
                     f"{what} must have room for a single request; got {limit:,}, where the one of persona "
-                    f"{request.persona!r} and question {request.question_id!r} takes {value:,}. {fix}."
+                    f"{request.persona!r} and question {request.question_id!r} takes {value:,}. Raise it."
                 )

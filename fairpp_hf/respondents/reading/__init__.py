@@ -32,11 +32,8 @@ __all__ = ["ReadReply", "Reading", "letter_probabilities", "letter_tokens", "par
 LONGEST_READ = 40_000
 """A reply that has more characters than this, thoughts left out, has no answer: its end is not looked at."""
 
-LONGEST_RAW = 400_000
-"""The same for its characters before those are left out that cannot be seen."""
-
-LONGEST_THOUGHT = 2_000_000
-"""The same with its thoughts."""
+LONGEST_RAW = 1_000_000
+"""The same with its thoughts, and with characters that cannot be seen."""
 
 _SHORTEST_QUOTE = 12
 """Option texts of fewer characters, such as "Need.", may be words of the respondent's own."""
@@ -122,14 +119,8 @@ def _read(raw: str, options: tuple[str, ...], was_cut: bool) -> Reading:
     for number, option in enumerate(options):
         if raw == f"{OPTION_LETTERS[number]}. {option}":
             return Reading(number, "ok", 0)
-    if len(raw) > LONGEST_THOUGHT:
-        return Reading(NO_ANSWER, "invalid")
     if len(raw) > LONGEST_RAW:
-        kept, _ = without_thoughts(Visible(raw, range(len(raw))))
-        if not kept.text or len(kept.text) > LONGEST_RAW:
-            return Reading(NO_ANSWER, "invalid" if kept.text else "empty")
-        reading = _read(kept.text, options, was_cut)
-        return reading if reading.place is None else reading._replace(place=kept.origin[reading.place])
+        return Reading(NO_ANSWER, "invalid")
     reply, before = without_thoughts(visible(raw))
     reply = reply.stripped()
     if not reply.text:

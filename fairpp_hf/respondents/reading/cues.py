@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from functools import cache
-from typing import NamedTuple
+from types import SimpleNamespace
 
 from fairpp_hf.respondents.reading.unwrap import SET_OFF, TICK
 from fairpp_hf.respondents.reading.words import JOINS, phrases, whole
@@ -16,55 +16,13 @@ _MARKS = r" ?$| ?[\n.,;!?()\[\]/<>=→⇒–—|#]| ?:| -{1,2}[ >]"
 _DIVIDES = r"[ ,:.→=>—–]"
 
 
-class Cues(NamedTuple):
-    """Compiled patterns. Those of `before` end where a letter begins; those of `after` begin where it ends."""
-
-    # before
-    marker: re.Pattern[str]
-    """ "My answer is": `says` is the colon or copula."""
-    marker_clause: re.Pattern[str]
-    marker_of_verb: re.Pattern[str]
-    """ "Option", as a clause."""
-    marker_line: re.Pattern[str]
-    """ "Answer:", as the line before."""
-    chooses: re.Pattern[str]
-    """ "I would choose": all of it is `says`."""
-    persona_chooses: re.Pattern[str]
-    nearest: re.Pattern[str]
-    it_is: re.Pattern[str]
-    picking: re.Pattern[str]
-    subject: re.Pattern[str]
-    """Nothing but what leads to an announcement, so that the letter is the clause's subject."""
-    alone: re.Pattern[str]
-    """The same for a whole sentence."""
-    opening: re.Pattern[str]
-    """The same for the start of a reply."""
-    reports: re.Pattern[str]
-    reported: re.Pattern[str]
-    one_of: re.Pattern[str]
-    """ "A or": another letter, `other`, that is chosen from."""
-    # after
-    ends: re.Pattern[str]
-    """What never follows an article, so that "A" is a letter."""
-    ends_strictly: re.Pattern[str]
-    """A mark or the end."""
-    ends_lowercase: re.Pattern[str]
-    ends_sentence: re.Pattern[str]
-    contrast: re.Pattern[str]
-    affirmed: re.Pattern[str]
-    verb: re.Pattern[str]
-    """A verb or copula of languages that put it last."""
-    verb_ends: re.Pattern[str]
-    """The same, at the end of a clause."""
-    verb_around: re.Pattern[str]
-    is_chosen: re.Pattern[str]
-    praised: re.Pattern[str]
-    or_another: re.Pattern[str]
-
-
 @cache
-def cues() -> Cues:
-    """All patterns, compiled when the first text needs them."""
+def cues() -> SimpleNamespace:
+    """All patterns, compiled when the first text needs them.
+
+    The first of them end where a letter begins; those from `ends` on begin where it ends. `says` is the colon, copula or
+    verb that announces the letter, and `other` another letter that is chosen from.
+    """
     which, copula, because = phrases("which"), phrases("is"), phrases("because")
     number = r"(?:(?:q(?:uestion)? ?)?\d{1,2}[.:)]? ?)?"
     option = rf"(?:{phrases('option')} ?)?{phrases('option')}"
@@ -93,11 +51,15 @@ def cues() -> Cues:
     def compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(unicodedata.normalize("NFKC", pattern), re.IGNORECASE)  # as replies are
 
-    return Cues(
+    return SimpleNamespace(
+        # "My answer is"
         marker=compiled(rf"{lead_of_answer}{answer}{says}{not_but}(?:{which} ){{0,3}}{of_option}$"),
+        # "Option", as a clause.
         marker_of_verb=compiled(f"{lead}{answer} $"),
         marker_clause=compiled(f"{begin}{leads}{answer} $"),  # "I weigh option A, then option B" announces nothing
+        # "Answer:", as the line before.
         marker_line=compiled(rf"{lead}{answer}(?: ?{copula})? ?:?{columns}$"),
+        # "I would choose"
         chooses=compiled(rf"{begins}(?P<says>{phrases('choose')} ?:? ?{not_but}(?:{which} ){{0,3}}{of_option})$"),
         persona_chooses=compiled(rf"{lead}{phrases('persona_chooses')} ?:? ?{of_option}$"),
         nearest=compiled(
@@ -105,6 +67,7 @@ def cues() -> Cues:
         ),
         it_is=compiled(rf"{lead}(?:{phrases('it_is')}|{TICK})[ ,:]{{0,2}}{of_option}$"),
         picking=compiled(rf"{lead}{phrases('picking')}[ ,:]{{0,2}}{of_option}$"),
+        # Nothing but what leads to an announcement: in a clause, a sentence, or at the start of a reply.
         subject=compiled(rf"{lead}{of_option}$"),
         alone=compiled(
             rf" ?{number}(?:{phrases('lead')}{_DIVIDES}{{1,5}}|{phrases('whereas')} ?[,:] ?){{0,3}}{of_option}"
@@ -119,13 +82,16 @@ def cues() -> Cues:
             rf"(?!(?:heart|gut|mind|conscience)\b)\w+ (?:(?:always|once|often|just|also|then) )?{phrases('said')} ?[:,]"
         ),
         reported=compiled(rf"[^.!?\n]{{0,60}}, ?{phrases('said')} (?!i\b)\w+"),
+        # "A or"
         one_of=compiled(rf"(?<![{JOINS}]){_OTHER}{SET_OFF}?[.)]? ?{either}(?:{option} ?)?$"),
+        # What never follows an article, so that "A" is a letter; strictly, a mark or the end.
         ends=compiled(rf"(?:{_MARKS}| {because}(?![{JOINS}])| ?{phrases('choose_after')})"),
         ends_strictly=compiled(f"(?:{_MARKS})"),
         ends_lowercase=compiled(rf" {phrases('lowercase_because')}\b"),
         ends_sentence=compiled(rf"(?: ?,? ?{phrases('emphatic')}){{0,2}} ?[.!](?:\s|$)"),
         contrast=compiled(rf" {phrases('contrast')}\b"),
         affirmed=compiled(rf"[ ?:.,–—-]{{1,5}}(?:yes,? )?{phrases('affirm')}\b"),
+        # A verb or copula of languages that put it last.
         verb=compiled(rf" ?{phrases('choose_after')}"),
         verb_ends=compiled(rf" ?{phrases('choose_after')}(?= ?[.,;:!?\n)]| ?$| {because}\b)"),
         verb_around=compiled(rf" {phrases('choose_around')}\b"),

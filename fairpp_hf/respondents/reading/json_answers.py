@@ -34,8 +34,8 @@ def with_stated(reply: Visible, read_value: Callable[[str], str | None]) -> Visi
     """Put one character in the place of each JSON object that has a key such as `answer`, and nothing in that of others.
 
     Args:
-        reply: the reply.
-        read_value: from a value to a letter; empty for one that names no single option, None for one without any.
+        reply: The reply.
+        read_value: Function from a value to a letter; empty for one that names no single option, None for one without any.
     """
     parts: list[Visible] = []
     end = 0

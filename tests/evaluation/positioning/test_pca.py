@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from placed_world import ANCHORS, drawn, true_probabilities
+from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import jensenshannon
 
 from fairpp_hf.evaluation.positioning import pca
@@ -73,3 +74,18 @@ def test_single_questions_would_push_models_to_the_middle() -> None:
     cells = pca.cells_by(templates, ("dimension", "topic"))
     assert how_far_out(pca.features_of(cells.counts(counts))) == pytest.approx(1.0, abs=0.1)
     assert how_far_out(pca.features_of(everybody)) < 0.6
+
+
+def test_turned_and_reflected_maps_are_brought_back() -> None:
+    """Against scipy's Procrustes, and on a case with a known answer."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(5, 2))
+    onto = points[:3] - points[:3].mean(axis=0)
+    centred = points - points[:3].mean(axis=0)
+    turn = np.array([[np.cos(1.2), -np.sin(1.2)], [np.sin(1.2), np.cos(1.2)]])
+    moved = np.stack([centred @ turn, centred @ turn @ np.diag([1, -1])])
+    back = pca.aligned(moved, moved[:, :3], onto)
+    np.testing.assert_allclose(back, np.stack([centred, centred]), atol=1e-12)
+    noisy = moved + rng.normal(scale=0.1, size=moved.shape)
+    rotation, _ = orthogonal_procrustes(noisy[0, :3], onto)
+    np.testing.assert_allclose(pca.aligned(noisy, noisy[:, :3], onto)[0], noisy[0] @ rotation)

@@ -140,25 +140,6 @@ def test_contradictory_forms_are_those_of_a_plain_loop() -> None:
     assert sum(measure.n for measure in found.by_dimension.values()) == found.contradictory.overall.n == pairs
 
 
-def test_intervals_hold_the_truth_of_coins_about_as_often_as_they_say() -> None:
-    """Two personas of coins: half of the pairs are opposite, none beyond chance; intervals miss in some 2 of 40 worlds."""
-    questions = whole_clusters(100)
-    held = np.zeros(2)
-    for world in range(40):
-        rng = np.random.default_rng(world)
-        coins = [column_replies(questions, name, rng.integers(0, 2, 1000)) for name in ("ann", "bob")]
-        found = forms(pa.concat_tables(coins), questions)
-        for number, (measure, truth) in enumerate(((found.contradictory.overall, 0.5), (found.excess, 0.0))):
-            held[number] += measure.interval.low <= truth <= measure.interval.high
-    assert (held >= 34).all()
-
-
-def test_the_surveys_forms_hang_together() -> None:
-    """Its noise in s correlates 0.8 between the forms, so that contradictions are rarer than by chance."""
-    questions = whole_clusters(300)
-    assert forms(survey_replies(questions), questions).excess.interval.high < 0
-
-
 def test_forms_that_were_not_both_asked_are_not_measured() -> None:
     questions = whole_clusters(20)
     half = questions.filter(pa.compute.equal(questions["form"], "criterion"))

@@ -12,11 +12,12 @@ from small_runs import KnownRespondent, make_run, some_questions
 
 from fairpp_hf.evaluation.quality import replies_quality, run_quality
 from fairpp_hf.evaluation.quality.report import not_measured_of, rows_of, to_markdown, write_quality
-from fairpp_hf.generation import generate
-from fairpp_hf.generation.scenario_files import scenarios_folder, write_scenarios
+from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.personas import load_personas
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents import SurveyRespondent
+from fairpp_hf.runs.layout import scenarios_folder
+from fairpp_hf.scenarios.files import write_scenarios
 
 # Numbers that come from nothing, such as the mean of no value, are found here and not by readers.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -31,7 +32,7 @@ def quality_of(table: pa.Table, **more: object):
 def test_a_run_is_read_from_its_folder_with_the_set_that_answered(tmp_path: Path) -> None:
     """Hidden Tribes is recorded in the run; the default set has other personas."""
     personas = load_personas("hidden_tribes_2018")
-    generate(tmp_path / "run", SurveyRespondent(personas), personas, whole_clusters(40), progress=False)
+    generate(tmp_path / "run", SurveyRespondent(personas), personas, whole_clusters(40), RunOptions(progress=False))
     quality = run_quality(tmp_path / "run")
     assert quality.personas == quality.survey.personas == personas.ids
     assert (quality.replies, quality.requests, quality.valid) == (2800, 2800, 2800)
@@ -53,14 +54,9 @@ def test_scenarios_of_a_run_are_a_run_with_a_table_of_its_own(tmp_path: Path) ->
     told = some_questions()
     told = told.set_column(told.column_names.index("question"), "question", pa.array(["What is fairer here?"] * 40))
     folder = scenarios_folder(tmp_path / "run")
-    generate(folder, KnownRespondent(), load_personas(), told, progress=False)
+    generate(folder, KnownRespondent(), load_personas(), told, RunOptions(progress=False))
     write_scenarios(folder, told)
     assert run_quality(folder).questions == 40
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^run must be a directory that `fairpp generate` has written; got "):
-        run_quality(tmp_path)
 
 
 @pytest.mark.parametrize("count", [1, 4, 30])
@@ -117,5 +113,5 @@ def test_all_198940_replies_of_the_survey_identify_their_personas() -> None:
     table = survey_replies(load_questions())
     assert len(table) == 198_940
     quality = quality_of(table)
-    assert quality.identification.by_size[100].interval.low > 0.9
+    assert quality.identification.by_size[100].value > 0.95
     assert quality.survey.from_figures.lean.value < 0.01

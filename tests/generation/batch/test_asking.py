@@ -1,6 +1,5 @@
 import asyncio
 import json
-import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,16 +10,15 @@ from generation_fixtures import personas, questions
 from loopback_batches import BatchServer, Fault, Line, Outcome, characters, of_batches
 from loopback_openai import Call, Served
 
-from fairpp_hf.generation import generate, load_run
-from fairpp_hf.generation.batch import BatchLimits, ask_in_batches
+from fairpp_hf.generation import BatchLimits
 from fairpp_hf.generation.batch import api as batch_api
-from fairpp_hf.generation.batch import submit as batch_submit
+from fairpp_hf.generation.batch import ask_in_batches
 from fairpp_hf.generation.batch.files import read_answer
-from fairpp_hf.generation.journal import Journal
 from fairpp_hf.generation.plan import RequestPlan
-from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
+from fairpp_hf.respondents import OpenAIRespondent, Reply
 from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.respondents.exchange import KEEP_GOING
+from fairpp_hf.runs.journal import AskedRequest, Journal
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +29,29 @@ def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(batch_api, name, 0.01)
 
 
+class Requests(list):
+    """Stands in for a `RequestQueue`: requests and how the journal names them, stopped and afforded by functions."""
+
+    def __init__(
+        self, plan: RequestPlan, keys: Sequence[str], pending: Sequence[int], stopped: Any, fitting: Any
+    ) -> None:
+        super().__init__(plan[position] for position in pending)
+        self._asked = [plan.asked_at(position, keys[position]) for position in pending]
+        self._stopped, self.fitting = stopped, fitting
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped()
+
+    def asked(self, index: int) -> AskedRequest:
+        return self._asked[index]
+
+
 class Run:
     """A run that asks in batches, by the question's number: `ann` is asked question 0, 1, 2 and so on."""
 
-    def __init__(self, path: Path, server: BatchServer, run_key: str = "run-1") -> None:
-        self.path, self.server, self.run_key = path, server, run_key
+    def __init__(self, path: Path, server: BatchServer) -> None:
+        self.path, self.server = path, server
         self.path.mkdir(exist_ok=True)
         self.told: list[str] = []
 
@@ -45,33 +61,23 @@ class Run:
         *,
         portrait: str = "You are ann.",
         stopped: Callable[[], bool] = lambda: False,
-        affordable: Callable[[Sequence[Request]], int] = len,
+        fitting: Callable[[int], int] = lambda count: count,
         **limits: Any,
     ) -> "Run":
         respondent = OpenAIRespondent("m", base_url=self.server.base_url, max_retries=0, ask="text", logprobs=False)
         plan = RequestPlan(personas("ann", ann=portrait), questions(count))
         keys = plan.keys(respondent.settings)
-        asked = [plan.asked_at(position, keys[position]) for position in range(len(plan))]
         with Journal(self.path) as journal:
-            journal.set_requests(asked, portrait)
-            pending = list(journal.pending())
+            journal.set_requests([plan.asked_at(position, key) for position, key in enumerate(keys)], portrait)
+            requests: Any = Requests(plan, keys, journal.pending(), stopped, fitting)
 
             def save(replies: Sequence[tuple[int, Reply]]) -> None:
-                journal.record([(asked[pending[index]], reply) for index, reply in replies])
+                journal.record([(requests.asked(index), reply) for index, reply in replies])
 
             asyncio.run(
                 ask_in_batches(
-                    journal,
-                    respondent,
-                    [plan[position] for position in pending],
-                    [asked[position] for position in pending],
-                    save,
-                    run_key=self.run_key,
-                    limits=BatchLimits(**{"poll_s": 0.01, **limits}),
-                    tokens_of=lambda request: characters(request.messages),
-                    stopped=stopped,
-                    affordable=affordable,
-                    tell=self.told.append,
+                    *(journal, respondent, requests, save, BatchLimits(**{"poll_s": 0.01, **limits})),
+                    *(lambda request: characters(request.messages), self.told.append),
                 )
             )
         return self
@@ -97,6 +103,11 @@ class Run:
     @property
     def files(self) -> list[str]:
         return sorted(path.name for path in (self.path / "batches").iterdir())
+
+
+def run_key_of(run: Path) -> str | None:
+    with Journal(run, read_only=True) as journal:
+        return journal.noted("run_key")
 
 
 def number_of(call: Call) -> int:
@@ -127,7 +138,7 @@ def test_the_first_request_goes_the_ordinary_way_and_the_rest_in_a_batch(tmp_pat
     }
     assert line["body"]["messages"][1]["content"] == "Prompt 1?"
     assert re.fullmatch("[0-9a-f]{64}", line["custom_id"])
-    assert batch["metadata"] == {"fairpp_run": "run-1", "fairpp_batch": server.intents()[0]}
+    assert batch["metadata"] == {"fairpp_run": run_key_of(run.path), "fairpp_batch": server.intents()[0]}
     assert run.files == []
     assert run.told == [
         "Submitted batch batch-0: 9 requests, about 189 tokens.",
@@ -216,45 +227,9 @@ def test_an_account_that_others_use_up_is_waited_for_and_then_used_in_full(
     assert of_batches(caplog.messages) == [
         f"{full} Batches have up to 94 tokens until there is room.",
         f"{full} Batches have up to 42 tokens until there is room.",
-        *[f"{full} Trying again in 0 s; if nothing else is in progress, pass a smaller --batch-tokens."] * 3,
+        *[f"{full} Trying again in 0 s; if nothing else is in progress, allow fewer enqueued_tokens."] * 3,
     ]
     assert server.answered_twice() == []
-
-
-def test_where_batches_are_in_progress_a_full_account_is_waited_for(tmp_path: Path) -> None:
-    with BatchServer(enqueued=100, polls=3) as server:
-        run = Run(tmp_path / "run", server).ask(10, requests=3)
-    assert run.statuses == {"ok": 10}
-    # Two wait when the first is in progress, and one when the second is.
-    assert [batch["status"] for batch in server.ours()] == [
-        *("completed", "failed", "failed"),
-        *("completed", "failed"),
-        "completed",
-    ]
-    assert server.answered_twice() == []
-
-
-@pytest.mark.parametrize("status", [400, 429])
-def test_a_full_account_that_says_so_at_once_is_waited_for(status: int, tmp_path: Path) -> None:
-    full = Fault(status, {"message": "Enqueued token limit reached.", "code": "token_limit_exceeded"})
-    with BatchServer(fault=lambda name, number: full if name == "POST /batches" and number < 5 else None) as server:
-        run = Run(tmp_path / "run", server).ask(10)
-    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 10}, [2, 7], [])
-
-
-def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_submit, "_FULL_FOR_S", 0.05)
-    with BatchServer(enqueued=1000) as server:
-        server.of_others = 1000
-        run = Run(tmp_path / "run", server)
-        with pytest.raises(RespondentStopped) as caught:
-            run.ask(10)
-    assert str(caught.value) == (
-        "The account must have room for a batch's tokens; got none for 0 hours: Enqueued token limit reached. Limit: 1000 "
-        "tokens. Wait for the account's other batches to end, pass a smaller --batch-tokens, or leave out --batch. "
-        + KEEP_GOING
-    )
-    assert run.statuses == {"ok": 1}
 
 
 @pytest.mark.parametrize(
@@ -263,12 +238,12 @@ def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monke
         (
             {"enqueued_tokens": 20},
             "enqueued_tokens must have room for a single request; got 20, where the one of persona 'ann' and question 'q1' "
-            "takes 21. Pass a larger --batch-tokens.",
+            "takes 21. Raise it.",
         ),
         (
             {"megabytes": 0.0002},
             "megabytes must have room for a single request; got 0.0002, where the one of persona 'ann' and question 'q1' "
-            "takes 0.000275. Allow a longer file.",
+            "takes 0.000275. Raise it.",
         ),
     ],
 )
@@ -276,36 +251,6 @@ def test_a_request_over_a_limit_is_an_error(limits: dict[str, Any], message: str
     with BatchServer() as server, pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Run(tmp_path / "run", server).ask(10, **limits)
     assert server.ours() == []
-
-
-@pytest.mark.parametrize(
-    ("limits", "message"),
-    [
-        ({"requests": 0}, "requests must be at least 1; got 0."),
-        ({"enqueued_tokens": -1}, "enqueued_tokens must be at least 1; got -1."),
-        ({"megabytes": 0.0}, "megabytes must be above 0; got 0.0."),
-        ({"poll_s": float("nan")}, "poll_s must be above 0; got nan."),
-    ],
-)
-def test_limits_are_checked(limits: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        BatchLimits(**limits)
-
-
-def test_the_order_of_the_answers_does_not_matter(tmp_path: Path) -> None:
-    def shuffled(lines: list[bytes]) -> list[bytes]:
-        return random.Random(0).sample(lines, len(lines))
-
-    with BatchServer(
-        lambda call: Served("ABC"[number_of(call) % 3]), outcome=lambda _: Outcome(output=shuffled)
-    ) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        limits = BatchLimits(poll_s=0.01)
-        generate(tmp_path / "run", respondent, personas(), questions(20), batch=limits, progress=False)
-    answers = load_run(tmp_path / "run", questions(20)).select(["question_id", "persona", "answer"]).to_pylist()
-    assert answers == [
-        {"question_id": f"q{n}", "persona": persona, "answer": n % 3} for persona in ("ann", "bob") for n in range(20)
-    ]
 
 
 def test_what_a_batch_left_goes_into_another_and_nothing_else(tmp_path: Path) -> None:
@@ -423,23 +368,6 @@ def test_passing_errors_are_asked_again_and_others_are_not(tmp_path: Path) -> No
         assert run.ask(6).statuses == {"ok": 5, "refusal": 1}
 
 
-def test_empty_replies_are_asked_again_twice_and_all_of_them_are_counted(tmp_path: Path) -> None:
-    """Question 1 is empty once, and question 2 always: 1 + 2 + 3 + 1 paid replies of 7 and 1 tokens."""
-
-    def answer(call: Call) -> Served:
-        number = number_of(call)
-        return Served("" if number == 2 or (number == 1 and call.number < 1) else "A")
-
-    with BatchServer(answer) as server:
-        run = Run(tmp_path / "run", server).ask(4)
-        assert (run.statuses, lines_of(server)) == ({"empty": 1, "ok": 3}, [3, 2, 1])
-        with Journal(run.path, read_only=True) as journal:
-            spending = journal.spending()
-        assert (spending.input_tokens, spending.output_tokens) == (7 * 7, 7)
-        run.ask(4)
-        assert server.total + sum(server.answers.values()) == 7
-
-
 def test_an_unreadable_completion_was_paid_for(tmp_path: Path) -> None:
     body = json.dumps({"usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}).encode()
     with BatchServer(lambda call: Served(body=body) if number_of(call) == 1 else Served("A")) as server:
@@ -499,29 +427,7 @@ def test_a_completed_batch_that_leaves_requests_out_is_no_endless_loop(
     ],
 )
 def test_a_line_of_something_else_is_told_from_an_answer(line: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^(Expecting value|not a line of a batch|'utf-8' codec|Extra data).*"):
-        read_answer(line)
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        (
-            b'{"custom_id": "k", "error": {"code": "batch_expired", "message": "late"}}',
-            ("batch_expired", "late", True, True),
-        ),
-        (b'{"custom_id": "k", "error": "odd"}', (None, "odd", False, True)),
-        (b'{"custom_id": "k"}', (None, "status None", False, True)),
-        (b'{"custom_id": "k", "response": {"status_code": 503, "body": "no"}}', (None, "status 503", False, True)),
-        (
-            b'{"custom_id": "k", "response": {"status_code": 400, "body": {"error": {"code": "c", "message": "m"}}}}',
-            ("c", "m", False, False),
-        ),
-    ],
-)
-def test_errors_of_a_line(line: bytes, expected: tuple[str | None, str, bool, bool]) -> None:
-    answer = read_answer(line)
-    assert (answer.code, answer.message, answer.not_asked, answer.passing) == expected
+    assert read_answer(line) is None
 
 
 def test_the_budget_counts_what_is_in_progress_and_ends_the_asking(tmp_path: Path) -> None:
@@ -530,13 +436,13 @@ def test_the_budget_counts_what_is_in_progress_and_ends_the_asking(tmp_path: Pat
         run = Run(tmp_path / "run", server)
         seen = []
 
-        def affordable(chunk: Sequence[Request]) -> int:
-            seen.append([int(request.question_id[1:]) for request in chunk])
-            return max(0, min(len(chunk), 6 - sum(run.statuses.values())))
+        def fitting(count: int) -> int:
+            seen.append(count)
+            return max(0, min(count, 6 - sum(run.statuses.values())))
 
-        run.ask(10, affordable=affordable, requests=3)
+        run.ask(10, fitting=fitting, requests=3)
     assert (run.statuses, lines_of(server)) == ({"ok": 6}, [3, 2])
-    assert seen[:4] == [[0], [1, 2, 3], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7, 8]]
+    assert seen[:4] == [1, 3, 6, 8]
 
 
 def test_after_a_stop_the_batches_go_on_and_the_next_call_collects_them(tmp_path: Path) -> None:
@@ -561,26 +467,13 @@ def test_a_rejected_key_stops_before_anything_is_uploaded(tmp_path: Path) -> Non
     assert server.files == {}
 
 
-def test_a_request_that_the_server_does_not_take_stops_before_anything_is_uploaded(tmp_path: Path) -> None:
-    with (
-        BatchServer(lambda _: Served(status=400, error={"message": "No temperature, please."})) as server,
-        pytest.raises(RespondentStopped) as caught,
-    ):
-        Run(tmp_path / "run", server).ask(9)
-    assert str(caught.value) == (
-        "The model must take what a request asks for; got 400 for model 'm': No temperature, please. Use another model. "
-        + KEEP_GOING
-    )
-    assert (len({user.rpartition("Prompt")[2] for _, user in server.calls}), server.files) == (3, {})
-
-
 def test_a_server_without_the_batch_api_is_said(tmp_path: Path) -> None:
     missing = Fault(404, {"message": "Not Found"})
     with BatchServer(fault=lambda *_: missing) as server, pytest.raises(RespondentStopped) as caught:
         Run(tmp_path / "run", server).ask(3)
     assert str(caught.value) == (
         f"The server must have the Batch API; got 404 at {server.base_url} when trying to list the batches: Not Found. "
-        f"Leave out --batch. {KEEP_GOING}"
+        f"Leave out batch. {KEEP_GOING}"
     )
     assert server.total == 0
 
@@ -597,9 +490,8 @@ def test_replies_to_a_run_that_has_changed_are_kept_until_it_asks_again(
         run.ask(4, stopped=lambda: bool(run.told), poll_s=60)
         run.ask(4, portrait="You are another ann.")
         assert (run.statuses, lines_of(server)) == ({"ok": 4}, [3, 3])
-        assert run.files == ["batch-0.kept.jsonl"]
         assert of_batches(caplog.messages) == [
-            "Batch batch-0 brought 3 replies that the run does not ask for now, which are kept beside its journal."
+            "Batch batch-0 brought 3 replies that the run does not ask for now, which its journal keeps."
         ]
         assert run.tokens == (56, 8)
         run.ask(4, portrait="You are another ann.")
@@ -613,7 +505,7 @@ def test_replies_to_a_run_that_has_changed_are_kept_until_it_asks_again(
 def test_two_runs_on_one_account_keep_their_batches_apart(tmp_path: Path) -> None:
     """The same requests, so that only the run's key tells them apart."""
     with BatchServer(polls=2) as server:
-        one, two = (Run(tmp_path / key, server, key) for key in ("one", "two"))
+        one, two = (Run(tmp_path / key, server) for key in ("one", "two"))
         one.ask(4, stopped=lambda: bool(one.told), poll_s=60)
         two.ask(4)
         assert (one.statuses, two.statuses) == ({"ok": 1}, {"ok": 4})
@@ -621,27 +513,3 @@ def test_two_runs_on_one_account_keep_their_batches_apart(tmp_path: Path) -> Non
     assert (one.statuses, two.statuses, lines_of(server)) == ({"ok": 4}, {"ok": 4}, [3, 3])
     batches = [{(reply.detail or {}).get("batch") for reply in run.replies} for run in (one, two)]
     assert batches == [{None, "batch-0"}, {None, "batch-1"}]
-
-
-def test_twenty_pages_of_other_batches_are_looked_through_once(tmp_path: Path) -> None:
-    """Later calls look no further back than a day before the run's first batch."""
-    with BatchServer() as server:
-        server.add_foreign(2000, created_at=1_000_000, someone="else")
-        run = Run(tmp_path / "run", server).ask(3)
-        assert server.api_calls["GET /batches"] == 20 + 1  # and one poll
-        server.api_calls.clear()
-        run.ask(4)
-        assert (run.statuses, server.api_calls["GET /batches"]) == ({"ok": 4}, 1)
-
-
-def test_odd_batches_of_others_are_left_alone(tmp_path: Path) -> None:
-    with BatchServer() as server:
-        server.add_foreign(4)
-        for (name, value), batch in zip(
-            {"created_at": None, "metadata": "odd", "request_counts": {}, "status": None}.items(),
-            list(server.batches.values()),
-            strict=True,
-        ):
-            batch[name] = value
-        run = Run(tmp_path / "run", server).ask(3)
-    assert (run.statuses, len(server.batches)) == ({"ok": 3}, 5)

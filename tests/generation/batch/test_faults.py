@@ -12,23 +12,22 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import personas, questions
+from generation_fixtures import personas, questions, unfinished_batches
 from killed_processes import forkserver, kill
 from loopback_batches import BatchServer, Fault, Outcome, of_batches
 from loopback_openai import Call, Served
 
-from fairpp_hf.generation import RunSummary, generate, load_run
-from fairpp_hf.generation.batch import BatchLimits, forget_batches
+from fairpp_hf.generation import BatchLimits, RunOptions, RunSummary, generate
 from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.batch import files as batch_files
 from fairpp_hf.generation.batch import submit as batch_submit
-from fairpp_hf.generation.batch.ledger import Ledger, unfinished_batches
-from fairpp_hf.generation.database import BATCHES_UNKNOWN
-from fairpp_hf.generation.journal import Journal
-from fairpp_hf.generation.manifest import read_manifest
+from fairpp_hf.generation.batch.ledger import Ledger
 from fairpp_hf.respondents import OpenAIRespondent
 from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.respondents.exchange import KEEP_GOING
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.batches import give_up_batches
+from fairpp_hf.runs.journal import Journal
 
 QUESTIONS = 30
 LIMITS = BatchLimits(requests=25, poll_s=0.02)
@@ -59,8 +58,7 @@ def go_on_until_saved(run: Path, base_url: str, saves: int) -> None:
         OpenAIRespondent("m", base_url=base_url, ask="text", logprobs=False),
         personas(),
         questions(QUESTIONS),
-        batch=LIMITS,
-        progress=False,
+        RunOptions(batch=LIMITS, progress=False),
     )
 
 
@@ -74,7 +72,7 @@ def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def go_on(run: Path, server: BatchServer) -> RunSummary:
     respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
-    return generate(run, respondent, personas(), questions(QUESTIONS), batch=LIMITS, progress=False)
+    return generate(run, respondent, personas(), questions(QUESTIONS), RunOptions(batch=LIMITS, progress=False))
 
 
 class Cut(BaseException):
@@ -197,17 +195,6 @@ def test_a_batch_that_is_not_in_the_list_yet_is_looked_for_again(
     assert (len(set(server.intents())), server.answered_twice()) == (3, [])
 
 
-def test_a_damaged_input_file_is_not_submitted(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with BatchServer() as server:
-        cut_short(run, server, "upload")
-        (path,) = (run / "batches").iterdir()
-        path.write_bytes(path.read_bytes()[:-100])
-        assert go_on(run, server).counts["ok"] == 60
-        assert path.stem not in server.intents()
-    assert server.answered_twice() == []
-
-
 def test_an_intent_of_another_portrait_is_not_submitted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with BatchServer() as server:
@@ -218,8 +205,7 @@ def test_an_intent_of_another_portrait_is_not_submitted(tmp_path: Path) -> None:
             respondent,
             personas("cleo"),
             questions(QUESTIONS),
-            batch=BatchLimits(poll_s=0.02),
-            progress=False,
+            RunOptions(batch=BatchLimits(poll_s=0.02), progress=False),
         )
     assert [len(server.inputs(batch)) for batch in server.ours()] == [29]
 
@@ -306,20 +292,9 @@ def test_lines_that_are_none_cost_their_requests_alone_another_try(
     assert of_batches(caplog.messages) == [
         "Batch batch-0 brought 3 lines that cannot be read.",
         "Batch batch-0 brought 1 lines that repeat another.",
-        "Batch batch-0 brought 1 replies that the run does not ask for now, which are kept beside its journal.",
+        "Batch batch-0 brought 1 replies that the run does not ask for now, which its journal keeps.",
         "Batch batch-0 is completed without an answer to 1 requests.",
     ]
-
-
-def test_an_output_that_ends_within_a_line_keeps_the_lines_before(uninterrupted: pa.Table, tmp_path: Path) -> None:
-    def cut(lines: list[bytes]) -> list[bytes]:
-        return [*lines[:-1], lines[-1][:50]]
-
-    outcomes: dict[str, Outcome] = {"batch-0": Outcome(output=cut)}
-    with BatchServer(outcome=lambda batch: outcomes.get(batch["id"], Outcome())) as server:
-        go_on(tmp_path / "run", server)
-        assert load_run(tmp_path / "run", questions(QUESTIONS)).equals(uninterrupted)
-    assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 1]
 
 
 def test_a_batch_that_the_server_does_not_know_is_not_bought_again(
@@ -335,8 +310,8 @@ def test_a_batch_that_the_server_does_not_know_is_not_bought_again(
             go_on(run, server)
         assert str(caught.value) == (
             f"The server must know a batch that was submitted to it; got 404 for batch-0 with 25 requests at "
-            f"{server.base_url}: No such object: batch-0 Use the key and the --base-url that it was submitted with, or "
-            f"pass --forget-batches to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
+            f"{server.base_url}: No such object: batch-0 Use the key and the base_url that it was submitted with, or "
+            f"give up the run's batches to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
         )
         assert server.batches == {}
         server.batches.update(batches)
@@ -392,7 +367,7 @@ def test_replies_that_the_server_has_lost_are_bought_again_on_request_only(tmp_p
             go_on(run, server)
         assert str(caught.value).startswith(
             "The server must have the replies of a batch that has ended; got no output file of batch-0, with 23 of 25 "
-            "requests answered. They are bought already: go on later, or pass --forget-batches to buy them again. "
+            "requests answered. They are bought already: go on later, or give up the run's batches to buy them again. "
             f"{KEEP_GOING}"
         )
         assert len(server.ours()) == 3
@@ -401,38 +376,24 @@ def test_replies_that_the_server_has_lost_are_bought_again_on_request_only(tmp_p
             assert journal.counts() == {"ann": {"failed": 2, "ok": 5}, "bob": {"failed": 2, "ok": 28}}
         assert unfinished_batches(run).batches == 1
         server.answer = lambda _: Served("A")
-        assert forget_batches(run) == 23
+        assert give_up_batches(run) == 23
         assert unfinished_batches(run) == (0, 0)
-        assert forget_batches(run) == 0
+        assert give_up_batches(run) == 0
         assert go_on(run, server).counts["ok"] == 60
     assert len(server.answered_twice()) == 23
 
 
 def test_forgotten_batches_do_not_come_back_from_the_list_of_batches(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert forget_batches(run) == 0
+    assert give_up_batches(run) == 0
     with BatchServer(polls=3) as server:
         cut_short(run, server, "retrieve")
-        assert forget_batches(run) == 59
+        assert give_up_batches(run) == 59
         respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
-        generate(run, respondent, personas("ann"), questions(QUESTIONS), progress=False)
+        generate(run, respondent, personas("ann"), questions(QUESTIONS), RunOptions(progress=False))
         assert go_on(run, server).counts["ok"] == 60
     # The 30 of the second persona; one of them goes the ordinary way.
     assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 25, 4]
-
-
-def test_batches_of_merged_runs_and_unknown_ones_are_forgotten_too(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with BatchServer() as server:
-        cut_short(run, server, "of_this_run")
-        with Journal(run) as journal:
-            key = next(journal.requests()).key
-            with journal.transaction() as connection:
-                connection.execute("INSERT INTO elsewhere VALUES (?, 'k', 'part')", (key,))
-            journal.note(BATCHES_UNKNOWN, "1")
-        assert forget_batches(run) == 1
-        with Journal(run, read_only=True) as journal:
-            assert (journal.elsewhere(), journal.noted(BATCHES_UNKNOWN)) == ([], None)
 
 
 def test_what_else_is_in_batches_is_collected_before_a_lost_one_stops_the_run(
@@ -470,16 +431,14 @@ def test_a_batch_that_is_read_twice_is_paid_once(tmp_path: Path) -> None:
         summary = go_on(run, server)
         bought = server.total + sum(server.answers.values())
     assert summary.counts["ok"] == 60
-    assert (summary.input_tokens, summary.output_tokens) == (7 * bought, bought)
+    assert (summary.spending.input_tokens, summary.spending.output_tokens) == (7 * bought, bought)
 
 
-def test_the_run_key_of_the_manifest_marks_the_batches(tmp_path: Path) -> None:
+def test_the_run_key_marks_the_batches(tmp_path: Path) -> None:
     with BatchServer() as server:
         go_on(tmp_path / "run", server)
-    manifest = read_manifest(tmp_path / "run")
-    assert manifest is not None
-    assert {batch["metadata"]["fairpp_run"] for batch in server.ours()} == {manifest["run_key"]}
     with Journal(tmp_path / "run", read_only=True) as journal:
+        assert {batch["metadata"]["fairpp_run"] for batch in server.ours()} == {journal.noted("run_key")}
         assert journal.spending().replies == 60
 
 
@@ -491,8 +450,7 @@ def test_a_full_disk_stops_before_anything_more_is_submitted(tmp_path: Path, mon
     with BatchServer() as server:
         message = (
             f"The run's folder must be writable; got [Errno 28] No space left on device in {run / 'batches'}. Earlier "
-            "replies are kept, and what was submitted is found again. Make room or mend the access, then run the same "
-            "command again to continue."
+            "replies are kept, and what was submitted is found again. Make room or mend the access, then continue the run."
         )
         with monkeypatch.context() as patch:
             patch.setattr(batch_submit, "digest_of", full)
@@ -500,13 +458,3 @@ def test_a_full_disk_stops_before_anything_more_is_submitted(tmp_path: Path, mon
                 go_on(run, server)
         assert (server.total, server.files) == (1, {})
         assert go_on(run, server).counts["ok"] == 60
-
-
-def test_what_is_unfinished_is_counted(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert unfinished_batches(run) == (0, 0)
-    with BatchServer() as server:
-        cut_short(run, server, "retrieve")
-        assert unfinished_batches(run) == (3, 59)
-        go_on(run, server)
-    assert unfinished_batches(run) == (0, 0)

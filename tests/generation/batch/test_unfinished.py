@@ -5,14 +5,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from generation_fixtures import personas, questions
+from generation_fixtures import personas, questions, unfinished_batches
 from loopback_batches import BatchServer, Fault
 
-from fairpp_hf.generation import RunInterrupted, generate, load_run
-from fairpp_hf.generation.batch import BatchLimits, unfinished_batches
-from fairpp_hf.generation.merge import merge_runs
-from fairpp_hf.generation.overview import overview
+from fairpp_hf.generation import BatchLimits, RunInterrupted, RunOptions, generate
 from fairpp_hf.respondents import OpenAIRespondent
+from fairpp_hf.runs import load_run
+from fairpp_hf.runs.merge import merge_runs
+from fairpp_hf.runs.overview import overview
 
 
 def test_requests_in_batches_are_shown_not_bought_again_and_collected_later(
@@ -27,17 +27,12 @@ def test_requests_in_batches_are_shown_not_bought_again_and_collected_later(
         asked = (run, OpenAIRespondent("m", base_url=server.base_url), personas("ann"), questions(10))
         server.fault = stop
         with pytest.raises(RunInterrupted):
-            generate(*asked, batch=BatchLimits(poll_s=60), progress=False)
+            generate(*asked, RunOptions(batch=BatchLimits(poll_s=60), progress=False))
         server.fault = lambda *_: None
         assert unfinished_batches(run) == (1, 9)
         calls = server.total
-        with pytest.raises(ValueError, match="must go on by batches") as error:
-            generate(*asked, progress=False)
-        assert str(error.value) == (
-            "A run with batches at the provider must go on by batches; got 9 requests in 1 unfinished batches of "
-            f"{run}. Their answers are bought already. Collect them first: the same command with --batch, or "
-            "batch=BatchLimits(). Where the provider has lost them, --forget-batches buys them again."
-        )
+        with pytest.raises(ValueError, match="must go on by batches; got 9 requests in 1 unfinished batches"):
+            generate(*asked, RunOptions(progress=False))
         assert server.total == calls
         assert (
             f"9 requests are in 1 batches at the provider. `fairpp generate --run {run} --batch` collects them."
@@ -45,12 +40,11 @@ def test_requests_in_batches_are_shown_not_bought_again_and_collected_later(
         )
         merge_runs(tmp_path / "all", [run])
         assert caplog.messages[-1] == (
-            f"9 requests of {run} are in batches at the provider: collect them there with `fairpp generate --run {run} "
-            "--batch`, and merge again."
+            f"9 requests of {run} are in batches at the provider: collect them there, and merge again."
         )
-        assert generate(*asked, batch=BatchLimits(poll_s=0.02), progress=False).remaining == 0
+        assert generate(*asked, RunOptions(batch=BatchLimits(poll_s=0.02), progress=False)).remaining == 0
         assert unfinished_batches(run) == (0, 0)
-        assert generate(*asked, progress=False).asked == 0
+        assert generate(*asked, RunOptions(progress=False)).asked == 0
         assert merge_runs(tmp_path / "all", [run]).remaining == 0
     assert server.answered_twice() == []
     assert load_run(tmp_path / "all", questions(10)) == load_run(run, questions(10))

@@ -1,0 +1,168 @@
+"""The manifest of a run: what was asked for, in a file to read, and what has changed since the last time."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fairpp_hf import __version__
+from fairpp_hf.runs.layout import MANIFEST
+from fairpp_hf.runs.shards import Shard
+
+FORMAT_VERSION = 2
+ASKED_COLUMNS = ("question_id", "prompt", "option_a", "option_b", "option_c")
+"""The columns of a question table that decide a request."""
+
+
+def new_manifest(
+    *,
+    respondent: str,
+    settings: Mapping[str, Any],
+    persona_set: str,
+    persona_record: Mapping[str, Any] | None,
+    portraits: Mapping[str, str],
+    question_count: int,
+    question_digest: str,
+    selection: Mapping[str, Any],
+    requests_digest: str,
+    servers: Mapping[str, str],
+    samples: int = 1,
+    swap: bool = False,
+    shard: Shard | None = None,
+    ways: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A manifest, without the time of its creation.
+
+    Args:
+        respondent: Name of the respondent.
+        settings: Settings of the respondent.
+        persona_set: Id of the persona set.
+        persona_record: The whole set, as `PersonaSet.as_dict` gives it: a name alone may mean another set elsewhere, or
+            later. None where only ids and portraits are known.
+        portraits: Persona id to portrait; the manifest has their digests.
+        question_count: Number of questions.
+        question_digest: Digest of the questions, by `questions_digest`.
+        selection: How the questions were chosen, such as `{"split": "test", "limit": 100}`.
+        requests_digest: Digest over the keys of all requests.
+        servers: Name of a respondent to the address that it last asked. It is no part of a reply's key, since several
+            addresses may serve one model.
+        samples: How often the same is asked.
+        swap: Whether each question is asked in both orders of its options.
+        shard: The part of the requests that this run asks; None for all.
+        ways: `ways_key` of a respondent to the ways in which its servers are asked, by address. What was settled is no part
+            of a reply's key, which has what was asked for; each reply's `detail` has how it was asked.
+    """
+    digests = {persona: hashlib.sha256(portrait.encode()).hexdigest() for persona, portrait in portraits.items()}
+    return {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "respondent": {"name": respondent, "settings": dict(settings)},
+        "personas": {
+            "set": persona_set,
+            "record": None if persona_record is None else dict(persona_record),
+            "portraits": digests,
+        },
+        "questions": {"count": question_count, "digest": question_digest, "selection": dict(selection)},
+        "requests": {"count": question_count * len(portraits) * samples * (1 + swap), "digest": requests_digest},
+        "samples": samples,
+        "swap": swap,
+        "shard": None if shard is None else str(shard),
+        "servers": dict(servers),
+        "ways": dict(ways or {}),
+    }
+
+
+def questions_digest(questions: pa.Table) -> str:
+    """SHA-256 over ids, prompts and options, in the order of the rows."""
+    digest = hashlib.sha256()
+    for name in ASKED_COLUMNS:
+        digest.update(json.dumps(questions[name].to_pylist(), separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def ways_key(respondent: str, settings: Mapping[str, Any]) -> str:
+    """Key of a respondent in a manifest's `ways`: name and settings, because what a server takes changes with them."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f"{respondent}, settings {digest[:8]}"
+
+
+def ways_in(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Address to how it is asked, as far as it has settled, of the respondent and the settings that a run has now."""
+    respondent = manifest["respondent"]
+    return dict(manifest["ways"].get(ways_key(respondent["name"], respondent["settings"]), {}))
+
+
+def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest whole or not at all."""
+    path = run / MANIFEST
+    scratch = path.with_suffix(".json.new")
+    stamped = {**manifest, "written": datetime.now(UTC).isoformat(timespec="seconds")}
+    with scratch.open("w", encoding="utf-8") as file:
+        json.dump(stamped, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def read_manifest(run: Path) -> dict[str, Any] | None:
+    """The manifest of a run, or None where there is none.
+
+    Raises:
+        ValueError: It is unreadable, or of another format.
+    """
+    path = run / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(
+            f"A manifest must be JSON; got {error} at {path}. Remove the file and continue the run: the journal has the "
+            "replies."
+        ) from error
+    found = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if found != FORMAT_VERSION:
+        raise ValueError(
+            f"A manifest's format_version must be {FORMAT_VERSION}; got {found!r} at {path}. "
+            "Use the version of fairpp_hf that wrote the run."
+        )
+    return dict(manifest)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What a run asks for now that it did not before, in words, one phrase a difference."""
+    found: list[str] = []
+
+    def compare(what: str, before: Any, after: Any) -> None:
+        if before != after:
+            found.append(f"{what} {before!r} -> {after!r}")
+
+    before, after = old["respondent"], new["respondent"]
+    compare("respondent", before["name"], after["name"])
+    for name in sorted({*before["settings"], *after["settings"]}):
+        compare(name, before["settings"].get(name), after["settings"].get(name))
+    compare("persona set", old["personas"]["set"], new["personas"]["set"])
+    before, after = old["personas"]["portraits"], new["personas"]["portraits"]
+    for what, personas in (
+        ("new personas", [p for p in after if p not in before]),
+        ("personas left out", [p for p in before if p not in after]),
+        ("changed portraits", [p for p, digest in after.items() if before.get(p, digest) != digest]),
+    ):
+        if personas:
+            found.append(f"{what}: {', '.join(personas)}")
+    for name in ("samples", "swap", "shard"):
+        compare(name, old[name], new[name])
+    if old["questions"]["digest"] != new["questions"]["digest"]:
+        found.append(f"questions {_described(old['questions'])} -> {_described(new['questions'])}")
+    return found
+
+
+def _described(questions: Mapping[str, Any]) -> str:
+    selection = " ".join(f"{name}={value}" for name, value in questions["selection"].items() if value is not None)
+    return f"{questions['count']} ({selection or 'all'})"

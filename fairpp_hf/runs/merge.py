@@ -1,0 +1,295 @@
+"""Unites runs that asked the same requests, each a part of them, such as the shards of several machines.
+
+A run is only read here, never written. Its lock is taken for the time, so that one that is still being written is refused:
+on a shared disk, what another machine is writing cannot be read (SQLite's write-ahead log is for one machine at a time).
+"""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairpp_hf import __version__
+from fairpp_hf.runs.batches import keys_in_batches
+from fairpp_hf.runs.database import FIELDS, PARSED_AT, RUN_KEY, insert
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import check_directory
+from fairpp_hf.runs.lock import RunLock
+from fairpp_hf.runs.manifest import differences, read_manifest, write_manifest
+from fairpp_hf.runs.records import check_set_up, manifest_of
+
+logger = logging.getLogger(__name__)
+
+_SAME = "{one}.key = {other}.key AND {one}.created_at = {other}.created_at"  # one and the same reply
+_AMONG = "EXISTS (SELECT 1 FROM {table} WHERE " + _SAME.format(one="{table}", other="incoming") + ")"
+# Of two replies to one request, a final one stays, and of two final or two failed ones the earlier.
+_BETTER = """(
+    (incoming.status != 'failed') > (replies.status != 'failed')
+    OR (incoming.status != 'failed') = (replies.status != 'failed') AND incoming.created_at < replies.created_at
+)"""
+# A reply without tokens may have been paid for all the same, and is to be known when it comes again.
+_WORTH_KEEPING = "({table}.usage IS NOT NULL OR {table}.status != 'failed')"
+_READING = "status, answer, probabilities, checksum"
+_BEATEN = f"FROM replies JOIN incoming USING (key) WHERE {_BETTER}"
+
+
+class MergeSummary(NamedTuple):
+    """What a merge found; the numbers are of records."""
+
+    added: int
+    """Replies to requests that `out` had none to before."""
+    improved: int
+    """Replies that took the place of another: a final one that of a failed one, or an earlier one that of a later one."""
+    duplicates: int
+    """Final replies to a request that has another final one: both were paid for, the earlier counts."""
+    known: int
+    """Replies that `out` had from a merge before."""
+    read_anew: int
+    """Replies that `out` had, and that `parse_run` has read differently since in the run they come from."""
+    damaged: int
+    """Records that do not match their checksum. They are left out; what they cost stays counted."""
+    requests: int
+    remaining: int
+    """Requests that no run has a final reply to."""
+    path: Path
+    in_batches: tuple[tuple[str, int], ...] = ()
+    """Runs that wait for batches, and how many of the remaining requests are in them: `out` must not ask these."""
+
+
+def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: bool = True) -> MergeSummary:
+    """Unite runs of the same requests in one.
+
+    Every reply comes along, those to earlier requests and those that no longer count too, since they were paid for;
+    none is counted twice, however often a run is merged. Of two replies to one request a final one beats a failed one,
+    and the earlier of two final ones stays; a reply that a run has parsed anew since is read as there, unless `out` was
+    parsed later still.
+
+    Replies that a run is still waiting for in a batch come with a later merge. Until then the result knows that they are
+    bought, and refuses to ask for them. A merge that is interrupted can be repeated: each batch of records comes whole or
+    not at all.
+
+    Args:
+        out: Directory of the run that has all, new or of an earlier merge; none of `runs`.
+        runs: Directories that `generate` has written.
+        same_questions: Whether the runs must have asked the same questions. Where they need not, as for the answers to
+            scenarios of several shards, what the result asks is left to the caller.
+
+    Returns:
+        `MergeSummary`.
+
+    Raises:
+        FileNotFoundError: One of `runs` is no run.
+        ValueError: The runs asked different things, or one is named twice or is `out`.
+        RuntimeError: Another process is writing to one of them.
+        OSError: A journal is damaged or cannot be written.
+    """
+    out, parts = Path(out), [Path(run) for run in runs]
+    check_paths(out, parts)
+    with contextlib.ExitStack() as stack:
+        manifests = [manifest_of(run) for run in parts]
+        for run in parts:
+            stack.enter_context(RunLock(run, reading=True))
+        for run, manifest in zip(parts, manifests, strict=True):
+            _check_same(parts[0], manifests[0], run, manifest, same_questions)
+        out.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(RunLock(out))
+        previous = read_manifest(out)
+        first = previous or manifests[0]
+        _check_same(out, first, parts[0], manifests[0], same_questions)
+        journal = stack.enter_context(Journal(out))
+        journal.run_key()
+        totals: Sequence[int] = (0,) * 6
+        for number, (run, manifest) in enumerate(zip(parts, manifests, strict=True)):
+            with Journal(run, read_only=True) as source, source.snapshot() as connection:
+                check_set_up(source, manifest)
+                if number == 0 and same_questions:
+                    _set_requests(out, journal, source, first)
+                keys = keys_in_batches(connection)
+                run_key = source.noted(RUN_KEY) or str(run.resolve())
+                own = [(key, run_key, str(run.absolute())) for key in keys]
+                of_parts = connection.execute("SELECT * FROM elsewhere").fetchall()
+                unclaimed = connection.execute("SELECT * FROM unclaimed").fetchall()
+                # Before the replies come, what is waited for; and when they are there, what still is.
+                with journal.transaction() as target:
+                    target.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?, ?)", [*of_parts, *own])
+                    target.executemany("INSERT OR IGNORE INTO unclaimed VALUES (?, ?, ?, ?)", unclaimed)
+                totals = [a + b for a, b in zip(totals, _take_all(journal, source), strict=True)]
+                with journal.transaction() as target:
+                    target.execute("DELETE FROM elsewhere WHERE run_key = ?", (run_key,))
+                    target.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?, ?)", own)
+            if keys:
+                logger.warning(
+                    "%d requests of %s are in batches at the provider: collect them there, and merge again.",
+                    len(keys),
+                    run,
+                )
+        servers = {name: server for manifest in manifests for name, server in manifest["servers"].items()}
+        # After the journal, as in a run's set-up.
+        united = {
+            **first,
+            "package_version": __version__,
+            "shard": None,
+            "servers": {**servers, **(previous or {}).get("servers", {})},
+            "ways": _united([*manifests, *([previous] if previous else [])]),
+            "personas": _with_record([first, *manifests]),
+        }
+        if united != previous:
+            write_manifest(out, united)
+        added, improved, duplicates, known, read_anew, damaged = totals
+        summary = MergeSummary(added, improved, duplicates, known, read_anew, damaged, 0, 0, out)
+        return with_progress(summary, journal)
+
+
+def with_progress(summary: MergeSummary, journal: Journal) -> MergeSummary:
+    """With how many requests there are now, how many are without a final reply, and which of these are in batches."""
+    return summary._replace(
+        requests=journal.size(), remaining=journal.remaining(), in_batches=tuple(journal.elsewhere())
+    )
+
+
+def check_paths(out: Path, runs: Sequence[Path]) -> None:
+    """Check that runs can be merged into a folder.
+
+    Raises:
+        ValueError: There are none, one is named twice or is `out`, or `out` holds something else.
+    """
+    if not runs:
+        raise ValueError("A merge must have at least one run; got none.")
+    seen: dict[Path, Path] = {}
+    for run in runs:
+        if run.resolve() == out.resolve():
+            raise ValueError(
+                f"The result must be a folder of its own; got {out}, which is also to be merged. Runs that are merged are "
+                "only read: pass another result, or leave it out of the runs if it is the result of an earlier merge."
+            )
+        if (earlier := seen.setdefault(run.resolve(), run)) is not run:
+            raise ValueError(f"Runs to merge must be different folders; got {earlier} and {run}. Name each once.")
+    check_directory(out)
+
+
+def _check_same(one: Path, first: Mapping[str, Any], run: Path, other: Mapping[str, Any], same_questions: bool) -> None:
+    ignored = {"shard": None} | ({} if same_questions else {"questions": first["questions"]})
+    found = differences({**first, "shard": None}, {**other, **ignored})
+    if not found and same_questions and first["requests"]["digest"] != other["requests"]["digest"]:
+        found = ["the order of personas or questions"]
+    if found:
+        raise ValueError(
+            f"Runs to merge must have asked the same; got differences between {one} and {run}: {'; '.join(found)}. "
+            "Merge runs that differ only in their shard."
+        )
+
+
+def _united(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How the servers of several runs are asked, by `ways_key` and address."""
+    ways: dict[str, Any] = {}
+    for manifest in manifests:
+        for name, found in manifest["ways"].items():
+            ways[name] = {**ways.get(name, {}), **found}
+    return ways
+
+
+def _with_record(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The personas of the first manifest, with the record of the first that has one."""
+    record = next((manifest["personas"]["record"] for manifest in manifests if manifest["personas"]["record"]), None)
+    return {**manifests[0]["personas"], "record": record}
+
+
+def _set_requests(out: Path, journal: Journal, source: Journal, manifest: Mapping[str, Any]) -> None:
+    digest, wanted = journal.requests_digest(), manifest["requests"]["digest"]
+    if digest == wanted:
+        return
+    if digest is not None and read_manifest(out) is None:
+        raise ValueError(
+            f"The result must be new or of an earlier merge of the same runs; got a journal of other requests in {out}. "
+            "Pass another folder."
+        )
+    journal.set_requests(source.requests(), wanted)
+
+
+def _take_all(journal: Journal, source: Journal) -> list[int]:
+    """Bring every record of `source` into `journal`; returns the first numbers of `MergeSummary`."""
+    with journal.transaction() as connection:
+        connection.execute("DROP TABLE IF EXISTS temp.incoming")
+        connection.execute(f"CREATE TEMP TABLE incoming AS SELECT {FIELDS} FROM replies WHERE false")
+        connection.execute("CREATE INDEX temp.incoming_by_key ON incoming (key)")
+    for rows in source.records("set_aside"):
+        with _incoming(journal, rows) as connection:
+            _keep(connection, "set_aside")
+    for rows in source.records("replaced"):
+        with _incoming(journal, rows) as connection:
+            # What a run has replaced stays so, also where `out` has it as a reply from before.
+            connection.execute("DELETE FROM replies WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
+            _keep(connection, "replaced")
+    parsed, own = (float(each.noted(PARSED_AT) or 0) for each in (source, journal))
+    totals = [0] * 6
+    for rows in source.records("replies"):
+        damaged = [row for row in rows if not row[-1]]
+        if damaged:
+            with _incoming(journal, damaged) as connection:
+                _keep(connection, "set_aside")
+        with _incoming(journal, [row for row in rows if row[-1]]) as connection:
+            totals = [a + b for a, b in zip(totals, [*_take(connection, parsed > own), len(damaged)], strict=True)]
+    return totals
+
+
+@contextlib.contextmanager
+def _incoming(journal: Journal, rows: Sequence[tuple[Any, ...]]) -> Iterator[sqlite3.Connection]:
+    """A transaction in which the table `incoming` has these records."""
+    with journal.transaction() as connection:
+        connection.execute("DELETE FROM incoming")
+        connection.executemany(insert(table="incoming"), (row[:-1] for row in rows))
+        yield connection
+
+
+def _keep(connection: sqlite3.Connection, table: str) -> None:
+    """Keep the incoming records for what they cost, unless they are there already."""
+    known = " OR ".join(_AMONG.format(table=name) for name in ("replies", "replaced", "set_aside"))
+    connection.execute(f"INSERT INTO {table} ({FIELDS}) SELECT {FIELDS} FROM incoming WHERE NOT ({known})")
+
+
+def _take(connection: sqlite3.Connection, is_read_later: bool) -> tuple[int, int, int, int, int]:
+    """Let the incoming records be replies, where they are better.
+
+    Args:
+        connection: Connection to the journal of `out`.
+        is_read_later: Whether the incoming records were parsed after those that are there.
+
+    Returns:
+        (added, improved, duplicates, known, read anew).
+    """
+
+    def count(statement: str) -> int:
+        return connection.execute(statement).rowcount
+
+    # A damaged copy of a reply that has now come whole.
+    count("DELETE FROM set_aside WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
+    read_anew = 0
+    if is_read_later:
+        again = (
+            f"FROM incoming WHERE {_SAME.format(one='incoming', other='replies')} AND incoming.raw IS replies.raw "
+            "AND incoming.usage IS replies.usage AND incoming.detail IS replies.detail "
+            "AND incoming.checksum != replies.checksum"
+        )
+        read_anew = count(
+            f"UPDATE replies SET ({_READING}) = (SELECT {_READING} {again}) "
+            f"WHERE key IN (SELECT key FROM incoming) AND EXISTS (SELECT 1 {again})"
+        )
+    known = count(f"DELETE FROM incoming WHERE {_AMONG.format(table='replies')} OR {_AMONG.format(table='replaced')}")
+    (duplicates,) = connection.execute(
+        "SELECT count(*) FROM replies JOIN incoming USING (key) "
+        "WHERE replies.status != 'failed' AND incoming.status != 'failed'"
+    ).fetchone()
+    of_replies = ", ".join(f"replies.{name}" for name in FIELDS.split(", "))
+    count(f"INSERT INTO replaced ({FIELDS}) SELECT {of_replies} {_BEATEN} AND {_WORTH_KEEPING.format(table='replies')}")
+    improved = count(f"DELETE FROM replies WHERE key IN (SELECT incoming.key {_BEATEN})")
+    inserted = count(
+        f"INSERT INTO replies ({FIELDS}) SELECT {FIELDS} FROM incoming "
+        "WHERE NOT EXISTS (SELECT 1 FROM replies WHERE replies.key = incoming.key)"
+    )
+    count(
+        f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} FROM incoming "
+        f"WHERE {_WORTH_KEEPING.format(table='incoming')} AND NOT {_AMONG.format(table='replies')}"
+    )
+    return inserted - improved, improved, duplicates, known, read_anew

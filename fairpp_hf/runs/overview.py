@@ -1,0 +1,344 @@
+"""What a run has, at a glance: progress, statuses, money, and how much the answers vary by order, sample and persona."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairpp_hf.respondents.ladder import Way
+from fairpp_hf.runs.batches import Unfinished, unfinished_in
+from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.layout import command_for
+from fairpp_hf.runs.manifest import ways_in
+from fairpp_hf.runs.records import check_set_up, manifest_of, read_replies, records_of, reply_arrays, votes
+from fairpp_hf.runs.shards import parse_shard
+from fairpp_hf.runs.spending import Spending
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
+from fairpp_hf.statistics.biases import order_gaps
+from fairpp_hf.statistics.options import first_choices
+from fairpp_hf.text_table import in_columns
+
+_QUANTILES = (0.5, 0.9, 0.99)
+_READ = (
+    "position",
+    "question_id",
+    "persona",
+    "swapped",
+    "status",
+    "answer",
+    "probabilities",
+    "raw",
+    "detail",
+    "latency_s",
+)
+# Characters of a reply that the table shows.
+_LONGEST = 200
+
+
+class Example(NamedTuple):
+    """A reply, to be looked at."""
+
+    question_id: str
+    persona: str
+    status: str
+    answer: int
+    """0..2 with A for pole A, or -1."""
+    swapped: bool
+    raw: str | None
+
+
+class OrderEffect(NamedTuple):
+    """How much the options' places matter; over the records with a valid reply in both orders."""
+
+    records: int
+    gap: float
+    """Mean over the records and orders of P(option listed first) - P(option listed second), from -1 to 1; 0 is no bias."""
+    changed: float | None
+    """Share of the records with one most probable option in either order, in which these are different options; None where
+    there are none."""
+
+
+class Overview(NamedTuple):
+    """What a run has; all answers are simulated."""
+
+    path: Path
+    respondent: str
+    samples: int
+    swap: bool
+    shard: str | None
+    asked: dict[str, int]
+    """Persona to number of requests, those of the shard where there is one."""
+    answered: dict[str, int]
+    """Persona to number of these with a final reply."""
+    counts: dict[str, dict[str, int]]
+    """Persona to status to number of replies, every status of `STATUSES`; those to other shards' requests included."""
+    damaged: int
+    """Records that do not match their checksum, and are not counted here."""
+    spending: Spending
+    order_effect: OrderEffect | None
+    """None where no record has valid replies in both orders."""
+    sample_agreement: float | None
+    """Probability that two samples of the same request, drawn at random, agree; mean over the requests with two valid
+    samples or more, None where there are none."""
+    against_majority: dict[str, float | None]
+    """Persona to the share of questions on which its answer is not the most frequent one of the other personas; over those
+    with a valid answer and such a majority, None where there are none."""
+    pairwise: dict[str, float | None]
+    """Persona to its mean, over the other personas, of the share of questions that they answer differently."""
+    latency_s: dict[float, float]
+    """Quantile to seconds, over the replies that took time."""
+    servers: dict[str, str]
+    ways: dict[str, str]
+    """Server to how it is asked, in words, for those that have settled."""
+    choices: int
+    """Replies to a constrained choice."""
+    constrained: int
+    """Constrained choices with option probabilities, which are then probabilities under the constraint."""
+    contradicted: int
+    """Replies whose text names another option than their log-probabilities favour: they have no probabilities."""
+    models: dict[str, int]
+    """Names that servers gave their model, to number of replies."""
+    unfinished: Unfinished
+    """Batches at the provider, and the requests in them."""
+    elsewhere: tuple[tuple[str, int], ...]
+    """Runs merged into this one that wait for batches, and how many of this one's requests are in them."""
+    examples: tuple[Example, ...]
+
+    def table(self) -> str:
+        """All of it as text."""
+        return "\n\n".join("\n".join(part) for part in self._parts() if part)
+
+    def _parts(self) -> Iterator[list[str]]:
+        asked, answered = sum(self.asked.values()), sum(self.answered.values())
+        how = f"{self.samples} samples" if self.samples > 1 else "1 sample"
+        how += ", both orders" if self.swap else ", one order"
+        how += f", shard {self.shard}" if self.shard else ""
+        share = f"{answered / asked:.1%}" if asked else "none"
+        head = [
+            f"{self.path}: {self.respondent}; {how}. The answers are simulated.",
+            f"{answered:,} of {asked:,} requests have a final reply ({share}).",
+        ]
+        if self.unfinished.requests:
+            head.append(
+                f"{self.unfinished.requests:,} requests are in {self.unfinished.batches:,} batches at the provider. "
+                f"`{command_for(self.path)} --batch` collects them."
+            )
+        head += [
+            f"{count:,} requests are in batches of {part}, which was merged into this run. Once that has collected them, "
+            "merge it again."
+            for part, count in self.elsewhere
+        ]
+        if self.damaged:
+            head.append(
+                f"{self.damaged:,} damaged records are not counted. `{command_for(self.path)}` asks them again."
+            )
+        yield head
+        yield [self._personas()]
+        yield list(self._figures())
+        yield [_shown(example) for example in self.examples]
+
+    def _personas(self) -> str:
+        shown = [status for status in STATUSES if status == "ok" or any(row[status] for row in self.counts.values())]
+        differs = any(share is not None for share in self.against_majority.values())
+        rows = [["persona", "answered", *shown, *(["against majority", "pairwise"] if differs else [])]]
+        for persona, counts in self.counts.items():
+            row = [persona, f"{self.answered[persona]:,}/{self.asked[persona]:,}"]
+            row += [f"{counts[name]:,}" for name in shown]
+            if differs:
+                row += [_percent(self.against_majority[persona]), _percent(self.pairwise[persona])]
+            rows.append(row)
+        return in_columns(rows)
+
+    def _figures(self) -> Iterator[str]:
+        if spent := self.spending.words():
+            yield f"Spent: {spent}"
+        if self.swap and self.order_effect is None:
+            yield "Order of options: no record has valid replies in both orders yet."
+        if effect := self.order_effect:
+            yield (
+                f"Order of options: P(listed first) - P(listed second) is {effect.gap:+.3f} on average, and the answer "
+                f"changes with the order in {_percent(effect.changed)} of {effect.records:,} records."
+            )
+        if self.samples > 1:
+            yield f"Samples: two of the same request agree in {_percent(self.sample_agreement)}."
+        if self.latency_s:
+            times = ", ".join(f"{seconds:.2f} s ({quantile:.0%})" for quantile, seconds in self.latency_s.items())
+            yield f"Latency: {times}."
+        yield from (f"Server: {server} ({name})" for name, server in self.servers.items())
+        yield from (f"Asked at {server} ({self.respondent}): {way}." for server, way in self.ways.items())
+        if self.choices:
+            replies = sum(sum(row.values()) for row in self.counts.values())
+            yield (
+                f"Constrained choices: {self.choices:,} of {replies:,} replies; {self.constrained:,} have probabilities "
+                "under a constrained choice."
+            )
+        if self.contradicted:
+            yield (
+                f"Contradictions: {self.contradicted:,} replies name another option than their log-probabilities favour; "
+                "they have no probabilities."
+            )
+        yield from (f"Model by its server: {model} ({count:,} replies)" for model, count in self.models.items())
+
+
+def overview(run: str | Path, *, examples: int = 3) -> Overview:
+    """Look at a run, finished or not, also while another process writes it.
+
+    Args:
+        run: Directory that `generate` has written, or is writing.
+        examples: How many replies to show, of each status.
+
+    Returns:
+        `Overview`.
+
+    Raises:
+        FileNotFoundError: `run` is not a run.
+        ValueError: Its set-up was interrupted, or `examples` is negative.
+        OSError: Its journal is damaged.
+    """
+    if examples < 0:
+        raise ValueError(f"examples must be at least 0; got {examples}.")
+    run = Path(run)
+    manifest = manifest_of(run)
+    personas = list(manifest["personas"]["portraits"])
+    samples, swap = manifest["samples"], manifest["swap"]
+    shard = parse_shard(manifest["shard"]) if manifest["shard"] else None
+    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
+        check_set_up(journal, manifest)
+        mine = np.array([shard is None or shard.has(request.key) for request in journal.requests()], bool)
+        replies, damaged = read_replies(journal, _READ)
+        spending, unfinished, elsewhere = journal.spending(), unfinished_in(connection), journal.elsewhere()
+    position = replies["position"].to_numpy()
+    frame = replies.select(["persona", "status"]).to_pandas()
+    final = mine[position] & (frame["status"] != "failed").to_numpy()
+    counts = pd.crosstab(frame["persona"], frame["status"]).reindex(index=personas, columns=STATUSES, fill_value=0)
+    answered = frame["persona"][final].value_counts().reindex(personas, fill_value=0)
+    cell = position // samples
+    record, _, answer, _ = records_of(replies, manifest)
+    answers = np.full(len(mine) // (samples * (1 + swap)), NO_ANSWER)
+    answers[record] = answer
+    against, pairwise = _disagreement(answers.reshape(len(personas), -1))
+    latency = replies["latency_s"].to_numpy()
+    latency = latency[latency > 0]
+    details = [json.loads(detail) if detail else {} for detail in replies["detail"].to_pylist()]
+    is_choice = np.array([(detail.get("asked") or {}).get("ask") == "choice" for detail in details], bool)
+    models = Counter(detail["model"] for detail in details if isinstance(detail.get("model"), str))
+    return Overview(
+        path=run,
+        respondent=manifest["respondent"]["name"],
+        samples=samples,
+        swap=swap,
+        shard=manifest["shard"],
+        asked=dict(zip(personas, mine.reshape(len(personas), -1).sum(axis=1).tolist(), strict=True)),
+        answered=answered.to_dict(),
+        counts=counts.to_dict("index"),
+        damaged=damaged,
+        spending=spending,
+        order_effect=_order_effect(cell, replies, len(mine) // samples, samples) if swap else None,
+        sample_agreement=_sample_agreement(cell, replies["answer"].to_numpy(), len(mine) // samples)
+        if samples > 1
+        else None,
+        against_majority=dict(zip(personas, against, strict=True)),
+        pairwise=dict(zip(personas, pairwise, strict=True)),
+        latency_s=dict(zip(_QUANTILES, np.quantile(latency, _QUANTILES).tolist(), strict=True)) if len(latency) else {},
+        servers=manifest["servers"],
+        ways={server: way.words() for server, facts in ways_in(manifest).items() if (way := Way.of(facts))},
+        choices=int(is_choice.sum()),
+        constrained=int((is_choice & replies["probabilities"].is_valid().to_numpy()).sum()),
+        contradicted=sum(bool(detail.get("contradicted")) for detail in details),
+        models=dict(models.most_common()),
+        unfinished=unfinished,
+        elsewhere=tuple(elsewhere),
+        examples=_examples(replies, examples),
+    )
+
+
+def _examples(replies: pa.Table, number: int) -> tuple[Example, ...]:
+    """Some replies of each status by chance, the same ones every time."""
+    statuses = np.array(replies["status"].to_pylist())
+    chosen: list[int] = []
+    for status in STATUSES:
+        places = np.flatnonzero(statuses == status)
+        chosen += sorted(np.random.default_rng(0).permutation(places)[:number].tolist())
+    return tuple(
+        Example(**row) for row in replies.select(list(Example._fields)).take(pa.array(chosen, pa.int64())).to_pylist()
+    )
+
+
+def _order_effect(cell: NDArray[np.int64], replies: pa.Table, cells: int, samples: int) -> OrderEffect | None:
+    """Order effect of the mean votes in either order.
+
+    Args:
+        cell: (n,). Number of the record and order that each reply belongs to.
+        replies: The n replies.
+        cells: Number of cells.
+        samples: Replies a cell.
+    """
+    status, answer, probabilities = reply_arrays(replies)
+    valid = np.bincount(cell, status == STATUSES.index("ok"), cells)
+    vote = votes(status, answer, probabilities, samples)
+    sums = np.stack([np.bincount(cell, vote[:, option], cells) for option in range(vote.shape[1])], axis=1)
+    both = (valid.reshape(-1, 2) > 0).all(axis=1)
+    if not both.any():
+        return None
+    by_order = (sums / np.maximum(valid, 1)[:, None]).reshape(-1, 2, vote.shape[1])[both]
+    first = first_choices(by_order)
+    clear = (first != NO_ANSWER).all(axis=1)
+    changed = float((first[:, 0] != first[:, 1])[clear].mean()) if clear.any() else None
+    return OrderEffect(int(both.sum()), float(order_gaps(by_order).mean()), changed)
+
+
+def _sample_agreement(cell: NDArray[np.int64], answer: NDArray[np.int64], cells: int) -> float | None:
+    """Of the n valid samples of a request, c_i of which answer i, two agree with sum c_i (c_i - 1) / (n (n - 1))."""
+    valid, options = answer != NO_ANSWER, len(OPTION_LETTERS)
+    counts = np.bincount(cell[valid] * options + answer[valid], minlength=cells * options).reshape(-1, options)
+    counts = counts[counts.sum(axis=1) > 1]
+    number = counts.sum(axis=1)
+    return float(((counts * (counts - 1)).sum(axis=1) / (number * (number - 1))).mean()) if len(counts) else None
+
+
+def _disagreement(answers: NDArray[np.int64]) -> tuple[list[float | None], list[float | None]]:
+    """`against_majority` and `pairwise` of each persona.
+
+    Args:
+        answers: (personas, questions). 0..K-1, or -1 where there is no valid answer.
+    """
+    chosen = answers[:, :, None] == np.arange(len(OPTION_LETTERS))
+    together = chosen.sum(axis=0)
+    valid = answers != NO_ANSWER
+    against: list[float | None] = []
+    pairwise: list[float | None] = []
+    for number, own in enumerate(answers):
+        others = together - chosen[number]
+        first = others.max(axis=1)
+        counted = valid[number] & (first > 0) & ((others == first[:, None]).sum(axis=1) == 1)
+        against.append(_share((others.argmax(axis=1) != own)[counted]))
+        shares = [
+            _share((own != other)[valid[number] & valid[place]])
+            for place, other in enumerate(answers)
+            if place != number
+        ]
+        known = [share for share in shares if share is not None]
+        pairwise.append(float(np.mean(known)) if known else None)
+    return against, pairwise
+
+
+def _share(which: NDArray[np.bool_]) -> float | None:
+    return float(which.mean()) if len(which) else None
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _shown(example: Example) -> str:
+    read_as = {NO_ANSWER: "", 0: ", pole A", 1: ", pole B", 2: ", option C"}[example.answer]
+    order = ", shown swapped" if example.swapped else ""
+    raw = "no text" if example.raw is None else repr(example.raw)
+    raw = raw if len(raw) <= _LONGEST else f"{raw[: _LONGEST - 4]}...{raw[-1]}"
+    return f"{example.status}{read_as}{order} ({example.persona}, {example.question_id}): {raw}"
