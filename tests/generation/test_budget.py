@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_fixtures import FakeRespondent, personas, questions
+from generation_fixtures import FakeRespondent, personas, questions, shown_questions
 from loopback_batches import BatchServer, Fault
 from loopback_openai import Call, LoopbackServer, Served
 
@@ -60,6 +60,22 @@ def test_a_reply_of_unknown_cost_ends_it() -> None:
     assert budget.fitting(3) == 0
 
 
+def test_the_dearest_reply_of_earlier_calls_counts_from_the_start() -> None:
+    budget = Budget(10.0, 4.0, 1.0, DOLLAR_A_TOKEN, dearest={"prompt_tokens": 1, "completion_tokens": 2})
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.pay(reply(1))
+    assert not budget.take()  # 5 spent, and 2 * 3 are more than what is left
+
+
+def test_a_failed_reply_costs_nothing_and_makes_room() -> None:
+    budget = Budget(3.0, 0.0, 2.0, DOLLAR_A_TOKEN)
+    assert (budget.fits(), budget.take(), budget.fits(), budget.reached) == (True, True, False, False)
+    assert not budget.take()
+    budget.pay(reply(None, "failed", error="500"))
+    assert budget.without_usage is None
+    assert budget.take()
+
+
 @pytest.mark.parametrize("status", ["ok", "failed"])
 @pytest.mark.parametrize("tokens", [None, 2])
 @pytest.mark.parametrize(
@@ -96,6 +112,22 @@ def test_how_many_of_a_batch_fit() -> None:
     budget.pay(reply(4))
     assert budget.fitting(4) == 1
     assert budget.fitting(0) == 0
+
+
+@pytest.mark.parametrize(("guess", "fitting"), [(1.0, [16, 3, 2]), (5.0, [3, 2, 2])])
+def test_in_batches_the_guess_and_what_was_asked_at_once_bound_a_request_from_below(
+    guess: float, fitting: list[int]
+) -> None:
+    """One asked at once takes 6 tokens and so costs 6, or 3 in a batch: of 16 - 6, there is room for three, or for two as
+    long as 5 are guessed. Two replies of a batch at 2 each leave 6, end the guess, and do not make the others cheaper
+    than 3."""
+    budget = Budget(16.0, 0.0, guess, DOLLAR_A_TOKEN, batch=True)
+    found = [budget.fitting(20)]
+    for replies in ([reply(6)], [reply(4, batch="b"), reply(4, batch="b")]):
+        for one in replies:
+            budget.pay(one)
+        found.append(budget.fitting(20))
+    assert found == fitting
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -247,6 +279,22 @@ def test_a_cap_must_be_an_amount(tmp_path: Path, max_cost: float) -> None:
     with pytest.raises(ValueError, match=f"max_cost must be an amount in USD above 0; got {max_cost}"):
         ask(tmp_path / "run", Paid(), max_cost)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cap_that_has_no_room_for_one_request_asks_none(tmp_path: Path) -> None:
+    """Such a request has some 14 tokens around it alone: 5 dollars are too few."""
+    respondent = Paid()
+    with pytest.raises(BudgetReached, match="20 requests are left"):
+        ask(tmp_path, respondent, 5.0)
+    assert respondent.asked == []
+
+
+def test_the_cap_is_shared_by_samples_and_orders(tmp_path: Path) -> None:
+    respondent = Paid(concurrency=3)
+    options = RunOptions(samples=3, swap=True, prices=DOLLAR_A_TOKEN, max_cost=50.0, progress=False)
+    with pytest.raises(BudgetReached) as reached:
+        generate(tmp_path, respondent, personas(), shown_questions(5), options)
+    assert (len(respondent.asked), reached.value.summary.remaining) == (25, 2 * 5 * 3 * 2 - 25)
 
 
 def test_a_cheaper_reply_makes_room_while_others_are_in_flight(tmp_path: Path) -> None:
