@@ -174,6 +174,23 @@ def test_a_reply_without_tokens_that_a_server_sent_is_of_unknown_price(tmp_path:
         assert journal.spending() == Spending(2.5, 70, 7, 8, 3)
 
 
+def test_tokens_that_are_no_numbers_count_as_none(tmp_path: Path) -> None:
+    usages = [{}, {"prompt_tokens": "many"}, {"prompt_tokens": None}, {"prompt_tokens": [7]}, {"total_tokens": 8}]
+    with Journal(tmp_path) as journal:
+        journal.record(
+            [(request, ok(0)._replace(usage=usage)) for request, usage in zip(asked(5), usages, strict=True)]
+        )
+        assert journal.spending() == Spending(0.0, 0, 0, 5, 5)
+
+
+def test_a_final_reply_that_comes_again_is_neither_stored_nor_counted(tmp_path: Path) -> None:
+    (request,) = asked(1)
+    with Journal(tmp_path) as journal:
+        journal.record([(request, paid(20, 2))], [0.25])
+        journal.record([(request, paid(30, 3))], [0.5])
+        assert journal.spending() == Spending(0.25, 20, 2, 1, 0)
+
+
 # --- What others do with the journal ---
 
 

@@ -1,6 +1,7 @@
 """A damaged journal, killed and disturbed while it is repaired."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_fixtures import ok
+from generation_fixtures import not_ok, ok
 
 from fairpp_hf.runs import journal as journal_module
 from fairpp_hf.runs import repair
 from fairpp_hf.runs.journal import AskedRequest, Journal
+from fairpp_hf.runs.spending import Spending
 
 
 def filled(run: Path, count: int, raw: str | None = None) -> None:
@@ -83,6 +85,27 @@ def test_a_repair_that_is_killed_at_any_step_loses_nothing(tmp_path: Path) -> No
             break
     assert not was_killed
     assert steps > 10
+
+
+def test_what_was_paid_for_is_saved_with_the_replies(tmp_path: Path) -> None:
+    """2 x 0.5 + 0.25 + 4 USD: one reply has replaced another, one is set aside, and 40 lines of a batch are unclaimed."""
+    filled(tmp_path, 40)
+    request, usage = AskedRequest("new", "q", "ann"), {"prompt_tokens": 10, "completion_tokens": 1}
+    with Journal(tmp_path) as journal:
+        journal.record([(request, not_ok("failed")._replace(usage=usage))], [0.5])
+        journal.record([(request, ok(1)._replace(usage=usage))], [0.25])
+        with journal.transaction() as connection:
+            connection.execute("UPDATE replies SET answer = 2, cost_usd = 4 WHERE key = 'key-0'")
+            connection.executemany(
+                "INSERT INTO unclaimed VALUES (?, 'batch', ?, ?)",
+                [(f"line-{number}", b"x" * 1800, json.dumps(usage)) for number in range(40)],
+            )
+    with Journal(tmp_path) as journal:
+        before = journal.spending()
+    assert before == Spending(4.75, 10 * 42, 42, 1 + 41 + 40, 39 + 40)
+    damage_table(tmp_path, "requests")
+    with Journal(tmp_path) as journal:
+        assert (journal.repaired, journal.spending()) == (True, before)
 
 
 def test_replies_in_the_log_are_saved_with_the_file(tmp_path: Path) -> None:

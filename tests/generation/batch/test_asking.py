@@ -13,6 +13,7 @@ from loopback_openai import Call, Served
 from fairpp_hf.generation import BatchLimits
 from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.batch import ask_in_batches
+from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.files import read_answer
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import OpenAIRespondent, Reply
@@ -232,6 +233,16 @@ def test_an_account_that_others_use_up_is_waited_for_and_then_used_in_full(
     assert server.answered_twice() == []
 
 
+def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_submit, "_FULL_FOR_S", 0.05)
+    with BatchServer(enqueued=1000) as server:
+        server.of_others = 1000
+        run = Run(tmp_path / "run", server)
+        with pytest.raises(RespondentStopped, match="must have room for a batch's tokens; got none for 0 hours"):
+            run.ask(10)
+    assert run.statuses == {"ok": 1}
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
@@ -419,6 +430,21 @@ def test_a_completed_batch_that_leaves_requests_out_is_no_endless_loop(
     assert "Batch batch-0 is completed without an answer to 1 requests." in caplog.messages
 
 
+def test_empty_replies_are_asked_again_twice_and_all_of_them_are_counted(tmp_path: Path) -> None:
+    """Question 1 is empty once, and question 2 always: 1 + 2 + 3 + 1 paid replies of 7 and 1 tokens."""
+
+    def answer(call: Call) -> Served:
+        number = number_of(call)
+        return Served("" if number == 2 or (number == 1 and call.number < 1) else "A")
+
+    with BatchServer(answer) as server:
+        run = Run(tmp_path / "run", server).ask(4)
+        assert (run.statuses, lines_of(server)) == ({"empty": 1, "ok": 3}, [3, 2, 1])
+        assert run.tokens == (7 * 7, 7)
+        run.ask(4)
+        assert server.total + sum(server.answers.values()) == 7
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -513,3 +539,24 @@ def test_two_runs_on_one_account_keep_their_batches_apart(tmp_path: Path) -> Non
     assert (one.statuses, two.statuses, lines_of(server)) == ({"ok": 4}, {"ok": 4}, [3, 3])
     batches = [{(reply.detail or {}).get("batch") for reply in run.replies} for run in (one, two)]
     assert batches == [{None, "batch-0"}, {None, "batch-1"}]
+
+
+def test_twenty_pages_of_other_batches_are_looked_through_once(tmp_path: Path) -> None:
+    """Later calls look no further back than a day before the run's first batch."""
+    with BatchServer() as server:
+        server.add_foreign(2000, created_at=1_000_000, someone="else")
+        run = Run(tmp_path / "run", server).ask(3)
+        assert server.api_calls["GET /batches"] == 20 + 1  # and one poll
+        server.api_calls.clear()
+        run.ask(4)
+        assert (run.statuses, server.api_calls["GET /batches"]) == ({"ok": 4}, 1)
+
+
+def test_odd_batches_of_others_are_left_alone(tmp_path: Path) -> None:
+    odd = {"created_at": None, "metadata": "odd", "request_counts": {}, "status": None}
+    with BatchServer() as server:
+        server.add_foreign(len(odd))
+        for fact, batch in zip(odd.items(), server.batches.values(), strict=True):
+            batch.update([fact])
+        run = Run(tmp_path / "run", server).ask(3)
+    assert (run.statuses, len(server.batches)) == ({"ok": 3}, 5)

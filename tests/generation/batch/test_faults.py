@@ -195,6 +195,17 @@ def test_a_batch_that_is_not_in_the_list_yet_is_looked_for_again(
     assert (len(set(server.intents())), server.answered_twice()) == (3, [])
 
 
+def test_a_damaged_input_file_is_not_submitted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        cut_short(run, server, "upload")
+        (path,) = (run / "batches").iterdir()
+        path.write_bytes(path.read_bytes()[:-100])
+        assert go_on(run, server).counts["ok"] == 60
+        assert path.stem not in server.intents()
+    assert server.answered_twice() == []
+
+
 def test_an_intent_of_another_portrait_is_not_submitted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with BatchServer() as server:
