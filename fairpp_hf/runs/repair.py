@@ -14,7 +14,6 @@ from typing import Any
 
 from fairpp_hf.runs.database import (
     BATCHES_UNKNOWN,
-    FIELDS,
     IN_USE,
     REPAIRED,
     TABLES,
@@ -22,7 +21,6 @@ from fairpp_hf.runs.database import (
     code_of,
     connect,
     has_log,
-    insert,
     is_damage,
 )
 from fairpp_hf.runs.layout import BATCHES
@@ -141,15 +139,16 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, path: Path) ->
     target.executescript(TABLES)
     target.execute("BEGIN")
     saved, highest = _copy_readable(source, target, "replies", last)
-    for table in ("replaced", "set_aside"):  # paid for, too; where nothing of it can be read, the replies still are
+    # Paid for, too; where nothing of it can be read, the replies still are.
+    for table in ("replaced", "set_aside", "unclaimed"):
         try:
             _copy_readable(source, target, table, _last_rowid(source, table, path))
         except sqlite3.DatabaseError as error:
             if code_of(error) in _OF_THE_SYSTEM:
                 raise
-    for table in ("unclaimed", "elsewhere"):
-        if not _copy_whole(source, target, table):
             logger.warning("The table %r of %s could not be read.", table, path)
+    if not _copy_whole(source, target, "elsewhere"):
+        logger.warning("The table 'elsewhere' of %s could not be read.", path)
     # Half a ledger would be worse than none: without one, every batch is looked for at the provider.
     ledger = ("batches", "batch_requests")
     copied = [_copy_whole(source, target, name) for name in ("meta", *ledger)]
@@ -200,13 +199,14 @@ def _copy_readable(source: sqlite3.Connection, target: sqlite3.Connection, table
         rows = _readable_rows(source, table, first, min(first + _BLOCK - 1, last))
         if rows:
             highest = rows[-1][0]
-            saved += target.executemany(insert("OR IGNORE", table), (row[1:] for row in rows)).rowcount
+            statement = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * (len(rows[0]) - 1))})"
+            saved += target.executemany(statement, (row[1:] for row in rows)).rowcount
     return saved, highest
 
 
 def _readable_rows(source: sqlite3.Connection, table: str, first: int, last: int) -> list[tuple[Any, ...]]:
     """The records with rowids in first..last, rowid in front, without those on damaged pages."""
-    query = f"SELECT rowid, {FIELDS} FROM {table} WHERE rowid BETWEEN ? AND ?"
+    query = f"SELECT rowid, * FROM {table} WHERE rowid BETWEEN ? AND ?"
     try:
         return source.execute(query, (first, last)).fetchall()
     except sqlite3.DatabaseError as error:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
 
-from fairpp_hf.generation import RunInterrupted, RunOptions, RunSummary, generate, runner
+from fairpp_hf.generation import BatchLimits, RunInterrupted, RunOptions, RunSummary, generate, runner
+from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.summary import CostBar
 from fairpp_hf.personas import load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
@@ -98,6 +99,14 @@ def test_a_changed_portrait_is_asked_anew_and_never_mixed(tmp_path: Path, caplog
     ask(tmp_path, respondent)
     assert respondent.asked == []
     assert load_run(tmp_path, questions())["answer"].to_pylist() == [0] * 10
+
+
+def test_more_questions_cost_only_the_new_ones(tmp_path: Path) -> None:
+    ask(tmp_path, FakeRespondent(), what=questions(3))
+    respondent = FakeRespondent()
+    summary = ask(tmp_path, respondent, what=questions(5))
+    assert respondent.pairs == [("ann", "q3"), ("ann", "q4"), ("bob", "q3"), ("bob", "q4")]
+    assert (summary.asked, summary.reused) == (4, 6)
 
 
 def test_a_half_finished_change_shows_no_old_answer(tmp_path: Path) -> None:
@@ -477,6 +486,18 @@ def test_a_lost_journal_is_not_bought_again_in_silence(tmp_path: Path, emptied: 
         f"Restore it from a copy, or remove {tmp_path / 'manifest.json'} to ask every question again."
     )
     assert respondent.asked == []
+
+
+@pytest.mark.parametrize("batch", [None, BatchLimits()])
+def test_what_the_parts_of_a_merged_run_have_in_batches_is_not_bought_again(
+    tmp_path: Path, batch: BatchLimits | None
+) -> None:
+    respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:1/v1")
+    key = RequestPlan(personas(), questions()).keys(respondent.settings)[3]
+    with Journal(tmp_path) as journal, journal.transaction() as connection:
+        connection.execute("INSERT INTO elsewhere VALUES (?, 'k', ?)", (key, str(tmp_path / "part")))
+    with pytest.raises(ValueError, match="must not ask what its parts have in batches; got 1 requests"):
+        generate(tmp_path, respondent, personas(), questions(), RunOptions(batch=batch, progress=False))
 
 
 def test_a_damaged_file_is_saved_from_and_completed(tmp_path: Path) -> None:

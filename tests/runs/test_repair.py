@@ -106,6 +106,13 @@ def test_what_was_paid_for_is_saved_with_the_replies(tmp_path: Path) -> None:
     damage_table(tmp_path, "requests")
     with Journal(tmp_path) as journal:
         assert (journal.repaired, journal.spending()) == (True, before)
+    # Of the unclaimed lines, a damaged page costs its own alone.
+    path = tmp_path / "journal.sqlite"
+    pages = [path.read_bytes()[at : at + 4096] for at in range(0, path.stat().st_size, 4096)]
+    pages[[number for number, page in enumerate(pages) if b"x" * 1000 in page][10]] = b"\xff" * 4096
+    path.write_bytes(b"".join(pages))
+    with Journal(tmp_path) as journal:
+        assert before.replies - 4 <= journal.spending().replies < before.replies
 
 
 def test_replies_in_the_log_are_saved_with_the_file(tmp_path: Path) -> None:

@@ -239,6 +239,47 @@ def test_a_retry_that_was_interrupted_goes_on_and_starts_no_second_time(tmp_path
         assert stories_asked(server) == 2 * bad
 
 
+def test_a_retry_leaves_what_is_fit_today(tmp_path):
+    """Unfit for one set of personas when they were told, fit for another: they are answered, and bought no second time."""
+    run = tmp_path / "run"
+    with LoopbackServer(tell) as server:
+        go(tmp_path / "first", server)
+        named = personas(name_in_first_scene(tmp_path / "first"), "bob")
+        server.reset()
+        assert go(run, server, who=named, tries=1).set_aside_stories > 0
+        assert go(run, server, tries=1).set_aside_stories == 0
+        asked = server.total
+        assert go(run, server, tries=1, retry_set_aside=True).told == 12
+        assert server.total == asked
+
+
+def test_a_larger_limit_of_tokens_buys_whole_stories_no_second_time(tmp_path):
+    """A third of the stories do not fit into 90 tokens; with more, they alone are told again, once that is asked for."""
+
+    def answer(call: Call) -> Served:
+        served = tell(call)
+        if not is_story_call(call) or not bad_for(call, 3) or call.body["max_tokens"] > 90:
+            return served
+        return served._replace(content=served.content[:90], finish_reason="length")
+
+    with LoopbackServer(answer) as server:
+        cut_off = go(tmp_path / "run", server, max_tokens=90, tries=1).set_aside["truncated"]
+        server.reset()
+        assert go(tmp_path / "run", server, tries=1).set_aside == {"truncated": cut_off}
+        assert server.total == 0
+        assert go(tmp_path / "run", server, tries=1, retry_set_aside=True).told == 12
+        assert server.total == 3 * cut_off > 0
+
+
+def test_more_questions_keep_the_answers_to_earlier_ones(tmp_path):
+    with LoopbackServer(tell) as server:
+        go(tmp_path / "run", server, questions(5))
+        go(tmp_path / "run", server, questions(12))
+        assert server.total == 12 + 24 == len(server.calls)
+        assert go(tmp_path / "run", server, questions(5)).answers.counts["ok"] == 10
+        assert server.total == 36
+
+
 def test_earlier_tries_count_where_they_are_fit_today(tmp_path):
     """Three tries, all unfit for a persona of the run; then other personas: the last one that is fit now is the story."""
     run = tmp_path / "run"
@@ -370,6 +411,13 @@ def test_one_cap_holds_for_stories_and_answers(tmp_path):
         # All is there: a cap that is used up to the cent is none too low.
         go(tmp_path / "run", server, **paid, max_cost=36.0)
         assert server.total == 36
+
+
+def test_a_cap_that_the_stories_use_up_leaves_the_answers_for_later(tmp_path):
+    with LoopbackServer(wordy) as server:
+        with pytest.raises(BudgetReached, match=r"got \$12\.00 spent of \$12\.00 .* and 24 requests"):
+            go(tmp_path / "run", server, story_prices=A_DOLLAR, prices=A_DOLLAR, max_cost=12.0)
+        assert server.total == 12
 
 
 def test_a_cap_without_prices_is_an_error_before_anything(tmp_path):
