@@ -297,6 +297,18 @@ def test_requests_that_failed_are_left_where_a_run_is_interrupted(tmp_path: Path
     assert summary.counts["failed"] > 0
 
 
+@pytest.mark.parametrize("latency_s", [0.0, 0.01])
+def test_an_unforeseen_error_keeps_what_came(tmp_path: Path, latency_s: float) -> None:
+    def breaks(request: Request) -> Reply:
+        if request.persona == "bob":
+            raise ZeroDivisionError
+        return ok(0, latency_s)
+
+    with pytest.raises(ZeroDivisionError):
+        ask(tmp_path, FakeRespondent(breaks))
+    assert ask(tmp_path, FakeRespondent()).reused == 5
+
+
 def test_a_respondent_that_leaves_requests_out_is_an_error(tmp_path: Path) -> None:
     class Lazy(FakeRespondent):
         async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:

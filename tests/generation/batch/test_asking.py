@@ -233,6 +233,14 @@ def test_an_account_that_others_use_up_is_waited_for_and_then_used_in_full(
     assert server.answered_twice() == []
 
 
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_full_account_that_says_so_at_once_is_waited_for(status: int, tmp_path: Path) -> None:
+    full = Fault(status, {"message": "Enqueued token limit reached.", "code": "token_limit_exceeded"})
+    with BatchServer(fault=lambda name, number: full if name == "POST /batches" and number < 5 else None) as server:
+        run = Run(tmp_path / "run", server).ask(10)
+    assert (run.statuses, lines_of(server), server.answered_twice()) == ({"ok": 10}, [2, 7], [])
+
+
 def test_an_account_without_room_for_more_than_a_day_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_submit, "_FULL_FOR_S", 0.05)
     with BatchServer(enqueued=1000) as server:

@@ -27,6 +27,7 @@ from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.respondents.exchange import KEEP_GOING
 from fairpp_hf.runs import load_run
 from fairpp_hf.runs.batches import give_up_batches
+from fairpp_hf.runs.database import BATCHES_UNKNOWN
 from fairpp_hf.runs.journal import Journal
 
 QUESTIONS = 30
@@ -405,6 +406,20 @@ def test_forgotten_batches_do_not_come_back_from_the_list_of_batches(tmp_path: P
         assert go_on(run, server).counts["ok"] == 60
     # The 30 of the second persona; one of them goes the ordinary way.
     assert [len(server.inputs(batch)) for batch in server.ours()] == [*SIZES, 25, 4]
+
+
+def test_batches_of_merged_runs_and_unknown_ones_are_given_up_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with BatchServer() as server:
+        cut_short(run, server, "of_this_run")
+    with Journal(run) as journal:
+        key = next(journal.requests()).key
+        with journal.transaction() as connection:
+            connection.execute("INSERT INTO elsewhere VALUES (?, 'k', 'part')", (key,))
+        journal.note(BATCHES_UNKNOWN, "1")
+    assert give_up_batches(run) == 1
+    with Journal(run, read_only=True) as journal:
+        assert (journal.elsewhere(), journal.noted(BATCHES_UNKNOWN)) == ([], None)
 
 
 def test_what_else_is_in_batches_is_collected_before_a_lost_one_stops_the_run(
