@@ -44,7 +44,6 @@ STORY_SCHEMA: dict[str, Any] = {
 """JSON schema of a story, for servers with structured output. Strict schemas want every key; a third scene may be null."""
 
 _ABSENT = ("", "n/a", "na", "none", "null", "neither")
-_NAMES = ("first", "second", "third")
 
 Names = tuple[tuple[str, str], ...]
 """Id and name of each persona that no story may name."""
@@ -162,58 +161,37 @@ def check_story(raw: str | None, question: Mapping[str, Any], names: Names | Non
     if tree is None:
         keys = ", ".join(PARTS)
         return [StoryProblem("form", f"A story must be a JSON object with the keys {keys}; got {_quoted(raw or '')}.")]
+    names = persona_names() if names is None else names
     problems: list[StoryProblem] = []
-    texts = []
-    for key in _NAMES:
+    scenes: list[str] = []
+    for key in PARTS[:3]:
         value = tree.get(key)
-        absent = value is None or (isinstance(value, str) and value.strip().rstrip(".").casefold() in _ABSENT)
-        if absent and key == "third":
+        if value is None or (isinstance(value, str) and value.strip().rstrip(".").casefold() in _ABSENT):
+            if key == "third":
+                continue
+            value = None
+        if not isinstance(value, str):
+            shown = "none" if value is None else _quoted(json.dumps(value))
+            sentence = f"A story must have two or three scenes, as texts; got {shown} for the {key} one."
+            problems.append(StoryProblem("count", sentence))
             continue
-        if absent or not isinstance(value, str):
-            shown = "none" if absent else _quoted(json.dumps(value))
-            problems.append(
-                StoryProblem(
-                    "count", f"A story must have two or three scenes, as texts; got {shown} for the {key} one."
-                )
-            )
-            continue
-        texts.append((key, value))
-    extra = [key for key in tree if key not in PARTS]
-    if extra:
-        problems.append(
-            StoryProblem(
-                "count", f"A story must have two or three scenes and a closing question; got also {_quoted(extra[0])}."
-            )
-        )
-    known = persona_names() if names is None else names
-    scenes: list[tuple[str, str]] = []
-    for key, text in texts:
-        scene = " ".join(text.split())
-        problems += _form_problems(key, text, scene)
-        problems += _leaks(f"The {key} scene", scene, question, known)
-        for option in (question["option_a"], question["option_b"]):
-            if _plain(option) in _plain(scene):
-                sentence = f"The {key} scene must be told in other words than the option; got {_quoted(option)} in it."
-                problems.append(StoryProblem("same", sentence))
-        if earlier := [other for other, told in scenes if _plain(told) == _plain(scene)]:
-            sentence = f"The scenes must differ; got the same text for the {earlier[0]} and the {key} one."
-            problems.append(StoryProblem("same", sentence))
-        scenes.append((key, scene))
+        scenes.append(" ".join(value.split()))
+        problems += _scene_problems(f"The {key} scene", value, question, names)
+    if len({_plain(scene) for scene in scenes}) < len(scenes):
+        problems.append(StoryProblem("same", "The scenes must differ; got the same text twice."))
     if problems:
         return problems
-    told = [scene for _, scene in scenes]
-    third = told[2] if len(told) > 2 else wording()["option_c"]
-    return Story((told[0], told[1], third), _closing_question(tree.get("closing_question"), question, known))
+    first, second, third, *_ = *scenes, wording()["option_c"]
+    return Story((first, second, third), _closing_question(tree.get("closing_question"), question, names))
 
 
 def _closing_question(given: Any, question: Mapping[str, Any], names: Names) -> str:
     text = " ".join(given.split()) if isinstance(given, str) else ""
-    fits = text.endswith("?") and len(text) <= CLOSING_CHARACTERS and not _MARKUP.search(text)
-    fits = fits and not _SURROGATE.search(text)
-    if fits and not _PLACEHOLDER.search(text) and not any(_leaks("The closing question", text, question, names)):
-        return text
+    unfit = any(pattern.search(text) for pattern in (_MARKUP, _SURROGATE, _PLACEHOLDER))
+    if not text.endswith("?") or len(text) > CLOSING_CHARACTERS or unfit:
+        text = ""
     closing: str = wording()["closing_question"]
-    return closing
+    return closing if not text or any(_leaks("", text, question, names)) else text
 
 
 def _quoted(text: str, most: int = 80) -> str:
@@ -255,29 +233,34 @@ _PLACEHOLDER = re.compile(
     r"\[[^\]]*\]|\{[^}]*\}|_{2,}|\b(?:TBD|TODO|XX+|YY+|NAME)\b|(?i:\blorem ipsum\b|\binsert (?:name|place|text)\b)"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNFIT = (
+    ("form", "be valid Unicode", _SURROGATE),
+    ("markup", "be plain text", _MARKUP),
+    ("placeholder", "have no gap to fill in", _PLACEHOLDER),
+)
 _END = re.compile(r"""[.!?…]["'”’»)]*$""")
 
 
-def _form_problems(key: str, text: str, scene: str) -> Iterator[StoryProblem]:
+def _scene_problems(where: str, text: str, question: Mapping[str, Any], names: Names) -> Iterator[StoryProblem]:
+    scene = " ".join(text.split())
     least, most = CHARACTERS
     if not least <= len(scene) <= most:
-        sentence = f"The {key} scene must have {least:,} to {most:,} characters; got {len(scene):,}."
-        yield StoryProblem("length", sentence)
+        yield StoryProblem("length", f"{where} must have {least:,} to {most:,} characters; got {len(scene):,}.")
     fewest, most = SENTENCES
     count = count_sentences(scene)
     if not fewest <= count <= most:
-        yield StoryProblem("sentences", f"The {key} scene must have {fewest} to {most} sentences; got {count}.")
+        yield StoryProblem("sentences", f"{where} must have {fewest} to {most} sentences; got {count}.")
     elif not _END.search(scene):
-        sentence = f"The {key} scene must end with a full sentence; got {_quoted(scene[-40:])} at its end."
+        sentence = f"{where} must end with a full sentence; got {_quoted(scene[-40:])} at its end."
         yield StoryProblem("sentences", sentence)
-    if _SURROGATE.search(text):
-        yield StoryProblem("form", f"The {key} scene must be valid Unicode; got a lone surrogate in it.")
-    if found := _MARKUP.search(text):
-        yield StoryProblem("markup", f"The {key} scene must be plain text; got {_quoted(found[0])} in it.")
-    if found := _PLACEHOLDER.search(text):
-        yield StoryProblem(
-            "placeholder", f"The {key} scene must have no gap to fill in; got {_quoted(found[0])} in it."
-        )
+    for kind, rule, pattern in _UNFIT:
+        if found := pattern.search(text):
+            yield StoryProblem(kind, f"{where} must {rule}; got {_quoted(found[0])} in it.")
+    yield from _leaks(where, scene, question, names)
+    for option in (question["option_a"], question["option_b"]):
+        if _plain(option) in _plain(scene):
+            sentence = f"{where} must be told in other words than the option; got {_quoted(option)} in it."
+            yield StoryProblem("same", sentence)
 
 
 _ABBREVIATION = re.compile(
