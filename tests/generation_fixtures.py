@@ -1,5 +1,7 @@
 """Small personas, questions and respondents for the tests of runs."""
 
+import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +11,7 @@ import pyarrow as pa
 from fairpp_hf.questions.rendering import render_prompt
 from fairpp_hf.respondents import Reply, Request
 from fairpp_hf.runs.batches import Unfinished, unfinished_in
-from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.journal import Journal, text_of
 from fairpp_hf.runs.layout import JOURNAL
 from fairpp_hf.schema import QUESTION_FEATURES
 
@@ -79,6 +81,17 @@ class FakeRespondent:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         return [(request.persona, request.question_id) for request in self.asked]
+
+
+def replies_in(journal: Journal) -> list[tuple[str, Reply]]:
+    """(key, reply) of every record, those to earlier requests included."""
+    replies = []
+    for key, _, _, status, answer, *texts, latency_s, _, _, _, _, _ in itertools.chain(*journal.records()):
+        probabilities, raw, usage, detail = texts
+        read = [None if text is None else json.loads(text) for text in (probabilities, usage, detail)]
+        shown = read[0] and tuple(read[0])
+        replies.append((key, Reply(answer, shown, status, text_of(raw), read[1], latency_s, read[2])))
+    return replies
 
 
 def unfinished_batches(run: Path) -> Unfinished:

@@ -44,18 +44,7 @@ from fairpp_hf.schema import NO_ANSWER, STATUSES
 logger = logging.getLogger(__name__)
 
 # A failed record makes room for whatever comes; a final one stays.
-_REPLACED = (
-    "status",
-    "answer",
-    "probabilities",
-    "raw",
-    "usage",
-    "detail",
-    "latency_s",
-    "created_at",
-    "checksum",
-    "cost_usd",
-)
+_REPLACED = [name for name in FIELDS.split(", ") if name not in ("key", "question_id", "persona", "attempts")]
 _UPSERT = f"""
 {insert()}
 ON CONFLICT (key) DO UPDATE SET
@@ -313,16 +302,6 @@ class Journal:
     def checksums(self) -> list[tuple[int, int]]:
         """(position, checksum) of the run's requests that have a reply."""
         return self._connection.execute("SELECT position, checksum FROM answered ORDER BY position").fetchall()
-
-    def replies(self) -> Iterator[tuple[str, Reply]]:
-        """(key, reply) of every record, those to earlier requests included."""
-        for row in self._connection.execute(f"SELECT {FIELDS} FROM replies ORDER BY rowid"):
-            key, _, _, status, answer, probabilities, raw, usage, detail, latency_s, *_ = row
-            read = [None if text is None else json.loads(text) for text in (probabilities, usage, detail)]
-            yield (
-                key,
-                Reply(answer, read[0] and tuple(read[0]), status, text_of(raw), read[1], latency_s, read[2]),
-            )
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

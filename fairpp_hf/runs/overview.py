@@ -213,6 +213,7 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         mine = np.array([shard is None or shard.has(request.key) for request in journal.requests()], bool)
         replies, damaged = read_replies(journal, _READ)
         spending, unfinished, elsewhere = journal.spending(), unfinished_in(connection), journal.elsewhere()
+        asked = journal.asked()
     position = replies["position"].to_numpy()
     frame = replies.select(["persona", "status"]).to_pandas()
     final = mine[position] & (frame["status"] != "failed").to_numpy()
@@ -226,7 +227,6 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
     latency = replies["latency_s"].to_numpy()
     latency = latency[latency > 0]
     details = [json.loads(detail) if detail else {} for detail in replies["detail"].to_pylist()]
-    is_choice = np.array([(detail.get("asked") or {}).get("ask") == "choice" for detail in details], bool)
     models = Counter(detail["model"] for detail in details if isinstance(detail.get("model"), str))
     return Overview(
         path=run,
@@ -248,8 +248,8 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         latency_s=dict(zip(_QUANTILES, np.quantile(latency, _QUANTILES).tolist(), strict=True)) if len(latency) else {},
         servers=manifest["servers"],
         ways={server: way.words() for server, facts in ways_in(manifest).items() if (way := Way.of(facts))},
-        choices=int(is_choice.sum()),
-        constrained=int((is_choice & replies["probabilities"].is_valid().to_numpy()).sum()),
+        choices=asked.choices,
+        constrained=asked.constrained_probabilities,
         contradicted=sum(bool(detail.get("contradicted")) for detail in details),
         models=dict(models.most_common()),
         unfinished=unfinished,

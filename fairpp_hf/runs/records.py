@@ -79,7 +79,6 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
     record, status, answer, probabilities = records_of(replies, manifest)
     personas = pa.array(list(manifest["personas"]["portraits"]), pa.string())
     persona = record // len(ids)
-    row_of = rows_of_questions.take(pa.array(record % len(ids)))
     answers = [
         personas.take(pa.array(persona)),
         pa.repeat(pa.scalar(manifest["respondent"]["name"], pa.string()), len(record)),
@@ -88,8 +87,10 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
         pa.array(STATUSES).take(pa.array(status)),
     ]
     table = pa.table(answers, names=list(PREFERENCE_FEATURES)[len(QUESTION_FEATURES) :])
-    texts = [_question_columns(questions, row_of.slice(*span)) for span in _spans(persona)]
-    joined = pa.concat_tables(texts) if texts else questions.slice(0, 0)
+    rows = rows_of_questions.to_numpy(zero_copy_only=False)[record % len(ids)]
+    joined = pa.concat_tables(
+        [_questions_at(questions, part) for part in np.split(rows, np.flatnonzero(np.diff(persona)) + 1)]
+    )
     for name in table.column_names:
         joined = joined.append_column(name, table[name])
     return joined.cast(PREFERENCE_FEATURES.arrow_schema)
@@ -360,15 +361,8 @@ def _lists(probabilities: NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(missing))
 
 
-def _spans(persona: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """(start, length) of each persona's rows, which stand together."""
-    starts = np.flatnonzero(np.diff(persona, prepend=-1))
-    return list(zip(starts.tolist(), np.diff(starts, append=len(persona)).tolist(), strict=True))
-
-
-def _question_columns(questions: pa.Table, rows: pa.Array) -> pa.Table:
+def _questions_at(questions: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """The questions of one persona's answers; without copying their texts where they are consecutive."""
-    numbers = rows.to_numpy(zero_copy_only=False)
-    if (np.diff(numbers) == 1).all():
-        return questions.slice(numbers[0], len(numbers))
-    return questions.take(rows)
+    if len(rows) and (np.diff(rows) == 1).all():
+        return questions.slice(rows[0], len(rows))
+    return questions.take(pa.array(rows, pa.int64()))

@@ -290,21 +290,20 @@ def count_sentences(text: str) -> int:
         4
     """
     text = _SPEECH.sub(_without_inner_ends, " ".join(text.split()))
-    count = 0
-    for found in _BREAK.finditer(text):
-        marks, closing, following = found.groups()
-        if not (following[0].isupper() or following[0].isdigit()):
-            continue
+    return sum(_ends_a_sentence(text, found) for found in _BREAK.finditer(text)) + bool(text)
+
+
+def _ends_a_sentence(text: str, found: re.Match[str]) -> bool:
+    marks, closing, following = found.groups()
+    if closing:
+        goes_on = _SAID.match(text, found.end(2)) is not None
+    elif marks == ".":
         before = text[: found.end(1)]
-        numbered = following[0].isdigit() and _NUMBERED.search(before)
-        if marks == "." and not closing and (numbered or _ABBREVIATION.search(before)):
-            continue
-        if (len(marks) > 1 or marks == "…") and set(marks) <= {".", "…"} and following in ("I", "I'm", "I'd", "I've"):
-            continue  # a pause in mid-sentence: the pronoun is always a capital
-        if closing and _SAID.match(text, found.end(2)):
-            continue
-        count += 1
-    return count + bool(text)
+        goes_on = bool(_ABBREVIATION.search(before) or (following[0].isdigit() and _NUMBERED.search(before)))
+    else:
+        # After a pause in mid-sentence, the pronoun is a capital all the same.
+        goes_on = set(marks) <= {".", "…"} and following == "I"
+    return not goes_on and (following[0].isupper() or following[0].isdigit())
 
 
 def _without_inner_ends(speech: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_fixtures import personas, questions
+from generation_fixtures import personas, questions, replies_in
 from loopback_batches import BatchServer, Outcome
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
@@ -182,7 +182,7 @@ def test_a_detail_that_cannot_be_stored_does_not_cost_its_reply(tmp_path: Path) 
     detail = {"tries": 1, "model": "m", "letters": deep, "number": float("nan")}
     with Journal(tmp_path) as journal:
         journal.record([(AskedRequest("k", "q", "p"), Reply(1, None, "ok", "B", {"x": float("inf")}, 0.1, detail))])
-        ((_, reply),) = journal.replies()
+        ((_, reply),) = replies_in(journal)
     assert (reply.answer, reply.raw) == (1, "B")
     assert reply.detail == {"tries": 1, "model": "m", "not_kept": "RecursionError in ['letters', 'number']"}
     assert reply.usage == {"not_kept": "ValueError in ['x']"}

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from generation_fixtures import not_ok, ok
+from generation_fixtures import not_ok, ok, replies_in
 
 from fairpp_hf.respondents import Reply
 from fairpp_hf.runs import database
@@ -46,7 +46,7 @@ def test_replies_come_back_as_they_were(tmp_path: Path, raw: str | None) -> None
         journal.record([(request, reply)])
     with Journal(tmp_path) as journal:
         assert journal.set_aside == 0
-        assert list(journal.replies()) == [(request.key, reply)]
+        assert replies_in(journal) == [(request.key, reply)]
 
 
 def test_what_is_recorded_is_on_disk_at_once(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_reply_that_contradicts_itself_is_not_recorded(tmp_path: Path, reply: 
     with Journal(tmp_path) as journal:
         with pytest.raises(ValueError, match=re.escape(message)):
             journal.record([(asked(1)[0], reply)])
-        assert list(journal.replies()) == []
+        assert replies_in(journal) == []
 
 
 # --- Money ---
@@ -287,7 +287,7 @@ def test_a_damaged_page_costs_only_its_own_records(tmp_path: Path) -> None:
             file.seek(page * 4096)
             file.write(b"\xa5" * 4096)
     with Journal(tmp_path) as journal:
-        kept = dict(journal.replies())
+        kept = dict(replies_in(journal))
         assert 280 <= len(kept) < 300
         assert len(kept) + journal.set_aside == 300
         journal.set_requests(requests, "digest")
@@ -295,7 +295,7 @@ def test_a_damaged_page_costs_only_its_own_records(tmp_path: Path) -> None:
     assert all(reply.raw == "x" * 1800 for reply in kept.values())
     assert (tmp_path / "journal.sqlite.damaged-1").stat().st_size == size
     with Journal(tmp_path) as journal:
-        assert (journal.set_aside, dict(journal.replies())) == (0, kept)
+        assert (journal.set_aside, dict(replies_in(journal))) == (0, kept)
 
 
 def test_a_file_cut_short_keeps_what_is_left(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_file_cut_short_keeps_what_is_left(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with Journal(tmp_path) as journal:
-        kept = dict(journal.replies())
+        kept = dict(replies_in(journal))
         assert journal.repaired
     assert 50 <= len(kept) < 300
     assert kept["ann-key-0"] == ok(0)._replace(raw="x" * 1800)
@@ -351,7 +351,7 @@ def test_a_journal_in_use_is_not_damaged(tmp_path: Path, impatient: None, holdin
             assert "That is no damage. Wait until the program ends" in str(error.value)
     assert not list(tmp_path.glob("*damaged*"))
     with Journal(tmp_path) as journal:
-        assert len(list(journal.replies())) == 3
+        assert len(replies_in(journal)) == 3
 
 
 def test_a_folder_that_may_not_be_written_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +371,7 @@ def test_a_folder_that_may_not_be_written_can_be_read(tmp_path: Path, monkeypatc
         journal.record([(asked(1, "bob")[0], ok(0))])
         monkeypatch.setattr(os, "access", lambda path, mode: False)
         with Journal(tmp_path, read_only=True) as reader:
-            assert len(list(reader.replies())) == 4
+            assert len(replies_in(reader)) == 4
         error = sqlite3.OperationalError("unable to open database file")
         error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
         assert "has not closed it" in str(database.cannot_read(error, journal.path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_fixtures import not_ok, ok
+from generation_fixtures import not_ok, ok, replies_in
 
 from fairpp_hf.runs import journal as journal_module
 from fairpp_hf.runs import repair
@@ -71,13 +71,13 @@ def test_a_repair_that_is_killed_at_any_step_loses_nothing(tmp_path: Path) -> No
         run.mkdir()
         filled(run, 40)
         with Journal(run) as journal:
-            before, key = dict(journal.replies()), journal.run_key()
+            before, key = dict(replies_in(journal)), journal.run_key()
         damage_table(run, "requests")
         damaged = (run / "journal.sqlite").read_bytes()
         was_killed = killed_after(steps, run)
         assert (run / "journal.sqlite").is_file()
         with Journal(run) as journal:
-            assert (dict(journal.replies()), journal.run_key()) == (before, key)
+            assert (dict(replies_in(journal)), journal.run_key()) == (before, key)
             assert journal.repaired
         assert (run / "journal.sqlite.damaged-1").read_bytes() == damaged
         assert not list(run.glob("*.new*"))
@@ -131,7 +131,7 @@ def test_replies_in_the_log_are_saved_with_the_file(tmp_path: Path) -> None:
         file.write(b"\xff" * 4096)
     with Journal(copy) as journal:
         assert journal.repaired
-        assert len(dict(journal.replies())) == 41
+        assert len(dict(replies_in(journal))) == 41
 
 
 def test_a_repair_without_room_leaves_the_damaged_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_a_repair_without_room_leaves_the_damaged_journal(tmp_path: Path, monkey
     assert not list(tmp_path.glob("*.new*"))
     assert not list(tmp_path.glob("*.damaged-*"))
     with Journal(tmp_path) as journal:
-        assert len(list(journal.replies())) == 40
+        assert len(replies_in(journal)) == 40
 
 
 def test_damage_that_a_quick_check_overlooks_is_repaired_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,4 +166,4 @@ def test_damage_that_a_quick_check_overlooks_is_repaired_too(tmp_path: Path, mon
     monkeypatch.setattr(journal_module, "is_sound", lambda path: True)
     with Journal(tmp_path) as journal:
         assert journal.repaired
-        assert 290 <= len(list(journal.replies())) < 300
+        assert 290 <= len(replies_in(journal)) < 300

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions, shown_questions
+from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions, replies_in, shown_questions
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.generation import RunOptions, generate
@@ -104,7 +104,7 @@ def test_replies_to_earlier_requests_stay_as_they_are(tmp_path: Path) -> None:
     generate(tmp_path, ApiRespondent(by_number, model="other"), personas("ann"), QUESTIONS, RunOptions(progress=False))
     assert parse_run(tmp_path, QUESTIONS).read == 6
     with Journal(tmp_path, read_only=True) as journal:
-        assert sum(reply.probabilities is None for _, reply in journal.replies()) == 6
+        assert sum(reply.probabilities is None for _, reply in replies_in(journal)) == 6
 
 
 def test_damaged_records_are_counted_and_set_aside(tmp_path: Path) -> None:

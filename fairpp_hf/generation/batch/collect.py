@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import logging
-import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -31,8 +30,6 @@ logger = logging.getLogger(__name__)
 _MOST_FRUITLESS = 3
 _MOST_LOOKS = 20
 """At a batch that has ended and lacks a file of its replies; 10 minutes at the usual pace."""
-_GONE_AFTER_DAYS = 30
-_DAY_S = 86_400.0
 
 
 class Ended(NamedTuple):
@@ -43,15 +40,6 @@ class Ended(NamedTuple):
     """The server's message where it had no room for the batch's tokens."""
     stop: RespondentStopped | None
     """Why nothing more is to be submitted."""
-
-
-class _Read(NamedTuple):
-    """What is in an output or error file."""
-
-    answered: int
-    """How many requests it answers, well or badly."""
-    final: RespondentStopped | None
-    """Of an error that no other request would escape."""
 
 
 class Collector:
@@ -89,7 +77,11 @@ class Collector:
             try:
                 found = await self._job.api.retrieve(batch.batch_id)
             except Missing as error:
-                self._give_up(batch, error)
+                self._lost[batch.intent] = RespondentStopped(
+                    f"The server must know a batch that was submitted to it; got 404 for {batch.batch_id} with "
+                    f"{batch.requests:,} requests at {self._job.respondent.address}: {error} Use the key and the base_url "
+                    f"that it was submitted with, or give up the run's batches to buy its requests again. {KEEP_GOING}"
+                )
                 continue
             self.accepted = self.accepted or found.status not in ("validating", "failed")
             if found.ended:
@@ -123,22 +115,6 @@ class Collector:
             self._save(answers, "", batch_id)
         self._job.ledger.drop_claimed()
 
-    def _give_up(self, batch: Batch, error: Missing) -> None:
-        """A batch that the server does not know is free to be asked again when it is so old that servers forget it.
-
-        Until then it is likelier that this is not the account that has it.
-        """
-        days = (time.time() - batch.created_at) / _DAY_S
-        if days < _GONE_AFTER_DAYS:
-            self._lost[batch.intent] = RespondentStopped(
-                f"The server must know a batch that was submitted to it; got 404 for {batch.batch_id} with "
-                f"{batch.requests:,} requests at {self._job.respondent.address}: {error} Use the key and the base_url "
-                f"that it was submitted with, or give up the run's batches to buy its requests again. {KEEP_GOING}"
-            )
-            return
-        logger.warning("Batch %s is gone after %.0f days: its requests are asked again.", batch.batch_id, days)
-        self._job.ledger.remove(batch.intent)
-
     async def _collect(self, batch: Batch, found: ServerBatch) -> Ended | None:
         """Save what a batch brought, and free what it left; None where the server does not have its files yet."""
         job = self._job
@@ -151,9 +127,9 @@ class Collector:
                 return None
         brought, final = 0, None
         for path in files.values():
-            read = await self._read(path, batch.intent, found.batch_id)
-            brought += read.answered
-            final = final or read.final
+            answered, stop = await self._read(path, batch.intent, found.batch_id)
+            brought += answered
+            final = final or stop
         if missing and "output" not in files and (found.answered or found.lacks_output):
             self._lost[batch.intent] = RespondentStopped(
                 f"The server must have the replies of a batch that has ended; got {missing} of {found.batch_id}, with "
@@ -217,8 +193,12 @@ class Collector:
             )
         return None
 
-    async def _read(self, path: Path, intent: str, batch_id: str) -> _Read:
-        """Save the replies of an output or error file."""
+    async def _read(self, path: Path, intent: str, batch_id: str) -> tuple[int, RespondentStopped | None]:
+        """Save the replies of an output or error file.
+
+        Returns:
+            How many requests it answers, well or badly, and the error that no other request would escape.
+        """
         answered = unread = twice = unclaimed = 0
         final: RespondentStopped | None = None
         async for lines in pages_of(path):
@@ -241,7 +221,7 @@ class Collector:
         ):
             if number:
                 logger.warning("Batch %s brought %d %s.", batch_id, number, what)
-        return _Read(answered, final)
+        return answered, final
 
     def _save(self, answers: dict[str, tuple[Answer, bytes]], intent: str, batch_id: str) -> int:
         """Save some replies; returns how many were paid for and are kept though no request waits for them."""

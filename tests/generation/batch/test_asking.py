@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_fixtures import personas, questions
+from generation_fixtures import personas, questions, replies_in
 from loopback_batches import BatchServer, Fault, Line, Outcome, characters, of_batches
 from loopback_openai import Call, Served
 
@@ -87,7 +87,7 @@ class Run:
     def replies(self) -> list[Reply]:
         """In the journal, in the order in which they came."""
         with Journal(self.path, read_only=True) as journal:
-            return [reply for _, reply in journal.replies()]
+            return [reply for _, reply in replies_in(journal)]
 
     @property
     def statuses(self) -> dict[str, int]:
