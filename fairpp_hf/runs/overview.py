@@ -1,4 +1,4 @@
-"""What a run has, at a glance: progress, statuses, money, and how much the answers vary by order, sample and persona."""
+"""What a run has, at a glance: progress, statuses, money, and how much the personas disagree."""
 
 import json
 from collections import Counter
@@ -16,12 +16,10 @@ from fairpp_hf.runs.batches import Unfinished, unfinished_in
 from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import command_for
 from fairpp_hf.runs.manifest import ways_in
-from fairpp_hf.runs.records import check_set_up, manifest_of, read_replies, records_of, reply_arrays, votes
+from fairpp_hf.runs.records import check_set_up, manifest_of, read_replies, records_of
 from fairpp_hf.runs.shards import parse_shard
 from fairpp_hf.runs.spending import Spending
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
-from fairpp_hf.statistics.biases import order_gaps
-from fairpp_hf.statistics.options import first_choices
 from fairpp_hf.text_table import in_columns
 
 _QUANTILES = (0.5, 0.9, 0.99)
@@ -53,17 +51,6 @@ class Example(NamedTuple):
     raw: str | None
 
 
-class OrderEffect(NamedTuple):
-    """How much the options' places matter; over the records with a valid reply in both orders."""
-
-    records: int
-    gap: float
-    """Mean over the records and orders of P(option listed first) - P(option listed second), from -1 to 1; 0 is no bias."""
-    changed: float | None
-    """Share of the records with one most probable option in either order, in which these are different options; None where
-    there are none."""
-
-
 class Overview(NamedTuple):
     """What a run has; all answers are simulated."""
 
@@ -81,11 +68,6 @@ class Overview(NamedTuple):
     damaged: int
     """Records that do not match their checksum, and are not counted here."""
     spending: Spending
-    order_effect: OrderEffect | None
-    """None where no record has valid replies in both orders."""
-    sample_agreement: float | None
-    """Probability that two samples of the same request, drawn at random, agree; mean over the requests with two valid
-    samples or more, None where there are none."""
     against_majority: dict[str, float | None]
     """Persona to the share of questions on which its answer is not the most frequent one of the other personas; over those
     with a valid answer and such a majority, None where there are none."""
@@ -158,15 +140,8 @@ class Overview(NamedTuple):
     def _figures(self) -> Iterator[str]:
         if spent := self.spending.words():
             yield f"Spent: {spent}"
-        if self.swap and self.order_effect is None:
-            yield "Order of options: no record has valid replies in both orders yet."
-        if effect := self.order_effect:
-            yield (
-                f"Order of options: P(listed first) - P(listed second) is {effect.gap:+.3f} on average, and the answer "
-                f"changes with the order in {_percent(effect.changed)} of {effect.records:,} records."
-            )
-        if self.samples > 1:
-            yield f"Samples: two of the same request agree in {_percent(self.sample_agreement)}."
+        if self.swap or self.samples > 1:
+            yield f"`fairpp quality --run {self.path} --out DIR` says how far the answers vary by order and sample."
         if self.latency_s:
             times = ", ".join(f"{seconds:.2f} s ({quantile:.0%})" for quantile, seconds in self.latency_s.items())
             yield f"Latency: {times}."
@@ -219,7 +194,6 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
     final = mine[position] & (frame["status"] != "failed").to_numpy()
     counts = pd.crosstab(frame["persona"], frame["status"]).reindex(index=personas, columns=STATUSES, fill_value=0)
     answered = frame["persona"][final].value_counts().reindex(personas, fill_value=0)
-    cell = position // samples
     record, _, answer, _ = records_of(replies, manifest)
     answers = np.full(len(mine) // (samples * (1 + swap)), NO_ANSWER)
     answers[record] = answer
@@ -239,10 +213,6 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         counts=counts.to_dict("index"),
         damaged=damaged,
         spending=spending,
-        order_effect=_order_effect(cell, replies, len(mine) // samples, samples) if swap else None,
-        sample_agreement=_sample_agreement(cell, replies["answer"].to_numpy(), len(mine) // samples)
-        if samples > 1
-        else None,
         against_majority=dict(zip(personas, against, strict=True)),
         pairwise=dict(zip(personas, pairwise, strict=True)),
         latency_s=dict(zip(_QUANTILES, np.quantile(latency, _QUANTILES).tolist(), strict=True)) if len(latency) else {},
@@ -268,38 +238,6 @@ def _examples(replies: pa.Table, number: int) -> tuple[Example, ...]:
     return tuple(
         Example(**row) for row in replies.select(list(Example._fields)).take(pa.array(chosen, pa.int64())).to_pylist()
     )
-
-
-def _order_effect(cell: NDArray[np.int64], replies: pa.Table, cells: int, samples: int) -> OrderEffect | None:
-    """Order effect of the mean votes in either order.
-
-    Args:
-        cell: (n,). Number of the record and order that each reply belongs to.
-        replies: The n replies.
-        cells: Number of cells.
-        samples: Replies a cell.
-    """
-    status, answer, probabilities = reply_arrays(replies)
-    valid = np.bincount(cell, status == STATUSES.index("ok"), cells)
-    vote = votes(status, answer, probabilities, samples)
-    sums = np.stack([np.bincount(cell, vote[:, option], cells) for option in range(vote.shape[1])], axis=1)
-    both = (valid.reshape(-1, 2) > 0).all(axis=1)
-    if not both.any():
-        return None
-    by_order = (sums / np.maximum(valid, 1)[:, None]).reshape(-1, 2, vote.shape[1])[both]
-    first = first_choices(by_order)
-    clear = (first != NO_ANSWER).all(axis=1)
-    changed = float((first[:, 0] != first[:, 1])[clear].mean()) if clear.any() else None
-    return OrderEffect(int(both.sum()), float(order_gaps(by_order).mean()), changed)
-
-
-def _sample_agreement(cell: NDArray[np.int64], answer: NDArray[np.int64], cells: int) -> float | None:
-    """Of the n valid samples of a request, c_i of which answer i, two agree with sum c_i (c_i - 1) / (n (n - 1))."""
-    valid, options = answer != NO_ANSWER, len(OPTION_LETTERS)
-    counts = np.bincount(cell[valid] * options + answer[valid], minlength=cells * options).reshape(-1, options)
-    counts = counts[counts.sum(axis=1) > 1]
-    number = counts.sum(axis=1)
-    return float(((counts * (counts - 1)).sum(axis=1) / (number * (number - 1))).mean()) if len(counts) else None
 
 
 def _disagreement(answers: NDArray[np.int64]) -> tuple[list[float | None], list[float | None]]:

@@ -107,10 +107,10 @@ def records_of(
     """
     orders, samples = 1 + manifest["swap"], manifest["samples"]
     record = replies["position"].to_numpy() // (orders * samples)
-    return combine_replies(record, *reply_arrays(replies), orders=orders, samples=samples)
+    return combine_replies(record, *_reply_arrays(replies), orders=orders, samples=samples)
 
 
-def reply_arrays(replies: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _reply_arrays(replies: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Status (n,) as index into `STATUSES`, answer (n,), and probabilities (n, K), rows of NaN where there are none."""
     status = pc.index_in(replies["status"].combine_chunks(), pa.array(STATUSES)).to_numpy(zero_copy_only=False)
     column = replies["probabilities"].combine_chunks()
@@ -162,7 +162,7 @@ def combine_replies(
     probabilities = probabilities[whole].reshape(*shape, probabilities.shape[-1])
 
     replies = (status == _OK).sum(axis=2)
-    total = votes(status, answer, probabilities, samples).sum(axis=2)
+    total = _votes(status, answer, probabilities, samples).sum(axis=2)
     mean = (total / np.maximum(replies, 1)[..., None]).mean(axis=1)
     first = first_choices(mean)
     without = replies == 0
@@ -178,7 +178,7 @@ def combine_replies(
     )
 
 
-def votes(
+def _votes(
     status: NDArray[np.int64], answer: NDArray[np.int64], probabilities: NDArray[np.float64], samples: int
 ) -> NDArray[np.float64]:
     """What each reply counts for each option, as in `combine_replies`.

@@ -37,7 +37,7 @@ def test_a_run_and_its_scenarios_are_shown(tmp_path: Path, capsys: pytest.Captur
         )
         assert parts[1].splitlines()[0].split() == ["persona", "answered", "ok", "against", "majority", "pairwise"]
         assert "Spent: $0.000252; 196 input and 28 output tokens, in 28 replies that were ever received.\n" in parts[2]
-        assert "Order of options: P(listed first) - P(listed second) is " in parts[2]
+        assert f"`fairpp quality --run {run} --out DIR` says how far" in parts[2]
         assert (
             f"Server: {server.base_url} (openai:m (simulated))\n"
             f"Asked at {server.base_url} (openai:m (simulated)): free text, no log-probabilities.\n"

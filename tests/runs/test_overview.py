@@ -10,7 +10,7 @@ from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
 from fairpp_hf.runs.journal import Journal
-from fairpp_hf.runs.overview import Example, OrderEffect, overview
+from fairpp_hf.runs.overview import Example, overview
 from fairpp_hf.runs.shards import Shard
 
 
@@ -62,46 +62,6 @@ def _line(example: Example) -> str:
     return f"ok, {pole} ({example.persona}, {example.question_id}): {example.raw!r}"
 
 
-def test_the_gap_of_places_by_hand(tmp_path: Path) -> None:
-    """Two questions in both orders, as shown.
-
-    q0: (0.6, 0.3, 0.1), then (0.5, 0.4, 0.1): gaps 0.3 and 0.1, on average 0.2; the answer is pole A, then pole B.
-    q1: (0.2, 0.7, 0.1), then (0.8, 0.1, 0.1): gaps -0.5 and 0.7, on average 0.1; the answer is pole B in both.
-    q2 has a reply in one order alone and does not count.
-    """
-    shown = {
-        ("q0", False): vote(0, 0.6, 0.3, 0.1),
-        ("q0", True): vote(0, 0.5, 0.4, 0.1),
-        ("q1", False): vote(1, 0.2, 0.7, 0.1),
-        ("q1", True): vote(0, 0.8, 0.1, 0.1),
-        ("q2", False): vote(0, 1.0, 0.0, 0.0),
-        ("q2", True): not_ok("invalid"),
-    }
-    respondent = FakeRespondent(lambda request: shown[request.question_id, request.swapped])
-    generate(tmp_path, respondent, personas("ann"), shown_questions(3), RunOptions(swap=True, progress=False))
-    effect = overview(tmp_path).order_effect
-    assert effect is not None
-    assert effect == OrderEffect(2, pytest.approx(0.15), 0.5)
-    assert (
-        "Order of options: P(listed first) - P(listed second) is +0.150 on average, and the answer changes with the order "
-        "in 50.0% of 2 records.\n"
-    ) in overview(tmp_path).table()
-
-
-def test_agreement_of_samples_by_hand(tmp_path: Path) -> None:
-    """Of three samples each: A A B has one pair of three that agrees, C C C all; one valid sample has no pair."""
-    answers = {"q0": (0, 0, 1), "q1": (2, 2, 2), "q2": (0, -1, -1)}
-
-    def reply(request: Request) -> Reply:
-        answer = answers[request.question_id][request.sample]
-        return not_ok("empty") if answer == -1 else ok(answer)
-
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(3), RunOptions(samples=3, progress=False))
-    found = overview(tmp_path)
-    assert found.sample_agreement == pytest.approx((1 / 3 + 1) / 2)
-    assert "Samples: two of the same request agree in 66.7%.\n" in found.table()
-
-
 def random_reply(request: Request) -> Reply:
     drawn = random.Random(f"{request.persona} {request.question_id} {request.swapped} {request.sample}")
     status = drawn.choice(("ok", "ok", "ok", "ok", "invalid", "failed"))
@@ -109,34 +69,6 @@ def random_reply(request: Request) -> Reply:
         return not_ok(status)
     answer = drawn.randrange(3)
     return vote(answer) if drawn.random() < 0.5 else ok(answer)
-
-
-def plain_effect(plan: RequestPlan) -> OrderEffect:
-    """The plainest reading of `OrderEffect`."""
-    asked: dict[tuple[str, str], dict[bool, list[list[float]]]] = {}
-    for request in plan:
-        reply = random_reply(request)
-        if reply.status == "ok":
-            # Both orders have two samples here: each is a vote, whatever its probabilities.
-            shown = [float(option == reply.answer) for option in range(3)]
-            asked.setdefault((request.persona, request.question_id), {}).setdefault(request.swapped, []).append(shown)
-    gaps, changes = [], []
-    for orders in asked.values():
-        if len(orders) < 2:
-            continue
-        means = {
-            swapped: [sum(column) / len(shown) for column in zip(*shown, strict=True)]
-            for swapped, shown in orders.items()
-        }
-        gaps.append(sum(mean[0] - mean[1] for mean in means.values()) / 2)
-        tops = [[n for n, p in enumerate(mean) if p > max(mean) - 1e-9] for mean in means.values()]
-        if all(len(top) == 1 for top in tops):
-            poles = [
-                {0: 1, 1: 0}.get(top[0], top[0]) if swapped else top[0]
-                for swapped, top in zip(means, tops, strict=True)
-            ]
-            changes.append(poles[0] != poles[1])
-    return OrderEffect(len(gaps), sum(gaps) / len(gaps), sum(changes) / len(changes))
 
 
 def plain_disagreement(answers: dict[str, list[int]], persona: str) -> tuple[float, float]:
@@ -154,17 +86,10 @@ def plain_disagreement(answers: dict[str, list[int]], persona: str) -> tuple[flo
     return sum(differs) / len(differs), sum(shares) / len(shares)
 
 
-def test_order_and_disagreement_of_a_random_run(tmp_path: Path) -> None:
-    who, table = personas("ann", "bob", "cat", "dan"), shown_questions(30)
-    generate(
-        tmp_path / "orders", FakeRespondent(random_reply), who, table, RunOptions(samples=2, swap=True, progress=False)
-    )
-    found = overview(tmp_path / "orders")
-    expected = plain_effect(RequestPlan(who, table, samples=2, swap=True))
-    assert found.order_effect == pytest.approx(expected)
-
-    generate(tmp_path / "plain", FakeRespondent(random_reply), who, table, RunOptions(progress=False))
-    found = overview(tmp_path / "plain")
+def test_disagreement_of_a_random_run(tmp_path: Path) -> None:
+    who, table = personas("ann", "bob", "cat", "dan"), questions(30)
+    generate(tmp_path, FakeRespondent(random_reply), who, table, RunOptions(progress=False))
+    found = overview(tmp_path)
     answers: dict[str, list[int]] = {}
     for request in RequestPlan(who, table):
         answers.setdefault(request.persona, []).append(random_reply(request).answer)
@@ -196,11 +121,9 @@ def test_a_run_without_any_reply_is_shown(tmp_path: Path, options: dict) -> None
     with pytest.raises(RespondentStopped):
         generate(tmp_path, FakeRespondent(stops), personas(), shown_questions(2), RunOptions(progress=False, **options))
     found = overview(tmp_path)
-    assert (found.answered, found.examples, found.order_effect) == ({"ann": 0, "bob": 0}, (), None)
+    assert (found.answered, found.examples) == ({"ann": 0, "bob": 0}, ())
     assert found.table().startswith(f"{tmp_path}: fake:fake (simulated); ")
-    if options:
-        assert "Order of options: no record has valid replies in both orders yet.\n" in found.table()
-        assert found.table().endswith("Samples: two of the same request agree in -.")
+    assert ("fairpp quality" in found.table()) == bool(options)
 
 
 def test_a_shard_counts_what_is_its_own(tmp_path: Path) -> None:
