@@ -77,7 +77,7 @@ class PersonaAlignmentCallback(TrainerCallback):
         from fairpp_hf.evaluation.evaluate import questions_to_score
 
         answers, target = load_answers(), "loyal_nationals"
-        questions, references = questions_to_score(answers, "test", limit=200)
+        questions, references = questions_to_score(answers, "test", limit=200, for_selection=True)
         constant = constant_rows(answers, questions, target)
         trainer = ReweightedDPOTrainer(...)  # with eval_strategy="steps" and an eval_dataset
         trainer.add_callback(PersonaAlignmentCallback(trainer, questions, references, target, constant=constant))
@@ -227,7 +227,8 @@ def alignment_for_training(
     """The callback that `fairpp train` adds: `alignment_questions` test questions, and the answers to them.
 
     The questions are a fixed random sample of the test split, or of what `heldout` keeps out of training, and the answers
-    those that the pairs are built from.
+    those that the pairs are built from. The sample is another one than that of `fairpp evaluate --limit`, so that a
+    checkpoint is not judged on the questions it was chosen by.
 
     Args:
         arguments: Arguments that say which pairs are trained on.
@@ -250,7 +251,7 @@ def alignment_for_training(
     answers = resolve_answers(arguments.answers, arguments.published_revision).load(arguments.personas)
     if arguments.heldout is not None:
         answers = answers.held_out(arguments.heldout)
-    questions, references = questions_to_score(answers, "test", arguments.alignment_questions)
+    questions, references = questions_to_score(answers, "test", arguments.alignment_questions, for_selection=True)
     constant = constant_rows(answers, questions, arguments.target)
     if constant is None:
         logger.warning(

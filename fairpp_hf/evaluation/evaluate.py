@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def questions_to_score(answers: Answers, split: str, limit: int | None = None) -> tuple[pa.Table, References]:
+def questions_to_score(
+    answers: Answers, split: str, limit: int | None = None, *, for_selection: bool = False
+) -> tuple[pa.Table, References]:
     """The questions of a split that were answered, and what systems are compared with on them.
 
     Args:
         answers: Answers that systems are to be compared with.
         split: Split, `"train"` or `"test"`.
         limit: Size of a fixed random sample of the questions; all by default.
+        for_selection: Whether the sample is for choosing a checkpoint, see `sample_questions`.
 
     Returns:
         n questions, and persona id to option probabilities, (n, 3), or answers, (n,).
@@ -46,7 +49,7 @@ def questions_to_score(answers: Answers, split: str, limit: int | None = None) -
     if not len(rows):
         raise ValueError(f"The answers must hold {split} questions; got none. Use other answers, or the other split.")
     if limit is not None:
-        rows = rows[sample_questions(answers.questions.take(pa.array(rows)), limit)]
+        rows = rows[sample_questions(answers.questions.take(pa.array(rows)), limit, for_selection=for_selection)]
     drawn = {persona: column[rows] for persona, column in answers.matrix().items()}
     probabilities = {persona: answers.probabilities(persona)[rows] for persona in drawn}
     return answers.questions.take(pa.array(rows)), References(drawn, probabilities)

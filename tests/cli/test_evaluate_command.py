@@ -179,8 +179,8 @@ def test_probabilities_under_a_constrained_choice_are_called_that_wherever_they_
 def test_stopped_it_says_how_to_go_on_and_writes_no_results(tiny_model_path, tmp_path, monkeypatch, capsys):
     from fairpp_hf.evaluation import model_scores
 
-    def stopped(run, *rest, **others):
-        summary = generate(run, *rest, RunOptions(**others))
+    def stopped(*arguments):
+        summary = generate(*arguments)
         raise RunInterrupted(summary._replace(remaining=7), 2)
 
     monkeypatch.setattr(model_scores, "generate", stopped)

@@ -41,6 +41,6 @@ def test_a_folder_that_is_no_run_is_refused_before_anything_is_written(
 ) -> None:
     assert main(["quality", "--run", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith(
-        "fairpp quality: run must be a directory that `fairpp generate` has written"
+        "fairpp quality: run must be a directory that `fairpp generate` or `fairpp scenarios` has written"
     )
     assert not (tmp_path / "out").exists()

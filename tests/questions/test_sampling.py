@@ -23,3 +23,9 @@ def test_samples_spread_over_the_labels():
     sample = questions.take(sample_questions(questions, 200))
     assert len(set(sample["group"].to_pylist())) > 25
     assert len(set(sample["topic"].to_pylist())) == 5
+
+
+def test_a_sample_for_selection_shares_no_question_with_one_for_judging():
+    questions = load_questions("test").slice(0, 100)
+    judged, chosen_by = sample_questions(questions, 60), sample_questions(questions, 40, for_selection=True)
+    assert sorted([*judged, *chosen_by]) == list(range(100))
