@@ -1,5 +1,7 @@
 """The files of a run's folder, the folders of its scenarios, and the errors that continuing a run mends."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,20 @@ def command_for(run: Path) -> str:
     """
     home = home_of(run)
     return f"fairpp {'generate' if home == run else 'scenarios'} --run {home}"
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: The file, new or to be replaced.
+        write: Function that writes it at another path.
+    """
+    scratch = path.with_name(f"{path.name}.new")
+    write(scratch)
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    scratch.replace(path)
 
 
 def check_directory(run: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from fairpp_hf import __version__
-from fairpp_hf.runs.layout import MANIFEST
+from fairpp_hf.runs.layout import MANIFEST, write_whole
 from fairpp_hf.runs.shards import Shard
 
 FORMAT_VERSION = 2
@@ -99,15 +98,9 @@ def ways_in(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest whole or not at all."""
-    path = run / MANIFEST
-    scratch = path.with_suffix(".json.new")
     stamped = {**manifest, "written": datetime.now(UTC).isoformat(timespec="seconds")}
-    with scratch.open("w", encoding="utf-8") as file:
-        json.dump(stamped, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    text = json.dumps(stamped, indent=2) + "\n"
+    write_whole(run / MANIFEST, lambda path: path.write_text(text, "utf-8"))
 
 
 def read_manifest(run: Path) -> dict[str, Any] | None:

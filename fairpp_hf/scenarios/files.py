@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from fairpp_hf.runs.database import FIELDS
 from fairpp_hf.runs.journal import Journal, text_of
-from fairpp_hf.runs.layout import JOURNAL, MANIFEST, SCENARIO_TABLE, scenarios_folder, stories_folder
+from fairpp_hf.runs.layout import JOURNAL, MANIFEST, SCENARIO_TABLE, scenarios_folder, stories_folder, write_whole
 from fairpp_hf.runs.records import check_set_up, manifest_of
 from fairpp_hf.scenarios.stories import Names, Story, StoryProblem, check_story, scenario_row
 from fairpp_hf.schema import QUESTION_FEATURES
@@ -225,27 +224,16 @@ def write_checked(folder: Path, checked: CheckedStories) -> None:
 
 def write_scenarios(folder: Path, scenarios: pa.Table) -> None:
     """Write the table of scenarios, whole or not at all."""
-    scratch = folder / f"{SCENARIO_TABLE}.new"
-    pq.write_table(scenarios, scratch, compression="zstd")
-    _into_place(scratch, folder / SCENARIO_TABLE)
+    write_whole(folder / SCENARIO_TABLE, lambda path: pq.write_table(scenarios, path, compression="zstd"))
 
 
 def write_set_aside(folder: Path, set_aside: Iterable[SetAside]) -> None:
     """Write the stories that were set aside, a JSON object a line; no file where there are none."""
-    path = folder / SET_ASIDE
     lines = [
-        json.dumps(story._asdict() | {"problems": [problem._asdict() for problem in story.problems]})
+        json.dumps(story._asdict() | {"problems": [problem._asdict() for problem in story.problems]}) + "\n"
         for story in set_aside
     ]
-    if not lines:
-        path.unlink(missing_ok=True)
-        return
-    scratch = folder / f"{SET_ASIDE}.new"
-    scratch.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    _into_place(scratch, path)
-
-
-def _into_place(scratch: Path, path: Path) -> None:
-    with scratch.open("rb") as file:
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    if lines:
+        write_whole(folder / SET_ASIDE, lambda path: path.write_text("".join(lines), "utf-8"))
+    else:
+        (folder / SET_ASIDE).unlink(missing_ok=True)
