@@ -21,24 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def request_key(settings: Mapping[str, Any], request: Request) -> str:
-    """The key of a reply: SHA-256 over the digests of everything that decides it.
-
-    These are the respondent's settings with the number of the sample, the ids, each message, and the options; a digest is
-    SHA-256 over canonical JSON. What many requests share is thus hashed once. The ids are part of the key since the survey
-    respondent is seeded by them. A swapped request has other messages and options, and so another key.
-
-    Args:
-        settings: The respondent's.
-        request: The request.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    parts = [[settings, request.sample], request.persona, request.question_id, *request.messages, request.options]
-    return _key_of(*map(_digest, parts))
-
-
 def _digest(part: Any) -> bytes:
     return hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode()).digest()
 
@@ -131,7 +113,18 @@ class RequestPlan(Sequence[Request]):
         return AskedRequest(key, self._ids[row], persona, sample, swapped)
 
     def keys(self, settings: Mapping[str, Any]) -> list[str]:
-        """`request_key` of every request."""
+        """The key of every request: SHA-256 over the digests of everything that decides its reply.
+
+        These are the respondent's settings with the number of the sample, the ids, each message, and the options; a digest
+        is SHA-256 over canonical JSON. What many requests share is thus hashed once. The ids are part of the key since the
+        survey respondent is seeded by them. A swapped request has other messages and options, and so another key.
+
+        Args:
+            settings: Settings of the respondent.
+
+        Returns:
+            64 hexadecimal digits each, in the order of the requests.
+        """
         of_settings = [_digest([settings, sample]) for sample in range(self.samples)]
         of_questions = []
         for row, question_id in enumerate(self._ids):

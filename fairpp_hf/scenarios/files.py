@@ -216,8 +216,15 @@ def story_counts(run: Path) -> tuple[int, int]:
 
 
 def write_checked(folder: Path, checked: CheckedStories) -> None:
-    """Write what was told and what was set aside; no table where nothing has ever been told."""
-    write_set_aside(folder, checked.set_aside)
+    """Write the stories that were told, and those that were set aside, a JSON object a line; no first empty files."""
+    lines = [
+        json.dumps(story._asdict() | {"problems": [problem._asdict() for problem in story.problems]}) + "\n"
+        for story in checked.set_aside
+    ]
+    if lines:
+        write_whole(folder / SET_ASIDE, lambda path: path.write_text("".join(lines), "utf-8"))
+    else:
+        (folder / SET_ASIDE).unlink(missing_ok=True)
     if len(checked.scenarios) or (folder / SCENARIO_TABLE).is_file():
         write_scenarios(folder, checked.scenarios)
 
@@ -225,15 +232,3 @@ def write_checked(folder: Path, checked: CheckedStories) -> None:
 def write_scenarios(folder: Path, scenarios: pa.Table) -> None:
     """Write the table of scenarios, whole or not at all."""
     write_whole(folder / SCENARIO_TABLE, lambda path: pq.write_table(scenarios, path, compression="zstd"))
-
-
-def write_set_aside(folder: Path, set_aside: Iterable[SetAside]) -> None:
-    """Write the stories that were set aside, a JSON object a line; no file where there are none."""
-    lines = [
-        json.dumps(story._asdict() | {"problems": [problem._asdict() for problem in story.problems]}) + "\n"
-        for story in set_aside
-    ]
-    if lines:
-        write_whole(folder / SET_ASIDE, lambda path: path.write_text("".join(lines), "utf-8"))
-    else:
-        (folder / SET_ASIDE).unlink(missing_ok=True)
