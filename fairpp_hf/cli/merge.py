@@ -62,8 +62,6 @@ def _report(summary: "MergeSummary", what: str) -> str:
     parts = [f"{summary.added:,} {what} added"]
     if summary.known:
         parts.append(f"{summary.known:,} were there before")
-    if summary.read_anew:
-        parts.append(f"{summary.read_anew:,} of them read anew")
     if summary.improved:
         parts.append(f"{summary.improved:,} took the place of a failed or later one")
     if summary.duplicates:

@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 for and does not count: damaged replies (`set_aside`), those that another has `replaced`, and lines of batches' output files
 that no request of the run waits for (`unclaimed`). `batches` and `batch_requests` are the ledger of what is at the provider;
 `elsewhere` has the keys that runs merged into this one have in batches."""
-REPAIRED, RUN_KEY, BATCHES_UNKNOWN, PARSED_AT = "repaired", "run_key", "batches_unknown", "parsed_at"
+REPAIRED, RUN_KEY, BATCHES_UNKNOWN = "repaired", "run_key", "batches_unknown"
 """Names in `meta`, beside `requests_digest`."""
 # The checksum covers what decides the data; the number of attempts changes within SQLite.
 CHECKSUM_FIELDS = ("key", "question_id", "persona", "status", "answer", "probabilities", "raw", "usage", "detail")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fairpp_hf import __version__
 from fairpp_hf.runs.batches import keys_in_batches
-from fairpp_hf.runs.database import FIELDS, PARSED_AT, RUN_KEY, insert
+from fairpp_hf.runs.database import FIELDS, RUN_KEY, insert
 from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import check_directory
 from fairpp_hf.runs.lock import RunLock
@@ -31,7 +31,6 @@ _BETTER = """(
 )"""
 # A reply without tokens may have been paid for all the same, and is to be known when it comes again.
 _WORTH_KEEPING = "({table}.usage IS NOT NULL OR {table}.status != 'failed')"
-_READING = "status, answer, probabilities, checksum"
 _BEATEN = f"FROM replies JOIN incoming USING (key) WHERE {_BETTER}"
 
 
@@ -46,8 +45,6 @@ class MergeSummary(NamedTuple):
     """Final replies to a request that has another final one: both were paid for, the earlier counts."""
     known: int
     """Replies that `out` had from a merge before."""
-    read_anew: int
-    """Replies that `out` had, and that `parse_run` has read differently since in the run they come from."""
     damaged: int
     """Records that do not match their checksum. They are left out; what they cost stays counted."""
     requests: int
@@ -63,8 +60,7 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
 
     Every reply comes along, those to earlier requests and those that no longer count too, since they were paid for;
     none is counted twice, however often a run is merged. Of two replies to one request a final one beats a failed one,
-    and the earlier of two final ones stays; a reply that a run has parsed anew since is read as there, unless `out` was
-    parsed later still.
+    and the earlier of two final ones stays. What `out` has stays as it was read there: `parse_run` reads it anew.
 
     Replies that a run is still waiting for in a batch come with a later merge. Until then the result knows that they are
     bought, and refuses to ask for them. A merge that is interrupted can be repeated: each batch of records comes whole or
@@ -100,7 +96,7 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
         _check_same(out, first, parts[0], manifests[0], same_questions)
         journal = stack.enter_context(Journal(out))
         journal.run_key()
-        totals: Sequence[int] = (0,) * 6
+        totals: Sequence[int] = (0,) * 5
         for number, (run, manifest) in enumerate(zip(parts, manifests, strict=True)):
             with Journal(run, read_only=True) as source, source.snapshot() as connection:
                 check_set_up(source, manifest)
@@ -137,9 +133,8 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
         }
         if united != previous:
             write_manifest(out, united)
-        added, improved, duplicates, known, read_anew, damaged = totals
-        summary = MergeSummary(added, improved, duplicates, known, read_anew, damaged, 0, 0, out)
-        return with_progress(summary, journal)
+        added, improved, duplicates, known, damaged = totals
+        return with_progress(MergeSummary(added, improved, duplicates, known, damaged, 0, 0, out), journal)
 
 
 def with_progress(summary: MergeSummary, journal: Journal) -> MergeSummary:
@@ -222,15 +217,14 @@ def _take_all(journal: Journal, source: Journal) -> list[int]:
             # What a run has replaced stays so, also where `out` has it as a reply from before.
             connection.execute("DELETE FROM replies WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
             _keep(connection, "replaced")
-    parsed, own = (float(each.noted(PARSED_AT) or 0) for each in (source, journal))
-    totals = [0] * 6
+    totals = [0] * 5
     for rows in source.records("replies"):
         damaged = [row for row in rows if not row[-1]]
         if damaged:
             with _incoming(journal, damaged) as connection:
                 _keep(connection, "set_aside")
         with _incoming(journal, [row for row in rows if row[-1]]) as connection:
-            totals = [a + b for a, b in zip(totals, [*_take(connection, parsed > own), len(damaged)], strict=True)]
+            totals = [a + b for a, b in zip(totals, [*_take(connection), len(damaged)], strict=True)]
     return totals
 
 
@@ -249,15 +243,14 @@ def _keep(connection: sqlite3.Connection, table: str) -> None:
     connection.execute(f"INSERT INTO {table} ({FIELDS}) SELECT {FIELDS} FROM incoming WHERE NOT ({known})")
 
 
-def _take(connection: sqlite3.Connection, is_read_later: bool) -> tuple[int, int, int, int, int]:
+def _take(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
     """Let the incoming records be replies, where they are better.
 
     Args:
         connection: Connection to the journal of `out`.
-        is_read_later: Whether the incoming records were parsed after those that are there.
 
     Returns:
-        (added, improved, duplicates, known, read anew).
+        (added, improved, duplicates, known).
     """
 
     def count(statement: str) -> int:
@@ -265,17 +258,6 @@ def _take(connection: sqlite3.Connection, is_read_later: bool) -> tuple[int, int
 
     # A damaged copy of a reply that has now come whole.
     count("DELETE FROM set_aside WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
-    read_anew = 0
-    if is_read_later:
-        again = (
-            f"FROM incoming WHERE {_SAME.format(one='incoming', other='replies')} AND incoming.raw IS replies.raw "
-            "AND incoming.usage IS replies.usage AND incoming.detail IS replies.detail "
-            "AND incoming.checksum != replies.checksum"
-        )
-        read_anew = count(
-            f"UPDATE replies SET ({_READING}) = (SELECT {_READING} {again}) "
-            f"WHERE key IN (SELECT key FROM incoming) AND EXISTS (SELECT 1 {again})"
-        )
     known = count(f"DELETE FROM incoming WHERE {_AMONG.format(table='replies')} OR {_AMONG.format(table='replaced')}")
     (duplicates,) = connection.execute(
         "SELECT count(*) FROM replies JOIN incoming USING (key) "
@@ -292,4 +274,4 @@ def _take(connection: sqlite3.Connection, is_read_later: bool) -> tuple[int, int
         f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} FROM incoming "
         f"WHERE {_WORTH_KEEPING.format(table='incoming')} AND NOT {_AMONG.format(table='replies')}"
     )
-    return inserted - improved, improved, duplicates, known, read_anew
+    return inserted - improved, improved, duplicates, known

@@ -1,7 +1,6 @@
 """Reads the stored replies of a run again, for nothing: after a change of the rules by which an answer is read."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from fairpp_hf.questions.option_order import shown_options
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.reading import read_reply
-from fairpp_hf.runs.database import CHECKSUM_FIELDS, PARSED_AT, checksum
+from fairpp_hf.runs.database import CHECKSUM_FIELDS, checksum
 from fairpp_hf.runs.journal import Journal, text_of
 from fairpp_hf.runs.layout import SCENARIO_TABLE
 from fairpp_hf.runs.lock import RunLock
@@ -78,7 +77,6 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
             return _parse(run, journal, manifest, questions, dry_run=True)
     with RunLock(run), Journal(run) as journal:
         summary = _parse(run, journal, manifest, questions, dry_run=False)
-        journal.note(PARSED_AT, str(time.time()))  # a merge takes the readings of the run that was read last
         return summary._replace(damaged=summary.damaged + journal.set_aside)
 
 

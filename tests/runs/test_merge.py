@@ -16,7 +16,6 @@ from fairpp_hf.generation.batch.ledger import Batch, Ledger
 from fairpp_hf.respondents import Reply, Request
 from fairpp_hf.runs import load_run
 from fairpp_hf.runs.batches import check_not_in_batches
-from fairpp_hf.runs.database import CHECKSUM_FIELDS, checksum
 from fairpp_hf.runs.journal import AskedRequest, Journal
 from fairpp_hf.runs.lock import RunLock
 from fairpp_hf.runs.manifest import read_manifest
@@ -62,7 +61,7 @@ def test_shards_united_are_the_run_that_one_machine_would_have_made(tmp_path: Pa
     before = [digests(shard) for shard in shards]
     count = 20 * (4 if options else 1)
     summary = merge_runs(tmp_path / "out", shards)
-    assert summary == MergeSummary(count, 0, 0, 0, 0, 0, count, 0, tmp_path / "out")
+    assert summary == MergeSummary(count, 0, 0, 0, 0, count, 0, tmp_path / "out")
     assert [digests(shard) for shard in shards] == before
     assert load_run(tmp_path / "out", EVERYTHING).equals(load_run(whole, EVERYTHING))
     assert spending(tmp_path / "out") == spending(whole)
@@ -369,36 +368,3 @@ def test_duplicates_without_tokens_are_counted_once(tmp_path: Path) -> None:
     assert (again.duplicates, again.known) == (0, 40)
     again = merge_runs(tmp_path / "out", runs[::-1])
     assert (again.duplicates, again.known) == (0, 40)
-
-
-def reread(run: Path, answer: int, at: float) -> None:
-    """As `parse_run` does it: another reading of every record, and when."""
-    with Journal(run) as journal:
-        (rows,) = journal.rows(*CHECKSUM_FIELDS)
-        with journal.transaction() as connection:
-            for *fields, _ in rows:
-                record = {**dict(zip(CHECKSUM_FIELDS, fields, strict=True)), "status": "ok", "answer": answer}
-                connection.execute(
-                    "UPDATE replies SET status = 'ok', answer = ?, checksum = ? WHERE key = ?",
-                    (answer, checksum(*record.values()), record["key"]),
-                )
-        journal.note("parsed_at", str(at))
-
-
-def test_what_a_part_has_parsed_anew_is_read_so(tmp_path: Path) -> None:
-    """Of two readings of one reply the later counts, whichever run has it."""
-    part = shard_run(tmp_path / "part", reply=lambda _: not_ok("invalid"))
-    out = tmp_path / "out"
-    merge_runs(out, [part])
-    reread(part, 0, at=100.0)
-    summary = merge_runs(out, [part])
-    assert (summary.added, summary.known, summary.read_anew) == (0, 20, 20)
-    assert load_run(out, EVERYTHING)["answer"].to_pylist() == [0] * 20
-    assert merge_runs(out, [part]).read_anew == 0
-    reread(out, 1, at=200.0)
-    assert merge_runs(out, [part]).read_anew == 0
-    assert load_run(out, EVERYTHING)["answer"].to_pylist() == [1] * 20
-    reread(part, 2, at=300.0)
-    assert merge_runs(out, [part]).read_anew == 20
-    with Journal(out) as journal:
-        assert (journal.set_aside, journal.spending().replies) == (0, 20)

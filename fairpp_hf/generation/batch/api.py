@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 RUN, INTENT = "fairpp_run", "fairpp_batch"
 """Names in a batch's metadata."""
 TOKEN_LIMIT = "token_limit_exceeded"
+_LIST = "list the batches"
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
@@ -88,7 +89,6 @@ class BatchApi:
         self._client = client
         self._respondent = respondent
         self._run_key = run_key
-        self._listed = False
 
     async def of_this_run(self, since: float | None) -> dict[str, ServerBatch]:
         """The run's batches by intent, page by page from the newest.
@@ -107,8 +107,7 @@ class BatchApi:
             return page, [_checked(batch) for batch in page.data if self._is_ours(batch)]
 
         while True:
-            page, ours = await self._repeat("list the batches", ask)
-            self._listed = True
+            page, ours = await self._repeat(_LIST, ask)
             for batch in ours:
                 intent = batch.metadata[INTENT]
                 if intent in found:
@@ -240,7 +239,7 @@ class BatchApi:
                     raise TokenLimit(message) from error
                 if error.status_code == 404 and missing:
                     raise Missing(message) from error
-                if error.status_code == 404 and not self._listed:
+                if error.status_code == 404 and what == _LIST:
                     raise RespondentStopped(
                         f"The server must have the Batch API; got 404 at {self._respondent.address} when trying to "
                         f"{what}: {message}. Leave out batch. {KEEP_GOING}"
