@@ -70,7 +70,7 @@ CREATE TABLE IF NOT EXISTS unclaimed (
 );
 CREATE TABLE IF NOT EXISTS elsewhere (
     key TEXT NOT NULL, run_key TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (key, run_key)
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 """`requests` are those that the run now asks; `replies` are all that ever came, one a key. Three tables keep what was paid

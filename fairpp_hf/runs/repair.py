@@ -140,15 +140,13 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, path: Path) ->
     target.execute("BEGIN")
     saved, highest = _copy_readable(source, target, "replies", last)
     # Paid for, too; where nothing of it can be read, the replies still are.
-    for table in ("replaced", "set_aside", "unclaimed"):
+    for table in ("replaced", "set_aside", "unclaimed", "elsewhere"):
         try:
             _copy_readable(source, target, table, _last_rowid(source, table, path))
         except sqlite3.DatabaseError as error:
             if code_of(error) in _OF_THE_SYSTEM:
                 raise
             logger.warning("The table %r of %s could not be read.", table, path)
-    if not _copy_whole(source, target, "elsewhere"):
-        logger.warning("The table 'elsewhere' of %s could not be read.", path)
     # Half a ledger would be worse than none: without one, every batch is looked for at the provider.
     ledger = ("batches", "batch_requests")
     copied = [_copy_whole(source, target, name) for name in ("meta", *ledger)]
