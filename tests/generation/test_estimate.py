@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions
+from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions, shown_questions
 
 from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.batch.ledger import Batch, Ledger
@@ -48,12 +47,6 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".sqlite")}
 
 
-def swappable(count: int) -> pa.Table:
-    table = questions(count)
-    prompts = [f"Which?\nA. option_a {n}\nB. option_b {n}\nC. option_c {n}\nReply." for n in range(count)]
-    return table.set_column(table.column_names.index("prompt"), "prompt", pa.array(prompts))
-
-
 def test_without_a_run_the_lengths_of_the_texts_decide(tmp_path: Path) -> None:
     """A portrait and a prompt have 21 bytes, which are 21 / 4.5 + 14 tokens; "A. option_a 0" has 13, which are 3."""
     found = estimate(tmp_path / "run", Served(), personas(), questions(), RunOptions(prices=PRICES))
@@ -77,7 +70,7 @@ def test_without_a_run_the_lengths_of_the_texts_decide(tmp_path: Path) -> None:
 def test_by_an_oracle_request_by_request() -> None:
     """Portraits and prompts of several lengths and scripts, in both orders and three samples."""
     who = personas("ann", "bob", ann="Tu es Zoë. " * 7, bob="你是一个人。")
-    plan = RequestPlan(who, swappable(7), samples=3, swap=True)
+    plan = RequestPlan(who, shown_questions(7), samples=3, swap=True)
     for measured in (None, MeasuredTokens(5, 0.3, 2.5)):
         tokens = RequestTokens(plan, measured)
         inputs, outputs = tokens.at(np.arange(len(plan)))
@@ -92,12 +85,12 @@ def test_by_an_oracle_request_by_request() -> None:
 
 def test_stories_are_longer_than_options() -> None:
     """Unless earlier replies say better; as estimated, so counted by a run."""
-    plan = RequestPlan(personas(), swappable(2))
+    plan = RequestPlan(personas(), shown_questions(2))
     assert set(RequestTokens(plan, stories=True).at(np.arange(4))[1]) == {float(STORY_TOKENS)}
     assert set(RequestTokens(plan, MeasuredTokens(5, 0.3, 2.5), stories=True).at(np.arange(4))[1]) == {2.5}
     teller = Served()
     teller.tells_stories = True
-    assert estimate(Path("none"), teller, personas(), swappable(2)).output_tokens == 4 * STORY_TOKENS
+    assert estimate(Path("none"), teller, personas(), shown_questions(2)).output_tokens == 4 * STORY_TOKENS
 
 
 def test_the_replies_of_the_run_say_better(tmp_path: Path) -> None:
@@ -190,7 +183,7 @@ def test_where_the_list_of_batches_is_lost_all_that_is_open_may_be_bought(tmp_pa
 
 
 def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:
-    what = swappable(10)
+    what = shown_questions(10)
     assert estimate(tmp_path / "run", Served(), personas(), what, RunOptions(samples=3, swap=True)).calls == 120
     shards = [
         estimate(
@@ -206,9 +199,9 @@ def test_samples_orders_and_shards_are_counted(tmp_path: Path) -> None:
 def test_what_it_counts_is_what_is_asked(tmp_path: Path, done: int) -> None:
     options: dict[str, Any] = {"samples": 2, "swap": True, "shard": Shard(1, 2)}
     if done:
-        generate(tmp_path, Served(), personas(), swappable(done), RunOptions(progress=False))
-    found = estimate(tmp_path, Served(), personas(), swappable(9), RunOptions(**options))
-    summary = generate(tmp_path, Served(), personas(), swappable(9), RunOptions(progress=False, **options))
+        generate(tmp_path, Served(), personas(), shown_questions(done), RunOptions(progress=False))
+    found = estimate(tmp_path, Served(), personas(), shown_questions(9), RunOptions(**options))
+    summary = generate(tmp_path, Served(), personas(), shown_questions(9), RunOptions(progress=False, **options))
     assert (found.calls, found.reused) == (summary.asked, summary.reused)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions
+from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions, shown_questions
 
 from fairpp_hf.generation import BatchLimits, RunInterrupted, RunOptions, RunSummary, generate, runner
 from fairpp_hf.generation.plan import RequestPlan
@@ -173,22 +173,18 @@ def test_groups_whose_replies_are_no_answer_come_first(tmp_path: Path) -> None:
 # --- Samples, orders, shards ---
 
 
-def swappable(count: int = 5) -> pa.Table:
-    table = questions(count)
-    prompts = [f"Which?\nA. option_a {n}\nB. option_b {n}\nC. option_c {n}\nReply." for n in range(count)]
-    return table.set_column(table.column_names.index("prompt"), "prompt", pa.array(prompts))
-
-
 def test_samples_and_orders_are_asked_one_after_the_other_and_each_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second, third = FakeRespondent(), FakeRespondent(), FakeRespondent()
-    ask(tmp_path, first, what=swappable())
-    generate(tmp_path, second, personas(), swappable(), RunOptions(samples=2, swap=True, progress=False))
+    ask(tmp_path, first, what=shown_questions())
+    generate(tmp_path, second, personas(), shown_questions(), RunOptions(samples=2, swap=True, progress=False))
     assert [(request.swapped, request.sample) for request in second.asked[:3]] == [(False, 1), (True, 0), (True, 1)]
     assert len(second.asked) == 30
     assert (
-        generate(tmp_path, third, personas(), swappable(), RunOptions(samples=2, swap=True, progress=False)).reused
+        generate(
+            tmp_path, third, personas(), shown_questions(), RunOptions(samples=2, swap=True, progress=False)
+        ).reused
         == 40
     )
     assert third.asked == []
