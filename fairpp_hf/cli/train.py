@@ -45,7 +45,7 @@ _PARSER = "trl.scripts."
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "fairpp train") -> int:
-    """Train, and print errors in the arguments or from this package without a traceback.
+    """Train, and print errors in the arguments or from this package without a traceback; 130 after Ctrl-C.
 
     Args:
         argv: Arguments without the program's name; `sys.argv` by default.
@@ -53,8 +53,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "fairpp train") -> int:
     """
     from fairpp_hf.cli import shown_lines
 
-    with plain_errors(prog), shown_lines():
-        train_model(argv, prog)
+    try:
+        with plain_errors(prog), shown_lines():
+            train_model(argv, prog)
+    except KeyboardInterrupt:
+        print(
+            f"\n{prog}: stopped. The same command with --resume_from_checkpoint last goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 130
     return 0
 
 

@@ -86,3 +86,14 @@ def test_an_error_from_elsewhere_keeps_its_traceback() -> None:
         json.loads("{")
     with pytest.raises(SystemExit, match=r"\nx: word must be one of 'a'; got 'b'\."), plain_errors("x"):
         check_name("word", "b", ["a"])
+
+
+def test_stopped_by_ctrl_c_it_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fairpp_hf.cli.train.train_model", stopped)
+    assert main(["train", "--config", "smollm2_135m_lora"]) == 130
+    assert "--resume_from_checkpoint last" in capsys.readouterr().err
