@@ -5,4 +5,5 @@ import sys
 from fairpp_hf.cli.train import main
 
 if __name__ == "__main__":
-    sys.exit(main(prog="train.py"))
+    if status := main(prog="train.py"):
+        sys.exit(status)
