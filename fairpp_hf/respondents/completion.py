@@ -1,6 +1,5 @@
 """Takes a chat completion apart, as servers send it over the OpenAI API: text, facts for the record, tokens used."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -22,23 +21,6 @@ _LONGEST_FACT = 200
 _THOUGHTS = ("reasoning", "reasoning_content")
 _TEXT_PARTS = ("text", "output_text")
 _DEEPEST_USAGE, _MOST_COUNTS = 3, 50
-
-
-def from_json(content: bytes) -> Any:
-    """What a server sent, from JSON.
-
-    Raises:
-        ValueError: It is no JSON.
-        RecursionError: It is nested too deeply.
-    """
-    import jiter
-
-    try:
-        # Some 20 KB of log-probabilities a reply: the parser that the openai client brings takes half the time.
-        return jiter.from_json(content)
-    except ValueError:
-        # It takes no lone surrogates, which models do send, and whose text is to be kept.
-        return json.loads(content)
 
 
 def read_completion(completion: Any, options: Sequence[str], latency_s: float) -> Reply:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped, give_back, set_aside
-from fairpp_hf.respondents.completion import from_json, sum_of_usage, usage_of
+from fairpp_hf.respondents.completion import sum_of_usage, usage_of
 from fairpp_hf.respondents.faults import (
     Fault,
     connection_fault,
@@ -143,12 +143,14 @@ class Exchange:
         self, response: "httpx2.Response", request: Request, way: Way, sent_at: float, paid: Paid
     ) -> Reply | Fault:
         """What a response with status 200 means: a reply, an error in its place, or nothing that can be read."""
+        from fairpp_hf.respondents.body import UnfitBody, from_json
+
         latency_s = time.monotonic() - sent_at
         content = self._respondent.secrets.hide_in_bytes(response.content)
         completion, reply, hidden = None, None, None
         self._reached = True
         try:
-            completion = from_json(content)
+            completion = from_json(response, content)
             hidden = hidden_error(completion, response)
             if hidden is None:
                 reply = self._respondent.read(completion, request, latency_s, way)
@@ -158,7 +160,7 @@ class Exchange:
             paid.body = content[: 4 * LONGEST_BODY_KEPT].decode("utf-8", "replace")[:LONGEST_BODY_KEPT]
             message = f"unreadable response: {error}"
             # A body that is no JSON, or JSON that is no chat completion, may be another one the next time.
-            if isinstance(error, ValueError):
+            if isinstance(error, ValueError) and not isinstance(error, UnfitBody):
                 return self._after_failure(Fault(message), way, sent_at)
             return paid.unfit(message, latency_s)
         if reply is None:

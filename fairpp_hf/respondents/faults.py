@@ -188,8 +188,8 @@ class Secrets:
     """
 
     def __init__(self, *secrets: str) -> None:
-        # A short one, such as EMPTY, is no secret, and may be a word of a reply.
-        hidden = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        # A short one, such as EMPTY, may be a word of a reply: it is hidden as a header has it alone.
+        hidden = {secret if len(secret) >= _SHORTEST_SECRET else f"Bearer {secret}" for secret in secrets if secret}
         hidden |= {json.dumps(secret)[1:-1] for secret in hidden} | {quote(secret, safe="") for secret in hidden}
         # Where there is none, nothing matches.
         longest_first = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True))) or r"(?!)"

@@ -246,8 +246,12 @@ class OpenAIRespondent:
         return reply.status == "empty"
 
     def open_client(self) -> "openai.AsyncOpenAI":
-        """A client for the server that makes no retries of its own; the caller closes it."""
-        return open_client(self.base_url or OPENAI_ADDRESS, self._api_key, self.timeout_s, self.concurrency)
+        """A client for files of any size, without retries of its own; the caller closes it."""
+        return self._client(limited=False)
+
+    def _client(self, *, limited: bool = True) -> "openai.AsyncOpenAI":
+        url = self.base_url or OPENAI_ADDRESS
+        return open_client(url, self._api_key, self.timeout_s, self.concurrency, limited=limited)
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Ask the requests, as many at a time as the server takes, `concurrency` at most.
@@ -262,7 +266,7 @@ class OpenAIRespondent:
         finished: deque[asyncio.Task[Reply]] = deque()
         changed = asyncio.Event()
         pace = Pace(self.concurrency, lambda: self.ladder.settled, changed.set)
-        client = self.open_client()
+        client = self._client()
         exchange = Exchange(self, pace, client, requests)
         stop: RespondentStopped | None = None
         exhausted = False

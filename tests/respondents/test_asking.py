@@ -4,6 +4,7 @@ Whether an answer is read out of what they send is not the matter here, but in t
 """
 
 import asyncio
+import gzip
 import json
 import math
 import time
@@ -16,7 +17,7 @@ import pytest
 from asked_openai import USAGE, requests
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.respondents import completion
+from fairpp_hf.respondents import body, completion, faults
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK, OpenAIRespondent
 
@@ -375,6 +376,7 @@ def with_raw(name: str, raw: str) -> bytes:
         (with_raw("usage", nested(5_000)), "invalid"),
         (with_raw("choices", "[" * 100_000), "invalid"),
         (with_raw("usage", '{"prompt_tokens": ' + "9" * 400 + ', "completion_tokens": 1}'), "ok"),
+        (with_raw("usage", '{"prompt_tokens": ' + "9" * 9_000 + ', "completion_tokens": 1}'), None),
         (with_raw("usage", '{"prompt_tokens": 9223372036854775807, "completion_tokens": -5}'), "ok"),
         (with_raw("usage", '{"prompt_tokens": 1e400, "completion_tokens": NaN}'), "ok"),
         (with_raw("usage", '{"prompt_tokens": "7", "completion_tokens": [1], "x": {"y": {"z": {}}}}'), "ok"),
@@ -387,17 +389,64 @@ def with_raw(name: str, raw: str) -> bytes:
         (json.dumps(body_of()).replace('"B"', json.dumps('{"a":' * 50_000)).encode(), "invalid"),
     ],
 )
-def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str) -> None:
-    """Its neighbours are answered as if it were not there."""
+def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str | None) -> None:
+    """Its neighbours are answered as if it were not there; None where the parser decides how it is to be taken."""
     with LoopbackServer(lambda call: Served(body=sent) if call.user == "q1" else good(call)) as server:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=2), 4)
     assert [reply.status for reply in replies[:1] + replies[2:]] == ["ok"] * 3
     reply = replies[1]
-    assert reply.status == status
+    assert reply.status == (status or reply.status)
     assert server.calls["You.", "q1"] == (reply.detail or {})["tries"] == 1
     tokens = list((reply.usage or {}).values())
     assert all(abs(count) <= completion.MOST_TOKENS for count in tokens if isinstance(count, int | float))
     assert len(json.dumps([reply.usage, reply.detail], allow_nan=False)) < 30_000
+
+
+@pytest.mark.parametrize("where", ["letter_tokens", "read_reply"])
+def test_an_error_in_reading_costs_that_reply_and_is_said_once(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> Any:
+        raise RecursionError
+
+    completion._say_unread.cache_clear()
+    monkeypatch.setattr(completion, where, fail)
+    with LoopbackServer(good) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text"), 3)
+    expected = ("ok", None) if where == "letter_tokens" else ("invalid", None)
+    assert [(reply.status, reply.probabilities) for reply in replies] == [expected] * 3
+    assert {reply.raw for reply in replies} == {"B"}
+    assert server.total == 3
+    assert len([message for message in caplog.messages if "could not be read (RecursionError)" in message]) == 1
+
+
+@pytest.mark.parametrize("blanks", [1_000, 100_000_000])
+def test_a_packed_body_is_unpacked_as_far_as_the_limit_goes(blanks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 MB of blanks are 100 KB packed: never more than the limit and one byte is asked of the unpacker."""
+    asked: list[int] = []
+
+    class Unpacker:
+        def __init__(self, bits: int) -> None:
+            self._real = real(bits)
+
+        def decompress(self, chunk: bytes, most: int) -> bytes:
+            asked.append(most)
+            return self._real.decompress(chunk, most)
+
+    real = body.zlib.decompressobj
+    monkeypatch.setattr(body.zlib, "decompressobj", Unpacker)
+    text = json.dumps(body_of()).encode()
+    packed = gzip.compress(text[:-1] + b" " * blanks + b"}")
+    served = Served(body=packed, headers={"Content-Encoding": "gzip"})
+    with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 3)
+    is_too_long = blanks > body.MOST_BYTES
+    assert [reply.status for reply in replies] == ["ok", "invalid" if is_too_long else "ok", "ok"]
+    assert server.calls["You.", "q1"] == 1
+    assert 0 < max(asked) <= body.MOST_BYTES + 1
+    if is_too_long:
+        assert (replies[1].detail or {})["error"] == "unreadable response: a body of more than 4,000,000 bytes"
+        assert (replies[1].raw or "").startswith('{"model": "m"')
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -462,3 +511,15 @@ def test_a_limit_that_the_user_gave_is_kept() -> None:
     with LoopbackServer(thinks) as server:
         (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=50))
     assert (reply.status, server.total) == ("truncated", 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "shown"),
+    [
+        ("sk-0123456789", "key sk-0123456789, again sk-0123456789", "key ..., again ..."),
+        ("EMPTY", "Authorization: Bearer EMPTY; the answer is EMPTY", "Authorization: ...; the answer is EMPTY"),
+        ("", "Bearer of news", "Bearer of news"),
+    ],
+)
+def test_a_short_key_is_hidden_in_a_header_alone(key: str, text: str, shown: str) -> None:
+    assert faults.Secrets(key).hide(text).replace(faults.HIDDEN, "...") == shown
