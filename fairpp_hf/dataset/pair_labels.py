@@ -47,8 +47,8 @@ def pair_labels(
         fit_rows: boolean (n,), the rows that label models learn from; all by default.
 
     Raises:
-        ValueError: as `fit_label_model` and `target_distribution` do; or the comparison personas have no probabilities for
-            a question that the target has some for.
+        ValueError: The labels cannot be fitted, see `fit_label_model` and `target_distribution`; or the comparison personas
+            have no probabilities for a question that the target has some for.
     """
     own = answers.matrix()[target]
     if settings.labels == "respondent":

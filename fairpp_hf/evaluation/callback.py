@@ -238,8 +238,8 @@ def alignment_for_training(
         What makes the callback of a trainer; None with `alignment_questions=0`.
 
     Raises:
-        ValueError: as `PersonaAlignmentCallback`, before a model is loaded; or a metric for the best model that only
-            alignment has, without it.
+        ValueError: `PersonaAlignmentCallback` would refuse the settings or the answers, which is said before a model is
+            loaded; or the metric for the best model is one that only alignment has, without it.
     """
     if not arguments.alignment_questions:
         if _best_metric(args) is not None:

@@ -195,11 +195,11 @@ def wide_rows(
     Args:
         questions: n rows with the columns of `QUESTION_FEATURES`.
         answers: persona id to an integer array (n,), 0..2 or -1; the order numbers the personas from 1.
-        model: name of the model that answered.
-        raw_replies: persona id to the texts of its replies, (n,), null where there is none; for every persona, or None
+        model: Name of the model that answered.
+        raw_replies: Persona id to the texts of its replies, (n,), null where there is none; for every persona, or None
             for a table without them.
-        weights: of the target. `Tier` counts from 0 here, as in the released tables; it and `weight` are null where the
-            target has no valid answer. Without weights, there are no such columns.
+        weights: Tiers and weights for the target. `Tier` counts from 0 here, as in the released tables; it and `weight`
+            are null where the target has no valid answer. Without weights, there are no such columns.
 
     Returns:
         A row for each question, in their order.

@@ -267,11 +267,11 @@ def _check_configs(card: str, existing: str, before: set[str], after: set[str], 
     """Check that each config finds its files after a push, but for those that did not find them before either.
 
     Args:
-        card: as it will be.
-        existing: the card of the repo; empty where it has none.
-        before: files of the repo.
-        after: files of the repo after the push.
-        repo_id: for messages.
+        card: The card as it will be.
+        existing: The card of the repo; empty where it has none.
+        before: Files of the repo before the push.
+        after: Files of the repo after the push.
+        repo_id: The repo's name, for messages.
 
     Raises:
         ValueError: a config would have no file.
