@@ -17,7 +17,7 @@ import pytest
 from asked_openai import USAGE, requests
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.respondents import body, completion, faults
+from fairpp_hf.respondents import body, completion, exchange, faults
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK, OpenAIRespondent
 
@@ -236,6 +236,96 @@ def test_a_429_inside_a_200_is_a_429(found: Mapping[str, Any]) -> None:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=0), 4)
     assert [(reply.status, reply.usage) for reply in replies] == [("ok", USAGE)] * 4
     assert server.total == 8
+
+
+@pytest.mark.parametrize(("code", "status"), [(401, 401), ("502", 500), ("server_error", 500), (200, 500), (None, 500)])
+def test_other_errors_inside_a_200_are_what_their_code_says_and_may_have_been_paid(code: object, status: int) -> None:
+    found = json.dumps({"error": {"message": "Says the gateway.", "code": code}, "usage": USAGE})
+    hidden = Served(body=found.encode())
+    with LoopbackServer(lambda call: hidden if call.user == "q1" and not call.number else good(call)) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=1)
+        if status == 401:
+            with pytest.raises(
+                RespondentStopped, match=r"must accept the key; got 401 for model 'm': Says the gateway\."
+            ):
+                ask(respondent, 2)
+            return
+        replies = ask(respondent, 2)
+    assert [reply.status for reply in replies] == ["ok", "ok"]
+    assert replies[1].usage == {name: 2 * tokens for name, tokens in USAGE.items()}
+
+
+# Servers that refuse whatever is asked, and requests that are refused for their own sake.
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "said"),
+    [
+        (lambda call: refuse("Bad request."), {}, "got 400 for model 'm': Bad request. Use another model."),
+        (
+            lambda call: refuse("Unknown field: messages", 422),
+            {},
+            "got 422 for model 'm': Unknown field: messages. Use",
+        ),
+        (
+            lambda call: refuse("The maximum context length is 9 tokens"),
+            {"max_tokens": 9},
+            "9 tokens. Ask for fewer tokens, or use another model with a longer context.",
+        ),
+        (
+            lambda call: refuse("response_format?", 422) if "response_format" in call.body else good(call),
+            {"ask": "choice"},
+            "got 422 for model 'm': response_format? Leave out ask='choice', or use another model.",
+        ),
+    ],
+)
+def test_a_server_that_refuses_every_request_stops_the_run_after_three(
+    answer: Callable[[Call], Served], options: dict[str, Any], said: str
+) -> None:
+    with LoopbackServer(answer) as server, pytest.raises(RespondentStopped) as stopped:
+        ask(OpenAIRespondent("m", base_url=server.base_url, **options), 129)
+    assert str(stopped.value).startswith("The model must take what a request asks for; ")
+    assert said in str(stopped.value)
+    assert server.total <= 3 * 7 + 1
+    assert server.most_in_flight == 1
+
+
+def test_requests_that_are_refused_for_their_own_sake_stop_nothing() -> None:
+    """The first is too long and its words are quoted; later ones meet an odd limit, and a 403 without a reason."""
+
+    def answer(call: Call) -> Served:
+        if call.user.endswith("q0"):
+            return refuse("Too long: 'an unsupported value, and more'.")
+        if call.user == "q3":
+            return refuse("Unsupported value: 'temperature'.", code="unsupported_value")
+        return refuse("Blocked.", 403) if call.user == "q4" else good(call)
+
+    with LoopbackServer(answer) as server:
+        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=1), 6)
+    assert [reply.status for reply in replies] == ["failed", "ok", "ok", "failed", "failed", "ok"]
+
+
+def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "LONGEST_BACKOFF_S", 0.1)  # others are asked in the pauses
+    with (
+        LoopbackServer(lambda call: Served(status=500)) as server,
+        pytest.raises(RespondentStopped, match="must answer"),
+    ):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 100)
+    assert server.total <= 6 + 20 * 6  # six at once, and six of each of ten requests, and of ten in the pauses
+
+
+def test_texts_that_are_asked_for_again_are_kept() -> None:
+    class Choosy(OpenAIRespondent):
+        def worth_another_try(self, reply: Reply) -> bool:
+            return reply.status == "invalid"
+
+    with LoopbackServer(lambda call: Served("DEA"[call.number])) as server:
+        (reply,) = ask(Choosy("m", base_url=server.base_url, ask="text"))
+    assert (reply.raw, reply.status, (reply.detail or {})["earlier"]) == ("A", "ok", ["D", "E"])
+    assert reply.usage == {name: 3 * tokens for name, tokens in USAGE.items()}
 
 
 # Addresses and messages.

@@ -197,3 +197,11 @@ def test_it_begins_where_it_was_settled_and_goes_back_to_the_top_only_in_vain() 
 @pytest.mark.parametrize("way", [TOP, Way("text", 0, False, False, "max_completion_tokens", True), Way("schema", 0)])
 def test_facts_are_read_back(way: Way) -> None:
     assert Way.of(way.facts()) == way
+
+
+@pytest.mark.parametrize(
+    "facts", [None, [], "choice", {}, {"ask": "song"}, {"ask": "text", "top_logprobs": "20"}, {"ask": "text", "x": 1}]
+)
+def test_facts_of_another_kind_are_none(facts: object) -> None:
+    """They come from a manifest, which may be anybody's."""
+    assert Way.of(facts) is None
