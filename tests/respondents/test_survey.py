@@ -211,3 +211,18 @@ def test_further_samples_and_swapped_options_are_refused(
         f"The survey respondent must be asked each question once, in its own order; got {got} at request 1. It gives its "
         "option probabilities whole, and no order sways it."
     )
+
+
+def test_settings_tell_sets_and_parameters_apart(personas: PersonaSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the key of every reply: what changes an answer changes them."""
+    settings = SurveyRespondent(personas).settings
+    choice = personas.personas[0].choice
+    assert choice is not None
+    less_sure = dataclasses.replace(choice, abstention=dataclasses.replace(choice.abstention, value=0.3))
+    first = dataclasses.replace(personas.personas[0], choice=less_sure)
+    other = dataclasses.replace(personas, personas=(first, *personas.personas[1:]))
+    assert SurveyRespondent(other).settings != settings
+    for constant in ("KAPPA", "GAMMA", "SIGMA", "SIGMA_FORM", "RHO"):
+        with monkeypatch.context() as patch:
+            patch.setattr(survey, constant, 7.0)
+            assert SurveyRespondent(personas).settings != settings

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from tiny_models import CHAT_TEMPLATE
 
 from fairpp_hf.respondents import Reply, Request, Respondent, TransformersRespondent
 from fairpp_hf.respondents.transformers import CHUNK
@@ -222,3 +224,56 @@ def test_a_real_tiny_model_answers(tiny_model_path: Path) -> None:
     np.testing.assert_allclose([replies[n].probabilities for n in range(5)], expected, rtol=1e-9)
     assert [replies[n].answer for n in range(5)] == expected.argmax(axis=1).tolist()
     assert respondent.name == "transformers:tiny-llama (simulated)"
+
+
+REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+DROPPING = "{% set messages = messages[1:] if messages[0].role == 'system' else messages %}"
+
+
+@pytest.mark.parametrize("template", [REFUSING + CHAT_TEMPLATE, DROPPING + CHAT_TEMPLATE])
+def test_a_portrait_without_a_system_role_begins_the_users_message(
+    template: str, tiny_model_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The oracle is a request that is written so to begin with, on the same model."""
+    usual = TransformersRespondent(tiny_model_path)
+    chat = [{"role": "system", "content": "You."}, {"role": "user", "content": "Which?"}]
+    asked = requests(1)[0]._replace(messages=chat)
+    by_hand = requests(1)[0]._replace(messages=[{"role": "user", "content": "You.\n\nWhich?"}])
+    expected = ask(usual, [by_hand])[0].probabilities
+    assert expected is not None
+    scorer = OptionScorer.from_pretrained(tiny_model_path)
+    scorer.tokenizer.chat_template = template
+    respondent = TransformersRespondent(tiny_model_path, scorer=scorer)
+    assert ask(respondent, [asked])[0].probabilities == pytest.approx(expected)
+    assert (usual.settings["system_as_user"], respondent.settings["system_as_user"]) == (False, True)
+    assert caplog.messages == [
+        f"The chat template of {tiny_model_path} takes no system message: portraits are put into the user's message."
+    ]
+    fixed = TransformersRespondent(tiny_model_path, scorer=usual.scorer, system_as_user=True)
+    assert ask(fixed, [asked])[0].probabilities == pytest.approx(expected)
+    assert fixed.settings == respondent.settings
+    assert ask(usual, [asked])[0].probabilities != pytest.approx(expected)
+
+
+def test_an_adapter_on_the_hub_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was trained further has the same name, and gives new replies."""
+
+    def adapter() -> str:
+        return TransformersRespondent("m", adapter="org/lora", scorer=FakeScorer()).settings["adapter"]
+
+    cache = tmp_path / "models--org--lora"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert adapter() == "org/lora"
+    commit = "0123456789" * 4
+    (cache / "snapshots" / commit).mkdir(parents=True)
+    (cache / "snapshots" / commit / "adapter_config.json").write_text("{}")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    assert adapter() == f"org/lora@{commit}"
+    assert TransformersRespondent("m", adapter="../a b", scorer=FakeScorer()).settings["adapter"] == "../a b"
+
+
+def test_the_type_of_the_weights_tells_replies_apart(tiny_model_path: Path) -> None:
+    scorer = OptionScorer.from_pretrained(tiny_model_path, dtype=torch.bfloat16)
+    usual = TransformersRespondent(tiny_model_path).settings
+    assert TransformersRespondent(tiny_model_path, scorer=scorer).settings == {**usual, "dtype": "bfloat16"}
