@@ -575,6 +575,16 @@ def test_a_server_that_changes_its_model_within_a_call_is_said_once(
     assert caplog.messages == [MIXED.format(run=tmp_path)]
 
 
+def test_a_server_that_changes_its_model_between_calls_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tmp_path, Served(HERE), what=questions(3))
+    ask(tmp_path, Served(HERE), what=questions(4))
+    assert "names its model" not in caplog.text
+    ask(tmp_path, Served(HERE, "weights-2"), what=questions(9))
+    assert [message for message in caplog.messages if "names its model" in message] == [MIXED.format(run=tmp_path)]
+
+
 # --- The persona set ---
 
 
