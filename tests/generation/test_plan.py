@@ -78,6 +78,14 @@ def test_a_prompt_that_does_not_show_its_options_once_cannot_be_swapped(prompt: 
     )
 
 
+def test_equal_options_cannot_be_swapped() -> None:
+    """The two requests would be one and the same, and paid for twice."""
+    table = shown_questions(1).set_column(12, "option_b", pa.array(["option_a 0"]))
+    table = table.set_column(14, "prompt", pa.array(["A. option_a 0\nB. option_a 0\nC. option_c 0"]))
+    with pytest.raises(ValueError, match="Options A and B must differ to be asked in both orders"):
+        RequestPlan(personas("ann"), table, swap=True)
+
+
 def plain_key(settings: Mapping[str, Any], request: Request) -> str:
     """The plainest reading of what a key is."""
     parts = [[settings, request.sample], request.persona, request.question_id, *request.messages, request.options]

@@ -29,6 +29,8 @@ def test_the_cost_of_a_reply() -> None:
     assert MINI.cost({**usage, "prompt_tokens_details": {"cached_tokens": 1000}}) == pytest.approx(0.000285)
     assert MINI.cost({**usage, "prompt_tokens_details": {"cached_tokens": None}}) == pytest.approx(0.00036)
     assert MINI.cost({**usage, "prompt_tokens_details": None}) == pytest.approx(0.00036)
+    # No more can be cached than were sent: the price of 2,000 cached ones.
+    assert MINI.cost({**usage, "prompt_tokens_details": {"cached_tokens": 5000}}) == pytest.approx(0.00021)
 
 
 def test_a_batch_is_half_price_and_its_cached_tokens_are_as_others() -> None:

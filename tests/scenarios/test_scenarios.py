@@ -123,6 +123,19 @@ def test_a_server_without_structured_output_is_asked_in_words(tmp_path, status, 
     )
 
 
+def test_a_story_is_told_once_where_the_next_would_be_the_same(tmp_path):
+    with LoopbackServer(lambda call: Served(content="No.")) as server:
+        go(tmp_path / "run", server, questions(2), tries=None, temperature=0.0)
+        assert server.total == 2
+        go(tmp_path / "other", server, questions(2), tries=None)
+        assert server.total == 2 + 2 * 3
+        with pytest.raises(ValueError, match="tries must be 1 at temperature 0; got 2"):
+            go(tmp_path / "third", server, questions(2), tries=2, temperature=0.0)
+        with pytest.raises(ValueError, match="tries must be at least 1; got 0"):
+            go(tmp_path / "third", server, questions(2), tries=0)
+        assert server.total == 2 + 2 * 3
+
+
 def lettered(call: Call) -> Served:
     """About every third question only gets stories that name an option."""
     if is_story_call(call) and bad_for(call, 3):
