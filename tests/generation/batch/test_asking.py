@@ -1,5 +1,6 @@
 import asyncio
 import json
+import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_the_first_request_goes_the_ordinary_way_and_the_rest_in_a_batch(tmp_pat
         "Batch batch-0: in_progress, 0 of 9 done.",
         "Batch batch-0: completed, 9 of 9 answered and saved.",
     ]
+
+
+def test_the_order_of_the_answers_does_not_matter(tmp_path: Path) -> None:
+    with BatchServer(
+        lambda call: Served("ABC"[number_of(call) % 3]),
+        outcome=lambda _: Outcome(output=lambda lines: random.Random(0).sample(lines, len(lines))),
+    ) as server:
+        path = Run(tmp_path / "run", server).ask(20).path
+    with Journal(path, read_only=True) as journal:
+        rows = [row for page in journal.rows("question_id", "answer") for row in page]
+    assert rows == [(f"q{number}", number % 3, 1) for number in range(20)]
 
 
 def test_what_the_server_does_not_take_is_learned_before_the_batch(tmp_path: Path) -> None:
