@@ -1,5 +1,6 @@
 import contextlib
 import hashlib
+import json
 import shutil
 import sqlite3
 import time
@@ -225,6 +226,23 @@ def test_runs_of_different_requests_are_refused_by_what_differs(tmp_path: Path) 
     with pytest.raises(ValueError, match="must have asked the same") as error:
         merge_runs(tmp_path / "out", [other])
     assert f"got differences between {tmp_path / 'out'} and {other}: respondent" in str(error.value)
+
+
+def test_the_order_of_personas_is_a_difference_too(tmp_path: Path) -> None:
+    one, other = shard_run(tmp_path / "one"), tmp_path / "other"
+    generate(other, FakeRespondent(), personas("bob", "ann"), EVERYTHING, RunOptions(progress=False))
+    with pytest.raises(ValueError, match="the order of personas or questions"):
+        merge_runs(tmp_path / "out", [one, other])
+
+
+def test_servers_are_united(tmp_path: Path) -> None:
+    """Where a model answers is known of the result too: nothing of it is asked elsewhere in silence."""
+    runs = [shard_run(tmp_path / f"{index}", Shard(index, 2)) for index in (1, 2)]
+    for number, run in enumerate(runs):
+        manifest = json.loads((run / "manifest.json").read_text())
+        (run / "manifest.json").write_text(json.dumps({**manifest, "servers": {f"m{number}": f"http://{number}"}}))
+    merge_runs(tmp_path / "out", runs)
+    assert (read_manifest(tmp_path / "out") or {})["servers"] == {"m0": "http://0", "m1": "http://1"}
 
 
 def test_the_result_must_be_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -99,6 +99,19 @@ def test_probabilities_follow_what_came_with_the_text(tmp_path: Path) -> None:
     assert records["answer"].to_pylist() == [0, 1, 2, 0, 1, 2]
 
 
+@pytest.mark.parametrize("raw", ["B \ud800", "B\x00", "\u202bB\u202c 😀"])
+def test_odd_characters_stay_as_they_came(tmp_path: Path, raw: str) -> None:
+    """A record that was read anew still matches its checksum, so that what was paid for is not asked again."""
+    reply = not_ok("empty")._replace(raw=raw)
+    generate(tmp_path, ApiRespondent(lambda _: reply), personas("ann"), QUESTIONS, RunOptions(progress=False))
+    assert parse_run(tmp_path, QUESTIONS).changed
+    with Journal(tmp_path) as journal:
+        assert (journal.set_aside, journal.pending()) == (0, [])
+        replies = [reply for _, reply in replies_in(journal)]
+    assert {reply.raw for reply in replies} == {raw}
+    assert {reply.status for reply in replies} == {reading.read_text(raw, None, ("a", "b", "c"))[2]}
+
+
 def test_replies_to_earlier_requests_stay_as_they_are(tmp_path: Path) -> None:
     generate(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS, RunOptions(progress=False))
     generate(tmp_path, ApiRespondent(by_number, model="other"), personas("ann"), QUESTIONS, RunOptions(progress=False))
