@@ -113,6 +113,39 @@ def test_ctrl_c_says_how_to_go_on(run, capsys):
     assert len(server.calls) == server.total == 5 + 35
 
 
+@pytest.mark.parametrize("given", [("--model", "m2"), ("--respondent", "openai", "--model", "m2")])
+def test_another_model_answers_on_the_runs_own_server(run, given):
+    """Never silently at OpenAI: the server, the settings and the personas of RUN hold beside another model."""
+    path, server = run
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 1]
+    assert fairpp(*command, *given) == 0
+    bodies = [body for body in server.bodies if body["model"] != "t"]
+    assert {(body["model"], body["temperature"], body["max_tokens"]) for body in bodies} == {("m2", 0.0, 9)}
+    assert read_manifest(path / "scenarios")["personas"]["set"] == "hidden_tribes_2018"
+    with LoopbackServer(tell) as other:
+        assert fairpp(*command, *given, "--base-url", other.base_url, "--max-tokens", 5) == 0
+        assert {body["max_tokens"] for body in other.bodies} == {5}
+
+
+def test_stories_and_answers_have_a_price_each_and_one_cap(run, capsys):
+    """Replies have 7 input tokens and 1 output token: a story costs 9 dollars here, an answer 3."""
+    path, server = run
+    command = ["scenarios", "--run", path, "--storyteller", "t", "--storyteller-url", server.base_url, "--limit", 2]
+    prices = ["--storyteller-price", "1e6", "2e6", "--price", "0", "3e6"]
+    assert fairpp(*command, *prices) == 0
+    printed = capsys.readouterr().out
+    assert "Spent on stories: $18.00; 14 input and 2 output tokens" in printed
+    assert "Spent: $42.00; 98 input and 14 output tokens" in printed
+    calls = server.total
+    assert fairpp(*command, "--max-cost", "50", *prices) == 1
+    assert "have cost so far, $60.00; got $50.00 for" in capsys.readouterr().err
+    assert fairpp(*command, "--max-cost", "50") == 1
+    assert capsys.readouterr().err.startswith(
+        "fairpp scenarios: --max-cost must come with the price of every model; got none for "
+    )
+    assert server.total == calls
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
