@@ -235,6 +235,53 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
     assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
 
 
+def test_batches_that_are_given_up_are_bought_again_and_no_sooner(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "BatchLimits", partial(generation.BatchLimits, poll_s=60))
+    with BatchServer(letter_by_hash, polls=3) as server:
+        command = openai_command(tmp_path, server)
+
+        def stop(name: str, _: int) -> Fault | None:
+            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGTERM)) if name == "POST /batches" else None
+
+        server.fault = stop
+        assert main([*command, "--batch"]) == 128 + signal.SIGTERM
+        capsys.readouterr()
+        assert main(command) == 1
+        assert "got 20 requests in 1 unfinished batches, of" in capsys.readouterr().err
+        assert server.total == 1
+        assert main([*command, "--give-up-batches"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == (
+            "Gave up batches with 20 requests, which will be bought again."
+        )
+        assert server.total == 21
+    assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
+
+
+def test_how_the_server_is_asked_reaches_every_request_and_each_is_bought_once(tmp_path: Path, capsys) -> None:
+    """One of them takes longer than --timeout, and comes at once when it is asked for again."""
+
+    def answer(call: Call) -> Served:
+        return Served("B", delay_s=5.0 if server.total == 3 else 0.0)
+
+    fixed = ["--samples", 3, "--temperature", 0.7, "--swap", "--ask", "text", "--no-logprobs", "--system-as-user"]
+    with LoopbackServer(answer) as server:
+        command = openai_command(tmp_path, server, *fixed, "--timeout", 0.5)
+        started = time.monotonic()
+        assert main(command) == 0
+        assert time.monotonic() - started < 5
+        assert server.total == 21 * 3 * 2 + 1
+        assert sorted(server.calls.values()) == [3] * 41 + [4]
+        assert main(command) == 0
+        assert server.total == 21 * 3 * 2 + 1
+    assert "0 asked, 126 kept from before" in capsys.readouterr().out
+    for body in server.bodies:
+        assert body.keys() == {"model", "messages", "temperature", "max_tokens"}
+        assert body["temperature"] == 0.7
+        assert [message["role"] for message in body["messages"]] == ["user"]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
