@@ -277,6 +277,35 @@ def test_only_what_was_held_out_of_training_is_asked(split, tiny_model_path, tmp
     assert json.loads((tmp_path / "results" / "results.json").read_text())["division"] == division
 
 
+def test_one_order_and_another_rule_are_scored_as_asked(tiny_model_path, tmp_path):
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--no-role-play"]
+    assert main([*arguments, "--out", str(tmp_path), "--limit", "6", "--one-order", "--rule", "letter"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["orders"] == 1
+    plain = results["systems"]["plain"]
+    assert (plain["position_bias"], plain["statuses"], plain["length_gap"]) == (None, {"ok": 6}, None)
+    assert plain["facts"]["settings"]["rule"] == "letter"
+
+
+def test_role_play_takes_the_portrait_of_the_set_that_answered(tiny_model_path, tmp_path, monkeypatch):
+    """Two sets have a persona of one name; the run's own set has the portrait, not the default one."""
+    target, run = "progressive_activists", tmp_path / "run"
+    generate = ["generate", "--run", str(run), "--respondent", "survey", "--split", "test", "--limit", "4"]
+    assert main([*generate, "--personas", "hidden_tribes_2018"]) == 0
+    portraits = []
+
+    def stop(arguments, models, questions, personas):
+        portraits.append(personas.get(target).portrait)
+        raise ValueError("stopped here")
+
+    monkeypatch.setattr(evaluate_command, "score", stop)
+    arguments = ["evaluate", "--model", str(tiny_model_path), "--target", target, "--out", str(tmp_path / "out")]
+    for personas in ([], ["--personas", "hidden_tribes_2018"], ["--personas", "britains_choice_2020"]):
+        assert main([*arguments, "--answers", str(run), *personas]) == 1
+    # The British set has personas that did not answer, and is refused.
+    assert portraits == [load_personas("hidden_tribes_2018").get(target).portrait] * 2
+
+
 def test_a_mistyped_adapter_is_refused_before_the_model_is_loaded(tmp_path, capsys):
     arguments = ["evaluate", "--model", "no such model", "--target", "loyal_nationals", "--out", str(tmp_path / "x")]
     assert main([*arguments, "--adapter", str(tmp_path / "adaptor")]) == 1

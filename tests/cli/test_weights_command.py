@@ -1,11 +1,13 @@
 import re
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from fairpp_hf.cli import main
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.preferences import preference_weights
+from fairpp_hf.questions.heldout import is_held_out
 
 TARGET = "loyal_nationals"
 
@@ -49,6 +51,17 @@ def test_effective_sample_size(scheme, shares, capsys):
     if scheme == "tier_from_zero":
         assert rows[0][2:] == ["0", "0.0%"]
         assert effective < 22_751 / 1.5
+
+
+def test_weights_are_fitted_without_what_is_held_out(tmp_path, capsys):
+    out = tmp_path / "weights.parquet"
+    assert main(["weights", "--target", TARGET, "--heldout", "topics", "--out", str(out)]) == 0
+    answers = load_answers()
+    fit = ~is_held_out(answers.questions, "topics")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line[:4].strip().isdigit()]
+    assert sum(int(row[1].replace(",", "")) for row in rows) == fit.sum() < 28_420
+    expected = preference_weights(answers.matrix(), TARGET, fit_rows=fit)
+    np.testing.assert_array_equal(pq.read_table(out)["weight"].to_numpy(), expected.weight)
 
 
 def test_shows_how_weights_tilt_the_answers(capsys):
