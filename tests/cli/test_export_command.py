@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from published_tables import write_published
 from small_runs import make_run
 
 from fairpp_hf.cli import export
@@ -113,6 +114,18 @@ def test_soft_labels(labels, tmp_path, capsys) -> None:
     assert loaded.to_list() == pairs.to_list()
 
 
+def test_margins_follow_the_comparison(run_path, tmp_path) -> None:
+    """With one comparison persona, a margin is 0 or 1, and 0 with the nearest, whose answers are the same in this run. With
+    two, whoever is named twice counts once; here both differ, and only one where the other did not answer."""
+    two = ("civic_pragmatists", "backbone_conservatives", "civic_pragmatists")
+    expected = {("nearest",): {0.0}, ("civic_pragmatists",): {0.0, 1.0}, two: {0.5, 1.0}}
+    for number, (comparison, margins) in enumerate(expected.items()):
+        out = tmp_path / f"{number}"
+        arguments = ("--format", "reward", "--target", TARGET, "--answers", run_path, "--out", out)
+        assert command(*arguments, "--comparison", *comparison) == 0
+        assert {row["margin"] for row in exported(out)["train"]} == margins
+
+
 # -- the wide table ----------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +145,18 @@ def test_the_wide_table_reads_back_as_the_answers_it_was_made_of(run_path, tmp_p
     # Reading it back and writing it again comes to the same table.
     assert command("--format", "wide", "--answers", out, "--out", tmp_path / "again") == 0
     assert exported(tmp_path / "again") == exported(out)
+
+
+def test_raw_replies_come_back_as_they_were(tmp_path) -> None:
+    """From a table in the published shape, whose replies count before the answers beside them."""
+    published, out = write_published(tmp_path / "published"), tmp_path / "out"
+    assert command("--format", "wide", "--answers", published, "--out", out) == 0
+    answers, again = load_answers(published), load_answers(out)
+    assert again.questions.equals(answers.questions)
+    assert list(again.records) == list(answers.records)
+    for persona, records in answers.records.items():
+        assert {*records["status"].to_pylist()} == {"ok", "invalid", "refusal", "empty"}
+        assert again.records[persona].select(records.column_names).equals(records)
 
 
 def test_the_wide_table_has_tiers_and_weights_of_a_target(run_path, tmp_path) -> None:
