@@ -66,13 +66,13 @@ def set_up(
         question_digest=questions_digest(plan.questions),
         selection=options.selection,
         requests_digest=digest,
+        run_key=journal.run_key((previous or {}).get("run_key")),
         servers={**servers, respondent.name: address} if address else servers,
         samples=plan.samples,
         swap=plan.swap,
         shard=options.shard,
         ways=ways,
     )
-    journal.run_key()
     changes = differences(previous, manifest) if previous else []
     if changes:
         logger.warning("The run %s now asks for something else: %s.", run, "; ".join(changes))

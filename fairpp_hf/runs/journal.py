@@ -170,11 +170,16 @@ class Journal:
             if value is not None:
                 connection.execute("INSERT INTO meta VALUES (?, ?)", (name, value))
 
-    def run_key(self) -> str:
-        """What tells the run from every other: 32 hexadecimal digits, made once by whoever writes to the journal first."""
+    def run_key(self, known: str | None = None) -> str:
+        """What tells the run from every other: 32 hexadecimal digits, made once by whoever writes to the journal first.
+
+        Args:
+            known: The key that the run's manifest has, for a journal that has lost its own to damage: by its key a run finds
+                its batches at the provider.
+        """
         key = self.noted(RUN_KEY)
         if key is None:
-            self.note(RUN_KEY, key := uuid.uuid4().hex)
+            self.note(RUN_KEY, key := known or uuid.uuid4().hex)
         return key
 
     def elsewhere(self) -> list[tuple[str, int]]:

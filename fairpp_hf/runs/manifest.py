@@ -29,6 +29,7 @@ def new_manifest(
     question_digest: str,
     selection: Mapping[str, Any],
     requests_digest: str,
+    run_key: str,
     servers: Mapping[str, str],
     samples: int = 1,
     swap: bool = False,
@@ -48,6 +49,7 @@ def new_manifest(
         question_digest: Digest of the questions, by `questions_digest`.
         selection: How the questions were chosen, such as `{"split": "test", "limit": 100}`.
         requests_digest: Digest over the keys of all requests.
+        run_key: Key of the run, by `Journal.run_key`. The journal has it as well, and may be damaged.
         servers: Name of a respondent to the address that it last asked. It is no part of a reply's key, since several
             addresses may serve one model.
         samples: How often the same is asked.
@@ -60,6 +62,7 @@ def new_manifest(
     return {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
+        "run_key": run_key,
         "respondent": {"name": respondent, "settings": dict(settings)},
         "personas": {
             "set": persona_set,

@@ -95,7 +95,7 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
         first = previous or manifests[0]
         _check_same(out, first, parts[0], manifests[0], same_questions)
         journal = stack.enter_context(Journal(out))
-        journal.run_key()
+        key_of_out = journal.run_key((previous or {}).get("run_key"))
         totals: Sequence[int] = (0,) * 5
         for number, (run, manifest) in enumerate(zip(parts, manifests, strict=True)):
             with Journal(run, read_only=True) as source, source.snapshot() as connection:
@@ -103,7 +103,7 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
                 if number == 0 and same_questions:
                     _set_requests(out, journal, source, first)
                 keys = keys_in_batches(connection)
-                run_key = source.noted(RUN_KEY) or str(run.resolve())
+                run_key = source.noted(RUN_KEY) or manifest.get("run_key") or str(run.resolve())
                 own = [(key, run_key, str(run.absolute())) for key in keys]
                 of_parts = connection.execute("SELECT * FROM elsewhere").fetchall()
                 unclaimed = connection.execute("SELECT * FROM unclaimed").fetchall()
@@ -126,6 +126,7 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
         united = {
             **first,
             "package_version": __version__,
+            "run_key": key_of_out,
             "shard": None,
             "servers": {**servers, **(previous or {}).get("servers", {})},
             "ways": _united([*manifests, *([previous] if previous else [])]),

@@ -239,7 +239,12 @@ def test_the_run_key_is_made_once(tmp_path: Path) -> None:
     with Journal(tmp_path / "a") as journal:
         key = journal.run_key()
         assert re.fullmatch("[0-9a-f]{32}", key)
-        assert journal.run_key() == journal.noted("run_key") == key
+        assert journal.run_key("another") == journal.noted("run_key") == key
+    (tmp_path / "b").mkdir()
+    with Journal(tmp_path / "b") as journal:
+        assert journal.run_key("of the manifest") == "of the manifest"
+    with Journal(tmp_path / "b") as journal:
+        assert journal.run_key() == "of the manifest"
 
 
 # --- Damage ---

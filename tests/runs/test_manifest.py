@@ -19,6 +19,7 @@ def manifest(**changed: Any) -> dict[str, Any]:
             "question_digest": "abc",
             "selection": {"split": "test", "limit": 10},
             "requests_digest": "def",
+            "run_key": "0123",
             "servers": {"openai:m (simulated)": "http://localhost:8000/v1"},
             **changed,
         }

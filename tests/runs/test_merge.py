@@ -69,7 +69,8 @@ def test_shards_united_are_the_run_that_one_machine_would_have_made(tmp_path: Pa
     one, other = read_manifest(tmp_path / "out"), read_manifest(whole)
     assert one is not None
     assert other is not None
-    assert {**one, "written": ""} == {**other, "written": ""}
+    own = {"written": "", "run_key": ""}
+    assert {**one, **own} == {**other, **own}
     # A run like any other: nothing is left to be asked.
     respondent = FakeRespondent()
     generate(tmp_path / "out", respondent, personas(), EVERYTHING, RunOptions(progress=False, **options))
@@ -233,6 +234,21 @@ def test_the_order_of_personas_is_a_difference_too(tmp_path: Path) -> None:
     generate(other, FakeRespondent(), personas("bob", "ann"), EVERYTHING, RunOptions(progress=False))
     with pytest.raises(ValueError, match="the order of personas or questions"):
         merge_runs(tmp_path / "out", [one, other])
+
+
+def test_the_result_has_a_key_of_its_own_in_its_journal_and_its_manifest(tmp_path: Path) -> None:
+    part, out = shard_run(tmp_path / "part"), tmp_path / "out"
+    merge_runs(out, [part])
+    keys = []
+    for run in (part, out):
+        with Journal(run, read_only=True) as journal:
+            keys.append(journal.noted("run_key"))
+        assert keys[-1] == (read_manifest(run) or {})["run_key"]
+    assert keys[0] != keys[1]
+    # The journal's counts, whatever has become of the manifest.
+    (out / "manifest.json").unlink()
+    merge_runs(out, [part])
+    assert (read_manifest(out) or {})["run_key"] == keys[1]
 
 
 def test_servers_are_united(tmp_path: Path) -> None:

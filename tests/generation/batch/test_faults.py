@@ -253,6 +253,22 @@ def test_a_lost_ledger_is_made_good_from_the_list_of_batches(tmp_path: Path) -> 
     assert (server.total, len(server.ours()), server.answered_twice()) == (1, 3, [])
 
 
+def test_a_run_whose_journal_has_lost_its_key_finds_its_batches_by_the_manifests(tmp_path: Path) -> None:
+    """Under another key it would find none at the provider, and buy all of them a second time."""
+    run = tmp_path / "run"
+    with BatchServer(polls=3) as server:
+        cut_short(run, server, "retrieve")
+        with closing(sqlite3.connect(run / "journal.sqlite")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'meta'").fetchone()
+        with (run / "journal.sqlite").open("r+b") as file:
+            file.seek((page - 1) * 4096)
+            file.write(b"\xff" * 4096)
+        summary = go_on(run, server)
+    assert summary.counts["ok"] == 60
+    assert (server.total, len(server.ours()), server.answered_twice()) == (1, 3, [])
+
+
 def test_a_batch_of_unknown_requests_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = tmp_path / "run"
     with BatchServer(polls=3) as server:
