@@ -62,7 +62,8 @@ def repair(path: Path) -> int:
     """
     fresh = path.with_name(f"{path.name}.new")
     number = 1
-    while (damaged := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    # A link of somebody else's may point to nothing, and would be written through.
+    while os.path.lexists(damaged := path.with_name(f"{path.name}.damaged-{number}")):
         number += 1
     _remove(fresh)
     try:
@@ -146,7 +147,8 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, path: Path) ->
         except sqlite3.DatabaseError as error:
             if code_of(error) in _OF_THE_SYSTEM:
                 raise
-            logger.warning("The table %r of %s could not be read.", table, path)
+            advice = " If the run is a merge, merge its parts again before it asks." if table == "elsewhere" else ""
+            logger.warning("The table %r of %s could not be read.%s", table, path, advice)
     # Half a ledger would be worse than none: without one, every batch is looked for at the provider.
     ledger = ("batches", "batch_requests")
     copied = [_copy_whole(source, target, name) for name in ("meta", *ledger)]

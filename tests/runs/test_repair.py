@@ -134,6 +134,19 @@ def test_replies_in_the_log_are_saved_with_the_file(tmp_path: Path) -> None:
         assert len(dict(replies_in(journal))) == 41
 
 
+def test_a_lost_list_of_what_parts_have_in_batches_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does the copy of the damaged file go through a link of somebody else's."""
+    filled(tmp_path, 40)
+    (tmp_path / "journal.sqlite.damaged-1").symlink_to(tmp_path / "elsewhere.txt")
+    damage_table(tmp_path, "elsewhere")
+    with Journal(tmp_path) as journal:
+        assert (journal.repaired, len(replies_in(journal))) == (True, 40)
+    assert "'elsewhere'" in caplog.text
+    assert "merge its parts again before it asks." in caplog.text
+    assert (tmp_path / "journal.sqlite.damaged-2").is_file()
+    assert not (tmp_path / "elsewhere.txt").exists()
+
+
 def test_a_repair_without_room_leaves_the_damaged_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path, 40)
     damage_table(tmp_path, "requests")
