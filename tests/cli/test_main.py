@@ -1,5 +1,6 @@
 """The command line as a whole: help, wrong commands, errors without tracebacks."""
 
+import io
 import os
 import subprocess
 import sys
@@ -75,3 +76,11 @@ def test_threads_wait_asleep_unless_told_otherwise(theirs, found):
     variables |= {} if theirs is None else {"OMP_WAIT_POLICY": theirs}
     printed = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
     assert printed.stdout.splitlines()[-1] == f"{found} False"
+
+
+def test_a_console_without_every_letter_is_no_reason_to_fail(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stderr", console)
+    assert main(["show", "--run", "模型"]) == 1
+    console.flush()
+    assert rb"\u6a21\u578b" in console.buffer.getvalue()
