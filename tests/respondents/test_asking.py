@@ -317,6 +317,12 @@ def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request(
     assert server.total <= 6 + 20 * 6  # six at once, and six of each of ten requests, and of ten in the pauses
 
 
+def test_a_server_that_closes_every_connection_is_given_up_soon() -> None:
+    with LoopbackServer(lambda call: Served(drop=True)) as server, pytest.raises(RespondentStopped, match="reachable"):
+        ask(OpenAIRespondent("m", base_url=server.base_url), 20)
+    assert server.total == 7 + 2
+
+
 def test_texts_that_are_asked_for_again_are_kept() -> None:
     class Choosy(OpenAIRespondent):
         def worth_another_try(self, reply: Reply) -> bool:
@@ -463,7 +469,10 @@ def with_raw(name: str, raw: str) -> bytes:
     ("sent", "status"),
     [
         (with_raw("usage", nested(150)), "ok"),
+        (with_raw("usage", nested(900)), "ok"),
         (with_raw("usage", nested(5_000)), "invalid"),
+        (with_raw("usage", nested(400_000)), "invalid"),
+        (with_raw("model", nested(300)), "ok"),
         (with_raw("choices", "[" * 100_000), "invalid"),
         (with_raw("usage", '{"prompt_tokens": ' + "9" * 400 + ', "completion_tokens": 1}'), "ok"),
         (with_raw("usage", '{"prompt_tokens": ' + "9" * 9_000 + ', "completion_tokens": 1}'), None),

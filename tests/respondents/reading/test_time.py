@@ -10,7 +10,7 @@ from fairpp_hf.respondents.reading import LONGEST_RAW, LONGEST_READ, read_text
 # fmt: off
 UNITS = (
     "\n", " ", "[", "{", '{"a":', "A ", "A, ", "as a ", "the answer ",
-    "*", "<a ", "<think>", "my ", "I would ", "A\n", ". ", "_", "$ ",
+    "*", "<a ", "<think>", "my ", "I would ", "A\n", ". ", "_", "\\", "$ ",
     "<", "<|", "é", "\u0301", '{"answer": "B"} ', "and, ", "| ", "| A ", "[ ] ",
     "-", "(", "\\boxed{", "A ❌ ", "☑ ", "<!--", "if I had to ", "not ", "but ",
     "closest to my view ", "我选", "最も近いのは", "? ", "1. ", ": ", "no, ", "\nhuman: ", "the persona would ",
