@@ -199,6 +199,17 @@ def test_facts_are_read_back(way: Way) -> None:
     assert Way.of(way.facts()) == way
 
 
+def test_a_request_that_is_refused_in_every_way_teaches_nothing_but_what_was_learnt_beside_stays() -> None:
+    ladder = Ladder(TOP)
+    ladder.learn(length_parameter="max_completion_tokens", room=True)
+    learnt = TOP._replace(length_parameter="max_completion_tokens", room=True)
+    with pytest.raises(StopIteration):
+        ask(ladder, lambda way: (400, "This prompt is too long."))
+    assert (ladder.refusals, ladder.settled, ladder.way) == (1, False, learnt)
+    assert ask(ladder, refusing()) == 1
+    assert (ladder.refusals, ladder.way) == (0, learnt)
+
+
 @pytest.mark.parametrize(
     "facts", [None, [], "choice", {}, {"ask": "song"}, {"ask": "text", "top_logprobs": "20"}, {"ask": "text", "x": 1}]
 )

@@ -14,9 +14,10 @@ import pytest
 from asked_openai import USAGE, ask, requests
 from loopback_openai import Call, LoopbackServer, Served
 
-from fairpp_hf.respondents import exchange
+from fairpp_hf.respondents import exchange, openai
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
+from fairpp_hf.respondents.pace import Pace
 
 
 def all_ok(replies: dict[int, Reply], count: int) -> bool:
@@ -52,6 +53,31 @@ def test_a_storm_of_429_shrinks_what_is_in_flight_costs_few_calls_and_ends_compl
     # After several cuts, a few at a time.
     assert max(after[:10]) <= 4
     assert {reply.detail["tries"] for reply in replies.values() if reply.detail} == {1}
+
+
+@pytest.mark.parametrize("fault", [Served(status=503), Served("A", delay_s=0.5)], ids=["503", "time-out"])
+def test_503_and_time_outs_halve_what_is_in_flight(fault: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has too much to do is not sent as much again."""
+    paces, tried_again = [], []
+
+    class Watched(Pace):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            paces.append(self)
+
+    def answer(call: Call) -> Served:
+        if call.number:
+            tried_again.append(call)
+        bad = server.completed >= 60 and not call.number and not tried_again
+        return fault if bad else Served("B", delay_s=0.05)
+
+    monkeypatch.setattr(openai, "Pace", Watched)
+    with LoopbackServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=8, timeout_s=0.25)
+        assert all_ok(ask(respondent, 75), 75)
+    assert server.most_in_flight >= 8  # those that the client gave up on still count here
+    assert tried_again
+    assert paces[0].limit < 8
 
 
 def test_patience_counts_since_the_last_success(monkeypatch: pytest.MonkeyPatch) -> None:
