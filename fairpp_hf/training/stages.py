@@ -146,7 +146,7 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
     finished = (folder / RESULTS).is_file()
     if last and finished:
         # Between the two stages there is no complete checkpoint: the dpo stage then starts from the result of sft.
-        return {"sft": Start(finished=True), "dpo": Start(checkpoint=last_checkpoint(output))}
+        return {"sft": Start(finished=True), "dpo": Start(checkpoint=last_checkpoint(output, said=main))}
     if last or Path(asked).resolve().is_relative_to(folder.resolve()):
         return {"sft": checkpoint(folder), "dpo": Start()}
     if not finished:
