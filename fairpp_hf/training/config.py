@@ -239,6 +239,16 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
             "would change what the sample weights mean. Use trl.DPOTrainer for WPO."
         )
+    if config.truncation_mode not in ("keep_start", "keep_end"):
+        problems.append(
+            f"truncation_mode must be 'keep_start' or 'keep_end'; got {config.truncation_mode!r}. Set one of the two, or "
+            "max_length=None."
+        )
+    if config.max_length is not None and config.max_length < 2:
+        problems.append(
+            f"max_length must be at least 2; got {config.max_length}. In a sequence of one token, none is predicted. Set it "
+            "to what a prompt and a completion take, or to None."
+        )
     if config.label_smoothing_factor:
         problems.append(
             f"label_smoothing_factor must be 0; got {config.label_smoothing_factor}. It smooths the tokens of a language "
