@@ -17,13 +17,26 @@ REFERENCES = ("model", "none")
 
 
 class _WithoutToken:
-    """Mixin for training arguments: pickled, they have no Hub token.
+    """Mixin for training arguments: pickled or as text, they have no Hub token.
 
-    `Trainer` writes its arguments beside every model, as training_args.bin, and pushes that file too.
+    `Trainer` writes its arguments beside every model, as training_args.bin, and into the files of TensorBoard, and pushes
+    both. A token may also be among `model_init_kwargs`.
     """
 
+    model_init_kwargs: Any
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "hub_token": None}
+        return {**self.__dict__, "hub_token": None, "model_init_kwargs": self._init_kwargs_without_token()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in `TrainingArguments`, which hides tokens by their names."""
+        return {**super().to_dict(), "model_init_kwargs": self._init_kwargs_without_token()}  # type: ignore[misc]
+
+    def _init_kwargs_without_token(self) -> Any:
+        given = self.model_init_kwargs
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if not name.endswith("token")}
 
 
 def _default_bf16(bf16: bool | None) -> Any:

@@ -81,6 +81,7 @@ def sft_arguments(training: ReweightedDPOConfig, stages: StageArguments) -> Rewe
     settings = {name: value for name, value in training.to_dict().items() if name in names}
     # `to_dict` hides what may be a secret, by its name; that of padding is none.
     settings |= {name: getattr(training, name) for name in settings if name.endswith("_token")}
+    settings["model_init_kwargs"] = training.model_init_kwargs
     del settings["loss_type"]  # of the same name, and nothing else in common
     if stages.sft_learning_rate is not None:
         settings["learning_rate"] = stages.sft_learning_rate

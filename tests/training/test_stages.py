@@ -35,7 +35,7 @@ def test_settings_are_shared_unless_a_stage_has_its_own(tmp_path):
         "weight_normalization": "batch",
         "pad_token": "<pad>",
         "hub_token": "a secret",
-        "model_init_kwargs": {"dtype": "bfloat16"},
+        "model_init_kwargs": {"dtype": "bfloat16", "token": "another secret"},
         "accelerator_config": {"even_batches": True, "split_batches": True},
         "eval_strategy": "steps",
         "eval_steps": 4,
