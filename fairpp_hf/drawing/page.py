@@ -76,7 +76,11 @@ def write_report(folder: Path, *, progress: bool = True) -> list[Path]:
     results = read_results(folder)
     charts = charts_of(results)
     page, pictures = folder / PAGE, folder / PICTURES
-    before = re.findall(r'<figure id="figure-([a-z0-9-]+)"', page.read_text("utf-8")) if page.is_file() else []
+    if pictures.is_symlink():
+        raise ValueError(f"{PICTURES} must be a folder in {folder}; got a link. Remove it.")
+    before = (
+        re.findall(r'<figure id="figure-([a-z0-9-]+)"', page.read_text("utf-8", "replace")) if page.is_file() else []
+    )
     for key in before:
         (pictures / f"{key}.png").unlink(missing_ok=True)
     pictures.mkdir(exist_ok=True)
@@ -84,8 +88,10 @@ def write_report(folder: Path, *, progress: bool = True) -> list[Path]:
     everything = [chart for of_section in charts.values() for chart in of_section]
     for chart in tqdm(everything, desc="Drawing", unit="picture", disable=not progress):
         written.append(pictures / f"{chart.key}.png")
+        written[-1].unlink(missing_ok=True)  # a link is replaced and not written through, here and below
         written[-1].write_bytes(png([chart]))
         drawings[chart.key] = svg(chart)
+    page.unlink(missing_ok=True)
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
     page.write_text(render(results, charts, drawings), encoding="utf-8", errors="replace")
     return [page, *written]

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf import __version__
+from fairpp_hf.evaluation.forms import POSITIONS_FORM, RESULTS_FORM, misfit
+from fairpp_hf.naming import check_name
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES, STATUSES
 from fairpp_hf.statistics.biases import LengthGap, PositionBias
 from fairpp_hf.statistics.bootstrap import Interval
@@ -371,26 +373,30 @@ def read_results(folder: Path) -> Results:
                 f"the folder must be one that `fairpp evaluate --out` has written; got no {name} at {folder}. "
                 f"Run `fairpp evaluate --out {folder} ...` first."
             )
-    tree = _read_json(folder / RESULTS, FORMAT, "evaluate")
+    tree = _read_json(folder / RESULTS, FORMAT, "evaluate", RESULTS_FORM)
+    check_name(f"the target of {folder / RESULTS}", tree["target"], tree["names"])
+    for name in (QUESTIONS, SCORES):
+        if (found := _sha256(folder / name)) != (digest := tree["sha256"][name]):
+            raise ValueError(
+                f"{name} must be the one that {RESULTS} was written with, of SHA-256 {digest}; got {found} at "
+                f"{folder / name}. The folder is half-written: an evaluation was cut off in it, or is still under way. "
+                "Run `fairpp evaluate` into this folder again."
+            )
+    positions = read_positions(folder / POSITIONS)
     try:
-        for name, digest in tree["sha256"].items():
-            if (found := _sha256(folder / name)) != digest:
-                raise ValueError(
-                    f"{name} must be the one that {RESULTS} was written with, of SHA-256 {digest}; got {found} at "
-                    f"{folder / name}. The folder is half-written: an evaluation was cut off in it, or is still under way. "
-                    "Run `fairpp evaluate` into this folder again."
-                )
         questions, scores = pq.read_table(folder / QUESTIONS), pq.read_table(folder / SCORES)
-        answers = {persona: questions[ANSWER_PREFIX + persona].to_numpy() for persona in tree["personas"]}
+        if not (len(questions) and tree["systems"]):
+            raise ValueError(f"{len(questions)} questions and {len(tree['systems'])} systems")
+        answers = {persona: _codes(questions[ANSWER_PREFIX + persona]) for persona in tree["names"]}
         known = None
         if tree["compared_with"] == "probabilities":
-            known = {persona: _triples(questions[PROBABILITY_PREFIX + persona]) for persona in tree["personas"]}
+            known = {persona: _shares(questions[PROBABILITY_PREFIX + persona]) for persona in tree["names"]}
         return Results(
             **{name: tree[name] for name in ("target", "names", "shares", "reference", "division", "kind", "version")},
             questions=questions.select(list(QUESTION_FEATURES)),
             references=References(answers, known),
             systems=tuple(
-                _read_system(name, system, scores, len(questions)) for name, system in tree["systems"].items()
+                _read_system(name, system, scores, questions["question_id"]) for name, system in tree["systems"].items()
             ),
             comparisons=tuple(
                 SystemComparison(
@@ -402,11 +408,11 @@ def read_results(folder: Path) -> Results:
                 for each in tree["comparisons"]
             ),
             path=folder,
-            positions=read_positions(folder / POSITIONS),
+            positions=positions,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError) as error:  # of pyarrow, too
         raise ValueError(
-            f"{RESULTS} must be as `fairpp evaluate` writes it; got {type(error).__name__} {error} at {folder / RESULTS}. "
+            f"{QUESTIONS} and {SCORES} must be as `fairpp evaluate` writes them beside {RESULTS}; got {error} at {folder}. "
             "Run `fairpp evaluate` into this folder again."
         ) from error
 
@@ -417,33 +423,46 @@ def read_positions(file: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: The file is damaged or has another format.
     """
-    return _read_json(file, POSITIONS_FORMAT, "position") if file.is_file() else None
+    return _read_json(file, POSITIONS_FORMAT, "position", POSITIONS_FORM) if file.is_file() else None
 
 
-def _read_json(file: Path, version: int, command: str) -> dict[str, Any]:
+def _read_json(file: Path, version: int, command: str, form: Mapping[str, Any]) -> dict[str, Any]:
     again = f"Run `fairpp {command}` into this folder again."
     try:
         tree = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file.name} must be JSON; got {error} at {file}. {again}") from error
     found = tree.get("format") if isinstance(tree, dict) else None
     if found != version:
         raise ValueError(
             f"{file.name} must be of format {version}; got {found} at {file}. It was written by another version. {again}"
         )
+    if found := misfit(tree, form):
+        raise ValueError(f"{found} at {file}. {again}")
     return dict(tree)
 
 
-def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions: int) -> System:
-    """One system of results.json, with its rows of scores.parquet."""
-    rows = scores.filter(pc.equal(scores["system"], name))
-    shape = (questions, len(rows) // questions)
+def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions: pa.ChunkedArray) -> System:
+    """One system of results.json, with its rows of scores.parquet.
+
+    Raises:
+        ValueError: The rows are not those of the questions, in as many orders each, or a value is not allowed.
+    """
+    rows = scores.cast(SCORE_SCHEMA).filter(pc.equal(scores["system"], name))
+    shape = (len(questions), len(rows) // len(questions))
+    asked = [question for question in questions.to_pylist() for _ in range(shape[1])]
+    if shape[1] not in (1, 2) or rows["question_id"].to_pylist() != asked:
+        raise ValueError(
+            f"{len(rows)} rows of the system {name!r} that are not those of the {len(questions)} questions"
+        )
+    if unknown := set(rows["status"].to_pylist()) - set(STATUSES):
+        raise ValueError(f"the status {unknown.pop()!r} of the system {name!r}")
+    by_order = _shares(rows["probabilities"]).reshape(*shape, -1)
     triples = {
         column: _triples(rows[column]).reshape(*shape, -1)
-        for column in ("probabilities", "logprobs", "letter_logprobs", "tokens")
-        if column == "probabilities" or rows[column].null_count < len(rows)
+        for column in ("logprobs", "letter_logprobs", "tokens")
+        if rows[column].null_count < len(rows)
     }
-    by_order = triples.pop("probabilities")
     hashes = np.array(rows["prompt_hash"].to_pylist(), dtype=object)
     bias, gap = (
         None if tree[key] is None else {**tree[key], "interval": _interval(tree[key]["interval_95"])}
@@ -456,7 +475,7 @@ def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions
             by_order,
             np.array(rows["status"].to_pylist()).reshape(shape),
             tree["facts"],
-            rows["answer"].to_numpy().reshape(shape),
+            _codes(rows["answer"]).reshape(shape),
             **triples,
             prompt_hashes=None if None in hashes else hashes.astype(np.str_).reshape(shape),
         ),
@@ -530,6 +549,19 @@ def _lists(values: NDArray[np.float64]) -> pa.Array:
     """Rows as lists; null for a row with NaN."""
     offsets = pa.array(np.arange(0, values.size + 1, values.shape[1], dtype=np.int32))
     return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()), mask=pa.array(np.isnan(values).any(axis=1)))
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int8]:
+    """Answers as numbers, (n,), 0..2 or -1."""
+    answers = column.cast(pa.int8())
+    if answers.null_count or not set(answers.unique().to_pylist()) <= {NO_ANSWER, *range(len(OPTION_LETTERS))}:
+        raise ValueError(f"answers that are not all -1 to 2: {answers.unique().to_pylist()}")
+    return answers.to_numpy()
+
+
+def _shares(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Lists of probabilities as rows, (n, options); NaN for null."""
+    return option_probabilities(_triples(column), "lists")
 
 
 def _triples(column: pa.ChunkedArray) -> NDArray[np.float64]:

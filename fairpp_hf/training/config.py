@@ -17,13 +17,26 @@ REFERENCES = ("model", "none")
 
 
 class _WithoutToken:
-    """Mixin for training arguments: pickled, they have no Hub token.
+    """Mixin for training arguments: pickled or as text, they have no Hub token.
 
-    `Trainer` writes its arguments beside every model, as training_args.bin, and pushes that file too.
+    `Trainer` writes its arguments beside every model, as training_args.bin, and into the files of TensorBoard, and pushes
+    both. A token may also be among `model_init_kwargs`.
     """
 
+    model_init_kwargs: Any
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "hub_token": None}
+        return {**self.__dict__, "hub_token": None, "model_init_kwargs": self._init_kwargs_without_token()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in `TrainingArguments`, which hides tokens by their names."""
+        return {**super().to_dict(), "model_init_kwargs": self._init_kwargs_without_token()}  # type: ignore[misc]
+
+    def _init_kwargs_without_token(self) -> Any:
+        given = self.model_init_kwargs
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if not name.endswith("token")}
 
 
 def _default_bf16(bf16: bool | None) -> Any:
@@ -238,6 +251,16 @@ def unsupported_settings(config: DPOConfig) -> list[str]:
         problems.append(
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
             "would change what the sample weights mean. Use trl.DPOTrainer for WPO."
+        )
+    if config.truncation_mode not in ("keep_start", "keep_end"):
+        problems.append(
+            f"truncation_mode must be 'keep_start' or 'keep_end'; got {config.truncation_mode!r}. Set one of the two, or "
+            "max_length=None."
+        )
+    if config.max_length is not None and config.max_length < 2:
+        problems.append(
+            f"max_length must be at least 2; got {config.max_length}. In a sequence of one token, none is predicted. Set it "
+            "to what a prompt and a completion take, or to None."
         )
     if config.label_smoothing_factor:
         problems.append(

@@ -277,7 +277,13 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
             self._set_up_forward()
             # TRL finds stored values by dataset and weights; they depend on these settings too.
             collator = cast(DataCollatorForWeightedPreference, self.data_collator)
-            settings = (self.args.bf16, self.args.fp16, self.ld_alpha, collator.max_length, collator.truncation_mode)
+            reference = cast(Any, self.model if self.ref_model is None else self.ref_model)
+            adapters = getattr(reference, "peft_config", {}).items()
+            settings = (
+                *(self.args.bf16, self.args.fp16, self.ld_alpha, collator.max_length, collator.truncation_mode),
+                reference.config.to_json_string(),  # how positions are scaled, for one
+                [(name, getattr(config, "r", None), getattr(config, "lora_alpha", None)) for name, config in adapters],
+            )
             self._precompute_model_hash = Hasher.hash((self._precompute_model_hash, settings, self.share_prefix))
         # A dataset that comes here again, as through `evaluate`, has the columns already.
         columns = [column for column in ("ref_chosen_logps", "ref_rejected_logps") if column in dataset.column_names]

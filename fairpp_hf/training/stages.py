@@ -81,6 +81,7 @@ def sft_arguments(training: ReweightedDPOConfig, stages: StageArguments) -> Rewe
     settings = {name: value for name, value in training.to_dict().items() if name in names}
     # `to_dict` hides what may be a secret, by its name; that of padding is none.
     settings |= {name: getattr(training, name) for name in settings if name.endswith("_token")}
+    settings["model_init_kwargs"] = training.model_init_kwargs
     del settings["loss_type"]  # of the same name, and nothing else in common
     if stages.sft_learning_rate is not None:
         settings["learning_rate"] = stages.sft_learning_rate
@@ -146,7 +147,7 @@ def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, S
     finished = (folder / RESULTS).is_file()
     if last and finished:
         # Between the two stages there is no complete checkpoint: the dpo stage then starts from the result of sft.
-        return {"sft": Start(finished=True), "dpo": Start(checkpoint=last_checkpoint(output))}
+        return {"sft": Start(finished=True), "dpo": Start(checkpoint=last_checkpoint(output, said=main))}
     if last or Path(asked).resolve().is_relative_to(folder.resolve()):
         return {"sft": checkpoint(folder), "dpo": Start()}
     if not finished:

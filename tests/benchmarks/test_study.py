@@ -1,8 +1,11 @@
 """The study of benchmarks/study: its worlds, its budgets, its statistics, and one small run from start to page."""
 
+import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,11 +23,13 @@ STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
 sys.path[:0] = [str(STUDY), str(STUDY.parent)]
 
 import analysis  # noqa: E402
+import gemma  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
 from cells import read_settings  # noqa: E402
 from figures import draw_trade_off, draw_visits  # noqa: E402
 from frozen_layers import frozen_states_kept  # noqa: E402
+from measures import as_measured, measures  # noqa: E402
 from methods import METHODS, Task, training_pairs  # noqa: E402
 from results import append_line, read_lines  # noqa: E402
 from run_cell import Questions  # noqa: E402
@@ -236,3 +241,60 @@ parts:
         assert table.count("\n") > 2
     for picture in (draw_trade_off(study, tmp_path / "a.png"), draw_visits(study, tmp_path / "b.png")):
         assert picture.stat().st_size
+
+
+def test_who_knows_the_truth_is_at_no_distance_and_agrees_as_often_as_can_be(settings):
+    task, questions = task_of(settings)
+    rows = questions.asked["test"]
+    truth = task.world.truth[TARGET][rows]
+    best = measures(as_measured(truth), task.world, rows, TARGET)
+    assert best["question_distance"] == pytest.approx(0, abs=1e-6)
+    assert best["marginal_distance"] == pytest.approx(0, abs=1e-6)
+    assert best["agreement"] == pytest.approx(truth.max(axis=1).mean())
+    assert best["on_an_option"] == pytest.approx(1)
+
+
+def test_weights_of_the_second_family_are_checked_by_their_hash(tmp_path, monkeypatch):
+    def part(name):
+        number = name[-1]
+        file = tmp_path / f"part{number}" / "data" / f"gemma-3-270m-q4_k_m.gguf.part0{int(number) - 1}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(number.encode())
+        return SimpleNamespace(origin=str(file.parents[1] / "__init__.py"))
+
+    monkeypatch.setattr(gemma.importlib.util, "find_spec", part)
+    with pytest.raises(ValueError, match="must have the SHA-256"):
+        gemma._joined(tmp_path)
+    monkeypatch.setattr(gemma, "SHA256", hashlib.sha256(b"1234").hexdigest())
+    assert gemma._joined(tmp_path).read_bytes() == b"1234"
+    monkeypatch.setattr(gemma.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="pip install"):
+        gemma._joined(tmp_path)
+
+
+def test_parts_of_the_study_share_what_is_alike(settings):
+    cells = settings.cells()
+    of_grid = {settings.digest(cell) for cell in cells if cell.part == "grid"}
+    varied = [cell for cell in cells if cell.part in ("flips", "visits")]
+    assert not of_grid & {settings.digest(cell) for cell in varied}
+    same = {"visits": {"values": [settings.budget.visits], "targets": [TARGET], "methods": ["dpo"]}}
+    again = replace(settings, parts=same).cells()
+    assert {settings.digest(cell) for cell in again if cell.part == "visits"} <= of_grid
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+
+
+def test_a_wrong_name_in_a_configuration_is_said(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("name: x\nmodel: small\nseeds: [0]\nbudgt: {}\ngrid:\n  targets: all\n  methods: [dpo]\n")
+    with pytest.raises(ValueError, match=r"budgt.*Did you mean 'budget'"):
+        read_settings(path)
+    path.write_text("name: x\nmodel: small\nseeds: [0]\ngrid:\n  targets: all\n  methods: [tier_dp]\n")
+    with pytest.raises(ValueError, match=r"method in study.yaml must be one of .*Did you mean 'tier_dpo'"):
+        read_settings(path)
+
+
+def test_an_unfinished_seed_is_left_out():
+    rows = rows_of(np.zeros((3, 2, 2)))
+    broken = rows.drop(index=rows[rows["seed"] == 1].index[0])
+    assert sorted(analysis.whole_seeds(broken, 4)["seed"].unique()) == [0, 2]
+    assert analysis.whole_seeds(broken[broken["seed"] == 1], 4).empty

@@ -8,12 +8,13 @@ from types import SimpleNamespace
 
 import aligned_trainers
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from aligned_trainers import ANSWERS, QUESTIONS, aligned_trainer, texts_of_target
 from peft import LoraConfig
 from tiny_models import tiny_tokenizer
-from tiny_trainers import make_pairs, parameters, sequence_logp
+from tiny_trainers import make_pairs, make_trainer, parameters, sequence_logp
 from transformers import TrainerCallback
 from two_processes import run_on_two_processes
 
@@ -283,3 +284,26 @@ def test_two_processes_score_alike_and_train_as_without(tmp_path):
     one.train()
     for ours, theirs in zip(aligned(one.state.log_history), first["logged"], strict=True):
         assert ours["eval_js_distance/target"] == pytest.approx(theirs["eval_js_distance/target"], abs=1e-5)
+
+
+def test_what_is_wrong_with_questions_and_answers_is_said_at_once(tmp_path):
+    trainer = make_trainer(tmp_path, make_pairs([1.0] * 2), eval_strategy="epoch")
+    with pytest.raises(
+        ValueError, match=r"^target must be one of 'first', 'second', 'third'; got 'fist'. Did you mean"
+    ):
+        PersonaAlignmentCallback(trainer, QUESTIONS, ANSWERS, "fist")
+    message = "references['first'] must answer the same questions as predictions; got 8 for 3."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        PersonaAlignmentCallback(trainer, QUESTIONS.slice(0, 3), ANSWERS, "first")
+    other = QUESTIONS.set_column(1, "prompt", pa.array(["another"] * len(QUESTIONS)))
+    with pytest.raises(ValueError, match=r"^A prompt must show its options once, "):
+        PersonaAlignmentCallback(trainer, other, ANSWERS, "first")
+
+
+def test_a_persona_without_answers_is_left_out(tmp_path):
+    trainer = make_trainer(tmp_path, make_pairs([1.0] * 2), eval_strategy="epoch")
+    silent = {**ANSWERS, "silent": np.full(len(QUESTIONS), -1)}
+    trainer.add_callback(PersonaAlignmentCallback(trainer, QUESTIONS, silent, "first"))
+    logged = trainer.evaluate()
+    assert "eval_js_distance/second" in logged
+    assert "eval_js_distance/silent" not in logged

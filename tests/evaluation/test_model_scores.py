@@ -380,3 +380,20 @@ def replies_in(out: Path) -> int:
         return 0
     with Journal(runs[0], read_only=True) as journal:
         return sum(sum(counts.values()) for counts in journal.counts().values())
+
+
+def test_what_failed_is_asked_again_by_the_next_call(questions, tmp_path):
+    broken = True
+
+    def sometimes(call: Call) -> Served:
+        return Served(status=400) if broken and "A. " + questions["option_a"][0].as_py() in call.user else Served()
+
+    with LoopbackServer(sometimes) as server:
+        spec = [ModelSpec("m", "m", base_url=server.base_url)]
+        (scores,) = scored(spec, questions, tmp_path)
+        failed = int((scores.statuses == "failed").sum())
+        assert failed > 0
+        total, broken = server.total, False
+        (scores,) = scored(spec, questions, tmp_path)
+        assert server.total == total + failed
+    assert (scores.statuses == "ok").all()

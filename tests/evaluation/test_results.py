@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from evaluated_folder import TARGET, small_evaluation, write_evaluated_folder
@@ -106,7 +108,8 @@ def test_a_folder_without_results_is_refused(name, written, tmp_path):
     [
         ("results.json", lambda text: text[:-9], "results.json must be JSON; got "),
         ("results.json", lambda text: text.replace('"format": 4', '"format": 1'), "must be of format 4; got 1 at "),
-        ("results.json", lambda text: text.replace('"division"', '"part"'), "got KeyError 'division' at "),
+        ("results.json", lambda text: text.replace('"division"', '"part"'), "'division' must be a text; got None at "),
+        ("results.json", lambda text: "[" * 100_000, "results.json must be JSON; got "),
         ("positions.json", lambda text: "[]", "positions.json must be of format 1; got None at "),
     ],
 )
@@ -115,6 +118,136 @@ def test_a_damaged_folder_is_refused(name, edit, message, written, tmp_path):
     (tmp_path / name).write_text(edit((tmp_path / name).read_text()))
     with pytest.raises(ValueError, match=re.escape(message)):
         read_results(tmp_path)
+
+
+PLAIN = ("systems", "plain model")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "message"),
+    [
+        ("results", ["target"], "loyal_national", "got 'loyal_national'. Did you mean 'loyal_nationals'?"),
+        ("results", ["systems"], {}, "got 60 questions and 0 systems at "),
+        (
+            "results",
+            ["compared_with"],
+            "answer",
+            "'compared_with' must be one of 'answers', 'probabilities'; got 'answer'",
+        ),
+        ("results", ["personas"], [3], "item 1 of 'personas' must be a text; got 3"),
+        ("results", ["names", TARGET], None, "'loyal_nationals' of 'names' must be a text; got None"),
+        ("results", ["shares", TARGET], "many", "'loyal_nationals' of 'shares' must be a number or null; got 'many'"),
+        ("results", ["sha256"], {}, "'questions.parquet' of 'sha256' must be a text; got None"),
+        ("results", PLAIN, 3, "'plain model' of 'systems' must be an object; got 3"),
+        (
+            "results",
+            ["systems", "other"],
+            {"facts": {"kind": "model"}, "probabilities": {}, "intervals_95": {}},
+            "got 0 rows",
+        ),
+        ("results", [*PLAIN, "facts"], [1], "'facts' of 'plain model' of 'systems' must be an object; got [1]"),
+        ("results", [*PLAIN, "probabilities", "skill/target"], "<b>", " must be a number or null; got '<b>'"),
+        ("results", [*PLAIN, "intervals_95", "skill/target"], [0.1], " must be a list of 2; got [0.1]"),
+        ("results", [*PLAIN, "position_bias", "gap"], None, "'gap' of 'position_bias' of 'plain model'"),
+        ("results", [*PLAIN, "length_gap", "interval_95"], [0.1], " must be a list of 2; got [0.1]"),
+        ("results", ["comparisons", 0, "first"], None, "'first' of item 1 of 'comparisons' must be a text; got None"),
+        ("positions", ["points"], None, "'points' must be a list; got None"),
+        ("positions", ["points", 0], 3, "item 1 of 'points' must be an object; got 3"),
+        ("positions", ["points", 0, "name"], None, "'name' of item 1 of 'points' must be a text; got None"),
+        ("positions", ["points", 0, "kind"], "people", "'persona'; got 'people'"),
+        (
+            "positions",
+            ["points", 1, "pca", "xy"],
+            None,
+            "'xy' of 'pca' of item 2 of 'points' must be a list of 2; got None",
+        ),
+        ("positions", ["points", 1, "ideal_point", "xy"], [1, None], " must be a number; got None"),
+        ("positions", ["methods", "pca", "explained_variance"], [0.6], " must be a list of 2; got [0.6]"),
+    ],
+)
+def test_results_and_positions_of_another_form_are_refused(name, path, value, message, written, tmp_path):
+    """Before anything is drawn of them; what a page shows is what an evaluation can have written."""
+    write_evaluated_folder(tmp_path, written[0])
+    file = tmp_path / f"{name}.json"
+    tree = part = json.loads(file.read_text())
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    file.write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_results(tmp_path)
+
+
+def changed(table, name, value):
+    place = table.column_names.index(name)
+    return table.set_column(place, name, pa.array([value] * len(table), table.schema.field(name).type))
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        ("questions", lambda table: changed(table, f"answer/{TARGET}", 3), "got answers that are not all -1 to 2: [3]"),
+        (
+            "questions",
+            lambda table: changed(table, f"answer/{TARGET}", None),
+            "answers that are not all -1 to 2: [None]",
+        ),
+        (
+            "questions",
+            lambda table: changed(table, f"probabilities/{TARGET}", [5.0, -3.0, -1.0]),
+            "sum to 1 over A, B, C; got [5",
+        ),
+        (
+            "questions",
+            lambda table: table.drop_columns([f"answer/{TARGET}"]),
+            'Field "answer/loyal_nationals" does not',
+        ),
+        ("questions", lambda table: table.slice(1), "that are not those of the 59 questions"),
+        ("questions", lambda table: table.slice(0, 0), "got 0 questions"),
+        ("questions", lambda table: table.take(list(range(59, -1, -1))), "that are not those of the 60 questions"),
+        ("scores", lambda table: table.slice(1), "got 59 rows of the system 'constant' that are not those of the 60"),
+        ("scores", lambda table: pa.concat_tables([table] * 3), "got 180 rows of the system 'constant'"),
+        ("scores", lambda table: changed(table, "question_id", "x"), "that are not those of the 60 questions"),
+        (
+            "scores",
+            lambda table: changed(table, "status", "banana"),
+            "got the status 'banana' of the system 'constant'",
+        ),
+        (
+            "scores",
+            lambda table: changed(table, "probabilities", [5.0, -3.0, math.inf]),
+            "sum to 1 over A, B, C; got [5",
+        ),
+        ("scores", lambda table: changed(table, "answer", 7), "got answers that are not all -1 to 2: [7]"),
+        ("scores", lambda table: table.drop_columns(["status"]), "must be as `fairpp evaluate` writes them"),
+    ],
+)
+def test_tables_that_hold_something_else_are_refused(name, edit, message, written, tmp_path):
+    """Whoever changes a table can change its digest as well."""
+    write_evaluated_folder(tmp_path, written[0])
+    file, results = tmp_path / f"{name}.parquet", tmp_path / "results.json"
+    pq.write_table(edit(pq.read_table(file)), file)
+    tree = json.loads(results.read_text())
+    tree["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    results.write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_results(tmp_path)
+    file.write_bytes(file.read_bytes()[:1000])
+    tree["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    results.write_text(json.dumps(tree))
+    with pytest.raises(
+        ValueError, match=r"^questions\.parquet and scores\.parquet must be as `fairpp evaluate` writes them"
+    ):
+        read_results(tmp_path)
+
+
+def test_a_digest_of_another_file_is_not_looked_at(written, tmp_path):
+    """A folder from elsewhere could name one that never ends."""
+    write_evaluated_folder(tmp_path, written[0])
+    tree = json.loads((tmp_path / "results.json").read_text())
+    tree["sha256"]["/dev/zero"] = "0"
+    (tmp_path / "results.json").write_text(json.dumps(tree))
+    assert len(read_results(tmp_path).questions) == 60
 
 
 def test_a_half_written_folder_is_refused(written, tmp_path):

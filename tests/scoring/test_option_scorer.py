@@ -370,3 +370,90 @@ def test_a_model_in_training_is_scored_without_dropout():
     scorer = OptionScorer(model, tokenizer)
     model.train()
     assert_close(scorer.score(CHATS, OPTIONS), expected)
+
+
+def test_rows_of_all_lengths_are_right_where_windows_go_by_place_in_the_row():
+    """GPT-Neo with a window of 64: rows that fit in it are shared, then longer ones are not, then shorter ones are again."""
+    model, tokenizer = tiny("gpt_neo", window_size=64).eval(), tiny_tokenizer()
+    scorer = OptionScorer(model, tokenizer)
+    short, long = [asks("fair?")], [asks("Which rule is fairer for elderly people? " * 4)]
+    scorer.score([short], OPTIONS[:1])
+    rows = []
+    model.transformer.wte.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    for chats, expected in (([short], [1]), ([long], [3]), ([short], [1]), ([short, long], [3, 1])):
+        options = [("the rule", "a", "c")] * len(chats)
+        rows.clear()
+        scores = scorer.score(chats, options)
+        assert rows == expected
+        assert_close(scores, plain_logprobs(model, tokenizer, chats, options))
+
+
+def test_one_prompt_with_other_options_is_another_row():
+    """One row of all would have a mask of its length squared."""
+    scorer = OptionScorer(tiny_model(), tiny_tokenizer())
+    scorer.score(CHATS[:1], OPTIONS[:1])
+    shapes = count_tokens(scorer)
+    chats, options = CHATS[:1] * 20, [(f"one {number}", f"two {number}", "neither") for number in range(20)]
+    assert_close(scorer.score(chats, options), plain_logprobs(tiny_model(), tiny_tokenizer(), chats, options))
+    longest = max(question.in_one_row for question in scorer.encode(chats, options))
+    assert max(width for _, width in shapes) < longest
+
+
+def test_one_question_that_does_not_fit_is_one_error():
+    model = tiny_model()
+    scorer = OptionScorer(model, tiny_tokenizer())
+    SmallMemory(model, 1, GPU_ERROR)
+    tokens = scorer.encode(CHATS[:1], OPTIONS[:1])[0].longest
+    message = (
+        f"Memory must hold one question at a time; got none left for one of {tokens} tokens with its longest option. "
+        "CUDA out of memory. Tried to allocate 9.00 GiB. Use a device with more memory, a smaller model, or one of fewer "
+        "bits a weight (dtype)."
+    )
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        scorer.score(CHATS[:1], OPTIONS[:1])
+
+
+def test_a_divided_model_says_so_when_memory_runs_out(monkeypatch):
+    """Halving on one process alone would leave the others waiting for ever."""
+    model = tiny_model()
+    scorer = OptionScorer(model, tiny_tokenizer())
+    scorer.score(CHATS[:1], OPTIONS[:1])
+    monkeypatch.setattr(option_scorer, "is_divided", lambda model: True)
+    SmallMemory(model, 1, GPU_ERROR)
+    message = (
+        "Memory must hold a batch of a model that is divided among processes; got none left for 2 questions. CUDA out of "
+        "memory. Tried to allocate 9.00 GiB. Set a smaller batch_size."
+    )
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        scorer.score(CHATS[:1] * 2, OPTIONS[:1] * 2)
+
+
+def test_other_errors_of_a_forward_are_not_taken_for_memory():
+    model = tiny_model()
+    scorer = OptionScorer(model, tiny_tokenizer())
+    SmallMemory(model, 0, RuntimeError("CUDA error: device-side assert triggered"))
+    with pytest.raises(RuntimeError, match=r"^CUDA error: device-side assert triggered$"):
+        scorer.score(CHATS, OPTIONS)
+
+
+def test_a_model_may_load_an_adapter_into_itself(tmp_path):
+    lora_model().save_pretrained(tmp_path)
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    model.load_adapter(str(tmp_path))
+    scorer = OptionScorer(model, tokenizer)
+    assert_close(scorer.score(CHATS, OPTIONS), plain_logprobs(lora_model(), tokenizer))
+    assert shares_prompts(scorer)
+
+
+def test_a_template_that_renders_the_last_turn_in_its_own_way_is_scored_as_the_model_sees_it():
+    """As Mistral's: the system text goes before the user's turn only while that is the last."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{% set s = m['content'] %}{% elif m['role'] == 'user' %}"
+        "<|user|>{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }} {% endif %}"
+        "{{ m['content'] }}<|assistant|>{% else %}{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+    )
+    model = tiny_model()
+    scores = OptionScorer(model, tokenizer).score(CHATS[1:2], OPTIONS[1:2])
+    expected = plain_logprobs(model, tokenizer, CHATS[1:2], OPTIONS[1:2])
+    np.testing.assert_allclose(scores.logprobs, expected, rtol=1e-4)

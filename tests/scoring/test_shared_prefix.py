@@ -82,3 +82,15 @@ def test_layers_of_bitsandbytes_stay_in_training_mode():
     with dropout_silenced(model):
         assert [module.training for module in model] == [True, False]
     assert [module.training for module in model] == [True, True]
+
+
+def test_groups_have_rows_of_their_own():
+    rows = lay_out([A, B, A], share_prefix=True, pad_token_id=0, groups=[0, 0, 1])
+    assert rows["input_ids"].tolist() == [[1, 2, 2, 4], [1, 2, 0, 0]]
+    assert rows["place"].tolist() == [[0, 1], [0, 2], [1, 1]]
+
+
+def test_rows_are_padded_to_a_multiple():
+    rows = lay_out([A, B], share_prefix=True, pad_token_id=0, pad_to_multiple_of=8)
+    assert rows["input_ids"].shape == (1, 8)
+    assert attention_mask(rows["segment"]).any(dim=-1).all(), "a softmax over nothing is not a number"

@@ -327,3 +327,68 @@ def test_layers_that_carry_a_state_are_off():
     """LFM2 does not say that it carries a state; its layers do."""
     model = tiny("lfm2", layer_types=["conv", "full_attention"])
     assert PrefixSharing(model).obstacle == "layers of type conv carry a state from token to token"
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-3), (torch.bfloat16, 0.05)])
+def test_what_is_rounding(monkeypatch, dtype, allowed):
+    for difference, expected in ((0.9 * allowed, True), (1.1 * allowed, False), (float("nan"), False)):
+        decision = PrefixSharing(own_llama().to(dtype))
+        monkeypatch.setattr(decision, "_differences", lambda size, found=difference: sharing._Found(found * 2, 2.0))
+        assert (decision.reason_against(40, 20) is None) is expected
+
+
+def test_rows_may_be_as_wide_as_a_window_and_no_wider():
+    decision = PrefixSharing(tiny("gpt_neo", window_size=50))
+    assert decision.reason_against(50, 20) is None
+    assert decision.reason_against(51, 20) == "attention reaches back 50 tokens"
+
+
+def test_an_error_in_the_check_leaves_nothing_behind():
+    model = own_llama().train()
+    modes = [module.training for module in model.modules()]
+
+    def fail(*arguments):
+        raise ValueError("no such rows")
+
+    model.model.layers[1].register_forward_pre_hook(fail)
+    decision = PrefixSharing(model)
+    assert decision.reason_against(40, 20) == "the model does not take such rows (ValueError: no such rows)"
+    assert [module.training for module in model.modules()] == modes
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_divided_model_is_known_or_off(monkeypatch):
+    monkeypatch.setattr(sharing, "is_divided", lambda model: True)
+    assert PrefixSharing(tiny_model()).obstacle is None
+    reason = "llama is not known to take such rows, and a model that processes divide is not checked"
+    assert PrefixSharing(own_llama()).obstacle == reason
+
+
+@pytest.mark.parametrize("settings", [{"obstacle": "of the caller's"}, {}])
+def test_obstacles(settings):
+    model = tiny_model()
+    assert PrefixSharing(model, **settings).obstacle == settings.get("obstacle")
+    model.config._attn_implementation = "flash_attention_2"
+    expected = settings.get("obstacle") or "attention 'flash_attention_2' takes no mask of its own for each row"
+    assert PrefixSharing(model, **settings).obstacle == expected
+
+
+def test_a_model_that_does_not_read_shows_nothing():
+    """What is said does not depend on what is read even with larger weights, so that no comparison counts."""
+    model = own_llama()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+    reason = PrefixSharing(model).reason_against(40, 20)
+    assert reason == "llama is not known to take such rows, and too little of what it says depends on what it reads"
+
+
+def test_autocast_rounds_as_16_bits(monkeypatch):
+    decision = PrefixSharing(own_llama())
+    monkeypatch.setattr(decision, "_differences", lambda size: sharing._Found(0.02, 2.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert decision.reason_against(40, 20) is None
+    decision = PrefixSharing(own_llama())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert decision.reason_against(40, 20) is None
+    assert decision.reason_against(40, 20) is None

@@ -15,6 +15,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
 from fairpp_hf.scoring.shared_prefix import PADDING, separate_rows
+from fairpp_hf.scoring.sharing import PrefixSharing
 from fairpp_hf.training import DataCollatorForWeightedPreference
 
 
@@ -222,3 +223,24 @@ def test_prompt_tuning_falls_back(tmp_path, caplog):
         trainer = make_trainer(tmp_path, question_pairs([[1.0, 1.0]]), peft=prompts)
     assert "a prompt-learning adapter puts virtual tokens before every row" in caplog.text
     assert trainer.train().training_loss == pytest.approx(torch.tensor(2.0).log().item(), rel=0.2)
+
+
+def test_stored_reference_values_say_how_they_were_computed(tmp_path, monkeypatch):
+    """Values of shared rows are not found by a training that does not share, however wrong the sharing was."""
+    pairs = two_lengths()
+
+    def stored(**settings):
+        models = {"model": tiny("gpt_neo", window_size=64), "ref_model": tiny("gpt_neo", window_size=64)}
+        trainer = make_trainer(tmp_path, pairs, eval_dataset=None, precompute_ref_log_probs=True, **models, **settings)
+        dataset = trainer.train_dataset
+        return torch.tensor([dataset["ref_chosen_logps"][:], dataset["ref_rejected_logps"][:]]), trainer
+
+    # As if every row could be shared: log-probabilities are wrong where rows are wider than the window.
+    with monkeypatch.context() as context:
+        context.setattr(PrefixSharing, "reason_against", lambda self, width, longest: None)
+        wrong, _ = stored()
+    separate, trainer = stored(share_prefix=False)
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    expected = torch.stack(trainer.compute_ref_log_probs(trainer.ref_model, batch))
+    torch.testing.assert_close(separate, expected, rtol=1e-5, atol=1e-4)
+    assert (wrong - expected).abs().max() > 0.02

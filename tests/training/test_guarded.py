@@ -96,3 +96,21 @@ def test_all_processes_stop(tmp_path):
     printed = run_on_two_processes(Path(__file__).parent / "two_spoilt_trainers.py", [], tmp_path)
     assert printed.count("got a loss of nan at step 1") == 2
     assert printed.count("got weights that are infinite or NaN after step 1") == 2
+
+
+def test_a_balance_that_is_no_number_stops_too(tmp_path, monkeypatch):
+    """The objective itself is looked at, and not the losses of pairs alone."""
+    trainer = make_trainer(tmp_path, PAIRS, eval_dataset=None)
+    trainer.aux_loss_enabled, trainer.router_aux_loss_coef = True, 1.0
+    run = type(trainer)._policy_tokens
+
+    def unbalanced(self, model, batch):
+        self.aux_loss_enabled = False
+        try:
+            return run(self, model, batch)._replace(aux_loss=torch.tensor(torch.inf))
+        finally:
+            self.aux_loss_enabled = True
+
+    monkeypatch.setattr(type(trainer), "_policy_tokens", unbalanced)
+    with pytest.raises(FloatingPointError, match=r"got a loss of inf at step 1\. .* There is no checkpoint before it"):
+        trainer.train()

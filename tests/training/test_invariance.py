@@ -169,6 +169,25 @@ def test_precomputed_reference_is_the_live_one(tmp_path):
         assert_same(step_gradient(tmp_path, PAIRS, precompute_ref_log_probs=True, **settings), live, tolerance=1e-6)
 
 
+def test_stored_reference_values_are_those_of_the_same_computation(tmp_path):
+    """Equal weights with other positions, or with an adapter of another scale, are another reference."""
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+
+    def first_reward(*, theta=10_000.0, alpha=8):
+        model = tiny_model()
+        model.config.rope_parameters["rope_theta"] = theta
+        model = type(model)(model.config)  # which positions are computed with
+        model.load_state_dict(tiny_model().state_dict())
+        torch.manual_seed(0)
+        lora.lora_alpha = alpha
+        model = get_peft_model(model, lora)
+        trainer = make_trainer(tmp_path, PAIRS, model=model, ref_model=None, precompute_ref_log_probs=True)
+        return trainer.evaluate()["eval_rewards/chosen"]
+
+    for settings in ({}, {"theta": 100.0}, {"alpha": 64}):
+        assert first_reward(**settings) == pytest.approx(0, abs=1e-6), settings
+
+
 def test_lora_without_its_adapter_is_a_separate_reference(tmp_path):
     """The reference of a fresh adapter is the base model; given explicitly, it must give the same gradient."""
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)

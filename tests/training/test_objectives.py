@@ -186,3 +186,15 @@ def test_groups_are_not_resumed_from_a_checkpoint_without_them(tmp_path):
     trainer = make_trainer(tmp_path, PAIRS, group_column="group", **settings)
     with pytest.raises(ValueError, match=r"^A checkpoint must have a weight for every group; got none for 'north'"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))
+
+
+def test_without_a_reference_displacement_counts_from_the_first_log(caplog):
+    """Log-probabilities of -40 are no fall by themselves; from a first log of -40 to -40.6 they are one of 0.6 / 0.1."""
+    watch = DisplacementWatch(reference=False)
+    for reward in (-40.0, -39.0, -39.1, -39.2, -39.3, -39.4, -39.5, -39.6, -40.1, -40.2, -40.3, -40.4):
+        watch.see(reward, beta=0.1)
+    assert not caplog.records, "seven falls above the first log, four below"
+    watch.see(-40.6, beta=0.1)
+    (record,) = caplog.records
+    assert "fell in 5 logs in a row, and is now 6.00 below the first log. " in record.getMessage()
+    assert "larger beta" not in record.getMessage(), "it would change where training ends"

@@ -215,3 +215,20 @@ def test_texts_are_tokenised_as_a_whole_text_would_be(backend):
     ours = ConversationTokenizer(tokenizer).texts(texts)
 
     assert ours == [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+
+def test_rows_in_any_order_and_of_a_selection(tmp_path):
+    pairs = question_pairs([[1.0] * 3] * 40).shuffle(seed=0).select(range(10, 90))
+
+    ours, theirs, asked = prepared(pairs, arguments(tmp_path))
+
+    assert_identical(ours, theirs)
+    assert asked == CHECKED_ROWS
+
+
+def test_missing_numbers_in_other_columns_do_not_make_it_slow(tmp_path, caplog):
+    pairs = question_pairs([[1.0]] * 40).add_column("score", [float("nan")] * 40)
+    ours, theirs, asked = prepared(pairs, arguments(tmp_path))
+    assert asked == CHECKED_ROWS
+    assert not caplog.records
+    assert_identical(ours.remove_columns("score"), theirs.remove_columns("score"))

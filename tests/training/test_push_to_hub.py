@@ -125,6 +125,19 @@ def test_the_token_is_not_pushed(hub: LoopbackHub, trained: Trained) -> None:
     assert ReweightedSFTConfig("out", hub_token=TOKEN).__getstate__()["hub_token"] is None
 
 
+@pytest.mark.parametrize("config", [ReweightedDPOConfig, ReweightedSFTConfig])
+def test_a_token_to_load_the_model_with_is_not_written(tmp_path: Path, config: Any) -> None:
+    """Neither pickled nor as text, which goes into the files of TensorBoard."""
+    given = {"token": TOKEN, "revision": "main"}
+    args = config(str(tmp_path), report_to="none", bf16=False, model_init_kwargs=dict(given))
+    torch.save(args, tmp_path / "training_args.bin")
+    assert TOKEN.encode() not in (tmp_path / "training_args.bin").read_bytes()
+    loaded = torch.load(tmp_path / "training_args.bin", weights_only=False)
+    assert loaded.model_init_kwargs == {"revision": "main"}
+    assert TOKEN not in args.to_json_string()
+    assert args.model_init_kwargs == given
+
+
 # -- train.py ----------------------------------------------------------------------------------------------------------
 
 

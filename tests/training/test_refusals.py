@@ -142,6 +142,13 @@ def test_streams(tmp_path, trainer, config):
         ({"loss_type": ["log"]}, ("loss_type must be one of 'sigmoid', ",)),
         ({"reference": "base"}, ("reference must be one of 'model', 'none'; got 'base'.",)),
         ({"label_smoothing_factor": 0.3}, ("label_smoothing_factor must be 0; got 0.3. ",)),
+        (
+            {"truncation_mode": "keep_middle", "max_length": 1},
+            (
+                "truncation_mode must be 'keep_start' or 'keep_end'; got 'keep_middle'. ",
+                "max_length must be at least 2; got 1. In a sequence of one token, none is predicted. ",
+            ),
+        ),
         ({"group_step_size": 0.0}, ("group_step_size must be a finite number above 0; got 0.0.",)),
         (
             {"weight_application": "sampling", "train_sampling_strategy": "sequential"},

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from fairpp_hf.cli.train import train_model as main
 from fairpp_hf.questions import load_questions
+from fairpp_hf.questions.heldout import heldout_labels
 from fairpp_hf.training.arguments import PairArguments, config_file, parse_arguments
 from fairpp_hf.training.run import GROUP_COLUMNS, draw_pairs, load_pairs, with_group_column
 from fairpp_hf.training.stages import StageArguments, sft_arguments
@@ -568,3 +569,37 @@ def test_two_processes_run_both_stages_as_one_does(config, pairs, tmp_path):
         for one, two in zip(one_stage, two_stage, strict=True):
             for name in compared & set(one):
                 assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name
+
+
+def test_what_is_held_out_is_evaluated_on_alone(config, tmp_path, capsys):
+    """One dimension of five: that of the test questions, and of none in training."""
+    trainer = main(["--config", config(heldout="dimensions", eval_strategy="epoch", max_steps=1)])
+    dimension = {row["question_id"]: row["dimension"] for row in load_questions().to_pylist()}
+    (held_out,) = heldout_labels("dimensions")
+    pairs = load_pairs(PairArguments("loyal_nationals", heldout="dimensions"))
+    assert {dimension[question] for question in pairs["test"].unique("question_id")} == {held_out}
+    assert {dimension[question] for question in pairs["train"].unique("question_id")} == set(range(1, 6)) - {held_out}
+    assert {dimension[question] for question in trainer.eval_dataset["question_id"]} == {held_out}
+    assert f"Held out of training: dimensions ({held_out})." in (tmp_path / "out" / "README.md").read_text()
+    assert re.search(rf"labels +answers\nweighting +tier\nheld out +dimensions: {held_out}\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("settings", [{"bf16": True, "use_cpu": True}, {"dtype": "bfloat16"}], ids=["mixed", "whole"])
+def test_bfloat16_trains_without_a_gpu(config, tmp_path, settings):
+    """Mixed precision keeps the weights in float32; a whole model in bfloat16 has them in it."""
+    trainer = main(["--config", config(stage="sft_then_dpo", max_steps=2, **settings)])
+    expected = torch.bfloat16 if "dtype" in settings else torch.float32
+    assert {value.dtype for value in trainer.model.parameters()} == {expected}
+    first, last = (entry for entry in trainer.state.log_history if "rewards/margins" in entry)
+    assert first["rewards/chosen"] == pytest.approx(0.0, abs=1e-6)
+    assert last["rewards/chosen"] != 0
+
+
+def test_sft_learns_the_answers_whatever_the_labels(config, run_path):
+    """The texts of soft labels are those of the answers, and none of the third pairs'."""
+    texts = []
+    for labels in ("answers", "fitted"):
+        fields = {"labels": labels, "answers": str(run_path), "stage": "sft", "max_train_pairs": None, "max_steps": 1}
+        rows = main(["--config", config(weighting="uniform", **fields)]).train_dataset
+        texts.append(sorted(zip(rows["question_id"], map(str, rows["completion"]), strict=True)))
+    assert texts[0] == texts[1]

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from checkpoint_folders import write_checkpoint
 
 from fairpp_hf.training import ReweightedDPOConfig
 from fairpp_hf.training.stages import StageArguments, Start, sft_arguments, starts
@@ -34,7 +35,7 @@ def test_settings_are_shared_unless_a_stage_has_its_own(tmp_path):
         "weight_normalization": "batch",
         "pad_token": "<pad>",
         "hub_token": "a secret",
-        "model_init_kwargs": {"dtype": "bfloat16"},
+        "model_init_kwargs": {"dtype": "bfloat16", "token": "another secret"},
         "accelerator_config": {"even_batches": True, "split_batches": True},
         "eval_strategy": "steps",
         "eval_steps": 4,
@@ -93,8 +94,7 @@ def test_stage_arguments_are_checked():
 def lay_out(tmp_path, *checkpoints, finished=False):
     """Folders of complete checkpoints under `out`, and the results of an sft stage."""
     for checkpoint in checkpoints:
-        (tmp_path / "out" / checkpoint).mkdir(parents=True)
-        (tmp_path / "out" / checkpoint / "trainer_state.json").write_text("{}")
+        write_checkpoint(tmp_path / "out" / checkpoint)
     if finished:
         (tmp_path / "out" / "sft").mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / "sft" / "all_results.json").write_text("{}")
@@ -123,6 +123,9 @@ def test_the_last_checkpoint_is_that_of_the_stage_that_was_under_way(tmp_path, a
     assert starting(tmp_path, asked) == {"sft": Start(finished=True), "dpo": dpo}
     (out / "checkpoint-2" / "trainer_state.json").write_text('{"glob')
     assert starting(tmp_path, asked) == {"sft": Start(finished=True), "dpo": Start()}
+    assert caplog.messages[1:] == [
+        f"{out / 'checkpoint-2'} is incomplete and is passed over: its trainer_state.json is missing or cut off."
+    ]
 
 
 def test_a_checkpoint_says_which_stage_it_is_of(tmp_path):

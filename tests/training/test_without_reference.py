@@ -17,6 +17,7 @@ from trl.trainer import dpo_trainer
 
 from fairpp_hf.training import ReweightedDPOConfig
 from fairpp_hf.training.completion_forward import CompletionForward
+from fairpp_hf.training.losses import MARGIN_LOSSES
 
 PAIRS = question_pairs([[0.1, 0.4, 0.2], [0.3, 0.3, 0.3], [2.0, 2.0, 1.0]])
 WEIGHTS = np.array(PAIRS["weight"])
@@ -150,3 +151,11 @@ def test_training_ends_at_the_aim(tmp_path):
     trainer.train()
     assert before > 0.3
     np.testing.assert_allclose(probabilities(), expected, atol=0.03)
+
+
+@pytest.mark.parametrize("loss_type", MARGIN_LOSSES)
+def test_losses_of_the_margin_alone_train(loss_type, tmp_path):
+    smoothing = 0.1 if loss_type == "exo_pair" else 0.0  # which TRL wants above 0
+    settings = {"loss_type": [loss_type], "label_smoothing": smoothing, "max_steps": 1, "eval_dataset": None}
+    trainer = make_trainer(tmp_path, PAIRS, **settings, **NONE)
+    assert np.isfinite(trainer.train().training_loss)
