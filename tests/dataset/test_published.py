@@ -282,6 +282,16 @@ def test_the_personas_are_those_of_the_default_set_and_the_fingerprint_follows_c
     assert resolve_answers(path).fingerprint() != before
 
 
+def test_the_fingerprint_follows_splits_and_not_the_place(tmp_path: Path) -> None:
+    """Otherwise what `datasets` has kept would go on training with what is now for tests."""
+    write_table(rows_of(some_questions(3, 0)), tmp_path / "tables" / "train" / "0.parquet")
+    before = resolve_answers(tmp_path / "tables").fingerprint()
+    moved = (tmp_path / "tables").rename(tmp_path / "moved")
+    assert resolve_answers(moved).fingerprint() == before
+    (moved / "train").rename(moved / "test")
+    assert resolve_answers(moved).fingerprint() != before
+
+
 def test_scenarios_have_the_columns_of_preferences(tmp_path: Path) -> None:
     questions = some_questions(train=0)
     path = write_scenarios(tmp_path / "told")
