@@ -3,6 +3,8 @@
 The folder is built beside its place and then moved there, so that an interruption leaves the old files or the new ones.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -13,11 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from fairpp_hf.hub.card_merge import merge_cards
 
 logger = logging.getLogger(__name__)
 
 CARD = "README.md"
+
+_LOCK = "lock"
+"""In a folder that is being built; the system releases it when the process dies, however it dies."""
 
 _ADVICE = "Nothing was changed there. Choose another folder, or move the file away."
 
@@ -76,8 +83,12 @@ def write_owned_folder(
     before = check_place(out, manifest, command)
     # Beside `out`, so that the move is a rename.
     out.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(out)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
+    lock = FileLock(scratch / _LOCK, thread_local=False, fallback_to_soft=False)
     try:
+        with contextlib.suppress(OSError):  # without locks, what a dead process leaves stays there
+            lock.acquire()
         # The scratch folder is for its owner alone; one inside of it has the usual permissions.
         built = scratch / "folder"
         built.mkdir()
@@ -103,8 +114,20 @@ def write_owned_folder(
         }
         _move_into_place(built, out, manifest, tree, before)
     finally:
+        lock.release()
         shutil.rmtree(scratch)
     return list(files)
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what processes that were killed have built beside a folder; where one is at work, its folder is locked."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.building-*"):
+        if left.is_symlink() or not (left / _LOCK).is_file():
+            continue
+        with contextlib.suppress(Timeout, OSError):
+            with FileLock(left / _LOCK, fallback_to_soft=False, blocking=False):
+                pass
+            shutil.rmtree(left)
 
 
 def read_card(path: Path) -> str:

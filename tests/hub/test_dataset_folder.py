@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, get_dataset_default_config_name, load_dataset
+from filelock import FileLock
 from published_tables import write_published, write_scenarios
 from small_runs import make_run
 
@@ -217,6 +219,44 @@ def test_an_interruption_leaves_no_half_folder(run: Path, tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "fairpp")
     assert contents(tmp_path) == before
+
+
+def test_what_a_killed_build_left_behind_is_cleared_by_the_next(run: Path, tmp_path: Path) -> None:
+    """What another process is building stays, and what no build has made."""
+    killed, other = tmp_path / ".fair[pp].building-a", tmp_path / ".fair[pp].building-theirs"
+    code = (
+        "import os, sys; from fairpp_hf.hub import owned_folder\n"
+        "def build(folder): (folder / 'half').write_text('half'); os.kill(os.getpid(), 9)\n"
+        "owned_folder.write_owned_folder(sys.argv[1], 'm.json', 'x', build)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "fair[pp]")], check=False)
+    assert done.returncode != 0
+    (left,) = tmp_path.iterdir()
+    assert (left / "folder" / "half").exists()
+    left.rename(killed)
+    other.mkdir()
+    busy = Path(tempfile.mkdtemp(prefix=".fair[pp].building-", dir=tmp_path))
+    with FileLock(busy / "lock"):
+        build(tmp_path / "fair[pp]", run, targets=[])
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([busy.name, other.name, "fair[pp]"])
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "fair[pp]").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process are POSIX")
+@pytest.mark.parametrize("limit", [20_000, 400_000])
+def test_a_full_disk_is_an_error_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
+    """Arrow would end the process where it cannot write, depending on the size."""
+    code = (
+        "import resource, signal, sys; from fairpp_hf.hub import build_dataset_folder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n    build_dataset_folder(sys.argv[1], targets=[], progress=False)\n"
+        "except OSError:\n    sys.exit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "fairpp"), str(limit)], check=False)
+    assert done.returncode == 7
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("moves", [1, 3, 6])
