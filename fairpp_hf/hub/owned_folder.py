@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -180,6 +180,18 @@ def read_manifest(content: bytes, rule: str) -> dict[str, Any]:
     return tree
 
 
+def check_links(folder: Path, names: Iterable[str], rule: str) -> None:
+    """Check that no file of a folder, and no folder above it, is a link, through which others' files would be used.
+
+    Raises:
+        ValueError: One is; the message begins with `rule`.
+    """
+    for name in names:
+        for path in (PurePosixPath(name), *PurePosixPath(name).parents):
+            if path.name and (folder / path).is_symlink():
+                raise ValueError(f"{rule}, where {str(path)!r} is a link to another place. Put the file itself there.")
+
+
 def digests_of(tree: Mapping[str, Any]) -> dict[str, set[str]]:
     """Path to the SHA-256 that a file may have, by a manifest; while files are moved into place, there are two."""
     digests: dict[str, set[str]] = {}
@@ -192,12 +204,14 @@ def check_place(out: Path, manifest: str, command: str) -> dict[str, Any]:
     """The manifest of what an earlier call wrote to a folder; empty where it is new or empty.
 
     Raises:
-        ValueError: The folder holds files of other origin and no manifest, or a file other than the card was edited.
+        ValueError: The folder holds files of other origin and no manifest, or links, or a file other than the card was
+            edited.
     """
     rule = f"The output folder must be new, empty, or written by `{command}`; got {out}"
     above = next(folder for folder in (out, *out.parents) if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{rule}, but {above} is a file. {_ADVICE}")
+    check_links(out, [manifest, CARD], rule)
     if not (out / manifest).is_file():
         other = min((entry.name for entry in out.iterdir()), default=None) if out.is_dir() else None
         if other is not None:
@@ -207,6 +221,7 @@ def check_place(out: Path, manifest: str, command: str) -> dict[str, Any]:
         tree = read_manifest((out / manifest).read_bytes(), rule)
     except ValueError as error:
         raise ValueError(f"{error} {_ADVICE}") from error
+    check_links(out, digests_of(tree), rule)
     for name, digests in digests_of(tree).items():
         if name != CARD and (out / name).is_file() and file_digest(out / name) not in digests:
             raise ValueError(f"{rule}, where {name!r} was edited since. {_ADVICE}")
@@ -224,6 +239,7 @@ def _move_into_place(built: Path, out: Path, manifest: str, tree: Mapping[str, A
         built.rename(out)
         return
     old, new = digests_of(before), digests_of(tree)
+    check_links(out, new, f"The output folder must hold its own files; got {out}")
     for name in new:
         if name not in old and (out / name).exists():
             raise ValueError(

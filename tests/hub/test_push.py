@@ -283,3 +283,19 @@ def test_folders_that_will_not_do(hub: LoopbackHub, built: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=rule + r".*, whose build was cut short\. Build it again\.$"):
         push_dataset(folder, REPO)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["README.md", FOLDER_MANIFEST, "preferences"])
+def test_what_lies_behind_a_link_is_neither_sent_nor_written(
+    hub: LoopbackHub, built: Path, tmp_path: Path, name: str
+) -> None:
+    """In a folder that somebody else made: a private text would go out on the card, and files elsewhere be replaced."""
+    elsewhere = (built / name).rename(tmp_path / "elsewhere")
+    before = contents(elsewhere) if elsewhere.is_dir() else elsewhere.read_bytes()
+    (built / name).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=rf"^The folder must be one .*, where '{name}' is a link to another place\."):
+        push_dataset(built, REPO)
+    with pytest.raises(ValueError, match=rf"^The output folder must .*, where '{name}' is a link to another place\."):
+        build_dataset_folder(built, targets=[], progress=False)
+    assert hub.repos == {}
+    assert before == (contents(elsewhere) if elsewhere.is_dir() else elsewhere.read_bytes())
