@@ -1,5 +1,6 @@
 """Pushing a dataset folder to a Hub: what arrives, what stays, and who may."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -196,6 +197,15 @@ def test_a_file_of_ours_that_was_changed_there_is_neither_replaced_nor_deleted(
     )
     with pytest.raises(ValueError, match=r"got 'preferences/test-00000-of-00001\.parquet' in us/fairpp"):
         push_dataset(built, REPO)
+
+
+def test_a_manifest_on_the_hub_cannot_have_other_files_deleted(hub: LoopbackHub, built: Path) -> None:
+    """Whoever may write to the repo can list there what `fairpp build` never writes, with its digest."""
+    theirs = {"model.safetensors": b"weights", "data/train-00000-of-00001.parquet": b"rows", "figures.png": b"picture"}
+    listed = [{"path": name, "sha256": hashlib.sha256(content).hexdigest()} for name, content in theirs.items()]
+    hub.commit(REPO, {**theirs, FOLDER_MANIFEST: json.dumps({"files": listed}).encode()})
+    assert actions(push_dataset(built, REPO))["delete"] == []
+    assert hub.files(REPO) == as_pushed(built) | theirs
 
 
 def test_a_manifest_on_the_hub_that_cannot_be_read_is_an_error(hub: LoopbackHub, built: Path) -> None:
