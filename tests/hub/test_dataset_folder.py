@@ -31,7 +31,7 @@ from fairpp_hf.hub import build_dataset_folder, owned_folder, render_dataset_car
 from fairpp_hf.hub import dataset_folder as folder_module
 from fairpp_hf.hub.owned_folder import WrittenFile
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import (
@@ -399,6 +399,40 @@ def test_a_folder_that_was_built_again_gives_its_new_rows(tmp_path: Path) -> Non
 
 def _answer(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["question_id"], row["persona"], row["answer"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weighting": "tier", "alpha": 2.0, "beta": 0.5},
+        {"weighting": "surprisal", "comparison": ("civic_pragmatists", "disengaged_battlers")},
+        {"weighting": "tier", "comparison": "nearest"},
+    ],
+)
+def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    """By a call of `preference_weights` that is fitted on the training questions alone."""
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=PairSettings(**options))
+    answers = load_answers(run)
+    shares = {persona.id: persona.share for persona in load_personas()}
+    scheme, rest = options["weighting"], {name: value for name, value in options.items() if name != "weighting"}
+    expected = preference_weights(
+        answers.matrix(), TARGETS[0], scheme=scheme, shares=shares, fit_rows=~answers.is_test, **rest
+    )
+    ids = answers.questions["question_id"].to_pylist()
+    found = {}
+    for split in ("train", "test"):
+        table = pq.read_table(tmp_path / "fairpp" / f"pairs-{TARGETS[0]}" / f"{split}-00000-of-00001.parquet")
+        found |= dict(zip(table["question_id"].to_pylist(), table["weight"].to_pylist(), strict=True))
+    assert found == {
+        name: weight for name, weight, tier in zip(ids, expected.weight.tolist(), expected.tier, strict=True) if tier
+    }
+
+
+def test_raw_replies_are_kept(tmp_path: Path) -> None:
+    table = records(0, 1, 2, 1).append_column("raw_reply", pa.array(["A.", "B", None, "b"]))
+    build(tmp_path / "fairpp", save(tmp_path / "source", table), targets=[])
+    loaded = load(tmp_path / "fairpp", tmp_path / "cache", split="test")
+    assert sorted(map(str, loaded["raw_reply"])) == ["A.", "B", "None", "b"]
 
 
 def test_what_others_put_beside_our_files_is_not_read_with_them(run: Path, tmp_path: Path) -> None:
