@@ -35,6 +35,16 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def escaped(text: object) -> str:
+    """A stranger's text as plain words of one line: it begins no heading, image, link or HTML."""
+    return re.sub(r"[\[\]<&]|^[#>-]", lambda found: f"&#{ord(found[0])};", one_line(str(text)))
+
+
+def link(address: str) -> str:
+    """A web address to follow; anything else as plain words."""
+    return f"<{address}>" if re.fullmatch(r"https?://[^\s<>\x00-\x1f]+", address) else escaped(address)
+
+
 def counted(count: int, what: str) -> str:
     """Such as `1 persona` or `28,420 questions`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

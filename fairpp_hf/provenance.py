@@ -1,6 +1,8 @@
 """Where answers come from and on what terms: one record that travels with every table, folder, card and export."""
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -31,6 +33,14 @@ CITATION = """\
 
 _IN_TEXT = "Provenance: "
 _ONLY_IN_FILES = ("persona_set", "run")
+_TEXTS = {
+    # Ids of the Hub, such as cc-by-4.0; anything else would be words of whoever made a folder on the cards made from it.
+    "licence": r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}",
+    "source": r"[^\x00-\x1f\x7f]{1,300}",
+    "revision": r"[0-9a-f]{40}",
+    "created": r"\d{4}-\d\d-\d\d(/\d{4}-\d\d-\d\d)?",
+}
+"""Pattern of each field that is a text or None."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +100,22 @@ class Provenance:
             not isinstance(record, dict)
             or record.get("kind") not in get_args(Kind)
             or set(record) - {*names, "simulated"}
+            or any(
+                record.get(name) is not None
+                and not (isinstance(record[name], str) and re.fullmatch(pattern, record[name]))
+                for name, pattern in _TEXTS.items()
+            )
+            or any(
+                not isinstance(record.get(name, []), list | tuple)
+                or not all(isinstance(text, str) for text in record.get(name, []))
+                for name in ("respondents", "notes")
+            )
+            or not all(isinstance(record.get(name) or {}, dict) for name in _ONLY_IN_FILES)
         ):
             raise ValueError(
                 f"A provenance must be an object with a kind ({', '.join(get_args(Kind))}) and fields among "
-                f"{', '.join(sorted(names))}; got {json.dumps(record)[:200]} at {where}. Build the folder or export again."
+                f"{', '.join(sorted(names))}, a licence by its Hub id and dates by ISO 8601; got "
+                f"{json.dumps(record)[:200]} at {where}. Build the folder or export again."
             )
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
@@ -109,10 +131,11 @@ class Provenance:
 
     @classmethod
     def in_text(cls, text: str) -> "Provenance | None":
-        """The provenance in a dataset's description, `info.description`; None where there is none."""
+        """The provenance in a dataset's description, `info.description`; None where there is none of ours."""
         for line in (text or "").splitlines():
             if line.startswith(_IN_TEXT):
-                return cls.from_dict(json.loads(line.removeprefix(_IN_TEXT)), "a dataset's description")
+                with contextlib.suppress(ValueError):  # somebody else's words on where their rows come from
+                    return cls.from_dict(json.loads(line.removeprefix(_IN_TEXT)))
         return None
 
 

@@ -30,7 +30,8 @@ def test_a_record_survives_json_and_a_description() -> None:
     assert found is not None
     assert (found.line, found.licence, found.notes, found.run) == (TOLD.line, TOLD.licence, TOLD.notes, None)
     assert without_provenance(description) == "About it."
-    assert Provenance.in_text("About it.") is None
+    for others in ("About it.", "Provenance: by hand.", 'Provenance: {"kind": "poll"}'):
+        assert Provenance.in_text(others) is None
 
 
 def test_the_line_names_who_answered_and_what_was_imported() -> None:
@@ -46,12 +47,26 @@ def test_simulated_means_every_respondent(respondents: tuple[str, ...], simulate
     assert Provenance("model", respondents).simulated is simulated
 
 
-@pytest.mark.parametrize("record", ["survey", {"licence": None}, {"kind": "poll"}, {"kind": "survey", "place": "x"}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        *("survey", {"licence": None}, {"kind": "poll"}, {"kind": "survey", "place": "x"}),
+        *({"kind": "survey", "licence": licence} for licence in (4, "", "public domain", "cc0-1.0\n## Licence")),
+        *({"kind": "survey", "notes": notes} for notes in ("one", [1], {"a": 1})),
+        {"kind": "survey", "respondents": "a (simulated)"},
+        {"kind": "model", "created": "2026-01-02\n\n## Licence\n\nPublic domain."},
+        {"kind": "published", "source": "x\ny"},
+        {"kind": "published", "revision": "main"},
+        {"kind": "model", "run": [1]},
+        {"kind": "model", "persona_set": "mine"},
+    ],
+)
 def test_a_record_of_another_form_is_refused(record: object, tmp_path: Path) -> None:
     manifest = tmp_path / "fairpp_build.json"
     assert read_provenance(manifest) == UNKNOWN
     manifest.write_text(json.dumps({"provenance": record}))
-    with pytest.raises(ValueError, match=re.escape(f"got {json.dumps(record)} at {manifest}. Build the folder")):
+    told = f"got {json.dumps(record)} at {manifest}. Build the folder"
+    with pytest.raises(ValueError, match=re.escape(told)):
         read_provenance(manifest)
     manifest.write_text("[]")
     with pytest.raises(ValueError, match=r"^A manifest must be a JSON object; got "):

@@ -34,7 +34,7 @@ def read_export(path: Path) -> Export | None:
         None where no file was exported by us.
 
     Raises:
-        ValueError: Files of one folder have different records.
+        ValueError: Files of one folder have different records, or a record does not say whose answers the columns hold.
     """
     files = [file.path for file in table_files(path)]
     records = [schema_metadata(file).get(RECORD_KEY) for file in files]
@@ -46,16 +46,35 @@ def read_export(path: Path) -> Export | None:
             )
     if records[0] is None:
         return None
-    tree = json.loads(records[0])
-    return Export(tuple(tree["personas"]), Provenance.from_dict(tree["provenance"], files[0]))
+    try:
+        tree = json.loads(records[0])
+        personas, provenance = tree["personas"], tree["provenance"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unclear(repr(error), files[0]) from error
+    named = isinstance(personas, list) and all(isinstance(name, str) and name for name in personas)
+    if not named or not personas or len(set(personas)) < len(personas):
+        # Under the names of other personas, answers would be worse than none.
+        raise _unclear(json.dumps(personas)[:200], files[0])
+    return Export(tuple(personas), Provenance.from_dict(provenance, files[0]))
 
 
-def check_unrecorded(model: str, path: Path) -> None:
+def _unclear(got: str, file: Path) -> ValueError:
+    return ValueError(
+        "The record of an export must have a provenance and, under personas, a different persona id for each role; got "
+        f"{got} in {file}. Whose answers the columns hold cannot be told. Export the answers again with `fairpp export`."
+    )
+
+
+def check_unrecorded(model: str, path: Path) -> str:
     """Refuse tables that lost the record of an export: their roles would be read as other personas.
 
     Args:
         model: Name of the model in their columns.
         path: A file or folder without a record.
+
+    Returns:
+        A sentence on what is assumed of the survey respondent's answers; empty for other models, whose tables are taken
+        for the published ones.
 
     Raises:
         ValueError: An export's manifest lies beside them, or the survey respondent answered for another persona set.
@@ -68,3 +87,9 @@ def check_unrecorded(model: str, path: Path) -> None:
             f"{path} with columns of {model!r}. Whose answers the columns hold cannot be told. Put the original Parquet "
             "file back, or export the answers again with `fairpp export`."
         )
+    if not model.startswith("survey:"):
+        return ""
+    return (
+        f"No record of an export is in these tables of {model!r}: their roles are taken for the personas of "
+        f"{DEFAULT_PERSONA_SET} in their order, and their licence for that of the published tables."
+    )

@@ -94,14 +94,13 @@ def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tupl
     files = [file for file in files if (SCENARIO_TEXT in file.columns) == scenarios] or files
     personas, export = _personas(path), read_export(path)
     model = _model_of(files, len(personas), path)
-    if export is None:
-        check_unrecorded(model, path)
+    assumed = check_unrecorded(model, path) if export is None else ""
     text = SCENARIO_TEXT if scenarios else QUESTION_TEXT
     roles = []
     for number, persona in enumerate(personas, start=1):
         name = f"{model}_role_{number}"
         # Raw replies to scenarios are not published; beside scenarios they would be those to the questions.
-        replied = not scenarios and all(name in file.columns for file in files)
+        replied = not scenarios and any(name in file.columns for file in files)
         roles.append(
             RoleColumns(persona, f"{name}_{'simulation' if scenarios else 'answer'}", name if replied else None)
         )
@@ -113,7 +112,9 @@ def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tupl
     order = order[np.argsort(question[order], kind="stable")]
     questions = _with_texts(load_questions().take(pa.array(question[order])), texts.take(pa.array(order)))
 
-    notes = []
+    notes = [assumed] if assumed else []
+    if beyond := _roles_beyond(files, len(personas)):
+        notes.append(f"Columns of further roles are left out: {', '.join(map(repr, beyond))}.")
     unparsed = np.flatnonzero(~parsed)
     if len(unparsed):
         places = ", ".join(rows.place(int(row)) for row in unparsed[:5])
@@ -130,8 +131,13 @@ def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tupl
         is_test = np.repeat([file.split == "test" for file in files], np.diff(rows.starts))[order]
     if len(order) < len(load_questions()) and not scenarios:
         notes.append(f"These are {len(order):,} of the {len(load_questions()):,} questions.")
+    file_of_row = np.repeat(np.arange(len(files)), np.diff(rows.starts))[order]
     records, counted = read_records(
-        table.take(pa.array(order)).combine_chunks(), questions, model, roles, exported=export is not None
+        table.take(pa.array(order)).combine_chunks(),
+        questions,
+        model,
+        roles,
+        None if export else [(file.path.name, file_of_row == number) for number, file in enumerate(files)],
     )
     notes += counted
     for note in notes:
@@ -160,6 +166,12 @@ def _roles_in(files: Sequence[TableFile], roles: int) -> list[re.Match[str]]:
     return [match for match in found if int(match["number"]) <= roles]
 
 
+def _roles_beyond(files: Sequence[TableFile], roles: int) -> list[str]:
+    """The columns of answers of roles beyond 1 to `roles`, sorted by name: those of a table of more personas."""
+    found = {match for file in files for match in map(_ROLE.fullmatch, file.columns) if match}
+    return sorted({match[0] for match in found if int(match["number"]) > roles and match["kind"]})
+
+
 def _model_of(files: Sequence[TableFile], roles: int, path: Path) -> str:
     """The one model that answered for the personas, read from the names of columns."""
     models = sorted({match["model"] for match in _roles_in(files, roles)})
@@ -175,7 +187,7 @@ def _model_of(files: Sequence[TableFile], roles: int, path: Path) -> str:
 def _read(files: Sequence[TableFile], text: str, roles: Sequence[RoleColumns]) -> tuple[pa.Table, _Rows]:
     """The rows of all files, with the columns that are needed."""
     replies = [role.replies for role in roles if role.replies is not None]
-    types = dict.fromkeys([*LABEL_COLUMNS, text, *replies], pa.string())
+    types = dict.fromkeys([*LABEL_COLUMNS, text], pa.string())
     types |= dict.fromkeys([PERSPECTIVE, *(role.answers for role in roles)], pa.float64())
     parts = []
     for file in files:
@@ -187,7 +199,12 @@ def _read(files: Sequence[TableFile], text: str, roles: Sequence[RoleColumns]) -
                 f"A published table must have the columns {', '.join(map(repr, types))}; got none named "
                 f"{', '.join(map(repr, missing))} in {file.path}.{hint} Rename or add them there."
             )
-        parts.append(read_columns(file.path, types))
+        given = {name: pa.string() for name in replies if name in file.columns}
+        part = read_columns(file.path, types | given)
+        for name in replies:
+            if name not in given:
+                part = part.append_column(name, pa.nulls(len(part), pa.string()))
+        parts.append(part.select([*types, *replies]))
     starts = np.cumsum([0, *map(len, parts)])
     if not starts[-1]:
         raise ValueError(

@@ -28,11 +28,15 @@ class RoleColumns(NamedTuple):
     persona: str
     answers: str
     replies: str | None
-    """None where there are no raw replies of it."""
+    """None where no file has raw replies of it."""
 
 
 def read_records(
-    table: pa.Table, questions: pa.Table, model: str, roles: Sequence[RoleColumns], *, exported: bool
+    table: pa.Table,
+    questions: pa.Table,
+    model: str,
+    roles: Sequence[RoleColumns],
+    files: Sequence[tuple[str, NDArray[np.bool_]]] | None,
 ) -> tuple[dict[str, pa.Table], list[str]]:
     """Answers of the personas to n questions.
 
@@ -41,8 +45,8 @@ def read_records(
         questions: n rows with the columns of `OPTIONS`.
         model: Name of the model that answered.
         roles: The columns, persona by persona.
-        exported: Whether the tables are an export of ours, where no C stands for a call that failed, so that an answer
-            without a reply counts as well.
+        files: Name and rows, boolean (n,), of each file. None for an export of ours, where no C stands for a call that
+            failed, so that an answer without a reply counts as well.
 
     Returns:
         Records by persona, as in `Answers`; sentences on what was counted.
@@ -55,7 +59,7 @@ def read_records(
     records = {}
     statuses: Counter[str] = Counter()
     differing = replied = unread = 0
-    silent = []
+    silent: dict[str, list[str]] = {}
     for role in roles:
         given = _given_answers(table[role.answers].combine_chunks(), role.answers)
         answer, status = given.copy(), np.where(given == NO_ANSWER, "empty", "ok").astype(object)
@@ -63,16 +67,18 @@ def read_records(
         # CSV files cannot tell an empty reply from none.
         raw = pc.if_else(pc.equal(raw, ""), None, raw)
         is_reply = raw.is_valid().to_numpy(zero_copy_only=False)
-        # A reply that is missing beside others is a call that failed, which the authors' code counted as C.
-        heard = is_reply if exported else np.full(count, is_reply.any())
+        heard = is_reply.copy()
+        for name, rows in files or ():
+            # A reply that is missing beside others of its file is a call that failed, which the authors' code counted as C.
+            heard[rows] = is_reply[rows].any()
+            if rows.any() and not is_reply[rows].any():
+                silent.setdefault(name, []).append(role.persona)
         if heard.any():
             parsed, how = _read_replies(raw.filter(pa.array(heard)), [option.filter(heard) for option in options])
             answer[heard], status[heard] = parsed, how
             differing += int(((parsed != NO_ANSWER) & (parsed != given[heard])).sum())
             unread += int((parsed == NO_ANSWER).sum())
             replied += len(parsed)
-        elif not exported:
-            silent.append(role.persona)
         statuses.update(status.tolist())
         records[role.persona] = pa.table(
             {
@@ -94,9 +100,12 @@ def read_records(
         notes.append(
             f"{differing:,} of {replied:,} raw replies say something else than the column of answers: the reply counts."
         )
-    if silent:
-        of = f"of {', '.join(silent)} " if len(silent) < len(roles) else ""
-        notes.append(f"There are no raw replies {of}in these tables: an answer C may stand for a call that failed.")
+    filled = [name for name, rows in files or () if rows.any()]
+    for personas in dict.fromkeys(tuple(silent[name]) for name in filled if name in silent):
+        names = [name for name in filled if tuple(silent.get(name, ())) == personas]
+        of = f"of {', '.join(personas)} " if len(personas) < len(roles) else ""
+        where = "these tables" if names == filled else ", ".join(names)
+        notes.append(f"There are no raw replies {of}in {where}: an answer C may stand for a call that failed.")
     return records, notes
 
 

@@ -124,10 +124,11 @@ def table_files(path: Path) -> list[TableFile]:
 
 
 def tables_fingerprint(path: Path) -> str:
-    """Digest of the files of a table, their names included: 64 hexadecimal digits."""
+    """Digest of the files of a table and of their names, which tell their splits: 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for file in _paths(path):
-        digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        digest.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
     return digest.hexdigest()
 
 

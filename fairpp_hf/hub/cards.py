@@ -23,7 +23,7 @@ from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
 from fairpp_hf.hub.run_words import RunWords
 from fairpp_hf.hub.templates import render_card
-from fairpp_hf.markdown import bullets, code, one_line, table
+from fairpp_hf.markdown import bullets, code, escaped, one_line, table
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import CITATION, SIMULATED, Provenance
@@ -88,7 +88,7 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         facts: Counted from the data.
         figures: Of `draw_figures`; the card shows those that are given.
     """
-    shown = {figure.path.rsplit("/", 1)[-1]: f"![{one_line(figure.alt)}]({figure.path})" for figure in figures}
+    shown = {figure.path.rsplit("/", 1)[-1]: f"![{escaped(figure.alt)}]({figure.path})" for figure in figures}
     provenance, scenarios, personas, pairs = facts.provenance, facts.scenarios, facts.persona_set, facts.pairs
     respondents = ", ".join(map(code, facts.respondents))
     published = provenance.kind == "published"
@@ -262,7 +262,10 @@ def _share_table(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _dimension_table(facts: FolderFacts) -> str:
-    heads = [f"{number}: {poles.pole_a} (A) or {poles.pole_b} (B)" for number, poles in facts.dimensions.items()]
+    heads = [
+        f"{number}: {escaped(poles.pole_a)} (A) or {escaped(poles.pole_b)} (B)"
+        for number, poles in facts.dimensions.items()
+    ]
     return table(
         ("persona", *heads),
         (
@@ -285,7 +288,7 @@ def _status_table(facts: FolderFacts) -> str:
     if statuses == ["ok"] and not any(missing.values()):
         return ""
     return table(
-        ("persona", *(_STATUS_HEADS.get(status, status) for status in statuses), "missing"),
+        ("persona", *(_STATUS_HEADS.get(status, escaped(status)) for status in statuses), "missing"),
         (
             (code(persona), *(f"{counts.get(status, 0):,}" for status in statuses), f"{missing[persona]:,}")
             for persona, counts in facts.status_counts.items()
@@ -363,7 +366,7 @@ def _type_name(feature: Any) -> str:
 def _persona_table(personas: PersonaSet, asked: Sequence[str]) -> str:
     return table(
         ("persona", "segment", "share of the survey's population"),
-        ((code(one.id), one.name, f"{one.share:.0%}") for one in personas if one.id in asked),
+        ((code(one.id), escaped(one.name), f"{one.share:.0%}") for one in personas if one.id in asked),
         left=2,
     )
 
@@ -395,7 +398,7 @@ def _provenance(facts: FolderFacts, respondents: str, by_survey: bool) -> str:
     parts = [table(("what", "value"), rows, left=2)]
     notes = dict.fromkeys((*found.notes, *(scenarios.notes if scenarios else ())))
     if notes:
-        parts.append("Counted at import:\n\n" + bullets(map(one_line, notes)))
+        parts.append("Counted at import:\n\n" + bullets(map(escaped, notes)))
     return "\n\n".join(parts)
 
 

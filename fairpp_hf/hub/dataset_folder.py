@@ -226,15 +226,18 @@ def _write_tables(path: Path, first: pa.Table, rest: Iterable[pa.Table]) -> tupl
         Rows, and bytes in memory.
     """
     rows = num_bytes = 0
+    # In memory first: where a disk is full, Arrow would end the process, and leave what it has built.
+    sink = pa.BufferOutputStream()
     # Chunk borders that follow the content let the Hub store only what a new version changes.
     with pq.ParquetWriter(
-        path, first.schema, compression="zstd", use_content_defined_chunking=True, write_page_index=True
+        sink, first.schema, compression="zstd", use_content_defined_chunking=True, write_page_index=True
     ) as writer:
         for table in chain([first], rest):
             _check_texts(table, path.parent.name)
             writer.write_table(table, row_group_size=len(table))
             rows += len(table)
             num_bytes += table.nbytes
+    path.write_bytes(sink.getvalue())
     return rows, num_bytes
 
 

@@ -77,14 +77,10 @@ def write_export(out: str | Path, tables: Mapping[str, pa.Table], facts: ExportF
         files = []
         for split, rows in filled.items():
             table = rows.replace_schema_metadata({**(rows.schema.metadata or {}), RECORD_KEY: record})
-            # As a dataset folder's files: what the Hub stores of a new version is what changed.
-            pq.write_table(
-                table,
-                folder / f"{split}.parquet",
-                compression="zstd",
-                use_content_defined_chunking=True,
-                write_page_index=True,
-            )
+            # As a dataset folder's files: what the Hub stores of a new version is what changed, and a full disk is an error.
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd", use_content_defined_chunking=True, write_page_index=True)
+            (folder / f"{split}.parquet").write_bytes(sink.getvalue())
             files.append(written(folder, f"{split}.parquet", "default", split, len(table)))
         columns = next(iter(filled.values())).column_names
         (folder / CARD).write_text(render_export_card(files, columns, facts), encoding="utf-8", newline="\n")

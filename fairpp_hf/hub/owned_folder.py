@@ -3,21 +3,28 @@
 The folder is built beside its place and then moved there, so that an interruption leaves the old files or the new ones.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from fairpp_hf.hub.card_merge import merge_cards
 
 logger = logging.getLogger(__name__)
 
 CARD = "README.md"
+
+_LOCK = "lock"
+"""In a folder that is being built; the system releases it when the process dies, however it dies."""
 
 _ADVICE = "Nothing was changed there. Choose another folder, or move the file away."
 
@@ -76,8 +83,12 @@ def write_owned_folder(
     before = check_place(out, manifest, command)
     # Beside `out`, so that the move is a rename.
     out.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(out)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
+    lock = FileLock(scratch / _LOCK, thread_local=False, fallback_to_soft=False)
     try:
+        with contextlib.suppress(OSError):  # without locks, what a dead process leaves stays there
+            lock.acquire()
         # The scratch folder is for its owner alone; one inside of it has the usual permissions.
         built = scratch / "folder"
         built.mkdir()
@@ -103,8 +114,20 @@ def write_owned_folder(
         }
         _move_into_place(built, out, manifest, tree, before)
     finally:
+        lock.release()
         shutil.rmtree(scratch)
     return list(files)
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what processes that were killed have built beside a folder; where one is at work, its folder is locked."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.building-*"):
+        if left.is_symlink() or not (left / _LOCK).is_file():
+            continue
+        with contextlib.suppress(Timeout, OSError):
+            with FileLock(left / _LOCK, fallback_to_soft=False, blocking=False):
+                pass
+            shutil.rmtree(left)
 
 
 def read_card(path: Path) -> str:
@@ -157,6 +180,18 @@ def read_manifest(content: bytes, rule: str) -> dict[str, Any]:
     return tree
 
 
+def check_links(folder: Path, names: Iterable[str], rule: str) -> None:
+    """Check that no file of a folder, and no folder above it, is a link, through which others' files would be used.
+
+    Raises:
+        ValueError: One is; the message begins with `rule`.
+    """
+    for name in names:
+        for path in (PurePosixPath(name), *PurePosixPath(name).parents):
+            if path.name and (folder / path).is_symlink():
+                raise ValueError(f"{rule}, where {str(path)!r} is a link to another place. Put the file itself there.")
+
+
 def digests_of(tree: Mapping[str, Any]) -> dict[str, set[str]]:
     """Path to the SHA-256 that a file may have, by a manifest; while files are moved into place, there are two."""
     digests: dict[str, set[str]] = {}
@@ -169,12 +204,14 @@ def check_place(out: Path, manifest: str, command: str) -> dict[str, Any]:
     """The manifest of what an earlier call wrote to a folder; empty where it is new or empty.
 
     Raises:
-        ValueError: The folder holds files of other origin and no manifest, or a file other than the card was edited.
+        ValueError: The folder holds files of other origin and no manifest, or links, or a file other than the card was
+            edited.
     """
     rule = f"The output folder must be new, empty, or written by `{command}`; got {out}"
     above = next(folder for folder in (out, *out.parents) if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{rule}, but {above} is a file. {_ADVICE}")
+    check_links(out, [manifest, CARD], rule)
     if not (out / manifest).is_file():
         other = min((entry.name for entry in out.iterdir()), default=None) if out.is_dir() else None
         if other is not None:
@@ -184,6 +221,7 @@ def check_place(out: Path, manifest: str, command: str) -> dict[str, Any]:
         tree = read_manifest((out / manifest).read_bytes(), rule)
     except ValueError as error:
         raise ValueError(f"{error} {_ADVICE}") from error
+    check_links(out, digests_of(tree), rule)
     for name, digests in digests_of(tree).items():
         if name != CARD and (out / name).is_file() and file_digest(out / name) not in digests:
             raise ValueError(f"{rule}, where {name!r} was edited since. {_ADVICE}")
@@ -201,6 +239,7 @@ def _move_into_place(built: Path, out: Path, manifest: str, tree: Mapping[str, A
         built.rename(out)
         return
     old, new = digests_of(before), digests_of(tree)
+    check_links(out, new, f"The output folder must hold its own files; got {out}")
     for name in new:
         if name not in old and (out / name).exists():
             raise ValueError(

@@ -7,6 +7,7 @@ with, since ours names the commit that it follows.
 
 import fnmatch
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,6 +30,11 @@ from fairpp_hf.hub.push_folder import PushFolder, read_folder
 from fairpp_hf.provenance import FOLDER_MANIFEST
 
 _DEFAULT_CONFIG = "preferences"
+
+_BUILT = re.compile(
+    r"(questions|preferences|scenarios|pairs-\w[\w.-]*)/(train|test)-\d{5}-of-\d{5}\.parquet|figures/[\w-]+\.png"
+)
+"""Where `fairpp build` writes. Whoever may write to a repo can list any file in its manifest; only such are deleted."""
 
 
 class PlannedFile(NamedTuple):
@@ -221,7 +227,7 @@ def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) 
                 foreign.append(name)
     for name in sorted(set(recorded) - set(contents)):
         # What was changed there since is no longer what we wrote.
-        if name in there and _is_ours(api, repo_id, head, there[name], recorded):
+        if name in there and _BUILT.fullmatch(name) and _is_ours(api, repo_id, head, there[name], recorded):
             files.append(PlannedFile(name, "delete", 0))
     if foreign:
         names = ", ".join(map(repr, foreign[:5])) + (", ..." if len(foreign) > 5 else "")

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from fairpp_hf.hub.card_merge import check_card, merge_cards
 from fairpp_hf.hub.cards import REPO_ID
-from fairpp_hf.hub.owned_folder import CARD, digests_of, file_digest, manifest_bytes, read_card, read_manifest
+from fairpp_hf.hub.owned_folder import (
+    CARD,
+    check_links,
+    digests_of,
+    file_digest,
+    manifest_bytes,
+    read_card,
+    read_manifest,
+)
 from fairpp_hf.provenance import FOLDER_MANIFEST
 
 logger = logging.getLogger(__name__)
@@ -68,12 +76,13 @@ def read_folder(root: Path) -> PushFolder:
     """Read a dataset folder, and check that it is whole.
 
     Raises:
-        ValueError: It is no such folder, or a file other than the card was changed since it was built.
+        ValueError: It is no such folder, holds links, or a file other than the card was changed since it was built.
     """
     manifest = root / FOLDER_MANIFEST
     rule = f"The folder must be one that `fairpp build` has written, whole; got {root}"
     if not manifest.is_file():
         raise ValueError(f"{rule}, which has no {FOLDER_MANIFEST}. Run `fairpp build --out {root.name}` first.")
+    check_links(root, [FOLDER_MANIFEST], rule)
     try:
         tree = read_manifest(manifest.read_bytes(), rule)
     except ValueError as error:
@@ -81,6 +90,8 @@ def read_folder(root: Path) -> PushFolder:
     recorded = digests_of(tree)
     if CARD not in recorded or tree.get("moving") or "card" not in tree:
         raise ValueError(f"{rule}, whose build was cut short. Build it again.")
+    # The text behind a link would go out on the card.
+    check_links(root, recorded, rule)
     paths = {name: root / name for name in recorded}
     digests = {}
     for name, path in paths.items():

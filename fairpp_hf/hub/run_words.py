@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fairpp_hf.markdown import escaped
+
 _COUNTED = "a reply counting with its option probabilities or as one vote"
 
 
@@ -29,7 +31,7 @@ class RunWords:
     def how_often(self) -> str:
         """Sentences on samples, orders, settings and statuses."""
         samples, asked = self.run["samples"], self.run.get("asked", {})
-        times = "once" if samples == 1 else f"{samples} times"
+        times = "once" if samples == 1 else f"{int(samples)} times"
         if self.run["swap"]:
             said = (
                 f"Each was asked {times} in each of two orders, the second with the texts of A and B in each other's place, "
@@ -42,7 +44,9 @@ class RunWords:
         without = asked.get("without_temperature", 0)
         names = ["max_tokens"] if without and without >= self._replied else ["temperature", "max_tokens"]
         settings = self.run.get("settings", {})
-        tuned = [f"{name.replace('_', ' ')} {settings[name]}" for name in names if settings.get(name) is not None]
+        tuned = [
+            f"{name.replace('_', ' ')} {escaped(settings[name])}" for name in names if settings.get(name) is not None
+        ]
         said += f" Settings: {', '.join(tuned)}." if tuned else ""
         if choices := asked.get("choices"):
             given = asked["constrained_probabilities"]
@@ -53,5 +57,5 @@ class RunWords:
             )
         if without:
             said += f" For {without:,} replies the temperature was left out."
-        statuses = ", ".join(f"{count:,} {status}" for status, count in self._statuses.items())
+        statuses = ", ".join(f"{count:,} {escaped(status)}" for status, count in self._statuses.items())
         return f"{said} Replies by status: {statuses or 'none'}."

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from fairpp_hf.markdown import code, counted, one_line
+from fairpp_hf.markdown import code, counted, escaped, link
 
 
 def render_card(template: str, metadata: dict[str, Any], **values: Any) -> str:
@@ -45,6 +45,7 @@ def _environment() -> jinja2.Environment:
         "code": code,
         "codes": lambda names: ", ".join(map(code, names)),
         "counted": counted,
-        "one_line": one_line,
+        "escaped": escaped,
+        "link": link,
     }
     return environment

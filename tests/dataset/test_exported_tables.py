@@ -1,6 +1,7 @@
 """Wide exports of ours come back as what they were: the personas, their set, and where the answers came from."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,50 @@ def test_files_that_lost_their_record_are_refused(run: Path, tmp_path: Path) -> 
     pacsv.write_csv(pq.read_table(survey / "train.parquet"), tmp_path / "train.csv")
     with pytest.raises(ValueError, match="with columns of 'survey:hidden_tribes_2018'"):
         load_answers(tmp_path / "train.csv")
+
+
+@pytest.mark.parametrize(
+    ("record", "got"),
+    [
+        ("{}", "KeyError('personas')"),
+        ("{", "JSONDecodeError("),
+        ("[]", "TypeError("),
+        ('{"personas": ["a", "a"], "provenance": {}}', '["a", "a"]'),
+        ('{"personas": [], "provenance": {}}', "[]"),
+        ('{"personas": [1], "provenance": {}}', "[1]"),
+        ('{"personas": "ab", "provenance": {}}', '"ab"'),
+    ],
+)
+def test_a_record_that_does_not_say_whose_answers_they_are_is_refused(record: str, got: str, tmp_path: Path) -> None:
+    """Under the names of other personas, answers would be worse than none."""
+    (file, _) = sorted((write_published(tmp_path) / "data").iterdir())
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"fairpp_export": record}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=re.escape(f"a different persona id for each role; got {got}")):
+        load_answers(tmp_path / "t.parquet")
+
+
+def test_files_of_different_exports_in_one_folder_are_refused(run: Path, reversed_set: Path, tmp_path: Path) -> None:
+    """By itself, each keeps its personas, whatever it lies beside and whatever it is called."""
+    one, two = export(tmp_path / "one", answers=run), export(tmp_path / "two", answers=run, personas=reversed_set)
+    shutil.copyfile(two / "test.parquet", one / "test.parquet")
+    with pytest.raises(ValueError, match=r"^Tables in one folder must be of one export, or of none; got "):
+        load_answers(one)
+    assert load_answers(one / "train.parquet").personas == load_personas().ids
+    moved = load_answers((one / "test.parquet").rename(one / "test-mine.parquet"))
+    assert moved.personas == load_personas().ids[::-1]
+    assert moved.provenance.licence == "cc-by-4.0"
+
+
+def test_the_default_set_without_a_record_is_assumed_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whose answers they are cannot be seen in a CSV file, nor on what terms."""
+    survey = export(tmp_path / "survey")
+    pacsv.write_csv(pq.read_table(survey / "test.parquet"), tmp_path / "test.csv")
+    answers = load_answers(tmp_path / "test.csv")
+    note = (
+        "No record of an export is in these tables of 'survey:britains_choice_2020': their roles are taken for the personas "
+        "of britains_choice_2020 in their order, and their licence for that of the published tables."
+    )
+    assert answers.provenance.notes[0] == note
+    assert note in caplog.text
+    assert answers.personas == load_personas().ids
+    assert answers.provenance.licence == "cc-by-nc-sa-4.0"

@@ -107,6 +107,76 @@ def test_the_import_is_that_of_a_plain_loop(raw: bool, suffix: str, tmp_path: Pa
         assert {answer for answer, _, _ in replies} == {-1, 0, 1, 2}
 
 
+def as_dictionaries(table: pa.Table) -> pa.Table:
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(number, field.name, table[field.name].dictionary_encode())
+    return table
+
+
+def as_texts(table: pa.Table) -> pa.Table:
+    return table.cast(pa.schema([(field.name, pa.large_string()) for field in table.schema]))
+
+
+def as_nans(table: pa.Table) -> pa.Table:
+    """What pandas writes where there is nothing; and a perspective in single precision: 3.2 is 3.20000005 there."""
+    for number, field in enumerate(table.schema):
+        if field.name.endswith("_answer"):
+            table = table.set_column(number, field.name, pa.array(table[field.name].to_pandas(), from_pandas=False))
+        elif field.name == "Perspective":
+            table = table.set_column(number, field.name, table[field.name].cast(pa.float32()))
+    return table
+
+
+@pytest.mark.parametrize("change", [as_dictionaries, as_texts, as_nans])
+def test_types_do_not_matter(change: Callable[[pa.Table], pa.Table], tmp_path: Path) -> None:
+    for raw in (True, False):
+        rows = rows_of(some_questions(), raw=raw)
+        pq.write_table(change(pa.Table.from_pylist(rows)), tmp_path / f"{raw}.parquet")
+        assert as_plain(tmp_path / f"{raw}.parquet") == plain_import(rows)
+
+
+@pytest.mark.parametrize("silent", ["absent", None, ""])
+def test_replies_count_in_the_files_that_have_them(silent: str | None, tmp_path: Path) -> None:
+    """The test file has none, and the training file none of role 2: there, answers are those of the column of answers."""
+    train, test = rows_of(some_questions(test=0)), rows_of(some_questions(train=0))
+    for row in train:
+        del row[f"{MODEL}_role_2"]
+    expected = plain_import(train)
+    for row in test:
+        for role in ROLES:
+            del row[f"{MODEL}_role_{role}"]
+    expected |= plain_import(test)
+    blanks = {} if silent == "absent" else {f"{MODEL}_role_{role}": silent for role in ROLES}
+    write_table(train, tmp_path / "data" / "train-0.parquet")
+    write_table([row | blanks for row in test], tmp_path / "data" / "test-0.parquet")
+    assert as_plain(tmp_path) == expected
+    answers = load_answers(tmp_path)
+    assert answers.features == resolve_answers(tmp_path).features() == REPLIED_PREFERENCE_FEATURES
+    assert sum(int((column[answers.is_test] >= 0).sum()) for column in answers.matrix().values()) > 60
+    assert answers.provenance.notes[-2:] == (
+        "There are no raw replies of civic_pragmatists in train-0.parquet: an answer C may stand for a call that failed.",
+        "There are no raw replies in test-0.parquet: an answer C may stand for a call that failed.",
+    )
+
+
+def test_a_table_of_more_personas_says_what_is_left_out(tmp_path: Path) -> None:
+    rows = [row | {f"{MODEL}_role_8_answer": 0.0} for row in rows_of(some_questions(3, 0), raw=False)]
+    answers = load_answers(write_table(rows, tmp_path / "train.parquet"))
+    assert answers.personas == PERSONAS
+    assert answers.provenance.notes[0] == f"Columns of further roles are left out: '{MODEL}_role_8_answer'."
+
+
+def test_the_licence_is_shown_once(tmp_path: Path, fresh_log: pytest.LogCaptureFixture) -> None:
+    sources.show_licence.cache_clear()
+    for folder in (write_published(tmp_path / "tables"), tmp_path / "tables", write_scenarios(tmp_path / "told")):
+        load_answers(folder)
+    assert [message for message in fresh_log.messages if "licensed" in message] == [
+        "fairpp: the published tables of Fair-PP are licensed under CC BY-NC-SA 4.0, and so is what is derived from them: "
+        "name the authors, no commercial use, share alike."
+    ]
+
+
 def test_a_row_by_hand(tmp_path: Path) -> None:
     """3.2 and "distributive" are topic 3, dimension 2 and, by the second pole, the form explanation."""
     row = {
@@ -210,6 +280,16 @@ def test_the_personas_are_those_of_the_default_set_and_the_fingerprint_follows_c
     before = source.fingerprint()
     write_published(tmp_path / "tables", some_questions(3, 2))
     assert resolve_answers(path).fingerprint() != before
+
+
+def test_the_fingerprint_follows_splits_and_not_the_place(tmp_path: Path) -> None:
+    """Otherwise what `datasets` has kept would go on training with what is now for tests."""
+    write_table(rows_of(some_questions(3, 0)), tmp_path / "tables" / "train" / "0.parquet")
+    before = resolve_answers(tmp_path / "tables").fingerprint()
+    moved = (tmp_path / "tables").rename(tmp_path / "moved")
+    assert resolve_answers(moved).fingerprint() == before
+    (moved / "train").rename(moved / "test")
+    assert resolve_answers(moved).fingerprint() != before
 
 
 def test_scenarios_have_the_columns_of_preferences(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ After a change of wording, write the golden pages anew with `UPDATE_GOLDEN=1 pyt
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from fairpp_hf.dataset.folder_facts import TargetFacts
+from fairpp_hf.dataset.folder_facts import DimensionFacts, TargetFacts
 from fairpp_hf.drawing.card_figures import CardFigure
 from fairpp_hf.hub import templates
 from fairpp_hf.hub.cards import dataset_metadata, render_dataset_card
@@ -259,3 +260,35 @@ def test_personas_of_the_set_that_did_not_answer_are_not_listed() -> None:
     text = render_dataset_card(facts())
     assert f"digest `{load_personas().digest}`" in text
     assert "Backbone Conservatives" not in text
+
+
+def test_text_of_strangers_stays_plain_words_of_its_line() -> None:
+    """Of a persona file, of a run's record and of notes: no section, image, link or HTML of theirs is on the card."""
+    odd = "x\n\n## Licence\n\nPublic domain ![a](http://a/b.png) <img src=x> [c](http://d) https://e>\n\n## f"
+    personas = load_personas()
+    first = replace(personas.personas[0], name=odd)
+    strange = replace(
+        personas,
+        title=odd,
+        publisher=odd,
+        country=odd,
+        sources=(odd, "https://f/g"),
+        personas=(first, *personas.personas[1:]),
+    )
+    run = {**RUN, "settings": {"temperature": odd}, "statuses": {odd: 1}}
+    told = Provenance("model", ("m (simulated)",), "cc-by-4.0", notes=(odd,), run=run)
+    text = render_dataset_card(
+        facts(
+            persona_set=strange,
+            provenance=told,
+            dimensions={1: DimensionFacts(odd, odd)},
+            answer_counts={"progressive_activists": {1: {"A": 1, "B": 0, "C": 0, "none": 0}}},
+            status_counts={"progressive_activists": {odd: 1}},
+        )
+    )
+    body = markdown_it.MarkdownIt("commonmark").render(text.split("---\n", 2)[2])
+    assert body.count("<h2>Licence</h2>") == 1
+    assert "<h2>f" not in body
+    assert "<img" not in body
+    assert 'href="http://' not in body
+    assert "- <https://f/g>\n" in text

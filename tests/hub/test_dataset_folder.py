@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, get_dataset_default_config_name, load_dataset
+from filelock import FileLock
 from published_tables import write_published, write_scenarios
 from small_runs import make_run
 
@@ -29,7 +31,7 @@ from fairpp_hf.hub import build_dataset_folder, owned_folder, render_dataset_car
 from fairpp_hf.hub import dataset_folder as folder_module
 from fairpp_hf.hub.owned_folder import WrittenFile
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import (
@@ -219,6 +221,44 @@ def test_an_interruption_leaves_no_half_folder(run: Path, tmp_path: Path) -> Non
     assert contents(tmp_path) == before
 
 
+def test_what_a_killed_build_left_behind_is_cleared_by_the_next(run: Path, tmp_path: Path) -> None:
+    """What another process is building stays, and what no build has made."""
+    killed, other = tmp_path / ".fair[pp].building-a", tmp_path / ".fair[pp].building-theirs"
+    code = (
+        "import os, sys; from fairpp_hf.hub import owned_folder\n"
+        "def build(folder): (folder / 'half').write_text('half'); os.kill(os.getpid(), 9)\n"
+        "owned_folder.write_owned_folder(sys.argv[1], 'm.json', 'x', build)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "fair[pp]")], check=False)
+    assert done.returncode != 0
+    (left,) = tmp_path.iterdir()
+    assert (left / "folder" / "half").exists()
+    left.rename(killed)
+    other.mkdir()
+    busy = Path(tempfile.mkdtemp(prefix=".fair[pp].building-", dir=tmp_path))
+    with FileLock(busy / "lock"):
+        build(tmp_path / "fair[pp]", run, targets=[])
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([busy.name, other.name, "fair[pp]"])
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "fair[pp]").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process are POSIX")
+@pytest.mark.parametrize("limit", [20_000, 400_000])
+def test_a_full_disk_is_an_error_and_leaves_nothing(limit: int, tmp_path: Path) -> None:
+    """Arrow would end the process where it cannot write, depending on the size."""
+    code = (
+        "import resource, signal, sys; from fairpp_hf.hub import build_dataset_folder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n    build_dataset_folder(sys.argv[1], targets=[], progress=False)\n"
+        "except OSError:\n    sys.exit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "fairpp"), str(limit)], check=False)
+    assert done.returncode == 7
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("moves", [1, 3, 6])
 def test_an_interrupted_move_can_be_repeated(
     moves: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -359,6 +399,40 @@ def test_a_folder_that_was_built_again_gives_its_new_rows(tmp_path: Path) -> Non
 
 def _answer(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["question_id"], row["persona"], row["answer"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weighting": "tier", "alpha": 2.0, "beta": 0.5},
+        {"weighting": "surprisal", "comparison": ("civic_pragmatists", "disengaged_battlers")},
+        {"weighting": "tier", "comparison": "nearest"},
+    ],
+)
+def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    """By a call of `preference_weights` that is fitted on the training questions alone."""
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=PairSettings(**options))
+    answers = load_answers(run)
+    shares = {persona.id: persona.share for persona in load_personas()}
+    scheme, rest = options["weighting"], {name: value for name, value in options.items() if name != "weighting"}
+    expected = preference_weights(
+        answers.matrix(), TARGETS[0], scheme=scheme, shares=shares, fit_rows=~answers.is_test, **rest
+    )
+    ids = answers.questions["question_id"].to_pylist()
+    found = {}
+    for split in ("train", "test"):
+        table = pq.read_table(tmp_path / "fairpp" / f"pairs-{TARGETS[0]}" / f"{split}-00000-of-00001.parquet")
+        found |= dict(zip(table["question_id"].to_pylist(), table["weight"].to_pylist(), strict=True))
+    assert found == {
+        name: weight for name, weight, tier in zip(ids, expected.weight.tolist(), expected.tier, strict=True) if tier
+    }
+
+
+def test_raw_replies_are_kept(tmp_path: Path) -> None:
+    table = records(0, 1, 2, 1).append_column("raw_reply", pa.array(["A.", "B", None, "b"]))
+    build(tmp_path / "fairpp", save(tmp_path / "source", table), targets=[])
+    loaded = load(tmp_path / "fairpp", tmp_path / "cache", split="test")
+    assert sorted(map(str, loaded["raw_reply"])) == ["A.", "B", "None", "b"]
 
 
 def test_what_others_put_beside_our_files_is_not_read_with_them(run: Path, tmp_path: Path) -> None:

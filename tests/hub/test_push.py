@@ -1,5 +1,6 @@
 """Pushing a dataset folder to a Hub: what arrives, what stays, and who may."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -198,6 +199,15 @@ def test_a_file_of_ours_that_was_changed_there_is_neither_replaced_nor_deleted(
         push_dataset(built, REPO)
 
 
+def test_a_manifest_on_the_hub_cannot_have_other_files_deleted(hub: LoopbackHub, built: Path) -> None:
+    """Whoever may write to the repo can list there what `fairpp build` never writes, with its digest."""
+    theirs = {"model.safetensors": b"weights", "data/train-00000-of-00001.parquet": b"rows", "figures.png": b"picture"}
+    listed = [{"path": name, "sha256": hashlib.sha256(content).hexdigest()} for name, content in theirs.items()]
+    hub.commit(REPO, {**theirs, FOLDER_MANIFEST: json.dumps({"files": listed}).encode()})
+    assert actions(push_dataset(built, REPO))["delete"] == []
+    assert hub.files(REPO) == as_pushed(built) | theirs
+
+
 def test_a_manifest_on_the_hub_that_cannot_be_read_is_an_error(hub: LoopbackHub, built: Path) -> None:
     hub.commit(REPO, {FOLDER_MANIFEST: b"{"})
     with pytest.raises(
@@ -283,3 +293,19 @@ def test_folders_that_will_not_do(hub: LoopbackHub, built: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=rule + r".*, whose build was cut short\. Build it again\.$"):
         push_dataset(folder, REPO)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["README.md", FOLDER_MANIFEST, "preferences"])
+def test_what_lies_behind_a_link_is_neither_sent_nor_written(
+    hub: LoopbackHub, built: Path, tmp_path: Path, name: str
+) -> None:
+    """In a folder that somebody else made: a private text would go out on the card, and files elsewhere be replaced."""
+    elsewhere = (built / name).rename(tmp_path / "elsewhere")
+    before = contents(elsewhere) if elsewhere.is_dir() else elsewhere.read_bytes()
+    (built / name).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=rf"^The folder must be one .*, where '{name}' is a link to another place\."):
+        push_dataset(built, REPO)
+    with pytest.raises(ValueError, match=rf"^The output folder must .*, where '{name}' is a link to another place\."):
+        build_dataset_folder(built, targets=[], progress=False)
+    assert hub.repos == {}
+    assert before == (contents(elsewhere) if elsewhere.is_dir() else elsewhere.read_bytes())

@@ -17,6 +17,7 @@ from fairpp_hf.preferences.label_model import (
     PENALTIES,
     LabelModel,
     fit_label_model,
+    mean_answers,
     one_hot,
 )
 from fairpp_hf.questions import load_questions
@@ -88,6 +89,28 @@ def test_it_is_the_plain_regression_with_the_penalty_that_it_names(questions, fi
     np.testing.assert_allclose(model.probabilities, plain_fit(questions, answers, rows, model), atol=2e-3)
     shares = np.bincount(answers[rows], minlength=3) + 1 / 3
     np.testing.assert_allclose(model.constant, shares / shares.sum())
+
+
+def test_answers_that_are_not_to_be_fitted_do_not_matter(questions, fitted):
+    """Held-out answers, told apart by the rows to fit or left out."""
+    _, answers, rows, model = fitted
+    other = np.where(rows, answers, (answers + 1) % 3)
+    for found in (fit_label_model(questions, other, rows), fit_label_model(questions, np.where(rows, answers, -1))):
+        np.testing.assert_array_equal(found.probabilities, model.probabilities)
+        assert (found.own_weight, found.log_likelihood) == (model.own_weight, model.log_likelihood)
+
+
+def test_several_personas_are_fitted_as_one_population(questions, fitted):
+    """Shares 1 : 3; where one has not answered, the row sums to the share of who has. Two of equal shares: the regression of
+    both their answers, one below the other, at half the weight."""
+    given = {"a": np.array([0, 1, -1, -1]), "b": np.array([0, 2, 1, -1])}
+    assert mean_answers(given, {"a": 0.1, "b": 0.3, "c": 0.6}).tolist() == pytest.approx(
+        np.array([[1, 0, 0], [0, 0.25, 0.75], [0, 0.75, 0], [0, 0, 0]])
+    )
+    _, answers, rows, _ = fitted
+    other = draw(truth_of(questions, seed=9), seed=2)
+    model = fit_label_model(questions, mean_answers({"a": answers, "b": other}), rows)
+    np.testing.assert_allclose(model.probabilities, plain_fit(questions, [answers, other], rows, model), atol=2e-3)
 
 
 def test_it_comes_nearer_to_a_known_truth_than_the_constant(fitted):

@@ -15,6 +15,14 @@ def test_sizes_are_the_published_ones():
     assert load_questions("test").num_rows == 5_669
 
 
+def test_splits_partition_the_questions_in_order():
+    questions = load_questions()
+    is_test = split_of(questions)
+    ids = questions["question_id"].to_numpy()
+    assert load_questions("train")["question_id"].to_pylist() == list(ids[~is_test])
+    assert load_questions("test")["question_id"].to_pylist() == list(ids[is_test])
+
+
 def test_both_forms_stay_together_but_for_the_divided_unit():
     questions = load_questions()
     units = np.array([id_.rpartition(".")[0] for id_ in questions["question_id"].to_pylist()])
