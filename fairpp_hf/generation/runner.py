@@ -179,7 +179,8 @@ class _Call:
         except RespondentStopped as error:
             done = self._total - len(self._came) + self._came.count(2)
             raise RespondentStopped(
-                f"{error} {done:,} of {self._total:,} requests have a reply in {self._path}."
+                f"{error} {done:,} of {self._total:,} requests have a reply in {self._path}. "
+                "The same command or call continues."
             ) from error
         finally:
             if self._budget is not None and self._budget.spent > self._budget.cap:

@@ -268,7 +268,8 @@ def test_a_server_that_counts_no_tokens_stops_after_one_reply(tmp_path: Path) ->
         ask(tmp_path, respondent, 1000.0)
     assert str(stopped.value) == (
         "max_cost must have a server that counts tokens; got a reply without usage, at unknown cost. "
-        f"Leave out max_cost, or use a server that counts. 1 of 20 requests have a reply in {tmp_path}."
+        f"Leave out max_cost, or use a server that counts. 1 of 20 requests have a reply in {tmp_path}. "
+        "The same command or call continues."
     )
     assert len(respondent.asked) == 1
     assert ask(tmp_path, Paid(lambda _: reply(None)), None).asked == 19

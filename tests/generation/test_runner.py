@@ -275,7 +275,8 @@ def test_a_respondent_that_stops_keeps_what_came(tmp_path: Path) -> None:
     with pytest.raises(RespondentStopped) as error:
         ask(tmp_path, FakeRespondent(stops))
     assert str(error.value) == (
-        f"The server must accept the key; got 401. 5 of 10 requests have a reply in {tmp_path}."
+        f"The server must accept the key; got 401. 5 of 10 requests have a reply in {tmp_path}. "
+        "The same command or call continues."
     )
     assert ask(tmp_path, FakeRespondent()).asked == 5
 

@@ -17,7 +17,7 @@ import pytest
 from asked_openai import USAGE, requests
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.respondents import body, completion, exchange, faults
+from fairpp_hf.respondents import client, completion, exchange, faults
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK, OpenAIRespondent
 
@@ -532,17 +532,17 @@ def test_a_packed_body_is_unpacked_as_far_as_the_limit_goes(blanks: int, monkeyp
             asked.append(most)
             return self._real.decompress(chunk, most)
 
-    real = body.zlib.decompressobj
-    monkeypatch.setattr(body.zlib, "decompressobj", Unpacker)
+    real = client.zlib.decompressobj
+    monkeypatch.setattr(client.zlib, "decompressobj", Unpacker)
     text = json.dumps(body_of()).encode()
     packed = gzip.compress(text[:-1] + b" " * blanks + b"}")
     served = Served(body=packed, headers={"Content-Encoding": "gzip"})
     with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url), 3)
-    is_too_long = blanks > body.MOST_BYTES
+    is_too_long = blanks > client.MOST_BYTES
     assert [reply.status for reply in replies] == ["ok", "invalid" if is_too_long else "ok", "ok"]
     assert server.calls["You.", "q1"] == 1
-    assert 0 < max(asked) <= body.MOST_BYTES + 1
+    assert 0 < max(asked) <= client.MOST_BYTES + 1
     if is_too_long:
         assert (replies[1].detail or {})["error"] == "unreadable response: a body of more than 4,000,000 bytes"
         assert (replies[1].raw or "").startswith('{"model": "m"')
@@ -570,7 +570,7 @@ def test_a_slow_server_is_not_called_unreachable() -> None:
         ask(OpenAIRespondent("m", base_url=server.base_url, timeout_s=0.1), 9)
     assert str(stopped.value).startswith(
         f"The server must answer in time; got 'Timed out. No whole response in 0.1 s.' from {server.base_url}. Allow a "
-        "longer time-out. Every"
+        "longer time-out."
     )
     assert server.total == 3
 

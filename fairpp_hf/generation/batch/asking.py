@@ -17,8 +17,7 @@ from tqdm.auto import tqdm
 from fairpp_hf.generation.batch.api import BatchApi, Missing, ServerBatch
 from fairpp_hf.generation.batch.collect import Collector
 from fairpp_hf.generation.batch.files import digest_of, pages_of, read_answer
-from fairpp_hf.generation.batch.job import BatchJob
-from fairpp_hf.generation.batch.ledger import Batch, Ledger
+from fairpp_hf.generation.batch.ledger import Batch, BatchJob, Ledger
 from fairpp_hf.generation.batch.submit import Submitter
 from fairpp_hf.generation.options import BatchLimits
 from fairpp_hf.generation.queue import RequestQueue
@@ -76,7 +75,7 @@ async def ask_in_batches(
         RespondentStopped: The server takes no more; what came is saved.
         OSError: The disk is full or cannot be written; the batches are found again.
     """
-    client = respondent.open_client()
+    client = respondent.open_client(limited=False)
     folder = journal.path.parent / BATCHES
     folder.mkdir(exist_ok=True)
     ledger = Ledger(journal, (requests.asked(number).key for number in range(len(requests))))

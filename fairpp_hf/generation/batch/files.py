@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.completion import usage_of
+from fairpp_hf.respondents.faults import final_error as final_error_of
 from fairpp_hf.respondents.faults import is_flagged, one_line
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.schema import NO_ANSWER
@@ -93,17 +94,10 @@ def read_answer(line: bytes) -> Answer | None:
 def reply_to(
     answer: Answer, request: Request, respondent: OpenAIRespondent, batch_id: str, rounds: int
 ) -> tuple[Reply, bool]:
-    """What an answer says, and whether the request is to be asked again.
+    """What an answer says to a request that was asked `rounds` times before, and whether it is to be asked again.
 
     A reply that is worth another try was paid for: it is kept as `failed`, with its text and usage, until another comes, and
     as what it is after the last try.
-
-    Args:
-        answer: Answer of the server.
-        request: Request that it answers.
-        respondent: Reads chat completions.
-        batch_id: Id that goes into the reply's detail.
-        rounds: How often the request was asked before.
     """
     if answer.code == UNFIT:
         facts = {"finish_reason": "error", "error": answer.message, "batch": batch_id}
@@ -130,17 +124,11 @@ def reply_to(
 
 
 def final_error(answer: Answer, respondent: OpenAIRespondent) -> RespondentStopped | None:
-    """The client's error for what an answer says, if no other request would escape it."""
+    """The error for what an answer says, if no other request would escape it."""
     if answer.status is None or answer.status == 200:
         return None
     error = _error_of(answer, answer.status)
-    if is_flagged(error, answer.message):
-        return None
-    try:
-        respondent.stop_if_final(error)
-    except RespondentStopped as stop:
-        return stop
-    return None
+    return None if is_flagged(error, answer.message) else final_error_of(error, answer.message, respondent.model)
 
 
 def _error_of(answer: Answer, status: int) -> "openai.APIStatusError":

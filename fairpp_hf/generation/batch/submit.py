@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 from fairpp_hf.generation.batch.api import TokenLimit
 from fairpp_hf.generation.batch.files import LINES_AT_ONCE, digest_of, request_line
-from fairpp_hf.generation.batch.job import BatchJob
-from fairpp_hf.generation.batch.ledger import Batch
+from fairpp_hf.generation.batch.ledger import Batch, BatchJob
 from fairpp_hf.respondents.base import Request, RespondentStopped
-from fairpp_hf.respondents.exchange import KEEP_GOING
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +56,7 @@ class Submitter:
         """Whether the budget has no room for another request; what is collected may turn out cheaper than thought."""
 
     async def submit(self) -> None:
-        """Submit as many batches as the limits and the budget have room for.
-
-        Raises:
-            ValueError: A single request is over a limit.
-            RespondentStopped: The server takes no more.
-        """
+        """Submit as many batches as the limits and the budget have room for; ValueError where one request has not."""
         ledger = self._job.ledger
         while not self.held and not self.broke and ledger.free(-1, 1):
             if not self._probed:
@@ -91,11 +84,7 @@ class Submitter:
             await self.send(batch)
 
     async def send(self, batch: Batch) -> None:
-        """Upload and submit a batch that the ledger has.
-
-        Raises:
-            RespondentStopped: The server does not take it.
-        """
+        """Upload and submit a batch that the ledger has."""
         job = self._job
         path = job.input_file(batch.intent)
         try:
@@ -116,11 +105,7 @@ class Submitter:
         job.tell(f"Submitted batch {batch_id}: {batch.requests:,} requests, about {batch.tokens:,} tokens.")
 
     async def meet_token_limit(self, batch: Batch, message: str) -> None:
-        """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'.
-
-        Raises:
-            RespondentStopped: It has had no room for longer than a batch takes.
-        """
+        """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'."""
         if self._job.ledger.outstanding():
             self.held = True
             return
@@ -129,8 +114,7 @@ class Submitter:
         if now - self._full_since > _FULL_FOR_S:
             raise RespondentStopped(
                 f"The account must have room for a batch's tokens; got none for {_FULL_FOR_S / 3600:.0f} hours: {message} "
-                "Wait for the account's other batches to end, allow fewer enqueued_tokens, or leave out batch. "
-                f"{KEEP_GOING}"
+                "Wait for the account's other batches to end, allow fewer enqueued_tokens, or leave out batch."
             )
         pause_s = self._job.limits.poll_s
         found = _NAMED_LIMIT.search(message)
@@ -162,11 +146,7 @@ class Submitter:
             self.held = False
 
     async def _probe(self) -> None:
-        """Ask a request the ordinary way.
-
-        Raises:
-            RespondentStopped: The server does not take requests like these.
-        """
+        """Ask a request the ordinary way, so that what the server does not take at all shows at once."""
         job = self._job
         error = None
         for request in job.ledger.free(-1, _PROBES):
@@ -186,19 +166,13 @@ class Submitter:
             if self._probed:
                 return
         raise RespondentStopped(
-            f"The server must answer an ordinary request before batches are submitted; got: {error} {KEEP_GOING}"
+            f"The server must answer an ordinary request before batches are submitted; got: {error}"
         )
 
     async def _write(self, path: Path, room: int, others: bool) -> _Draft:
-        """Write the input file of the next batch, as far as the limits go.
+        """Write the input file of the next batch, as far as the limits go and there is room for tokens.
 
-        Args:
-            path: Where.
-            room: For tokens.
-            others: Whether batches are in progress, so that what does not fit can wait for them.
-
-        Raises:
-            ValueError: A single request is over a limit.
+        What does not fit can wait for `others` in progress.
         """
         job = self._job
         draft = _Draft([], [], [], [], False)

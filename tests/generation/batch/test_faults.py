@@ -24,7 +24,6 @@ from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.ledger import Ledger
 from fairpp_hf.respondents import OpenAIRespondent
 from fairpp_hf.respondents.base import RespondentStopped
-from fairpp_hf.respondents.exchange import KEEP_GOING
 from fairpp_hf.runs import load_run
 from fairpp_hf.runs.batches import give_up_batches
 from fairpp_hf.runs.database import BATCHES_UNKNOWN
@@ -337,7 +336,8 @@ def test_a_batch_that_the_server_does_not_know_is_not_bought_again(tmp_path: Pat
         assert str(caught.value) == (
             f"The server must know a batch that was submitted to it; got 404 for batch-0 with 25 requests at "
             f"{server.base_url}: No such object: batch-0 Use the key and the base_url that it was submitted with, or "
-            f"give up the run's batches to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
+            f"give up the run's batches to buy its requests again. 1 of 60 requests have a reply in {run}. "
+            "The same command or call continues."
         )
         assert server.batches == {}
         server.batches.update(batches)
@@ -389,8 +389,7 @@ def test_replies_that_the_server_has_lost_are_bought_again_on_request_only(tmp_p
             go_on(run, server)
         assert str(caught.value).startswith(
             "The server must have the replies of a batch that has ended; got no output file of batch-0, with 23 of 25 "
-            "requests answered. They are bought already: go on later, or give up the run's batches to buy them again. "
-            f"{KEEP_GOING}"
+            "requests answered. They are bought already: go on later, or give up the run's batches to buy them again."
         )
         assert len(server.ours()) == 3
         with Journal(run, read_only=True) as journal:
