@@ -8,6 +8,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -20,16 +21,13 @@ from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
 from fairpp_hf.evaluation.results import SystemScores
-from fairpp_hf.generation import BudgetReached, RunOptions, generate
+from fairpp_hf.generation import RunOptions, generate, load_prices
 from fairpp_hf.generation.budget import check_max_cost
-from fairpp_hf.generation.estimate import estimate
 from fairpp_hf.generation.plan import RequestPlan
-from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.respondents.base import Respondent, RespondentStopped
+from fairpp_hf.respondents.base import Respondent
 from fairpp_hf.respondents.client import public_address
 from fairpp_hf.runs.manifest import ways_in
 from fairpp_hf.runs.records import load_replies, manifest_of
-from fairpp_hf.runs.spending import dollars
 from fairpp_hf.scenarios.tell_and_answer import spent_in
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
@@ -158,8 +156,15 @@ def score_models(
             scored |= _score_here(group, questions, loading, system_as_user, swap=swap, progress=progress)
         elif is_main_process():
             for run in group:
-                cap = _Cap(max_cost, tuple(servers), api.batch)
-                cap.generate(run, servers[run.path], questions, money[run.path], swap=swap, progress=progress)
+                _generate(
+                    *(run, servers[run.path], questions),
+                    swap=swap,
+                    prices=money[run.path],
+                    max_cost=max_cost,
+                    spent_elsewhere=math.fsum(spent_in(other) for other in servers if other != run.path),
+                    batch=api.batch,
+                    progress=progress,
+                )
                 scored[run.spec.name] = _read(run, servers[run.path], questions, None, swap=swap)
     return [scored[spec.name] for spec in models] if is_main_process() else []
 
@@ -406,49 +411,3 @@ def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDA
 def prompt_hash(messages: Sequence[Mapping[str, str]]) -> str:
     """SHA-256 of messages as JSON with sorted keys and no spaces, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(messages, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-class _Cap(NamedTuple):
-    """One cap over the runs of all models on servers."""
-
-    max_cost: float | None
-    runs: tuple[Path, ...]
-    batch: "BatchLimits | None"
-
-    def generate(
-        self,
-        run: _Run,
-        respondent: Respondent,
-        questions: pa.Table,
-        prices: Prices | None,
-        *,
-        swap: bool,
-        progress: bool,
-    ) -> None:
-        """`generate` a run with what the others leave of the cap."""
-        left = None
-        if self.max_cost is not None:
-            left = self.max_cost - sum(spent_in(other) for other in self.runs if other != run.path)
-            if left <= spent_in(run.path):
-                found = estimate(run.path, respondent, run.speakers, questions, RunOptions(swap=swap, prices=prices))
-                if calls := found.calls + found.in_batches:
-                    raise RespondentStopped(self._reached(calls, run.path))
-                left = None  # nothing will be asked
-        try:
-            _generate(
-                *(run, respondent, questions),
-                swap=swap,
-                prices=prices,
-                max_cost=left,
-                batch=self.batch,
-                progress=progress,
-            )
-        except BudgetReached as reached:
-            raise BudgetReached(self._reached(reached.summary.remaining, run.path), reached.summary) from reached
-
-    def _reached(self, calls: int, path: Path) -> str:
-        assert self.max_cost is not None
-        return (
-            f"--max-cost must cover what is asked of all models; got {dollars(self.max_cost)}, which is reached with "
-            f"{calls:,} requests left in {path}. Raise --max-cost, and the same command continues."
-        )

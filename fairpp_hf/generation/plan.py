@@ -103,12 +103,7 @@ class RequestPlan(Sequence[Request]):
         return swapped_prompt(prompt, options), shown_options(options, swapped)
 
     def asked_at(self, position: int, key: str) -> AskedRequest:
-        """What the journal keeps of a request.
-
-        Args:
-            position: Position of the request.
-            key: Key of the request.
-        """
+        """What the journal keeps of the request at a position, with its key."""
         persona, row, swapped, sample = self._at(position)
         return AskedRequest(key, self._ids[row], persona, sample, swapped)
 
@@ -118,9 +113,6 @@ class RequestPlan(Sequence[Request]):
         These are the respondent's settings with the number of the sample, the ids, each message, and the options; a digest
         is SHA-256 over canonical JSON. What many requests share is thus hashed once. The ids are part of the key since the
         survey respondent is seeded by them. A swapped request has other messages and options, and so another key.
-
-        Args:
-            settings: Settings of the respondent.
 
         Returns:
             64 hexadecimal digits each, in the order of the requests.

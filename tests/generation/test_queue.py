@@ -1,10 +1,9 @@
 import numpy as np
 from generation_fixtures import personas, questions
 
-from fairpp_hf.generation.budget import Budget
+from fairpp_hf.generation.budget import Budget, RequestQueue
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents import Reply
 from fairpp_hf.runs.journal import AskedRequest
 

@@ -9,18 +9,15 @@ import asyncio
 import logging
 import random
 import re
-import sys
 from collections.abc import Callable, Sequence
-
-from tqdm.auto import tqdm
 
 from fairpp_hf.generation.batch.api import BatchApi, Missing, ServerBatch
 from fairpp_hf.generation.batch.collect import Collector
 from fairpp_hf.generation.batch.files import digest_of, pages_of, read_answer
 from fairpp_hf.generation.batch.ledger import Batch, BatchJob, Ledger
 from fairpp_hf.generation.batch.submit import Submitter
+from fairpp_hf.generation.budget import RequestQueue
 from fairpp_hf.generation.options import BatchLimits
-from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.journal import Journal
@@ -34,10 +31,6 @@ _INTENT = re.compile("[0-9a-f]{32}")
 _OUR_FILE = re.compile(r"([0-9a-f]{32})(\.output|\.error)?\.jsonl(\.part)?")
 
 
-def _tell(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
-
-
 async def ask_in_batches(
     journal: Journal,
     respondent: OpenAIRespondent,
@@ -45,7 +38,7 @@ async def ask_in_batches(
     save: Callable[[Sequence[tuple[int, Reply]]], None],
     limits: BatchLimits,
     tokens_of: Callable[[Request], int],
-    tell: Callable[[str], None] = _tell,
+    tell: Callable[[str], None],
 ) -> None:
     """Ask requests through the Batch API; return when all have a reply, the budget has no room, or the user stops.
 
@@ -63,8 +56,7 @@ async def ask_in_batches(
     Args:
         journal: Journal of the run, open for writing; its file keeps the ledger.
         respondent: Writes the requests and reads the replies.
-        requests: Requests without a final reply. Their `stopped` is looked at several times a second; batches go on at the
-            server.
+        requests: Requests without a final reply.
         save: Function that writes (index into `requests`, reply) durably. An index comes again after a `failed` reply.
         limits: Limits of the server.
         tokens_of: Function that estimates how many input tokens a request has.
