@@ -129,6 +129,10 @@ class Ledger:
         )
         return [OpenRequest(*row) for row in rows]
 
+    def count_free(self) -> int:
+        """Number of open requests that are in no batch."""
+        return int(self._read(f"SELECT count(*) FROM open_requests WHERE NOT {_IN_A_BATCH}")[0][0])
+
     def in_batches(self) -> list[int]:
         """Numbers of the open requests that are in a batch, in order."""
         rows = self._read(f"SELECT number FROM open_requests WHERE {_IN_A_BATCH} ORDER BY number")

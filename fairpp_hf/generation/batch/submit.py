@@ -27,11 +27,8 @@ _NAMED_LIMIT = re.compile(r"limit: ([\d,]+)", re.IGNORECASE)
 class _Draft(NamedTuple):
     """The input file of a batch, as it was written."""
 
-    numbers: list[int]
     keys: list[str]
-    tokens: list[int]
-    ends: list[int]
-    """Byte behind each line."""
+    tokens: int
     cut_by_tokens: bool
     """Whether it ends where the room for tokens does."""
 
@@ -62,25 +59,22 @@ class Submitter:
             if not self._probed:
                 await self._probe()
                 continue
+            most = self._job.room_for(min(ledger.count_free(), self._job.limits.requests))
+            if most < 1:
+                self.broke = True
+                return
             intent = uuid.uuid4().hex
             path = self._job.input_file(intent)
             others = ledger.outstanding()
-            draft = await self._write(path, self._enqueued - sum(batch.tokens for batch in others), bool(others))
+            room = self._enqueued - sum(batch.tokens for batch in others)
+            draft = await self._write(path, most, room, bool(others))
             # A small batch in the gap that larger ones leave would keep its requests from going together.
-            if others and draft.cut_by_tokens and sum(draft.tokens) < self._enqueued / 2:
+            if others and draft.cut_by_tokens and draft.tokens < self._enqueued / 2:
                 self.held = True
                 path.unlink()
                 return
-            count = min(len(draft.numbers), max(0, self._job.room_for(len(draft.numbers))))
-            if not count:
-                self.broke = True
-                path.unlink()
-                return
-            if count < len(draft.numbers):
-                with path.open("r+b") as file:
-                    file.truncate(draft.ends[count - 1])
-            batch = Batch(intent, time.time(), count, sum(draft.tokens[:count]), digest_of(path))
-            ledger.add(batch, draft.keys[:count])
+            batch = Batch(intent, time.time(), len(draft.keys), draft.tokens, digest_of(path))
+            ledger.add(batch, draft.keys)
             await self.send(batch)
 
     async def send(self, batch: Batch) -> None:
@@ -169,36 +163,32 @@ class Submitter:
             f"The server must answer an ordinary request before batches are submitted; got: {error}"
         )
 
-    async def _write(self, path: Path, room: int, others: bool) -> _Draft:
-        """Write the input file of the next batch, as far as the limits go and there is room for tokens.
+    async def _write(self, path: Path, most: int, room: int, others: bool) -> _Draft:
+        """Write the input file of the next batch: `most` requests, as far as their bytes and the `room` for tokens go.
 
         What does not fit can wait for `others` in progress.
         """
         job = self._job
-        draft = _Draft([], [], [], [], False)
-        most_bytes = int(job.limits.megabytes * 1e6)
-        tokens = size = 0
+        keys: list[str] = []
+        number, tokens, size = -1, 0, 0
         with path.open("wb") as file:
-            while page := job.ledger.free(draft.numbers[-1] if draft.numbers else -1, LINES_AT_ONCE):
+            while page := job.ledger.free(number, min(LINES_AT_ONCE, most - len(keys))):
                 await asyncio.sleep(0)
                 for number, key, _ in page:
                     request = job.requests[number]
                     line = request_line(key, job.respondent.request_body(request))
                     of_request = job.tokens_of(request)
                     self._check_alone(request, len(line), of_request)
-                    if len(draft.numbers) == job.limits.requests or size + len(line) > most_bytes:
-                        return draft
+                    if size + len(line) > int(job.limits.megabytes * 1e6):
+                        return _Draft(keys, tokens, cut_by_tokens=False)
                     # Where the server's limit turned out lower than ours, it decides whether one request is too much.
-                    if tokens + of_request > room and (draft.numbers or others):
-                        return draft._replace(cut_by_tokens=True)
+                    if tokens + of_request > room and (keys or others):
+                        return _Draft(keys, tokens, cut_by_tokens=True)
                     file.write(line)
+                    keys.append(key)
                     tokens += of_request
                     size += len(line)
-                    draft.numbers.append(number)
-                    draft.keys.append(key)
-                    draft.tokens.append(of_request)
-                    draft.ends.append(size)
-        return draft
+        return _Draft(keys, tokens, cut_by_tokens=False)
 
     def _check_alone(self, request: Request, size: int, tokens: int) -> None:
         limits = self._job.limits
