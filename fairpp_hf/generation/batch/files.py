@@ -1,7 +1,6 @@
 """A batch's files, line by line: requests as the Batch API takes them, and answers as it gives them."""
 
 import asyncio
-import hashlib
 import itertools
 import json
 import re
@@ -146,12 +145,3 @@ async def pages_of(path: Path) -> AsyncIterator[list[bytes]]:
         while lines := list(itertools.islice(file, LINES_AT_ONCE)):
             yield lines
             await asyncio.sleep(0)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -19,7 +19,7 @@ from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.database import BATCHES_UNKNOWN
 from fairpp_hf.runs.journal import Journal
 
-_FIELDS = "intent, created_at, requests, tokens, digest, file_id, batch_id"
+_FIELDS = "intent, created_at, requests, tokens, file_id, batch_id"
 _IN_A_BATCH = "EXISTS (SELECT 1 FROM batch_requests WHERE batch_requests.key = open_requests.key)"
 
 
@@ -34,8 +34,6 @@ class Batch(NamedTuple):
     """Number of lines of its file."""
     tokens: int
     """Number of tokens that it is thought to enqueue."""
-    digest: str
-    """SHA-256 of its file; empty where another process wrote it."""
     file_id: str | None = None
     """Id of the uploaded file."""
     batch_id: str | None = None
@@ -99,7 +97,7 @@ class Ledger:
     def add(self, batch: Batch, keys: Iterable[str]) -> None:
         """Note a batch with the keys of its requests; on disk when this returns."""
         self._write(
-            (f"INSERT INTO batches ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?)", [batch]),
+            (f"INSERT INTO batches ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?)", [batch]),
             ("INSERT OR IGNORE INTO batch_requests VALUES (?, ?)", ((key, batch.intent) for key in keys)),
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fairpp_hf.generation.batch.api import TokenLimit
-from fairpp_hf.generation.batch.files import LINES_AT_ONCE, digest_of, request_line
+from fairpp_hf.generation.batch.files import LINES_AT_ONCE, request_line
 from fairpp_hf.generation.batch.ledger import Batch, BatchJob
 from fairpp_hf.respondents.base import Request, RespondentStopped
 
@@ -73,19 +73,17 @@ class Submitter:
                 self.held = True
                 path.unlink()
                 return
-            batch = Batch(intent, time.time(), len(draft.keys), draft.tokens, digest_of(path))
+            batch = Batch(intent, time.time(), len(draft.keys), draft.tokens)
             ledger.add(batch, draft.keys)
-            await self.send(batch)
+            await self._send(batch)
 
-    async def send(self, batch: Batch) -> None:
+    async def _send(self, batch: Batch) -> None:
         """Upload and submit a batch that the ledger has."""
         job = self._job
         path = job.input_file(batch.intent)
         try:
-            file_id = batch.file_id
-            if file_id is None:
-                file_id = await job.api.upload(path)
-                job.ledger.uploaded(batch.intent, file_id)
+            file_id = await job.api.upload(path)
+            job.ledger.uploaded(batch.intent, file_id)
             batch_id = await job.api.create(file_id, batch.intent)
         except (TokenLimit, RespondentStopped) as error:
             # If the server has it all the same, the list of batches shows it to the next call.
