@@ -113,19 +113,6 @@ def test_option_probabilities_are_the_first_tokens_letters_renormalised() -> Non
     assert ["B", pytest.approx(math.log(0.3))] in letter["alternatives"]
 
 
-def test_one_request_that_the_server_rejects_costs_the_others_nothing() -> None:
-    def answer(call: Call) -> Served:
-        if call.user.endswith("q0"):
-            return Served(status=400, error={"message": "too long"})
-        return Served("A", first_token=alternatives(0.2, 0.3, 0.1))
-
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 5)
-    assert replies[0] == Reply(-1, None, "failed", None, None, replies[0].latency_s, {"error": "too long"})
-    assert all(replies[n].probabilities is not None for n in range(1, 5))
-    assert server.total == 7 + 4  # the first is asked in every way that there is
-
-
 def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
     """At most the requests in flight are refused: the rest wait, and no try is used up."""
     arrivals: list[float] = []

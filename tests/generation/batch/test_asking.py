@@ -12,7 +12,6 @@ from loopback_batches import BatchServer, Fault, Line, Outcome, characters, of_b
 from loopback_openai import Call, Served
 
 from fairpp_hf.generation import BatchLimits
-from fairpp_hf.generation.batch import api as batch_api
 from fairpp_hf.generation.batch import ask_in_batches
 from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.files import read_answer
@@ -20,14 +19,6 @@ from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import OpenAIRespondent, Reply
 from fairpp_hf.respondents.base import RespondentStopped
 from fairpp_hf.runs.journal import AskedRequest, Journal
-
-
-@pytest.fixture(autouse=True)
-def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("_FIRST_PAUSE_S", "_SETTLING_S"):
-        monkeypatch.setattr(batch_api, name, 0.01)
 
 
 class Requests(list):

@@ -62,14 +62,6 @@ def go_on_until_saved(run: Path, base_url: str, saves: int) -> None:
     )
 
 
-@pytest.fixture(autouse=True)
-def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("_FIRST_PAUSE_S", "_SETTLING_S"):
-        monkeypatch.setattr(batch_api, name, 0.01)
-
-
 def go_on(run: Path, server: BatchServer) -> RunSummary:
     respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
     return generate(run, respondent, personas(), questions(QUESTIONS), RunOptions(batch=LIMITS, progress=False))
