@@ -173,3 +173,19 @@ def test_make_targets_exist():
     if shutil.which("make"):
         listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert all(f"make {target} " in listed for target in targets)
+
+
+def test_troubleshooting_quotes_messages_of_the_package():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"`([A-Z][^`]+ [^`]+|--max-cost must[^`]+|with drawn[^`]+|is no nearer to)`", page)
+    assert len(quoted) > 15
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "fairpp_hf").rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", sources)  # literals that stand below each other
+    assert [text for text in quoted if text not in joined] == []
+
+
+def test_every_page_is_in_the_contents():
+    pages = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    contents = re.findall(r"```{toctree}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), flags=re.DOTALL)
+    listed = {re.sub(r".*<(.*)>", r"\1", line) for block in contents for line in block.split() if ":" not in line}
+    assert pages - {"index"} <= listed
