@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal
 
 import datasets
@@ -17,7 +17,7 @@ import pyarrow as pa
 from datasets.builder import Key
 
 from fairpp_hf.dataset.answer_pairs import AnswerPairs, answer_pairs, answer_weights
-from fairpp_hf.dataset.answers import Answers
+from fairpp_hf.dataset.answers import Answers, warn_once
 from fairpp_hf.dataset.sources import SURVEY, AnswerSource, NameOrPath, resolve_answers, show_licence
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
@@ -87,12 +87,12 @@ class FairPPConfig(datasets.BuilderConfig):
     @cached_property
     def source(self) -> AnswerSource:
         """What `answers` points at, found out once, so that a branch on the Hub means one commit throughout."""
-        return resolve_answers(self.answers, self.published_revision, scenarios=self.is_scenarios)
+        return resolve_answers(self.answers, self.published_revision, scenarios=self.name == "scenarios")
 
     @property
-    def is_scenarios(self) -> bool:
-        """Whether the answers to scenarios are wanted."""
-        return self.name == "scenarios"
+    def lacks_scenarios(self) -> bool:
+        """Whether the answers to scenarios are wanted, and there are none. Names of splits can be had all the same."""
+        return self.name == "scenarios" and not self.source.has_scenarios()
 
     @cached_property
     def persona_set(self) -> PersonaSet | None:
@@ -100,15 +100,19 @@ class FairPPConfig(datasets.BuilderConfig):
         return self.source.persona_set(self.personas)
 
     def load(self) -> Answers:
-        """The answers, divided as `heldout` says.
-
-        Raises:
-            ValueError: As `AnswerSource.load` does, or the source has no scenarios, which this config wants.
-        """
-        if self.is_scenarios and not self.source.has_scenarios():
-            raise _no_scenarios(self.answers)
-        answers = self.source.load(self.personas, scenarios=self.is_scenarios)
+        """The answers, divided as `heldout` says."""
+        self.check_scenarios()
+        answers = self.source.load(self.personas)
         return answers if self.heldout is None else answers.held_out(self.heldout)
+
+    def check_scenarios(self) -> None:
+        """Check that there are answers to scenarios where they are wanted."""
+        if self.lacks_scenarios:
+            raise ValueError(
+                f"answers must hold scenarios for config 'scenarios'; got {str(self.answers)!r}, which holds none. Use "
+                "answers='published', a run on which `fairpp scenarios` was run, a dataset folder with "
+                "scenarios/test-*.parquet, or a table with the column 'simulation_question'."
+            )
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: the same for the same rows, however the arguments were written.
@@ -130,8 +134,8 @@ class FairPPConfig(datasets.BuilderConfig):
         if self.target is not None and self.pairs.uses_shares and self.persona_set is not None:
             # A folder's record of its personas may change without its answers.
             identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
-        if self.name != "questions" and (digest := self._fingerprint()):
-            identity["answers"] = [self.source.kind, digest]
+        if self.name != "questions" and self.source.kind != SURVEY:
+            identity["answers"] = [self.source.kind, "" if self.lacks_scenarios else self.source.fingerprint()]
         if self.personas is not None:
             identity["personas"] = load_personas(self.personas).digest
         if custom_features is not None:
@@ -140,10 +144,6 @@ class FairPPConfig(datasets.BuilderConfig):
             return self.name
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:16]}"
-
-    def _fingerprint(self) -> str:
-        """That of the answers; empty where they are part of the code."""
-        return self.source.fingerprint(scenarios=self.is_scenarios and self.source.has_scenarios())
 
     def _weights_digest(self) -> str:
         """Changes with what the weighting function gives; of no use, and empty, without a target."""
@@ -186,9 +186,9 @@ class FairPP(datasets.ArrowBasedBuilder):
         config = self.config
         features = SOFT_PAIR_FEATURES if config.pairs.soft else FEATURES[config.name]
         if config.name in ("preferences", "scenarios"):
-            features = config.source.features(scenarios=config.is_scenarios)
+            features = config.source.features()
         # What is asked in `questions` is our own wording.
-        provenance = None if config.name == "questions" else config.source.provenance(scenarios=config.is_scenarios)
+        provenance = None if config.name == "questions" else config.source.provenance()
         on_hub = provenance is not None and provenance.revision
         return datasets.DatasetInfo(
             description=DESCRIPTION,
@@ -220,10 +220,12 @@ class FairPP(datasets.ArrowBasedBuilder):
             )
         if self.config.name == "questions":
             return
-        if self.config.name == "scenarios" and not self.config.source.has_scenarios():
-            raise _no_scenarios(self.config.answers)
+        self.config.check_scenarios()
         if self.config.source.kind == SURVEY:
-            _warn_simulated()
+            warn_once(
+                "fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must "
+                "not be read as the views of real people."
+            )
         if self.config.source.provenance().licence == PUBLISHED_LICENCE:
             show_licence()
 
@@ -252,8 +254,7 @@ class FairPP(datasets.ArrowBasedBuilder):
                 notes = " ".join(self._pairs.notes)
                 self._describe(self._how_made(), _MISSING + notes if notes else "")
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
-        if name == "scenarios" and not self.config.source.has_scenarios():
-            # Only the names of the splits are asked for.
+        if self.config.lacks_scenarios:
             return [datasets.SplitGenerator("test", gen_kwargs={"split": "test"})]
         self._describe()
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
@@ -361,20 +362,3 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be {words}; got {given[name]!r}.")
     if "heldout" in given:
         check_name("heldout", given["heldout"], HELDOUT)
-
-
-def _no_scenarios(answers: NameOrPath) -> ValueError:
-    return ValueError(
-        f"answers must hold scenarios for config 'scenarios'; got {str(answers)!r}, which holds none. Use "
-        "answers='published', a run on which `fairpp scenarios` was run, a dataset folder with scenarios/test-*.parquet, "
-        "or a table with the column 'simulation_question'."
-    )
-
-
-@cache
-def _warn_simulated() -> None:
-    """Once in the log of a process."""
-    logger.warning(
-        "fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must not be "
-        "read as the views of real people."
-    )

@@ -35,7 +35,6 @@ from fairpp_hf.dataset.folder_facts import (
     target_facts,
 )
 from fairpp_hf.dataset.sources import (
-    PUBLISHED,
     SURVEY,
     AnswerSource,
     NameOrPath,
@@ -96,7 +95,7 @@ def build_dataset_folder(
         check_name("target", target, loaded.personas)
         _check_config_name(target)
     # The published scenarios are a dataset of their own, which does not have the revisions of the answers'.
-    scenes = resolve_answers(answers, scenarios=True) if answers == PUBLISHED else source
+    scenes = resolve_answers(answers, scenarios=True)
     contents = _Contents(
         loaded,
         _load_scenarios(scenes, personas),
@@ -124,7 +123,7 @@ def _load_scenarios(source: AnswerSource, personas: NameOrPath | None) -> Answer
     if not source.has_scenarios():
         return None
     try:
-        return source.load(personas, scenarios=True)
+        return source.load(personas)
     except NoRecords as error:
         logger.warning("The scenarios have no answers yet and are left out: %s", error)
         return None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairpp_hf.dataset.exported_tables import EXPORT_MANIFEST, RECORD_KEY
+from fairpp_hf.dataset.published_files import EXPORT_MANIFEST, RECORD_KEY
 from fairpp_hf.hub.exports import FORMATS
 from fairpp_hf.hub.owned_folder import CARD, WrittenFile, write_owned_folder, written
 from fairpp_hf.hub.templates import render_card

@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard
 from small_runs import some_questions
 from tiny_trainers import message
 
-from fairpp_hf.dataset.exported_tables import EXPORT_MANIFEST, read_export
+from fairpp_hf.dataset.published_files import EXPORT_MANIFEST, read_export
 from fairpp_hf.hub.export_folder import render_export_card, write_export
 from fairpp_hf.hub.exports import FORMATS, kto_rows
 from fairpp_hf.personas import load_personas
