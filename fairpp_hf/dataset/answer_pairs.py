@@ -12,11 +12,13 @@ from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences import PairSettings, PreferenceWeights, comparison_personas
+from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows, wide_rows
 from fairpp_hf.preferences.label_model import LabelModel, fit_label_model, mean_answers
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import uses_shares
 from fairpp_hf.preferences.target_distribution import target_distribution
-from fairpp_hf.schema import NO_ANSWER
+from fairpp_hf.provenance import SIMULATED
+from fairpp_hf.schema import NO_ANSWER, RAW_REPLY
 
 
 class Comparison(NamedTuple):
@@ -35,9 +37,9 @@ class AnswerPairs(NamedTuple):
     tables: Mapping[str, pa.Table]
     """Under `"train"` and `"test"`, with the columns of `PAIR_FEATURES` or `SOFT_PAIR_FEATURES`."""
     comparison: Comparison
-    label_model: LabelModel | None
+    label_model: LabelModel | None = None
     """Of the target's answers, with `labels="fitted"`."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """Sentences on what is missing: questions that give no pair, shares that are not known."""
 
 
@@ -83,6 +85,56 @@ def answer_pairs(
     if without := int((column == NO_ANSWER).sum()):
         notes.insert(0, f"{without:,} of {len(column):,} questions have no valid answer of {target} and give no pair.")
     return AnswerPairs(pairs, comparison, label_model, tuple(notes))
+
+
+def export_tables(
+    answers: Answers,
+    form: str,
+    target: str | None,
+    settings: PairSettings,
+    persona_set: PersonaSet | None = None,
+) -> AnswerPairs:
+    """What `answer_pairs` gives, with tables in one of `FORMATS`.
+
+    Args:
+        answers: Who answered what; of one respondent for a wide table, whose columns have its name.
+        form: A key of `FORMATS`.
+        target: Id of the persona to align with; None only for a wide table without weights.
+        settings: How pairs or weights are made.
+        persona_set: The set that the personas belong to.
+
+    Raises:
+        ValueError: As `answer_pairs`, and answers of several respondents for a wide table.
+    """
+    if target is not None:
+        check_name("target", target, answers.personas)
+    if form != "wide":
+        assert target is not None
+        pairs = answer_pairs(answers, target, settings, persona_set)
+        rows = {
+            "dpo": lambda table: table,
+            "kto": kto_rows,
+            "reward": lambda table: reward_rows(table, len(pairs.comparison.personas)),
+            "sft": sft_rows,
+        }[form]
+        return pairs._replace(tables={split: rows(table) for split, table in pairs.tables.items()})
+    if len(answers.respondents) != 1:
+        raise ValueError(
+            f"The answers must be of one respondent for a wide table; got {', '.join(map(repr, answers.respondents))}. "
+            "The columns have its name. Export each respondent's run on its own."
+        )
+    weights, comparison = None, Comparison((), None, "")
+    if target is not None:
+        comparison = compared(answers, target, settings, persona_set)
+        weights = answer_weights(answers, target, settings, persona_set)
+    raw_replies = None
+    if RAW_REPLY in answers.features:
+        raw_replies = {persona: answers.by_question(persona, RAW_REPLY) for persona in answers.personas}
+    model = answers.respondents[0].removesuffix(SIMULATED)
+    table = wide_rows(answers.questions, answers.matrix(), model, raw_replies=raw_replies, weights=weights)
+    parts = {"train": ~answers.is_test, "test": answers.is_test}
+    tables = {split: table.filter(pa.array(rows)) for split, rows in parts.items()}
+    return AnswerPairs(tables, comparison, notes=(comparison.note,) if comparison.note else ())
 
 
 def answer_weights(

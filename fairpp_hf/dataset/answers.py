@@ -105,6 +105,13 @@ class Answers:
             columns[persona] = answers
         return columns
 
+    def by_question(self, persona: str, column: str) -> pa.ChunkedArray:
+        """A column of a persona's records, one value for each of the n questions, null where it has no record; (n,)."""
+        records = self.records[persona]
+        place = np.full(len(self.questions), -1)
+        place[records["row"].to_numpy()] = np.arange(len(records))
+        return records[column].take(pa.array(place, mask=place < 0))
+
     def probabilities(self, persona: str) -> NDArray[np.float64]:
         """A persona's option probabilities, (n, 3) over A, B, C; NaN where a question has none."""
         table = self.records[check_name("persona", persona, self.records)]

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from fairpp_hf.dataset.published_files import EXPORT_MANIFEST, RECORD_KEY
 from fairpp_hf.hub.cards import render_card
-from fairpp_hf.hub.exports import FORMATS
 from fairpp_hf.hub.owned_folder import CARD, WrittenFile, write_owned_folder, written
 from fairpp_hf.markdown import one_line
 from fairpp_hf.preferences import SCHEMES, PairSettings
+from fairpp_hf.preferences.exports import FORMATS
 from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import SPLITS, heldout_labels

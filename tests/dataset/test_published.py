@@ -26,8 +26,8 @@ from small_runs import some_questions
 from fairpp_hf.dataset import sources
 from fairpp_hf.dataset.answers import warn_once
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
-from fairpp_hf.hub.exports import wide_rows
 from fairpp_hf.personas import load_personas
+from fairpp_hf.preferences.exports import wide_rows
 from fairpp_hf.questions import load_questions, render_prompt, split_of
 from fairpp_hf.respondents.reading import parse_answer
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
