@@ -22,7 +22,6 @@ from fairpp_hf.dataset.folder_facts import (
     over_dimensions,
     parquet_path,
     share_of,
-    statuses_in,
 )
 from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
@@ -83,7 +82,7 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         records=sum(sum(counts.values()) for counts in facts.status_counts.values()),
         configs=_configs(facts),
         figure=lambda name: shown.get(name, ""),
-        shares=_share_table({persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()}),
+        shares=_share_table(over_dimensions(facts.answer_counts)),
         scenario_shares=_share_table(facts.scenario_counts),
         dimensions=_dimension_table(facts),
         statuses=_status_table(facts),
@@ -262,7 +261,8 @@ def _percentages(counts: Mapping[str, int]) -> str:
 
 def _status_table(facts: FolderFacts) -> str:
     """Missing, refused and invalid answers by persona; empty where all answers are valid and none is missing."""
-    statuses = statuses_in(facts.status_counts, STATUSES)
+    found = {status for counts in facts.status_counts.values() for status in counts}
+    statuses = [status for status in STATUSES if status in found] + sorted(found - set(STATUSES))
     missing = {persona: facts.question_count - sum(counts.values()) for persona, counts in facts.status_counts.items()}
     if statuses == ["ok"] and not any(missing.values()):
         return ""
