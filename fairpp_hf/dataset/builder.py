@@ -23,7 +23,7 @@ from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import CITATION, OUR_LICENCE, PUBLISHED_LICENCE
-from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions
+from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions, split_of
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
@@ -240,17 +240,15 @@ class FairPP(datasets.ArrowBasedBuilder):
         if name == "questions":
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in SPLITS]
         if name == "pairs":
-            # Without a target only the names of the splits are asked for.
-            if self.config.target is None:
+            if self.config.target is None:  # only the names of the splits are asked for
                 found = self._answers.splits()
             else:
                 found = tuple(split for split in SPLITS if len(self._pairs.tables[split]))
-            if not found:
-                raise ValueError(
-                    f"target must have at least one valid answer; got none of {self.config.target!r} in "
-                    f"{self.config.answers!r}. Choose another target or other answers."
-                )
-            if self.config.target is not None:
+                if not found:
+                    raise ValueError(
+                        f"target must have at least one valid answer; got none of {self.config.target!r} in "
+                        f"{self.config.answers!r}. Choose another target or other answers."
+                    )
                 notes = " ".join(self._pairs.notes)
                 self._describe(self._how_made(), _MISSING + notes if notes else "")
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
@@ -265,7 +263,9 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     def _generate_tables(self, split: str, personas: list[str] | None = None) -> Iterator[tuple[Key, pa.Table]]:
         if self.config.name == "questions":
-            yield Key(0, 0), divided_questions(split, self.config.heldout)
+            questions = load_questions()
+            is_test = split_of(questions) if (kind := self.config.heldout) is None else is_held_out(questions, kind)
+            yield Key(0, 0), questions.filter(pa.array(is_test if split == "test" else ~is_test))
         elif self.config.name == "pairs":
             yield Key(0, 0), self._pairs.tables[split]
         else:
@@ -282,7 +282,7 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     def _how_made(self) -> str:
         config, settings = self.config, self.config.pairs
-        pairs = f"Pairs for {config.target}, {pairs_in_words(settings)}, answers by {self._answers.provenance.line}."
+        pairs = f"Pairs for {config.target}, {settings.words}, answers by {self._answers.provenance.line}."
         if (model := self._pairs.label_model) is not None:
             pairs += f" Label model: {model.quality}."
         if settings.option_order == "mixed":
@@ -301,29 +301,8 @@ class FairPP(datasets.ArrowBasedBuilder):
         return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs")}
 
 
-def divided_questions(split: str, heldout: str | None = None) -> pa.Table:
-    """The questions of a split, `"train"` or `"test"`, in the default division or in one that holds labels out."""
-    if heldout is None:
-        return load_questions(split)
-    questions = load_questions()
-    is_test = is_held_out(questions, heldout)
-    return questions.filter(pa.array(is_test if split == "test" else ~is_test))
-
-
-def pairs_in_words(settings: PairSettings) -> str:
-    """Weighting, and labels and divergence where they are not the paper's, for whoever finds only the pairs."""
-    words = [f"weighting {settings.scheme_name}"]
-    words += [f"labels {settings.labels}"] if settings.soft else []
-    words += [f"divergence {settings.divergence:g}"] if settings.divergence else []
-    return ", ".join(words)
-
-
 def labels_of(*, soft_labels: bool, labels: str | None = None, **_: Any) -> str:
-    """The labels that the older argument `soft_labels` means.
-
-    Raises:
-        ValueError: `labels` says otherwise.
-    """
+    """The labels that the older argument `soft_labels` means, unless `labels` says otherwise."""
     meant = "respondent" if soft_labels else "answers"
     if labels not in (None, meant):
         raise ValueError(
@@ -334,11 +313,7 @@ def labels_of(*, soft_labels: bool, labels: str | None = None, **_: Any) -> str:
 
 
 def check_arguments(config: str, given: Mapping[str, Any]) -> None:
-    """Check the names and types of the builder arguments that were given for a config, but those of `PairSettings`.
-
-    Raises:
-        ValueError: an argument is unknown, does not apply to the config, or has a value that is not allowed.
-    """
+    """Check the names and types of the builder arguments that were given for a config, but those of `PairSettings`."""
     applicable = ARGUMENTS[config]
     for name, value in given.items():
         if name in ("data_files", "data_dir"):

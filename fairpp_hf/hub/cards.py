@@ -14,7 +14,6 @@ from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from fairpp_hf.dataset.builder import pairs_in_words
 from fairpp_hf.dataset.folder_facts import (
     NONE,
     FolderFacts,
@@ -144,7 +143,7 @@ def dataset_metadata(facts: FolderFacts) -> DatasetCardData:
 
 def _description(facts: FolderFacts, config: str) -> str:
     provenance = facts.scenarios if config == "scenarios" and facts.scenarios else facts.provenance
-    made = f", {pairs_in_words(facts.pairs)}" if config.startswith("pairs-") else ""
+    made = f", {facts.pairs.words}" if config.startswith("pairs-") else ""
     what = row_of(config)
     return f"{what[0].upper()}{what[1:]}{made}; answers by {provenance.line}.\n\n{provenance.text}"
 
