@@ -157,12 +157,12 @@ def _answers(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
     from fairpp_hf.dataset.sources import resolve_answers
 
     source = resolve_answers(arguments.answers, arguments.published_revision, scenarios=True)
-    answers = source.load(arguments.personas, scenarios=True) if source.has_scenarios() else None
-    if answers is None:
+    if not source.has_scenarios():
         raise ValueError(
             f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
             "`fairpp scenarios` was run, or --answers published."
         )
+    answers = source.load(arguments.personas)
     return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)
 
 
