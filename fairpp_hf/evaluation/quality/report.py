@@ -26,7 +26,6 @@ _NOTES = (
     "the survey: by the shares that its model expects of each persona.",
     "Distance of leanings: mean absolute difference of P(B | A or B), 0 to 1; by chance: answers divided evenly between A "
     "and B. Noise alone: what so many answers of exactly these leanings would show.",
-    "Order of the personas: Spearman's rank correlation with the survey; beside it, what 1 of 20 random orders reaches.",
     "Contradictory: opposite poles in the two forms of a (problem, group, dimension), where both are A or B; by chance: "
     "with the forms independent, given the persona's leaning. The forms are no paraphrases, so that some is to be expected; "
     "at chance, the answers follow the persona's general leaning alone.",
@@ -186,21 +185,17 @@ def _taken_for(identification: Identification, persona: str) -> str:
 
 
 def _dimension_rows(quality: RunQuality) -> list[dict[str, str]]:
-    survey, forms = quality.survey, quality.forms
+    leanings = quality.survey.leanings.values() if quality.survey else []
+    contradictory = quality.forms.by_dimension
     rows = []
-    for number in sorted({*(survey.order if survey else ()), *forms.by_dimension}):
-        contradictory = forms.by_dimension.get(number)
-        order = survey.order.get(number) if survey else None
-        leanings = [of[number] for of in survey.leanings.values() if number in of] if survey else []
-        figures = sum(leaning.from_figures for leaning in leanings)
+    for number in sorted({*contradictory, *(number for of in leanings for number in of)}):
+        figures = [of[number].from_figures for of in leanings if number in of]
         rows.append(
             {
                 "dimension": str(number),
-                "order of the personas": _cell(order, "+.3f"),
-                "1 random order in 20": _chance(order, "+.3f"),
-                "leanings from figures": f"{figures} of {len(leanings)} personas" if leanings else "-",
-                "contradictory": _cell(contradictory),
-                "by chance": _chance(contradictory),
+                "leanings from figures": f"{sum(figures)} of {len(figures)} personas" if figures else "-",
+                "contradictory": _cell(contradictory.get(number)),
+                "by chance": _chance(contradictory.get(number)),
             }
         )
     return rows

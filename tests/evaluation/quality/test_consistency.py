@@ -5,13 +5,13 @@ import pyarrow as pa
 import pytest
 from quality_tables import column_replies, replies_of, survey_replies, whole_clusters
 
-from fairpp_hf.evaluation.quality.consistency import (
+from fairpp_hf.evaluation.quality.replies import (
     FormConsistency,
+    Replies,
     form_consistency,
     order_consistency,
     sample_consistency,
 )
-from fairpp_hf.evaluation.quality.replies import Replies
 
 
 def forms(table: pa.Table, questions: pa.Table) -> FormConsistency:
