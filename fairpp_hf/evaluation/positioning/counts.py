@@ -33,16 +33,7 @@ def templates_of(questions: pa.Table) -> tuple[tuple[Template, ...], NDArray[np.
 def cluster_counts(
     probabilities: NDArray[np.float64], questions: pa.Table, template: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """What each respondent answered in each (problem, group) cluster, by template.
-
-    Args:
-        probabilities: Option probabilities, (r, n, 3); one-hot for answers, a row of NaN where there is no answer.
-        questions: Table of n rows with `problem` and `group`.
-        template: Number of each question's template, (n,).
-
-    Returns:
-        (c, r, t, 3): the sums of the probabilities. An unanswered question counts nowhere.
-    """
+    """Sums of probabilities (r, n, 3) by (problem, group) cluster and template, (c, r, t, 3); a row of NaN adds nothing."""
     respondents, questions_asked, options = probabilities.shape
     cluster = clusters_of(questions)
     clusters, templates = int(cluster.max()) + 1, int(template.max()) + 1
@@ -60,11 +51,6 @@ def resampled_counts(counts: NDArray[np.float64], resamples: int, seed: int) -> 
 
     The Bayesian bootstrap (Rubin 1981): each cluster weighs a standard exponential number, the same for all respondents. No
     weight is 0, so that no replicate loses a cell of few clusters.
-
-    Args:
-        counts: Counts of `cluster_counts`, (c, r, t, 3).
-        resamples: Number of replicates b, at least 1.
-        seed: Seed of the weights.
     """
     clusters = len(counts)
     weights = np.random.default_rng(seed).standard_exponential((resamples, clusters))

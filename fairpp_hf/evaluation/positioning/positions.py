@@ -80,11 +80,6 @@ class Place(NamedTuple):
         low, high = (self.xy - half).tolist(), (self.xy + half).tolist()
         return Interval(low[0], high[0]), Interval(low[1], high[1])
 
-    def distances(self, points: _Floats) -> _Floats:
-        """Squared distances of points (m, 2) in the metric of the covariance: a chi-square with 2 degrees of freedom."""
-        away = points - self.xy
-        return np.einsum("mi,ij,mj->m", away, np.linalg.pinv(self.covariance), away)
-
 
 class Point(NamedTuple):
     """A respondent on the maps."""
