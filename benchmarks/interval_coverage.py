@@ -105,7 +105,6 @@ def coverage(setting: Setting) -> dict[str, tuple[int, int]]:
             world.references,
             TARGET,
             world.questions,
-            level=LEVEL,
             resamples=setting.resamples,
             seed=repetition,
         )
@@ -127,7 +126,6 @@ def paired_coverage(setting: Setting) -> dict[str, tuple[int, int]]:
             world.references,
             TARGET,
             world.questions,
-            level=LEVEL,
             resamples=setting.resamples,
             seed=repetition,
         )

@@ -5,7 +5,6 @@ their sums into totals, so that weights of one give the estimate and the numbers
 cluster give a resample, by one matrix product and the same function.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions.taxonomy import FORMS
+from fairpp_hf.statistics.bootstrap import added_up, weighted_sums
 from fairpp_hf.statistics.options import js_distances, option_probabilities
 
 QUESTION_COLUMNS = ("problem", "group", "dimension", "form")
@@ -69,20 +68,8 @@ class QuestionSums:
         return [place for place in range(len(self.personas)) if place != self.target]
 
     def totals(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-        """Each block summed over weighted clusters.
-
-        Args:
-            weights: (b, c), of each cluster in each of b sums.
-
-        Returns:
-            The blocks with a first axis of length b in the place of the clusters.
-        """
-        return {
-            name: (weights @ block.reshape(len(block), math.prod(block.shape[1:]))).reshape(
-                len(weights), *block.shape[1:]
-            )
-            for name, block in self.blocks.items()
-        }
+        """Each block summed over clusters with weights (b, c): a first axis of length b in the place of the clusters."""
+        return {name: weighted_sums(weights, block) for name, block in self.blocks.items()}
 
 
 def clusters_of(
@@ -137,11 +124,8 @@ def question_sums(
         clusters = np.zeros(len(ours), dtype=np.int64)
     count = int(clusters.max()) + 1
 
-    def added_up(values: NDArray[Any], of: NDArray[np.integer] = clusters, size: int = count) -> NDArray[np.float64]:
-        """Sums of (m, ...) over the rows of each of `size` numbers `of` (m,)."""
-        member = csr_matrix((np.ones(len(of)), (of, np.arange(len(of)))), shape=(size, len(of)))
-        flat = values.reshape(len(of), math.prod(values.shape[1:])).astype(np.float64)
-        return (member @ flat).reshape(size, *values.shape[1:])
+    def by_cluster(values: NDArray[Any]) -> NDArray[np.float64]:
+        return added_up(values, clusters, count)
 
     answered = np.asarray(np.isfinite(ours).all(axis=1))
     common = answered[:, None] & np.asarray(np.isfinite(theirs).all(axis=2))
@@ -153,13 +137,13 @@ def question_sums(
     by_persona[..., 7] = (by_persona[..., 1:4] * theirs).sum(axis=2)
     by_persona[..., 8] = js_distances(by_persona[..., 1:4], theirs)
     blocks = {
-        "answers": added_up(np.column_stack([np.ones(len(ours)), answered, ours[:, 2]])),
-        "personas": added_up(by_persona),
+        "answers": by_cluster(np.column_stack([np.ones(len(ours)), answered, ours[:, 2]])),
+        "personas": by_cluster(by_persona),
     }
     groups: tuple[str, ...] = ()
     group_problems = np.zeros(0, dtype=np.int64)
     if place is not None:
-        blocks |= _calibration(ours, theirs[:, place], common[:, place], added_up)
+        blocks |= _calibration(ours, theirs[:, place], common[:, place], by_cluster)
     if columns is not None:
         of_row, groups = columns["group"]
         if place is not None:
@@ -167,11 +151,11 @@ def question_sums(
             cells, size = clusters * len(groups) + of_row, count * len(groups)
             blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(count, -1, 2)
             group_problems = _problems_of_groups(columns, common[:, place])
-        unit, same = _same_in_both_forms(columns, ours, answered, added_up)
+        unit, same = _same_in_both_forms(columns, ours, answered)
         # The questions of a unit are in one cluster, so that any of them tells which.
         of_unit = np.zeros(len(same), dtype=np.int64)
         of_unit[unit] = clusters
-        blocks["forms"] = added_up(same, of_unit)
+        blocks["forms"] = added_up(same, of_unit, count)
     return QuestionSums(tuple(references), place, blocks, groups, group_problems)
 
 
@@ -193,7 +177,7 @@ def _references(references: Mapping[str, ArrayLike], count: int) -> NDArray[np.f
 
 
 def _calibration(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_], added_up: Any
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_], by_cluster: Any
 ) -> dict[str, NDArray[np.float64]]:
     """The blocks `bins` and `brier`."""
     top = ours.max(axis=1)
@@ -204,25 +188,13 @@ def _calibration(
     bins[np.arange(len(ours)), np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)] = gap
     # sum_k (p_k - [a = k])^2 = sum_k p_k^2 - 2 p_a + 1, whose mean over answers is linear in their probabilities.
     brier = ((ours**2).sum(axis=1) - 2 * (ours * theirs).sum(axis=1) + 1) * common
-    return {"bins": added_up(bins), "brier": added_up(brier)}
+    return {"bins": by_cluster(bins), "brier": by_cluster(brier)}
 
 
 def question_columns(
     questions: pa.Table | Mapping[str, Any], count: int | None = None, needed: Sequence[str] = QUESTION_COLUMNS
 ) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
-    """Columns as numbers and the labels that they stand for.
-
-    Args:
-        questions: A table, or a mapping of columns.
-        count: Number of rows that it must have.
-        needed: Names of the columns to read.
-
-    Returns:
-        Column to numbers (n,) and labels.
-
-    Raises:
-        ValueError: a column or a value is missing, or the number of rows is another.
-    """
+    """Columns as numbers (n,) and the labels that they stand for; missing columns, values and rows are refused."""
     names = questions.column_names if isinstance(questions, pa.Table) else list(questions)
     for name in needed:
         if name not in names:
@@ -267,7 +239,6 @@ def _same_in_both_forms(
     columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]],
     ours: NDArray[np.float64],
     answered: NDArray[np.bool_],
-    added_up: Any,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Each row's (problem, group, dimension), (n,), and of each of these u units what `forms` adds up, (u, 2).
 

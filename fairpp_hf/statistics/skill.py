@@ -71,5 +71,5 @@ def skill(
     interval = None
     if resamples and len(np.unique(clusters[common])) >= FEWEST_CLUSTERS:
         drawn = drawn_weights(count, resamples, seed) @ sums
-        interval = percentile_interval(1 - ratio(drawn[:, 0], drawn[:, 1]), 0.95)
+        interval = percentile_interval(1 - ratio(drawn[:, 0], drawn[:, 1]))
     return Skill(1 - total / of_constant, interval)
