@@ -3,6 +3,7 @@
 results.json and positions.json come from anywhere: a page is drawn of what has their form, or not at all.
 """
 
+import json
 import math
 import types
 from functools import cache
@@ -25,6 +26,11 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def json_text(value: Any) -> str:
+    """The text of a file of `to_json`."""
+    return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(value: Any, form: Any, where: str = "", or_null: str = "") -> Any:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf import __version__
-from fairpp_hf.evaluation.forms import from_json, to_json
+from fairpp_hf.evaluation.forms import from_json, json_text, to_json
 from fairpp_hf.naming import check_name
 from fairpp_hf.runs.layout import write_whole
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES, STATUSES
@@ -344,8 +344,7 @@ class Results:
         write_whole(out / SCORES, lambda path: pq.write_table(_score_rows(self), path))
         write_whole(out / METRICS, lambda path: self.to_pandas().to_csv(path, lineterminator="\n"))
         write_whole(out / TABLES, lambda path: path.write_text(f"{tables(self)}\n{notes(self)}", encoding="utf-8"))
-        tree = to_json(self._record({name: _sha256(out / name) for name in (QUESTIONS, SCORES)}))
-        text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(self._record({name: _sha256(out / name) for name in (QUESTIONS, SCORES)}))
         write_whole(out / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
         return [out / name for name in (RESULTS, METRICS, TABLES, QUESTIONS, SCORES)]
 

@@ -92,8 +92,8 @@ class Point(NamedTuple):
     """Questions with an answer."""
     abstention: float | None
     """Share of C among the answers; None without any."""
-    abstention_interval: Interval | None
-    nearest_js: str | None
+    abstention_95: Interval | None
+    nearest_by_js: str | None
     """The persona (of a persona, another) with the smallest Jensen-Shannon distance of the shares of A, B and C."""
     js_distance: float | None
     """To it, natural logarithm."""
@@ -225,8 +225,8 @@ def position_respondents(
             *(item.name, item.kind, item.region, item.before),
             answered=round(float(answered[row])),
             abstention=abstention[row][0] if answered[row] else None,
-            abstention_interval=abstention[row][1] if answered[row] else None,
-            nearest_js=names[nearest[row][0]] if answered[row] else None,
+            abstention_95=abstention[row][1] if answered[row] else None,
+            nearest_by_js=names[nearest[row][0]] if answered[row] else None,
             js_distance=nearest[row][1] if answered[row] else None,
             places={method: places[method].get(row) for method in METHODS},
             on_map=on_map.get(row),

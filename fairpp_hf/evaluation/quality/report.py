@@ -1,14 +1,13 @@
 """The quality of a run on one page: a table, JSON and Markdown."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairpp_hf.evaluation.forms import json_text, to_json
 from fairpp_hf.evaluation.quality.identification import Identification
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.markdown import bullets, code, counted, table
-from fairpp_hf.statistics.bootstrap import Interval, Measure
+from fairpp_hf.statistics.bootstrap import Measure
 
 HEADS = ("what", "value [95%]", "by chance", "n")
 SIMULATED_NOTE = (
@@ -83,7 +82,7 @@ def not_measured_of(quality: RunQuality) -> list[str]:
 
 def to_dict(quality: RunQuality, run: str) -> dict[str, Any]:
     """Everything, as JSON takes it; an interval is a list of two."""
-    return {"run": run, "simulated": SIMULATED_NOTE, "survey_note": SURVEY_NOTE, **_plain(quality)}
+    return {"run": run, "simulated": SIMULATED_NOTE, "survey_note": SURVEY_NOTE, **to_json(quality)}
 
 
 def to_markdown(quality: RunQuality, run: str) -> str:
@@ -115,8 +114,7 @@ def write_quality(quality: RunQuality, run: str, out: Path) -> list[Path]:
     """Write quality.json and quality.md into a folder, and return their paths."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"quality.{suffix}" for suffix in ("json", "md")]
-    text = json.dumps(to_dict(quality, run), indent=2, ensure_ascii=False, allow_nan=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
+    paths[0].write_text(json_text(to_dict(quality, run)), encoding="utf-8")
     paths[1].write_text(to_markdown(quality, run), encoding="utf-8")
     return paths
 
@@ -218,14 +216,3 @@ def _statuses(quality: RunQuality) -> str:
             said.append(f"{among} {name} {rates[name]:.1%}")
         most.append(f"{status}: {count / quality.replies:.1%} of all replies; most for {' and '.join(said)}")
     return "\n\n".join([*shown, *([bullets(most)] if most else [])])
-
-
-def _plain(value: Any) -> Any:
-    """Named tuples as objects, intervals as lists."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict") and not isinstance(value, Interval):
-        return {name: _plain(item) for name, item in value._asdict().items()}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
