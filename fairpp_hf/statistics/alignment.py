@@ -99,7 +99,6 @@ def alignment_metrics(
         (0.0, 0.5, 'b')
     """
     sums = question_sums(predictions, references, target, questions)
-    check_target(sums)
     totals = sums.totals(np.ones((1, sums.clusters)))
     metrics: dict[str, Any] = {
         name: None if np.isnan(value[0]) else float(value[0]) for name, value in metric_values(sums, totals).items()
@@ -118,20 +117,6 @@ def alignment_metrics(
             lowest = None if np.isnan(groups).all() else int(np.nanargmin(groups))
             metrics["worst_group_name/target"] = None if lowest is None else sums.groups[lowest]
     return metrics
-
-
-def check_target(sums: QuestionSums) -> None:
-    """Refuse a target that has no common question with the predictions, or where no other persona has."""
-    if sums.target is None:
-        return
-    target = sums.personas[sums.target]
-    has_common = sums.blocks["personas"][:, :, 0].sum(axis=0) > 0
-    if not has_common[sums.target]:
-        raise ValueError(
-            f"target must share a question with the predictions; got none answered by both for {target!r}."
-        )
-    if not has_common[sums.others].any():
-        raise ValueError(f"references must hold another persona than the target; got only {target!r}.")
 
 
 def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

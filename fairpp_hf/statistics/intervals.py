@@ -33,7 +33,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from fairpp_hf.statistics.alignment import check_target, metric_values, persona_means
+from fairpp_hf.statistics.alignment import metric_values, persona_means
 from fairpp_hf.statistics.bootstrap import (
     FEWEST_CLUSTERS,
     LEVEL,
@@ -85,7 +85,6 @@ def metric_intervals(
     count = len(np.asarray(predictions))
     clusters = clusters_of(questions, cluster_by, count) if count else None
     sums = question_sums(predictions, references, target, questions, clusters)
-    check_target(sums)
     if sums.clusters < FEWEST_CLUSTERS:
         return {}
     totals = sums.totals(drawn_weights(sums.clusters, resamples, seed))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.statistics.alignment import check_target, metric_values
+from fairpp_hf.statistics.alignment import metric_values
 from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, LEVEL, Interval, check_resamples, drawn_weights
 from fairpp_hf.statistics.options import option_probabilities
 from fairpp_hf.statistics.question_sums import CLUSTER, QuestionSums, clusters_of, question_sums
@@ -88,7 +88,6 @@ def paired_comparison(
     values: list[dict[str, NDArray[np.float64]]] = []
     for system in rows:
         sums = question_sums(np.where(both[:, None], system, np.nan), references, target, questions, clusters)
-        check_target(sums)
         if sums.clusters < FEWEST_CLUSTERS:
             return {}
         totals = sums.totals(drawn_weights(sums.clusters, resamples, seed))

@@ -100,17 +100,9 @@ def question_sums(
     questions: pa.Table | Mapping[str, Any] | None = None,
     clusters: NDArray[np.int64] | None = None,
 ) -> QuestionSums:
-    """Add up what the metrics need, see `alignment_metrics` for the arguments.
+    """Add up what the metrics need, see `alignment_metrics` for the arguments and for what is refused.
 
-    Args:
-        predictions: Answers (n,) or option probabilities (n, 3).
-        references: Persona id to answers (n,) or option probabilities (n, 3).
-        target: Id of the persona, or None.
-        questions: Table of n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
-        clusters: Number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
-
-    Raises:
-        ValueError: no question at all, or wrong shapes, values or names.
+    `clusters` are the number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
     """
     if len(np.asarray(predictions)) == 0:
         raise ValueError("predictions must hold at least one question; got none.")
@@ -143,19 +135,32 @@ def question_sums(
     groups: tuple[str, ...] = ()
     group_problems = np.zeros(0, dtype=np.int64)
     if place is not None:
-        blocks |= _calibration(ours, theirs[:, place], common[:, place], by_cluster)
+        bins, brier = _calibration(ours, theirs[:, place], common[:, place])
+        blocks |= {"bins": by_cluster(bins), "brier": by_cluster(brier)}
     if columns is not None:
         of_row, groups = columns["group"]
         if place is not None:
             # A cluster and a group together are one number, so that one sum serves all groups.
             cells, size = clusters * len(groups) + of_row, count * len(groups)
             blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(count, -1, 2)
-            group_problems = _problems_of_groups(columns, common[:, place])
+            # How many problems the rows that count have for each group.
+            problem, problems = columns["problem"]
+            counts = common[:, place]
+            seen = np.unique(of_row[counts] * len(problems) + problem[counts]) // len(problems)
+            group_problems = np.bincount(seen, minlength=len(groups))
         unit, same = _same_in_both_forms(columns, ours, answered)
         # The questions of a unit are in one cluster, so that any of them tells which.
         of_unit = np.zeros(len(same), dtype=np.int64)
         of_unit[unit] = clusters
         blocks["forms"] = added_up(same, of_unit, count)
+    if place is not None:
+        has_common = np.asarray(common.any(axis=0))
+        if not has_common[place]:
+            raise ValueError(
+                f"target must share a question with the predictions; got none answered by both for {target!r}."
+            )
+        if has_common.sum() < 2:
+            raise ValueError(f"references must hold another persona than the target; got only {target!r}.")
     return QuestionSums(tuple(references), place, blocks, groups, group_problems)
 
 
@@ -177,9 +182,9 @@ def _references(references: Mapping[str, ArrayLike], count: int) -> NDArray[np.f
 
 
 def _calibration(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_], by_cluster: Any
-) -> dict[str, NDArray[np.float64]]:
-    """The blocks `bins` and `brier`."""
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the blocks `bins` and `brier` add up, (n, 10) and (n,)."""
     top = ours.max(axis=1)
     # Equal top probabilities are as good as each other.
     is_top = ours >= top[:, None] - 1e-9
@@ -187,8 +192,7 @@ def _calibration(
     bins = np.zeros((len(ours), CALIBRATION_BINS))
     bins[np.arange(len(ours)), np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)] = gap
     # sum_k (p_k - [a = k])^2 = sum_k p_k^2 - 2 p_a + 1, whose mean over answers is linear in their probabilities.
-    brier = ((ours**2).sum(axis=1) - 2 * (ours * theirs).sum(axis=1) + 1) * common
-    return {"bins": by_cluster(bins), "brier": by_cluster(brier)}
+    return bins, ((ours**2).sum(axis=1) - 2 * (ours * theirs).sum(axis=1) + 1) * common
 
 
 def question_columns(
@@ -224,15 +228,6 @@ def combined(
         codes, labels = columns[name]
         number = number * len(labels) + codes
     return np.unique(number, return_inverse=True)[1].astype(np.int64)
-
-
-def _problems_of_groups(
-    columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]], counts: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """How many problems the rows that count have for each group, (g,)."""
-    (group, groups), (problem, problems) = columns["group"], columns["problem"]
-    seen = np.unique(group[counts] * len(problems) + problem[counts]) // len(problems)
-    return np.bincount(seen, minlength=len(groups))
 
 
 def _same_in_both_forms(
