@@ -313,11 +313,7 @@ def _misfit(error: Exception) -> str | None:
 
 
 def _serve(scorer: Any) -> None:
-    """Do the share of another process than 0, which alone stops when the user says so.
-
-    Raises:
-        KeyboardInterrupt: the user said so, and process 0 has stopped.
-    """
+    """Do the share of another process than 0, which alone stops when the user says so; then this one does, too."""
     received: list[int] = []
     stops = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in stops}

@@ -481,11 +481,7 @@ def read_results(folder: Path) -> Results:
 
 
 def read_positions(file: Path) -> dict[str, Any] | None:
-    """Read positions.json, as `Positions.to_dict` makes it; None where there is no such file.
-
-    Raises:
-        ValueError: The file is damaged or has another format.
-    """
+    """Read positions.json, as `fairpp position` writes it; None where there is no such file."""
     return _read_json(file, POSITIONS_FORMAT, "position", PositionsRecord) if file.is_file() else None
 
 
@@ -507,11 +503,7 @@ def _read_json(file: Path, version: int, command: str, form: Any) -> Any:
 
 
 def _read_system(name: str, record: SystemRecord, scores: pa.Table, questions: pa.ChunkedArray) -> System:
-    """One system of results.json, with its rows of scores.parquet.
-
-    Raises:
-        ValueError: The rows are not those of the questions, in as many orders each, or a value is not allowed.
-    """
+    """One system of results.json with its rows of scores.parquet, which must be those of the questions in each order."""
     rows = scores.cast(SCORE_SCHEMA).filter(pc.equal(scores["system"], name))
     shape = (len(questions), len(rows) // len(questions))
     asked = [question for question in questions.to_pylist() for _ in range(shape[1])]
