@@ -473,7 +473,7 @@ def read_results(folder: Path) -> Results:
             path=folder,
             positions=positions,
         )
-    except (KeyError, ValueError) as error:  # of pyarrow, too
+    except (KeyError, ValueError, pa.ArrowException) as error:
         raise ValueError(
             f"{QUESTIONS} and {SCORES} must be as `fairpp evaluate` writes them beside {RESULTS}; got {error} at {folder}. "
             "Run `fairpp evaluate` into this folder again."
@@ -583,8 +583,7 @@ def _score_rows(results: Results) -> pa.Table:
 
 def _lists(values: NDArray[np.float64]) -> pa.Array:
     """Rows as lists; null for a row with NaN."""
-    offsets = pa.array(np.arange(0, values.size + 1, values.shape[1], dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()), mask=pa.array(np.isnan(values).any(axis=1)))
+    return pa.array([None if np.isnan(row).any() else row for row in values], _TRIPLE)
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int8]:
@@ -602,10 +601,9 @@ def _shares(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 def _triples(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Lists as rows (n, options); NaN for null."""
-    given = column.is_valid().to_numpy()
-    rows = np.full((len(column), len(OPTION_LETTERS)), np.nan)
-    rows[given] = column.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, len(OPTION_LETTERS))
-    return rows
+    none = [np.nan] * len(OPTION_LETTERS)
+    rows = [none if row is None else row for row in column.cast(_TRIPLE).to_pylist()]
+    return np.array(rows, dtype=np.float64).reshape(len(column), len(none))
 
 
 def _sha256(file: Path) -> str:

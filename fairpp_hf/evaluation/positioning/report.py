@@ -73,9 +73,7 @@ def to_markdown(positions: Positions) -> str:
             ),
             point.nearest_by_js or "-",
             "-" if point.js_distance is None else f"{point.js_distance:.3f}",
-            "-"
-            if point.abstention is None or point.abstention_95 is None
-            else f"{point.abstention:.1%} [{', '.join(f'{bound:.1%}' for bound in point.abstention_95)}]",
+            "-" if point.abstention is None else f"{point.abstention:.1%}",
             "-" if point.on_map is None else f"{point.on_map:.0%}",
             f"{point.answered:,}",
         ]

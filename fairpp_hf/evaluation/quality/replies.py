@@ -194,7 +194,6 @@ class FormConsistency(NamedTuple):
     the forms were independent, given the persona's leaning on the dimension in each form."""
     excess: Measure
     """Contradictory minus that chance: below 0 where the answers to the two forms hang together."""
-    by_dimension: dict[int, Measure]
 
 
 def sample_consistency(replies: Replies) -> ByPersona:
@@ -252,7 +251,7 @@ def form_consistency(replies: Replies) -> FormConsistency:
     pairs = rows_of_form[(rows_of_form >= 0).all(axis=1)].T
     if not pairs.size:
         nothing = not_measured(NO_PAIRS, of)
-        return FormConsistency(ByPersona(nothing, {}), nothing, {})
+        return FormConsistency(ByPersona(nothing, {}), nothing)
     first, second = (np.nan_to_num(shares[:, rows, :2]) for rows in pairs)
     weight = first.sum(axis=-1) * second.sum(axis=-1)
     opposite = first[..., 0] * second[..., 1] + first[..., 1] * second[..., 0]
@@ -278,17 +277,17 @@ def form_consistency(replies: Replies) -> FormConsistency:
         total = weights.sum(axis=axis)
         return ratio(opposites.sum(axis=axis), total), ratio(expected.sum(axis=axis), total), total[0]
 
-    def measures(axis: int) -> list[Measure]:
-        found, chance, n = over(axis)
-        return [measured(found[:, row], n[row], of, float(chance[0, row])) for row in range(len(n))]
-
+    found, by_chance, counts = over(2)
     observed, chance, n = over((1, 2))
     return FormConsistency(
         contradictory=ByPersona(
-            measured(observed, n, of, float(chance[0])), dict(zip(replies.personas, measures(2), strict=True))
+            measured(observed, n, of, float(chance[0])),
+            {
+                persona: measured(found[:, row], counts[row], of, float(by_chance[0, row]))
+                for row, persona in enumerate(replies.personas)
+            },
         ),
         excess=measured(observed - chance, n, of, 0.0),
-        by_dimension=dict(zip(map(int, numbers), measures(1), strict=True)),
     )
 
 

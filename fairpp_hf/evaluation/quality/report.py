@@ -100,8 +100,6 @@ def to_markdown(quality: RunQuality, run: str) -> str:
         *([f"Not measured:\n\n{bullets(missing)}"] if missing else []),
         "## By persona",
         _used_columns([_persona_row(quality, persona) for persona in quality.personas]),
-        "## By dimension",
-        _used_columns(_dimension_rows(quality)) or "Nothing could be measured by dimension.",
         "## Statuses",
         _statuses(quality),
         "## How to read this",
@@ -143,9 +141,7 @@ def _chance(measure: Measure | None, form: str = ".1%") -> str:
 
 
 def _used_columns(rows: list[dict[str, str]]) -> str:
-    """A table of rows with the same columns, without those that have nothing in them; empty for no rows."""
-    if not rows:
-        return ""
+    """A table of rows with the same columns, without those that have nothing in them."""
     heads = [head for head in rows[0] if any(row[head] != "-" for row in rows)]
     return table(heads, [[row[head] for head in heads] for row in rows])
 
@@ -180,23 +176,6 @@ def _taken_for(identification: Identification, persona: str) -> str:
     ]
     share, other = max(others, default=(0.0, ""))
     return f"{other} ({share:.1%})" if share else "nobody"
-
-
-def _dimension_rows(quality: RunQuality) -> list[dict[str, str]]:
-    leanings = quality.survey.leanings.values() if quality.survey else []
-    contradictory = quality.forms.by_dimension
-    rows = []
-    for number in sorted({*contradictory, *(number for of in leanings for number in of)}):
-        figures = [of[number].from_figures for of in leanings if number in of]
-        rows.append(
-            {
-                "dimension": str(number),
-                "leanings from figures": f"{sum(figures)} of {len(figures)} personas" if figures else "-",
-                "contradictory": _cell(contradictory.get(number)),
-                "by chance": _chance(contradictory.get(number)),
-            }
-        )
-    return rows
 
 
 def _statuses(quality: RunQuality) -> str:

@@ -84,7 +84,6 @@ def test_who_does_not_answer_has_no_place_and_who_abstains_no_ideal_point(positi
     assert abstains.places["pca"] is not None
     assert abstains.places["ideal_point"] is None
     assert abstains.abstention == 1.0
-    assert abstains.abstention_95 == pytest.approx((1.0, 1.0))
 
 
 def test_axes_are_said_in_words_and_the_maps_agree_on_directions(positions: Positions) -> None:
