@@ -1,7 +1,7 @@
 """Configurations of the weighted trainers: TRL's, and how weights enter."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,6 +14,11 @@ from fairpp_hf.training.losses import LOSSES, MARGIN_LOSSES, PROMPT_LOSSES, SFT
 WEIGHT_APPLICATIONS = ("loss", "sampling")
 SHARE_PREFIX = ("auto", True, False)
 REFERENCES = ("model", "none")
+
+
+def argument(default: Any, text: str, choices: Iterable[str] | None = None) -> Any:
+    """A field of a configuration: its default, its help on the command line, and the values that it may have."""
+    return field(default=default, metadata={"help": text} if choices is None else {"help": text, "choices": [*choices]})
 
 
 class _WithoutToken:
@@ -90,49 +95,35 @@ class ReweightedDPOConfig(_WithoutToken, DPOConfig):
         ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
-    reference: str = field(
-        default="model",
-        metadata={
-            "help": "'model' compares log-probabilities with a reference model's, as DPO does; 'none' loads and runs none.",
-            "choices": list(REFERENCES),
-        },
+    reference: str = argument(
+        "model",
+        "'model' compares log-probabilities with a reference model's, as DPO does; 'none' loads and runs none.",
+        REFERENCES,
     )
-    beta: float | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
-        },
+    beta: float | None = argument(  # type: ignore[assignment]
+        None, "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
     )
-    weight_normalization: str = field(
-        default="dataset",
-        metadata={
-            "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
-            "'batch' (the sum of the step's weights) or 'none' (weights as they are).",
-            "choices": list(WEIGHT_NORMALIZATIONS),
-        },
+    weight_normalization: str = argument(
+        "dataset",
+        "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), 'batch' "
+        "(the sum of the step's weights) or 'none' (weights as they are).",
+        WEIGHT_NORMALIZATIONS,
     )
-    weight_application: str = field(
-        default="loss",
-        metadata={
-            "help": "'loss' multiplies the training losses by the weights; 'sampling' draws pairs in proportion to them.",
-            "choices": list(WEIGHT_APPLICATIONS),
-        },
+    weight_application: str = argument(
+        "loss",
+        "'loss' multiplies the training losses by the weights; 'sampling' draws pairs in proportion to them.",
+        WEIGHT_APPLICATIONS,
     )
-    share_prefix: str = field(
-        default="auto",
-        metadata={
-            "help": "Compute a prompt that pairs have in common once: 'auto' (where it is exact), true or false."
-        },
+    share_prefix: str = argument(
+        "auto", "Compute a prompt that pairs have in common once: 'auto' (where it is exact), true or false."
     )
-    soft_labels: bool = field(
-        default=False,
-        metadata={"help": "Take each pair's label probability from the column 'label_probability' instead of 1."},
+    soft_labels: bool = argument(
+        False, "Take each pair's label probability from the column 'label_probability' instead of 1."
     )
-    group_column: str | None = field(
-        default=None,
-        metadata={"help": "Column with each pair's group; trains for the worst-off groups (Ramesh et al. 2024)."},
+    group_column: str | None = argument(
+        None, "Column with each pair's group; trains for the worst-off groups (Ramesh et al. 2024)."
     )
-    group_step_size: float = field(default=0.01, metadata={"help": "Step size of the group weights' ascent."})
+    group_step_size: float = argument(0.01, "Step size of the group weights' ascent.")
 
     def __post_init__(self) -> None:
         self.bf16 = _default_bf16(self.bf16)
@@ -165,13 +156,11 @@ class ReweightedSFTConfig(_WithoutToken, SFTConfig):
         ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
-    weight_normalization: str = field(
-        default="dataset",
-        metadata={
-            "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
-            "'batch' (the step's sum of weights, a token each) or 'none' (weights as they are).",
-            "choices": list(WEIGHT_NORMALIZATIONS),
-        },
+    weight_normalization: str = argument(
+        "dataset",
+        "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), 'batch' "
+        "(the step's sum of weights, a token each) or 'none' (weights as they are).",
+        WEIGHT_NORMALIZATIONS,
     )
 
     def __post_init__(self) -> None:

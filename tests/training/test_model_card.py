@@ -24,6 +24,7 @@ from fairpp_hf.hub import build_dataset_folder, dataset_folder, render_dataset_c
 from fairpp_hf.personas import load_personas
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
+from fairpp_hf.training.arguments import PairArguments
 from fairpp_hf.training.model_card import (
     CARD_FACTS,
     LoggedMetrics,
@@ -33,7 +34,7 @@ from fairpp_hf.training.model_card import (
     collect_facts,
     render_model_card,
 )
-from fairpp_hf.training.run import PairArguments, card_facts
+from fairpp_hf.training.pairs import card_facts
 
 GOLDEN = Path(__file__).parent / "golden"
 GIVEN = {
