@@ -30,10 +30,15 @@ COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 _SHOWN = ("fairpp_hf.scoring.sharing",)
 """Loggers whose information is shown as well: one line on whether prompts are shared, which decides the running time."""
 
+_QUIET = ("bitsandbytes.backends.cpu.ops",)
+"""Loggers whose warnings are not: it misses a faster kernel for 4 bits, whether or not anybody wants 4 bits."""
+
 
 @contextmanager
 def shown_lines() -> Iterator[None]:
-    """Within this context, the line on how prompts are computed goes to stderr, where nobody has configured logging."""
+    """Within this context, stderr has the line on how prompts are computed, and not what says nothing to the user."""
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
     loggers = [logging.getLogger(name) for name in _SHOWN]
     # As Python shows warnings. All other loggers stay at the root's level.
     handler: Any = logging.lastResort
