@@ -165,13 +165,13 @@ def load_scored(
         disable_progress_bar()
     if getattr(arguments, "scenarios", False):
         source = resolve_answers(arguments.answers, arguments.published_revision, scenarios=True)
-        found = source.load(arguments.personas, scenarios=True) if source.has_scenarios() else None
-        if found is None:
+        if not source.has_scenarios():
             raise ValueError(
                 f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
                 "`fairpp scenarios` was run, or --answers published."
             )
-        answers = found if arguments.heldout is None else found.held_out(arguments.heldout)
+        answers = source.load(arguments.personas)
+        answers = answers if arguments.heldout is None else answers.held_out(arguments.heldout)
     else:
         source, answers = load_answers_of(arguments)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)

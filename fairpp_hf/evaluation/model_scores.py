@@ -8,6 +8,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -20,16 +21,13 @@ from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
 from fairpp_hf.evaluation.results import SystemScores
-from fairpp_hf.generation import BudgetReached, RunOptions, generate
+from fairpp_hf.generation import RunOptions, generate, load_prices
 from fairpp_hf.generation.budget import check_max_cost
-from fairpp_hf.generation.estimate import estimate
 from fairpp_hf.generation.plan import RequestPlan
-from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.respondents.base import Respondent, RespondentStopped
+from fairpp_hf.respondents.base import Respondent
 from fairpp_hf.respondents.client import public_address
 from fairpp_hf.runs.manifest import ways_in
 from fairpp_hf.runs.records import load_replies, manifest_of
-from fairpp_hf.runs.spending import dollars
 from fairpp_hf.scenarios.tell_and_answer import spent_in
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
@@ -167,8 +165,13 @@ def score_models(
             scored |= _score_here(group, loading, system_as_user)
         elif is_main_process():
             for run in group:
-                others = [path for path in servers if path != run.path]
-                _generate_within(max_cost, others, run, servers[run.path], money[run.path], api.batch)
+                run.generate(
+                    servers[run.path],
+                    prices=money[run.path],
+                    max_cost=max_cost,
+                    spent_elsewhere=math.fsum(spent_in(other) for other in servers if other != run.path),
+                    batch=api.batch,
+                )
                 scored[run.spec.name] = _read(run, servers[run.path], None)
     return [scored[spec.name] for spec in models] if is_main_process() else []
 
@@ -380,32 +383,3 @@ def _read(run: _Run, respondent: Respondent, template_hash: str | None) -> Syste
 def prompt_hash(messages: Sequence[Mapping[str, str]]) -> str:
     """SHA-256 of messages as JSON with sorted keys and no spaces, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(messages, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _generate_within(
-    max_cost: float | None,
-    others: Sequence[Path],
-    run: _Run,
-    respondent: Respondent,
-    prices: Prices | None,
-    batch: "BatchLimits | None",
-) -> None:
-    """`generate` a run on a server with what the others leave of the cap over all of them."""
-    left = None if max_cost is None else max_cost - sum(map(spent_in, others))
-
-    def reached(calls: int) -> str:
-        return (
-            f"--max-cost must cover what is asked of all models; got {dollars(max_cost or 0)}, which is reached with "
-            f"{calls:,} requests left in {run.path}. Raise --max-cost, and the same command continues."
-        )
-
-    if left is not None and left <= spent_in(run.path):
-        options = RunOptions(swap=run.swap, prices=prices)
-        found = estimate(run.path, respondent, run.speakers, run.questions, options)
-        if calls := found.calls + found.in_batches:
-            raise RespondentStopped(reached(calls))
-        left = None  # nothing will be asked
-    try:
-        run.generate(respondent, prices=prices, max_cost=left, batch=batch)
-    except BudgetReached as stop:
-        raise BudgetReached(reached(stop.summary.remaining), stop.summary) from stop

@@ -297,10 +297,10 @@ def test_one_cap_holds_for_all_models_on_servers(questions, tmp_path):
     usage = {"prompt_tokens": 490, "completion_tokens": 10}
     with LoopbackServer(lambda _: Served(usage=usage)) as server:
         specs = [ModelSpec(name, name, base_url=server.base_url) for name in ("a", "b")]
-        with pytest.raises(RuntimeError, match=r"^--max-cost must cover what is asked of all models; got \$0\.00750, "):
+        with pytest.raises(RuntimeError, match=r"^max_cost must have room for the next request; got \$0.00"):
             scored(specs, questions, tmp_path, api=api, max_cost=0.0075)
         assert 10 < (total := server.total) <= 15
-        with pytest.raises(RuntimeError, match=r"with \d+ requests left in .*Raise --max-cost, and the same command "):
+        with pytest.raises(ValueError, match=r"^max_cost must be at least what the run has cost so far"):
             scored(specs, questions, tmp_path, api=api, max_cost=0.0051)
         assert server.total == total
         assert len(scored(specs, questions, tmp_path, api=api, max_cost=1.0)) == 2
