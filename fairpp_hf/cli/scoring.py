@@ -171,7 +171,8 @@ def load_scored(
                 "`fairpp scenarios` was run, or --answers published."
             )
         answers = source.load(arguments.personas)
-        answers = answers if arguments.heldout is None else answers.held_out(arguments.heldout)
+        if arguments.heldout is not None:
+            answers = answers.held_out(arguments.heldout)
     else:
         source, answers = load_answers_of(arguments)
     questions, references = questions_to_score(answers, arguments.split, arguments.limit)

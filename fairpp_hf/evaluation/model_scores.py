@@ -165,11 +165,12 @@ def score_models(
             scored |= _score_here(group, loading, system_as_user)
         elif is_main_process():
             for run in group:
+                spent_elsewhere = math.fsum(spent_in(other) for other in servers if other != run.path)
                 run.generate(
                     servers[run.path],
                     prices=money[run.path],
                     max_cost=max_cost,
-                    spent_elsewhere=math.fsum(spent_in(other) for other in servers if other != run.path),
+                    spent_elsewhere=spent_elsewhere,
                     batch=api.batch,
                 )
                 scored[run.spec.name] = _read(run, servers[run.path], None)
