@@ -65,10 +65,6 @@ def test_a_model_with_a_personas_probabilities_stands_on_it(positions: Positions
     for method in METHODS:
         twin, own = points["twin"].places[method], points["persona 0"].places[method]
         between, other = points["between"].places[method], points["persona 6"].places[method]
-        assert twin is not None
-        assert own is not None
-        assert between is not None
-        assert other is not None
         across = np.linalg.norm(own.xy - other.xy)
         assert twin.nearest == "persona 0"
         assert np.linalg.norm(twin.xy - own.xy) < 0.1 * across
