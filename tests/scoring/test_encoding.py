@@ -93,7 +93,8 @@ def test_a_prompt_that_merges_with_the_reply_is_cut_before_the_merger():
 
 
 REFUSED = {
-    "tokenizer must have a chat template; got none in ''. Use an instruction-tuned model, or set tokenizer.chat_template.": None,
+    "tokenizer must have a chat template; got none in ''. Use an instruction-tuned model, or set "
+    "tokenizer.chat_template.": None,
     "The chat template must take messages of system, user; it says: System role not supported. Use a model whose template "
     "does, or leave out what it does not take, such as a system message.": (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
