@@ -106,11 +106,6 @@ class Respondent(Protocol):
         """
 
 
-def can_stop(requests: Sequence[Request]) -> bool:
-    """Whether the user may stop these requests: they have an attribute `stopped`."""
-    return hasattr(requests, "stopped")
-
-
 def tells_stories(respondent: Respondent) -> bool:
     """Whether the replies are stories, whose `ok` has no answer: the respondent's `tells_stories`, where it has it."""
     return bool(getattr(respondent, "tells_stories", False))
