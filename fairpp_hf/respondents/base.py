@@ -142,19 +142,3 @@ class HasAddress(Protocol):
     @property
     def address(self) -> str:
         """Where, for the record: without user name, password or key."""
-
-
-@runtime_checkable
-class HasWays(Protocol):
-    """A respondent that finds out how its servers are to be asked."""
-
-    @property
-    def name(self) -> str:
-        """As of every respondent."""
-
-    @property
-    def ways(self) -> dict[str, dict[str, Any]]:
-        """Address to how it is asked, for those that have shown it by an answer; JSON-able."""
-
-    def begin_with(self, ways: Mapping[str, Any]) -> None:
-        """Ask as the servers were asked before, as far as `ways` knows and they still take it."""
