@@ -97,11 +97,6 @@ class TransformersRespondent:
         """Model and adapter with their revisions or contents, the scoring rule, and how prompts are written."""
         return dict(self._settings)
 
-    @property
-    def template_hash(self) -> str:
-        """SHA-256 of the chat template that the model is asked with, 64 hexadecimal digits."""
-        return self.scorer.template_hash
-
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Score the requests, and give each reply as soon as its batch is done.
 
