@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from fairpp_hf.generation import RunOptions, RunSummary, generate
 from fairpp_hf.questions.rendering import render_prompt
 from fairpp_hf.respondents import Reply, Request
 from fairpp_hf.runs.batches import Unfinished, unfinished_in
@@ -81,6 +82,12 @@ class FakeRespondent:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         return [(request.persona, request.question_id) for request in self.asked]
+
+
+def ask(run: Path, respondent: Any, who: Any = None, what: pa.Table | None = None, **options: Any) -> RunSummary:
+    """`generate` without a progress bar; two personas are asked five questions by default."""
+    asked = (personas() if who is None else who, questions() if what is None else what)
+    return generate(run, respondent, *asked, RunOptions(progress=False, **options))
 
 
 def replies_in(journal: Journal) -> list[tuple[str, Reply]]:
