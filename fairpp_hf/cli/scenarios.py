@@ -226,11 +226,12 @@ def _next(arguments: argparse.Namespace, is_part: bool) -> str:
 
 def _complete(arguments: argparse.Namespace) -> None:
     """Fill in from the run's manifest who answers and where, as far as that is not given."""
-    from fairpp_hf.runs.manifest import read_manifest
+    from fairpp_hf.runs.manifest import provenance_of, read_manifest
 
     manifest = read_manifest(arguments.run_path) if arguments.run_path.is_dir() else None
     where = f"at {arguments.run_path}"
     arguments.recorded_personas = None if manifest is None else manifest["personas"]
+    arguments.recorded_provenance = None if manifest is None else provenance_of(manifest)
     settings = {} if manifest is None else manifest["respondent"]["settings"]
     if arguments.respondent in (None, "openai") and manifest is not None and settings.get("kind") == "openai":
         arguments.respondent = "openai"
@@ -260,8 +261,8 @@ def _personas(arguments: argparse.Namespace) -> "PersonaSet":
     recorded = arguments.recorded_personas
     if arguments.personas is not None or recorded is None:
         return load_personas(arguments.personas or DEFAULT_PERSONA_SET)
-    if recorded["record"] is not None:
-        return recorded_personas(recorded["record"], str(arguments.run_path / "manifest.json"))
+    if (record := arguments.recorded_provenance.persona_set) is not None:
+        return recorded_personas(record, str(arguments.run_path / "manifest.json"))
     if recorded["set"] in PERSONA_SETS:
         return load_personas(recorded["set"])
     raise ValueError(

@@ -32,12 +32,12 @@ from fairpp_hf.dataset.run_record import answered_on, run_record, without_folder
 from fairpp_hf.naming import nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
-from fairpp_hf.provenance import FOLDER_MANIFEST, OUR_LICENCE, PUBLISHED_LICENCE, Provenance, read_provenance
+from fairpp_hf.provenance import FOLDER_MANIFEST, OUR_LICENCE, PUBLISHED_LICENCE, UNKNOWN, Provenance, read_provenance
 from fairpp_hf.questions import SPLITS, load_questions, split_of
 from fairpp_hf.respondents.survey import SurveyRespondent, all_survey_answers
 from fairpp_hf.runs.layout import JOURNAL, scenarios_folder
 from fairpp_hf.runs.layout import MANIFEST as RUN_MANIFEST
-from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.manifest import provenance_of, read_manifest
 from fairpp_hf.runs.records import load_run, run_fingerprint
 from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
 from fairpp_hf.schema import PREFERENCE_FEATURES, RAW_REPLY, REPLIED_PREFERENCE_FEATURES
@@ -230,7 +230,9 @@ class RunSource:
         preferences = load_run(folder, load_scenario_questions(self.path)) if scenarios else load_run(folder)
         preferences = _without_folders(preferences, folder)
         is_test = np.ones(len(preferences), dtype=np.bool_) if scenarios else split_of(preferences)
-        provenance = replace(self.provenance(), created=answered_on(folder), run=run_record(self.path))
+        provenance = replace(
+            self.provenance(scenarios=scenarios), created=answered_on(folder), run=run_record(self.path)
+        )
         return _finished(_compact(preferences, is_test, folder), provenance, self, personas)
 
     def has_scenarios(self) -> bool:
@@ -242,14 +244,13 @@ class RunSource:
         return PREFERENCE_FEATURES
 
     def provenance(self, *, scenarios: bool = False) -> Provenance:
-        """Without what only the journal knows."""
-        return Provenance("model", licence=OUR_LICENCE)
+        """The one in the run's manifest, without what only the journal knows."""
+        manifest = read_manifest(self._folder(scenarios or not _is_run(self.path)))
+        return UNKNOWN if manifest is None else provenance_of(manifest)
 
     def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
         """The set in the run's manifest."""
-        manifest = read_manifest(self.path if _is_run(self.path) else scenarios_folder(self.path))
-        record = None if manifest is None else manifest["personas"].get("record")
-        return _recorded_set(record, self.path, personas)
+        return _recorded_set(self.provenance().persona_set, self.path, personas)
 
     def fingerprint(self, *, scenarios: bool = False) -> str:
         """Digest of the journal."""

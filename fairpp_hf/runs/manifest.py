@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from fairpp_hf import __version__
+from fairpp_hf.provenance import OUR_LICENCE, Provenance
 from fairpp_hf.runs.layout import MANIFEST, write_whole
 from fairpp_hf.runs.shards import Shard
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ASKED_COLUMNS = ("question_id", "prompt", "option_a", "option_b", "option_c")
 """The columns of a question table that decide a request."""
 
@@ -42,8 +43,8 @@ def new_manifest(
         respondent: Name of the respondent.
         settings: Settings of the respondent.
         persona_set: Id of the persona set.
-        persona_record: The whole set, as `PersonaSet.as_dict` gives it: a name alone may mean another set elsewhere, or
-            later. None where only ids and portraits are known.
+        persona_record: The whole set, as `PersonaSet.as_dict` gives it, for the provenance: a name alone may mean another
+            set elsewhere, or later. None where only ids and portraits are known.
         portraits: Persona id to portrait; the manifest has their digests.
         question_count: Number of questions.
         question_digest: Digest of the questions, by `questions_digest`.
@@ -58,17 +59,20 @@ def new_manifest(
         ways: `ways_key` of a respondent to the ways in which its servers are asked, by address. What was settled is no part
             of a reply's key, which has what was asked for; each reply's `detail` has how it was asked.
     """
+    provenance = Provenance(
+        "model",
+        (respondent,),
+        licence=OUR_LICENCE,
+        persona_set=None if persona_record is None else dict(persona_record),
+    )
     digests = {persona: hashlib.sha256(portrait.encode()).hexdigest() for persona, portrait in portraits.items()}
     return {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "run_key": run_key,
         "respondent": {"name": respondent, "settings": dict(settings)},
-        "personas": {
-            "set": persona_set,
-            "record": None if persona_record is None else dict(persona_record),
-            "portraits": digests,
-        },
+        "provenance": json.loads(json.dumps(provenance.to_dict())),
+        "personas": {"set": persona_set, "portraits": digests},
         "questions": {"count": question_count, "digest": question_digest, "selection": dict(selection)},
         "requests": {"count": question_count * len(portraits) * samples * (1 + swap), "digest": requests_digest},
         "samples": samples,
@@ -97,6 +101,11 @@ def ways_in(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Address to how it is asked, as far as it has settled, of the respondent and the settings that a run has now."""
     respondent = manifest["respondent"]
     return dict(manifest["ways"].get(ways_key(respondent["name"], respondent["settings"]), {}))
+
+
+def provenance_of(manifest: Mapping[str, Any]) -> Provenance:
+    """Where a run's answers come from, without what only its journal knows."""
+    return Provenance.from_dict(manifest["provenance"], MANIFEST)
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:

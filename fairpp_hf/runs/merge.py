@@ -130,7 +130,6 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
             "shard": None,
             "servers": {**servers, **(previous or {}).get("servers", {})},
             "ways": _united([*manifests, *([previous] if previous else [])]),
-            "personas": _with_record([first, *manifests]),
         }
         if united != previous:
             write_manifest(out, united)
@@ -184,12 +183,6 @@ def _united(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, found in manifest["ways"].items():
             ways[name] = {**ways.get(name, {}), **found}
     return ways
-
-
-def _with_record(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The personas of the first manifest, with the record of the first that has one."""
-    record = next((manifest["personas"]["record"] for manifest in manifests if manifest["personas"]["record"]), None)
-    return {**manifests[0]["personas"], "record": record}
 
 
 def _set_requests(out: Path, journal: Journal, source: Journal, manifest: Mapping[str, Any]) -> None:

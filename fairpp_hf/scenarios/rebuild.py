@@ -13,7 +13,7 @@ from fairpp_hf.questions import load_questions
 from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import MANIFEST, scenarios_folder, stories_folder
 from fairpp_hf.runs.lock import RunLock
-from fairpp_hf.runs.manifest import questions_digest, read_manifest, write_manifest
+from fairpp_hf.runs.manifest import provenance_of, questions_digest, read_manifest, write_manifest
 from fairpp_hf.runs.shards import parse_shard
 from fairpp_hf.scenarios.files import (
     CheckedStories,
@@ -47,7 +47,8 @@ def rebuild_scenarios(run: str | Path, questions: pa.Table | None = None, *, dry
     questions = load_questions() if questions is None else questions
     manifest = read_manifest(folder)
     recorded = {} if manifest is None else manifest["personas"]
-    personas = recorded_personas(recorded["record"], str(folder / MANIFEST)) if recorded.get("record") else None
+    record = None if manifest is None else provenance_of(manifest).persona_set
+    personas = recorded_personas(record, str(folder / MANIFEST)) if record else None
     # Where whole personas are not recorded, their ids are.
     names = persona_names() + tuple((persona, persona) for persona in recorded.get("portraits", ()))
     checked = checked_stories(run, questions, names if personas is None else persona_names(personas))

@@ -61,7 +61,7 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format_version") as error:
         read_manifest(tmp_path)
     assert str(error.value) == (
-        f"A manifest's format_version must be 2; got 1 at {path}. Use the version of fairpp_hf that wrote the run."
+        f"A manifest's format_version must be 3; got 1 at {path}. Use the version of fairpp_hf that wrote the run."
     )
 
 
