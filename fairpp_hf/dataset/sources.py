@@ -39,7 +39,7 @@ from fairpp_hf.runs.layout import JOURNAL, scenarios_folder
 from fairpp_hf.runs.layout import MANIFEST as RUN_MANIFEST
 from fairpp_hf.runs.manifest import provenance_of, read_manifest
 from fairpp_hf.runs.records import load_run, run_fingerprint
-from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
+from fairpp_hf.scenarios.files import has_answered_scenarios
 from fairpp_hf.schema import PREFERENCE_FEATURES, RAW_REPLY, REPLIED_PREFERENCE_FEATURES
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ class RunSource:
     def load(self, personas: NameOrPath | None = None, *, scenarios: bool = False) -> Answers:
         """The answers that the run's journal holds."""
         folder = self._folder(scenarios)
-        preferences = load_run(folder, load_scenario_questions(self.path)) if scenarios else load_run(folder)
+        preferences = load_run(folder)
         preferences = _without_folders(preferences, folder)
         is_test = np.ones(len(preferences), dtype=np.bool_) if scenarios else split_of(preferences)
         provenance = replace(

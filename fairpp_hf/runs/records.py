@@ -1,19 +1,21 @@
 """A run's answers as tables: one row a reply, and one row a persona and question."""
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf.runs.journal import Journal
-from fairpp_hf.runs.layout import MANIFEST, RunError
+from fairpp_hf.runs.layout import MANIFEST, SCENARIO_TABLE, RunError
 from fairpp_hf.runs.manifest import questions_digest, read_manifest
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES, STATUSES
 from fairpp_hf.statistics.options import first_choices
@@ -51,7 +53,7 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
     Args:
         run: Directory that `generate` has written, or is writing.
         questions: Questions that the run asked, with the columns of `QUESTION_FEATURES`, among others; those of
-            `load_questions()` by default.
+            `questions_of` by default.
 
     Returns:
         A table with the columns of `PREFERENCE_FEATURES`, persona by persona in the order of the set, questions in the
@@ -64,13 +66,8 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
         OSError: The journal is damaged.
     """
     run = Path(run)
-    manifest = manifest_of(run)
-    if questions is None:
-        from fairpp_hf.questions import load_questions
-
-        questions = load_questions()
-    with Journal(run, read_only=True) as journal, journal.snapshot():
-        check_set_up(journal, manifest)
+    questions = questions_of(run) if questions is None else questions
+    with open_run(run) as (journal, manifest):
         ids = journal.question_ids()
         replies, damaged = read_replies(journal, ("position", "status", "answer", "probabilities"))
     _warn_of_damage(run, damaged)
@@ -217,9 +214,7 @@ def load_replies(run: str | Path, questions: pa.Table | None = None) -> pa.Table
         OSError: The journal is damaged.
     """
     run = Path(run)
-    manifest = manifest_of(run)
-    with Journal(run, read_only=True) as journal, journal.snapshot():
-        check_set_up(journal, manifest)
+    with open_run(run) as (journal, manifest):
         if questions is not None:
             check_questions(run, manifest, questions, journal.question_ids())
         replies, damaged = read_replies(journal)
@@ -282,9 +277,7 @@ def run_fingerprint(run: str | Path) -> str:
         ValueError: The run's set-up was interrupted.
         OSError: The journal is damaged.
     """
-    manifest = manifest_of(Path(run))
-    with Journal(Path(run), read_only=True) as journal:
-        check_set_up(journal, manifest)
+    with open_run(Path(run)) as (journal, manifest):
         checksums = np.array(journal.checksums(), dtype="<i8")
     asked = json.dumps([manifest["respondent"], manifest["requests"]], sort_keys=True)
     return hashlib.sha256(asked.encode() + checksums.tobytes()).hexdigest()
@@ -304,6 +297,31 @@ def manifest_of(run: Path) -> dict[str, Any]:
             f"run must be a directory that `fairpp generate` or `fairpp scenarios` has written; got {found}."
         )
     return manifest
+
+
+@contextlib.contextmanager
+def open_run(run: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
+    """A run's journal and manifest, to be read at one moment, whatever another process writes.
+
+    Raises:
+        FileNotFoundError: `run` is not a run.
+        ValueError: The run's set-up was interrupted.
+        OSError: The journal is damaged.
+    """
+    manifest = manifest_of(run)
+    with Journal(run, read_only=True) as journal, journal.snapshot():
+        check_set_up(journal, manifest)
+        yield journal, manifest
+
+
+def questions_of(run: Path) -> pa.Table:
+    """The questions that a run has asked, if nobody passed others: its own scenarios, or those of `load_questions()`."""
+    if (run / SCENARIO_TABLE).is_file():
+        table = pq.read_table(run / SCENARIO_TABLE, partitioning=None)
+        return table.select(list(QUESTION_FEATURES)).cast(QUESTION_FEATURES.arrow_schema)
+    from fairpp_hf.questions import load_questions
+
+    return load_questions()
 
 
 def check_set_up(journal: Journal, manifest: Mapping[str, Any]) -> None:

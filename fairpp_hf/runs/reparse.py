@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fairpp_hf.questions.option_order import shown_options
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.reading import read_reply
 from fairpp_hf.runs.database import CHECKSUM_FIELDS, checksum
 from fairpp_hf.runs.journal import Journal, text_of
-from fairpp_hf.runs.layout import SCENARIO_TABLE
 from fairpp_hf.runs.lock import RunLock
-from fairpp_hf.runs.records import check_questions, check_set_up, manifest_of
+from fairpp_hf.runs.records import check_questions, check_set_up, manifest_of, questions_of
 from fairpp_hf.schema import OPTION_LETTERS
 
 _COLUMNS = ("position", "swapped", *CHECKSUM_FIELDS)
@@ -78,15 +76,6 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
     with RunLock(run), Journal(run) as journal:
         summary = _parse(run, journal, manifest, questions, dry_run=False)
         return summary._replace(damaged=summary.damaged + journal.set_aside)
-
-
-def questions_of(run: Path) -> pa.Table:
-    """The questions that a run has asked, if nobody passed others: its own scenarios, or those of `load_questions()`."""
-    if (run / SCENARIO_TABLE).is_file():
-        return pq.read_table(run / SCENARIO_TABLE, partitioning=None)
-    from fairpp_hf.questions import load_questions
-
-    return load_questions()
 
 
 def _parse(

@@ -26,8 +26,7 @@ from fairpp_hf.runs.manifest import read_manifest
 from fairpp_hf.runs.records import load_replies, load_run
 from fairpp_hf.runs.shards import Shard
 from fairpp_hf.scenarios.files import load_scenario_questions
-from fairpp_hf.scenarios.merging import merge_with_scenarios
-from fairpp_hf.scenarios.rebuild import rebuild_scenarios
+from fairpp_hf.scenarios.rebuild import merge_with_scenarios, rebuild_scenarios
 from fairpp_hf.scenarios.stories import STORY_SCHEMA, check_story, persona_names, wording
 from fairpp_hf.scenarios.storyteller import StorytellerRespondent
 from fairpp_hf.scenarios.tell_and_answer import estimate_scenarios, spent_in, tell_and_answer
@@ -475,7 +474,7 @@ def test_merged_shards_have_all_stories_and_answers(tmp_path):
             "stories": (12, 0),
             "answers to scenarios": (12 * 7, 0),
         }
-        preferences = load_run(out / "scenarios", load_scenario_questions(out))
+        preferences = load_run(out / "scenarios")
         assert preferences["status"].to_pylist() == ["ok"] * 12 * 7
         assert preferences.slice(0, 12)["question_id"].equals(TWELVE["question_id"])
         assert go(out, server, who=who).answers.remaining == 0
@@ -489,17 +488,15 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("shard", [None, Shard(2, 3)])
 def test_rebuilding_buys_nothing_and_changes_nothing(tmp_path, shard):
-    for who in (load_personas(), TWO):  # `TWO` is no whole set, and not recorded
-        run = tmp_path / who.id
-        with LoopbackServer(lettered) as server:
-            told = go(run, server, who=who, shard=shard).told
-            asked, before = server.total, files(run / "scenarios")
-            answers = load_run(run / "scenarios", load_scenario_questions(run))
-            assert rebuild_scenarios(run) == told
-            assert server.total == asked
-        after = files(run / "scenarios")
-        assert after == before
-        assert load_run(run / "scenarios", load_scenario_questions(run)).equals(answers)
+    run = tmp_path / "run"
+    with LoopbackServer(lettered) as server:
+        told = go(run, server, who=load_personas(), shard=shard).told
+        asked, before = server.total, files(run / "scenarios")
+        answers = load_run(run / "scenarios")
+        assert rebuild_scenarios(run) == told
+        assert server.total == asked
+    assert files(run / "scenarios") == before
+    assert load_run(run / "scenarios").equals(answers)
 
 
 def ask_for_longer_scenes(monkeypatch, run: Path) -> None:
@@ -521,17 +518,16 @@ def test_rebuilding_takes_what_the_checks_of_today_let_through(tmp_path, monkeyp
         assert files(run / "scenarios") == before
         assert rebuild_scenarios(run) == left
         assert 0 < left < 12
-        assert len(load_run(run / "scenarios", load_scenario_questions(run))) == 7 * left
+        assert len(load_run(run / "scenarios")) == 7 * left
         monkeypatch.undo()
         assert rebuild_scenarios(run) == 12
-        assert len(load_run(run / "scenarios", load_scenario_questions(run))) == 7 * 12
+        assert len(load_run(run / "scenarios")) == 7 * 12
         assert server.total == asked
 
 
-def test_rebuilding_needs_the_persona_set_where_other_stories_pass(tmp_path, monkeypatch):
+def test_rebuilding_needs_the_persona_set(tmp_path):
     with LoopbackServer(tell) as server:
-        go(tmp_path / "run", server)
-    ask_for_longer_scenes(monkeypatch, tmp_path / "run")
+        go(tmp_path / "run", server)  # `TWO` is no whole set, and not recorded
     with pytest.raises(ValueError, match="manifest must have the whole persona set"):
         rebuild_scenarios(tmp_path / "run")
 
@@ -607,16 +603,14 @@ def test_a_kill_in_either_stage_loses_nothing(tmp_path, after):
         go(run, server)
         assert len(server.calls) == 36
         assert server.total <= 36 + 4
-    assert load_run(run / "scenarios", load_scenario_questions(run))["status"].to_pylist() == ["ok"] * 24
+    assert load_run(run / "scenarios")["status"].to_pylist() == ["ok"] * 24
     whole = tmp_path / "whole"
     with LoopbackServer(tell) as server:
         go(whole, server)
     assert pq.read_table(whole / "scenarios" / "scenarios.parquet").equals(
         pq.read_table(run / "scenarios" / "scenarios.parquet")
     )
-    assert load_run(run / "scenarios", load_scenario_questions(run)).equals(
-        load_run(whole / "scenarios", load_scenario_questions(whole))
-    )
+    assert load_run(run / "scenarios").equals(load_run(whole / "scenarios"))
 
 
 def test_stories_and_answers_by_batches(tmp_path):
