@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fairpp_hf.dataset.registration import register
 
 if TYPE_CHECKING:
+    from fairpp_hf.dataset.load_pairs import load_pairs
     from fairpp_hf.hub.push import push_dataset
     from fairpp_hf.personas import load_personas
     from fairpp_hf.preferences import preference_weights
@@ -29,6 +30,7 @@ _HOMES = {
     "ReweightedSFTTrainer": "fairpp_hf.training",
     "ReweightedSFTConfig": "fairpp_hf.training",
     "preference_weights": "fairpp_hf.preferences",
+    "load_pairs": "fairpp_hf.dataset.load_pairs",
     "load_personas": "fairpp_hf.personas",
     "OptionScorer": "fairpp_hf.scoring",
     "alignment_metrics": "fairpp_hf.statistics.alignment",
@@ -42,6 +44,7 @@ __all__ = [
     "ReweightedSFTConfig",
     "ReweightedSFTTrainer",
     "alignment_metrics",
+    "load_pairs",
     "load_personas",
     "preference_weights",
     "push_dataset",

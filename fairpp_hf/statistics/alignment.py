@@ -52,8 +52,9 @@ def alignment_metrics(
     - `js_distance/margin`: nearest other minus target: above 0 means closer to the target than to anyone else.
       `question_js_distance/margin`: the same of `question_js_distance`, with its own nearest other.
     - `calibration_error/target`: expected calibration error (Guo et al. 2017): questions in 10 equal-width bins of the
-      top probability; the mean over questions of a bin's |mean top probability - share of target's answers equal to the
-      top option|. Equal top options share the hit. For answers (probability 1) it is 1 - agreement.
+      top probability; the mean over questions of a bin's absolute difference between mean top probability and share of
+      target's answers equal to the top option. Equal top options share the hit. For answers (probability 1) it is 1 -
+      agreement.
     - `brier/target`: mean squared error sum_k (p_k - [k is the target's answer])^2 (Brier 1950), 0 to 2.
     - with questions: `worst_group/target`, the lowest agreement with the target within a group, over the groups on which at
       least 10 problems were answered, and `worst_group_name/target`. None where there are fewer than two such groups.
