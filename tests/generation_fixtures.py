@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from fairpp_hf.questions.rendering import render_prompt
 from fairpp_hf.respondents import Reply, Request
-from fairpp_hf.runs.batches import Unfinished, unfinished_in
-from fairpp_hf.runs.journal import Journal, text_of
+from fairpp_hf.runs.journal import Journal, Unfinished, text_of
 from fairpp_hf.runs.layout import JOURNAL
 from fairpp_hf.schema import QUESTION_FEATURES
 
@@ -97,5 +96,5 @@ def replies_in(journal: Journal) -> list[tuple[str, Reply]]:
 def unfinished_batches(run: Path) -> Unfinished:
     if not (run / JOURNAL).is_file():
         return Unfinished(0, 0)
-    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
-        return unfinished_in(connection)
+    with Journal(run, read_only=True) as journal:
+        return journal.unfinished()

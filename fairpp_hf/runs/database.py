@@ -105,23 +105,19 @@ def intact(table: str = "replies") -> str:
     return f"{table}.checksum = fairpp_checksum({', '.join(fields)})"
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open an SQLite file.
-
-    Args:
-        path: The file.
-        mode: `"ro"`, `"rw"`, or `"rwc"` to create it.
-    """
+def address_of(path: Path, mode: str) -> str:
+    """The URI by which SQLite opens a file: `"ro"` to read it, `"rw"` to write, or `"rwc"` to create it."""
     # To read beside a writer, SQLite keeps an index in the folder. Where nobody wrote last and nothing may be written, the
     # file can be read without one.
     alone = "&immutable=1" if mode == "ro" and not os.access(path.parent, os.W_OK) and not has_log(path) else ""
+    return f"{path.absolute().as_uri()}?mode={mode}{alone}"
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open an SQLite file in a mode of `address_of`."""
     # The runner may work in another thread than the one that opened the journal, though never in two at once.
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}{alone}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=30,
+        address_of(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=30
     )
     connection.create_function("fairpp_checksum", len(CHECKSUM_FIELDS), checksum, deterministic=True)
     # A text that is not UTF-8 is damage to be found by its checksum, not an error that hides the other records.

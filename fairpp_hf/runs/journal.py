@@ -23,11 +23,13 @@ from typing import Any, NamedTuple
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.completion import MOST_TOKENS
 from fairpp_hf.runs.database import (
+    BATCHES_UNKNOWN,
     FIELDS,
     REPAIRED,
     RUN_KEY,
     SENT,
     TABLES,
+    address_of,
     cannot_read,
     cannot_write,
     checksum,
@@ -86,6 +88,13 @@ class AskedRequest(NamedTuple):
     persona: str
     sample: int = 0
     swapped: bool = False
+
+
+class Unfinished(NamedTuple):
+    """Batches that are not collected."""
+
+    batches: int
+    requests: int
 
 
 class Asked(NamedTuple):
@@ -181,6 +190,21 @@ class Journal:
         if key is None:
             self.note(RUN_KEY, key := known or uuid.uuid4().hex)
         return key
+
+    def unfinished(self) -> Unfinished:
+        """The run's batches at the provider that are not collected."""
+        query = "SELECT count(*), coalesce(sum(requests), 0) FROM batches WHERE NOT collected"
+        return Unfinished(*self._connection.execute(query).fetchone())
+
+    def keys_in_batches(self) -> list[str]:
+        """Keys of the requests that are in batches; of all that lack a final reply where the run does not know which."""
+        # A batch without requests was found at the provider, without its file.
+        is_unknown = (
+            self.noted(BATCHES_UNKNOWN) is not None
+            or self._connection.execute("SELECT 1 FROM batches WHERE NOT collected AND requests = 0").fetchone()
+        )
+        rows = self._connection.execute(f"SELECT DISTINCT key FROM {'unanswered' if is_unknown else 'batch_requests'}")
+        return [key for (key,) in rows]
 
     def elsewhere(self) -> list[tuple[str, int]]:
         """The requests without a final reply that runs merged into this one have in batches: run to number of them."""
@@ -307,6 +331,15 @@ class Journal:
     def checksums(self) -> list[tuple[int, int]]:
         """(position, checksum) of the run's requests that have a reply."""
         return self._connection.execute("SELECT position, checksum FROM answered ORDER BY position").fetchall()
+
+    @contextlib.contextmanager
+    def attached(self, path: Path, name: str) -> Iterator[None]:
+        """Within the block, the tables of another journal can be read by SQL as `name.table`."""
+        self._connection.execute(f"ATTACH ? AS {name}", (address_of(path, "ro"),))
+        try:
+            yield
+        finally:
+            self._connection.execute(f"DETACH {name}")
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
