@@ -190,14 +190,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _told_again(summary: "ScenarioSummary") -> str:
     """What can be done about stories that were set aside; empty where there are none."""
     lines = []
-    if summary.to_retry:
-        lines.append(f"--retry-set-aside has {summary.to_retry:,} of those set aside told again.")
-    if cut_off := summary.set_aside.get("truncated"):
+    if to_retry := len(summary.checked.to_retry()):
+        lines.append(f"--retry-set-aside has {to_retry:,} of those set aside told again.")
+    if cut_off := summary.checked.counts().get("truncated"):
         lines.append(
             f"{cut_off:,} stories were cut off: give a larger --storyteller-max-tokens with it. Whole stories stay as they "
             "are."
         )
-    if refused := summary.set_aside_stories - summary.to_retry:
+    if refused := len(summary.checked.set_aside) - to_retry:
         lines.append(f"{refused:,} refusals stay as they are.")
     return "\n".join(lines)
 

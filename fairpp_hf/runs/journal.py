@@ -180,11 +180,10 @@ class Journal:
                 connection.execute("INSERT INTO meta VALUES (?, ?)", (name, value))
 
     def run_key(self, known: str | None = None) -> str:
-        """What tells the run from every other: 32 hexadecimal digits, made once by whoever writes to the journal first.
+        """What tells the run from every other, and by which it finds its batches at the provider: 32 hexadecimal digits.
 
         Args:
-            known: The key that the run's manifest has, for a journal that has lost its own to damage: by its key a run finds
-                its batches at the provider.
+            known: The key that the run's manifest has, for a journal that has lost its own to damage.
         """
         key = self.noted(RUN_KEY)
         if key is None:
@@ -223,7 +222,7 @@ class Journal:
 
     def remaining(self) -> int:
         """Number of requests without a final reply."""
-        return int(self._connection.execute("SELECT count(*) FROM unanswered").fetchone()[0])
+        return len(self.pending())
 
     def requests(self) -> Iterator[AskedRequest]:
         """The requests that the run now asks for, in order."""
@@ -234,13 +233,10 @@ class Journal:
             yield AskedRequest(key, question_id, persona, sample, bool(swapped))
 
     def records(self, table: str = "replies") -> Iterator[list[tuple[Any, ...]]]:
-        """Whole records, those to earlier requests included, some thousands at a time.
+        """Whole records, those to earlier requests included: the values of `FIELDS`, and whether the checksum matches.
 
         Args:
             table: `replies`, or those that no longer count: `replaced` or `set_aside`.
-
-        Returns:
-            Lists of rows: the values of `FIELDS`, and whether the record matches its checksum.
         """
         cursor = self._connection.execute(f"SELECT {FIELDS}, {intact(table)} FROM {table} ORDER BY rowid")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
@@ -312,14 +308,11 @@ class Journal:
         return [json.loads(facts) for (facts,) in rows]
 
     def rows(self, *columns: str, first: int = 0) -> Iterator[list[tuple[Any, ...]]]:
-        """The replies to the run's requests, in order, some thousands at a time.
+        """The replies to the run's requests, in order: the columns asked for, and whether the checksum matches.
 
         Args:
             columns: Columns of `requests` (`position`, `sample`, `swapped`) or of `FIELDS`.
             first: Position of the first request.
-
-        Returns:
-            Lists of rows: the columns asked for, and whether the record matches its checksum.
         """
         cursor = self._connection.execute(
             f"SELECT {', '.join(columns)}, {intact('answered')} FROM answered WHERE position >= ? ORDER BY position",

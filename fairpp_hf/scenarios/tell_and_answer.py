@@ -61,26 +61,24 @@ TELLER: Any = _Storyteller([SimpleNamespace(id="storyteller", portrait=wording()
 class ScenarioSummary(NamedTuple):
     """What a run's scenarios have, after `tell_and_answer`."""
 
-    told: int
-    """Stories that passed the checks and are answered; those of the shard where there is one."""
-    set_aside: dict[str, int]
-    """Of `CheckedStories.counts`."""
-    set_aside_stories: int
-    to_retry: int
-    """Those of them that `retry_set_aside` has told again: all but what the storyteller refused."""
-    failed: int
-    """Stories without a reply; the next call asks for them again."""
+    checked: CheckedStories
+    """The stories, those of the shard where there is one: what passed the checks is answered."""
     stories: RunSummary
     answers: RunSummary | None
     """None where there is no story to answer."""
     path: Path
 
+    @property
+    def told(self) -> int:
+        """Stories that passed the checks."""
+        return len(self.checked.scenarios)
+
     def table(self) -> str:
         """What was told and set aside, then the answers by persona and status."""
-        failed = f", {self.failed:,} failed" if self.failed else ""
-        lines = [f"Stories: {self.told:,} told, {self.set_aside_stories:,} set aside{failed}."]
-        if self.set_aside:
-            why = ", ".join(f"{kind} {count:,}" for kind, count in self.set_aside.items())
+        failed = f", {self.checked.failed:,} failed" if self.checked.failed else ""
+        lines = [f"Stories: {self.told:,} told, {len(self.checked.set_aside):,} set aside{failed}."]
+        if self.checked.set_aside:
+            why = ", ".join(f"{kind} {count:,}" for kind, count in self.checked.counts().items())
             lines.append(f"Set aside for: {why} (a story may count twice). See {self.path / SET_ASIDE}.")
         if spent := self.stories.spending.words():
             lines.append(f"Spent on stories: {spent}")
@@ -161,16 +159,7 @@ def tell_and_answer(
             answering = replace(answering, max_cost=None, batch=None)
         answers = generate(folder, respondent, personas, checked.scenarios, answering)
     _end_retry(told_in)
-    return ScenarioSummary(
-        told=len(checked.scenarios),
-        set_aside=checked.counts(),
-        set_aside_stories=len(checked.set_aside),
-        to_retry=len(checked.to_retry()),
-        failed=checked.failed,
-        stories=stories,
-        answers=answers,
-        path=folder,
-    )
+    return ScenarioSummary(checked, stories, answers, folder)
 
 
 def estimate_scenarios(
