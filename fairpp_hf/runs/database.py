@@ -59,7 +59,6 @@ CREATE TABLE IF NOT EXISTS batches (
     created_at REAL NOT NULL,
     requests INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
-    digest TEXT NOT NULL,
     file_id TEXT,
     batch_id TEXT,
     collected INTEGER NOT NULL DEFAULT 0
@@ -82,16 +81,6 @@ REPAIRED, RUN_KEY, BATCHES_UNKNOWN = "repaired", "run_key", "batches_unknown"
 # The checksum covers what decides the data; the number of attempts changes within SQLite.
 CHECKSUM_FIELDS = ("key", "question_id", "persona", "status", "answer", "probabilities", "raw", "usage", "detail")
 IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def insert(how: str = "", table: str = "replies") -> str:
-    """The SQL statement that inserts a record, with a `?` for each of `FIELDS`.
-
-    Args:
-        how: What to do about a record that is there, such as `"OR IGNORE"`.
-        table: `replies` or one of the same columns.
-    """
-    return f"INSERT {how} INTO {table} ({FIELDS}) VALUES ({', '.join('?' * len(FIELDS.split(', ')))})"
 
 
 def checksum(*fields: Any) -> int:

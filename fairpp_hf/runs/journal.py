@@ -34,7 +34,6 @@ from fairpp_hf.runs.database import (
     cannot_write,
     checksum,
     connect,
-    insert,
     intact,
     is_damage,
 )
@@ -48,7 +47,7 @@ logger = logging.getLogger(__name__)
 # A failed record makes room for whatever comes; a final one stays.
 _REPLACED = [name for name in FIELDS.split(", ") if name not in ("key", "question_id", "persona", "attempts")]
 _UPSERT = f"""
-{insert()}
+INSERT INTO replies ({FIELDS}) VALUES ({", ".join("?" * len(FIELDS.split(", ")))})
 ON CONFLICT (key) DO UPDATE SET
     attempts = replies.attempts + 1, {", ".join(f"{name} = excluded.{name}" for name in _REPLACED)}
 WHERE replies.status = 'failed'

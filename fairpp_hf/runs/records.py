@@ -96,25 +96,16 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
 def records_of(
     replies: pa.Table, manifest: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """`combine_replies` of a run's replies.
-
-    Args:
-        replies: Table of `read_replies` with the columns `position`, `status`, `answer` and `probabilities`.
-        manifest: Manifest of the run.
-    """
+    """`combine_replies` of a run's replies: a table of `read_replies` with position, status, answer and probabilities."""
     orders, samples = 1 + manifest["swap"], manifest["samples"]
     record = replies["position"].to_numpy() // (orders * samples)
-    return combine_replies(record, *_reply_arrays(replies), orders=orders, samples=samples)
-
-
-def _reply_arrays(replies: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Status (n,) as index into `STATUSES`, answer (n,), and probabilities (n, K), rows of NaN where there are none."""
     status = pc.index_in(replies["status"].combine_chunks(), pa.array(STATUSES)).to_numpy(zero_copy_only=False)
     column = replies["probabilities"].combine_chunks()
     probabilities = np.full((len(replies), len(OPTION_LETTERS)), np.nan)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     probabilities[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(OPTION_LETTERS))
-    return status.astype(np.int64), replies["answer"].to_numpy(), probabilities
+    answer = replies["answer"].to_numpy()
+    return combine_replies(record, status.astype(np.int64), answer, probabilities, orders=orders, samples=samples)
 
 
 def combine_replies(
@@ -158,8 +149,12 @@ def combine_replies(
     status, answer = status[whole].reshape(shape), answer[whole].reshape(shape)
     probabilities = probabilities[whole].reshape(*shape, probabilities.shape[-1])
 
+    # A valid reply counts with its probabilities, or 1 for its answer.
+    missing = np.isnan(probabilities).any(axis=-1, keepdims=True) | (samples > 1)
+    vote = np.where(missing, answer[..., None] == np.arange(probabilities.shape[-1]), probabilities)
+    vote[status != _OK] = 0
     replies = (status == _OK).sum(axis=2)
-    total = _votes(status, answer, probabilities, samples).sum(axis=2)
+    total = vote.sum(axis=2)
     mean = (total / np.maximum(replies, 1)[..., None]).mean(axis=1)
     first = first_choices(mean)
     without = replies == 0
@@ -173,26 +168,6 @@ def combine_replies(
         np.where(unanswered, NO_ANSWER, first),
         np.where(unanswered[:, None], np.nan, mean),
     )
-
-
-def _votes(
-    status: NDArray[np.int64], answer: NDArray[np.int64], probabilities: NDArray[np.float64], samples: int
-) -> NDArray[np.float64]:
-    """What each reply counts for each option, as in `combine_replies`.
-
-    Args:
-        status: (...). Indices into `STATUSES`.
-        answer: (...). 0..K-1, or -1.
-        probabilities: (..., K). NaN where there are none.
-        samples: Replies an order.
-
-    Returns:
-        (..., K). The probabilities of a valid reply, or 1 for its answer; 0 for one that is not valid.
-    """
-    missing = np.isnan(probabilities).any(axis=-1, keepdims=True) | (samples > 1)
-    vote = np.where(missing, answer[..., None] == np.arange(probabilities.shape[-1]), probabilities)
-    vote[status != _OK] = 0
-    return vote
 
 
 def load_replies(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
@@ -249,16 +224,11 @@ def read_replies(journal: Journal, columns: Sequence[str] = tuple(REPLY_SCHEMA.n
 def _poles_first(name: str, values: Sequence[Any], swapped: Sequence[int]) -> Sequence[Any]:
     """The values of a column, those that speak of options with the option of pole A first."""
     if name == "answer":
-        return [
-            1 - value if is_swapped and value in (0, 1) else value
-            for value, is_swapped in zip(values, swapped, strict=True)
-        ]
+        both = zip(values, swapped, strict=True)
+        return [1 - value if is_swapped and value in (0, 1) else value for value, is_swapped in both]
     if name == "probabilities":
-        lists = [None if text is None else json.loads(text) for text in values]
-        return [
-            [row[1], row[0], *row[2:]] if row and is_swapped else row
-            for row, is_swapped in zip(lists, swapped, strict=True)
-        ]
+        lists = zip((None if text is None else json.loads(text) for text in values), swapped, strict=True)
+        return [[row[1], row[0], *row[2:]] if row and is_swapped else row for row, is_swapped in lists]
     if name == "raw":
         return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in values]
     return list(map(bool, values)) if name == "swapped" else values
@@ -267,15 +237,10 @@ def _poles_first(name: str, values: Sequence[Any], swapped: Sequence[int]) -> Se
 def run_fingerprint(run: str | Path) -> str:
     """A digest of a run's replies, respondent and questions, which changes whenever one of them does.
 
-    It is read off the records' checksums, and so much cheaper than `load_run`.
+    It is read off the records' checksums, and so much cheaper than `load_run`, whose errors it raises.
 
     Args:
         run: Directory that `generate` has written.
-
-    Raises:
-        FileNotFoundError: `run` is not a run.
-        ValueError: The run's set-up was interrupted.
-        OSError: The journal is damaged.
     """
     with open_run(Path(run)) as (journal, manifest):
         checksums = np.array(journal.checksums(), dtype="<i8")
@@ -325,11 +290,7 @@ def questions_of(run: Path) -> pa.Table:
 
 
 def check_set_up(journal: Journal, manifest: Mapping[str, Any]) -> None:
-    """Check that a run's journal and manifest are of the same requests.
-
-    Raises:
-        RunError: They are not.
-    """
+    """Check that a run's journal and manifest are of the same requests, or raise a `RunError`."""
     run = journal.path.parent
     if journal.requests_digest() != manifest["requests"]["digest"]:
         raise RunError(
@@ -345,16 +306,7 @@ def _warn_of_damage(run: Path, damaged: int) -> None:
 
 
 def check_questions(run: Path, manifest: Mapping[str, Any], questions: pa.Table, ids: list[str]) -> pa.Array:
-    """Check that a run asked the questions of a table.
-
-    Args:
-        run: The run's directory.
-        manifest: Manifest of the run.
-        questions: Table with the columns `ASKED_COLUMNS`.
-        ids: Ids of the questions that the run asked.
-
-    Returns:
-        The row of each id in the table.
+    """Check that a run asked the questions of a table, with the columns `ASKED_COLUMNS`; returns the row of each id there.
 
     Raises:
         RunError: The run asked others.
