@@ -1,13 +1,16 @@
 """Small personas, questions and respondents for the tests of runs."""
 
+import contextlib
 import itertools
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from fairpp_hf.generation import RunOptions, RunSummary, generate
 from fairpp_hf.questions.rendering import render_prompt
 from fairpp_hf.respondents import Reply, Request
 from fairpp_hf.runs.journal import Journal, Unfinished, text_of
@@ -80,6 +83,18 @@ class FakeRespondent:
     @property
     def pairs(self) -> list[tuple[str, str]]:
         return [(request.persona, request.question_id) for request in self.asked]
+
+
+def ask(run: Path, respondent: Any, who: Any = None, what: pa.Table | None = None, **options: Any) -> RunSummary:
+    """`generate` without a progress bar; two personas are asked five questions by default."""
+    asked = (personas() if who is None else who, questions() if what is None else what)
+    return generate(run, respondent, *asked, RunOptions(progress=False, **options))
+
+
+def damage(run: Path, change: str = "answer = (answer + 1) % 3", where: str = "question_id = 'q0'") -> None:
+    """Change records behind the journal's back, so that they match their checksums no more."""
+    with contextlib.closing(sqlite3.connect(run / JOURNAL)) as connection, connection:
+        connection.execute(f"UPDATE replies SET {change} WHERE {where}")
 
 
 def replies_in(journal: Journal) -> list[tuple[str, Reply]]:

@@ -2,7 +2,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions, shown_questions
+from generation_fixtures import FakeRespondent, ask, by_number, damage, not_ok, ok, personas, questions, shown_questions
 
-from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.batch.ledger import Batch, Ledger
 from fairpp_hf.respondents import Reply, Request
 from fairpp_hf.runs import load_run
@@ -40,7 +38,7 @@ def shard_run(
     table: pa.Table = EVERYTHING,
     **more: Any,
 ) -> Path:
-    generate(run, FakeRespondent(reply), personas(), table, RunOptions(shard=shard, progress=False, **more))
+    ask(run, FakeRespondent(reply), personas(), table, shard=shard, **more)
     return run
 
 
@@ -73,7 +71,7 @@ def test_shards_united_are_the_run_that_one_machine_would_have_made(tmp_path: Pa
     assert {**one, **own} == {**other, **own}
     # A run like any other: nothing is left to be asked.
     respondent = FakeRespondent()
-    generate(tmp_path / "out", respondent, personas(), EVERYTHING, RunOptions(progress=False, **options))
+    ask(tmp_path / "out", respondent, personas(), EVERYTHING, **options)
     assert respondent.asked == []
 
 
@@ -142,7 +140,7 @@ def test_replies_to_earlier_requests_come_along(tmp_path: Path) -> None:
     summary = merge_runs(tmp_path / "out", [run])
     assert (summary.added, summary.requests) == (20, 8)
     respondent = FakeRespondent()
-    generate(tmp_path / "out", respondent, personas(), EVERYTHING, RunOptions(progress=False))
+    ask(tmp_path / "out", respondent, personas(), EVERYTHING)
     assert respondent.asked == []
 
 
@@ -153,9 +151,7 @@ def test_damaged_records_are_left_out_and_their_cost_stays_counted(tmp_path: Pat
     copy.mkdir()
     for name in ("manifest.json", "journal.sqlite"):
         (copy / name).write_bytes((run / name).read_bytes())
-    with sqlite3.connect(copy / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = (answer + 1) % 3 WHERE question_id = 'q0'")
-    connection.close()
+    damage(copy)
     summary = merge_runs(tmp_path / "out", [copy])
     assert (summary.added, summary.damaged, summary.remaining) == (18, 2, 2)
     assert spending(tmp_path / "out") == Spending(0.0, 200, 20, 20, 20)
@@ -215,7 +211,7 @@ def test_a_merge_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pyt
 def test_runs_of_different_requests_are_refused_by_what_differs(tmp_path: Path) -> None:
     one = shard_run(tmp_path / "one", Shard(1, 2))
     other = tmp_path / "other"
-    generate(other, FakeRespondent(model="m"), personas(), questions(3), RunOptions(progress=False))
+    ask(other, FakeRespondent(model="m"), personas(), questions(3))
     with pytest.raises(ValueError, match="must have asked the same") as error:
         merge_runs(tmp_path / "out", [one, other])
     assert str(error.value) == (
@@ -231,7 +227,7 @@ def test_runs_of_different_requests_are_refused_by_what_differs(tmp_path: Path) 
 
 def test_the_order_of_personas_is_a_difference_too(tmp_path: Path) -> None:
     one, other = shard_run(tmp_path / "one"), tmp_path / "other"
-    generate(other, FakeRespondent(), personas("bob", "ann"), EVERYTHING, RunOptions(progress=False))
+    ask(other, FakeRespondent(), personas("bob", "ann"), EVERYTHING)
     with pytest.raises(ValueError, match="the order of personas or questions"):
         merge_runs(tmp_path / "out", [one, other])
 
