@@ -4,11 +4,12 @@ import contextlib
 import itertools
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pytest
 
 from fairpp_hf.generation import RunOptions, RunSummary, generate
 from fairpp_hf.questions.rendering import render_prompt
@@ -95,6 +96,23 @@ def damage(run: Path, change: str = "answer = (answer + 1) % 3", where: str = "q
     """Change records behind the journal's back, so that they match their checksums no more."""
     with contextlib.closing(sqlite3.connect(run / JOURNAL)) as connection, connection:
         connection.execute(f"UPDATE replies SET {change} WHERE {where}")
+
+
+@contextlib.contextmanager
+def transactions_at_most(limit: int) -> Iterator[list[Journal]]:
+    """Within the block, one more transaction of a journal is interrupted as by Ctrl-C; gives those that were begun."""
+    begun: list[Journal] = []
+    transaction = Journal.transaction
+
+    def limited(journal: Journal) -> Any:
+        begun.append(journal)
+        if len(begun) > limit:
+            raise KeyboardInterrupt
+        return transaction(journal)
+
+    with contextlib.suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "transaction", limited)
+        yield begun
 
 
 def replies_in(journal: Journal) -> list[tuple[str, Reply]]:

@@ -9,14 +9,11 @@ from fairpp_hf.runs.lock import RunLock
 
 
 def check_not_in_batches(journal: Journal, *, by_batches: bool) -> None:
-    """Check that no request would be bought that is in a batch.
+    """Check that no request would be bought that is, or may be, in a batch.
 
     Args:
         journal: Journal of the run; its requests are set.
         by_batches: Whether the run asks by batches now, which collects its own first.
-
-    Raises:
-        ValueError: A request may be in a batch.
     """
     run = journal.path.parent
     for part, requests in journal.elsewhere():
@@ -46,15 +43,8 @@ def give_up_batches(run: Path) -> int:
     goes on with the batches: cancel them there, if it still can. The batches of runs merged into this one are given up
     here as well, not in those runs.
 
-    Args:
-        run: The run's directory.
-
     Returns:
         How many of the run's requests were in them without a final reply.
-
-    Raises:
-        RuntimeError: Another process is writing to the run.
-        OSError: The journal cannot be written or read.
     """
     if not (run / JOURNAL).is_file():
         return 0

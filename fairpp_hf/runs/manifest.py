@@ -39,21 +39,21 @@ def new_manifest(
 
     Args:
         respondent: Whoever answers.
-        personas: Whom it plays. The provenance has the set whole, if it is one: a name alone may mean another set elsewhere,
-            or later.
+        personas: Whom it plays.
         questions: What is asked, with the columns `ASKED_COLUMNS`.
         samples: How often the same is asked.
         swap: Whether each question is asked in both orders of its options.
         selection: How the questions were chosen, such as `{"split": "test", "limit": 100}`.
         shard: The part of the requests that this run asks; None for all.
         requests_digest: Digest over the keys of all requests.
-        run_key: Key of the run, by `Journal.run_key`. The journal has it as well, and may be damaged.
+        run_key: `Journal.run_key`, which the journal has as well, and may lose to damage.
         servers: Name of a respondent to the address that it last asked. It is no part of a reply's key, since several
             addresses may serve one model.
-        ways: `ways_key` of a respondent to the ways in which its servers are asked, by address. What was settled is no part
-            of a reply's key, which has what was asked for; each reply's `detail` has how it was asked.
+        ways: `ways_key` of a respondent to the ways in which its servers are asked, by address: what was settled, which is
+            no part of a reply's key either.
     """
-    # Anything with ids and portraits can be asked; only a whole set can be recorded.
+    # Anything with ids and portraits can be asked. Only a whole set can be recorded, which is worth it: a name alone may
+    # mean another set elsewhere, or later.
     persona_set = personas.as_dict() if isinstance(personas, PersonaSet) else None
     provenance = Provenance("model", (respondent.name,), licence=OUR_LICENCE, persona_set=persona_set)
     digests = {persona.id: hashlib.sha256(persona.portrait.encode()).hexdigest() for persona in personas}

@@ -130,18 +130,14 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
 
 
 def with_progress(summary: MergeSummary, journal: Journal) -> MergeSummary:
-    """With how many requests there are now, how many are without a final reply, and which of these are in batches."""
+    """With how many requests there are now, how many lack a final reply, and which of these are in batches."""
     return summary._replace(
         requests=journal.size(), remaining=journal.remaining(), in_batches=tuple(journal.elsewhere())
     )
 
 
 def check_paths(out: Path, runs: Sequence[Path]) -> None:
-    """Check that runs can be merged into a folder.
-
-    Raises:
-        ValueError: There are none, one is named twice or is `out`, or `out` holds something else.
-    """
+    """Check that runs can be merged into a folder: that each is named once and is not `out`, which holds nothing else."""
     if not runs:
         raise ValueError("A merge must have at least one run; got none.")
     seen: dict[Path, Path] = {}

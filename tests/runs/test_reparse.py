@@ -12,6 +12,7 @@ from generation_fixtures import (
     questions,
     replies_in,
     shown_questions,
+    transactions_at_most,
 )
 from loopback_openai import Call, LoopbackServer, Served
 
@@ -144,19 +145,8 @@ def test_a_parse_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pyt
     respondent = ApiRespondent(lambda _: not_ok("invalid")._replace(raw="A"))
     ask(tmp_path, respondent, personas("ann"), QUESTIONS)
     monkeypatch.setattr(reading, "_read", lambda *_: reading.Reading(0, "ok"))
-    transaction, count = Journal.transaction, 0
-
-    def killed(journal: Journal):
-        nonlocal count
-        count += 1
-        if count == 2:
-            raise KeyboardInterrupt
-        return transaction(journal)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "transaction", killed)
-        with pytest.raises(KeyboardInterrupt):
-            parse_run(tmp_path, QUESTIONS)
+    with transactions_at_most(1):
+        parse_run(tmp_path, QUESTIONS)
     assert load_run(tmp_path, QUESTIONS)["answer"].to_pylist() == [0, 0, -1, -1, -1, -1]
     assert parse_run(tmp_path, QUESTIONS).changed == {("invalid", "ok A"): 4}
 
