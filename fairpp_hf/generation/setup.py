@@ -15,7 +15,6 @@ from fairpp_hf.runs.journal import Journal, served_model_in
 from fairpp_hf.runs.manifest import (
     differences,
     new_manifest,
-    questions_digest,
     read_manifest,
     ways_in,
     ways_key,
@@ -44,21 +43,16 @@ def set_up(
     if isinstance(respondent, OpenAIRespondent):
         respondent.begin_with(ways.get(ways_key(respondent.name, settings), {}))
     manifest = new_manifest(
-        respondent=respondent.name,
-        settings=settings,
-        persona_set=personas.id,
-        # Anything with ids and portraits can be asked; only a whole set can be recorded.
-        persona_record=personas.as_dict() if isinstance(personas, PersonaSet) else None,
-        portraits=plan.portraits,
-        question_count=len(plan.questions),
-        question_digest=questions_digest(plan.questions),
+        respondent,
+        personas,
+        plan.questions,
+        samples=plan.samples,
+        swap=plan.swap,
         selection=options.selection,
+        shard=options.shard,
         requests_digest=digest,
         run_key=journal.run_key((previous or {}).get("run_key")),
         servers={**servers, respondent.name: address} if address else servers,
-        samples=plan.samples,
-        swap=plan.swap,
-        shard=options.shard,
         ways=ways,
     )
     changes = differences(previous, manifest) if previous else []

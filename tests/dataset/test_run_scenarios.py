@@ -81,7 +81,7 @@ def run(made, tmp_path):
 def test_load_dataset_has_the_scenarios_of_a_run(run):
     rows = load_dataset("fairpp", "scenarios", answers=str(run))
     assert list(rows) == ["test"]
-    expected = load_run(run / "scenarios", load_scenario_questions(run))
+    expected = load_run(run / "scenarios")
     columns = expected.column_names
     assert rows["test"].data.table.select(columns).to_pylist() == expected.to_pylist()
     assert set(rows["test"]["respondent"]) == {"openai:m2 (simulated)"}

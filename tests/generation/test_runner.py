@@ -544,11 +544,13 @@ def test_the_manifest_holds_the_persona_set_whole(tmp_path: Path) -> None:
     own = replace(own, id="mine", title="Mine", personas=(replace(own.personas[0], choice=None), *own.personas[1:]))
     ask(tmp_path, FakeRespondent(lambda request: ok(0)), own)
     written = (tmp_path / "manifest.json").read_bytes()
-    assert recorded_personas(json.loads(written)["personas"]["record"], "manifest") == own
+    assert recorded_personas(json.loads(written)["provenance"]["persona_set"], "manifest") == own
     ask(tmp_path, FakeRespondent(), own)
     assert (tmp_path / "manifest.json").read_bytes() == written
     # What changes no request is recorded as well, and asks nothing.
     again = FakeRespondent()
     ask(tmp_path, again, replace(own, title="Mine, corrected"))
     assert again.asked == []
-    assert json.loads((tmp_path / "manifest.json").read_text())["personas"]["record"]["title"] == "Mine, corrected"
+    assert (
+        json.loads((tmp_path / "manifest.json").read_text())["provenance"]["persona_set"]["title"] == "Mine, corrected"
+    )
