@@ -25,7 +25,7 @@ import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answer_pairs import answer_pairs
 from fairpp_hf.dataset.answers import warn_once
-from fairpp_hf.dataset.sources import load_answers, resolve_answers
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, preference_weights
 from fairpp_hf.provenance import Provenance
@@ -35,7 +35,6 @@ from fairpp_hf.schema import (
     PAIR_FEATURES,
     PREFERENCE_FEATURES,
     QUESTION_FEATURES,
-    REPLIED_PREFERENCE_FEATURES,
     SOFT_PAIR_FEATURES,
 )
 
@@ -473,25 +472,6 @@ def test_held_out_labels_override_the_splits_of_every_source(
 # The published tables
 
 
-def test_published_answers_as_preferences(tmp_path: Path, cache: str) -> None:
-    """From files of this machine; from a Hub: test_published_hub. The same rows streamed, and by two processes."""
-    path = write_published(tmp_path / "tables", suffix=".csv")
-    loaded = load(answers=path, cache_dir=cache)
-    answers = load_answers(path)
-    assert loaded["train"].features == REPLIED_PREFERENCE_FEATURES
-    assert (len(loaded["train"]), len(loaded["test"])) == (7 * 30, 7 * 10)
-    for split in ("train", "test"):
-        table = pa.concat_tables(answers.preferences(split))
-        assert loaded[split].with_format("arrow")[:].equals(table)
-    assert list(load(answers=path, streaming=True, split="test")) == loaded["test"].to_list()
-    two = load(answers=path, split="train", cache_dir=cache + "2", num_proc=2)
-    assert two.to_list() == loaded["train"].to_list()
-    info = loaded["test"].info
-    assert info.license == "cc-by-nc-sa-4.0"
-    assert info.description.split("\n\n")[1:] == [answers.provenance.text]
-    assert answers.provenance.notes
-
-
 def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytest.LogCaptureFixture) -> None:
     """With the texts of the table, not ours; the shares are those of the default set."""
     path = write_published(tmp_path / "tables")
@@ -506,22 +486,6 @@ def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytes
     assert made == f"Pairs for {TARGET}, weighting surprisal, answers by gpt-4o-mini (simulated), from tables."
     assert provenance == answers.provenance.text
     assert missing.endswith(" of 40 questions have no valid answer of loyal_nationals and give no pair.")
-
-
-def test_scenarios(tmp_path: Path, cache: str) -> None:
-    path = write_scenarios(tmp_path / "told")
-    loaded = load("scenarios", answers=path, cache_dir=cache)
-    scenarios = resolve_answers(path, scenarios=True).load()
-    assert list(loaded) == ["test"]
-    assert loaded["test"].features == PREFERENCE_FEATURES
-    assert loaded["test"].with_format("arrow")[:].equals(pa.concat_tables(scenarios.preferences("test")))
-    assert list(load("scenarios", answers=path, streaming=True, split="test")) == loaded["test"].to_list()
-
-
-def test_names_are_there_without_a_network_and_without_answers() -> None:
-    assert datasets.get_dataset_config_names("fairpp") == ["questions", "preferences", "pairs", "scenarios"]
-    splits = {name: datasets.get_dataset_split_names("fairpp", name) for name in builder_module.FEATURES}
-    assert splits == {name: ["test"] if name == "scenarios" else ["train", "test"] for name in splits}
 
 
 # The log and the errors
