@@ -26,11 +26,6 @@ from fairpp_hf.runs import load_run
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
-
-
 def records(rows: list[tuple[int, str, int]]) -> pa.Table:
     """Preference records of (row of `load_questions`, persona, answer)."""
     questions = load_questions().take(pa.array([row for row, _, _ in rows], pa.int64()))

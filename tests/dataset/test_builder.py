@@ -2,12 +2,10 @@
 
 import importlib
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from small_runs import answer_of, make_run, some_questions
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answer_pairs import answer_pairs
-from fairpp_hf.dataset.answers import warn_once
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, preference_weights
@@ -65,11 +62,6 @@ for directory in sys.argv[1:]:
     result[directory] = counts
 print("RESULT", json.dumps(result))
 """
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture
@@ -525,13 +517,6 @@ def test_the_log_says_where_shares_are_not_known(
     assert known["train"]["weight"][:] != unknown["train"]["weight"][:]
     load("pairs", weighting="tier", **options)
     assert "population shares" not in fresh_log.text
-
-
-@pytest.fixture
-def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    warn_once.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        yield caplog
 
 
 def test_the_log_speaks_of_simulation_only_where_answers_are_simulated_here(

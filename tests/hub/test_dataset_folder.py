@@ -45,11 +45,6 @@ TARGETS = ["loyal_nationals", "backbone_conservatives"]
 PERSONAS = load_personas().ids
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
-
-
 def build(out: Path, answers: str | Path, **options: Any) -> list[WrittenFile]:
     """With our card, but without its figures, which take a second to draw."""
     with mock.patch.object(folder_module, "draw_dataset_card", text_card):
