@@ -88,14 +88,10 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
             f"{rule}; got {'a refusal' if refused else 'no such dataset on the Hub'} (status {error.response.status_code}). "
             f"If you have access, log in with `hf auth login`, {local}."
         ) from error
-    except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError) as error:
+    except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError, OSError, HTTPError) as error:
         raise ConnectionError(
-            f"{rule} on the Hub or whole in its cache; got neither: {_cause(error)}. Load it once with a network (and "
-            f"without HF_HUB_OFFLINE), {local}."
-        ) from error
-    except (OSError, HTTPError) as error:
-        raise ConnectionError(
-            f"{rule}; got an interrupted download: {_cause(error)}. Try again, which goes on where it stopped, {local}."
+            f"{rule} on the Hub or whole in its cache; got neither: {_cause(error)}. Try again with a network (and without "
+            f"HF_HUB_OFFLINE), which goes on where a download stopped, {local}."
         ) from error
     return Path(folder)
 
