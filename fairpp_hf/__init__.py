@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fairpp_hf.dataset.registration import register
 
 if TYPE_CHECKING:
+    from fairpp_hf.api import evaluate
+    from fairpp_hf.dataset.load_pairs import load_pairs
     from fairpp_hf.hub.push import push_dataset
     from fairpp_hf.personas import load_personas
     from fairpp_hf.preferences import preference_weights
@@ -29,8 +31,10 @@ _HOMES = {
     "ReweightedSFTTrainer": "fairpp_hf.training",
     "ReweightedSFTConfig": "fairpp_hf.training",
     "preference_weights": "fairpp_hf.preferences",
+    "load_pairs": "fairpp_hf.dataset.load_pairs",
     "load_personas": "fairpp_hf.personas",
     "OptionScorer": "fairpp_hf.scoring",
+    "evaluate": "fairpp_hf.api",
     "alignment_metrics": "fairpp_hf.statistics.alignment",
     "push_dataset": "fairpp_hf.hub.push",
 }
@@ -42,6 +46,8 @@ __all__ = [
     "ReweightedSFTConfig",
     "ReweightedSFTTrainer",
     "alignment_metrics",
+    "evaluate",
+    "load_pairs",
     "load_personas",
     "preference_weights",
     "push_dataset",

@@ -19,7 +19,7 @@ import shutil
 import pytest
 
 LONGEST = (
-    *("training/test_run.py", "tests/test_readme.py", "training/test_invariance.py", "hub/test_push_faults.py"),
+    *("training/test_run.py", "tests/test_docs.py", "training/test_invariance.py", "hub/test_push_faults.py"),
     *("demo/test_demo.py", "training/test_trainer.py", "evaluation/test_callback.py", "training/test_sft.py"),
 )
 

@@ -11,13 +11,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from fairpp_hf import __version__
 from fairpp_hf.naming import nearest
 
-COMMANDS = (
-    *("questions", "generate", "scenarios", "parse", "merge", "show", "quality"),
-    *("build", "weights", "export", "train", "evaluate", "position", "report", "push", "demo"),
-)
-"""In the order of the data. A command is imported when it is asked for, so that none slows down another."""
+GROUPS = {
+    "data": ("questions", "build", "weights", "export"),
+    "generate": ("generate", "scenarios", "parse", "merge", "show", "quality"),
+    "train": ("train", "demo"),
+    "evaluate": ("evaluate", "position", "report"),
+    "publish": ("push",),
+}
+"""Commands by what they are for. A command is imported when it is asked for, so that none slows down another."""
+
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+"""All commands, in the order of the help."""
 
 
 _SHOWN = ("fairpp_hf.scoring.sharing",)
@@ -71,25 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from fairpp_hf.cli.train import main as train
 
         return train(arguments_list[1:])
-    parser = _Parser(
-        prog="fairpp",
-        description="Fair-PP: preferences of personas on social equity, from questions to aligned models.",
-        # Room for the longest command's name on the line of its summary.
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16, width=100),
-        epilog="Answers of simulated personas are called simulated wherever they appear.",
-    )
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     chosen = next((argument for argument in arguments_list if argument in COMMANDS), None)
-    for name in COMMANDS:
-        # The summaries are needed for the list of commands alone; a chosen command spares the imports of the others.
-        if chosen is not None and name != chosen:
-            subparsers.add_parser(name)
-            continue
-        command = importlib.import_module(f"fairpp_hf.cli.{name}")
-        subparser = subparsers.add_parser(name, help=command.SUMMARY, description=command.SUMMARY)
-        if name != "train":
-            command.add_arguments(subparser)
-            subparser.set_defaults(run=command.run)
+    parser = build_parser(COMMANDS if chosen is None else (chosen,))
+    if not arguments_list:
+        parser.print_help()
+        return 0
     arguments = parser.parse_args(arguments_list)
     try:
         with shown_lines():
@@ -97,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         # A run says what it kept and how to go on; other commands have nothing to say.
         print(f"fairpp {arguments.command}: {str(interruption) or 'stopped'}", file=sys.stderr)
-        return 130
+        return 128 + getattr(interruption, "signal_number", 2)
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,6 +99,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Bad input and a full disk are the user's to mend: a sentence helps, a traceback does not.
         print(f"fairpp {arguments.command}: {error}{_way_on(error)}", file=sys.stderr)
         return 1
+
+
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    Args:
+        commands: Commands whose arguments are wanted; the others are known by name only, since their modules would have
+            to be imported. The fields that `fairpp train` takes are left to its own parser.
+    """
+    modules = {name: importlib.import_module(f"fairpp_hf.cli.{name}") for name in COMMANDS if name in commands}
+    listed = [
+        f"{group}:\n" + "\n".join(f"  {name:<11} {modules[name].SUMMARY}" for name in names if name in modules)
+        for group, names in GROUPS.items()
+    ]
+    parser = _Parser(
+        prog="fairpp",
+        usage="fairpp COMMAND [options]",
+        description="Align language models with the preferences of particular people, and measure it honestly.\n\n"
+        + "\n\n".join(listed),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`fairpp COMMAND --help` explains a command. Answers of simulated personas are called simulated "
+        "wherever\nthey appear.",
+    )
+    parser.add_argument("--version", action="version", version=f"fairpp_hf {__version__}")
+    subparsers = parser.add_subparsers(
+        prog="fairpp", metavar="COMMAND", dest="command", required=True, help=argparse.SUPPRESS
+    )
+    for name in COMMANDS:
+        summary = modules[name].SUMMARY if name in modules else None
+        subparser = subparsers.add_parser(name, description=summary)
+        if name in modules and name != "train":
+            modules[name].add_arguments(subparser)
+            subparser.set_defaults(run=modules[name].run)
+    return parser
 
 
 def _way_on(error: Exception) -> str:

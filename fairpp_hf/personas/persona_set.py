@@ -10,17 +10,22 @@ needs it, the others do not. Every fault is one error that names the field and t
 """
 
 import hashlib
+import html
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fairpp_hf.naming import check_name, nearest
 from fairpp_hf.questions.taxonomy import load_taxonomy
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PERSONA_SETS = ("britains_choice_2020", "seven_segments_2025", "hidden_tribes_2018")
 """Names of the shipped sets."""
@@ -53,7 +58,7 @@ class ChoiceParameters:
     abstention: Parameter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Persona:
     """A segment of a survey.
 
@@ -73,8 +78,12 @@ class Persona:
     sources: tuple[str, ...]
     choice: ChoiceParameters | None
 
+    def __repr__(self) -> str:
+        """Who it is, without the portrait."""
+        return f"Persona({self.id!r}, share={self.share:g})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class PersonaSet:
     """The personas of one survey, in their order. Its id is the name of its file without the suffix."""
 
@@ -113,6 +122,24 @@ class PersonaSet:
         """
         check_name(f"persona of {self.id}", persona_id, self.ids)
         return self.personas[self.ids.index(persona_id)]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The personas as a table: `id`, `name`, `share` and `portrait`."""
+        import pandas as pd
+
+        columns = ("id", "name", "share", "portrait")
+        return pd.DataFrame([[getattr(persona, name) for name in columns] for persona in self], columns=list(columns))
+
+    def __repr__(self) -> str:
+        """The set's id and the personas'."""
+        return f"PersonaSet({self.id!r}: {', '.join(self.ids)})"
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks, with the beginning of each portrait."""
+        table = self.to_pandas()
+        table["portrait"] = [textwrap.shorten(portrait, 120, placeholder=" ...") for portrait in table["portrait"]]
+        title = html.escape(f"{self.title} ({self.year}, {self.country})")
+        return f"<p>{title}</p>{table.to_html(index=False, border=0)}"
 
     def __iter__(self) -> Iterator[Persona]:
         """The personas, in order."""

@@ -26,11 +26,9 @@ _COLUMNS = {"topics": "topic", "groups": "group", "dimensions": "dimension"}
 def heldout_labels(kind: str) -> tuple[str, ...] | tuple[int, ...]:
     """The labels that are kept out of training.
 
-    | kind | labels | test questions of 28,420 |
-    |---|---|---|
-    | `topics` | fair treatment | 5,800 |
-    | `groups` | men, Latino people, jewish people, heterosexual people, teenagers, people with disabilities | 5,880 |
-    | `dimensions` | 1 (libertarianism against egalitarianism) | 5,684 |
+    - `topics`: fair treatment; 5,800 of the 28,420 questions are then test questions.
+    - `groups`: men, Latino people, jewish people, heterosexual people, teenagers and people with disabilities; 5,880.
+    - `dimensions`: 1, libertarianism against egalitarianism; 5,684.
 
     Args:
         kind: One of `HELDOUT`.

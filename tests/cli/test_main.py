@@ -2,11 +2,13 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+import fairpp_hf
 from fairpp_hf.cli import COMMANDS, main
 
 
@@ -15,7 +17,16 @@ def test_help_lists_every_command_with_what_it_does(capsys):
         main(["--help"])
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines() if line[:4] == "    " and line[4:5].strip()] == [*COMMANDS]
+    listed = re.findall(r"^  (\w+) +\w", printed.partition("options:")[0], flags=re.MULTILINE)
+    assert listed == [*COMMANDS]
+    assert main([]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"fairpp_hf {fairpp_hf.__version__}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -299,3 +299,19 @@ def test_a_faulty_record_names_the_field(tree: dict[str, Any]) -> None:
     for record, named in ((tree, "id must be a text"), ({"id": "moods", **tree, "year": "2020"}, "year must be")):
         with pytest.raises(ValueError, match=f"^{named} .* at record"):
             recorded_personas(record, "record")
+
+
+def test_a_set_is_shown_in_short_and_strangers_words_are_no_html(tmp_path):
+    personas = load_personas()
+    assert len(repr(personas)) < 300
+    assert repr(personas.get("loyal_nationals")) == "Persona('loyal_nationals', share=0.17)"
+    table = personas.to_pandas()
+    assert (list(table.columns), list(table["id"])) == (["id", "name", "share", "portrait"], list(personas.ids))
+    tree = personas.as_dict()
+    del tree["id"]
+    tree["title"] = tree["personas"][0]["name"] = "<script>alert(1)</script>"
+    (tmp_path / "mine.json").write_text(json.dumps(tree))
+    shown = load_personas(tmp_path / "mine.json")._repr_html_()
+    assert shown.count("&lt;script&gt;") == 2
+    assert "<script" not in shown
+    assert len(shown) < 6_000

@@ -1,10 +1,11 @@
-"""The README as a reader takes it: every snippet and command, in one folder, with a tiny model in the small one's place.
+"""README, docs and notebooks as read: each snippet and command, in one folder, with a tiny model for the small one.
 
 All in this process, which has imported everything already, but for those that need one of their own: clients of the Hub
 (`fairpp push` among them, by its script) read its address when they are imported, and `accelerate launch` starts one for the
 first training; the others run the `train.py` that it would start.
 """
 
+import json
 import os
 import re
 import runpy
@@ -29,16 +30,43 @@ from fairpp_hf.cli import main
 from fairpp_hf.evaluation import positioning
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-_PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-HUB_SNIPPETS = [snippet for snippet in _PYTHON if "USER/" in snippet or '"published"' in snippet]
-SNIPPETS = [snippet for snippet in _PYTHON if snippet not in HUB_SNIPPETS]
-COMMANDS = [
-    command
-    for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [
+    "README.md",
+    "docs/installation.md",
+    "docs/quick_start.md",
+    *(
+        f"docs/guides/{name}.md"
+        for name in ("dataset", "generate", "train", "evaluate", "publish", "personas", "integrations")
+    ),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "concepts").glob("*.md")),
+]
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+
+
+def blocks(language):
+    """Page and text of every fenced block in a language, in the order of the pages."""
+    return [
+        (page, block)
+        for page, text in TEXTS.items()
+        for block in re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    ]
+
+
+_PYTHON = blocks("python")
+HUB_SNIPPETS = [snippet for _, snippet in _PYTHON if "USER/" in snippet or '"published"' in snippet]
+SNIPPETS = {
+    f"{page}-{number}": snippet for number, (page, snippet) in enumerate(_PYTHON) if snippet not in HUB_SNIPPETS
+}
+for _notebook in ("load", "train", "evaluate"):
+    _cells = json.loads((ROOT / "notebooks" / f"{_notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    SNIPPETS[_notebook] = "\n".join("".join(cell["source"]) for cell in _cells if cell["cell_type"] == "code")
+# What a page repeats of another is run once.
+COMMANDS = dict.fromkeys(
+    shlex.join(shlex.split(command, comments=True))
+    for _, block in blocks("bash")
     for command in block.replace("\\\n", " ").splitlines()
     if command.strip()
-]
+)
 # `accelerate` is a script beside the interpreter, as `fairpp` is.
 BIN = Path(sys.executable).parent
 
@@ -49,6 +77,8 @@ def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     home = folder / "home"
     save_tiny_model(home / ".cache" / "fairpp_hf" / "SmolLM2-135M-Instruct")
+    ((_, personas),) = blocks("json")
+    (folder / "town.json").write_text(personas)
     for name in ("train.py", "trainer_configs"):
         (folder / name).symlink_to(ROOT / name)
     environment = {**os.environ, "HOME": str(home), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -66,10 +96,10 @@ def sitting_at(folder, environment):
         yield
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_snippets_run(desk, number):
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_snippets_run(desk, name):
     with sitting_at(*desk):
-        exec(compile(SNIPPETS[number], f"README.md, snippet {number}", "exec"), {"__name__": "__main__"})
+        exec(compile(SNIPPETS[name], name, "exec"), {"__name__": "__main__"})
 
 
 def run_process(command, folder, environment):
@@ -91,8 +121,8 @@ def hub(tmp_path_factory):
 
 
 def words_of(command):
-    """As a shell splits it, `~` being what a word may begin with; README's commands need no more of one."""
-    words = shlex.split(command, comments=True)
+    """As a shell splits it, `~` being what a word may begin with; these commands need no more of one."""
+    words = shlex.split(command)
     assert not set("|&;<>$*?`") & set("".join(words)), command
     return [os.path.expanduser(word) for word in words]
 
@@ -126,6 +156,7 @@ def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub, monke
     assert len(ran) >= 7
     for written in (
         "fairpp-small/README.md",
+        "town-preferences/README.md",
         "outputs/taste/adapter_model.safetensors",
         "outputs/where/results.png",
         "outputs/where/positions.png",
@@ -141,8 +172,24 @@ def test_commands_run_in_order_and_what_was_published_is_loaded(desk, hub, monke
 
 def test_make_targets_exist():
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    mentioned = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
+    mentioned = set(re.findall(r"(?:^|`)make ([a-z-]+)", "".join(TEXTS.values()), flags=re.MULTILINE))
     assert {"demo", "test", "help"} <= mentioned <= set(targets)
     if shutil.which("make"):
         listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert all(f"make {target} " in listed for target in targets)
+
+
+def test_troubleshooting_quotes_messages_of_the_package():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"`([A-Z][^`]+ [^`]+|--max-cost must[^`]+|with drawn[^`]+|is no nearer to)`", page)
+    assert len(quoted) > 15
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "fairpp_hf").rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", sources)  # literals that stand below each other
+    assert [text for text in quoted if text not in joined] == []
+
+
+def test_every_page_is_in_the_contents():
+    pages = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    contents = re.findall(r"```{toctree}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), flags=re.DOTALL)
+    listed = {re.sub(r".*<(.*)>", r"\1", line) for block in contents for line in block.split() if ":" not in line}
+    assert pages - {"index"} <= listed
