@@ -58,7 +58,7 @@ def test_a_damaged_journal_keeps_its_ledger(tmp_path: Path) -> None:
         assert journal.run_key() == "the run's key"
         ledger = Ledger(journal, [request.key for request in requests[1:]])
         assert [batch.batch_id for batch in ledger.outstanding()] == ["batch-1"]
-        assert ledger.in_batches() == [0, 1, 2, 3]
+        assert sorted(request.number for request in ledger.in_batches()) == [0, 1, 2, 3]
     assert unfinished_batches(tmp_path) == (1, 4)
     assert "4 requests in 1 unfinished batches" in refusal(tmp_path)
     assert refusal(tmp_path, by_batches=True) == ""
