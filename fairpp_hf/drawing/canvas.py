@@ -53,7 +53,7 @@ class Canvas:
         return axes
 
     def tip(self, artist: "Artist", text: str) -> None:
-        """Show a text over a part of the chart on the page."""
+        """Let the page show a text over a part of the chart."""
         name = f"tip{len(self.tips)}"
         artist.set_gid(name)
         self.tips[name] = text
@@ -64,7 +64,7 @@ class Chart:
     """A chart: how it is painted, words for those who cannot see it, and its numbers as a table."""
 
     key: str
-    """Unique on a page, and the name of a PNG without the suffix: letters, digits and hyphens."""
+    """Unique on a page, and the name of a downloaded PNG without the suffix: letters, digits and hyphens."""
     title: str
     alt: str
     """What it shows, in a sentence or two with the main numbers."""
@@ -76,8 +76,6 @@ class Chart:
     rows: Sequence[Sequence[str]] = ()
     notes: tuple[str, ...] = ()
     """Sentences below it."""
-    shown_by: tuple[str, str] | None = None
-    """Name of a control, and the value of it with which the chart is shown; None for always."""
 
 
 def svg(chart: Chart) -> str:
@@ -90,17 +88,16 @@ def svg(chart: Chart) -> str:
     return _for_page(stream.getvalue(), chart.key, canvas.tips)
 
 
-def png(charts: Sequence[Chart], *, columns: int = 1, title: str = "", caption: str = "") -> bytes:
-    """Charts beside and below each other in one picture, with their titles and notes, on white.
+def png(charts: Sequence[Chart], *, title: str = "", caption: str = "") -> bytes:
+    """Charts in one picture, two in a row, with their titles and notes, on white.
 
     Args:
         charts: Charts, row by row.
-        columns: Number of charts in a row.
         title: Title of the picture; what the font lacks is drawn as boxes, see `drawable`.
         caption: A sentence or two below all charts.
     """
-    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
-    widths = [max(chart.size[0] for chart in charts[place::columns]) for place in range(min(columns, len(charts)))]
+    rows = [charts[start : start + 2] for start in range(0, len(charts), 2)]
+    widths = [max(chart.size[0] for chart in charts[place::2]) for place in range(min(2, len(charts)))]
     notes = {chart.key: [line for note in chart.notes for line in _lines(note, chart.size[0])] for chart in charts}
     below = [max(len(notes[chart.key]) for chart in row) * _NOTE for row in rows]
     heights = [max(chart.size[1] for chart in row) + _TITLE + extra for row, extra in zip(rows, below, strict=True)]
@@ -168,11 +165,13 @@ def say(
     )
 
 
-def say_left(axes: "Axes", y: float, text: str, *, bold: bool = False, size: float = 8.5) -> None:
-    """Write a row's name to the left of the axes."""
+def say_left(axes: "Axes", y: float, text: str, look: Look | None = None) -> None:
+    """Write a row's name to the left of the axes, with the marker of whoever it is."""
     low, high = axes.get_xlim()
-    inches = axes.figure.get_size_inches()[0] * axes.get_position().width  # type: ignore[union-attr]
-    say(axes, low - 0.1 * (high - low) / inches, y, text, size=size, ha="right", bold=bold)
+    inch = (high - low) / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]
+    if look is not None:
+        dot(axes, low - 0.13 * inch, y, look, 6)
+    say(axes, low - (0.1 if look is None else 0.25) * inch, y, text, ha="right")
 
 
 def bar(axes: "Axes", left: float, middle: float, width: float, height: float, fill: "Color | Fill") -> "Artist":
@@ -231,10 +230,12 @@ def _for_page(drawn: bytes, key: str, tips: dict[str, str]) -> str:
             # A style in a drawing would hold for the whole page, whose style sheet says the same of drawings alone.
             if child.tag.rpartition("}")[2] in {"metadata", "style"}:
                 parent.remove(child)
-    for element in root.iter():
+    for element in list(root.iter()):
         own = element.attrib.pop("id", "")
         if own in tips:
-            element.set("data-tip", tips[own])
+            tip = ElementTree.Element("title")
+            tip.text = tips[own]
+            element.insert(0, tip)
         if own in used:
             element.set("id", f"{key}-{own}")
         for name, value in element.attrib.items():

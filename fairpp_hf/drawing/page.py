@@ -1,10 +1,9 @@
-"""One self-contained page from an evaluated folder: no network, no font or script from elsewhere.
+"""One self-contained page from an evaluated folder: no network, no script, no font from elsewhere.
 
 The text is in page.html, a Jinja template that escapes whatever it is given; here is what it shows.
 """
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,23 +11,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm.auto import tqdm
-
 from fairpp_hf import __version__
 from fairpp_hf.drawing.canvas import Chart, png, svg
-from fairpp_hf.drawing.evaluation_charts import (
-    agreeing_chart,
-    answer_charts,
-    asking_charts,
-    distance_charts,
-    headline_charts,
-)
-from fairpp_hf.drawing.numbers import most_divided
+from fairpp_hf.drawing.evaluation_charts import answer_charts, distance_chart, error_of, most_divided, system_parties
 from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.drawing.texts import number, percent, with_interval
 from fairpp_hf.evaluation.baselines import CONSTANT
-from fairpp_hf.evaluation.positioning.report import TITLES
 from fairpp_hf.evaluation.results import Results, System, read_results
 from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
 from fairpp_hf.provenance import CITATION
@@ -36,9 +24,8 @@ from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
 PAGE = "report.html"
-PICTURES = "report"
-_QUESTIONS = 100
-"""Questions on the page, of however many: it has to be small enough to be sent by mail."""
+_QUESTIONS, _MORE_QUESTIONS = 10, 30
+"""Questions on the page, and more of them on demand: it has to be small enough to be sent by mail."""
 
 _MORE = {
     "brier/target": "Brier score",
@@ -59,42 +46,26 @@ _COMPARED = {
 }
 
 
-def write_report(folder: Path, *, progress: bool = True) -> list[Path]:
-    """Write report.html and the pictures of its charts, report/*.png, into an evaluated folder.
+def write_report(folder: Path) -> Path:
+    """Write report.html into an evaluated folder.
 
     Args:
         folder: Output of `fairpp evaluate`, in which `fairpp position` may have added positions.json.
-        progress: Whether to show a bar, picture by picture.
 
     Returns:
-        Paths of the page and of the pictures. Those of an earlier report in the folder are replaced.
+        Path of the page.
 
     Raises:
         FileNotFoundError: The folder has not been evaluated.
         ValueError: One of its files is damaged, of another format, or does not go with the others.
     """
     results = read_results(folder)
-    charts = charts_of(results)
-    page, pictures = folder / PAGE, folder / PICTURES
-    if pictures.is_symlink():
-        raise ValueError(f"{PICTURES} must be a folder in {folder}; got a link. Remove it.")
-    before = (
-        re.findall(r'<figure id="figure-([a-z0-9-]+)"', page.read_text("utf-8", "replace")) if page.is_file() else []
-    )
-    for key in before:
-        (pictures / f"{key}.png").unlink(missing_ok=True)
-    pictures.mkdir(exist_ok=True)
-    written, drawings = [], {}
-    everything = [chart for of_section in charts.values() for chart in of_section]
-    for chart in tqdm(everything, desc="Drawing", unit="picture", disable=not progress):
-        written.append(pictures / f"{chart.key}.png")
-        written[-1].unlink(missing_ok=True)  # a link is replaced and not written through, here and below
-        written[-1].write_bytes(png([chart]))
-        drawings[chart.key] = svg(chart)
-    page.unlink(missing_ok=True)
+    html = render(results, charts_of(results))
+    page = folder / PAGE
+    page.unlink(missing_ok=True)  # a link is replaced and not written through
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
-    page.write_text(render(results, charts, drawings), encoding="utf-8", errors="replace")
-    return [page, *written]
+    page.write_text(html, encoding="utf-8", errors="replace")
+    return page
 
 
 def charts_of(results: Results) -> dict[str, list[Chart]]:
@@ -103,73 +74,72 @@ def charts_of(results: Results) -> dict[str, list[Chart]]:
     systems = [system.name for system in results.systems]
     methods = [] if positions is None else methods_of(positions)
     return {
-        "results": headline_charts(results),
+        "results": [distance_chart(results)],
         "map": [position_chart(method, positions, systems) for method in methods if positions is not None],
         "answers": answer_charts(results),
-        "distances": distance_charts(results),
-        "agreeing": [agreeing_chart(results)],
-        "asking": asking_charts(results),
     }
 
 
-def render(results: Results, charts: Mapping[str, Sequence[Chart]], drawings: Mapping[str, str]) -> str:
+def render(results: Results, charts: Mapping[str, Sequence[Chart]], *, drawn: bool = True) -> str:
     """The page as HTML.
 
     Args:
         results: Results of the evaluation.
         charts: Charts of each section.
-        drawings: Key of a chart to its SVG.
+        drawn: Whether to draw the charts, which takes most of the time.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    loader = PackageLoader("fairpp_hf.drawing", ".")
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("fairpp_hf.drawing", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    here = files(__package__)
-    script = "\n" + here.joinpath("page.js").read_text("utf-8")
+    everything = [chart for of_section in charts.values() for chart in of_section]
     html = environment.get_template("page.html").render(
         **facts_of(results),
         charts=charts,
-        drawings={key: Markup(drawing) for key, drawing in drawings.items()},
-        style=Markup(here.joinpath("page.css").read_text("utf-8")),
-        script=Markup(script),
-        # Nothing but this script may run, whatever a name or a text has been made to hold.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        drawings={chart.key: Markup(svg(chart)) if drawn else "" for chart in everything},
+        pictures={chart.key: _download("image/png", png([chart])) if drawn else "" for chart in everything},
+        csv=_download("text/csv", results.to_pandas().to_csv().encode("utf-8", "replace")),
+        style=Markup((files(__package__) / "page.css").read_text("utf-8")),
     )
     return re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", html)
 
 
+def _download(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
 def facts_of(results: Results) -> dict[str, Any]:
     """What the page says, without its charts: names, numbers as texts, and what follows from them."""
-    models = [system for system in results.models if system.metrics.get("question_js_distance/target") is not None]
-    best = results.systems[results.best].name
-    divided = most_divided(results, _QUESTIONS)
+    best = results.systems[results.best]
+    compared = best.metrics.get(error_of(results)[0]) is not None
+    questions = _questions(results)
     return {
         "target": results.name(results.target),
         "results": results,
         "version": __version__,
         "citation": CITATION,
         "simulated": SIMULATED.strip() in results.reference,
-        "letters": OPTION_LETTERS,
         "kind": "scenario" if results.scenarios else "question",
         "compared_with": COMPARED_WITH[results.compared_with],
         "notes": metric_notes(results.compared_with),
         "baselines": sum(system.is_baseline for system in results.systems),
         "constrained": [system.name for system in results.systems if system.facts.get("constrained")],
         "silent": [system.name for system in results.systems if not system.statuses.get("ok")],
-        "best": next((verdict(results, system) for system in models if system.name == best), None),
-        "verdicts": [verdict(results, system) for system in models if system.name != best],
-        "systems": [_row(results, system) for system in results.systems],
+        "best": verdict(results, best) if compared else None,
+        "systems": _systems(results),
         "more": _more(results),
+        "distances": _distances(results),
         "comparisons": _comparisons(results),
         "personas": [_persona(results, persona) for persona in results.personas],
-        "titles": TITLES,
         "other_map": _other_map(results),
-        "questions": _questions(
-            results, divided.rows.tolist(), divided.entropy.tolist(), divided.disagreement.tolist()
-        ),
+        "questions": questions[:_QUESTIONS],
+        "more_questions": questions[_QUESTIONS:],
         "facts": {system.name: _facts(system) for system in results.systems},
     }
 
@@ -182,7 +152,7 @@ def verdict(results: Results, system: System) -> dict[str, str | None]:
         other persona; None where that is not known. The numbers stand beside, as texts.
     """
     margin = MARGIN[results.compared_with][1]
-    error = "question_js_distance/target" if results.compared_with == "probabilities" else "brier/target"
+    error, error_name = error_of(results)
     other = system.metrics.get("nearest_other")
     return {
         "name": system.name,
@@ -190,8 +160,7 @@ def verdict(results: Results, system: System) -> dict[str, str | None]:
         "skill": _sign(system, "skill/target"),
         "skill_text": _text(system, "skill/target"),
         "margin": _sign(system, margin),
-        "margin_text": _text(system, margin),
-        "error": "distance" if error.startswith("question") else "Brier score",
+        "error": error_name,
         "error_text": _text(system, error),
         "other": None if other is None else results.name(other),
     }
@@ -209,15 +178,8 @@ def _text(system: System, metric: str) -> str:
     return with_interval(system.metrics.get(metric), system.interval(metric))
 
 
-def _cell(system: System, metric: str) -> dict[str, Any]:
-    """A number of a table with its interval, and the number as sorting takes it."""
-    value, interval = system.metrics.get(metric), system.interval(metric)
-    bounds = "" if interval is None else f"[{number(interval[0])}, {number(interval[1])}]"
-    return {"text": number(value), "interval": bounds, "key": "" if value is None else f"{value:.9g}"}
-
-
-def _row(results: Results, system: System) -> dict[str, Any]:
-    """A row of the table of systems."""
+def _systems(results: Results) -> list[dict[str, Any]]:
+    """The table of systems: who each is, its colour in the charts, and five numbers, each with its interval."""
     by_question = results.compared_with == "probabilities"
     metrics = (
         "skill/target",
@@ -225,25 +187,69 @@ def _row(results: Results, system: System) -> dict[str, Any]:
         MARGIN[results.compared_with][1],
         "agreement/target",
     )
-    unanswered = system.metrics.get("unanswered")
-    share = {"text": "none" if unanswered is None else f"{unanswered:.1%}", "interval": "", "key": unanswered or 0}
-    kind = "" if not system.is_baseline else "baseline, to beat" if system.name == CONSTANT else "baseline"
-    return {"name": system.name, "kind": kind, "cells": [*(_cell(system, metric) for metric in metrics), share]}
+    rows = []
+    for party, system in zip(system_parties(results), results.systems, strict=True):
+        cells = [(number(system.metrics.get(metric)), system.interval(metric)) for metric in metrics]
+        unanswered = system.metrics.get("unanswered")
+        kind = "" if not system.is_baseline else "baseline, to beat" if system.name == CONSTANT else "baseline"
+        rows.append(
+            {
+                "name": system.name,
+                "look": party.look,
+                "kind": kind,
+                "cells": [
+                    *(
+                        (value, f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else "")
+                        for value, bounds in cells
+                    ),
+                    ("none" if unanswered is None else f"{unanswered:.1%}", ""),
+                ],
+            }
+        )
+    return rows
 
 
 def _more(results: Results) -> dict[str, Any]:
-    """The table of the other metrics, those that some system has."""
-    shown = {
+    """The table of what else was measured of any system, and how its replies came out."""
+    heads = {
         metric: head
         for metric, head in _MORE.items()
         if any(system.metrics.get(metric) is not None for system in results.systems)
     }
+    gaps = [
+        name for name in ("position_bias", "length_gap") if any(getattr(system, name) for system in results.systems)
+    ]
     rows = []
     for system in results.systems:
         other = system.metrics.get("nearest_other")
-        nearest = "none" if other is None else results.name(other)
-        rows.append([system.name, *(_text(system, metric) for metric in shown), nearest])
-    return {"heads": ["system", *shown.values(), "nearest other"], "rows": rows}
+        found = [getattr(system, name) for name in gaps]
+        replies = ", ".join(f"{status} {count:,}" for status, count in system.statuses.items())
+        rows.append(
+            [
+                system.name,
+                "none" if other is None else results.name(other),
+                *(_text(system, metric) for metric in heads),
+                *("none" if gap is None else with_interval(gap.gap, gap.interval) for gap in found),
+                "not asked" if system.is_baseline else replies,
+            ]
+        )
+    said = [name.replace("position_bias", "position gap").replace("_", " ") for name in gaps]
+    return {"heads": ["system", "nearest other", *heads.values(), *said, "replies"], "rows": rows, "gaps": gaps}
+
+
+def _distances(results: Results) -> dict[str, Any]:
+    """The table of each system's distance to each persona, by question where that is one to trust."""
+    metric = "question_js_distance" if results.compared_with == "probabilities" else "js_distance"
+    rows = [
+        [system.name, *(number(system.metrics.get(f"{metric}/{persona}")) for persona in _in_metrics(results))]
+        for system in results.systems
+    ]
+    return {"heads": ["system", *map(results.name, results.personas)], "rows": rows}
+
+
+def _in_metrics(results: Results) -> list[str]:
+    """The personas as the names of metrics have them."""
+    return ["target" if persona == results.target else persona for persona in results.personas]
 
 
 def _comparisons(results: Results) -> dict[str, Any] | None:
@@ -285,38 +291,26 @@ def _other_map(results: Results) -> list[str]:
     return said + [f"Personas that are nowhere else: {', '.join(others)}"] * bool(others)
 
 
-def _questions(
-    results: Results, rows: Sequence[int], entropy: Sequence[float], missed: Sequence[float]
-) -> list[dict[str, Any]]:
-    """The questions to read, with who gave which answer."""
+def _questions(results: Results) -> list[dict[str, Any]]:
+    """The questions that divide the personas most, with who gave which answer."""
     found = []
-    for question, row, divided, miss in zip(
-        results.questions.take(rows).to_pylist(), rows, entropy, missed, strict=True
-    ):
+    rows = most_divided(results, _QUESTIONS + _MORE_QUESTIONS)
+    for question, row in zip(results.questions.take(rows).to_pylist(), rows, strict=True):
         given = {persona: int(column[row]) for persona, column in results.answers.items()}
         options = [
-            (f"{letter}. {question[f'option_{letter.lower()}']}", place) for place, letter in enumerate(OPTION_LETTERS)
+            (f"{letter}. {question[f'option_{letter.lower()}']}", at) for at, letter in enumerate(OPTION_LETTERS)
         ]
         if NO_ANSWER in given.values():
             options.append(("no valid answer", NO_ANSWER))
-        systems = [(system.name, " ".join(map(percent, system.probabilities[row]))) for system in results.systems]
+        systems = [(system.name, [percent(share) for share in system.probabilities[row]]) for system in results.systems]
         found.append(
             {
                 **question,
                 "options": [
-                    (
-                        text,
-                        [
-                            (results.name(persona), persona == results.target)
-                            for persona in given
-                            if given[persona] == place
-                        ],
-                    )
-                    for text, place in options
+                    (text, [(results.name(one), one == results.target) for one in given if given[one] == at])
+                    for text, at in options
                 ],
-                "systems": [(name, "no valid answer" if "none" in said else said) for name, said in systems],
-                "entropy": divided,
-                "missed": None if np.isnan(miss) else miss,
+                "systems": [[name, *shares] for name, shares in systems],
             }
         )
     return found
@@ -325,7 +319,6 @@ def _questions(
 def _facts(system: System) -> list[tuple[str, str]]:
     """How a system was asked."""
     facts = list(_flat(system.facts))
-    facts.append(("replies", ", ".join(f"{status} {count:,}" for status, count in system.statuses.items())))
     if system.prompts_hash is not None:
         facts += [("different prompts", f"{system.prompts:,}"), ("SHA-256 of their hashes", system.prompts_hash)]
     return facts

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, dot, say
 from fairpp_hf.drawing.labels import Label, write_labels
-from fairpp_hf.drawing.texts import in_lines, key_of
+from fairpp_hf.drawing.texts import in_lines
 from fairpp_hf.drawing.theme import INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
 from fairpp_hf.evaluation.baselines import MAJORITY
 from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS
@@ -103,15 +103,14 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
     ]
     said = "; ".join(f"{row[0]} at {row[4]}, {row[5]}" for row in rows)
     return Chart(
-        f"map-{key_of(method)}",
-        f"The map: {TITLES[method].lower()}",
+        f"map-{method.replace('_', '-')}",
+        TITLES[method],
         f"{TITLES[method]}: {len(points)} points. {said}.",
         (WIDTH, side + 0.45 + legend),
         paint,
         ("name", "kind", "region", "before", "x", "y"),
         rows,
         notes=tuple(_notes(method, positions, bool(arrows), any(map(len, regions)))),
-        shown_by=("map", method),
     )
 
 

@@ -16,9 +16,7 @@ from fairpp_hf.statistics.paired import Comparison
 
 def words(results: Results) -> str:
     """The text of the page, in one line."""
-    charts = charts_of(results)
-    drawings = {chart.key: "" for of_section in charts.values() for chart in of_section}
-    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", render(results, charts, drawings))
+    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", render(results, charts_of(results), drawn=False))
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", flush)).split())
 
 
@@ -61,8 +59,9 @@ def test_the_headline_says_whether_the_best_model_is_nearer_than_the_constant(re
         r"0.845 \[[^]]+\]\), and nearer to Loyal Nationals than to any other persona\.",
         page,
     )
+    aligned, *others = named(results, "aligned model", "plain model", "constant")
+    page = words(replace(results, systems=tuple(others)))
     assert re.search(r"plain model is further from Loyal Nationals than the constant answer \(skill -0.634 \[", page)
-    (aligned,) = named(results, "aligned model")
     unsure = {"skill/target": Interval(-0.02, 0.9), "question_js_distance/margin": Interval(-0.1, 0.1)}
     page = words(replace(results, systems=(replace(aligned, intervals=unsure), *named(results, "constant"))))
     assert "aligned model is neither clearly nearer nor clearly further than the constant answer (skill 0.845" in page
@@ -75,10 +74,19 @@ def test_the_first_table_has_five_numbers_a_system_and_the_rest_is_on_demand(res
     facts = facts_of(results)
     constant, aligned = facts["systems"][:2]
     assert (constant["name"], constant["kind"], aligned["kind"]) == ("constant", "baseline, to beat", "")
-    assert [cell["text"] for cell in aligned["cells"]][:2] == ["0.845", "0.020"]
+    assert [text for text, _ in aligned["cells"]][:2] == ["0.845", "0.020"]
     assert [len(row["cells"]) for row in facts["systems"]] == [5] * 6
-    assert facts["more"]["heads"][:3] == ["system", "Brier score", "distance of shares"]
-    assert [row[0] for row in facts["more"]["rows"]] == [row["name"] for row in facts["systems"]]
+    more, distances = facts["more"], facts["distances"]
+    assert more["heads"][:3] == ["system", "nearest other", "Brier score"]
+    assert more["heads"][-3:] == ["position gap", "length gap", "replies"]
+    names = [row["name"] for row in facts["systems"]]
+    assert [row[0] for row in more["rows"]] == [row[0] for row in distances["rows"]] == names
+    assert [row[-1] for row in more["rows"] if row[0] in ("plain model", "uniform")] == [
+        "ok 228, refusal 12",
+        "not asked",
+    ]
+    assert distances["rows"][1][1] == aligned["cells"][1][0]
+    assert "none" not in distances["rows"][1]
 
 
 def test_a_pair_is_a_row_and_a_metric_a_column(results: Results) -> None:
@@ -113,37 +121,11 @@ def test_a_map_of_something_else_says_so(results: Results) -> None:
     ) in words(replace(results, positions={**results.positions, **other}))
 
 
-def test_what_was_not_measured_has_no_chart(results: Results) -> None:
-    bias, length, statuses = charts_of(results)["asking"]
-    assert [[row[0] for row in chart.rows] for chart in (bias, length, statuses)] == [
-        ["aligned model", "plain model"]
-    ] * 3
+def test_what_was_not_measured_is_not_told(results: Results) -> None:
     changes: dict[str, Any] = {"length_gap": None, "position_bias": None}
-    other = replace(results, systems=tuple(replace(system, **changes) for system in results.systems))
-    assert [chart.key for chart in charts_of(other)["asking"]] == ["statuses"]
-    page = words(other)
+    page = words(replace(results, systems=tuple(replace(system, **changes) for system in results.systems)))
     assert "The options were shown in one order alone, so that position bias could not be measured." in page
-    assert "Length gap is" not in page
-
-
-def test_the_picture_shows_skill_where_it_is_known_and_agreement_otherwise(results: Results) -> None:
-    distance, skill = charts_of(results)["results"]
-    assert (distance.heads[1], skill.key) == ("distance", "skill")
-    # To the two other personas.
-    assert [len(row[-1].split(", ")) for row in distance.rows] == [2] * 6
-    systems = tuple(with_metrics(system, skill__target=None) for system in results.systems)
-    assert charts_of(replace(results, systems=systems))["results"][1].key == "agreement"
-
-
-def test_answers_are_shown_by_dimension_category_and_group(results: Results) -> None:
-    dimension, category, group = charts_of(results)["answers"]
-    assert {tuple(row[:2]) for row in group.rows} == {
-        (label, name)
-        for label in ("men", "women", "muslim people")
-        for name in ("Loyal Nationals", "aligned model", "plain model")
-    }
-    assert dimension.rows[0][0] == "dimension 1"
-    assert len(category.rows) > 10
+    assert [text in page for text in ("Length gap:", "Position gap:", "length gap")] == [False] * 3
 
 
 def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> None:
@@ -152,10 +134,11 @@ def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> N
     plain = results.models[-1]
     systems = (replace(plain, scores=plain.scores._replace(name=hostile, facts={**plain.facts, hostile: hostile})),)
     names = dict.fromkeys(results.names, hostile)
-    charts = charts_of(replace(results, systems=systems, names=names, reference=hostile, comparisons=()))
-    drawings = {chart.key: "" for of_section in charts.values() for chart in of_section}
-    page = render(replace(results, systems=systems, names=names, reference=hostile), charts, drawings)
-    assert page.count("<script>") == 1
+    changed = replace(results, systems=systems, names=names, reference=hostile)
+    page = render(changed, charts_of(changed), drawn=False)
+    assert "<script" not in page
+    assert page.count("default-src 'none'") == 1
+    assert "script-src" not in page
     assert page.count("</bdi>") == page.count("<bdi>")
     assert not re.search(r"<[^>]* onload='x'", page)
     assert "\x00" not in page

@@ -53,7 +53,7 @@ def test_a_map_of_many_models_has_numbers_and_a_legend(odd: Results, tmp_path: P
     chart = position_chart("pca", odd.positions)
     numbers, names = zip(*(row[0].split(" ", 1) for row in chart.rows if row[1] == "model"), strict=True)
     assert (numbers, set(names)) == (tuple("123456789"), set(ODD))
-    assert "🦄" not in re.sub('data-tip="[^"]*"', "", svg(chart))
+    assert "🦄" not in re.sub("<title>.*?</title>", "", svg(chart))
     assert chart.notes[0] == "Egalitarian to libertarian."
 
 
