@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
+from fairpp_hf.drawing.texts import in_lines
 from fairpp_hf.drawing.theme import EMPTY, INK, NOTE, PAGE_COLORS, PAPER, Color, Fill, Look, drawing_settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _SETTINGS = {
     "hatch.linewidth": 0.6,
     "lines.solid_capstyle": "butt",
 }
+LEGEND_ROW = 0.21
 _GAP, _TITLE, _NOTE = 0.3, 0.28, 0.15
 """Inches between charts of a picture, for a title, and for a line of a note."""
 
@@ -89,13 +91,7 @@ def svg(chart: Chart) -> str:
 
 
 def png(charts: Sequence[Chart], *, title: str = "", caption: str = "") -> bytes:
-    """Charts in one picture, two in a row, with their titles and notes, on white.
-
-    Args:
-        charts: Charts, row by row.
-        title: Title of the picture; what the font lacks is drawn as boxes, see `drawable`.
-        caption: A sentence or two below all charts.
-    """
+    """Charts in one picture, two in a row, with their titles and notes, on white."""
     rows = [charts[start : start + 2] for start in range(0, len(charts), 2)]
     widths = [max(chart.size[0] for chart in charts[place::2]) for place in range(min(2, len(charts)))]
     notes = {chart.key: [line for note in chart.notes for line in _lines(note, chart.size[0])] for chart in charts}
@@ -206,6 +202,21 @@ def dot(axes: "Axes", x: float, y: float, look: Look, size: float = 8) -> "Artis
         clip_on=False,
         zorder=4,
     )[0]
+
+
+def legend(
+    canvas: Canvas, left: float, width: float, entries: Sequence[tuple[str, "Look | Fill"]], columns: int = 1
+) -> None:
+    """Rows of `LEGEND_ROW` inches at the bottom of a chart: a marker or a filled square each, and who or what it is."""
+    rows = -(-len(entries) // columns)
+    axes = canvas.panel((left, 0.05, width, LEGEND_ROW * rows), (0, width), (rows, 0))
+    for spot, (text, style) in enumerate(entries):
+        x, y = (spot % columns) * width / columns + 0.08, spot // columns + 0.5
+        if isinstance(style, Fill):
+            bar(axes, x - 0.07, y, 0.14, 0.6, style)
+        else:
+            dot(axes, x, y, style, 6)
+        say(axes, x + 0.13, y, in_lines(text, int((width / columns - 0.2) * 15), 1), size=8, ha="left")
 
 
 def ink_on(color: "Color") -> str:

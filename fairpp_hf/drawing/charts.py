@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, bar, dot, ink_on, say, say_left
+from fairpp_hf.drawing.canvas import LEGEND_ROW, WIDTH, Canvas, Chart, bar, dot, ink_on, legend, say, say_left
 from fairpp_hf.drawing.texts import in_lines, number, percent, with_interval
 from fairpp_hf.drawing.theme import EMPTY, INK, LINE, MUTED, SHADES, Fill, Look
 
@@ -48,19 +48,7 @@ def interval_chart(
     form: Callable[[float | None], str] = number,
     note: str = "",
 ) -> Chart:
-    """A row each: the value as a marker, its 95% interval as a line, another value as a small tick.
-
-    Args:
-        key: Key of the chart.
-        title: Title of the chart.
-        values: Rows from the top.
-        axis: What the numbers are and which way is better, in one line below them.
-        lines: What is written over a line through all rows, such as chance, to where it is. 0 is always on the axis.
-        head: Heading of the numbers.
-        tick: What the small ticks are, for the table; empty without any.
-        form: Writes a value.
-        note: A sentence below the chart.
-    """
+    """A row each: the value as a marker, its 95% interval as a line, another value as a small tick."""
     ends = [end for row in values for end in (row.value, row.tick, *(row.interval or ())) if end is not None]
     low, high = min([0.0, *ends, *lines.values()]), max([0.0, *ends, *lines.values()])
     span = (high - low) or 1.0
@@ -119,27 +107,16 @@ def diverging_bars(
     systems: Sequence[tuple[Party, _Floats]],
     fills: Sequence[Fill],
 ) -> Chart:
-    """A row a label: the target's share of the first option as a bar to the left, of the second to the right.
-
-    The systems' shares are markers on both sides. What is missing to 100% went to the other options.
-
-    Args:
-        key: Key of the chart.
-        title: Title of the chart.
-        sides: Names of the m rows to what the first and the second option are; written above each row.
-        target: Who the bars are, and shares, (m, K) over the options, NaN for none.
-        systems: Who the markers are, and shares of each, (m, K).
-        fills: Fill of each option.
-    """
+    """A row a label: the target's share of the first option as a bar to the left, of the second to the right."""
     party, shares = target
-    rows, step, legend_rows = len(sides), 0.5, -(-(len(systems) + 1) // 2)
-    legend = 0.2 * legend_rows + 0.1
-    size = (WIDTH, step * rows + 0.4 + legend)
+    rows, step = len(sides), 0.5
+    below = LEGEND_ROW * -(-(len(systems) + 2) // 2) + 0.05
+    size = (WIDTH, step * rows + 0.4 + below)
     everything = np.concatenate([found[:, :2] for _, found in (target, *systems)])
     reach = min(1.0, 1.08 * float(np.nanmax(everything))) if np.isfinite(everything).any() else 1.0
 
     def paint(canvas: Canvas) -> None:
-        inside = (0.3, 0.35 + legend, WIDTH - 0.6, step * rows)
+        inside = (0.3, 0.35 + below, WIDTH - 0.6, step * rows)
         axes = canvas.panel(inside, (-reach, reach), (rows - 0.5, -0.5))
         for level in (-0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75):
             if abs(level) < reach:
@@ -159,14 +136,8 @@ def diverging_bars(
                     if system.look is not None and not np.isnan(found[row, option]):
                         marker = dot(axes, side * found[row, option], y, system.look, 5.5)
                         canvas.tip(marker, f"{system.name}, {label}: {_in_words(found[row], fills)}")
-        below = canvas.panel((0.25, 0.05, WIDTH - 0.4, legend), (0, 2), (legend_rows, 0))
-        for side in (0, 1):
-            bar(below, 0.05 * side, 0.5, 0.05, 0.55, fills[side])
-        say(below, 0.12, 0.5, in_lines(party.label, 29, 1), size=8, ha="left")
-        for spot, (system, _) in enumerate(systems, 1):
-            assert system.look is not None
-            dot(below, spot % 2 + 0.05, spot // 2 + 0.5, system.look, 6)
-            say(below, spot % 2 + 0.12, spot // 2 + 0.5, in_lines(system.label, 29, 1), size=8, ha="left")
+        entries = [(f"{party.label}, {fill.label}", fill) for fill in fills[:2]]
+        legend(canvas, 0.3, WIDTH - 0.5, [*entries, *((who.label, who.look) for who, _ in systems if who.look)], 2)
 
     table = [
         [label, who.name, *map(percent, found[row])]
@@ -193,29 +164,19 @@ def stacked_bars(
     empty: str = "no valid answer",
     note: str = "",
 ) -> Chart:
-    """A bar of 100% for each row, in one or several columns.
-
-    Args:
-        key: Key of the chart.
-        title: Title of the chart.
-        parties: The m rows, with a marker where they have a look.
-        columns: Heading, of one or more lines, to shares of the K parts, (m, K), NaN for none.
-        fills: The K parts.
-        empty: What is written where there are no shares.
-        note: A sentence below the chart.
-    """
+    """A bar of 100% for each row, in one or several columns."""
     step, left, gap = 0.3, 1.9, 0.12
     width = WIDTH - left - 0.15 if len(columns) == 1 else 1.7
     most = max(heading.count("\n") + 1 if heading else 0 for heading in columns)
     whole = left + (width + gap) * len(columns)
     per_row = max(1, min(len(fills), int((whole - 0.3) / 1.3)))
-    legend = 0.22 * -(-len(fills) // per_row)
+    below = LEGEND_ROW * -(-len(fills) // per_row)
     height = step * len(parties)
-    size = (whole, height + legend + 0.2 + 0.16 * most)
+    size = (whole, height + below + 0.2 + 0.16 * most)
 
     def paint(canvas: Canvas) -> None:
         for place, (heading, shares) in enumerate(columns.items()):
-            inside = (left + place * (width + gap), legend + 0.12, width, height)
+            inside = (left + place * (width + gap), below + 0.12, width, height)
             axes = canvas.panel(inside, (0, 1), (len(parties) - 0.5, -0.5))
             say(axes, 0.5, -0.6, heading, size=8.5, va="bottom")
             for row, party in enumerate(parties):
@@ -233,11 +194,7 @@ def stacked_bars(
                     if share * width > 0.03 + 0.06 * len(text) and not fill.hatch:
                         say(axes, start + share / 2, row, text, size=8, color=ink_on(fill.color))
                     start += share
-        below = canvas.panel((0.15, 0.02, whole - 0.3, legend), (0, per_row), (-(-len(fills) // per_row), 0))
-        for spot, fill in enumerate(fills):
-            x, y = spot % per_row, spot // per_row + 0.5
-            bar(below, x, y, 0.14 * per_row / (whole - 0.3), 0.6, fill)
-            say(below, x + 0.2 * per_row / (whole - 0.3), y, fill.label, size=8, ha="left")
+        legend(canvas, 0.15, whole - 0.3, [(fill.label, fill) for fill in fills], per_row)
 
     table = [
         [party.name, *([heading.replace("\n", ", ")] if len(columns) > 1 else []), *map(percent, shares[row])]
@@ -260,18 +217,7 @@ def heat_map(
     limits: tuple[float, float] | None = None,
     note: str = "",
 ) -> Chart:
-    """A table of coloured cells with their numbers.
-
-    Args:
-        key: Key of the chart.
-        title: Title of the chart.
-        rows: Names of the m rows.
-        columns: Headings of the n columns: short marks, or names, which are turned.
-        values: (m, n); infinite for a cell that is left out, NaN for one without a value.
-        form: Writes a number.
-        limits: Values of the lightest and the darkest colour; 0 and the largest value by default.
-        note: A sentence below the chart.
-    """
+    """A table of coloured cells with their numbers."""
     from matplotlib import colormaps
 
     found = values[np.isfinite(values)]

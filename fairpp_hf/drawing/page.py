@@ -6,13 +6,12 @@ The text is in page.html, a Jinja template that escapes whatever it is given; he
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fairpp_hf import __version__
-from fairpp_hf.drawing.canvas import Chart, png, svg
+from fairpp_hf.drawing.canvas import png, svg
 from fairpp_hf.drawing.evaluation_charts import answer_charts, distance_chart, error_of, most_divided, system_parties
 from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.drawing.texts import number, percent, with_interval
@@ -26,24 +25,6 @@ from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 PAGE = "report.html"
 _QUESTIONS, _MORE_QUESTIONS = 10, 30
 """Questions on the page, and more of them on demand: it has to be small enough to be sent by mail."""
-
-_MORE = {
-    "brier/target": "Brier score",
-    "js_distance/target": "distance of shares",
-    "js_distance/margin": "margin of shares",
-    "worst_group/target": "worst group",
-    "calibration_error/target": "calibration error",
-    "forms_consistency": "consistency of forms",
-    "abstention": "abstention (C)",
-}
-"""Metrics that the page shows on demand, with their headings."""
-_COMPARED = {
-    "question_js_distance/target": "distance by question",
-    "agreement/target": "agreement",
-    "js_divergence/target": "divergence of shares",
-    "js_divergence/margin": "divergence margin",
-    **_MORE,
-}
 
 
 def write_report(folder: Path) -> Path:
@@ -59,8 +40,7 @@ def write_report(folder: Path) -> Path:
         FileNotFoundError: The folder has not been evaluated.
         ValueError: One of its files is damaged, of another format, or does not go with the others.
     """
-    results = read_results(folder)
-    html = render(results, charts_of(results))
+    html = render(read_results(folder))
     page = folder / PAGE
     page.unlink(missing_ok=True)  # a link is replaced and not written through
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
@@ -68,26 +48,8 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def charts_of(results: Results) -> dict[str, list[Chart]]:
-    """The charts of each section of the page."""
-    positions = results.positions
-    systems = [system.name for system in results.systems]
-    methods = [] if positions is None else methods_of(positions)
-    return {
-        "results": [distance_chart(results)],
-        "map": [position_chart(method, positions, systems) for method in methods if positions is not None],
-        "answers": answer_charts(results),
-    }
-
-
-def render(results: Results, charts: Mapping[str, Sequence[Chart]], *, drawn: bool = True) -> str:
-    """The page as HTML.
-
-    Args:
-        results: Results of the evaluation.
-        charts: Charts of each section.
-        drawn: Whether to draw the charts, which takes most of the time.
-    """
+def render(results: Results, *, drawn: bool = True) -> str:
+    """The page as HTML; drawing the charts takes most of the time."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -98,6 +60,12 @@ def render(results: Results, charts: Mapping[str, Sequence[Chart]], *, drawn: bo
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    positions, systems = results.positions, [system.name for system in results.systems]
+    charts = {
+        "results": [distance_chart(results)],
+        "map": [position_chart(method, positions, systems) for method in methods_of(positions)] if positions else [],
+        "answers": answer_charts(results),
+    }
     everything = [chart for of_section in charts.values() for chart in of_section]
     html = environment.get_template("page.html").render(
         **facts_of(results),
@@ -133,14 +101,23 @@ def facts_of(results: Results) -> dict[str, Any]:
         "silent": [system.name for system in results.systems if not system.statuses.get("ok")],
         "best": verdict(results, best) if compared else None,
         "systems": _systems(results),
-        "more": _more(results),
-        "distances": _distances(results),
+        "metrics": _metrics(results),
+        "measured": {
+            name for name in ("position_bias", "length_gap") if any(getattr(each, name) for each in results.systems)
+        },
         "comparisons": _comparisons(results),
-        "personas": [_persona(results, persona) for persona in results.personas],
-        "other_map": _other_map(results),
+        "personas": [
+            [
+                f"{results.name(persona)} (target)" if persona == results.target else results.name(persona),
+                "not known" if results.shares.get(persona) is None else percent(results.shares[persona]),
+                f"{int((results.answers[persona] != NO_ANSWER).sum()):,} of {len(results.questions):,}",
+            ]
+            for persona in results.personas
+        ],
         "questions": questions[:_QUESTIONS],
         "more_questions": questions[_QUESTIONS:],
         "facts": {system.name: _facts(system) for system in results.systems},
+        "other_map": _other_map(results),
     }
 
 
@@ -209,47 +186,21 @@ def _systems(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _more(results: Results) -> dict[str, Any]:
-    """The table of what else was measured of any system, and how its replies came out."""
-    heads = {
-        metric: head
-        for metric, head in _MORE.items()
-        if any(system.metrics.get(metric) is not None for system in results.systems)
-    }
-    gaps = [
-        name for name in ("position_bias", "length_gap") if any(getattr(system, name) for system in results.systems)
-    ]
+def _metrics(results: Results) -> dict[str, Any]:
+    """The table of everything that was measured, a row a metric, and of how replies came out."""
     rows = []
-    for system in results.systems:
-        other = system.metrics.get("nearest_other")
-        found = [getattr(system, name) for name in gaps]
-        replies = ", ".join(f"{status} {count:,}" for status, count in system.statuses.items())
-        rows.append(
-            [
-                system.name,
-                "none" if other is None else results.name(other),
-                *(_text(system, metric) for metric in heads),
-                *("none" if gap is None else with_interval(gap.gap, gap.interval) for gap in found),
-                "not asked" if system.is_baseline else replies,
-            ]
-        )
-    said = [name.replace("position_bias", "position gap").replace("_", " ") for name in gaps]
-    return {"heads": ["system", "nearest other", *heads.values(), *said, "replies"], "rows": rows, "gaps": gaps}
-
-
-def _distances(results: Results) -> dict[str, Any]:
-    """The table of each system's distance to each persona, by question where that is one to trust."""
-    metric = "question_js_distance" if results.compared_with == "probabilities" else "js_distance"
-    rows = [
-        [system.name, *(number(system.metrics.get(f"{metric}/{persona}")) for persona in _in_metrics(results))]
-        for system in results.systems
-    ]
-    return {"heads": ["system", *map(results.name, results.personas)], "rows": rows}
-
-
-def _in_metrics(results: Results) -> list[str]:
-    """The personas as the names of metrics have them."""
-    return ["target" if persona == results.target else persona for persona in results.personas]
+    for metric in results.to_pandas().columns:
+        found = [(system.metrics.get(metric), system.interval(metric)) for system in results.systems]
+        rows.append([metric, *(str(x) if isinstance(x, str | int) else with_interval(x, at) for x, at in found)])
+    for name in ("position_bias", "length_gap"):
+        gaps = [getattr(system, name) for system in results.systems]
+        if any(gaps):
+            said = [with_interval(gap.gap, gap.interval) if gap else "none" for gap in gaps]
+            rows.append([name.replace("position_bias", "position gap").replace("_", " "), *said])
+    replies = [", ".join(f"{status} {count:,}" for status, count in each.statuses.items()) for each in results.systems]
+    asked = zip(results.systems, replies, strict=True)
+    rows.append(["replies", *("not asked" if system.is_baseline else said for system, said in asked)])
+    return {"heads": ["metric", *(system.name for system in results.systems)], "rows": rows}
 
 
 def _comparisons(results: Results) -> dict[str, Any] | None:
@@ -259,19 +210,9 @@ def _comparisons(results: Results) -> dict[str, Any] | None:
         interval = "" if None in found.interval else f" [{', '.join(map(signed, found.interval))}]"
         p = "" if found.p_value is None else f", p {p_value_text(found.p_value)}"
         pairs.setdefault(f"{first} minus {second}", {})[metric] = f"{signed(found.difference)}{interval}{p}"
-    metrics = [metric for metric in _COMPARED if any(metric in found for found in pairs.values())]
+    metrics = list(dict.fromkeys(comparison.metric for comparison in results.comparisons))
     rows = [[pair, *(found.get(metric, "none") for metric in metrics)] for pair, found in pairs.items()]
-    return {"heads": ["systems", *(_COMPARED[metric] for metric in metrics)], "rows": rows} if rows else None
-
-
-def _persona(results: Results, persona: str) -> list[str]:
-    share = results.shares.get(persona)
-    answered = int((results.answers[persona] != NO_ANSWER).sum())
-    return [
-        results.name(persona) + (" (target)" if persona == results.target else ""),
-        "not known" if share is None else percent(share),
-        f"{answered:,} of {len(results.questions):,}",
-    ]
+    return {"heads": ["systems", *metrics], "rows": rows} if rows else None
 
 
 def _other_map(results: Results) -> list[str]:
@@ -317,17 +258,14 @@ def _questions(results: Results) -> list[dict[str, Any]]:
 
 
 def _facts(system: System) -> list[tuple[str, str]]:
-    """How a system was asked."""
-    facts = list(_flat(system.facts))
-    if system.prompts_hash is not None:
-        facts += [("different prompts", f"{system.prompts:,}"), ("SHA-256 of their hashes", system.prompts_hash)]
-    return facts
-
-
-def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Names with dots, and values as JSON has them but for texts; what is not given is left out."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key}.")
-        elif value is not None and value != {}:
-            yield f"{before}{key}".replace("_", " "), value if isinstance(value, str) else json.dumps(value)
+    """How a system was asked: texts, and other values as JSON has them; what is not given is left out."""
+    facts = {
+        **system.facts,
+        "different_prompts": system.prompts or None,
+        "SHA-256 of their hashes": system.prompts_hash,
+    }
+    return [
+        (name.replace("_", " "), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in facts.items()
+        if value not in (None, {})
+    ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, dot, say
+from fairpp_hf.drawing.canvas import LEGEND_ROW, WIDTH, Canvas, Chart, dot, legend, say
 from fairpp_hf.drawing.labels import Label, write_labels
 from fairpp_hf.drawing.texts import in_lines
 from fairpp_hf.drawing.theme import INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
@@ -30,13 +30,7 @@ def methods_of(positions: Mapping[str, Any]) -> list[str]:
 
 
 def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[str] = ()) -> Chart:
-    """The map by one method.
-
-    Args:
-        method: Key of `TITLES`.
-        positions: What positions.json holds, with that method at some point.
-        systems: Names of systems of an evaluation beside it, so that each has the same look here.
-    """
+    """The map by one method of `TITLES`; systems of an evaluation beside it have the same look here as there."""
     points = [point for point in positions["points"] if point.get(method)]
     places = np.array([point[method]["xy"] for point in points], dtype=float).reshape(-1, 2)
     regions = [np.array(point[method].get("ellipse_95") or [], dtype=float).reshape(-1, 2) for point in points]
@@ -51,11 +45,11 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
     shown = [drawable(point["name"], f"{point['kind']} {place}") for place, point in enumerate(points, 1)]
     labels = [numbers.get(point["name"], label) for point, label in zip(points, shown, strict=True)]
     entries = _legend(points, shown, numbers, looks)
-    legend, side = 0.22 * len(entries), WIDTH - 0.5
+    below, side = LEGEND_ROW * len(entries), WIDTH - 0.5
     names = _axis_names(method, positions)
 
     def paint(canvas: Canvas) -> None:
-        axes = canvas.panel((0.4, 0.4 + legend, side, side), *_limits(places, regions))
+        axes = canvas.panel((0.4, 0.4 + below, side, side), *_limits(places, regions))
         _frame(axes, names)
         for point, place, region in zip(points, places, regions, strict=True):
             look = _look(point, looks)
@@ -68,28 +62,18 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
                 f"{point['name']} ({details}): {place[0]:.3f}, {place[1]:.3f}",
             )
         for start, end in arrows:
-            style = {
-                "arrowstyle": "-|>",
-                "color": INK,
-                "linewidth": 1.3,
-                "shrinkA": 6,
-                "shrinkB": 6,
-                "mutation_scale": 11,
-            }
-            axes.annotate("", tuple(end), tuple(start), arrowprops=style, zorder=3)
+            style = {"arrowstyle": "-|>", "shrinkA": 6, "shrinkB": 6, "mutation_scale": 11}
+            axes.annotate("", tuple(end), tuple(start), arrowprops={**style, "color": INK, "linewidth": 1.3}, zorder=3)
         write_labels(
             axes,
             [
-                Label(in_lines(label, 24), (float(place[0]), float(place[1])), INK, point["kind"] == "persona")
+                Label(in_lines(label, 24), (float(place[0]), float(place[1])), point["kind"] == "persona")
                 for point, place, label in zip(points, places, labels, strict=True)
             ],
             size=8,
             lines=arrows,
         )
-        below = canvas.panel((0.3, 0.06, WIDTH - 0.4, legend), (0, 1), (len(entries), 0))
-        for row, (text, look) in enumerate(entries):
-            dot(below, 0.03, row + 0.5, look, 7)
-            say(below, 0.08, row + 0.5, in_lines(text, 60, 1), ha="left")
+        legend(canvas, 0.35, side, entries)
 
     rows = [
         [
@@ -106,7 +90,7 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
         f"map-{method.replace('_', '-')}",
         TITLES[method],
         f"{TITLES[method]}: {len(points)} points. {said}.",
-        (WIDTH, side + 0.45 + legend),
+        (WIDTH, side + 0.45 + below),
         paint,
         ("name", "kind", "region", "before", "x", "y"),
         rows,

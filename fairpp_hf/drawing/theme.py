@@ -59,22 +59,6 @@ BASELINES: Mapping[str, Look] = MappingProxyType(
 )
 
 _OPTIONS = ("#3B4D61", "#C9A66B", "#D5D8DC", "#8FA3B8", "#7A5C3E")
-_STATUSES = MappingProxyType(
-    dict(
-        zip(
-            STATUSES,
-            (
-                ("#C5D8E4", ""),
-                ("#B08D3C", "//"),
-                ("#9C4A3C", "\\\\"),
-                ("#8C8C8C", "--"),
-                ("#A88BB0", "||"),
-                ("#4A4A4A", ""),
-            ),
-            strict=True,
-        )
-    )
-)
 
 
 class Fill(NamedTuple):
@@ -85,6 +69,14 @@ class Fill(NamedTuple):
     hatch: str = ""
 
 
+_STATUSES = {
+    status: Fill(status, *style)
+    for status, style in zip(
+        STATUSES,
+        (("#C5D8E4",), ("#B08D3C", "//"), ("#9C4A3C", "\\\\"), ("#8C8C8C", "--"), ("#A88BB0", "||"), ("#4A4A4A",)),
+        strict=True,
+    )
+}
 NO_ANSWER = Fill("no valid answer", EMPTY, "////")
 
 
@@ -95,7 +87,7 @@ def option_fill(option: int, label: str) -> Fill:
 
 def status_fill(status: str) -> Fill:
     """The fill of a status of replies; dark grey for one that is not of `STATUSES`."""
-    return Fill(status, *_STATUSES.get(status, ("#4A4A4A", "")))
+    return _STATUSES.get(status, Fill(status, "#4A4A4A"))
 
 
 def system_looks(names: Iterable[str]) -> dict[str, Look]:

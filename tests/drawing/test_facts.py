@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairpp_hf import __version__
-from fairpp_hf.drawing.page import charts_of, facts_of, render
+from fairpp_hf.drawing.page import facts_of, render
 from fairpp_hf.evaluation.results import Results, System, SystemComparison
 from fairpp_hf.statistics.bootstrap import Interval
 from fairpp_hf.statistics.paired import Comparison
@@ -16,7 +16,7 @@ from fairpp_hf.statistics.paired import Comparison
 
 def words(results: Results) -> str:
     """The text of the page, in one line."""
-    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", render(results, charts_of(results), drawn=False))
+    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", render(results, drawn=False))
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", flush)).split())
 
 
@@ -76,17 +76,14 @@ def test_the_first_table_has_five_numbers_a_system_and_the_rest_is_on_demand(res
     assert (constant["name"], constant["kind"], aligned["kind"]) == ("constant", "baseline, to beat", "")
     assert [text for text, _ in aligned["cells"]][:2] == ["0.845", "0.020"]
     assert [len(row["cells"]) for row in facts["systems"]] == [5] * 6
-    more, distances = facts["more"], facts["distances"]
-    assert more["heads"][:3] == ["system", "nearest other", "Brier score"]
-    assert more["heads"][-3:] == ["position gap", "length gap", "replies"]
     names = [row["name"] for row in facts["systems"]]
-    assert [row[0] for row in more["rows"]] == [row[0] for row in distances["rows"]] == names
-    assert [row[-1] for row in more["rows"] if row[0] in ("plain model", "uniform")] == [
-        "ok 228, refusal 12",
-        "not asked",
-    ]
-    assert distances["rows"][1][1] == aligned["cells"][1][0]
-    assert "none" not in distances["rows"][1]
+    assert facts["metrics"]["heads"] == ["metric", *names]
+    metrics = {row[0]: dict(zip(names, row[1:], strict=True)) for row in facts["metrics"]["rows"]}
+    assert set(metrics) == {*results.to_pandas().columns, "position gap", "length gap", "replies"}
+    assert metrics["question_js_distance/target"]["aligned model"].startswith("0.020 [")
+    assert metrics["nearest_other"]["aligned model"] == "backbone_conservatives"
+    assert [metrics["replies"][name] for name in ("plain model", "uniform")] == ["ok 228, refusal 12", "not asked"]
+    assert [metrics[name]["uniform"] for name in ("position gap", "questions/target")] == ["none", "120"]
 
 
 def test_a_pair_is_a_row_and_a_metric_a_column(results: Results) -> None:
@@ -100,9 +97,9 @@ def test_a_pair_is_a_row_and_a_metric_a_column(results: Results) -> None:
         compared("uniform", "agreement/target", None, None),
     )
     found = facts_of(replace(results, comparisons=comparisons))["comparisons"]
-    assert found["heads"] == ["systems", "agreement", "distance of shares"]
+    assert found["heads"] == ["systems", "js_distance/target", "agreement/target"]
     assert found["rows"] == [
-        ["aligned model minus plain model", "+0.125 [+0.025, +0.225], p 0.250", "-0.250 [-0.350, -0.150], p < 0.001"],
+        ["aligned model minus plain model", "-0.250 [-0.350, -0.150], p < 0.001", "+0.125 [+0.025, +0.225], p 0.250"],
         ["aligned model minus uniform", "none", "none"],
     ]
     assert "Compared in pairs" not in words(replace(results, comparisons=()))
@@ -135,7 +132,7 @@ def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> N
     systems = (replace(plain, scores=plain.scores._replace(name=hostile, facts={**plain.facts, hostile: hostile})),)
     names = dict.fromkeys(results.names, hostile)
     changed = replace(results, systems=systems, names=names, reference=hostile)
-    page = render(changed, charts_of(changed), drawn=False)
+    page = render(changed, drawn=False)
     assert "<script" not in page
     assert page.count("default-src 'none'") == 1
     assert "script-src" not in page
