@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from survey_worlds import TARGET, Population, World, draw_answers
 
+from fairpp_hf.statistics.bootstrap import LEVEL
 from fairpp_hf.statistics.intervals import metric_intervals
 from fairpp_hf.statistics.paired import paired_comparison
 
@@ -54,7 +55,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "references drawn": {},
     "probabilities": {"drawn_references": False},
 }
-LEVEL = 0.95
 
 
 class Setting(NamedTuple):
@@ -105,7 +105,6 @@ def coverage(setting: Setting) -> dict[str, tuple[int, int]]:
             world.references,
             TARGET,
             world.questions,
-            level=LEVEL,
             resamples=setting.resamples,
             seed=repetition,
         )
@@ -127,7 +126,6 @@ def paired_coverage(setting: Setting) -> dict[str, tuple[int, int]]:
             world.references,
             TARGET,
             world.questions,
-            level=LEVEL,
             resamples=setting.resamples,
             seed=repetition,
         )

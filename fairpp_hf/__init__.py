@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fairpp_hf.dataset.registration import register
 
 if TYPE_CHECKING:
+    from fairpp_hf.api import evaluate
     from fairpp_hf.dataset.load_pairs import load_pairs
     from fairpp_hf.hub.push import push_dataset
     from fairpp_hf.personas import load_personas
@@ -33,6 +34,7 @@ _HOMES = {
     "load_pairs": "fairpp_hf.dataset.load_pairs",
     "load_personas": "fairpp_hf.personas",
     "OptionScorer": "fairpp_hf.scoring",
+    "evaluate": "fairpp_hf.api",
     "alignment_metrics": "fairpp_hf.statistics.alignment",
     "push_dataset": "fairpp_hf.hub.push",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "ReweightedSFTConfig",
     "ReweightedSFTTrainer",
     "alignment_metrics",
+    "evaluate",
     "load_pairs",
     "load_personas",
     "preference_weights",

@@ -86,15 +86,7 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, record: Any, where: str | Path = "the record") -> "Provenance":
-        """Read a record.
-
-        Args:
-            record: What `to_dict` gave, also by way of JSON.
-            where: Place of the record, for error messages.
-
-        Raises:
-            ValueError: The record is of another form.
-        """
+        """Read what `to_dict` gave, also by way of JSON; `where` it is, for messages."""
         names = {field.name for field in fields(cls)}
         if (
             not isinstance(record, dict)
@@ -148,18 +140,7 @@ def without_provenance(text: str) -> str:
 
 
 def read_provenance(manifest: Path, key: str = "provenance") -> Provenance:
-    """The provenance in the manifest of a dataset folder or an export.
-
-    Args:
-        manifest: JSON file. It need not exist, since folders from elsewhere have none.
-        key: Key of the record in it.
-
-    Returns:
-        `UNKNOWN` where there is no manifest, or no such key in it.
-
-    Raises:
-        ValueError: The manifest cannot be read.
-    """
+    """The provenance under a key of a folder's manifest; `UNKNOWN` without one, since folders from elsewhere have none."""
     if not manifest.is_file():
         return UNKNOWN
     try:

@@ -10,6 +10,7 @@ wrong with a call of the API itself. A batch ends when it has been asked for `po
 
 import itertools
 import json
+import os
 import re
 import threading
 import time
@@ -56,6 +57,15 @@ class Fault(NamedTuple):
     """Called before anything is done."""
     after: Callable[[], object] = lambda: None
     """Called when it is done, and the answer sent in so far as it is."""
+
+
+def stopping(signal_number: int) -> Callable[[str, int], Fault | None]:
+    """A fault: this process gets a signal when a batch is submitted."""
+
+    def fault(name: str, _: int) -> Fault | None:
+        return Fault(after=lambda: os.kill(os.getpid(), signal_number)) if name == "POST /batches" else None
+
+    return fault
 
 
 def characters(messages: Sequence[Mapping[str, str]]) -> int:

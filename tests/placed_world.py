@@ -94,7 +94,12 @@ def held(places: Sequence[Place | None], true: NDArray[np.float64], personas: in
     turned = pca.aligned(true[None], true[None, :personas], anchors - anchors.mean(axis=0))[0]
     return np.array(
         [
-            np.nan if place is None else float(place.distances(point[None])[0] <= CHI_SQUARE_95)
+            np.nan if place is None else float(distance(place, point) <= CHI_SQUARE_95)
             for place, point in zip(places, turned, strict=True)
         ]
     )
+
+
+def distance(place: Place, point: NDArray[np.float64]) -> float:
+    """Squared distance in the metric of the covariance: a chi-square with 2 degrees of freedom."""
+    return float((point - place.xy) @ np.linalg.pinv(place.covariance) @ (point - place.xy))

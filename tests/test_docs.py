@@ -1,10 +1,11 @@
-"""README and docs as a reader takes them: each snippet and command, in one folder, with a tiny model for the small one.
+"""README, docs and notebooks as read: each snippet and command, in one folder, with a tiny model for the small one.
 
 All in this process, which has imported everything already, but for those that need one of their own: clients of the Hub
 (`fairpp push` among them, by its script) read its address when they are imported, and `accelerate launch` starts one for the
 first training; the others run the `train.py` that it would start.
 """
 
+import json
 import os
 import re
 import runpy
@@ -56,6 +57,9 @@ HUB_SNIPPETS = [snippet for _, snippet in _PYTHON if "USER/" in snippet or '"pub
 SNIPPETS = {
     f"{page}-{number}": snippet for number, (page, snippet) in enumerate(_PYTHON) if snippet not in HUB_SNIPPETS
 }
+for _notebook in ("load", "train", "evaluate"):
+    _cells = json.loads((ROOT / "notebooks" / f"{_notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    SNIPPETS[_notebook] = "\n".join("".join(cell["source"]) for cell in _cells if cell["cell_type"] == "code")
 # What a page repeats of another is run once.
 COMMANDS = dict.fromkeys(
     shlex.join(shlex.split(command, comments=True))

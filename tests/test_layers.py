@@ -25,6 +25,7 @@ ROOMS = (
     ("training",),
     ("evaluation",),
     ("drawing",),
+    ("api",),
     ("hub",),
     ("demo",),
     ("cli",),

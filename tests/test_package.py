@@ -14,6 +14,7 @@ def test_the_names_of_the_contract_are_there():
         "ReweightedSFTConfig",
         "ReweightedSFTTrainer",
         "alignment_metrics",
+        "evaluate",
         "load_pairs",
         "load_personas",
         "preference_weights",

@@ -58,3 +58,13 @@ def save_tiny_model(folder: Path, seed: int = 0) -> Path:
     tiny_model(seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_tiny_adapter(folder: Path, model: LlamaForCausalLM | None = None) -> Path:
+    """Save a LoRA of a model, by default of the tiny one, that changes what it says."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(model or tiny_model(), lora).save_pretrained(folder)
+    return folder

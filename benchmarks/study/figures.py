@@ -1,5 +1,6 @@
 """Pictures of the study."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,18 @@ from matplotlib.figure import Figure
 from methods import LABELS, METHODS
 from tables import DISTANCE, MARGIN, at_visits
 
+from fairpp_hf.drawing.labels import Label, write_labels
 from fairpp_hf.drawing.theme import SYSTEM_STYLES, drawing_settings
 
 CURVES = ("dpo", "tier_dpo", "soft_dpo", "distil", "aim_0", "list_0")
-
-
-SIDES = {
-    "distil": (-8, -14),
-    "soft_dpo": (-98, -3),
-    "tier_dpo": (8, 5),
-    "dpo": (8, -12),
-    "paper": (-130, 8),
-    "label_model": (-66, -4),
-}
-"""Where a point's name goes, in points, where the usual place is taken."""
 
 
 def draw_trade_off(study: Study, path: Path) -> Path:
     """Distance to the target against the margin to the nearest other persona: a point a method, a curve over lambda.
 
     Args:
-        study: with its grid.
-        path: of the PNG.
+        study: Study with its grid.
+        path: Path of the PNG.
     """
     rows = study.grid
     at = {
@@ -43,27 +34,25 @@ def draw_trade_off(study: Study, path: Path) -> Path:
         figure = _figure((8.4, 5.2))
         axes = figure.subplots()
         axes.axvspan(0, at["constant"][0], color="#e9f5ee", zorder=0)
-        for family, (colour, _), width in (("aim", SYSTEM_STYLES[1], 1.2), ("list", SYSTEM_STYLES[3], 2.4)):
+        labels, lines = [], []
+        for family, (colour, _), width, name in (
+            ("aim", SYSTEM_STYLES[1], 1.2, "the same, pair by pair"),
+            ("list", SYSTEM_STYLES[3], 2.4, "aligned towards the aim"),
+        ):
             curve = [method for method in at if method.startswith(f"{family}_") and METHODS[method].labels == "fitted"]
             points = [at[method] for method in curve]
             axes.plot(*zip(*points, strict=True), "-o", color=colour, markersize=3 * width, linewidth=width)
+            lines += [(np.array(start), np.array(end)) for start, end in pairwise(points)]
+            labels.append(Label(f"{name}, lambda 1", points[-1], colour))
             if family == "list":
-                for method, offset in zip(curve, ((-14, -16), (-24, 9), (2, 9), (8, -12)), strict=True):
-                    words = (
-                        f"lambda {METHODS[method].divergence:g}"
-                        if method == curve[0]
-                        else f"{METHODS[method].divergence:g}"
-                    )
-                    _say(axes, at[method], words, colour, offset)
-            else:
-                _say(axes, points[-1], "the same, pair by pair", colour, (8, 4))
-        _say(axes, at["list_0.25"], "aligned towards the aim", SYSTEM_STYLES[3][0], (-34, 24))
+                rest = zip(curve[:-1], points[:-1], strict=True)
+                labels += [Label(f"{METHODS[method].divergence:g}", point, colour) for method, point in rest]
         for method in [name for name in at if not name.startswith(("aim", "list", "both"))]:
             baseline = METHODS[method].baseline is not None
             colour = "#000" if baseline else "#666"
             axes.scatter(*at[method], color=colour, marker="D" if baseline else "o", s=46, zorder=3)
             words = "the paper's two weighted stages" if method == "paper" else LABELS[method]
-            _say(axes, at[method], words, colour, SIDES.get(method, (8, 4)))
+            labels.append(Label(words, at[method], colour, bold=baseline))
         axes.axhline(0, color="#888", linewidth=0.8)
         axes.set_xlim(0.08, 0.25)
         axes.set_ylim(top=0.1)
@@ -78,6 +67,8 @@ def draw_trade_off(study: Study, path: Path) -> Path:
             fontsize=10,
         )
         _plain(axes)
+        figure.draw_without_rendering()  # places are found in pixels
+        write_labels(axes, labels, 9, lines)
         return _saved(figure, path)
 
 
@@ -113,10 +104,6 @@ def draw_visits(study: Study, path: Path) -> Path:
         axes.legend(fontsize=8, ncols=2, frameon=False)
         _plain(axes)
         return _saved(figure, path)
-
-
-def _say(axes: Any, at: tuple[float, float], text: str, colour: str, offset: tuple[int, int]) -> None:
-    axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=9, color=colour)
 
 
 def _figure(size: tuple[float, float]) -> Figure:

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         # A run says what it kept and how to go on; other commands have nothing to say.
         print(f"fairpp {arguments.command}: {str(interruption) or 'stopped'}", file=sys.stderr)
-        return 130
+        return 128 + getattr(interruption, "signal_number", 2)
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

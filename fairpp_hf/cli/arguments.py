@@ -1,11 +1,17 @@
 """Arguments that several commands have in common."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairpp_hf.text_table import in_columns
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.dataset.sources import AnswerSource
+    from fairpp_hf.hub.owned_folder import WrittenFile
     from fairpp_hf.preferences import PairSettings
 
 
@@ -153,3 +159,12 @@ def load_answers_of(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answe
     source = resolve_answers(arguments.answers, arguments.published_revision)
     answers = source.load(arguments.personas)
     return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)
+
+
+def file_table(out: Path, files: "Sequence[WrittenFile]") -> str:
+    """Config, split, rows, file and size of each file that a command wrote, in columns."""
+    rows = [("config", "split", "rows", "file", "size")]
+    for file in files:
+        count = "" if file.rows is None else f"{file.rows:,}"
+        rows.append((file.config or "", file.split or "", count, str(out / file.path), f"{file.size / 1e6:.2f} MB"))
+    return in_columns(rows, right=(False, False, True, False, True))

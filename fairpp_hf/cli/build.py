@@ -2,15 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import add_answers, add_labels, add_weighting, settings_of
-from fairpp_hf.text_table import in_columns
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fairpp_hf.hub.owned_folder import WrittenFile
+from fairpp_hf.cli.arguments import add_answers, add_labels, add_weighting, file_table, settings_of
 
 SUMMARY = "write a dataset folder: a card and Parquet files that load_dataset reads"
 
@@ -51,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         targets=arguments.targets,
         pairs=settings_of(arguments),
     )
-    print(_table(arguments.out, files))
+    print(file_table(arguments.out, files))
     folder = str(arguments.out) if arguments.out.is_absolute() else f"./{arguments.out.as_posix()}"
     if answers == "survey":
         print("The answers are simulated from survey figures; nobody was asked.")
@@ -74,12 +67,3 @@ def _check_run(path: Path) -> None:
             f"--run must be the path of a run; got {str(path)!r}, which holds none. Make one with `fairpp generate --run "
             f"{path}`, or use --answers for other sources."
         )
-
-
-def _table(out: Path, files: "Sequence[WrittenFile]") -> str:
-    """Config, split, rows, file and size of each file, in columns."""
-    rows = [("config", "split", "rows", "file", "size")]
-    for file in files:
-        count = "" if file.rows is None else f"{file.rows:,}"
-        rows.append((file.config or "", file.split or "", count, str(out / file.path), f"{file.size / 1e6:.2f} MB"))
-    return in_columns(rows, right=(False, False, True, False, True))

@@ -2,31 +2,25 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import load_answers_of
 from fairpp_hf.cli.scoring import (
     NAME_IN_FILE,
-    add_questions,
     add_scoring,
-    be_quiet,
     check_scoring,
     check_use,
     division_of,
-    failures,
+    load_scored,
     same_questions,
+    say_files,
     score,
     short_names,
-    stopped,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fairpp_hf.dataset.answers import Answers
-    from fairpp_hf.dataset.sources import AnswerSource
     from fairpp_hf.evaluation.models import ModelSpec
 
 SUMMARY = "score models and baselines on held-out questions against all personas"
@@ -46,71 +40,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "again continues where it stopped and scores nothing twice. Several processes share the work under "
         "`accelerate launch -m fairpp_hf evaluate ...`."
     )
-    models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument(
-        "--model",
-        nargs="+",
-        metavar="M",
-        help="names or paths of causal language models with a chat template; with --base-url, the server's names",
-    )
-    models.add_argument(
-        "--models", metavar="FILE", help="YAML with the entries to score: name, model, adapter, base_url, persona, ..."
-    )
-    parser.add_argument(
-        "--adapter",
-        nargs="+",
-        default=[],
-        metavar="P",
-        help="names or paths of PEFT adapters trained on the one --model",
+    add_scoring(
+        parser,
+        parser.add_mutually_exclusive_group(required=True),
+        "YAML with the entries to score: name, model, adapter, base_url, persona, ...",
     )
     parser.add_argument("--target", required=True, help="persona that the models are meant to match")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and results")
-    add_questions(parser)
     parser.add_argument(
         "--scenarios", action="store_true", help="ask the scenarios of --answers, a run with some or 'published'"
     )
     parser.add_argument("--no-role-play", action="store_true", help="leave out --model with the target's portrait")
-    add_scoring(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then score each system, then write and print the results.
 
-    Returns:
-        0, or 128 + the signal that stopped the scoring.
-
     Raises:
-        ValueError: the arguments do not fit together, or one is out of range.
-        RuntimeError: another process writes to a run, a server refuses to go on, or --max-cost is reached.
-        OSError: a model or file cannot be found, or a file cannot be written.
+        ValueError: The arguments do not fit together, or one is out of range.
+        RuntimeError: Another process writes to a run, a server refuses to go on, or --max-cost is reached.
+        OSError: A model or file cannot be found, or a file cannot be written.
     """
     _check_options(arguments)
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.drawing import draw_evaluation
     from fairpp_hf.evaluation.baselines import baselines
-    from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.model_scores import is_main_process
+    from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems
     from fairpp_hf.evaluation.results_table import notes, tables
-    from fairpp_hf.generation import RunInterrupted
 
-    if not is_main_process():
-        be_quiet()
-    source, answers = _answers(arguments)
-    personas = source.persona_set(arguments.personas)
-    questions, references = questions_to_score(answers, arguments.split, arguments.limit)
+    answers, personas, questions, references = load_scored(arguments)
     check_references(references, arguments.target)
     if personas is None and any(spec.persona for spec in models):
         raise ValueError(
             f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "
             "It has the portrait for role-play. Add --personas SET_OR_FILE, or --no-role-play."
         )
-    try:
-        scores = score(arguments, models, questions, personas)
-    except RunInterrupted as interruption:
-        print(stopped("evaluate", interruption), file=sys.stderr)
-        return 128 + interruption.signal_number
-    if not is_main_process():
+    scores = score(arguments, models, questions, personas)
+    if not scores:
         return 0
     shares = {persona.id: persona.share for persona in personas or ()}
     evaluation = evaluate_systems(
@@ -125,45 +91,26 @@ def run(arguments: argparse.Namespace) -> int:
     )
     entries = _entries(models, arguments.out, arguments.models)
     files = evaluation.write(arguments.out)
-    print(f"\n{tables(evaluation)}\n{notes(evaluation)}")
-    print(failures(scores), end="", flush=True)
-    files += [draw_evaluation(evaluation, arguments.out / "results.png"), entries]
-    print("Files:", *(f"  {file}" for file in files), sep="\n")
+    print(f"\n{tables(evaluation)}\n{notes(evaluation)}", flush=True)
+    say_files(scores, [*files, draw_evaluation(evaluation, arguments.out / "results.png"), entries])
     print(_next(arguments, entries))
     return 0
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    for option in ("adapter", "base_url"):
+    why = {
+        "adapter": "Write it into the file",
+        "base_url": "Write it into the file",
+        "no_role_play": "An entry of the file role-plays where it names a persona. Leave it out",
+    }
+    for option, fix in why.items():
         if getattr(arguments, option) and arguments.models is not None:
             raise ValueError(
-                f"--{option.replace('_', '-')} must come with --model; got --models {arguments.models}. Write it into the "
-                "file."
+                f"--{option.replace('_', '-')} must come with --model; got --models {arguments.models}. {fix}."
             )
-    if arguments.no_role_play and arguments.models is not None:
-        raise ValueError(
-            f"--no-role-play must come with --model; got --models {arguments.models}. An entry of the file role-plays where "
-            "it names a persona. Leave it out."
-        )
     check_scoring(arguments)
     if arguments.scenarios and arguments.split != "test":
         raise ValueError(f"--scenarios must come with --split test; got {arguments.split}. There are no others.")
-
-
-def _answers(arguments: argparse.Namespace) -> "tuple[AnswerSource, Answers]":
-    """Whose answers the models are compared with."""
-    if not arguments.scenarios:
-        return load_answers_of(arguments)
-    from fairpp_hf.dataset.sources import resolve_answers
-
-    source = resolve_answers(arguments.answers, arguments.published_revision, scenarios=True)
-    answers = source.load(arguments.personas, scenarios=True) if source.has_scenarios() else None
-    if answers is None:
-        raise ValueError(
-            f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
-            "`fairpp scenarios` was run, or --answers published."
-        )
-    return source, answers if arguments.heldout is None else answers.held_out(arguments.heldout)
 
 
 def _models(arguments: argparse.Namespace) -> "Sequence[ModelSpec]":

@@ -49,17 +49,10 @@ def add_money_arguments(parser: argparse.ArgumentParser) -> None:
 def prices_for(
     arguments: argparse.Namespace, model: str, respondent: "OpenAIRespondent", option: str = "--price"
 ) -> "Prices | None":
-    """What --price, --prices and the package's table say of a model at its server; None where they say nothing.
-
-    Args:
-        arguments: With `max_cost`, `price` and `prices`.
-        model: Name of the model.
-        respondent: Whoever asks it.
-        option: The one that `price` is given by.
+    """What --price (or the `option` in its place), --prices and the package's table say of a model at its server.
 
     Raises:
         ValueError: The prices are wrong, or --max-cost has none to count by.
-        OSError: The file of --prices cannot be read.
     """
     from fairpp_hf.generation.budget import check_max_cost
     from fairpp_hf.generation.prices import load_prices
@@ -75,33 +68,21 @@ def prices_for(
 
 
 def batch_limits(arguments: argparse.Namespace) -> "BatchLimits | None":
-    """`BatchLimits` of --batch and --batch-tokens, or None without --batch.
-
-    Raises:
-        ValueError: --batch-tokens is below 1 or comes without --batch.
-    """
-    if arguments.batch_tokens is not None:
-        if not arguments.batch:
-            raise ValueError("--batch-tokens must come with --batch; got it alone. Add --batch, or leave it out.")
-        if arguments.batch_tokens < 1:
-            raise ValueError(f"--batch-tokens must be at least 1; got {arguments.batch_tokens}.")
+    """`BatchLimits` of --batch and --batch-tokens, or None without --batch."""
+    tokens = arguments.batch_tokens
+    if tokens is not None and not arguments.batch:
+        raise ValueError("--batch-tokens must come with --batch; got it alone. Add --batch, or leave it out.")
+    if tokens is not None and tokens < 1:
+        raise ValueError(f"--batch-tokens must be at least 1; got {tokens}.")
     if not arguments.batch:
         return None
     from fairpp_hf.generation import BatchLimits
 
-    return BatchLimits(**({} if arguments.batch_tokens is None else {"enqueued_tokens": arguments.batch_tokens}))
+    return BatchLimits(**({} if tokens is None else {"enqueued_tokens": tokens}))
 
 
 def check_options(arguments: argparse.Namespace, only_for: Mapping[str, Sequence[str]]) -> None:
-    """Check options that depend on the respondent, --limit and --samples.
-
-    Args:
-        arguments: Arguments of the command line.
-        only_for: Name of an option to the respondents that it goes with.
-
-    Raises:
-        ValueError: An option does not go with the respondent, or is out of range.
-    """
+    """Check --limit, --samples, and the options that go with some respondents only."""
     for option, respondents in only_for.items():
         if getattr(arguments, option) is not None and arguments.respondent not in respondents:
             raise ValueError(

@@ -7,23 +7,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import load_answers_of
 from fairpp_hf.cli.scoring import (
     NAME_IN_FILE,
-    add_questions,
     add_scoring,
-    be_quiet,
     check_scoring,
     check_use,
     division_of,
-    failures,
+    load_scored,
+    say_files,
     score,
     short_names,
-    stopped,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
     import pyarrow as pa
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.evaluation.models import ModelSpec
     from fairpp_hf.evaluation.positioning import Respondent
-    from fairpp_hf.evaluation.results import SystemScores
     from fairpp_hf.personas import PersonaSet
 
 SUMMARY = "place models among the personas, by principal components and ideal points"
@@ -48,76 +44,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "95% region. Replies are kept in DIR/scores: in the DIR of `fairpp evaluate`, nothing is scored twice, and the same "
         "command again continues where it stopped."
     )
-    parser.add_argument(
-        "--models",
-        metavar="FILE",
-        help="YAML with the models to place: name, model, region, adapter, base_url, before, ...; "
+    add_scoring(
+        parser,
+        parser,
+        "YAML with the models to place: name, model, region, adapter, base_url, before, ...; "
         f"or '{PAPER}' for the six of the paper",
-    )
-    parser.add_argument(
-        "--model",
-        nargs="+",
-        default=[],
-        metavar="M",
-        help="names or paths of causal language models with a chat template; with --base-url, the server's names",
-    )
-    parser.add_argument(
-        "--adapter",
-        nargs="+",
-        default=[],
-        metavar="P",
-        help="names or paths of PEFT adapters trained on the one --model; an arrow leads from the model to each",
     )
     parser.add_argument(
         "--target",
         metavar="PERSONA",
         help="place as well the constant and the label model of this persona, as baselines",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and positions")
-    add_questions(parser)
-    add_scoring(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then score each model, then place, write and print.
 
-    Returns:
-        0, or 128 + the signal that stopped the scoring.
-
     Raises:
-        ValueError: the arguments do not fit together, the personas span no map, or two points have one name.
-        RuntimeError: another process writes to a run, a server refuses to go on, or --max-cost is reached.
-        OSError: a model or file cannot be found, or a file cannot be written.
+        ValueError: The arguments do not fit together, the personas span no map, or two points have one name.
+        RuntimeError: Another process writes to a run, a server refuses to go on, or --max-cost is reached.
+        OSError: A model or file cannot be found, or a file cannot be written.
     """
-    _check_options(arguments)
+    if not arguments.models and not arguments.model:
+        raise ValueError(
+            f"A model must be given; got neither --models nor --model. Add --model NAME_OR_PATH, or --models {PAPER}."
+        )
+    check_scoring(arguments)
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.drawing import draw_positions
-    from fairpp_hf.evaluation.evaluate import questions_to_score
-    from fairpp_hf.evaluation.model_scores import is_main_process
-    from fairpp_hf.evaluation.positioning import check_anchors, position_respondents
+    from fairpp_hf.evaluation.models import check_names
+    from fairpp_hf.evaluation.positioning import Respondent, check_anchors, position_respondents
     from fairpp_hf.evaluation.positioning.report import to_dict, to_markdown, write_positions
-    from fairpp_hf.generation import RunInterrupted
 
-    if not is_main_process():
-        be_quiet()
-    source, answers = load_answers_of(arguments)
-    personas = source.persona_set(arguments.personas)
-    questions, references = questions_to_score(answers, arguments.split, arguments.limit)
+    answers, personas, questions, references = load_scored(arguments)
     check_anchors(references.answers, questions)
     anchors = _anchors(references.answers, personas)
     if arguments.target is not None:
         anchors += _baselines(answers, questions, arguments.target)
-    _check_names(models, anchors)
-    try:
-        scores = score(arguments, models, questions, personas)
-    except RunInterrupted as interruption:
-        print(stopped("position", interruption), file=sys.stderr)
-        return 128 + interruption.signal_number
-    if not is_main_process():
+    kinds = {"majority": "the majority", "persona": "a persona", "baseline": "a baseline"}
+    taken = {anchor.name: f"{kinds[anchor.kind]} on the map" for anchor in anchors}
+    check_names(models, taken=taken, fix="Rename it in a file, for --models.")
+    scores = score(arguments, models, questions, personas)
+    if not scores:
         return 0
+    placed = [
+        Respondent(spec.name, "model", system.probabilities, spec.region, spec.before)
+        for spec, system in zip(models, scores, strict=True)
+    ]
     positions = position_respondents(
-        [*anchors, *_placed(models, scores)],
+        [*anchors, *placed],
         questions,
         reference=", ".join(answers.respondents),
         division=division_of(arguments),
@@ -125,8 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     written = write_positions(positions, arguments.out)
     written.append(draw_positions(to_dict(positions), arguments.out / "positions.png", _evaluated(arguments.out)))
     print(f"\n{to_markdown(positions)}")
-    print(failures(scores), end="")
-    print("Files:", *(f"  {file}" for file in written), sep="\n")
+    say_files(scores, written)
     return 0
 
 
@@ -136,14 +111,6 @@ def _evaluated(out: Path) -> list[str]:
         return list(json.loads((out / "results.json").read_bytes())["systems"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def _check_options(arguments: argparse.Namespace) -> None:
-    if not arguments.models and not arguments.model:
-        raise ValueError(
-            f"A model must be given; got neither --models nor --model. Add --model NAME_OR_PATH, or --models {PAPER}."
-        )
-    check_scoring(arguments)
 
 
 def _models(arguments: argparse.Namespace) -> "list[ModelSpec]":
@@ -195,26 +162,3 @@ def _baselines(answers: "Answers", questions: "pa.Table", target: str) -> "list[
             file=sys.stderr,
         )
     return [Respondent(baseline.name, "baseline", baseline.probabilities) for baseline in found]
-
-
-def _check_names(models: "Sequence[ModelSpec]", anchors: "Sequence[Respondent]") -> None:
-    """Check, before anything is scored, that no model has the name of an anchor of the map."""
-    from fairpp_hf.evaluation.models import check_names
-
-    kinds = {
-        "majority": "the majority on the map",
-        "persona": "a persona on the map",
-        "baseline": "a baseline on the map",
-    }
-    check_names(
-        models, taken={anchor.name: kinds[anchor.kind] for anchor in anchors}, fix="Rename it in a file, for --models."
-    )
-
-
-def _placed(models: "Sequence[ModelSpec]", scores: "Sequence[SystemScores]") -> "list[Respondent]":
-    from fairpp_hf.evaluation.positioning import Respondent
-
-    return [
-        Respondent(spec.name, "model", system.probabilities, spec.region, spec.before)
-        for spec, system in zip(models, scores, strict=True)
-    ]

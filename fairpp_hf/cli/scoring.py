@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairpp_hf.cli.arguments import add_answers, add_heldout, add_server_options, server_options
+from fairpp_hf.cli.arguments import add_answers, add_heldout, add_server_options, load_answers_of, server_options
 from fairpp_hf.cli.money import add_money_arguments, batch_limits
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from fairpp_hf.dataset.answers import Answers
     from fairpp_hf.evaluation.models import ModelSpec
-    from fairpp_hf.evaluation.results import SystemScores
-    from fairpp_hf.generation import RunInterrupted
+    from fairpp_hf.evaluation.results import References, SystemScores
     from fairpp_hf.personas import PersonaSet
 
 NAME_IN_FILE = "Name them in a file, for --models."
@@ -30,16 +30,34 @@ _OF_SERVERS = (
 )
 
 
-def add_questions(parser: argparse.ArgumentParser) -> None:
-    """Add --answers and what goes with it, --split, --heldout and --limit."""
+def add_scoring(parser: argparse.ArgumentParser, models: "argparse._ActionsContainer", models_help: str) -> None:
+    """Add which models are asked which questions, in which orders, loaded here or on a server, and for how much money.
+
+    Args:
+        parser: The command's parser.
+        models: Where --model and --models go, such as a group of which one must be given.
+        models_help: What the file of --models holds.
+    """
+    models.add_argument(
+        "--model",
+        nargs="+",
+        default=[],
+        metavar="M",
+        help="names or paths of causal language models with a chat template; with --base-url, the server's names",
+    )
+    models.add_argument("--models", metavar="FILE", help=models_help)
+    parser.add_argument(
+        "--adapter",
+        nargs="+",
+        default=[],
+        metavar="P",
+        help="names or paths of PEFT adapters trained on the one --model",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for scores and results")
     add_answers(parser)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="questions to ask (default: test)")
     add_heldout(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="ask a fixed random sample of N questions")
-
-
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Add how models are asked: in which orders, loaded here or on a server, and for how much money."""
     parser.add_argument(
         "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
     )
@@ -65,17 +83,14 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def check_scoring(arguments: argparse.Namespace) -> None:
-    """Check what can be checked before anything is read.
-
-    Args:
-        arguments: those of `add_questions` and `add_scoring`, --model and --adapter.
+    """Check what can be checked of the options of `add_scoring` before anything is read.
 
     Raises:
-        ValueError: arguments do not fit together, or one is out of range.
+        ValueError: Options do not fit together, or one is out of range.
     """
-    if arguments.adapter and len(arguments.model or ()) != 1:
+    if arguments.adapter and len(arguments.model) != 1:
         raise ValueError(
-            f"--adapter must come with one --model; got {len(arguments.model or ())}. Give each adapter its model in a "
+            f"--adapter must come with one --model; got {len(arguments.model)}. Give each adapter its model in a "
             "file, for --models."
         )
     if arguments.adapter and arguments.base_url:
@@ -132,20 +147,45 @@ def short_names(paths: "Sequence[str]", taken: "Iterable[str]" = ()) -> list[str
     return names
 
 
+def load_scored(
+    arguments: argparse.Namespace,
+) -> "tuple[Answers, PersonaSet | None, pa.Table, References]":
+    """The answers of --answers, their persona set, the questions to ask, and what models are compared with on them.
+
+    Other processes than the first leave warnings and progress bars to it from here on.
+    """
+    from fairpp_hf.dataset.sources import resolve_answers
+    from fairpp_hf.evaluation.evaluate import questions_to_score
+    from fairpp_hf.evaluation.model_scores import is_main_process
+
+    if not is_main_process():
+        from transformers.utils.logging import disable_progress_bar
+
+        logging.disable(logging.WARNING)
+        disable_progress_bar()
+    if getattr(arguments, "scenarios", False):
+        source = resolve_answers(arguments.answers, arguments.published_revision, scenarios=True)
+        if not source.has_scenarios():
+            raise ValueError(
+                f"--answers must have scenarios for --scenarios; got {arguments.answers!r} without any. Pass a run on which "
+                "`fairpp scenarios` was run, or --answers published."
+            )
+        answers = source.load(arguments.personas)
+        if arguments.heldout is not None:
+            answers = answers.held_out(arguments.heldout)
+    else:
+        source, answers = load_answers_of(arguments)
+    questions, references = questions_to_score(answers, arguments.split, arguments.limit)
+    return answers, source.persona_set(arguments.personas), questions, references
+
+
 def score(
     arguments: argparse.Namespace,
     models: "Sequence[ModelSpec]",
     questions: "pa.Table",
     personas: "PersonaSet | None",
 ) -> "list[SystemScores]":
-    """`score_models` as the arguments ask for it.
-
-    Raises:
-        ValueError: see `score_models`.
-        OSError: see `score_models`.
-        RuntimeError: see `score_models`.
-        RunInterrupted: the user stopped; replies are kept.
-    """
+    """`score_models` as the arguments ask for it; nothing in other processes than the first."""
     from fairpp_hf.evaluation.model_scores import ApiOptions, score_models
 
     given = {name: value for name, value in server_options(arguments).items() if name != "base_url"}
@@ -162,14 +202,6 @@ def score(
         api=ApiOptions(given, arguments.price, arguments.prices, batch_limits(arguments)),
         max_cost=arguments.max_cost,
     )
-
-
-def be_quiet() -> None:
-    """Leave warnings and progress bars to process 0."""
-    from transformers.utils.logging import disable_progress_bar
-
-    logging.disable(logging.WARNING)
-    disable_progress_bar()
 
 
 def division_of(arguments: argparse.Namespace) -> str:
@@ -197,16 +229,8 @@ def same_questions(arguments: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def failures(scores: "Sequence[SystemScores]") -> str:
-    """A line on the requests that failed; empty where none did."""
-    failed = sum(int((system.statuses == "failed").sum()) for system in scores)
-    return f"{failed:,} requests failed and count as unanswered. The same command asks them again.\n" if failed else ""
-
-
-def stopped(command: str, interruption: "RunInterrupted") -> str:
-    """What is said when the user stops the scoring."""
-    left = f"{interruption.summary.remaining:,} requests left in {interruption.summary.path}"
-    return (
-        f"fairpp {command}: stopped with {left} and the models after it. Every reply is kept, and the same command "
-        "continues. No results were written."
-    )
+def say_files(scores: "Sequence[SystemScores]", files: "Iterable[Path]") -> None:
+    """Print a line on the requests that failed, where some did, and the paths of what was written."""
+    if failed := sum(int((system.statuses == "failed").sum()) for system in scores):
+        print(f"{failed:,} requests failed and count as unanswered. The same command asks them again.")
+    print("Files:", *(f"  {file}" for file in files), sep="\n")

@@ -1,6 +1,6 @@
 """Weights and pairs of a target persona out of answers: whom it is compared with, whose shares count, what is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,14 +9,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.pair_labels import PairLabels, pair_labels
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences import PairSettings, PreferenceWeights, comparison_personas
-from fairpp_hf.preferences.label_model import LabelModel
+from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows, wide_rows
+from fairpp_hf.preferences.label_model import LabelModel, fit_label_model, mean_answers
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import uses_shares
-from fairpp_hf.schema import NO_ANSWER
+from fairpp_hf.preferences.target_distribution import target_distribution
+from fairpp_hf.provenance import SIMULATED
+from fairpp_hf.schema import NO_ANSWER, RAW_REPLY
 
 
 class Comparison(NamedTuple):
@@ -35,9 +37,9 @@ class AnswerPairs(NamedTuple):
     tables: Mapping[str, pa.Table]
     """Under `"train"` and `"test"`, with the columns of `PAIR_FEATURES` or `SOFT_PAIR_FEATURES`."""
     comparison: Comparison
-    label_model: LabelModel | None
+    label_model: LabelModel | None = None
     """Of the target's answers, with `labels="fitted"`."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """Sentences on what is missing: questions that give no pair, shares that are not known."""
 
 
@@ -50,21 +52,21 @@ def answer_pairs(
     Where no training question was answered, as in a run over the test split alone, they are fitted on the test questions.
 
     Args:
-        answers: who answered what.
-        target: id of the persona to align with.
-        settings: how the pairs are made.
-        persona_set: the set that the personas belong to, whose population shares count; all count alike where it is None
+        answers: Who answered what.
+        target: Id of the persona to align with.
+        settings: How the pairs are made.
+        persona_set: The set that the personas belong to, whose population shares count; all count alike where it is None
             or lacks one of the comparison personas.
 
     Raises:
-        ValueError: an unknown persona, or as `preference_weights`, `pair_labels` and `build_pairs` do.
+        ValueError: An unknown persona, or as `preference_weights`, `pair_labels` and `build_pairs` do.
     """
     check_name("target", target, answers.personas)
     comparison = compared(answers, target, settings, persona_set)
     is_train = fit_rows(answers)
-    labels: PairLabels | None = None
+    aim, label_model = None, None
     if settings.soft:
-        labels = pair_labels(
+        aim, label_model = pair_labels(
             answers, target, settings, comparison.personas, shares=comparison.shares, fit_rows=is_train
         )
     pairs = build_pairs(
@@ -74,12 +76,65 @@ def answer_pairs(
         replace(settings, comparison=comparison.personas),
         is_train=is_train,
         shares=comparison.shares,
-        probabilities=labels.probabilities if labels else None,
+        probabilities=aim,
     )
     if is_train is None:
         pairs = {"train": pairs["train"].slice(0, 0), "test": pairs["train"]}
-    notes = tuple(filter(None, (missing_pairs(answers, target), comparison.note)))
-    return AnswerPairs(pairs, comparison, labels.label_model if labels else None, notes)
+    notes = [comparison.note] if comparison.note else []
+    column = answers.matrix()[target]
+    if without := int((column == NO_ANSWER).sum()):
+        notes.insert(0, f"{without:,} of {len(column):,} questions have no valid answer of {target} and give no pair.")
+    return AnswerPairs(pairs, comparison, label_model, tuple(notes))
+
+
+def export_tables(
+    answers: Answers,
+    form: str,
+    target: str | None,
+    settings: PairSettings,
+    persona_set: PersonaSet | None = None,
+) -> AnswerPairs:
+    """What `answer_pairs` gives, with tables in one of `FORMATS`.
+
+    Args:
+        answers: Who answered what; of one respondent for a wide table, whose columns have its name.
+        form: A key of `FORMATS`.
+        target: Id of the persona to align with; None only for a wide table without weights.
+        settings: How pairs or weights are made.
+        persona_set: The set that the personas belong to.
+
+    Raises:
+        ValueError: As `answer_pairs`, and answers of several respondents for a wide table.
+    """
+    if target is not None:
+        check_name("target", target, answers.personas)
+    if form != "wide":
+        assert target is not None
+        pairs = answer_pairs(answers, target, settings, persona_set)
+        rows = {
+            "dpo": lambda table: table,
+            "kto": kto_rows,
+            "reward": lambda table: reward_rows(table, len(pairs.comparison.personas)),
+            "sft": sft_rows,
+        }[form]
+        return pairs._replace(tables={split: rows(table) for split, table in pairs.tables.items()})
+    if len(answers.respondents) != 1:
+        raise ValueError(
+            f"The answers must be of one respondent for a wide table; got {', '.join(map(repr, answers.respondents))}. "
+            "The columns have its name. Export each respondent's run on its own."
+        )
+    weights, comparison = None, Comparison((), None, "")
+    if target is not None:
+        comparison = compared(answers, target, settings, persona_set)
+        weights = answer_weights(answers, target, settings, persona_set)
+    raw_replies = None
+    if RAW_REPLY in answers.features:
+        raw_replies = {persona: answers.by_question(persona, RAW_REPLY) for persona in answers.personas}
+    model = answers.respondents[0].removesuffix(SIMULATED)
+    table = wide_rows(answers.questions, answers.matrix(), model, raw_replies=raw_replies, weights=weights)
+    parts = {"train": ~answers.is_test, "test": answers.is_test}
+    tables = {split: table.filter(pa.array(rows)) for split, rows in parts.items()}
+    return AnswerPairs(tables, comparison, notes=(comparison.note,) if comparison.note else ())
 
 
 def answer_weights(
@@ -117,10 +172,69 @@ def fit_rows(answers: Answers) -> NDArray[np.bool_] | None:
     return is_train if is_train.any() else None
 
 
-def missing_pairs(answers: Answers, target: str) -> str:
-    """A sentence on the questions that `answer_pairs` leaves out, empty where there are none."""
-    column = answers.matrix()[target]
-    without = int((column == NO_ANSWER).sum())
-    if not without:
-        return ""
-    return f"{without:,} of {len(column):,} questions have no valid answer of {target} and give no pair."
+def pair_labels(
+    answers: Answers,
+    target: str,
+    settings: PairSettings,
+    comparison: Sequence[str],
+    *,
+    shares: Mapping[str, float] | None = None,
+    fit_rows: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.float64], LabelModel | None]:
+    """The target distribution of n questions, by `settings.labels` and `settings.divergence`.
+
+    With `"respondent"`, p and q are option probabilities as they were given; q is the mean over those comparison personas
+    that have any for a question, weighted by their shares. With `"fitted"`, p comes from a label model of the target's
+    answers, q from one of the comparison personas as one population, and each counts its own answers as far as they
+    predict anything, see `LabelModel.with_own_answers`. q is only needed, and only found, with a divergence above 0.
+
+    Returns:
+        (n, 3), NaN where it is not known; and the label model of the target's answers, with `"fitted"`.
+
+    Raises:
+        ValueError: The labels cannot be fitted, see `fit_label_model` and `target_distribution`; or the comparison personas
+            have no probabilities for a question that the target has some for.
+    """
+    own = answers.matrix()[target]
+    if settings.labels == "respondent":
+        p = answers.probabilities(target)
+        q = None
+        if settings.divergence:
+            q = _mean_probabilities(answers, comparison, shares)
+            asked = (own != NO_ANSWER) & ~np.isnan(p).any(axis=1)
+            missing = asked & np.isnan(q).any(axis=1)
+            if missing.any():
+                raise ValueError(
+                    "divergence must be 0 where no comparison persona has option probabilities; got "
+                    f"{settings.divergence:g} and none for {missing.sum():,} of {asked.sum():,} questions of {target!r}. "
+                    "Use labels='fitted', which needs answers alone, or other comparison personas."
+                )
+        return target_distribution(p, q, settings.divergence), None
+
+    model = _fitted(answers, own, fit_rows, repr(target))
+    p, q = model.with_own_answers(own), None
+    if settings.divergence:
+        others = mean_answers({persona: answers.matrix()[persona] for persona in comparison}, shares)
+        q = _fitted(answers, others, fit_rows, "the comparison personas").with_own_answers(others)
+    return target_distribution(p, q, settings.divergence), model
+
+
+def _fitted(answers: Answers, given: NDArray, fit_rows: NDArray[np.bool_] | None, whose: str) -> LabelModel:
+    """A label model, or an error that says whose answers are too few."""
+    try:
+        return fit_label_model(answers.questions, given, fit_rows)
+    except ValueError as error:
+        raise ValueError(f"Answers of {whose}: {error}") from error
+
+
+def _mean_probabilities(
+    answers: Answers, personas: Sequence[str], shares: Mapping[str, float] | None
+) -> NDArray[np.float64]:
+    """Mean over the personas that have option probabilities, weighted by their shares, (n, 3); NaN where none has."""
+    total, counted = np.zeros((len(answers.questions), 3)), np.zeros((len(answers.questions), 1))
+    for persona in personas:
+        share = shares[persona] if shares else 1.0
+        probabilities = answers.probabilities(persona)
+        total += share * np.nan_to_num(probabilities)
+        counted += share * ~np.isnan(probabilities).any(axis=1, keepdims=True)
+    return np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)

@@ -6,7 +6,7 @@ The wide preference table, seven times as large, is laid out a persona at a time
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import datasets
@@ -28,6 +28,13 @@ from fairpp_hf.schema import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """Once in the log of a process, however often the same answers are loaded or divided."""
+    logger.warning("%s", sentence)
+
 
 _QUESTION_COLUMNS = list(QUESTION_FEATURES)
 _RECORD_COLUMNS = [name for name in PREFERENCE_FEATURES if name not in QUESTION_FEATURES and name != "persona"]
@@ -75,25 +82,16 @@ class Answers:
             ValueError: `kind` is not one of `HELDOUT`.
         """
         is_test = is_held_out(self.questions, kind)
-        labels = ", ".join(map(str, heldout_labels(kind)))
-        if not is_test.any():
-            _warn_once(
-                f"heldout={kind!r} leaves nothing to test on: none of the {len(is_test):,} questions with answers has a "
-                f"held-out label ({labels})."
-            )
-        elif is_test.all():
-            _warn_once(
-                f"heldout={kind!r} leaves nothing to train on: each of the {len(is_test):,} questions with answers has a "
-                f"held-out label ({labels})."
+        if is_test.all() or not is_test.any():
+            what, which = ("train", "each") if is_test.any() else ("test", "none")
+            warn_once(
+                f"heldout={kind!r} leaves nothing to {what} on: {which} of the {len(is_test):,} questions with answers has "
+                f"a held-out label ({', '.join(map(str, heldout_labels(kind)))})."
             )
         return replace(self, is_test=is_test)
 
     def select(self, personas: Sequence[str]) -> "Answers":
-        """The answers of these personas only, in this order.
-
-        Raises:
-            ValueError: a persona has no answers here.
-        """
+        """The answers of these personas only, in this order; it is an error if one has none here."""
         for persona in personas:
             check_name("persona", persona, self.records)
         return replace(self, records={persona: self.records[persona] for persona in personas})
@@ -107,12 +105,15 @@ class Answers:
             columns[persona] = answers
         return columns
 
-    def probabilities(self, persona: str) -> NDArray[np.float64]:
-        """A persona's option probabilities, (n, 3) over A, B, C; NaN where a question has none.
+    def by_question(self, persona: str, column: str) -> pa.ChunkedArray:
+        """A column of a persona's records, one value for each of the n questions, null where it has no record; (n,)."""
+        records = self.records[persona]
+        place = np.full(len(self.questions), -1)
+        place[records["row"].to_numpy()] = np.arange(len(records))
+        return records[column].take(pa.array(place, mask=place < 0))
 
-        Raises:
-            ValueError: the persona has no answers here, or a record has another number of probabilities.
-        """
+    def probabilities(self, persona: str) -> NDArray[np.float64]:
+        """A persona's option probabilities, (n, 3) over A, B, C; NaN where a question has none."""
         table = self.records[check_name("persona", persona, self.records)]
         lists = table["probabilities"].combine_chunks()
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
@@ -144,12 +145,7 @@ class Answers:
         return self.is_test if split == "test" else ~self.is_test
 
     def preferences(self, split: str, personas: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The preference records of a split: one table for each persona, with the columns of `features`.
-
-        Args:
-            split: `"train"` or `"test"`.
-            personas: ids, all by default. A persona without records in the split gives no table.
-        """
+        """The preference records of a split: one table for each persona that has some, with the columns of `features`."""
         in_split = self._in_split(split)
         schema = self.features.arrow_schema
         record_columns = [name for name in schema.names if name in (*_RECORD_COLUMNS, RAW_REPLY)]
@@ -169,24 +165,11 @@ class Answers:
             yield pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-@lru_cache
-def _warn_once(sentence: str) -> None:
-    """Once in the log of a process, however often answers are divided."""
-    logger.warning(sentence)
-
-
 def compact(preferences: pa.Table, is_test: NDArray[np.bool_], where: str = "preferences") -> Answers:
-    """Bring preference records into the compact form; questions in their own order, unknown ones at the end.
-
-    Args:
-        preferences: m rows with the columns and types of `PREFERENCE_FEATURES` or `REPLIED_PREFERENCE_FEATURES`, in any
-            order.
-        is_test: boolean (m,).
-        where: origin of the rows, for error messages.
+    """Bring m preference records, in any order, into the compact form; questions in their own order, unknown ones last.
 
     Raises:
-        ValueError: a persona has two records for a question, a question is in both splits, or an answer is outside
-            -1..2.
+        ValueError: A persona has two records for a question, a question is in both splits, or an answer is outside -1..2.
     """
     ids = pc.dictionary_encode(preferences["question_id"].combine_chunks())
     known = pc.index_in(ids.dictionary, value_set=load_questions()["question_id"].combine_chunks())
@@ -210,8 +193,8 @@ def compact(preferences: pa.Table, is_test: NDArray[np.bool_], where: str = "pre
 
     personas = pc.dictionary_encode(preferences["persona"].combine_chunks())
     persona_of = personas.indices.to_numpy()
-    kept = [name for name in preferences.column_names if name in (*_RECORD_COLUMNS, RAW_REPLY)]
-    narrow = preferences.select(kept).append_column("row", pa.array(row, pa.int64()))
+    columns = [name for name in preferences.column_names if name in (*_RECORD_COLUMNS, RAW_REPLY)]
+    narrow = preferences.select(columns).append_column("row", pa.array(row, pa.int64()))
     records = {}
     for number, persona in enumerate(personas.dictionary.to_pylist()):
         mine = np.flatnonzero(persona_of == number)

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal
 
 import datasets
@@ -17,13 +17,13 @@ import pyarrow as pa
 from datasets.builder import Key
 
 from fairpp_hf.dataset.answer_pairs import AnswerPairs, answer_pairs, answer_weights
-from fairpp_hf.dataset.answers import Answers
+from fairpp_hf.dataset.answers import Answers, warn_once
 from fairpp_hf.dataset.sources import SURVEY, AnswerSource, NameOrPath, resolve_answers, show_licence
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PersonaSet, load_personas
 from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import CITATION, OUR_LICENCE, PUBLISHED_LICENCE
-from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions
+from fairpp_hf.questions import HELDOUT, SPLITS, heldout_labels, is_held_out, load_questions, split_of
 from fairpp_hf.schema import PAIR_FEATURES, PREFERENCE_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
 
 logger = logging.getLogger(__name__)
@@ -87,12 +87,12 @@ class FairPPConfig(datasets.BuilderConfig):
     @cached_property
     def source(self) -> AnswerSource:
         """What `answers` points at, found out once, so that a branch on the Hub means one commit throughout."""
-        return resolve_answers(self.answers, self.published_revision, scenarios=self.is_scenarios)
+        return resolve_answers(self.answers, self.published_revision, scenarios=self.name == "scenarios")
 
     @property
-    def is_scenarios(self) -> bool:
-        """Whether the answers to scenarios are wanted."""
-        return self.name == "scenarios"
+    def lacks_scenarios(self) -> bool:
+        """Whether the answers to scenarios are wanted, and there are none. Names of splits can be had all the same."""
+        return self.name == "scenarios" and not self.source.has_scenarios()
 
     @cached_property
     def persona_set(self) -> PersonaSet | None:
@@ -100,15 +100,19 @@ class FairPPConfig(datasets.BuilderConfig):
         return self.source.persona_set(self.personas)
 
     def load(self) -> Answers:
-        """The answers, divided as `heldout` says.
-
-        Raises:
-            ValueError: As `AnswerSource.load` does, or the source has no scenarios, which this config wants.
-        """
-        if self.is_scenarios and not self.source.has_scenarios():
-            raise _no_scenarios(self.answers)
-        answers = self.source.load(self.personas, scenarios=self.is_scenarios)
+        """The answers, divided as `heldout` says."""
+        self.check_scenarios()
+        answers = self.source.load(self.personas)
         return answers if self.heldout is None else answers.held_out(self.heldout)
+
+    def check_scenarios(self) -> None:
+        """Check that there are answers to scenarios where they are wanted."""
+        if self.lacks_scenarios:
+            raise ValueError(
+                f"answers must hold scenarios for config 'scenarios'; got {str(self.answers)!r}, which holds none. Use "
+                "answers='published', a run on which `fairpp scenarios` was run, a dataset folder with "
+                "scenarios/test-*.parquet, or a table with the column 'simulation_question'."
+            )
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: datasets.Features | None = None) -> str:
         """Name of the folder in the cache: the same for the same rows, however the arguments were written.
@@ -130,8 +134,8 @@ class FairPPConfig(datasets.BuilderConfig):
         if self.target is not None and self.pairs.uses_shares and self.persona_set is not None:
             # A folder's record of its personas may change without its answers.
             identity["shares"] = {persona.id: persona.share for persona in self.persona_set}
-        if self.name != "questions" and (digest := self._fingerprint()):
-            identity["answers"] = [self.source.kind, digest]
+        if self.name != "questions" and self.source.kind != SURVEY:
+            identity["answers"] = [self.source.kind, "" if self.lacks_scenarios else self.source.fingerprint()]
         if self.personas is not None:
             identity["personas"] = load_personas(self.personas).digest
         if custom_features is not None:
@@ -140,10 +144,6 @@ class FairPPConfig(datasets.BuilderConfig):
             return self.name
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:16]}"
-
-    def _fingerprint(self) -> str:
-        """That of the answers; empty where they are part of the code."""
-        return self.source.fingerprint(scenarios=self.is_scenarios and self.source.has_scenarios())
 
     def _weights_digest(self) -> str:
         """Changes with what the weighting function gives; of no use, and empty, without a target."""
@@ -186,9 +186,9 @@ class FairPP(datasets.ArrowBasedBuilder):
         config = self.config
         features = SOFT_PAIR_FEATURES if config.pairs.soft else FEATURES[config.name]
         if config.name in ("preferences", "scenarios"):
-            features = config.source.features(scenarios=config.is_scenarios)
+            features = config.source.features()
         # What is asked in `questions` is our own wording.
-        provenance = None if config.name == "questions" else config.source.provenance(scenarios=config.is_scenarios)
+        provenance = None if config.name == "questions" else config.source.provenance()
         on_hub = provenance is not None and provenance.revision
         return datasets.DatasetInfo(
             description=DESCRIPTION,
@@ -220,10 +220,12 @@ class FairPP(datasets.ArrowBasedBuilder):
             )
         if self.config.name == "questions":
             return
-        if self.config.name == "scenarios" and not self.config.source.has_scenarios():
-            raise _no_scenarios(self.config.answers)
+        self.config.check_scenarios()
         if self.config.source.kind == SURVEY:
-            _warn_simulated()
+            warn_once(
+                "fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must "
+                "not be read as the views of real people."
+            )
         if self.config.source.provenance().licence == PUBLISHED_LICENCE:
             show_licence()
 
@@ -238,22 +240,19 @@ class FairPP(datasets.ArrowBasedBuilder):
         if name == "questions":
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in SPLITS]
         if name == "pairs":
-            # Without a target only the names of the splits are asked for.
-            if self.config.target is None:
+            if self.config.target is None:  # only the names of the splits are asked for
                 found = self._answers.splits()
             else:
                 found = tuple(split for split in SPLITS if len(self._pairs.tables[split]))
-            if not found:
-                raise ValueError(
-                    f"target must have at least one valid answer; got none of {self.config.target!r} in "
-                    f"{self.config.answers!r}. Choose another target or other answers."
-                )
-            if self.config.target is not None:
+                if not found:
+                    raise ValueError(
+                        f"target must have at least one valid answer; got none of {self.config.target!r} in "
+                        f"{self.config.answers!r}. Choose another target or other answers."
+                    )
                 notes = " ".join(self._pairs.notes)
                 self._describe(self._how_made(), _MISSING + notes if notes else "")
             return [datasets.SplitGenerator(split, gen_kwargs={"split": split}) for split in found]
-        if name == "scenarios" and not self.config.source.has_scenarios():
-            # Only the names of the splits are asked for.
+        if self.config.lacks_scenarios:
             return [datasets.SplitGenerator("test", gen_kwargs={"split": "test"})]
         self._describe()
         # A list counts as shards: personas are divided among the workers of num_proc and of a streaming DataLoader.
@@ -264,7 +263,9 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     def _generate_tables(self, split: str, personas: list[str] | None = None) -> Iterator[tuple[Key, pa.Table]]:
         if self.config.name == "questions":
-            yield Key(0, 0), divided_questions(split, self.config.heldout)
+            questions = load_questions()
+            is_test = split_of(questions) if (kind := self.config.heldout) is None else is_held_out(questions, kind)
+            yield Key(0, 0), questions.filter(pa.array(is_test if split == "test" else ~is_test))
         elif self.config.name == "pairs":
             yield Key(0, 0), self._pairs.tables[split]
         else:
@@ -281,7 +282,7 @@ class FairPP(datasets.ArrowBasedBuilder):
 
     def _how_made(self) -> str:
         config, settings = self.config, self.config.pairs
-        pairs = f"Pairs for {config.target}, {pairs_in_words(settings)}, answers by {self._answers.provenance.line}."
+        pairs = f"Pairs for {config.target}, {settings.words}, answers by {self._answers.provenance.line}."
         if (model := self._pairs.label_model) is not None:
             pairs += f" Label model: {model.quality}."
         if settings.option_order == "mixed":
@@ -300,29 +301,8 @@ class FairPP(datasets.ArrowBasedBuilder):
         return {name: value for name, value in self.__dict__.items() if name not in ("_answers", "_pairs")}
 
 
-def divided_questions(split: str, heldout: str | None = None) -> pa.Table:
-    """The questions of a split, `"train"` or `"test"`, in the default division or in one that holds labels out."""
-    if heldout is None:
-        return load_questions(split)
-    questions = load_questions()
-    is_test = is_held_out(questions, heldout)
-    return questions.filter(pa.array(is_test if split == "test" else ~is_test))
-
-
-def pairs_in_words(settings: PairSettings) -> str:
-    """Weighting, and labels and divergence where they are not the paper's, for whoever finds only the pairs."""
-    words = [f"weighting {settings.scheme_name}"]
-    words += [f"labels {settings.labels}"] if settings.soft else []
-    words += [f"divergence {settings.divergence:g}"] if settings.divergence else []
-    return ", ".join(words)
-
-
 def labels_of(*, soft_labels: bool, labels: str | None = None, **_: Any) -> str:
-    """The labels that the older argument `soft_labels` means.
-
-    Raises:
-        ValueError: `labels` says otherwise.
-    """
+    """The labels that the older argument `soft_labels` means, unless `labels` says otherwise."""
     meant = "respondent" if soft_labels else "answers"
     if labels not in (None, meant):
         raise ValueError(
@@ -333,11 +313,7 @@ def labels_of(*, soft_labels: bool, labels: str | None = None, **_: Any) -> str:
 
 
 def check_arguments(config: str, given: Mapping[str, Any]) -> None:
-    """Check the names and types of the builder arguments that were given for a config, but those of `PairSettings`.
-
-    Raises:
-        ValueError: an argument is unknown, does not apply to the config, or has a value that is not allowed.
-    """
+    """Check the names and types of the builder arguments that were given for a config, but those of `PairSettings`."""
     applicable = ARGUMENTS[config]
     for name, value in given.items():
         if name in ("data_files", "data_dir"):
@@ -361,20 +337,3 @@ def check_arguments(config: str, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be {words}; got {given[name]!r}.")
     if "heldout" in given:
         check_name("heldout", given["heldout"], HELDOUT)
-
-
-def _no_scenarios(answers: NameOrPath) -> ValueError:
-    return ValueError(
-        f"answers must hold scenarios for config 'scenarios'; got {str(answers)!r}, which holds none. Use "
-        "answers='published', a run on which `fairpp scenarios` was run, a dataset folder with scenarios/test-*.parquet, "
-        "or a table with the column 'simulation_question'."
-    )
-
-
-@cache
-def _warn_simulated() -> None:
-    """Once in the log of a process."""
-    logger.warning(
-        "fairpp: these answers are simulated from survey figures (answers='survey'); nobody was asked. They must not be "
-        "read as the views of real people."
-    )

@@ -1,6 +1,7 @@
 """What a dataset folder says about itself: counted from its answers and files, for its card, figures and manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -10,10 +11,9 @@ import pyarrow.compute as pc
 from datasets import Features
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.answer_pairs import AnswerPairs
 from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import PairSettings, preference_weights
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import load_questions
@@ -28,11 +28,10 @@ class SplitFacts(NamedTuple):
 
     rows: int
     num_bytes: int
-    """As Arrow tables, in memory and in the cache of `datasets`."""
+    """Size of its Arrow tables, in memory and in the cache of `datasets`."""
     size: int
-    """Of the file, bytes."""
+    """Size of the file in bytes."""
     sha256: str
-    """Of the file."""
 
 
 class DimensionFacts(NamedTuple):
@@ -52,18 +51,17 @@ class TargetFacts(NamedTuple):
     shares_known: bool
     """Whether the population shares of all of them are known."""
     label_model: LabelModel | None = None
-    """Of its answers, with `labels="fitted"`."""
+    """Label model of its answers, with `labels="fitted"`."""
 
 
 class FolderFacts(NamedTuple):
     """What a card says about a dataset folder, all counted from the data."""
 
     version: str
-    """Of this package."""
+    """Version of this package."""
     provenance: Provenance
-    """Of the answers."""
     scenarios: Provenance | None
-    """Of the answers to scenarios, which are another dataset than the questions; None where there are none."""
+    """Provenance of the answers to scenarios, which are another dataset than the questions; None where there are none."""
     persona_set: PersonaSet | None
     """None where a run or folder does not say which set its personas belong to."""
     personas: tuple[str, ...]
@@ -126,36 +124,29 @@ def count_answers(answers: Answers) -> dict[str, dict[int, dict[str, int]]]:
     counts = {}
     for persona, table in answers.records.items():
         cell = index[table["row"].to_numpy()] * len(kinds) + table["answer"].to_numpy() - NO_ANSWER
-        grid = np.bincount(cell, minlength=len(numbers) * len(kinds)).reshape(len(numbers), len(kinds))
+        grid = np.bincount(cell, minlength=len(numbers) * len(kinds)).reshape(len(numbers), len(kinds)).tolist()
         counts[persona] = {
-            int(number): dict(zip(kinds, row, strict=True)) for number, row in zip(numbers, grid.tolist(), strict=True)
+            int(number): dict(zip(kinds, grid[place], strict=True)) for place, number in enumerate(numbers)
         }
     return counts
 
 
-def over_dimensions(counts: Mapping[int, Mapping[str, int]]) -> dict[str, int]:
-    """A persona's counts, summed over its dimensions."""
-    return {key: sum(row[key] for row in counts.values()) for key in (NONE, *OPTION_LETTERS)}
+def over_dimensions(counts: Mapping[str, Mapping[int, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """The counts of `count_answers`, summed over the dimensions."""
+    kinds = (NONE, *OPTION_LETTERS)
+    return {persona: {key: sum(row[key] for row in rows.values()) for key in kinds} for persona, rows in counts.items()}
 
 
 def count_statuses(answers: Answers) -> dict[str, dict[str, int]]:
     """Persona id and status to number of records, statuses sorted by name."""
-    counts = {}
-    for persona, table in answers.records.items():
-        found = pc.value_counts(table["status"]).to_pylist()
-        counts[persona] = dict(sorted((entry["values"], entry["counts"]) for entry in found))
-    return counts
+    return {
+        persona: dict(sorted(Counter(table["status"].to_pylist()).items()))
+        for persona, table in answers.records.items()
+    }
 
 
 def agreement_matrix(matrix: Mapping[str, NDArray[np.int8]]) -> NDArray[np.float64]:
-    """Share of the questions validly answered by both on which two personas agree; NaN without any.
-
-    Args:
-        matrix: m persona ids to answers (n,), 0..2 or -1.
-
-    Returns:
-        (m, m), symmetric, in the order of the personas.
-    """
+    """Share of the questions validly answered by both on which two personas agree, (m, m); NaN without any."""
     columns = list(matrix.values())
     agreement = np.full((len(columns), len(columns)), np.nan)
     for row, mine in enumerate(columns):
@@ -166,27 +157,7 @@ def agreement_matrix(matrix: Mapping[str, NDArray[np.int8]]) -> NDArray[np.float
     return agreement
 
 
-def target_facts(answers: Answers, target: str, pairs: AnswerPairs) -> TargetFacts:
-    """Whom a target is compared with, how many of them disagree with it on how many questions, and what its labels are."""
-    comparison, shares, _ = pairs.comparison
-    tier = preference_weights(answers.matrix(), target, comparison=comparison, scheme="uniform").tier
-    disagreements = np.bincount(tier, minlength=2 + len(comparison))[1:]
-    return TargetFacts(comparison, tuple(disagreements.tolist()), shares is not None, pairs.label_model)
-
-
-def over_personas(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Counts of all personas, added up by key and sorted by it."""
-    keys = sorted({key for row in counts.values() for key in row})
-    return {key: sum(row.get(key, 0) for row in counts.values()) for key in keys}
-
-
 def share_of(counts: Mapping[str, int], key: str) -> float:
     """A key's share of counts, in [0, 1]; NaN where all are 0."""
     total = sum(counts.values())
     return counts[key] / total if total else float("nan")
-
-
-def statuses_in(counts: Mapping[str, Mapping[str, int]], order: Sequence[str]) -> list[str]:
-    """The statuses that occur, known ones in their order, others behind."""
-    found = list(over_personas(counts))
-    return [status for status in order if status in found] + [status for status in found if status not in order]

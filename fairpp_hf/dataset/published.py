@@ -2,12 +2,13 @@
 
 A row there is a question, with a column of answers for each of the seven personas. It is mapped by its labels: problem and
 group by name, the dimension and the form by `Option`. Its text stays the authors' own. Answers come from the raw replies
-where a table has them, see `published_answers`.
+where a table has them: the authors' code took a reply that names no option, and a call that failed, for C; here it is no
+answer, and counted.
 """
 
-import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,23 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.exported_tables import check_unrecorded, read_export
-from fairpp_hf.dataset.published_answers import RoleColumns, read_records
-from fairpp_hf.dataset.published_files import TableFile, read_columns, table_files
+from fairpp_hf.dataset.answers import Answers, warn_once
+from fairpp_hf.dataset.published_files import TableFile, check_unrecorded, read_columns, read_export, table_files
 from fairpp_hf.naming import nearest
 from fairpp_hf.personas import load_personas
+from fairpp_hf.provenance import SIMULATED
 from fairpp_hf.questions import load_questions, option_lines, split_of
 from fairpp_hf.questions.rendering import load_templates
 from fairpp_hf.questions.taxonomy import FORMS, load_taxonomy
-from fairpp_hf.schema import QUESTION_FEATURES
-
-logger = logging.getLogger(__name__)
+from fairpp_hf.respondents.reading import parse_answer
+from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES, RAW_REPLY
 
 LABEL_COLUMNS = ("Topic", "Problem Category", "Specific Problem", "Group Type", "Group", "Option")
 PERSPECTIVE = "Perspective"
 QUESTION_TEXT = "Question"
 SCENARIO_TEXT = "simulation_question"
+OPTIONS = tuple(f"option_{letter.lower()}" for letter in OPTION_LETTERS)
 
 _ROLE = re.compile(r"(?P<model>.+)_role_(?P<number>[1-9]\d*)(?P<kind>_answer|_simulation|)")
 
@@ -46,18 +46,17 @@ _SCENARIO = (
 )
 """Vignettes of any number of lines; what follows the third one is the closing question, the last line."""
 
+_NO_ROOM = "\ue000"
+"""For an option that a reply is too short to quote: a character for private use, which no reply has."""
 
-class _Rows(NamedTuple):
-    """Where the m rows of several files come from, for messages."""
 
-    files: Sequence[TableFile]
-    starts: NDArray[np.int64]
-    """(files + 1,): first row of each file, and the number of rows."""
+class _Role(NamedTuple):
+    """The columns of a persona."""
 
-    def place(self, row: int) -> str:
-        """Such as "row 12 of train.csv", counted from 0; where the file lies is nobody's business on a card."""
-        file = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return f"row {row - self.starts[file]} of {self.files[file].path.name}"
+    persona: str
+    answers: str
+    replies: str | None
+    """None where no file has raw replies of it."""
 
 
 def has_scenarios(path: Path) -> bool:
@@ -67,7 +66,8 @@ def has_scenarios(path: Path) -> bool:
 
 def has_raw_replies(path: Path) -> bool:
     """Whether `import_tables` will give the column `raw_reply`."""
-    return any(match["kind"] == "" for match in _roles_in(table_files(path), len(_personas(path))))
+    count = len(_personas(path))
+    return any(not match["kind"] and int(match["number"]) <= count for match in _role_columns(table_files(path)))
 
 
 def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tuple[str, ...]]:
@@ -92,35 +92,35 @@ def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tupl
     """
     files = table_files(path)
     files = [file for file in files if (SCENARIO_TEXT in file.columns) == scenarios] or files
-    personas, export = _personas(path), read_export(path)
-    model = _model_of(files, len(personas), path)
-    assumed = check_unrecorded(model, path) if export is None else ""
-    text = SCENARIO_TEXT if scenarios else QUESTION_TEXT
+    personas, is_export = _personas(path), read_export(path) is not None
+    model, beyond = _model_of(files, len(personas), path)
+    notes = [] if is_export or not (assumed := check_unrecorded(model, path)) else [assumed]
     roles = []
     for number, persona in enumerate(personas, start=1):
         name = f"{model}_role_{number}"
         # Raw replies to scenarios are not published; beside scenarios they would be those to the questions.
         replied = not scenarios and any(name in file.columns for file in files)
-        roles.append(
-            RoleColumns(persona, f"{name}_{'simulation' if scenarios else 'answer'}", name if replied else None)
-        )
-    table, rows = _read(files, text, roles)
-    question = _question_numbers(table, rows)
+        roles.append(_Role(persona, f"{name}_{'simulation' if scenarios else 'answer'}", name if replied else None))
+    text = SCENARIO_TEXT if scenarios else QUESTION_TEXT
+    table, file_of_row = _read(files, text, roles)
+
+    def place(row: int) -> str:
+        """Such as "row 12 of train.csv", counted from 0; where the file lies is nobody's business on a card."""
+        return f"row {row - np.searchsorted(file_of_row, file_of_row[row])} of {files[file_of_row[row]].path.name}"
+
+    question = _question_numbers(table, place)
     texts = _texts(table[text], _SCENARIO if scenarios else _QUESTION)
     parsed = texts["question"].is_valid().to_numpy(zero_copy_only=False)
     order = np.flatnonzero(parsed)
     order = order[np.argsort(question[order], kind="stable")]
     questions = _with_texts(load_questions().take(pa.array(question[order])), texts.take(pa.array(order)))
-
-    notes = [assumed] if assumed else []
-    if beyond := _roles_beyond(files, len(personas)):
+    if beyond:
         notes.append(f"Columns of further roles are left out: {', '.join(map(repr, beyond))}.")
-    unparsed = np.flatnonzero(~parsed)
-    if len(unparsed):
-        places = ", ".join(rows.place(int(row)) for row in unparsed[:5])
+    if len(unparsed := np.flatnonzero(~parsed)):
+        places = ", ".join(place(int(row)) for row in unparsed[:5]) + (", ..." if len(unparsed) > 5 else "")
         notes.append(
             f"{len(unparsed):,} of {len(parsed):,} questions are left out, since their text has no lines 'A. ', 'B. ' and "
-            f"'C. ': {places}{', ...' if len(unparsed) > 5 else ''}."
+            f"'C. ': {places}."
         )
     if any(SCENARIO_TEXT in file.columns for file in files):
         is_test = np.ones(len(order), dtype=np.bool_)
@@ -128,27 +128,15 @@ def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tupl
         is_test = split_of(questions)
         notes.append("Names of files tell no split: questions are divided as fairpp_hf divides its own.")
     else:
-        is_test = np.repeat([file.split == "test" for file in files], np.diff(rows.starts))[order]
+        is_test = np.array([file.split == "test" for file in files])[file_of_row[order]]
     if len(order) < len(load_questions()) and not scenarios:
         notes.append(f"These are {len(order):,} of the {len(load_questions()):,} questions.")
-    file_of_row = np.repeat(np.arange(len(files)), np.diff(rows.starts))[order]
-    records, counted = read_records(
-        table.take(pa.array(order)).combine_chunks(),
-        questions,
-        model,
-        roles,
-        None if export else [(file.path.name, file_of_row == number) for number, file in enumerate(files)],
-    )
+    names = {} if is_export else {file.path.name: file_of_row[order] == number for number, file in enumerate(files)}
+    records, counted = _records(table.take(pa.array(order)).combine_chunks(), questions, model, roles, names)
     notes += counted
     for note in notes:
-        _say_once(path, note)
+        warn_once(f"Published tables of {path}: {note}")
     return Answers(questions, is_test, records), tuple(notes)
-
-
-@lru_cache
-def _say_once(path: Path, sentence: str) -> None:
-    """Once in the log of a process, however often the tables at a path are loaded."""
-    logger.warning("Published tables of %s: %s", path, sentence)
 
 
 # The columns
@@ -160,32 +148,26 @@ def _personas(path: Path) -> tuple[str, ...]:
     return load_personas().ids if export is None else export.personas
 
 
-def _roles_in(files: Sequence[TableFile], roles: int) -> list[re.Match[str]]:
-    """The names of columns that are those of one of the roles 1 to `roles`."""
-    found = [match for file in files for match in map(_ROLE.fullmatch, file.columns) if match]
-    return [match for match in found if int(match["number"]) <= roles]
+def _role_columns(files: Sequence[TableFile]) -> list[re.Match[str]]:
+    return [match for file in files for match in map(_ROLE.fullmatch, file.columns) if match]
 
 
-def _roles_beyond(files: Sequence[TableFile], roles: int) -> list[str]:
-    """The columns of answers of roles beyond 1 to `roles`, sorted by name: those of a table of more personas."""
-    found = {match for file in files for match in map(_ROLE.fullmatch, file.columns) if match}
-    return sorted({match[0] for match in found if int(match["number"]) > roles and match["kind"]})
-
-
-def _model_of(files: Sequence[TableFile], roles: int, path: Path) -> str:
-    """The one model that answered for the personas, read from the names of columns."""
-    models = sorted({match["model"] for match in _roles_in(files, roles)})
+def _model_of(files: Sequence[TableFile], roles: int, path: Path) -> tuple[str, list[str]]:
+    """The one model that answered for the personas, and the columns of answers of roles beyond theirs."""
+    found = _role_columns(files)
+    models = sorted({match["model"] for match in found if int(match["number"]) <= roles})
     if len(models) > 1:
         raise ValueError(
             "A published table must have role columns of one model; got those of "
             f"{', '.join(map(repr, models))} in {path}. Which of them answered cannot be told. Remove the others' columns."
         )
-    # The columns that are missing are named with a placeholder then.
-    return models[0] if models else "<model>"
+    # Where there are none, the columns that are missing are named with a placeholder.
+    beyond = {match[0] for match in found if int(match["number"]) > roles and match["kind"]}
+    return models[0] if models else "<model>", sorted(beyond)
 
 
-def _read(files: Sequence[TableFile], text: str, roles: Sequence[RoleColumns]) -> tuple[pa.Table, _Rows]:
-    """The rows of all files, with the columns that are needed."""
+def _read(files: Sequence[TableFile], text: str, roles: Sequence[_Role]) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The m rows of all files, with the columns that are needed, and the number of each row's file, (m,)."""
     replies = [role.replies for role in roles if role.replies is not None]
     types = dict.fromkeys([*LABEL_COLUMNS, text], pa.string())
     types |= dict.fromkeys([PERSPECTIVE, *(role.answers for role in roles)], pa.float64())
@@ -205,71 +187,63 @@ def _read(files: Sequence[TableFile], text: str, roles: Sequence[RoleColumns]) -
             if name not in given:
                 part = part.append_column(name, pa.nulls(len(part), pa.string()))
         parts.append(part.select([*types, *replies]))
-    starts = np.cumsum([0, *map(len, parts)])
-    if not starts[-1]:
+    table = pa.concat_tables(parts).combine_chunks()
+    if not len(table):
         raise ValueError(
             f"A published table must have at least one row; got none in {files[0].path}. Download it again."
         )
-    return pa.concat_tables(parts).combine_chunks(), _Rows(files, starts)
+    return table, np.repeat(np.arange(len(files)), [len(part) for part in parts])
 
 
 # The labels
 
 
-def _question_numbers(table: pa.Table, rows: _Rows) -> NDArray[np.int64]:
+def _question_numbers(table: pa.Table, place: Callable[[int], str]) -> NDArray[np.int64]:
     """The row of each question in `load_questions()`, (m,), from its labels."""
     taxonomy = load_taxonomy()
     problems, groups = taxonomy.problems, taxonomy.groups
     poles = [pole for dimension in taxonomy.dimensions for pole in (dimension.pole_a, dimension.pole_b)]
-    problem = _codes(table, "Specific Problem", [item.name for item in problems], rows)
-    group = _codes(table, "Group", [item.name for item in groups], rows)
+
+    def codes(name: str, labels: Sequence[str]) -> NDArray[np.int64]:
+        known = {_folded(label): number for number, label in enumerate(labels)}
+        found = np.array([known.get(_folded(text), -1) for text in table[name].to_pylist()])
+        for row in np.flatnonzero(found < 0)[:1]:
+            text = table[name][row].as_py()
+            close = nearest(_folded(text), labels)
+            hint = f"Did you mean {close!r}?" if close else "Mend the row."
+            raise ValueError(
+                f"{name} must be one of the {len(labels)} labels of Fair-PP's taxonomy; got {text!r} at {place(row)}. {hint}"
+            )
+        return found
+
+    problem = codes("Specific Problem", [item.name for item in problems])
+    group = codes("Group", [item.name for item in groups])
     # The first pole stands for the question about criteria, the second for the one about explanations.
-    dimension, form = np.divmod(_codes(table, "Option", poles, rows), len(FORMS))
-    # `Perspective` is <number of the topic>.<number of the dimension>, such as 3.2, both from 1.
+    dimension, form = np.divmod(codes("Option", poles), len(FORMS))
     topic = np.array([taxonomy.topics.index(item.topic) for item in problems])[problem]
     for name, due in (
         ("Topic", np.array([item.topic for item in problems])[problem]),
         ("Problem Category", np.array([item.category for item in problems])[problem]),
         ("Group Type", np.array([item.group_type for item in groups])[group]),
+        # <number of the topic>.<number of the dimension>, such as 3.2, both from 1; perhaps in single precision.
         (PERSPECTIVE, np.round(topic + 1 + (dimension + 1) / 10, 1)),
     ):
-        got = table[name].to_pylist()
-        if name != PERSPECTIVE:
-            got, expected = [_folded(label) for label in got], [_folded(label) for label in due]
-        else:
-            got, expected = [None if number is None else round(number, 2) for number in got], due.tolist()
-        wrong = next((row for row, (mine, other) in enumerate(zip(got, expected, strict=True)) if mine != other), None)
-        if wrong is not None:
-            raise ValueError(
-                f"{name} must agree with the other labels of its row, which make {due[wrong]!s}; got "
-                f"{table[name][wrong].as_py()!r} at {rows.place(wrong)}. Mend the row."
-            )
+        for row, (got, expected) in enumerate(zip(table[name].to_pylist(), due.tolist(), strict=True)):
+            tidy = round(got, 2) if isinstance(got, float) else _folded(got)
+            if tidy != (expected if name == PERSPECTIVE else _folded(expected)):
+                raise ValueError(
+                    f"{name} must agree with the other labels of its row, which make {expected!s}; got {got!r} at "
+                    f"{place(row)}. Mend the row."
+                )
     question = ((problem * len(groups) + group) * len(taxonomy.dimensions) + dimension) * len(FORMS) + form
     numbers, count = np.unique(question, return_counts=True)
-    if (count > 1).any():
-        again = numbers[count > 1][0]
-        places = [rows.place(int(row)) for row in np.flatnonzero(question == again)[:2]]
+    for again in numbers[count > 1][:1]:
+        places = " and at ".join(place(int(row)) for row in np.flatnonzero(question == again)[:2])
         raise ValueError(
-            f"A question must be there once; got {load_questions()['question_id'][again].as_py()!r} at "
-            f"{' and at '.join(places)}. Remove one of them."
+            f"A question must be there once; got {load_questions()['question_id'][again].as_py()!r} at {places}. Remove one "
+            "of them."
         )
     return question
-
-
-def _codes(table: pa.Table, name: str, labels: Sequence[str], rows: _Rows) -> NDArray[np.int64]:
-    """The place of each label in `labels`, (m,)."""
-    known = {_folded(label): number for number, label in enumerate(labels)}
-    codes = np.array([known.get(_folded(text), -1) for text in table[name].to_pylist()])
-    wrong = np.flatnonzero(codes < 0)
-    if len(wrong):
-        text = table[name][wrong[0]].as_py()
-        close = nearest(_folded(text), labels)
-        hint = f"Did you mean {close!r}?" if close else "Mend the row."
-        raise ValueError(
-            f"{name} must be one of the {len(labels)} labels of Fair-PP's taxonomy; got {text!r} at "
-            f"{rows.place(wrong[0])}. {hint}"
-        )
-    return codes
 
 
 @lru_cache(maxsize=1024)
@@ -291,22 +265,113 @@ def _texts(column: pa.ChunkedArray, pattern: str) -> pa.Table:
             "another table?"
         )
     # Fields of a missing struct are empty texts underneath; flattening makes them null.
-    return pa.table(
-        {
-            field.name: pc.utf8_trim_whitespace(values)
-            for field, values in zip(parsed.type, parsed.flatten(), strict=True)
-        }
-    )
+    fields = zip(parsed.type, parsed.flatten(), strict=True)
+    return pa.table({field.name: pc.utf8_trim_whitespace(values) for field, values in fields})
 
 
 def _with_texts(questions: pa.Table, texts: pa.Table) -> pa.Table:
     """Our questions with these texts, and prompts made of them."""
-    columns = {name: questions[name] for name in questions.column_names} | {
-        name: texts[name] for name in texts.column_names
-    }
+    columns = {name: questions[name] for name in questions.column_names}
+    columns |= {name: texts[name] for name in texts.column_names}
     columns["prompt"] = pc.binary_join_element_wise(
         texts["question"], *option_lines(texts), load_templates().instruction, "\n"
     )
-    return pa.table(
-        [columns[name] for name in QUESTION_FEATURES], schema=QUESTION_FEATURES.arrow_schema
-    ).combine_chunks()
+    ordered = [columns[name] for name in QUESTION_FEATURES]
+    return pa.table(ordered, schema=QUESTION_FEATURES.arrow_schema).combine_chunks()
+
+
+# The answers
+
+
+def _records(
+    table: pa.Table, questions: pa.Table, model: str, roles: Sequence[_Role], files: dict[str, NDArray[np.bool_]]
+) -> tuple[dict[str, pa.Table], list[str]]:
+    """Records by persona, as in `Answers`, and sentences on what was counted.
+
+    `files` are the names and rows, boolean (n,), of each file; none for an export of ours, where no C stands for a call
+    that failed, so that an answer without a reply counts as well.
+    """
+    options = list(zip(*(questions[name].to_pylist() for name in OPTIONS), strict=True))
+    count = len(questions)
+    records = {}
+    statuses: Counter[str] = Counter()
+    differing = replied = unread = 0
+    silent: dict[str, list[str]] = {}
+    for role in roles:
+        given = _given_answers(table[role.answers].combine_chunks(), role.answers)
+        answer, status = given.copy(), np.where(given == NO_ANSWER, "empty", "ok").astype(object)
+        raw = pa.nulls(count, pa.string()) if role.replies is None else table[role.replies].combine_chunks()
+        # CSV files cannot tell an empty reply from none.
+        raw = pc.if_else(pc.equal(raw, ""), None, raw)
+        is_reply = raw.is_valid().to_numpy(zero_copy_only=False)
+        heard = is_reply.copy()
+        for name, rows in files.items():
+            # A reply that is missing beside others of its file is a call that failed, which the authors' code counted as C.
+            heard[rows] = is_reply[rows].any()
+            if rows.any() and not is_reply[rows].any():
+                silent.setdefault(name, []).append(role.persona)
+        if heard.any():
+            texts = raw.filter(pa.array(heard)).to_pylist()
+            parsed, how = _read_replies(texts, [options[row] for row in np.flatnonzero(heard)])
+            answer[heard], status[heard] = parsed, how
+            differing += int(((parsed != NO_ANSWER) & (parsed != given[heard])).sum())
+            unread += int((parsed == NO_ANSWER).sum())
+            replied += len(parsed)
+        statuses.update(status.tolist())
+        records[role.persona] = pa.table(
+            {
+                "row": pa.array(np.arange(count)),
+                "respondent": pa.repeat(pa.scalar(model + SIMULATED), count),
+                "answer": pa.array(answer),
+                "probabilities": pa.nulls(count, pa.list_(pa.float32())),
+                "status": pa.array(status.tolist(), pa.string()),
+            }
+            | ({RAW_REPLY: raw} if any(other.replies for other in roles) else {})
+        )
+    notes = []
+    total = sum(statuses.values())
+    if missing := total - statuses["ok"]:
+        by_status = ", ".join(f"{status} {found:,}" for status, found in sorted(statuses.items()) if status != "ok")
+        theirs = " The authors' code counted such replies as C." if unread else ""
+        notes.append(f"{missing:,} of {total:,} answers are not valid ({by_status}): they are -1.{theirs}")
+    if differing:
+        notes.append(
+            f"{differing:,} of {replied:,} raw replies say something else than the column of answers: the reply counts."
+        )
+    if silent:
+        where = (
+            f"{'all personas' if len(silent[name]) == len(roles) else ', '.join(silent[name])} in {name}"
+            for name in files
+            if name in silent
+        )
+        notes.append(f"Without raw replies, an answer C may stand for a call that failed: {'; '.join(where)}.")
+    return records, notes
+
+
+def _given_answers(value: pa.Array, column: str) -> NDArray[np.int64]:
+    """Answers by the column of answers alone, (n,)."""
+    number = np.nan_to_num(value.to_numpy(zero_copy_only=False), nan=NO_ANSWER)
+    wrong = np.setdiff1d(number, [NO_ANSWER, *range(len(OPTION_LETTERS))])
+    if len(wrong) or (value.drop_null().to_numpy() == NO_ANSWER).any():
+        got = f"{wrong[0]:g}" if len(wrong) else f"{NO_ANSWER}"
+        raise ValueError(
+            f"Answers must be 0, 1 and 2, or empty where there is none; got {got} in column {column!r}. In another coding "
+            "they would be read as other answers. Map them to these numbers."
+        )
+    return number.astype(np.int64)
+
+
+def _read_replies(
+    raw: Sequence[str | None], options: Sequence[Sequence[str]]
+) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """Answers and statuses, (n,), by the raw replies: each different reply is parsed once.
+
+    An option counts only for replies that have room to quote it, so that all "B." are one reply, whatever the question.
+    """
+    parse = lru_cache(maxsize=None)(parse_answer)
+    found = []
+    for text, own in zip(raw, options, strict=True):
+        room = 2 * len(text or "") + 8
+        found.append(parse(text, tuple(option if len(option) <= room else _NO_ROOM for option in own)))
+    answers, statuses = zip(*found, strict=True)
+    return np.array(answers, dtype=np.int64), np.array(statuses, dtype=object)

@@ -1,6 +1,10 @@
-"""The files of the published tables: found on the Hub, in its cache or on this machine, and read."""
+"""The files of tables in the published shape: found on the Hub, in its cache or on this machine, and read.
+
+A file that `fairpp export` wrote says in its metadata whose answers its columns hold, and on what terms.
+"""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +24,24 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from fairpp_hf.personas import DEFAULT_PERSONA_SET
+from fairpp_hf.provenance import Provenance
+
 PUBLISHED_REPO = "tools-o/Fair-PP"
 SCENARIOS_REPO = "tools-o/Fair-PP-simulation"
 
 _SUFFIXES = (".csv", ".parquet")
 _SPLIT_IN_NAME = re.compile(r"(?:^|[-._ /])(train|test)(?=[-._ /])")
+
+
+EXPORT_MANIFEST = "fairpp_export.json"
+"""Beside the exported files: what they hold and where it came from."""
+
+RECORD_KEY = b"fairpp_export"
+"""In the metadata of each exported Parquet file's schema: `personas` and `provenance`, as JSON. A file may be copied, and a
+wide one does not say in its columns whose answers they hold, nor on what terms."""
+
+_PARSE = pacsv.ParseOptions(newlines_in_values=True)
 
 
 class TableFile(NamedTuple):
@@ -44,7 +61,7 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
         revision: Branch, tag or commit, `main` by default. Offline, a branch means what it meant at the last download.
 
     Returns:
-        Folder in the cache, named after the commit, with all these files of the commit.
+        Folder in the cache, named after the commit, with all these files.
 
     Raises:
         ValueError: The dataset has no such revision.
@@ -132,11 +149,6 @@ def tables_fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def schema_metadata(file: Path) -> dict[bytes, bytes]:
-    """What a Parquet file's schema says besides the columns; empty for a CSV file."""
-    return {} if file.suffix == ".csv" else _schema(file).metadata or {}
-
-
 def _schema(file: Path) -> pa.Schema:
     try:
         if file.suffix == ".parquet":
@@ -145,9 +157,6 @@ def _schema(file: Path) -> pa.Schema:
             return lines.schema
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(file, error) from error
-
-
-_PARSE = pacsv.ParseOptions(newlines_in_values=True)
 
 
 def read_columns(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
@@ -175,4 +184,74 @@ def _unreadable(file: Path, error: Exception) -> ValueError:
         "A published table must be a readable CSV file (UTF-8, with commas) or Parquet file, with numbers in Perspective "
         f"and in the columns of answers; got {file}: {' '.join(str(error).split()).rstrip('.')}. Download or export it "
         "again."
+    )
+
+
+# Exports of ours
+
+
+class Export(NamedTuple):
+    """The record of tables that `fairpp export` wrote."""
+
+    personas: tuple[str, ...]
+    """Id of the persona of each role, in their order."""
+    provenance: Provenance
+
+
+def read_export(path: Path) -> Export | None:
+    """The record of the export that the tables at a path belong to; None where no file was exported by us.
+
+    Raises:
+        ValueError: Files of one folder have different records, or a record does not say whose answers the columns hold.
+    """
+    files = [file.path for file in table_files(path)]
+    records = [(_schema(file).metadata or {}).get(RECORD_KEY) for file in files]
+    for file, record in zip(files, records, strict=True):
+        if record != records[0]:
+            raise ValueError(
+                f"Tables in one folder must be of one export, or of none; got {files[0]} and {file}, of which the records "
+                "differ. Whose answers their columns hold would differ as well. Move one of them to another folder."
+            )
+    if records[0] is None:
+        return None
+    try:
+        tree = json.loads(records[0])
+        personas, provenance = tree["personas"], tree["provenance"]
+        got = json.dumps(personas)[:200]
+    except (ValueError, KeyError, TypeError) as error:
+        personas, provenance, got = [], None, repr(error)
+    named = isinstance(personas, list) and all(isinstance(name, str) and name for name in personas)
+    if not named or not personas or len(set(personas)) < len(personas):
+        # Under the names of other personas, answers would be worse than none.
+        raise ValueError(
+            "The record of an export must have a provenance and, under personas, a different persona id for each role; got "
+            f"{got} in {files[0]}. Whose answers the columns hold cannot be told. Export the answers again with `fairpp "
+            "export`."
+        )
+    return Export(tuple(personas), Provenance.from_dict(provenance, files[0]))
+
+
+def check_unrecorded(model: str, path: Path) -> str:
+    """Refuse tables that lost the record of an export: their roles would be read as other personas.
+
+    Returns:
+        A sentence on what is assumed of the survey respondent's answers; empty for other models, whose tables are taken
+        for the published ones.
+
+    Raises:
+        ValueError: An export's manifest lies beside them, or the survey respondent answered for another persona set.
+    """
+    manifest = (path if path.is_dir() else path.parent) / EXPORT_MANIFEST
+    other_set = model.startswith("survey:") and model != f"survey:{DEFAULT_PERSONA_SET}"
+    if manifest.is_file() or other_set:
+        raise ValueError(
+            "The files of an export must have the record that they were written with; got none in "
+            f"{path} with columns of {model!r}. Whose answers the columns hold cannot be told. Put the original Parquet "
+            "file back, or export the answers again with `fairpp export`."
+        )
+    if not model.startswith("survey:"):
+        return ""
+    return (
+        f"No record of an export is in these tables of {model!r}: their roles are taken for the personas of "
+        f"{DEFAULT_PERSONA_SET} in their order, and their licence for that of the published tables."
     )

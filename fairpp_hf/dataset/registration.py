@@ -40,14 +40,7 @@ _ROW_SOURCES = (
 
 
 def source_hash(package: Path) -> str:
-    """Digest of the code and data files that decide the rows: the key of the cache of `datasets`.
-
-    Args:
-        package: folder of the package `fairpp_hf`.
-
-    Returns:
-        64 hexadecimal digits, the same wherever the package lies.
-    """
+    """Digest of the code and data files that decide the rows, wherever the package lies: the cache key of `datasets`."""
     digest = hashlib.sha256()
     for source in _ROW_SOURCES:
         path = package / source

@@ -16,18 +16,7 @@ from fairpp_hf.scenarios.files import has_answered_scenarios, story_counts
 
 
 def run_record(run: Path) -> dict[str, Any] | None:
-    """The record of a run.
-
-    Args:
-        run: a directory that `generate` has written, or one whose scenarios alone were answered.
-
-    Returns:
-        JSON-able: `respondent`, `settings`, `served_model`, `package_version`, `samples`, `swap`, `questions` (count,
-        digest, selection), `statuses` (replies by status), `answered_on` (ISO date, or first and last with a slash between)
-        and `tokens` (input and output, of all replies ever paid for); with scenarios also `scenarios`, the same of them, and
-        in it `storyteller`, the same of their stories with `told` (how many passed the checks and were answered) and
-        `set_aside`. None where there is neither.
-    """
+    """The record of a run as JSON has it, with its scenarios and the stories of these; None where there is neither."""
     record = _of_run(run)
     if not has_answered_scenarios(run):
         return record

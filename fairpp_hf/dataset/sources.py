@@ -6,9 +6,8 @@ anything is read. Each is an `AnswerSource`, which loads into the same compact f
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -18,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fairpp_hf.dataset.answers import Answers, checked_columns, compact
-from fairpp_hf.dataset.exported_tables import read_export
+from fairpp_hf.dataset.answers import Answers, checked_columns, compact, warn_once
 from fairpp_hf.dataset.published import has_raw_replies, has_scenarios, import_tables
 from fairpp_hf.dataset.published_files import (
     PUBLISHED_REPO,
     SCENARIOS_REPO,
     download_tables,
     is_table_source,
+    read_export,
     tables_fingerprint,
 )
 from fairpp_hf.dataset.run_record import answered_on, run_record, without_folders
@@ -42,8 +41,6 @@ from fairpp_hf.runs.records import load_run, run_fingerprint
 from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
 from fairpp_hf.schema import PREFERENCE_FEATURES, RAW_REPLY, REPLIED_PREFERENCE_FEATURES
 
-logger = logging.getLogger(__name__)
-
 NameOrPath: TypeAlias = str | Path
 
 SURVEY = "survey"
@@ -55,31 +52,21 @@ class NoRecords(ValueError):
 
 
 class AnswerSource(Protocol):
-    """Something that answers come from.
-
-    The argument `scenarios` of its methods asks for the answers to scenarios: questions told as vignettes, one an option.
-    """
+    """Something that answers come from: to questions, or to scenarios, which are questions told as vignettes."""
 
     kind: ClassVar[str]
 
-    def load(self, personas: NameOrPath | None = None, *, scenarios: bool = False) -> Answers:
+    def load(self, personas: NameOrPath | None = None) -> Answers:
         """Load the answers.
 
         Args:
             personas: Name or file of a persona set, whose personas are chosen. All that answered by default.
-            scenarios: Load the answers to scenarios; the source must have some.
 
         Raises:
             ValueError: There are no records, a record is malformed, or a persona of the set is not among the answers.
         """
 
-    def has_scenarios(self) -> bool:
-        """Whether there are answers to scenarios; read off the names of files and columns."""
-
-    def features(self, *, scenarios: bool = False) -> datasets.Features:
-        """What `Answers.features` will be; read off the names of columns, without the answers."""
-
-    def provenance(self, *, scenarios: bool = False) -> Provenance:
+    def provenance(self) -> Provenance:
         """What is known of the answers' provenance before they are loaded."""
 
     def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
@@ -96,8 +83,17 @@ class AnswerSource(Protocol):
             None where there is no record and `personas` is not given.
         """
 
-    def fingerprint(self, *, scenarios: bool = False) -> str:
+    def features(self) -> datasets.Features:
+        """What `Answers.features` will be; read off the names of columns, without the answers."""
+        return PREFERENCE_FEATURES
+
+    def fingerprint(self) -> str:
         """Changes whenever the answers change; empty for the survey respondent, whose answers are part of the code."""
+        return ""
+
+    def has_scenarios(self) -> bool:
+        """Whether there are answers to scenarios; read off the names of files and columns."""
+        return False
 
 
 # Finding
@@ -112,8 +108,9 @@ def resolve_answers(
         answers: `"survey"`, `"published"`, the path of a run, of a dataset folder, or of CSV or Parquet files in the shape
             of the published tables. `"published"` is downloaded from the Hub unless it is in its cache.
         published_revision: Branch, tag or commit of the published tables, `main` by default.
-        scenarios: Look for answers to scenarios. `"published"` is another dataset then, with its own revisions, and a
-            folder in which `fairpp scenarios` alone has run is a run, too.
+        scenarios: Look for answers to scenarios, which the source then loads; ask its `has_scenarios` first.
+            `"published"` is another dataset then, with its own revisions, and a folder in which `fairpp scenarios` alone
+            has run is a run, too.
 
     Raises:
         ValueError: It is none of these, or `published_revision` is given for other answers or is unknown.
@@ -122,7 +119,7 @@ def resolve_answers(
     if answers == PUBLISHED:
         repo = SCENARIOS_REPO if scenarios else PUBLISHED_REPO
         folder = download_tables(repo, published_revision)
-        return PublishedSource(folder, repo, folder.name)
+        return PublishedSource(folder, scenarios, repo, folder.name)
     if published_revision is not None:
         raise ValueError(
             f"published_revision must only be given with answers='published'; got {published_revision!r} with "
@@ -136,19 +133,17 @@ def resolve_answers(
         close = nearest(str(answers), [SURVEY, PUBLISHED])
         hint = f" Did you mean {close!r}?" if close else ""
         raise ValueError(f"{rule}; got {str(answers)!r}, and there is nothing at {path}.{hint}")
-    if _is_run(path):
-        return RunSource(path)
+    if _is_run(path) or (scenarios and has_answered_scenarios(path)):
+        return RunSource(path, scenarios)
     if has_answered_scenarios(path):
-        if scenarios:
-            return RunSource(path)
         raise ValueError(
             f"{rule}; got {str(answers)!r}, in which only scenarios were answered. Use config 'scenarios', or ask the "
             "questions themselves in this run."
         )
-    if _parquet_files(path):
-        return FolderSource(path)
+    if _parquet_files(path, "preferences"):
+        return FolderSource(path, scenarios)
     if is_table_source(path):
-        return PublishedSource(path)
+        return PublishedSource(path, scenarios)
     raise ValueError(
         f"{rule}; got {str(answers)!r}, which is none of them. A run holds {RUN_MANIFEST} and {JOURNAL}, a dataset folder "
         "holds preferences/train-*.parquet or preferences/test-*.parquet, and published tables are CSV or Parquet files. "
@@ -182,176 +177,183 @@ def load_answers(
 
 
 @dataclass(frozen=True)
-class SurveySource:
+class SurveySource(AnswerSource):
     """The survey respondent: simulated answers that are computed whenever they are wanted. It has no scenarios."""
 
     kind: ClassVar[str] = SURVEY
 
-    def load(self, personas: NameOrPath | None = None, *, scenarios: bool = False) -> Answers:
-        """The answers of the respondent for a persona set, `britains_choice_2020` by default."""
+    def load(self, personas: NameOrPath | None = None) -> Answers:
         personas = DEFAULT_PERSONA_SET if personas is None else personas
         return _shipped_survey(str(personas)) if personas in PERSONA_SETS else _survey(load_personas(personas))
 
-    def has_scenarios(self) -> bool:
-        """False."""
-        return False
-
-    def features(self, *, scenarios: bool = False) -> datasets.Features:
-        """`PREFERENCE_FEATURES`."""
-        return PREFERENCE_FEATURES
-
-    def provenance(self, *, scenarios: bool = False) -> Provenance:
-        """Without the respondent, whose name depends on the persona set."""
+    def provenance(self) -> Provenance:
+        # Without the respondent, whose name depends on the persona set.
         return Provenance("survey", licence=OUR_LICENCE)
 
     def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
-        """The set that the respondent answers for."""
         return load_personas(DEFAULT_PERSONA_SET if personas is None else personas)
 
-    def fingerprint(self, *, scenarios: bool = False) -> str:
-        """Empty."""
-        return ""
+
+@lru_cache(maxsize=1)
+def _shipped_survey(name: str) -> Answers:
+    """Kept between calls, since pairs of several targets are often wanted one after the other."""
+    return _survey(load_personas(name))
+
+
+def _survey(personas: PersonaSet) -> Answers:
+    """The survey respondent's answers to all questions, computed column by column."""
+    questions = load_questions()
+    count = len(questions)
+    respondent = SurveyRespondent(personas).name
+    offsets = pa.array(np.arange(0, 3 * count + 1, 3, dtype=np.int32))
+    records = {}
+    for persona, (answer, probabilities) in all_survey_answers(questions, personas).items():
+        records[persona] = pa.table(
+            {
+                "row": pa.array(np.arange(count)),
+                "respondent": pa.repeat(pa.scalar(respondent), count),
+                "answer": pa.array(answer, pa.int64()),
+                "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel(), pa.float32())),
+                "status": pa.repeat(pa.scalar("ok"), count),
+            }
+        )
+    provenance = Provenance("survey", (respondent,), licence=OUR_LICENCE, persona_set=personas.as_dict())
+    return Answers(questions, split_of(questions), records, provenance)
 
 
 @dataclass(frozen=True)
-class RunSource:
-    """A run of `generate`, and the scenarios that were answered in it.
+class RunSource(AnswerSource):
+    """A run of `generate`, or the scenarios that were answered in it, which are a run of their own.
 
     Args:
         path: Absolute path of the run's directory.
+        scenarios: Whether the answers to scenarios are meant.
     """
 
     path: Path
+    scenarios: bool = False
     kind: ClassVar[str] = "run"
 
-    def load(self, personas: NameOrPath | None = None, *, scenarios: bool = False) -> Answers:
-        """The answers that the run's journal holds."""
-        folder = self._folder(scenarios)
-        preferences = load_run(folder, load_scenario_questions(self.path)) if scenarios else load_run(folder)
-        preferences = _without_folders(preferences, folder)
-        is_test = np.ones(len(preferences), dtype=np.bool_) if scenarios else split_of(preferences)
-        provenance = replace(self.provenance(), created=answered_on(folder), run=run_record(self.path))
-        return _finished(_compact(preferences, is_test, folder), provenance, self, personas)
+    @property
+    def _folder(self) -> Path:
+        return scenarios_folder(self.path) if self.scenarios else self.path
 
-    def has_scenarios(self) -> bool:
-        """Whether `fairpp scenarios` was run on it."""
-        return has_answered_scenarios(self.path)
+    def load(self, personas: NameOrPath | None = None) -> Answers:
+        preferences = load_run(self._folder, load_scenario_questions(self.path) if self.scenarios else None)
+        manifest = read_manifest(self._folder)
+        assert manifest is not None  # its records were read
+        # A server may have its model by a path on its disk, which is nobody's business.
+        respondent = manifest["respondent"]
+        name = without_folders(respondent["name"], respondent["settings"])
+        at = preferences.column_names.index("respondent")
+        field = preferences.schema.field(at)
+        preferences = preferences.set_column(at, field, pa.repeat(pa.scalar(name, field.type), len(preferences)))
+        is_test = np.ones(len(preferences), dtype=np.bool_) if self.scenarios else split_of(preferences)
+        provenance = replace(self.provenance(), created=answered_on(self._folder), run=run_record(self.path))
+        return _finished(_compact(preferences, is_test, self._folder), provenance, self, personas)
 
-    def features(self, *, scenarios: bool = False) -> datasets.Features:
-        """`PREFERENCE_FEATURES`."""
-        return PREFERENCE_FEATURES
-
-    def provenance(self, *, scenarios: bool = False) -> Provenance:
-        """Without what only the journal knows."""
+    def provenance(self) -> Provenance:
         return Provenance("model", licence=OUR_LICENCE)
 
     def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
-        """The set in the run's manifest."""
         manifest = read_manifest(self.path if _is_run(self.path) else scenarios_folder(self.path))
         record = None if manifest is None else manifest["personas"].get("record")
         return _recorded_set(record, self.path, personas)
 
-    def fingerprint(self, *, scenarios: bool = False) -> str:
-        """Digest of the journal."""
-        return run_fingerprint(self._folder(scenarios))
+    def fingerprint(self) -> str:
+        return run_fingerprint(self._folder)
 
-    def _folder(self, scenarios: bool) -> Path:
-        """The answers to scenarios are a run of their own."""
-        return scenarios_folder(self.path) if scenarios else self.path
+    def has_scenarios(self) -> bool:
+        return has_answered_scenarios(self.path)
 
 
 @dataclass(frozen=True)
-class FolderSource:
+class FolderSource(AnswerSource):
     """A dataset folder: one of ours, or any in Hub layout with the columns of `PREFERENCE_FEATURES`.
 
     Args:
         path: Absolute path of the folder.
+        scenarios: Whether config `scenarios` is meant, instead of `preferences`.
     """
 
     path: Path
+    scenarios: bool = False
     kind: ClassVar[str] = "folder"
 
-    def load(self, personas: NameOrPath | None = None, *, scenarios: bool = False) -> Answers:
-        """The records of config `preferences` or `scenarios`."""
+    @property
+    def _files(self) -> dict[str, list[Path]]:
+        return _parquet_files(self.path, "scenarios" if self.scenarios else "preferences")
+
+    def load(self, personas: NameOrPath | None = None) -> Answers:
         tables = {
             split: [checked_columns(pq.read_table(file, partitioning=None), self.path) for file in files]
-            for split, files in self._files(scenarios).items()
+            for split, files in self._files.items()
         }
-        lengths = {split: sum(map(len, tables[split])) for split in tables}
         # Files without raw replies get nulls beside files that have some.
         preferences = pa.concat_tables(
             [table for split in tables for table in tables[split]], promote_options="default"
         )
-        is_test = np.repeat([split == "test" for split in lengths], list(lengths.values()))
-        provenance = self.provenance(scenarios=scenarios)
-        return _finished(_compact(preferences, is_test, self.path), provenance, self, personas)
+        is_test = np.repeat([split == "test" for split in tables], [sum(map(len, tables[split])) for split in tables])
+        return _finished(_compact(preferences, is_test, self.path), self.provenance(), self, personas)
 
-    def has_scenarios(self) -> bool:
-        """Whether there is a config `scenarios`."""
-        return bool(self._files(scenarios=True))
+    def provenance(self) -> Provenance:
+        return read_provenance(self.path / FOLDER_MANIFEST, "scenarios" if self.scenarios else "provenance")
 
-    def features(self, *, scenarios: bool = False) -> datasets.Features:
-        """Those of preferences, with raw replies if a file has some."""
-        files = [file for found in self._files(scenarios).values() for file in found]
+    def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
+        record = read_provenance(self.path / FOLDER_MANIFEST).persona_set
+        return _recorded_set(record, self.path, personas)
+
+    def features(self) -> datasets.Features:
+        files = [file for found in self._files.values() for file in found]
         replied = any(RAW_REPLY in pq.read_schema(file).names for file in files)
         return REPLIED_PREFERENCE_FEATURES if replied else PREFERENCE_FEATURES
 
-    def provenance(self, *, scenarios: bool = False) -> Provenance:
-        """The one in the folder's manifest."""
-        return read_provenance(self.path / FOLDER_MANIFEST, "scenarios" if scenarios else "provenance")
-
-    def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
-        """The set in the folder's manifest."""
-        return _recorded_set(self.provenance().persona_set, self.path, personas)
-
-    def fingerprint(self, *, scenarios: bool = False) -> str:
-        """Digest of the Parquet files."""
+    def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for split, files in self._files(scenarios).items():
+        for split, files in self._files.items():
             for file in files:
                 digest.update(f"{split}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
         return digest.hexdigest()
 
-    def _files(self, scenarios: bool) -> dict[str, list[Path]]:
-        return _parquet_files(self.path, "scenarios" if scenarios else "preferences")
+    def has_scenarios(self) -> bool:
+        return bool(_parquet_files(self.path, "scenarios"))
+
+
+def _parquet_files(folder: Path, config: str) -> dict[str, list[Path]]:
+    """Parquet files of a config of a dataset folder, by split; splits without files are left out."""
+    splits = ("test",) if config == "scenarios" else SPLITS
+    files = {split: sorted(folder.glob(f"{config}/{split}-*.parquet")) for split in splits}
+    return {split: found for split, found in files.items() if found}
 
 
 @dataclass(frozen=True)
-class PublishedSource:
+class PublishedSource(AnswerSource):
     """The paper's tables, in the Hub's cache or on this machine, or a wide table that `fairpp export` wrote.
 
     Args:
         path: Absolute path of a folder or file.
+        scenarios: Whether the answers to scenarios are meant.
         repo: Hub dataset of the tables; None for those that were on this machine before.
         commit: Commit of that dataset, 40 hexadecimal digits.
     """
 
     path: Path
+    scenarios: bool = False
     repo: str | None = None
     commit: str | None = None
     kind: ClassVar[str] = PUBLISHED
 
-    def load(self, personas: NameOrPath | None = None, *, scenarios: bool = False) -> Answers:
-        """The tables as answers; what was counted at import is in the log and in the notes of the provenance."""
+    def load(self, personas: NameOrPath | None = None) -> Answers:
         provenance = self.provenance()
         if provenance.licence == PUBLISHED_LICENCE:
             show_licence()
-        answers, notes = import_tables(self.path, scenarios=scenarios)
+        answers, notes = import_tables(self.path, scenarios=self.scenarios)
         # What was counted when answers were first imported goes with an export of them.
         provenance = replace(provenance, notes=tuple(dict.fromkeys((*provenance.notes, *notes))))
         return _finished(answers, provenance, self, personas)
 
-    def has_scenarios(self) -> bool:
-        """Whether a file has the column of scenarios."""
-        return has_scenarios(self.path)
-
-    def features(self, *, scenarios: bool = False) -> datasets.Features:
-        """Those of preferences, with raw replies if a file has some."""
-        replied = not scenarios and has_raw_replies(self.path)
-        return REPLIED_PREFERENCE_FEATURES if replied else PREFERENCE_FEATURES
-
-    def provenance(self, *, scenarios: bool = False) -> Provenance:
-        """An export's own record. Another local file in this shape is taken for what it looks like."""
+    def provenance(self) -> Provenance:
+        # A local file in this shape that is no export of ours is taken for what it looks like.
         if (export := read_export(self.path)) is not None:
             return export.provenance
         return Provenance(
@@ -359,14 +361,27 @@ class PublishedSource:
         )
 
     def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
-        """The set of an export's record, otherwise the one that numbered the published columns."""
         if (export := read_export(self.path)) is not None:
             return _recorded_set(export.provenance.persona_set, self.path, personas)
         return load_personas(DEFAULT_PERSONA_SET)
 
-    def fingerprint(self, *, scenarios: bool = False) -> str:
-        """Digest of the files."""
+    def features(self) -> datasets.Features:
+        replied = not self.scenarios and has_raw_replies(self.path)
+        return REPLIED_PREFERENCE_FEATURES if replied else PREFERENCE_FEATURES
+
+    def fingerprint(self) -> str:
         return self.commit or tables_fingerprint(self.path)
+
+    def has_scenarios(self) -> bool:
+        return has_scenarios(self.path)
+
+
+def show_licence() -> None:
+    """The licence of the published tables, once in the log of a process."""
+    warn_once(
+        "fairpp: the published tables of Fair-PP are licensed under CC BY-NC-SA 4.0, and so is what is derived from them: "
+        "name the authors, no commercial use, share alike."
+    )
 
 
 # What they share
@@ -397,67 +412,8 @@ def _recorded_set(record: Any, where: Path, personas: NameOrPath | None) -> Pers
         return given
     recorded = recorded_personas(json.loads(json.dumps(record)), str(where))
     if given is not None and given.digest != recorded.digest:
-        _warn_once(
+        warn_once(
             f"The answers of {where} were given by the persona set {recorded.id!r} as it is recorded there, which differs "
             f"from {str(personas)!r}: the record counts."
         )
     return recorded
-
-
-@lru_cache
-def _warn_once(sentence: str) -> None:
-    logger.warning(sentence)
-
-
-@lru_cache(maxsize=1)
-def _shipped_survey(name: str) -> Answers:
-    """Kept between calls, since pairs of several targets are often wanted one after the other."""
-    return _survey(load_personas(name))
-
-
-def _survey(personas: PersonaSet) -> Answers:
-    """The survey respondent's answers to all questions, computed column by column."""
-    questions = load_questions()
-    count = len(questions)
-    respondent = SurveyRespondent(personas).name
-    offsets = pa.array(np.arange(0, 3 * count + 1, 3, dtype=np.int32))
-    records = {}
-    for persona, (answer, probabilities) in all_survey_answers(questions, personas).items():
-        records[persona] = pa.table(
-            {
-                "row": pa.array(np.arange(count)),
-                "respondent": pa.repeat(pa.scalar(respondent), count),
-                "answer": pa.array(answer, pa.int64()),
-                "probabilities": pa.ListArray.from_arrays(offsets, pa.array(probabilities.ravel(), pa.float32())),
-                "status": pa.repeat(pa.scalar("ok"), count),
-            }
-        )
-    provenance = Provenance("survey", (respondent,), licence=OUR_LICENCE, persona_set=personas.as_dict())
-    return Answers(questions, split_of(questions), records, provenance)
-
-
-def _without_folders(preferences: pa.Table, run: Path) -> pa.Table:
-    """A run's records, its respondent without the folder of a model that a server has by its path."""
-    manifest = read_manifest(run)
-    assert manifest is not None  # its records were read
-    respondent = manifest["respondent"]
-    name = without_folders(respondent["name"], respondent["settings"])
-    at = preferences.column_names.index("respondent")
-    column = pa.repeat(pa.scalar(name, preferences.schema.field(at).type), len(preferences))
-    return preferences.set_column(at, preferences.schema.field(at), column)
-
-
-@cache
-def show_licence() -> None:
-    """The licence of the published tables, once in the log of a process."""
-    logger.warning(
-        "fairpp: the published tables of Fair-PP are licensed under CC BY-NC-SA 4.0, and so is what is derived from them: "
-        "name the authors, no commercial use, share alike."
-    )
-
-
-def _parquet_files(folder: Path, config: str = "preferences") -> dict[str, list[Path]]:
-    """Parquet files of a config of a dataset folder, by split; splits without files are left out."""
-    splits = ("test",) if config == "scenarios" else SPLITS
-    files = {split: sorted(folder.glob(f"{config}/{split}-*.parquet")) for split in splits}
-    return {split: found for split, found in files.items() if found}

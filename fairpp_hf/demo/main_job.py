@@ -80,7 +80,7 @@ def _train(out: Path, model: Path, settings: DemoSettings) -> dict[str, Path]:
     from trl import DPOConfig, DPOTrainer
 
     from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
-    from fairpp_hf.training.run import draw_pairs
+    from fairpp_hf.training.pairs import draw_pairs
 
     target, seed = settings.target, settings.seed
     _say(f"Aligning the model with {target}: TRL's DPO, for comparison, then towards the label model", "3/4")

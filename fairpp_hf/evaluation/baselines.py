@@ -58,15 +58,8 @@ def fitted_baselines(answers: Answers, questions: pa.Table, target: str) -> list
 
     `constant` gives every question the target's mean shares of A, B and C; `label model` gives each question what its
     labels predict (`preferences.label_model`). Neither is fitted to the answer that it is compared with, see `_folds`; the
-    fact `fitted` says to what instead.
-
-    Args:
-        answers: Answers of the target, to the training questions as well where there are some.
-        questions: The n questions that systems are scored on, all of one split of `answers`.
-        target: Id of the persona.
-
-    Returns:
-        None of the two where the target has answered too few questions, see `FEWEST_ANSWERS`.
+    fact `fitted` says to what instead. For the arguments see `baselines`; there is none of the two where the target has
+    answered too few questions, see `FEWEST_ANSWERS`.
     """
     constant = constant_rows(answers, questions, target)
     if constant is None:
@@ -89,15 +82,8 @@ def constant_rows(answers: Answers, questions: pa.Table, target: str) -> NDArray
     """The target's mean shares of A, B and C over other questions, as a row for each of these: (n, 3).
 
     Means are over option probabilities where all of them are known, otherwise over answers. The rows are equal, or equal
-    within each of five folds where there are no training answers to take the shares from, see `_folds`.
-
-    Args:
-        answers: Answers of the target, to the training questions as well where there are some.
-        questions: The n questions that systems are scored on, all of one split of `answers`.
-        target: Id of the persona.
-
-    Returns:
-        None where the target has answered too few questions, see `FEWEST_ANSWERS`.
+    within each of five folds where there are no training answers to take the shares from, see `_folds`. Arguments: see
+    `baselines`; None where the target has answered too few questions, see `FEWEST_ANSWERS`.
     """
     folds, _ = _folds(answers, questions, target)
     if not folds:

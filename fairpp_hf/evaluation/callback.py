@@ -177,14 +177,10 @@ class _Sample:
 
 
 def average_orders(shown: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Option probabilities over both orders.
+    """Option probabilities over both orders, (n, 3), over A, B, C as they are written.
 
-    Args:
-        shown: Probabilities of the options in the order in which a prompt shows them, (2n, 3); each question as it is
-            written, and after it with its first two options swapped.
-
-    Returns:
-        (n, 3), over A, B, C as they are written.
+    `shown` has them in the order in which a prompt shows them, (2n, 3); each question as it is written, and after it with
+    its first two options swapped.
     """
     written, swapped = shown[0::2], shown[1::2]
     return (written + swapped[:, [1, 0, 2]]) / 2
@@ -193,9 +189,7 @@ def average_orders(shown: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check_settings(args: TrainingArguments, names: Sequence[str]) -> None:
     """Refuse a training in which scores would not be computed, or the wrong checkpoint kept.
 
-    Args:
-        args: Arguments of the trainer.
-        names: Names of the metrics, without `eval_`.
+    `names` are those of the metrics, without `eval_`.
     """
     if args.eval_strategy == "no":
         raise ValueError(

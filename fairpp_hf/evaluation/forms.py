@@ -1,101 +1,93 @@
-"""The form of results.json and positions.json, which come from anywhere: a page is drawn of what has it, or not at all."""
+"""JSON from typed values and back: the annotations of a class say what is written, read and refused.
 
-from typing import Any
+results.json and positions.json come from anywhere: a page is drawn of what has their form, or not at all.
+"""
 
-NUMBER = int | float
-NUMBER_OR_NONE = int | float | None
-TEXT_OR_NONE = str | None
-_WORDS = {str: "a text", int: "a whole number", NUMBER: "a number", NUMBER_OR_NONE: "a number or null"}
+import json
+import math
+import types
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-NAMES = ("nearest_other", "worst_group_name/target")
-"""Metrics that are names."""
-_METRICS: dict[Any, Any] = {str: NUMBER_OR_NONE, **dict.fromkeys(NAMES, TEXT_OR_NONE)}
-_INTERVAL = [NUMBER_OR_NONE, NUMBER_OR_NONE]
-_PLACE = {"xy": [NUMBER, NUMBER], "ellipse_95": (None, [[NUMBER, NUMBER], ...])}
-_MAP = {
-    "explained_variance": (None, [NUMBER, NUMBER]),
-    "spread": (None, [NUMBER, NUMBER]),
-    "axes": (None, [TEXT_OR_NONE, ...]),
-}
+from fairpp_hf.statistics.bootstrap import Interval
 
-RESULTS_FORM: dict[str, Any] = {
-    **dict.fromkeys(("version", "target", "reference", "division"), str),
-    "personas": [str, ...],
-    "names": {str: str},
-    "shares": {str: NUMBER_OR_NONE},
-    "kind": {"questions", "scenarios"},
-    "compared_with": {"probabilities", "answers"},
-    "sha256": {"questions.parquet": str, "scores.parquet": str},
-    "systems": {
-        str: {
-            "facts": {"kind": str},
-            "probabilities": _METRICS,
-            "intervals_95": {str: _INTERVAL},
-            "position_bias": (None, {"gap": NUMBER, "interval_95": (None, _INTERVAL), "same_choice": NUMBER_OR_NONE}),
-            "length_gap": (None, {"gap": NUMBER, "interval_95": (None, _INTERVAL)}),
-        }
-    },
-    "comparisons": [
-        {
-            **dict.fromkeys(("first", "second", "metric"), str),
-            **dict.fromkeys(("difference", "p_value"), NUMBER_OR_NONE),
-            "interval_95": _INTERVAL,
-        },
-        ...,
-    ],
-}
-POSITIONS_FORM: dict[str, Any] = {
-    **dict.fromkeys(("division", "reference"), str),
-    "questions": int,
-    "methods": {str: (None, _MAP)},
-    "points": [
-        {
-            "name": str,
-            "kind": {"persona", "majority", "baseline", "model"},
-            **dict.fromkeys(("region", "before"), TEXT_OR_NONE),
-            **dict.fromkeys(("pca", "ideal_point"), (None, _PLACE)),
-        },
-        ...,
-    ],
-}
+_WORDS = {str: "a text", int: "a whole number", float: "a number"}
+_hints = cache(get_type_hints)
 
 
-def misfit(value: Any, form: Any, where: str = "") -> str | None:
-    """What is the first thing in a value that has another form, in words; None if all has it.
+def to_json(value: Any) -> Any:
+    """Named tuples as objects, with `interval_95` for `interval`; intervals as lists, null for NaN."""
+    if isinstance(value, Interval):
+        return [to_json(bound) for bound in value]
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {_key(name): to_json(each) for name, each in value._asdict().items()}
+    if isinstance(value, dict):
+        return {name: to_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def json_text(value: Any) -> str:
+    """The text of a file of `to_json`."""
+    return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(value: Any, form: Any, where: str = "", or_null: str = "") -> Any:
+    """A value of a JSON file as one of a type.
 
     Args:
-        value: Value from a JSON file.
-        form: A type or union; a set of allowed texts; a list of as many forms, or of one for any number of items, with an
-            ellipsis; a mapping of keys to forms, others being free, and of `str` to one form for any other key; or None and
-            another form, either of which will do. A key that is missing counts as null.
+        value: Value from the file.
+        form: A type annotation of texts, numbers, `Any`, `None`, literals, lists, tuples (lists of that length), mappings,
+            named tuples and typed dictionaries (a missing key counts as null, further keys are free). Of
+            `Annotated[dict, forms]`, the forms of some keys, and under `str` that of all others, which are free without it.
         where: Place of the value.
+        or_null: Said where null would do as well.
+
+    Raises:
+        ValueError: The value, or something in it, has another form; the message says what, and begins with its place.
     """
-    if isinstance(form, tuple):
-        return None if value is None else misfit(value, form[1], where)
+    origin, args = get_origin(form), get_args(form)
     within = f" of {where}" if where else ""
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            return _said(where, "an object", value)
-        parts = [
-            (value.get(name), of_key, f"{name!r}{within}")
-            for key, of_key in form.items()
-            for name in ([name for name in value if name not in form] if key is str else [key])
-        ]
-    elif isinstance(form, list):
-        if not isinstance(value, list) or (form[-1] is not ... and len(value) != len(form)):
-            return _said(where, "a list" if form[-1] is ... else f"a list of {len(form)}", value)
-        forms = form[:1] * len(value) if form[-1] is ... else form
-        parts = [
-            (item, of_item, f"item {row}{within}")
-            for row, (item, of_item) in enumerate(zip(value, forms, strict=True), 1)
-        ]
-    elif isinstance(form, set):
-        return None if value in map(str, form) else _said(where, f"one of {', '.join(map(repr, sorted(form)))}", value)
-    else:
-        return None if isinstance(value, form) else _said(where, _WORDS.get(form, "a text or null"), value)
-    return next((found for part in parts if (found := misfit(*part)) is not None), None)
+    if form is Any:
+        return value
+    if origin is types.UnionType:
+        (form,) = (each for each in args if each is not types.NoneType)
+        return None if value is None else from_json(value, form, where, " or null")
+    if origin is Literal:
+        if value not in args:
+            raise _misfit(where, f"one of {', '.join(map(repr, sorted(args)))}", value)
+        return value
+    if origin is None and form in _WORDS:
+        if not isinstance(value, int | float if form is float else form) or isinstance(value, bool):
+            raise _misfit(where, _WORDS[form] + or_null, value)
+        return value
+    if form is Interval:
+        return Interval(*from_json(value, tuple[float | None, float | None], where))
+    if origin in (list, tuple):
+        if not isinstance(value, list) or (origin is tuple and len(value) != len(args)):
+            raise _misfit(where, "a list" if origin is list else f"a list of {len(args)}", value)
+        forms = args if origin is tuple else args * len(value)
+        return [from_json(item, forms[row], f"item {row + 1}{within}") for row, item in enumerate(value)]
+    if not isinstance(value, dict):
+        raise _misfit(where, "an object", value)
+    if origin in (dict, Annotated):
+        by_key = form.__metadata__[0] if origin is Annotated else {str: args[1]}
+        for name in by_key.keys() - value.keys() - {str}:
+            from_json(None, by_key[name], f"{name!r}{within}")
+        of_others = by_key.get(str, Any)
+        return {name: from_json(item, by_key.get(name, of_others), f"{name!r}{within}") for name, item in value.items()}
+    found = {
+        name: from_json(value.get(_key(name)), hint, f"{_key(name)!r}{within}")
+        for name, hint in _hints(form, include_extras=True).items()
+    }
+    return form(**found) if issubclass(form, tuple) else {**value, **found}
 
 
-def _said(where: str, rule: str, value: Any) -> str:
+def _key(name: str) -> str:
+    return "interval_95" if name == "interval" else name
+
+
+def _misfit(where: str, rule: str, value: Any) -> ValueError:
     shown = repr(value)
-    return f"{where or 'The file'} must be {rule}; got {shown if len(shown) <= 60 else shown[:60] + '...'}"
+    return ValueError(f"{where or 'The file'} must be {rule}; got {shown if len(shown) <= 60 else shown[:60] + '...'}")

@@ -8,6 +8,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -20,16 +21,13 @@ from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.models import ModelSpec, absolute, check_names
 from fairpp_hf.evaluation.results import SystemScores
-from fairpp_hf.generation import BudgetReached, RunOptions, generate
+from fairpp_hf.generation import RunOptions, generate, load_prices
 from fairpp_hf.generation.budget import check_max_cost
-from fairpp_hf.generation.estimate import estimate
 from fairpp_hf.generation.plan import RequestPlan
-from fairpp_hf.generation.prices import Prices, load_prices
-from fairpp_hf.respondents.base import Respondent, RespondentStopped
+from fairpp_hf.respondents.base import Respondent
 from fairpp_hf.respondents.client import public_address
 from fairpp_hf.runs.manifest import ways_in
 from fairpp_hf.runs.records import load_replies, manifest_of
-from fairpp_hf.runs.spending import dollars
 from fairpp_hf.scenarios.tell_and_answer import spent_in
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
@@ -81,6 +79,15 @@ class _Run(NamedTuple):
     path: Path
     speakers: Any
     """`_Speakers`."""
+    questions: pa.Table
+    swap: bool
+    progress: bool
+
+    def generate(self, respondent: Respondent, **others: Any) -> None:
+        """`generate` the run."""
+        # How the questions were chosen is not known here; how many they are is what the log says when others are asked.
+        options = RunOptions(selection={"limit": len(self.questions)}, swap=self.swap, progress=self.progress, **others)
+        generate(self.path, respondent, self.speakers, self.questions, options)
 
 
 def score_models(
@@ -133,7 +140,7 @@ def score_models(
 
     api = api or ApiOptions()
     check_models(models, personas)
-    runs = [_run_of(spec, out, personas) for spec in models]
+    runs = [_run_of(spec, out, personas, questions, swap, progress) for spec in models]
     # What is wrong with the questions is said before a model is loaded.
     RequestPlan(runs[0].speakers, questions, swap=swap)
     servers: dict[Path, Any] = {
@@ -155,12 +162,18 @@ def score_models(
     for group in groups.values():
         if group[0].spec.base_url is None:
             loading = {"rule": rule, "batch_size": batch_size, **({} if dtype is None else {"dtype": dtype})}
-            scored |= _score_here(group, questions, loading, system_as_user, swap=swap, progress=progress)
+            scored |= _score_here(group, loading, system_as_user)
         elif is_main_process():
             for run in group:
-                cap = _Cap(max_cost, tuple(servers), api.batch)
-                cap.generate(run, servers[run.path], questions, money[run.path], swap=swap, progress=progress)
-                scored[run.spec.name] = _read(run, servers[run.path], questions, None, swap=swap)
+                spent_elsewhere = math.fsum(spent_in(other) for other in servers if other != run.path)
+                run.generate(
+                    servers[run.path],
+                    prices=money[run.path],
+                    max_cost=max_cost,
+                    spent_elsewhere=spent_elsewhere,
+                    batch=api.batch,
+                )
+                scored[run.spec.name] = _read(run, servers[run.path], None)
     return [scored[spec.name] for spec in models] if is_main_process() else []
 
 
@@ -171,10 +184,6 @@ def is_main_process() -> bool:
 
 def check_models(models: Sequence[ModelSpec], personas: "PersonaSet | None") -> None:
     """Check all that can be wrong with models before the first is loaded: names, portraits, files, chat templates.
-
-    Args:
-        models: Entries to check.
-        personas: The set with the portraits of those whom entries role-play.
 
     Raises:
         ValueError: names are not unique, a persona is unknown or its set is, an adapter cannot be found or is given as a
@@ -237,8 +246,8 @@ def _check_model(spec: ModelSpec) -> None:
         )
 
 
-def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
-    """Where an entry's replies are kept, and who speaks."""
+def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None", *asked: Any) -> _Run:
+    """Where an entry's replies are kept, who speaks, and what is asked."""
     speaker = Speaker()
     if spec.persona is not None:
         assert personas is not None  # by check_models
@@ -248,7 +257,7 @@ def _run_of(spec: ModelSpec, out: Path, personas: "PersonaSet | None") -> _Run:
     digest = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:8]
     words = [Path(absolute(part)).name for part in (spec.model, spec.adapter, spec.persona) if part is not None]
     slug = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in "+".join(words))
-    return _Run(spec, out / RUNS / f"{slug}-{digest}", _Speakers([speaker]))
+    return _Run(spec, out / RUNS / f"{slug}-{digest}", _Speakers([speaker]), *asked)
 
 
 def _place(name: str | None) -> str | None:
@@ -256,15 +265,7 @@ def _place(name: str | None) -> str | None:
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
 
 
-def _score_here(
-    runs: Sequence[_Run],
-    questions: pa.Table,
-    loading: Mapping[str, Any],
-    system_as_user: bool,
-    *,
-    swap: bool,
-    progress: bool,
-) -> dict[str, SystemScores]:
+def _score_here(runs: Sequence[_Run], loading: Mapping[str, Any], system_as_user: bool) -> dict[str, SystemScores]:
     """Score the runs of one model, which is loaded for them, with these arguments, and let go of again."""
     from fairpp_hf.respondents import TransformersRespondent
     from fairpp_hf.scoring import OptionScorer
@@ -293,8 +294,8 @@ def _score_here(
                 spec.model, adapter=spec.adapter, scorer=scorer, system_as_user=system_as_user
             )
             for run in runs:
-                _generate(run, respondent, questions, swap=swap, progress=progress)
-                scored[run.spec.name] = _read(run, respondent, questions, scorer.template_hash, swap=swap)
+                run.generate(respondent)
+                scored[run.spec.name] = _read(run, respondent, scorer.template_hash)
             del respondent
         finally:
             if processes > 1:
@@ -316,11 +317,7 @@ def _misfit(error: Exception) -> str | None:
 
 
 def _serve(scorer: Any) -> None:
-    """Do the share of another process than 0, which alone stops when the user says so.
-
-    Raises:
-        KeyboardInterrupt: the user said so, and process 0 has stopped.
-    """
+    """Do the share of another process than 0, which alone stops when the user says so; then this one does, too."""
     received: list[int] = []
     stops = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in stops}
@@ -333,29 +330,22 @@ def _serve(scorer: Any) -> None:
         raise KeyboardInterrupt
 
 
-def _generate(run: _Run, respondent: Respondent, questions: pa.Table, *, swap: bool, **others: Any) -> None:
-    """`generate` a run."""
-    # How the questions were chosen is not known here; how many they are is what the log says when others are asked.
-    selection = {"limit": len(questions)}
-    generate(run.path, respondent, run.speakers, questions, RunOptions(selection=selection, swap=swap, **others))
-
-
-def _read(
-    run: _Run, respondent: Respondent, questions: pa.Table, template_hash: str | None, *, swap: bool
-) -> SystemScores:
+def _read(run: _Run, respondent: Respondent, template_hash: str | None) -> SystemScores:
     """The replies of a finished run as arrays."""
-    replies = load_replies(run.path)
-    orders = 2 if swap else 1
-    if len(replies) != len(questions) * orders:
+    spec, replies, orders = run.spec, load_replies(run.path), 2 if run.swap else 1
+    if len(replies) != len(run.questions) * orders:
         raise RuntimeError(
-            f"A finished run must have a reply to each request; got {len(replies):,} of {len(questions) * orders:,} in "
+            f"A finished run must have a reply to each request; got {len(replies):,} of {len(run.questions) * orders:,} in "
             f"{run.path}. Run the same command again."
         )
-    shape = (len(questions), orders)
+    shape = (len(run.questions), orders)
     answers = replies["answer"].to_numpy().astype(np.int8).reshape(shape)
     none = [np.nan] * len(OPTION_LETTERS)
     given = np.array([row or none for row in replies["probabilities"].to_pylist()]).reshape(*shape, len(none))
-    by_order = _votes(answers, given)
+    # Probabilities where there are some, else 1 for the answer; NaN where there is no answer.
+    chosen = (answers[..., None] == np.arange(len(none))).astype(np.float64)
+    by_order = np.where(np.isnan(given).any(axis=-1, keepdims=True), chosen, given)
+    by_order[answers == NO_ANSWER] = np.nan
     details = [json.loads(detail or "{}") for detail in replies["detail"].to_pylist()]
     swapped = replies["swapped"].to_numpy(zero_copy_only=False)[:, None]
 
@@ -364,30 +354,26 @@ def _read(
         shown = np.array([detail.get(name) or none for detail in details], np.float64)
         return np.where(swapped, shown[:, [1, 0, 2]], shown).reshape(*shape, len(none))
 
-    names = () if run.spec.base_url is not None else ("logprobs", "letter_logprobs", "tokens")
+    names = () if spec.base_url is not None else ("logprobs", "letter_logprobs", "tokens")
     asked = [
         detail.get("asked", {}) for detail, row in zip(details, replies["probabilities"], strict=True) if row.is_valid
     ]
-    plan = RequestPlan(run.speakers, questions, swap=swap)
+    plan = RequestPlan(run.speakers, run.questions, swap=run.swap)
     return SystemScores(
-        name=run.spec.name,
+        name=spec.name,
         probabilities=by_order.mean(axis=1),
         by_order=by_order,
         statuses=np.array(replies["status"].to_pylist()).reshape(shape),
         facts={
             "kind": "model",
-            "model": run.spec.model,
-            "adapter": run.spec.adapter,
-            "revision": run.spec.revision,
-            "base_url": None if run.spec.base_url is None else public_address(run.spec.base_url),
+            **{name: getattr(spec, name) for name in ("model", "adapter", "revision")},
+            "base_url": None if spec.base_url is None else public_address(spec.base_url),
             "respondent": respondent.name,
             "settings": respondent.settings,
             "ways": ways_in(manifest_of(run.path)) or None,
             "constrained": sum(facts.get("ask") == "choice" for facts in asked),
             "template_hash": template_hash,
-            "persona": run.spec.persona,
-            "region": run.spec.region,
-            "before": run.spec.before,
+            **{name: getattr(spec, name) for name in ("persona", "region", "before")},
         },
         answers=answers,
         prompt_hashes=np.array([prompt_hash(request.messages) for request in plan]).reshape(shape),
@@ -395,60 +381,6 @@ def _read(
     )
 
 
-def _votes(answers: NDArray[np.int8], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities where there are some, else 1 for the answer; NaN where there is no answer. (..., 3)."""
-    chosen = (answers[..., None] == np.arange(len(OPTION_LETTERS))).astype(np.float64)
-    votes = np.where(np.isnan(probabilities).any(axis=-1, keepdims=True), chosen, probabilities)
-    votes[answers == NO_ANSWER] = np.nan
-    return votes
-
-
 def prompt_hash(messages: Sequence[Mapping[str, str]]) -> str:
     """SHA-256 of messages as JSON with sorted keys and no spaces, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(messages, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-class _Cap(NamedTuple):
-    """One cap over the runs of all models on servers."""
-
-    max_cost: float | None
-    runs: tuple[Path, ...]
-    batch: "BatchLimits | None"
-
-    def generate(
-        self,
-        run: _Run,
-        respondent: Respondent,
-        questions: pa.Table,
-        prices: Prices | None,
-        *,
-        swap: bool,
-        progress: bool,
-    ) -> None:
-        """`generate` a run with what the others leave of the cap."""
-        left = None
-        if self.max_cost is not None:
-            left = self.max_cost - sum(spent_in(other) for other in self.runs if other != run.path)
-            if left <= spent_in(run.path):
-                found = estimate(run.path, respondent, run.speakers, questions, RunOptions(swap=swap, prices=prices))
-                if calls := found.calls + found.in_batches:
-                    raise RespondentStopped(self._reached(calls, run.path))
-                left = None  # nothing will be asked
-        try:
-            _generate(
-                *(run, respondent, questions),
-                swap=swap,
-                prices=prices,
-                max_cost=left,
-                batch=self.batch,
-                progress=progress,
-            )
-        except BudgetReached as reached:
-            raise BudgetReached(self._reached(reached.summary.remaining, run.path), reached.summary) from reached
-
-    def _reached(self, calls: int, path: Path) -> str:
-        assert self.max_cost is not None
-        return (
-            f"--max-cost must cover what is asked of all models; got {dollars(self.max_cost)}, which is reached with "
-            f"{calls:,} requests left in {path}. Raise --max-cost, and the same command continues."
-        )

@@ -52,11 +52,7 @@ class ModelSpec:
     before: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what one entry can say about itself.
-
-        Raises:
-            ValueError: an empty name or model, or `adapter` or `revision` beside `base_url`.
-        """
+        """Refuse an empty name or model, and `adapter` or `revision` beside `base_url`."""
         for field in ("name", "model"):
             if not getattr(self, field).strip():
                 raise ValueError(
@@ -107,12 +103,9 @@ def read_models(file: str | Path) -> tuple[ModelSpec, ...]:
 
 
 def write_models(models: Sequence[ModelSpec], path: Path) -> Path:
-    """Write a models file that `read_models` reads from any working directory; without passwords, and with them queries, of
-    servers' addresses.
+    """Write a models file that `read_models` reads from any working directory: local folders get their whole path.
 
-    Args:
-        models: The entries; those of local folders get the whole path.
-        path: Path of the file.
+    Addresses of servers are written without passwords, and with them queries.
     """
     entries = []
     for spec in models:
@@ -143,12 +136,9 @@ def check_names(
 
     Args:
         models: Entries, at least one.
-        where: Origin of the models, for error messages; None if there is nothing to say.
+        where: Origin of the models, for error messages.
         taken: Names that something else has, each with what that is, such as `"a baseline"`.
         fix: What to do about a name that is not free.
-
-    Raises:
-        ValueError: A name or a `before` is wrong.
     """
     place = "" if where is None else f" at {where}"
     if not models:
@@ -163,26 +153,14 @@ def check_names(
 
 
 def check_unique(names: Sequence[str], what: str, place: str, fix: str) -> None:
-    """Check that no name is there twice.
-
-    Raises:
-        ValueError: One is.
-    """
+    """Refuse a name that is there twice."""
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     if twice:
         raise ValueError(f"{what} must be unique; got {twice[0]!r} twice{place}. {fix}")
 
 
 def check_befores(before: Mapping[str, str | None], place: str = "") -> None:
-    """Check that each entry is compared with another one that there is, and none with itself by way of others.
-
-    Args:
-        before: Name of each entry to the name of the one that it is compared with, or None.
-        place: Where, for error messages: empty, or beginning with a space.
-
-    Raises:
-        ValueError: A name is unknown, or a chain of names comes back to its start.
-    """
+    """Check that each entry is compared with another one that there is, and none with itself by way of others."""
     for name, other in before.items():
         if other is not None:
             check_name(f"before of {name!r}{place}", other, [each for each in before if each != name])

@@ -8,11 +8,10 @@ order). `fairpp position` adds positions.json.
 import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +20,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf import __version__
-from fairpp_hf.evaluation.forms import POSITIONS_FORM, RESULTS_FORM, misfit
+from fairpp_hf.evaluation.forms import from_json, json_text, to_json
 from fairpp_hf.naming import check_name
+from fairpp_hf.runs.layout import write_whole
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, QUESTION_FEATURES, STATUSES
 from fairpp_hf.statistics.biases import LengthGap, PositionBias
 from fairpp_hf.statistics.bootstrap import Interval
@@ -296,65 +296,133 @@ class Results:
         """A row a system, the constant first and then the best; a column a metric, with the names in results.json."""
         import pandas as pd
 
-        rows = {system.name: _plain(system.metrics) for system in self.systems}
+        rows = {system.name: to_json(system.metrics) for system in self.systems}
         columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
         table = pd.DataFrame([row.values() for row in ({**dict.fromkeys(columns), **row} for row in rows.values())])
         return table.astype(object).set_axis(columns, axis=1).set_axis(pd.Index(list(rows), name="system"), axis=0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the rows, as results.json has it."""
-        return {
-            "format": FORMAT,
-            "version": self.version,
-            "target": self.target,
-            "personas": list(self.personas),
-            "names": self.names,
-            "shares": self.shares,
-            "questions": len(self.questions),
-            "kind": self.kind,
-            "division": self.division,
-            "reference": self.reference,
-            "compared_with": self.compared_with,
-            "orders": self.orders,
-            "systems": {
-                system.name: {
-                    "facts": system.facts,
-                    "statuses": system.statuses,
-                    "probabilities": _plain(system.metrics),
-                    "intervals_95": _plain(system.intervals),
-                    "position_bias": _plain(system.position_bias),
-                    "length_gap": _plain(system.length_gap),
-                }
-                for system in self.systems
+        """Everything but the rows, as results.json has it without its digests."""
+        tree = to_json(self._record({}))
+        del tree["sha256"]
+        return dict(tree)
+
+    def _record(self, digests: dict[str, str]) -> "ResultsRecord":
+        return ResultsRecord(
+            FORMAT,
+            self.version,
+            self.target,
+            list(self.personas),
+            self.names,
+            self.shares,
+            len(self.questions),
+            self.kind,
+            self.division,
+            self.reference,
+            self.compared_with,
+            self.orders,
+            {
+                each.name: SystemRecord(
+                    *(each.facts, each.statuses, each.metrics, each.intervals, each.position_bias, each.length_gap)
+                )
+                for each in self.systems
             },
-            "comparisons": [
-                {"first": each.first, "second": each.second, "metric": each.metric, **_plain(each.result)}
-                for each in self.comparisons
-            ],
-        }
+            [ComparisonRecord(*each[:3], *each.result) for each in self.comparisons],
+            digests,
+        )
 
     def write(self, out: Path) -> list[Path]:
-        """Write the five files into a folder, and return their paths; see `write_results`."""
-        return write_results(self, out)
+        """Write the five files into a folder, and return their paths.
+
+        Each takes the place of an older one when it is whole, results.json last: it has the digests of both tables, which
+        tell whether the files belong together.
+        """
+        from fairpp_hf.evaluation.results_table import notes, tables
+
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / QUESTIONS, lambda path: pq.write_table(_question_rows(self), path))
+        write_whole(out / SCORES, lambda path: pq.write_table(_score_rows(self), path))
+        write_whole(out / METRICS, lambda path: self.to_pandas().to_csv(path, lineterminator="\n"))
+        write_whole(out / TABLES, lambda path: path.write_text(f"{tables(self)}\n{notes(self)}", encoding="utf-8"))
+        text = json_text(self._record({name: _sha256(out / name) for name in (QUESTIONS, SCORES)}))
+        write_whole(out / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
+        return [out / name for name in (RESULTS, METRICS, TABLES, QUESTIONS, SCORES)]
 
 
-def write_results(results: Results, out: Path) -> list[Path]:
-    """Write the files of an evaluation into a folder, and return their paths.
+# -- the form of results.json and positions.json, see `forms` ----------------------------------------------------------
+# ruff: noqa: UP013
 
-    Each takes the place of an older one when it is whole, results.json last: it has the digests of both tables, which tell
-    whether the files belong together.
-    """
-    from fairpp_hf.evaluation.results_table import notes, tables
+_METRICS: dict[Any, Any] = {"nearest_other": str | None, "worst_group_name/target": str | None, str: float | None}
 
-    out.mkdir(parents=True, exist_ok=True)
-    _put(out / QUESTIONS, lambda path: pq.write_table(_question_rows(results), path))
-    _put(out / SCORES, lambda path: pq.write_table(_score_rows(results), path))
-    _put(out / METRICS, lambda path: results.to_pandas().to_csv(path, lineterminator="\n"))
-    _put(out / TABLES, lambda path: path.write_text(f"{tables(results)}\n{notes(results)}", encoding="utf-8"))
-    tree = {**results.to_dict(), "sha256": {name: _sha256(out / name) for name in (QUESTIONS, SCORES)}}
-    text = json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _put(out / RESULTS, lambda path: path.write_text(text, encoding="utf-8"))
-    return [out / name for name in (RESULTS, METRICS, TABLES, QUESTIONS, SCORES)]
+
+class SystemRecord(NamedTuple):
+    """What results.json has on a system."""
+
+    facts: Annotated[dict[str, Any], {"kind": str}]
+    statuses: dict[str, int] | None
+    probabilities: Annotated[dict[str, Any], _METRICS]
+    intervals_95: dict[str, Interval]
+    position_bias: PositionBias | None
+    length_gap: LengthGap | None
+
+
+class ComparisonRecord(NamedTuple):
+    """A `SystemComparison`; what is NaN is null."""
+
+    first: str
+    second: str
+    metric: str
+    difference: float | None
+    interval: Interval
+    p_value: float | None
+
+
+class ResultsRecord(NamedTuple):
+    """All of results.json."""
+
+    format: int
+    version: str
+    target: str
+    personas: list[str]
+    names: dict[str, str]
+    shares: dict[str, float | None]
+    questions: int
+    kind: Literal["questions", "scenarios"]
+    division: str
+    reference: str
+    compared_with: Literal["probabilities", "answers"]
+    orders: int
+    systems: dict[str, SystemRecord]
+    comparisons: list[ComparisonRecord]
+    sha256: Annotated[dict[str, str], dict.fromkeys((QUESTIONS, SCORES), str)]
+
+
+_Pair = tuple[float, float]
+PlaceRecord = TypedDict("PlaceRecord", {"xy": _Pair, "ellipse_95": list[_Pair] | None})
+MapRecord = TypedDict(
+    "MapRecord", {"explained_variance": _Pair | None, "spread": _Pair | None, "axes": list[str | None] | None}
+)
+
+
+class PointRecord(TypedDict):
+    """A point of positions.json."""
+
+    name: str
+    kind: Literal["persona", "majority", "baseline", "model"]
+    region: str | None
+    before: str | None
+    pca: PlaceRecord | None
+    ideal_point: PlaceRecord | None
+
+
+class PositionsRecord(TypedDict):
+    """What of positions.json is drawn."""
+
+    questions: int
+    division: str
+    reference: str
+    methods: dict[str, MapRecord | None]
+    points: list[PointRecord]
 
 
 def read_results(folder: Path) -> Results:
@@ -373,10 +441,10 @@ def read_results(folder: Path) -> Results:
                 f"the folder must be one that `fairpp evaluate --out` has written; got no {name} at {folder}. "
                 f"Run `fairpp evaluate --out {folder} ...` first."
             )
-    tree = _read_json(folder / RESULTS, FORMAT, "evaluate", RESULTS_FORM)
-    check_name(f"the target of {folder / RESULTS}", tree["target"], tree["names"])
+    record: ResultsRecord = _read_json(folder / RESULTS, FORMAT, "evaluate", ResultsRecord)
+    check_name(f"the target of {folder / RESULTS}", record.target, record.names)
     for name in (QUESTIONS, SCORES):
-        if (found := _sha256(folder / name)) != (digest := tree["sha256"][name]):
+        if (found := _sha256(folder / name)) != (digest := record.sha256[name]):
             raise ValueError(
                 f"{name} must be the one that {RESULTS} was written with, of SHA-256 {digest}; got {found} at "
                 f"{folder / name}. The folder is half-written: an evaluation was cut off in it, or is still under way. "
@@ -385,32 +453,27 @@ def read_results(folder: Path) -> Results:
     positions = read_positions(folder / POSITIONS)
     try:
         questions, scores = pq.read_table(folder / QUESTIONS), pq.read_table(folder / SCORES)
-        if not (len(questions) and tree["systems"]):
-            raise ValueError(f"{len(questions)} questions and {len(tree['systems'])} systems")
-        answers = {persona: _codes(questions[ANSWER_PREFIX + persona]) for persona in tree["names"]}
+        if not (len(questions) and record.systems):
+            raise ValueError(f"{len(questions)} questions and {len(record.systems)} systems")
+        answers = {persona: _codes(questions[ANSWER_PREFIX + persona]) for persona in record.names}
         known = None
-        if tree["compared_with"] == "probabilities":
-            known = {persona: _shares(questions[PROBABILITY_PREFIX + persona]) for persona in tree["names"]}
+        if record.compared_with == "probabilities":
+            known = {persona: _shares(questions[PROBABILITY_PREFIX + persona]) for persona in record.names}
+        same = ("target", "names", "shares", "reference", "division", "kind", "version")
         return Results(
-            **{name: tree[name] for name in ("target", "names", "shares", "reference", "division", "kind", "version")},
+            **{name: getattr(record, name) for name in same},
             questions=questions.select(list(QUESTION_FEATURES)),
             references=References(answers, known),
             systems=tuple(
-                _read_system(name, system, scores, questions["question_id"]) for name, system in tree["systems"].items()
+                _read_system(name, system, scores, questions["question_id"]) for name, system in record.systems.items()
             ),
             comparisons=tuple(
-                SystemComparison(
-                    each["first"],
-                    each["second"],
-                    each["metric"],
-                    Comparison(each["difference"], Interval(*each["interval_95"]), each["p_value"]),
-                )
-                for each in tree["comparisons"]
+                SystemComparison(*each[:3], Comparison(*cast(Any, each[3:]))) for each in record.comparisons
             ),
             path=folder,
             positions=positions,
         )
-    except (KeyError, ValueError) as error:  # of pyarrow, too
+    except (KeyError, ValueError, pa.ArrowException) as error:
         raise ValueError(
             f"{QUESTIONS} and {SCORES} must be as `fairpp evaluate` writes them beside {RESULTS}; got {error} at {folder}. "
             "Run `fairpp evaluate` into this folder again."
@@ -418,15 +481,11 @@ def read_results(folder: Path) -> Results:
 
 
 def read_positions(file: Path) -> dict[str, Any] | None:
-    """Read positions.json, as `Positions.to_dict` makes it; None where there is no such file.
-
-    Raises:
-        ValueError: The file is damaged or has another format.
-    """
-    return _read_json(file, POSITIONS_FORMAT, "position", POSITIONS_FORM) if file.is_file() else None
+    """Read positions.json, as `fairpp position` writes it; None where there is no such file."""
+    return _read_json(file, POSITIONS_FORMAT, "position", PositionsRecord) if file.is_file() else None
 
 
-def _read_json(file: Path, version: int, command: str, form: Mapping[str, Any]) -> dict[str, Any]:
+def _read_json(file: Path, version: int, command: str, form: Any) -> Any:
     again = f"Run `fairpp {command}` into this folder again."
     try:
         tree = json.loads(file.read_bytes())
@@ -437,17 +496,14 @@ def _read_json(file: Path, version: int, command: str, form: Mapping[str, Any]) 
         raise ValueError(
             f"{file.name} must be of format {version}; got {found} at {file}. It was written by another version. {again}"
         )
-    if found := misfit(tree, form):
-        raise ValueError(f"{found} at {file}. {again}")
-    return dict(tree)
+    try:
+        return from_json(tree, form)
+    except ValueError as error:
+        raise ValueError(f"{error} at {file}. {again}") from error
 
 
-def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions: pa.ChunkedArray) -> System:
-    """One system of results.json, with its rows of scores.parquet.
-
-    Raises:
-        ValueError: The rows are not those of the questions, in as many orders each, or a value is not allowed.
-    """
+def _read_system(name: str, record: SystemRecord, scores: pa.Table, questions: pa.ChunkedArray) -> System:
+    """One system of results.json with its rows of scores.parquet, which must be those of the questions in each order."""
     rows = scores.cast(SCORE_SCHEMA).filter(pc.equal(scores["system"], name))
     shape = (len(questions), len(rows) // len(questions))
     asked = [question for question in questions.to_pylist() for _ in range(shape[1])]
@@ -464,42 +520,22 @@ def _read_system(name: str, tree: Mapping[str, Any], scores: pa.Table, questions
         if rows[column].null_count < len(rows)
     }
     hashes = np.array(rows["prompt_hash"].to_pylist(), dtype=object)
-    bias, gap = (
-        None if tree[key] is None else {**tree[key], "interval": _interval(tree[key]["interval_95"])}
-        for key in ("position_bias", "length_gap")
-    )
     return System(
         scores=SystemScores(
             name,
             by_order.mean(axis=1),
             by_order,
             np.array(rows["status"].to_pylist()).reshape(shape),
-            tree["facts"],
+            dict(record.facts),
             _codes(rows["answer"]).reshape(shape),
             **triples,
             prompt_hashes=None if None in hashes else hashes.astype(np.str_).reshape(shape),
         ),
-        metrics=tree["probabilities"],
-        intervals={metric: Interval(*bounds) for metric, bounds in tree["intervals_95"].items()},
-        position_bias=None if bias is None else PositionBias(bias["gap"], bias["interval"], bias["same_choice"]),
-        length_gap=None if gap is None else LengthGap(gap["gap"], gap["interval"]),
+        metrics=record.probabilities,
+        intervals=record.intervals_95,
+        position_bias=record.position_bias,
+        length_gap=record.length_gap,
     )
-
-
-def _interval(bounds: list[float] | None) -> Interval | None:
-    return None if bounds is None else Interval(*bounds)
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON takes it: intervals as lists under `interval_95`, other named tuples as objects, null for NaN."""
-    if isinstance(value, Interval):
-        return [_plain(bound) for bound in value]
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        fields = value._asdict()
-        return {f"{name}_95" if name == "interval" else name: _plain(each) for name, each in fields.items()}
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _question_rows(results: Results) -> pa.Table:
@@ -547,8 +583,7 @@ def _score_rows(results: Results) -> pa.Table:
 
 def _lists(values: NDArray[np.float64]) -> pa.Array:
     """Rows as lists; null for a row with NaN."""
-    offsets = pa.array(np.arange(0, values.size + 1, values.shape[1], dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()), mask=pa.array(np.isnan(values).any(axis=1)))
+    return pa.array([None if np.isnan(row).any() else row for row in values], _TRIPLE)
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int8]:
@@ -566,17 +601,9 @@ def _shares(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 def _triples(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Lists as rows (n, options); NaN for null."""
-    given = column.is_valid().to_numpy()
-    rows = np.full((len(column), len(OPTION_LETTERS)), np.nan)
-    rows[given] = column.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, len(OPTION_LETTERS))
-    return rows
-
-
-def _put(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, and then put it there at once."""
-    scratch = path.with_name(f".{path.name}.part")
-    write(scratch)
-    os.replace(scratch, path)
+    none = [np.nan] * len(OPTION_LETTERS)
+    rows = [none if row is None else row for row in column.cast(_TRIPLE).to_pylist()]
+    return np.array(rows, dtype=np.float64).reshape(len(column), len(none))
 
 
 def _sha256(file: Path) -> str:

@@ -59,11 +59,8 @@ class MeasuredTokens(NamedTuple):
 class RequestTokens:
     """How many tokens a plan's requests and their replies are thought to have.
 
-    Args:
-        plan: The requests.
-        measured: Tokens of earlier replies; without them, the lengths of the texts decide: a request has `TOKENS_AROUND`
-            tokens and one every `BYTES_PER_TOKEN` bytes, and its reply as many as its longest option written out.
-        stories: Whether the replies are stories: without earlier ones, `STORY_TOKENS` long.
+    Without tokens `measured` in earlier replies, the lengths of the texts decide: a request has `TOKENS_AROUND` tokens and
+    one every `BYTES_PER_TOKEN` bytes, and its reply as many as its longest option written out, or a story `STORY_TOKENS`.
     """
 
     def __init__(self, plan: RequestPlan, measured: MeasuredTokens | None = None, *, stories: bool = False) -> None:
@@ -116,11 +113,7 @@ class Estimate(NamedTuple):
     """Whether a server is asked, which may cost something; without one, tokens cost nothing."""
 
     def table(self, *, batch: bool = False) -> str:
-        """A short text table, and where its figures are from.
-
-        Args:
-            batch: Whether to have the price of batches beside the other.
-        """
+        """A short text table, and where its figures are from; with `batch`, the price of batches beside the other."""
         rows = [
             ("calls to make", f"{self.calls:,}"),
             ("kept from before", f"{self.reused:,}"),
@@ -225,14 +218,7 @@ def estimate(
 def measured_tokens(
     journal: Journal, plan: RequestPlan, previous: Mapping[str, Any] | None, respondent: Respondent
 ) -> MeasuredTokens | None:
-    """Tokens of the replies that a run has from this respondent, of the first `_SAMPLE`; None where there are none.
-
-    Args:
-        journal: Journal of the run.
-        plan: The requests.
-        previous: The run's manifest as it was; None where it has none.
-        respondent: Whoever answers; another one's replies say nothing about this one's tokens.
-    """
+    """Tokens of the first `_SAMPLE` replies that a run has from this respondent; None where its manifest has another."""
     if previous is None or previous["respondent"]["settings"] != respondent.settings:
         return None
     with journal.snapshot() as connection:

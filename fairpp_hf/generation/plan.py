@@ -25,16 +25,9 @@ def _digest(part: Any) -> bytes:
     return hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-def _key_of(*digests: bytes) -> str:
-    return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
 def keys_digest(keys: Iterable[str]) -> str:
     """SHA-256 over the hexadecimal digits of all keys."""
-    digest = hashlib.sha256()
-    for key in keys:
-        digest.update(key.encode())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
 
 
 class RequestPlan(Sequence[Request]):
@@ -103,12 +96,7 @@ class RequestPlan(Sequence[Request]):
         return swapped_prompt(prompt, options), shown_options(options, swapped)
 
     def asked_at(self, position: int, key: str) -> AskedRequest:
-        """What the journal keeps of a request.
-
-        Args:
-            position: Position of the request.
-            key: Key of the request.
-        """
+        """What the journal keeps of the request at a position, with its key."""
         persona, row, swapped, sample = self._at(position)
         return AskedRequest(key, self._ids[row], persona, sample, swapped)
 
@@ -118,9 +106,6 @@ class RequestPlan(Sequence[Request]):
         These are the respondent's settings with the number of the sample, the ids, each message, and the options; a digest
         is SHA-256 over canonical JSON. What many requests share is thus hashed once. The ids are part of the key since the
         survey respondent is seeded by them. A swapped request has other messages and options, and so another key.
-
-        Args:
-            settings: Settings of the respondent.
 
         Returns:
             64 hexadecimal digits each, in the order of the requests.
@@ -137,7 +122,8 @@ class RequestPlan(Sequence[Request]):
             of_persona, of_portrait = _digest(persona), b"".join(map(_digest, _system_messages(portrait)))
             for of_id, of_prompt, of_options in of_questions:
                 for of_sample in of_settings:
-                    keys.append(_key_of(of_sample, of_persona, of_id, of_portrait, of_prompt, of_options))
+                    digests = (of_sample, of_persona, of_id, of_portrait, of_prompt, of_options)
+                    keys.append(hashlib.sha256(b"".join(digests)).hexdigest())
         return keys
 
 
@@ -181,24 +167,19 @@ def _checked_questions(questions: pa.Table) -> pa.Table:
             )
     if not len(questions):
         raise ValueError("A run must ask at least one question; got none. Check the split and the limit.")
-    rows = list(zip(*(questions[name].to_pylist() for name in ASKED_COLUMNS), strict=True))
-    first: dict[str, int] = {}
-    keep, clashes = [], []
-    for number, row in enumerate(rows):
-        earlier = first.setdefault(row[0], number)
-        if earlier == number:
-            keep.append(number)
-        elif rows[earlier] != row:
-            clashes.append(row[0])
+    repeated = questions.select(ASKED_COLUMNS).to_pandas().duplicated().to_numpy()
+    once = questions.filter(pa.array(~repeated))
+    ids = once["question_id"].to_pandas()
+    clashes = ids[ids.duplicated()].tolist()
     if clashes:
         shown = ", ".join(map(repr, clashes[:5]))
         raise ValueError(
             f"question_id must be unique; got {len(clashes)} rows that repeat an id with other content: {shown}"
             f"{', ...' if len(clashes) > 5 else ''}. Give them ids of their own."
         )
-    if len(keep) < len(rows):
-        logger.warning("%d questions occur more than once and are asked once.", len(rows) - len(keep))
-        return questions.take(pa.array(keep))
+    if repeated.any():
+        logger.warning("%d questions occur more than once and are asked once.", repeated.sum())
+        return once
     return questions
 
 

@@ -10,20 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from fairpp_hf.generation.asking import IN_BATCHES, Signals, ask, run_to_end, until_stopped
-from fairpp_hf.generation.budget import Budget, check_max_cost, check_spent, is_paid_for, most_of_one, price_earlier
+from fairpp_hf.generation.budget import (
+    Budget,
+    RequestQueue,
+    check_max_cost,
+    is_paid_for,
+    most_of_one,
+    price_earlier,
+)
 from fairpp_hf.generation.estimate import RequestTokens, measured_tokens
 from fairpp_hf.generation.options import DEFAULT_OPTIONS, RunOptions
 from fairpp_hf.generation.plan import RequestPlan, check_respondent
-from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.setup import ServerWatch, set_up
-from fairpp_hf.generation.summary import (
-    BudgetReached,
-    CostBar,
-    RunInterrupted,
-    RunSummary,
-    status_counts,
-    status_counts_by_group,
-)
+from fairpp_hf.generation.summary import BudgetReached, CostBar, RunInterrupted, RunSummary
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.base import Reply, Respondent, RespondentStopped, tells_stories
 from fairpp_hf.respondents.openai import OpenAIRespondent
@@ -41,6 +40,7 @@ from fairpp_hf.runs.layout import (
 from fairpp_hf.runs.lock import RunLock
 from fairpp_hf.runs.manifest import read_manifest
 from fairpp_hf.runs.spending import dollars
+from fairpp_hf.schema import STATUSES
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,8 @@ class _Call:
         except RespondentStopped as error:
             done = self._total - len(self._came) + self._came.count(2)
             raise RespondentStopped(
-                f"{error} {done:,} of {self._total:,} requests have a reply in {self._path}."
+                f"{error} {done:,} of {self._total:,} requests have a reply in {self._path}. "
+                "The same command or call continues."
             ) from error
         finally:
             if self._budget is not None and self._budget.spent > self._budget.cap:
@@ -225,7 +226,11 @@ class _Call:
             return None
         by_batches = options.batch is not None
         spent = before.cost_usd + options.spent_elsewhere
-        check_spent(options.max_cost, spent, self._path)
+        if spent > options.max_cost:
+            raise ValueError(
+                f"max_cost must be at least what the run has cost so far, {dollars(spent)}; got {dollars(options.max_cost)} "
+                f"for {self._path}. It is for the whole run, earlier calls included. Raise max_cost."
+            )
         if before.unpriced:
             logger.warning(
                 "The %s earlier replies of %s whose price is unknown do not count for max_cost.",
@@ -253,14 +258,12 @@ class _Call:
         )
 
     def _summary(self, *, stopped: bool = False) -> RunSummary:
-        counts = status_counts(self._journal, list(self._plan.portraits))
-        is_all_ok = all(number == 0 for row in counts.values() for status, number in row.items() if status != "ok")
+        counts, none = self._journal.counts(), dict.fromkeys(STATUSES, 0)
         return RunSummary(
             asked=len(self._came) - self._came.count(0),
             reused=self._total - len(self._came),
             remaining=len(self._came) - self._came.count(2) if stopped else 0,
-            personas=counts,
-            groups={} if is_all_ok else status_counts_by_group(self._journal, self._plan.questions),
+            personas={persona: {**none, **counts.get(persona, {})} for persona in self._plan.portraits},
             of_other_shards=self._of_other_shards,
             set_aside=self._journal.set_aside,
             spending=self._journal.spending(),

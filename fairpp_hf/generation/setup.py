@@ -33,20 +33,7 @@ def set_up(
     options: RunOptions,
     previous: dict[str, Any] | None,
 ) -> list[str]:
-    """Bring journal and manifest in line with what is asked for now.
-
-    Args:
-        run: The run's directory.
-        journal: Journal of the run, open for writing.
-        plan: All requests, those of other shards included.
-        respondent: Whoever answers.
-        personas: Persona set of the plan.
-        options: How the questions are asked.
-        previous: The run's manifest, or None where there is none yet.
-
-    Returns:
-        The key of each request.
-    """
+    """Bring journal and manifest in line with what is asked for now; returns the key of each request."""
     settings = respondent.settings
     keys = plan.keys(settings)
     digest = keys_digest(keys)
@@ -104,12 +91,8 @@ def _warn_of_another_server(run: Path, journal: Journal, name: str, before: str,
 class ServerWatch:
     """Warns once a call if a server names another model, or is asked in another way, than for the run's first reply.
 
-    How each server is asked goes into the manifest as soon as it has settled.
-
-    Args:
-        run: The run's directory, with a manifest.
-        respondent: Whoever answers.
-        journal: Journal of the run. A way in which none of its present replies was asked for does not count.
+    How each server is asked goes into the manifest as soon as it has settled. A way in which none of the journal's present
+    replies was asked for does not count.
     """
 
     def __init__(self, run: Path, respondent: Respondent, journal: Journal) -> None:

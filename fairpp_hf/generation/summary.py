@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-import pyarrow as pa
 from tqdm.auto import tqdm
 
 from fairpp_hf.respondents.base import RespondentStopped
-from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.spending import Spending, dollars
 from fairpp_hf.schema import STATUSES
 from fairpp_hf.text_table import in_columns
@@ -28,8 +25,6 @@ class RunSummary(NamedTuple):
     """Requests still to be asked, those of the shard where there is one; above 0 only where the run was stopped."""
     personas: dict[str, dict[str, int]]
     """Persona to status to number of replies, every status of `STATUSES`."""
-    groups: dict[str, dict[str, int]]
-    """The same for each group type, or empty where every reply is `ok`."""
     of_other_shards: int
     """Replies that belong to requests of other shards."""
     set_aside: int
@@ -50,22 +45,13 @@ class RunSummary(NamedTuple):
         return self.spending.known_cost
 
     def table(self) -> str:
-        """A short text table: a row a persona, a column a status that occurs.
-
-        Where a reply is not `ok`, a second one has the shares of the group types, a row a type. A last line has the cost.
-        """
+        """A short text table: a row a persona, a column a status that occurs; a last line has the cost."""
         counts = self.counts
         shown = [status for status in STATUSES if status == "ok" or counts[status]]
         rows = [["persona", *shown]]
         for persona, row in [*self.personas.items(), ("all", counts)]:
             rows.append([persona, *(f"{row[status]:,}" for status in shown)])
         parts = [in_columns(rows)]
-        if self.groups:
-            rows = [["group type", "replies", *shown[1:]]]
-            for group_type, row in self.groups.items():
-                total = sum(row.values())
-                rows.append([group_type, f"{total:,}", *(f"{row[status] / total:.1%}" for status in shown[1:])])
-            parts.append(in_columns(rows))
         if self.of_other_shards:
             parts.append(f"{self.of_other_shards:,} of these replies are to requests of other shards.")
         if spent := self.spending.words():
@@ -93,45 +79,11 @@ class RunInterrupted(KeyboardInterrupt):
         self.signal_number = signal_number
 
 
-def status_counts(journal: Journal, personas: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Persona to status to number of replies to the run's requests; every persona, every status of `STATUSES`."""
-    counts = journal.counts()
-    return {persona: {status: counts.get(persona, {}).get(status, 0) for status in STATUSES} for persona in personas}
-
-
-def status_counts_by_group(journal: Journal, questions: pa.Table) -> dict[str, dict[str, int]]:
-    """Group type to status to number of replies to the run's requests, most replies that are not `ok` first.
-
-    Args:
-        journal: Journal of the run.
-        questions: Questions of the run; empty is returned where they have no column `group_type`.
-    """
-    if "group_type" not in questions.column_names:
-        return {}
-    with journal.snapshot() as connection:
-        rows = connection.execute(
-            "SELECT question_id, status, count(*) FROM answered GROUP BY question_id, status"
-        ).fetchall()
-    types = dict(zip(questions["question_id"].to_pylist(), questions["group_type"].to_pylist(), strict=True))
-    frame = pd.DataFrame(rows, columns=["group_type", "status", "number"])
-    frame["group_type"] = frame["group_type"].map(types)
-    counts = frame.pivot_table(index="group_type", columns="status", values="number", aggfunc="sum", fill_value=0)
-    counts = counts.reindex(columns=list(STATUSES), fill_value=0)
-    in_order = (counts["ok"] / counts.sum(axis=1)).sort_values(kind="stable").index
-    return {group: {status: int(row[status]) for status in STATUSES} for group, row in counts.loc[in_order].iterrows()}
-
-
 class CostBar:
     """A progress bar; with prices, it also shows the cost so far and what the run will have cost at its end.
 
-    The replies to come are taken to cost what those of this call did on average.
-
-    Args:
-        name: Name shown in front.
-        total: Number of requests.
-        initial: How many of them have a reply already.
-        before: What the run has cost before; None where prices are unknown.
-        progress: Whether to show the bar.
+    The replies to come are taken to cost what those of this call did on average. Of `total` requests, `initial` have a
+    reply already; `before` is what the run has cost, None where prices are unknown.
     """
 
     def __init__(self, name: str, total: int, initial: int, before: Spending | None, progress: bool) -> None:
@@ -147,13 +99,7 @@ class CostBar:
         self._bar.__exit__(*error)
 
     def add(self, requests: int, costs: Sequence[float | None], unpriced: int = 0) -> None:
-        """Count some replies.
-
-        Args:
-            requests: How many more requests have a reply.
-            costs: Cost of each reply in USD; None where it is unknown.
-            unpriced: How many replies of unknown cost were paid for.
-        """
+        """Count replies to so many more requests, each of a cost in USD or None; `unpriced` of them were paid for."""
         self._count += requests
         self._unpriced += unpriced
         self._paid += math.fsum(cost for cost in costs if cost is not None)

@@ -96,20 +96,12 @@ def merge_cards(new: str, existing: str, bases: Sequence[str] = (), *, where: st
 
 
 def check_card(text: str, where: str) -> None:
-    """Check that a card's YAML header can be read.
-
-    Raises:
-        ValueError: It cannot.
-    """
+    """Check that a card's YAML header can be read."""
     _parse(text, where)
 
 
 def config_patterns(text: str) -> list[tuple[str, list[str]]]:
-    """The configs of a card, and the patterns of their data files; empty for a config that has none of its own.
-
-    Args:
-        text: Text of a card whose YAML header can be read.
-    """
+    """The configs of a card, and the patterns of their data files; empty for a config that has none of its own."""
     configs = _as_list(_parse(text, "the card").metadata.get("configs"))
     return [(str(config["config_name"]), list(_patterns(config.get("data_files")))) for config in configs]
 

@@ -1,15 +1,19 @@
 """The card of a dataset folder: Hub metadata, tables counted in the data, and figures; its prose is in `dataset_card/`."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import jinja2
+import yaml
 from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from fairpp_hf.dataset.builder import pairs_in_words
 from fairpp_hf.dataset.folder_facts import (
     NONE,
     FolderFacts,
@@ -17,17 +21,13 @@ from fairpp_hf.dataset.folder_facts import (
     over_dimensions,
     parquet_path,
     share_of,
-    statuses_in,
 )
 from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
-from fairpp_hf.hub.run_words import RunWords
-from fairpp_hf.hub.templates import render_card
-from fairpp_hf.markdown import bullets, code, escaped, one_line, table
+from fairpp_hf.markdown import code, counted, escaped, link, one_line, row, table
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import CITATION, SIMULATED, Provenance
-from fairpp_hf.schema import OPTION_LETTERS, QUESTION_FEATURES, RAW_REPLY, STATUSES
+from fairpp_hf.schema import OPTION_LETTERS, RAW_REPLY, STATUSES
 
 DEFAULT_CONFIG = "preferences"
 TITLE = "Fair-PP: whose idea of fairness?"
@@ -39,39 +39,6 @@ UNKNOWN_LICENCE = "unknown"
 
 _SIZE_STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
-_COLUMNS = {
-    "question_id": "readable name of the question, `problem.group.dimension.form`",
-    "topic": "one of 5",
-    "category": "one of 15 problem categories",
-    "problem": "one of 98 problems",
-    "group_type": "one of 6 types of group",
-    "group": "one of 29 groups",
-    "dimension": "1 to 5",
-    "pole_a": "first pole of the dimension, which option A takes",
-    "pole_b": "second pole, which option B takes",
-    "form": "`criterion`: which rule is fairer; `explanation`: which reason for a given outcome is fairer",
-    "question": "the question's text, without its options",
-    "option_a": "text of option A, without its letter",
-    "option_b": "text of option B",
-    "option_c": "text of option C: neither",
-    "prompt": "the whole message to a model: question, three option lines, what to reply",
-    "persona": "id of the persona that answers",
-    "respondent": "who answered in the persona's place",
-    "answer": "class label A, B, C; -1 where there is no valid answer",
-    "probabilities": "of A, B and C, sum 1; null where the respondent gives none",
-    "status": "`ok`, `invalid`, `refusal`, `empty`, `truncated` or `failed`",
-    "raw_reply": "the reply that the answer was read from; null where it was not kept",
-}
-_PAIR_COLUMNS = {
-    "prompt": "one user message: the question's prompt",
-    "chosen": "one assistant message: an option line, the target's if it is one of the two",
-    "rejected": "one assistant message: another option line",
-    "weight": "at least 0, not normalised over rows",
-    "tier": "1 + number of comparison personas that answered differently",
-    "question_id": "joins with the other configs",
-    "persona": "id of the target persona",
-    "label_probability": "how likely `chosen` is of the two, 0 to 1",
-}
 _STATUS_HEADS = {"ok": "valid", "empty": "empty reply", "truncated": "cut off", "failed": "failed call"}
 
 
@@ -94,7 +61,7 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
     published = provenance.kind == "published"
     by_survey = all(name.startswith("survey:") for name in facts.respondents)
     answered, told = facts.features[DEFAULT_CONFIG], facts.features.get("scenarios", {})
-    run = provenance.run
+    run, sources = provenance.run, personas.sources if personas else ()
     return render_card(
         "README_TEMPLATE.md",
         dataset_metadata(facts).to_dict(),
@@ -114,26 +81,26 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         records=sum(sum(counts.values()) for counts in facts.status_counts.values()),
         configs=_configs(facts),
         figure=lambda name: shown.get(name, ""),
-        shares=_share_table({persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()}),
+        shares=_share_table(over_dimensions(facts.answer_counts)),
         scenario_shares=_share_table(facts.scenario_counts),
         dimensions=_dimension_table(facts),
         statuses=_status_table(facts),
         tiers=_tier_table(facts) if facts.targets else "",
         label_models=_label_models(facts),
-        columns=_columns(facts),
+        has_replies=RAW_REPLY in answered,
         no_scenario_replies=RAW_REPLY in answered and RAW_REPLY not in told,
         persona_set=personas,
         known=[persona for persona in personas or () if persona.id in facts.personas],
         others=[persona for persona in facts.personas if personas is not None and persona not in personas.ids],
         persona_table=_persona_table(personas, facts.personas) if personas else "",
-        answers=RunWords(run) if run else None,
-        scenes=RunWords(run["scenarios"]) if run and run.get("scenarios") and scenarios else None,
-        laid_out=_laid_out(pairs),
+        run=run,
+        scenes=run.get("scenarios") if run and scenarios else None,
         power=lambda exponent: "" if exponent == 1 else f"^{exponent:g}",
         shares_known=all(target.shares_known for target in facts.targets.values()),
-        provenance=_provenance(facts, respondents, by_survey),
+        origin=_origin(provenance),
+        notes=list(dict.fromkeys((*provenance.notes, *(scenarios.notes if scenarios else ())))),
         citation=CITATION,
-        set_citation=_set_citation(personas) if personas else "",
+        hosts=", ".join(filter(None, dict.fromkeys(urlsplit(one).netloc.removeprefix("www.") for one in sources))),
     )
 
 
@@ -176,7 +143,7 @@ def dataset_metadata(facts: FolderFacts) -> DatasetCardData:
 
 def _description(facts: FolderFacts, config: str) -> str:
     provenance = facts.scenarios if config == "scenarios" and facts.scenarios else facts.provenance
-    made = f", {pairs_in_words(facts.pairs)}" if config.startswith("pairs-") else ""
+    made = f", {facts.pairs.words}" if config.startswith("pairs-") else ""
     what = row_of(config)
     return f"{what[0].upper()}{what[1:]}{made}; answers by {provenance.line}.\n\n{provenance.text}"
 
@@ -250,6 +217,16 @@ def _when(provenance: Provenance, by_survey: bool) -> str:
     return f"Answered from {first} to {last}." if last else f"Answered on {first}."
 
 
+def _origin(provenance: Provenance) -> str:
+    return {
+        "survey": "the survey respondent of `fairpp_hf`",
+        "model": "a run of `fairpp generate`",
+        "published": f"published tables, {code(provenance.source or 'a local file')}",
+        "human": "people",
+        "unknown": "a dataset folder that does not say where it has them from",
+    }[provenance.kind]
+
+
 def _share_table(counts: Mapping[str, Mapping[str, int]]) -> str:
     keys = (*OPTION_LETTERS, NONE)
     return table(
@@ -283,7 +260,8 @@ def _percentages(counts: Mapping[str, int]) -> str:
 
 def _status_table(facts: FolderFacts) -> str:
     """Missing, refused and invalid answers by persona; empty where all answers are valid and none is missing."""
-    statuses = statuses_in(facts.status_counts, STATUSES)
+    found = {status for counts in facts.status_counts.values() for status in counts}
+    statuses = [status for status in STATUSES if status in found] + sorted(found - set(STATUSES))
     missing = {persona: facts.question_count - sum(counts.values()) for persona, counts in facts.status_counts.items()}
     if statuses == ["ok"] and not any(missing.values()):
         return ""
@@ -330,39 +308,6 @@ def _label_models(facts: FolderFacts) -> str:
     )
 
 
-def _columns(facts: FolderFacts) -> str:
-    answered = facts.features[DEFAULT_CONFIG]
-    added = Features({name: answered[name] for name in answered if name not in QUESTION_FEATURES})
-    like_preferences = " and `scenarios`" if facts.scenarios else ""
-    sections = [
-        ("`questions`", QUESTION_FEATURES, _COLUMNS),
-        (f"`preferences`{like_preferences}: those of `questions`, and", added, _COLUMNS),
-    ]
-    sections += [
-        ("`pairs-<persona>`", features, _PAIR_COLUMNS)
-        for config, features in facts.features.items()
-        if config.startswith("pairs-")
-    ][:1]
-    return "\n\n".join(
-        f"{title}\n\n"
-        + table(
-            ("column", "type", "content"),
-            ((code(name), _type_name(feature), texts[name]) for name, feature in features.items()),
-            left=3,
-        )
-        for title, features, texts in sections
-    )
-
-
-def _type_name(feature: Any) -> str:
-    if hasattr(feature, "names"):
-        return "class label"
-    if not hasattr(feature, "feature"):
-        return str(feature.dtype)
-    inner = feature.feature
-    return f"list of {inner.dtype}" if hasattr(inner, "dtype") else "list of messages"
-
-
 def _persona_table(personas: PersonaSet, asked: Sequence[str]) -> str:
     return table(
         ("persona", "segment", "share of the survey's population"),
@@ -371,48 +316,40 @@ def _persona_table(personas: PersonaSet, asked: Sequence[str]) -> str:
     )
 
 
-def _laid_out(pairs: PairSettings) -> str:
-    if pairs.soft:
-        return "or two of the others against each other, the likelier one as `chosen`: three pairs a question"
-    if pairs.random_third_pair:
-        return "or two of the others against each other in random order: three pairs a question"
-    return "two pairs a question"
+# Templates
 
 
-def _provenance(facts: FolderFacts, respondents: str, by_survey: bool) -> str:
-    found, personas, scenarios = facts.provenance, facts.persona_set, facts.scenarios
-    kinds = {
-        "survey": "the survey respondent of `fairpp_hf`",
-        "model": "a run of `fairpp generate`",
-        "published": f"published tables, {code(found.source or 'a local file')}",
-        "human": "people",
-        "unknown": "a dataset folder that does not say where it has them from",
+def render_card(template: str, metadata: dict[str, Any], **values: Any) -> str:
+    """The text of a card by its template in `dataset_card/`, whose names are the values, without blank lines in a row."""
+    header = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=100)
+    text = _environment().get_template(template).render(metadata=header, **values)
+    # In the header, a blank line may be part of a text.
+    head, body = text[: len(header) + 8], text[len(header) + 8 :]
+    return head + re.sub(r"\n{3,}", "\n\n", body)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    # A wheel carries the folder inside this package; a checkout has it at its top.
+    inside = Path(__file__).parent / "dataset_card"
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "dataset_card"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {
+        "code": code,
+        "codes": lambda names: ", ".join(map(code, names)),
+        "counted": counted,
+        "escaped": escaped,
+        "link": link,
+        "row": row,
+        "bibtex": _bibtex,
     }
-    rows = [("answers", kinds[found.kind]), ("respondent", respondents), ("date", _when(found, by_survey))]
-    for what, one in (("answers", found), ("scenarios", scenarios)):
-        if one is not None and one.revision:
-            rows.append((f"commit of the {what}", f"{code(one.revision)} of {code(one.source or 'an unnamed repo')}"))
-    if personas is not None:
-        rows.append(("persona set", f"{code(personas.id)}, digest {code(personas.digest)} over figures and portraits"))
-    rows.append(("built with", f"`fairpp_hf` {facts.version}"))
-    parts = [table(("what", "value"), rows, left=2)]
-    notes = dict.fromkeys((*found.notes, *(scenarios.notes if scenarios else ())))
-    if notes:
-        parts.append("Counted at import:\n\n" + bullets(map(escaped, notes)))
-    return "\n\n".join(parts)
-
-
-def _set_citation(personas: PersonaSet) -> str:
-    """The survey behind a persona set as BibTeX."""
-    hosts = dict.fromkeys(urlsplit(source).netloc.removeprefix("www.") for source in personas.sources)
-    places = ", ".join(host for host in hosts if host)
-    fields = [
-        f"  title   = {{{_bibtex(personas.title)}}}",
-        f"  author  = {{{{{_bibtex(personas.publisher)}}}}}",
-        f"  year    = {{{personas.year}}}",
-        *([f"  note    = {{Figures as given at {_bibtex(places)}}}"] if places else []),
-    ]
-    return f"@misc{{{personas.id},\n" + ",\n".join(fields) + "\n}"
+    return environment
 
 
 def _bibtex(text: str) -> str:

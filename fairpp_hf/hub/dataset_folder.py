@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Features
 from tqdm.auto import tqdm
 
 from fairpp_hf import __version__
@@ -32,21 +32,12 @@ from fairpp_hf.dataset.folder_facts import (
     dimensions_of,
     over_dimensions,
     parquet_path,
-    target_facts,
 )
-from fairpp_hf.dataset.sources import (
-    PUBLISHED,
-    SURVEY,
-    AnswerSource,
-    NameOrPath,
-    NoRecords,
-    resolve_answers,
-)
+from fairpp_hf.dataset.sources import SURVEY, AnswerSource, NameOrPath, NoRecords, resolve_answers
 from fairpp_hf.hub.cards import draw_dataset_card
 from fairpp_hf.hub.owned_folder import CARD, WrittenFile, write_owned_folder, written
 from fairpp_hf.naming import check_name
-from fairpp_hf.personas import PersonaSet
-from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.provenance import FOLDER_MANIFEST
 from fairpp_hf.questions import SPLITS, load_questions
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES, QUESTION_FEATURES, SOFT_PAIR_FEATURES
@@ -87,34 +78,89 @@ def build_dataset_folder(
     settings = PairSettings() if pairs is None else pairs
     source = resolve_answers(answers, published_revision)
     # What was resolved once is what is loaded and recorded, wherever a branch points by then.
-    loaded = source.load(personas)
+    loaded, persona_set = source.load(personas), source.persona_set(personas)
     for persona in settings.named:
         check_name("comparison", persona, loaded.personas)
-    if targets is None:
-        targets = _possible_targets(loaded, settings)
-    for target in targets:
+    chosen = dict.fromkeys(_possible_targets(loaded, settings) if targets is None else targets)
+    for target in chosen:
         check_name("target", target, loaded.personas)
-        _check_config_name(target)
+        # A target names a config and with it a folder; a persona of a folder from elsewhere may be called anything.
+        if not re.fullmatch(r"\w[\w.-]*", target, re.ASCII):
+            raise ValueError(
+                f"target must be made of letters, digits, '_', '-' and '.' to name a config; got {target!r}. Leave it out "
+                "of targets."
+            )
     # The published scenarios are a dataset of their own, which does not have the revisions of the answers'.
-    scenes = resolve_answers(answers, scenarios=True) if answers == PUBLISHED else source
-    contents = _Contents(
-        loaded,
-        _load_scenarios(scenes, personas),
-        source.persona_set(personas),
-        tuple(dict.fromkeys(targets)),
-        settings,
-        {},
-    )
+    told = _load_scenarios(resolve_answers(answers, scenarios=True), personas)
+    records = {"preferences": loaded} | ({"scenarios": told} if told else {})
+    features = {"questions": QUESTION_FEATURES} | {config: of.features for config, of in records.items()}
+    features |= {f"pairs-{target}": SOFT_PAIR_FEATURES if settings.soft else PAIR_FEATURES for target in chosen}
+    found: dict[str, TargetFacts] = {}
+
+    def tables() -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
+        """Config, split and the tables of its file, laid out one at a time."""
+        ours = answers_are_ours(loaded.questions)
+        for split, rows in (("train", ~loaded.is_test), ("test", loaded.is_test)):
+            # Of others' questions, those that were answered: ours would go by the same ids, under another licence and with
+            # other words.
+            yield "questions", split, iter([load_questions(split) if ours else loaded.questions.filter(pa.array(rows))])
+        for config, of_config in records.items():
+            for split in SPLITS:
+                yield config, split, of_config.preferences(split)
+        for target in chosen:
+            made = answer_pairs(loaded, target, settings, persona_set)
+            for note in made.notes:
+                logger.warning(note)
+            if not any(map(len, made.tables.values())):
+                raise ValueError(f"target must have at least one valid answer; got none of {target!r}. Leave it out.")
+            comparison, shares, _ = made.comparison
+            tier = preference_weights(loaded.matrix(), target, comparison=comparison, scheme="uniform").tier
+            disagreements = np.bincount(tier, minlength=2 + len(comparison))[1:].tolist()
+            found[target] = TargetFacts(comparison, tuple(disagreements), shares is not None, made.label_model)
+            for split in SPLITS:
+                yield f"pairs-{target}", split, iter([made.tables[split]])
 
     def build(folder: Path) -> tuple[Mapping[str, Any], list[WrittenFile]]:
-        files, splits = _write_parquet(folder, Path(out).name, contents, progress)
-        facts = _facts(contents, splits)
+        bar = tqdm(
+            tables(), f"Writing {Path(out).name}", len(SPLITS) * len(features), unit=" files", disable=not progress
+        )
+        files, splits = _write_parquet(folder, bar)
+        facts = FolderFacts(
+            version=__version__,
+            provenance=replace(loaded.provenance, respondents=loaded.respondents),
+            scenarios=told.provenance if told else None,
+            persona_set=persona_set,
+            personas=loaded.personas,
+            dimensions=dimensions_of(loaded.questions),
+            own_questions=answers_are_ours(loaded.questions),
+            question_count=len(loaded.questions),
+            answer_counts=count_answers(loaded),
+            status_counts=count_statuses(loaded),
+            agreement=agreement_matrix(loaded.matrix()),
+            scenario_counts=over_dimensions(count_answers(told)) if told else {},
+            pairs=settings,
+            targets=found,
+            splits=splits,
+            features={config: columns for config, columns in features.items() if config in splits},
+        )
         card = draw_dataset_card(facts)
         for name in sorted(card, key=lambda name: (name == CARD, name)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(card[name])
             files.append(written(folder, name))
-        return _manifest(facts, source), files
+        manifest = {
+            "version": facts.version,
+            "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
+            "provenance": facts.provenance.to_dict(),
+            # The persona set and the run are in the provenance of the answers.
+            "scenarios": replace(facts.scenarios, persona_set=None, run=None).to_dict() if facts.scenarios else None,
+            "personas": facts.personas,
+            "targets": tuple(found),
+            "pairs": settings.as_dict(),
+            "answer_counts": over_dimensions(facts.answer_counts),
+            "status_counts": facts.status_counts,
+        }
+        return manifest, files
 
     return write_owned_folder(out, FOLDER_MANIFEST, "fairpp build", build)
 
@@ -124,58 +170,10 @@ def _load_scenarios(source: AnswerSource, personas: NameOrPath | None) -> Answer
     if not source.has_scenarios():
         return None
     try:
-        return source.load(personas, scenarios=True)
+        return source.load(personas)
     except NoRecords as error:
         logger.warning("The scenarios have no answers yet and are left out: %s", error)
         return None
-
-
-class _Contents(NamedTuple):
-    """What goes into a folder, in compact form: its tables are laid out one at a time."""
-
-    answers: Answers
-    scenarios: Answers | None
-    persona_set: PersonaSet | None
-    targets: Sequence[str]
-    pairs: PairSettings
-    target_facts: dict[str, TargetFacts]
-    """Of the targets whose pairs were laid out."""
-
-    def features(self) -> dict[str, Features]:
-        """Config to its columns, in the order of the configs."""
-        features = {"questions": QUESTION_FEATURES, "preferences": self.answers.features}
-        if self.scenarios is not None:
-            features["scenarios"] = self.scenarios.features
-        of_pairs = SOFT_PAIR_FEATURES if self.pairs.soft else PAIR_FEATURES
-        return features | {f"pairs-{target}": of_pairs for target in self.targets}
-
-    def tables(self) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
-        """Config, split and the tables of its file; a split without rows, as in a run over the test split, has none."""
-        answers = self.answers
-        if answers_are_ours(answers.questions):
-            for split in SPLITS:
-                yield "questions", split, iter([load_questions(split)])
-        else:
-            # Others' questions: ours would go by the same ids, under another licence and with other words.
-            for split, rows in (("train", ~answers.is_test), ("test", answers.is_test)):
-                yield "questions", split, iter([answers.questions.filter(pa.array(rows))])
-        for split in SPLITS:
-            yield "preferences", split, answers.preferences(split)
-        if self.scenarios is not None:
-            for split in SPLITS:
-                yield "scenarios", split, self.scenarios.preferences(split)
-        for target in self.targets:
-            yield from self._pair_tables(target)
-
-    def _pair_tables(self, target: str) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
-        made = answer_pairs(self.answers, target, self.pairs, self.persona_set)
-        for note in made.notes:
-            logger.warning(note)
-        if not any(map(len, made.tables.values())):
-            raise ValueError(f"target must have at least one valid answer; got none of {target!r}. Leave it out.")
-        self.target_facts[target] = target_facts(self.answers, target, made)
-        for split in SPLITS:
-            yield f"pairs-{target}", split, iter([made.tables[split]])
 
 
 def _possible_targets(answers: Answers, settings: PairSettings) -> tuple[str, ...]:
@@ -189,33 +187,21 @@ def _possible_targets(answers: Answers, settings: PairSettings) -> tuple[str, ..
     )
 
 
-def _check_config_name(target: str) -> None:
-    """A target names a config and with it a folder; a persona of a folder from elsewhere may be called anything."""
-    if not re.fullmatch(r"\w[\w.-]*", target, re.ASCII):
-        raise ValueError(
-            f"target must be made of letters, digits, '_', '-' and '.' to name a config; got {target!r}. Leave it out of "
-            "targets."
-        )
-
-
 def _write_parquet(
-    folder: Path, name: str, contents: _Contents, progress: bool
+    folder: Path, tables: Iterable[tuple[str, str, Iterator[pa.Table]]]
 ) -> tuple[list[WrittenFile], dict[str, dict[str, SplitFacts]]]:
+    """Write a file for each config and split; one without rows, as in a run over the test split, has none."""
     files = []
     splits: dict[str, dict[str, SplitFacts]] = {}
-    jobs = len(SPLITS) * len(contents.features())
-    with tqdm(total=jobs, desc=f"Writing {name}", unit=" files", disable=not progress) as bar:
-        for config, split, tables in contents.tables():
-            bar.set_description(f"Writing {config}/{split}")
-            first = next(tables, None)
-            if first is not None and len(first):
-                path = str(parquet_path(config, split))
-                (folder / config).mkdir(exist_ok=True)
-                rows, num_bytes = _write_tables(folder / path, first, tables)
-                file = written(folder, path, config, split, rows)
-                files.append(file)
-                splits.setdefault(config, {})[split] = SplitFacts(rows, num_bytes, file.size, file.sha256)
-            bar.update()
+    for config, split, parts in tables:
+        first = next(parts, None)
+        if first is not None and len(first):
+            path = str(parquet_path(config, split))
+            (folder / config).mkdir(exist_ok=True)
+            rows, num_bytes = _write_tables(folder / path, first, parts)
+            file = written(folder, path, config, split, rows)
+            files.append(file)
+            splits.setdefault(config, {})[split] = SplitFacts(rows, num_bytes, file.size, file.sha256)
     return files, splits
 
 
@@ -265,42 +251,3 @@ def _is_valid(table: pa.Table) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _facts(contents: _Contents, splits: dict[str, dict[str, SplitFacts]]) -> FolderFacts:
-    answers, scenarios = contents.answers, contents.scenarios
-    scenario_counts = count_answers(scenarios) if scenarios else {}
-    return FolderFacts(
-        version=__version__,
-        provenance=replace(answers.provenance, respondents=answers.respondents),
-        scenarios=scenarios.provenance if scenarios else None,
-        persona_set=contents.persona_set,
-        personas=answers.personas,
-        dimensions=dimensions_of(answers.questions),
-        own_questions=answers_are_ours(answers.questions),
-        question_count=len(answers.questions),
-        answer_counts=count_answers(answers),
-        status_counts=count_statuses(answers),
-        agreement=agreement_matrix(answers.matrix()),
-        scenario_counts={persona: over_dimensions(counts) for persona, counts in scenario_counts.items()},
-        pairs=contents.pairs,
-        targets=contents.target_facts,
-        splits=splits,
-        features={config: features for config, features in contents.features().items() if config in splits},
-    )
-
-
-def _manifest(facts: FolderFacts, source: AnswerSource) -> dict[str, Any]:
-    # The persona set and the run are in the provenance of the answers.
-    scenarios = replace(facts.scenarios, persona_set=None, run=None).to_dict() if facts.scenarios else None
-    return {
-        "version": facts.version,
-        "answers": {"kind": source.kind, "fingerprint": source.fingerprint()},
-        "provenance": facts.provenance.to_dict(),
-        "scenarios": scenarios,
-        "personas": facts.personas,
-        "targets": tuple(facts.targets),
-        "pairs": facts.pairs.as_dict(),
-        "answer_counts": {persona: over_dimensions(counts) for persona, counts in facts.answer_counts.items()},
-        "status_counts": facts.status_counts,
-    }

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fairpp_hf.dataset.exported_tables import EXPORT_MANIFEST, RECORD_KEY
-from fairpp_hf.hub.exports import FORMATS
+from fairpp_hf.dataset.published_files import EXPORT_MANIFEST, RECORD_KEY
+from fairpp_hf.hub.cards import render_card
 from fairpp_hf.hub.owned_folder import CARD, WrittenFile, write_owned_folder, written
-from fairpp_hf.hub.templates import render_card
 from fairpp_hf.markdown import one_line
 from fairpp_hf.preferences import SCHEMES, PairSettings
+from fairpp_hf.preferences.exports import FORMATS
 from fairpp_hf.preferences.label_model import LabelModel
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import SPLITS, heldout_labels
@@ -54,19 +54,10 @@ def write_export(out: str | Path, tables: Mapping[str, pa.Table], facts: ExportF
     """Write train.parquet and test.parquet, those that have rows, and their card into a folder that `load_dataset` reads.
 
     The same tables and facts give the same bytes. A Parquet file by itself still says whose answers it holds, see
-    `RECORD_KEY`.
-
-    Args:
-        out: The folder, see `write_owned_folder`.
-        tables: A table for `"train"`, `"test"` or both.
-        facts: For the card and the manifest `fairpp_export.json`.
-
-    Returns:
-        The files, the card last. The manifest is not among them.
+    `RECORD_KEY`. Returns the files, the card last.
 
     Raises:
-        ValueError: `out` holds files of other origin, or files of an earlier call that were changed since; or no table
-            has rows.
+        ValueError: No table has rows, or as `write_owned_folder` does.
     """
     filled = {split: tables[split] for split in SPLITS if split in tables and len(tables[split])}
     if not filled:
@@ -96,13 +87,7 @@ def write_export(out: str | Path, tables: Mapping[str, pa.Table], facts: ExportF
 
 
 def render_export_card(files: Sequence[WrittenFile], columns: Sequence[str], facts: ExportFacts) -> str:
-    """README.md of an export: a YAML header with licence and files, and a few words.
-
-    Args:
-        files: The Parquet files.
-        columns: Their columns.
-        facts: What it is of.
-    """
+    """README.md of an export of Parquet files with these columns: a YAML header with licence and files, and a few words."""
     pairs = facts.pairs
     return render_card(
         "EXPORT_TEMPLATE.md",

@@ -62,19 +62,10 @@ def write_owned_folder(
     command: str,
     build: Callable[[Path], tuple[Mapping[str, Any], Sequence[WrittenFile]]],
 ) -> list[WrittenFile]:
-    """Write a folder, or replace what an earlier call wrote there.
+    """Write a folder, or replace what an earlier call of the command wrote there; returns the files, the card last.
 
     Files that an earlier call did not write are left alone, and what people wrote on the card stays, see `merge_cards`.
-
-    Args:
-        out: The folder: new, empty, or written by an earlier call.
-        manifest: Name of the manifest.
-        command: Name of the command that owns the folder, for messages.
-        build: Writes the files into the folder that it is given, the card among them, and returns what the manifest says
-            of them and the files, the card last.
-
-    Returns:
-        The files, the card last. The manifest is not among them.
+    `build` writes into the folder that it is given, and returns what the manifest says and the files, the card last.
 
     Raises:
         ValueError: `out` holds files of other origin, or a file other than the card was edited since.
@@ -131,20 +122,12 @@ def _clear_leftovers(out: Path) -> None:
 
 
 def read_card(path: Path) -> str:
-    """The text of a card on disk.
-
-    Raises:
-        ValueError: It is not UTF-8.
-    """
+    """The text of a card on disk."""
     return decoded_card(path.read_bytes(), str(path))
 
 
 def decoded_card(content: bytes, where: str) -> str:
-    """The text of a card.
-
-    Raises:
-        ValueError: It is not UTF-8.
-    """
+    """The text of a card, which must be UTF-8."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -160,15 +143,7 @@ def manifest_bytes(tree: Mapping[str, Any]) -> bytes:
 
 
 def read_manifest(content: bytes, rule: str) -> dict[str, Any]:
-    """Read a manifest.
-
-    Args:
-        content: Bytes of the manifest.
-        rule: How an error begins, up to what the manifest is of.
-
-    Raises:
-        ValueError: The manifest cannot be read, or lists a path outside of the folder.
-    """
+    """Read a manifest, which must list no path outside of its folder; an error begins with `rule`."""
     try:
         tree: dict[str, Any] = json.loads(content)
         paths = [PurePosixPath(file["path"]) for file in tree["files"] if file["sha256"]]
@@ -181,11 +156,7 @@ def read_manifest(content: bytes, rule: str) -> dict[str, Any]:
 
 
 def check_links(folder: Path, names: Iterable[str], rule: str) -> None:
-    """Check that no file of a folder, and no folder above it, is a link, through which others' files would be used.
-
-    Raises:
-        ValueError: One is; the message begins with `rule`.
-    """
+    """Check that no file of a folder, and no folder above it, is a link, through which others' files would be used."""
     for name in names:
         for path in (PurePosixPath(name), *PurePosixPath(name).parents):
             if path.name and (folder / path).is_symlink():
@@ -203,9 +174,7 @@ def digests_of(tree: Mapping[str, Any]) -> dict[str, set[str]]:
 def check_place(out: Path, manifest: str, command: str) -> dict[str, Any]:
     """The manifest of what an earlier call wrote to a folder; empty where it is new or empty.
 
-    Raises:
-        ValueError: The folder holds files of other origin and no manifest, or links, or a file other than the card was
-            edited.
+    A folder that holds files of other origin and no manifest, or links, or an edited file beside the card, is refused.
     """
     rule = f"The output folder must be new, empty, or written by `{command}`; got {out}"
     above = next(folder for folder in (out, *out.parents) if folder.exists())
@@ -229,11 +198,7 @@ def check_place(out: Path, manifest: str, command: str) -> dict[str, Any]:
 
 
 def _move_into_place(built: Path, out: Path, manifest: str, tree: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Move a built folder to where an earlier build may be.
-
-    Raises:
-        ValueError: A file of other origin is in the way.
-    """
+    """Move a built folder to where an earlier build may be, unless a file of other origin is in the way."""
     (built / manifest).write_bytes(manifest_bytes(tree))
     if not out.exists():
         built.rename(out)

@@ -7,6 +7,8 @@ with, since ours names the commit that it follows.
 
 import fnmatch
 import hashlib
+import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +25,24 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
-from fairpp_hf.hub.card_merge import MergedCard, config_patterns, merge_cards
-from fairpp_hf.hub.owned_folder import CARD, decoded_card, digests_of, read_manifest
+from fairpp_hf.hub.card_merge import MergedCard, check_card, config_patterns, merge_cards
+from fairpp_hf.hub.cards import DEFAULT_CONFIG, REPO_ID
+from fairpp_hf.hub.owned_folder import (
+    CARD,
+    check_links,
+    decoded_card,
+    digests_of,
+    file_digest,
+    manifest_bytes,
+    read_card,
+    read_manifest,
+)
 from fairpp_hf.hub.push_errors import ATTEMPTS, FileUnreadable, in_short, wait_or_give_up
-from fairpp_hf.hub.push_folder import PushFolder, read_folder
 from fairpp_hf.provenance import FOLDER_MANIFEST
 
-_DEFAULT_CONFIG = "preferences"
+logger = logging.getLogger(__name__)
+
+_LOADED_REPO = re.compile(rf'load_dataset\("{re.escape(REPO_ID)}"')
 
 _BUILT = re.compile(
     r"(questions|preferences|scenarios|pairs-\w[\w.-]*)/(train|test)-\d{5}-of-\d{5}\.parquet|figures/[\w-]+\.png"
@@ -70,6 +83,48 @@ class PushInterrupted(KeyboardInterrupt):
     """The user stopped a push."""
 
 
+class _Folder(NamedTuple):
+    """A dataset folder on disk: every file that was built, by its relative path, the card included."""
+
+    root: Path
+    paths: dict[str, Path]
+    digests: dict[str, str]
+    """SHA-256 of each, in hexadecimal."""
+    card: str
+    """As it is, with what people wrote into it."""
+    manifest: Mapping[str, Any]
+    left_out: tuple[str, ...]
+    """Files that were not built."""
+
+    def outgoing(self, repo_id: str) -> dict[str, Any]:
+        """The files as they go out, by path: the card and the manifest as bytes, others by their path on disk.
+
+        What is generated on the card goes out as it was built, and the manifest without the notes of pushes.
+        """
+        card = merge_cards(self.manifest["card"], self.card, [self.manifest["card"]], where=str(self.paths[CARD])).text
+        manifest = {name: value for name, value in self.manifest.items() if name != "pushed"}
+        return {
+            **self.paths,
+            CARD: _LOADED_REPO.sub(f'load_dataset("{repo_id}"', card).encode(),
+            FOLDER_MANIFEST: manifest_bytes(manifest),
+        }
+
+    def note_push(self, repo_id: str, card: str) -> None:
+        """Note which card went out to a repo: where it is unchanged there, a later edit at home may replace it."""
+        tree = {**self.manifest, "pushed": {**self.manifest.get("pushed", {}), repo_id: card}}
+        scratch = self.root / f".{FOLDER_MANIFEST}"
+        try:
+            scratch.write_bytes(manifest_bytes(tree))
+            os.replace(scratch, self.root / FOLDER_MANIFEST)
+        except OSError as error:
+            logger.warning(
+                "%s cannot be written (%s): what you edit on the card here will not replace what was sent.",
+                self.root / FOLDER_MANIFEST,
+                error,
+            )
+            scratch.unlink(missing_ok=True)
+
+
 class _Plan(NamedTuple):
     head: str | None
     files: tuple[PlannedFile, ...]
@@ -100,23 +155,23 @@ def push_dataset(
     The Hub's answers 412, 429 and 5xx, and lost connections, are tried again `ATTEMPTS` times.
 
     Args:
-        folder: written by `fairpp build`; its card may have been edited since.
+        folder: Folder written by `fairpp build`; its card may have been edited since.
         repo_id: `USER/NAME` or `ORGANISATION/NAME`. The repo is made if there is none.
-        private: make a new repo private; the owner's default if None. True with a public repo is an error.
-        token: by default the one that `hf auth login` stored, or `$HF_TOKEN`.
-        dry_run: say what would be done, and do nothing.
+        private: Whether to make a new repo private; the owner's default if None. True with a public repo is an error.
+        token: Token of the Hub; by default the one that `hf auth login` stored, or `$HF_TOKEN`.
+        dry_run: Whether to say what would be done, and do nothing.
 
     Raises:
-        ValueError: the folder, the repo's id or its visibility will not do; or the repo holds a file of other origin where
+        ValueError: The folder, the repo's id or its visibility will not do; or the repo holds a file of other origin where
             one of ours belongs.
-        PermissionError: the Hub wants a token, or the token may not write there.
-        ConnectionError: the Hub could not be reached, or refused, all attempts long. The repo is as it was, and the same
+        PermissionError: The Hub wants a token, or the token may not write there.
+        ConnectionError: The Hub could not be reached, or refused, all attempts long. The repo is as it was, and the same
             call goes on; what was uploaded is not sent again.
-        PushInterrupted: the user stopped it; as above.
+        PushInterrupted: The user stopped it; as above.
     """
     _check_repo_id(repo_id)
     root = Path(folder).expanduser().absolute()
-    local = read_folder(root)
+    local = _read_folder(root)
     api = HfApi(token=token)
     try:
         plan = _push(api, local, repo_id, private, dry_run)
@@ -127,6 +182,8 @@ def push_dataset(
         ) from interruption
     if not dry_run:
         local.note_push(repo_id, plan.card)
+    configs = (str(file["config"]) for file in local.manifest["files"])
+    config = next((name for name in configs if name.startswith("pairs-")), DEFAULT_CONFIG)
     return Push(
         repo_id=repo_id,
         url=f"{api.endpoint}/datasets/{repo_id}",
@@ -135,11 +192,44 @@ def push_dataset(
         edited_on_card=plan.edited_on_card,
         renewed_on_card=plan.renewed_on_card,
         left_out=local.left_out,
-        load_line=_load_line(repo_id, local.configs),
+        load_line=f'load_dataset("{repo_id}", "{config}")',
     )
 
 
-def _push(api: HfApi, local: PushFolder, repo_id: str, private: bool | None, dry_run: bool) -> _Plan:
+def _read_folder(root: Path) -> _Folder:
+    """Read a dataset folder, and check that it is whole, holds no links, and that only the card was changed."""
+    manifest = root / FOLDER_MANIFEST
+    rule = f"The folder must be one that `fairpp build` has written, whole; got {root}"
+    if not manifest.is_file():
+        raise ValueError(f"{rule}, which has no {FOLDER_MANIFEST}. Run `fairpp build --out {root.name}` first.")
+    check_links(root, [FOLDER_MANIFEST], rule)
+    try:
+        tree = read_manifest(manifest.read_bytes(), rule)
+    except ValueError as error:
+        raise ValueError(f"{error} Build it again.") from error
+    recorded = digests_of(tree)
+    if CARD not in recorded or tree.get("moving") or "card" not in tree:
+        raise ValueError(f"{rule}, whose build was cut short. Build it again.")
+    # The text behind a link would go out on the card.
+    check_links(root, recorded, rule)
+    paths = {name: root / name for name in recorded}
+    digests = {}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise ValueError(f"{rule} without {name!r}. Build it again.")
+        digests[name] = file_digest(path)
+        if name != CARD and digests[name] not in recorded[name]:
+            raise ValueError(f"{rule}, where {name!r} was changed since. Build it again.")
+    card = read_card(paths[CARD])
+    check_card(card, str(paths[CARD]))
+    others = (path for path in root.rglob("*") if path.is_file())
+    names = (path.relative_to(root) for path in others)
+    # Hidden files and folders, such as .git, are not looked at.
+    visible = {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}
+    return _Folder(root, paths, digests, card, tree, tuple(sorted(visible - {*paths, FOLDER_MANIFEST})))
+
+
+def _push(api: HfApi, local: _Folder, repo_id: str, private: bool | None, dry_run: bool) -> _Plan:
     """Compare and commit until there is nothing left to do; returns what was done, with the new head."""
     sent: _Plan | None = None
     # One more comparison than commits: a push is done when the repo was seen to hold the folder.
@@ -181,31 +271,29 @@ def _check_repo_id(repo_id: str) -> None:
     )
 
 
-def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) -> _Plan:
+def _compare(api: HfApi, local: _Folder, repo_id: str, private: bool | None) -> _Plan:
     """What to add, replace and delete for the repo to hold the folder; `head` is None where there is no repo."""
     try:
         info = api.dataset_info(repo_id)
     except RepositoryNotFoundError:
-        contents = local.outgoing(repo_id)
-        new = (PlannedFile(name, "add", _size(content)) for name, content in sorted(contents.items()))
-        _check_configs(_card_of(contents), "", set(), set(contents), repo_id)
-        return _Plan(None, tuple(new), contents, _card_of(contents), (), ())
-    if private and info.private is False:
-        raise ValueError(
-            f"--private must be left out for a repo that is public; got it for {repo_id}. Make the repo private in its "
-            "settings, or push to another."
-        )
-    head = str(info.sha)
-    there = _tree(api, repo_id, head)
+        head, there = None, dict[str, RepoFile]()
+    else:
+        if private and info.private is False:
+            raise ValueError(
+                f"--private must be left out for a repo that is public; got it for {repo_id}. Make the repo private in its "
+                "settings, or push to another."
+            )
+        head = str(info.sha)
+        there = _tree(api, repo_id, head)
     pushed: Mapping[str, Any] = {}
     if FOLDER_MANIFEST in there:
+        content = _download(api, repo_id, FOLDER_MANIFEST, head)
         try:
-            content = _download(api, repo_id, FOLDER_MANIFEST, head)
             pushed = read_manifest(content, f"The manifest on the Hub must be as it was pushed; got {repo_id}")
         except ValueError as error:
             raise ValueError(f"{error} Restore it there from an earlier commit, or push to another repo.") from error
     recorded, contents = digests_of(pushed), local.outgoing(repo_id)
-    ours = _card_of(contents)
+    ours = contents[CARD].decode("utf-8")
     card, existing = MergedCard(ours, (), ()), ""
     if CARD in there:
         existing = decoded_card(_download(api, repo_id, CARD, head), f"the card of {repo_id}")
@@ -240,10 +328,6 @@ def _compare(api: HfApi, local: PushFolder, repo_id: str, private: bool | None) 
     return _Plan(head, tuple(sorted(files)), contents, ours, card.edited, card.renewed)
 
 
-def _card_of(contents: Mapping[str, Any]) -> str:
-    return str(contents[CARD].decode("utf-8"))
-
-
 def _size(content: bytes | Path) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
@@ -256,12 +340,8 @@ def _tree(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
-def _download(api: HfApi, repo_id: str, name: str, revision: str) -> bytes:
-    """A file that the tree lists.
-
-    Raises:
-        FileUnreadable: it cannot be had.
-    """
+def _download(api: HfApi, repo_id: str, name: str, revision: str | None) -> bytes:
+    """A file that the tree lists."""
     try:
         return Path(api.hf_hub_download(repo_id, name, repo_type="dataset", revision=revision)).read_bytes()
     except EntryNotFoundError as error:
@@ -270,17 +350,9 @@ def _download(api: HfApi, repo_id: str, name: str, revision: str) -> bytes:
 
 
 def _check_configs(card: str, existing: str, before: set[str], after: set[str], repo_id: str) -> None:
-    """Check that each config finds its files after a push, but for those that did not find them before either.
+    """Check that each config of the card, as it will be, finds its files among those of the repo after the push.
 
-    Args:
-        card: The card as it will be.
-        existing: The card of the repo; empty where it has none.
-        before: Files of the repo before the push.
-        after: Files of the repo after the push.
-        repo_id: The repo's name, for messages.
-
-    Raises:
-        ValueError: a config would have no file.
+    Those that did not find them before, by the card that exists there, are left alone.
     """
     there = config_patterns(existing)
     for config, patterns in config_patterns(card):
@@ -311,7 +383,7 @@ def _is_same(there: RepoFile, ours: bytes | Path, sha256: str | None) -> bool:
     return there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def _is_ours(api: HfApi, repo_id: str, head: str, there: RepoFile, recorded: Mapping[str, set[str]]) -> bool:
+def _is_ours(api: HfApi, repo_id: str, head: str | None, there: RepoFile, recorded: Mapping[str, set[str]]) -> bool:
     """Whether a file on the Hub is as an earlier push wrote it."""
     known = recorded.get(there.path, set())
     if there.lfs is not None or not known:
@@ -335,8 +407,3 @@ def _commit(api: HfApi, repo_id: str, plan: _Plan) -> None:
         repo_type="dataset",
         parent_commit=plan.head,
     )
-
-
-def _load_line(repo_id: str, configs: tuple[str, ...]) -> str:
-    config = next((name for name in configs if name.startswith("pairs-")), _DEFAULT_CONFIG)
-    return f'load_dataset("{repo_id}", "{config}")'

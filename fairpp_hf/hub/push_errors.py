@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import parse_ratelimit_headers
@@ -25,16 +25,15 @@ class FileUnreadable(ConnectionError):
 
 
 def wait_or_give_up(error: Exception, attempt: int, repo_id: str) -> None:
-    """Sleep before the next attempt, or raise what the user can do something about.
-
-    Raises:
-        PermissionError: see `push_dataset`.
-        ConnectionError: see `push_dataset`.
-    """
+    """Sleep before the next attempt, or raise what the user can do something about, see `push_dataset`."""
     response = _response(error)
     status = None if response is None else response.status_code
-    if status in (401, 403):
-        _no_access(error, response, repo_id)
+    if response is not None and status in (401, 403):
+        what = "a token" if status == 401 else f"a token that may write to {repo_id.partition('/')[0]!r}"
+        raise PermissionError(
+            f"The Hub must be given {what}; got {status} for {repo_id}.{_said(response)} Log in with `hf auth login`, or "
+            "set HF_TOKEN to a token with the right to write, from the settings of your account. The repo is as it was."
+        ) from error
     after = "The repo is as it was, or complete. Push again: what was uploaded is not sent again."
     will_pass = status is None or status in (408, 409, 412, 429) or status >= 500
     if not will_pass and not isinstance(error, FileUnreadable):
@@ -58,15 +57,6 @@ def wait_or_give_up(error: Exception, attempt: int, repo_id: str) -> None:
         "Push to %s, attempt %d of %d: %s. Trying again in %.0f s.", repo_id, attempt, ATTEMPTS, in_short(error), wait
     )
     _sleep(wait)
-
-
-def _no_access(error: Exception, response: Any, repo_id: str) -> NoReturn:
-    what = "a token" if response.status_code == 401 else f"a token that may write to {repo_id.partition('/')[0]!r}"
-    raise PermissionError(
-        f"The Hub must be given {what}; got {response.status_code} for {repo_id}.{_said(response)} Log in with `hf auth "
-        "login`, or set HF_TOKEN to a token with the right to write, from the settings of your account. The repo is as it "
-        "was."
-    ) from error
 
 
 def _said(response: Any) -> str:

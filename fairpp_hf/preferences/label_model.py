@@ -9,7 +9,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -168,7 +168,7 @@ def fit_label_model(
             f"learn from; got {clusters}. Answer more questions, or use labels='answers', or labels='respondent' where the "
             "answers have option probabilities."
         )
-    designs = _Designs(questions, labels, rows)
+    designs = {pairs: cache(partial(_design, questions, labels, rows, pairs)) for pairs in (False, True)}
     constant = _constant(given[rows])
     held_out = np.zeros((len(given), len(OPTION_LETTERS)))
     for fold in range(FOLDS):
@@ -177,7 +177,7 @@ def fit_label_model(
 
     best = (-np.inf, False, PENALTIES[0], held_out)
     for pairs in (False, True):
-        design = designs.with_pairs if pairs else designs.single
+        design = designs[pairs]()
         last = -np.inf
         for penalty in PENALTIES:
             predicted = np.zeros_like(held_out)
@@ -200,7 +200,7 @@ def fit_label_model(
         probabilities = np.tile(constant, (len(given), 1))
         held_out_best = held_out
     else:
-        design = designs.with_pairs if pairs else designs.single
+        design = designs[pairs]()
         probabilities = _fitted(design, given, rows, penalty, design)
     return LabelModel(
         probabilities=probabilities,
@@ -213,30 +213,17 @@ def fit_label_model(
     )
 
 
-class _Designs:
-    """Columns of 0 and 1 that a question's labels give; those of values or pairs that no fitted row has are left out."""
+def _design(questions: pa.Table, labels: Sequence[str], rows: NDArray[np.bool_], pairs: bool) -> sparse.csr_matrix:
+    """Columns of 0 and 1 that a question's labels give, and pairs of them; those that no fitted row has are left out."""
+    from sklearn.preprocessing import OneHotEncoder
 
-    def __init__(self, questions: pa.Table, labels: Sequence[str], rows: NDArray[np.bool_]) -> None:
-        self._codes = [_numbers(questions, [label]) for label in labels]
-        self._rows = rows
-
-    @cached_property
-    def single(self) -> sparse.csr_matrix:
-        return sparse.hstack([self._columns(codes) for codes in self._codes], format="csr")
-
-    @cached_property
-    def with_pairs(self) -> sparse.csr_matrix:
-        pairs = [
-            self._columns(first * (second.max() + 1) + second) * PAIR_SCALE
-            for first, second in itertools.combinations(self._codes, 2)
-        ]
-        return sparse.hstack([self.single, *pairs], format="csr")
-
-    def _columns(self, codes: NDArray[np.int64]) -> sparse.csr_matrix:
-        seen = np.unique(codes[self._rows])
-        place = np.minimum(np.searchsorted(seen, codes), len(seen) - 1)
-        known = np.flatnonzero(seen[place] == codes)
-        return sparse.csr_matrix((np.ones(len(known)), (known, place[known])), shape=(len(codes), len(seen)))
+    singles = [[label] for label in labels]
+    blocks = []
+    for combinations, scale in ((singles, 1.0), (list(itertools.combinations(labels, 2)) if pairs else [], PAIR_SCALE)):
+        if combinations:
+            codes = np.stack([_numbers(questions, names) for names in combinations], axis=1)
+            blocks.append(OneHotEncoder(handle_unknown="ignore").fit(codes[rows]).transform(codes) * scale)
+    return sparse.hstack(blocks, format="csr")
 
 
 def _fitted(

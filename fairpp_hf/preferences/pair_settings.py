@@ -102,6 +102,14 @@ class PairSettings:
         return scheme_name(self.scheme)
 
     @property
+    def words(self) -> str:
+        """Weighting, and labels and divergence where they are not the paper's, for whoever finds only the pairs."""
+        words = [f"weighting {self.scheme_name}"]
+        words += [f"labels {self.labels}"] if self.soft else []
+        words += [f"divergence {self.divergence:g}"] if self.divergence else []
+        return ", ".join(words)
+
+    @property
     def named(self) -> tuple[str, ...]:
         """The personas that `comparison` names; none where it does not."""
         return () if self.comparison is None or self.comparison == NEAREST else tuple(self.comparison)

@@ -1,7 +1,6 @@
 """Preference pairs of option lines, ready for TRL: the target's against each of the others, or all with soft labels."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -82,42 +81,31 @@ def build_pairs(
         # The other two options in the order of their letters: A -> B, C; B -> A, C; C -> A, B.
         first_other = np.where(chosen == 0, 1, 0)
         second_other = np.where(chosen == 2, 1, 2)
-        picks = [_Pick(chosen, first_other), _Pick(chosen, second_other)]
+        picks = [(chosen, first_other), (chosen, second_other)]
+        swap = None
         if shown is not None:
-            is_likelier = shown[rows, first_other] >= shown[rows, second_other]
-            picks.append(
-                _Pick(
-                    np.where(is_likelier, first_other, second_other), np.where(is_likelier, second_other, first_other)
-                )
-            )
+            swap = shown[rows, first_other] < shown[rows, second_other]
         elif settings.random_third_pair and len(rows):
             ids = questions["question_id"].to_numpy(zero_copy_only=False)[rows].astype(np.str_)
             swap = uniforms(ids, f"third pair/{target}/{settings.seed}") < 0.5
-            picks.append(_Pick(np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
+        if swap is not None:
+            picks.append((np.where(swap, second_other, first_other), np.where(swap, first_other, second_other)))
         tables[split] = _pair_table(questions, lines, rows, picks, weights, shown, target)
     return tables
-
-
-class _Pick(NamedTuple):
-    """One pair for each of some rows: option numbers, 0..2."""
-
-    chosen: NDArray[np.int64]
-    rejected: NDArray[np.int64]
 
 
 def _pair_table(
     questions: pa.Table,
     lines: Sequence[pa.Array],
     rows: NDArray[np.int64],
-    picks: Sequence[_Pick],
+    picks: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     weights: PreferenceWeights,
     probabilities: NDArray[np.float64] | None,
     target: str,
 ) -> pa.Table:
-    """Lay out the pairs of the given rows; `picks` has one entry per kind of pair."""
+    """Lay out the pairs of the given rows; `picks` has a chosen and a rejected option of each row, one kind of pair each."""
     row = np.repeat(rows, len(picks))
-    chosen = np.stack([pick.chosen for pick in picks], axis=1).reshape(-1)
-    rejected = np.stack([pick.rejected for pick in picks], axis=1).reshape(-1)
+    chosen, rejected = (np.stack(options, axis=1).reshape(-1) for options in zip(*picks, strict=True))
     # All option lines end to end, so that one take by (option, row) fetches any mixture of options.
     all_lines = pa.concat_arrays([_contiguous(line) for line in lines])
     total = len(questions)

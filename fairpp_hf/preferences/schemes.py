@@ -49,14 +49,6 @@ def tier_weights(facts: WeightingFacts, alpha: float = 1.0, beta: float = 1.0) -
     A tier depends on the one answer that the target gave. Where answers are draws, a draw that others seldom give weighs
     more, and a model that is trained on them leans away from the others further than the target does; soft labels undo that
     (`benchmarks/study` has the equations, and what came of it).
-
-    Args:
-        facts: Facts about n questions.
-        alpha: At least 0.
-        beta: At least 0.
-
-    Returns:
-        (n,).
     """
     return _tier_weights(facts, alpha, beta, first=1)
 
@@ -65,14 +57,7 @@ def tier_from_zero_weights(facts: WeightingFacts, alpha: float = 1.0, beta: floa
     """`tier_weights` with ((i - 1) / K)^alpha in place of (i / K)^alpha, so that rows on which all agree weigh 0.
 
     It is how the tables that Zhou et al. 2025 released count their tiers; the paper itself counts from 1.
-
-    Args:
-        facts: Facts about n questions.
-        alpha: At least 0. With 0 the first tier still weighs 0.
-        beta: At least 0.
-
-    Returns:
-        (n,).
+    With alpha = 0 the first tier still weighs 0.
     """
     return _tier_weights(facts, alpha, beta, first=0)
 
@@ -87,12 +72,7 @@ def surprisal_weights(facts: WeightingFacts) -> NDArray[np.float64]:
     distribution over the three options, smoothed by one more persona of average size that is spread evenly over them: p
     is never 0, and is 1/3 where nobody answered. Where the tier counts segments, this counts the people in them. Every
     row stands for itself: nothing is estimated from other rows.
-
-    Args:
-        facts: Facts about n questions.
-
-    Returns:
-        (n,), above 0: from log((m + 1) / (m + 1/3)) where all agree with the target, to log(3 (m + 1)) where nobody does.
+    Weights lie between log((m + 1) / (m + 1/3)), where all agree with the target, and log(3 (m + 1)), where nobody does.
     """
     weights = np.empty(len(facts.own))
     # By blocks of rows: three times as fast as whole columns, and next to no memory beside the result.
@@ -109,14 +89,7 @@ def surprisal_weights(facts: WeightingFacts) -> NDArray[np.float64]:
 
 
 def uniform_weights(facts: WeightingFacts) -> NDArray[np.float64]:
-    """Every row weighs 1: plain, unweighted training (the baseline in Zhou et al. 2025).
-
-    Args:
-        facts: Facts about n questions.
-
-    Returns:
-        (n,), ones.
-    """
+    """Every row weighs 1: plain, unweighted training (the baseline in Zhou et al. 2025)."""
     return np.ones(len(facts.own))
 
 
@@ -166,12 +139,7 @@ def uses_shares(scheme: str | WeightingFunction) -> bool:
 
 
 def check_scheme(what: str, scheme: str | WeightingFunction, alpha: float, beta: float) -> None:
-    """Check a scheme and its exponents; `what` is what the caller's argument for the scheme is called.
-
-    Raises:
-        ValueError: The scheme is no function and no name in `SCHEMES`, an exponent is negative or not finite, or it is
-            not 1.0 with a scheme that has no exponents.
-    """
+    """Check a scheme and its exponents; `what` is what the caller's argument for the scheme is called."""
     for name, exponent in (("alpha", alpha), ("beta", beta)):
         if not isinstance(exponent, Real) or isinstance(exponent, bool) or not 0 <= exponent < np.inf:
             raise ValueError(f"{name} must be a finite number of at least 0; got {exponent!r}.")

@@ -75,11 +75,7 @@ def target_distribution(
 
 
 def check_divergence(divergence: Any) -> None:
-    """Check lambda.
-
-    Raises:
-        ValueError: It is not a finite number of at least 0.
-    """
+    """Check lambda, which must be a finite number of at least 0."""
     if not isinstance(divergence, Real) or isinstance(divergence, bool) or not 0 <= float(divergence) < np.inf:
         raise ValueError(
             f"divergence must be a finite number of at least 0; got {divergence!r}. 0 is the target itself."

@@ -186,11 +186,7 @@ def _checked_answers(persona: str, values: ArrayLike) -> NDArray[np.integer]:
 
 
 def checked_rows(fit_rows: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """The rows to fit on, (count,).
-
-    Raises:
-        ValueError: They are no boolean array of that shape.
-    """
+    """The rows to fit on, (count,), which must be a boolean array of that shape."""
     rows = np.asarray(fit_rows)
     if rows.dtype != np.bool_ or rows.shape != (count,):
         raise ValueError(
@@ -224,11 +220,7 @@ def _compared_personas(
 
 
 def check_comparison(comparison: object) -> None:
-    """Check the form of `comparison`, not the names in it.
-
-    Raises:
-        ValueError: It is neither a list of texts nor `"nearest"`.
-    """
+    """Check the form of `comparison`, a list of texts or `"nearest"`, not the names in it."""
     if isinstance(comparison, str):
         if comparison != NEAREST:
             raise ValueError(

@@ -48,15 +48,10 @@ class Reply(NamedTuple):
 
 
 def check_reply(reply: Reply, whose: str) -> None:
-    """Check that a reply does not contradict itself.
-
-    Args:
-        reply: The reply.
-        whose: Whom the reply belongs to, for the message, such as `"for persona 'p' and question 'q'"`.
+    """Check that a reply does not contradict itself: its status, its answer and its probabilities.
 
     Raises:
-        ValueError: The status is none of `STATUSES`, there is an answer without `ok` or `ok` without an answer, or the
-            probabilities are no distribution.
+        ValueError: It does; the message says `whose` it is, such as `"for persona 'p' and question 'q'"`.
     """
     has_answer = reply.answer in (0, 1, 2)
     if (
@@ -133,12 +128,7 @@ def has_room(requests: Sequence[Request]) -> bool:
 
 
 def set_aside(requests: Sequence[Request], usage: Mapping[str, Any]) -> bool:
-    """Whether a further try of a request could be paid that uses so many tokens; if so, their price is set aside.
-
-    Args:
-        requests: The requests, which have a method `set_aside` if they have a budget.
-        usage: The tokens.
-    """
+    """Whether a further try of a request could be paid that uses so many tokens; if so, their price is set aside."""
     of_budget = getattr(requests, "set_aside", None)
     return of_budget is None or bool(of_budget(usage))
 

@@ -24,14 +24,9 @@ _DEEPEST_USAGE, _MOST_COUNTS = 3, 50
 
 
 def read_completion(completion: Any, options: Sequence[str], latency_s: float) -> Reply:
-    """Read a chat completion.
+    """Read a chat completion, of which nothing is taken for granted.
 
     Whatever goes wrong in reading what the model wrote costs this reply only: it is then `invalid`, and its text is kept.
-
-    Args:
-        completion: The server's response, from JSON. Nothing about it is taken for granted.
-        options: Texts of the options, see `read_text`.
-        latency_s: Goes into the reply.
 
     Raises:
         ValueError: It is not a chat completion with a choice.
@@ -136,13 +131,11 @@ def _counts(found: dict[str, Any], depth: int = 1) -> dict[str, Any]:
     for name, value in islice(found.items(), _MOST_COUNTS):
         if isinstance(value, dict) and depth < _DEEPEST_USAGE:
             counts[name] = _counts(value, depth + 1)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and not _is_nan(value):
+        elif (isinstance(value, int) and not isinstance(value, bool)) or (
+            isinstance(value, float) and not math.isnan(value)
+        ):
             counts[name] = min(MOST_TOKENS, max(-MOST_TOKENS, value))
     return counts
-
-
-def _is_nan(value: float) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _fact(value: Any) -> str | None:

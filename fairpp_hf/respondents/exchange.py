@@ -6,13 +6,17 @@ import random
 import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import httpx2
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped, give_back, set_aside
+from fairpp_hf.respondents.client import UnfitBody, from_json
 from fairpp_hf.respondents.completion import sum_of_usage, usage_of
 from fairpp_hf.respondents.faults import (
     Fault,
     connection_fault,
+    final_error,
     hidden_error,
     is_flagged,
     is_unsupported,
@@ -21,24 +25,22 @@ from fairpp_hf.respondents.faults import (
 )
 from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.respondents.pace import Pace, retry_after
-from fairpp_hf.respondents.paid import LONGEST_BODY_KEPT, Paid
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
     from fairpp_hf.respondents.openai import OpenAIRespondent
 
 logger = logging.getLogger(__name__)
 
-KEEP_GOING = "Every reply received so far is kept; run the same command again to continue."
-
 PATIENCE_S = 600.0
 """How long a server may refuse everything before the run stops."""
 
 LONGEST_BACKOFF_S = 30.0
 
+_LONGEST_BODY_KEPT = 2000
+"""Characters of a body that could not be read."""
 _TRIES_TO_REACH = 2
 _MOST_REFUSED = 3
 """Requests in a row that a server may refuse, however they are asked, before it has taken one."""
@@ -57,15 +59,60 @@ class RequestsStopped(Exception):
     """The user stopped the run: what waits for its turn ends."""
 
 
-class Exchange:
-    """What the requests of one call of `answer` share.
+class Paid:
+    """What the replies to one request have cost so far."""
 
-    Args:
-        respondent: Says what is sent, how it is read, and how often it is tried.
-        pace: Says when a request is sent.
-        client: Connections to the server.
-        requests: The requests, which may have a budget.
-    """
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.tries = 0
+        """Replies that came with status 200, whatever was in them."""
+        self.read = 0
+        """Those of them that could be read."""
+        self.usage: dict[str, Any] | None = None
+        self.body: str | None = None
+        """The last reply that could not be read."""
+        self.earlier: list[str] = []
+        """Texts of replies that were asked for again."""
+        self.room: dict[str, int] | None = None
+        """What a further try with more room may use; None where there was none."""
+        self.ran_out: Reply | None = None
+        """The reply that was cut off before that try."""
+        self.cramped = False
+        """Whether the server has refused this request for its room."""
+
+    def add(self, usage: dict[str, Any] | None) -> None:
+        """Count one more."""
+        self.tries += 1
+        self.usage = sum_of_usage(self.usage, usage)
+
+    def all_told(self, reply: Reply) -> Reply:
+        """The last reply, with the tokens of all, and the texts of the others: they were paid for as well."""
+        detail = dict(reply.detail or {})
+        if self.tries:
+            detail["tries"] = self.tries
+        earlier = list(self.earlier)
+        if self.ran_out is not None and self.ran_out is not reply and self.ran_out.raw:
+            earlier.append(self.ran_out.raw)
+        if earlier:
+            detail["earlier"] = earlier
+        return reply._replace(usage=self.usage, detail=detail)
+
+    def failed(self, message: str, latency_s: float) -> Reply:
+        """No reply, but what was paid on the way stays known."""
+        detail = {"error": message} | ({} if self.body is None else {"body": self.body})
+        return self.all_told(Reply(NO_ANSWER, None, "failed", None, None, latency_s, detail))
+
+    def ended(self, message: str, latency_s: float) -> Reply:
+        """The request's last try has failed: the reply that ran out before it, or none."""
+        return self.failed(message, latency_s) if self.ran_out is None else self.all_told(self.ran_out)
+
+    def given_up(self, message: str) -> Reply | None:
+        """What is handed over of a request that will not be sent again: nothing, if nothing was paid."""
+        return self.failed(message, time.monotonic() - self.since) if self.tries else None
+
+
+class Exchange:
+    """What the requests of one call of `OpenAIRespondent.answer` share."""
 
     def __init__(
         self, respondent: "OpenAIRespondent", pace: Pace, client: "openai.AsyncOpenAI", requests: Sequence[Request]
@@ -115,7 +162,6 @@ class Exchange:
     async def _send(self, request: Request, paid: Paid) -> Reply | Fault:
         """Send a request once."""
         import aiohttp
-        import httpx2
         import openai
 
         way = self._ladder.way
@@ -140,11 +186,9 @@ class Exchange:
         return self._after_success(response, request, way, started, paid)
 
     def _after_success(
-        self, response: "httpx2.Response", request: Request, way: Way, sent_at: float, paid: Paid
+        self, response: httpx2.Response, request: Request, way: Way, sent_at: float, paid: Paid
     ) -> Reply | Fault:
         """What a response with status 200 means: a reply, an error in its place, or nothing that can be read."""
-        from fairpp_hf.respondents.body import UnfitBody, from_json
-
         latency_s = time.monotonic() - sent_at
         content = self._respondent.secrets.hide_in_bytes(response.content)
         completion, reply, hidden = None, None, None
@@ -157,12 +201,13 @@ class Exchange:
         except Exception as error:
             # It was paid for all the same, and whatever is wrong with it costs this reply only.
             paid.add(usage_of(completion))
-            paid.body = content[: 4 * LONGEST_BODY_KEPT].decode("utf-8", "replace")[:LONGEST_BODY_KEPT]
+            paid.body = content[: 4 * _LONGEST_BODY_KEPT].decode("utf-8", "replace")[:_LONGEST_BODY_KEPT]
             message = f"unreadable response: {error}"
             # A body that is no JSON, or JSON that is no chat completion, may be another one the next time.
             if isinstance(error, ValueError) and not isinstance(error, UnfitBody):
                 return self._after_failure(Fault(message), way, sent_at)
-            return paid.unfit(message, latency_s)
+            detail = {"finish_reason": "error", "error": message}
+            return paid.all_told(Reply(NO_ANSWER, None, "invalid", paid.body, None, latency_s, detail))
         if reply is None:
             assert hidden is not None
             paid.usage = sum_of_usage(paid.usage, usage_of(completion))
@@ -214,8 +259,9 @@ class Exchange:
         if status < 500 and is_flagged(error, message):
             detail = {"error": message, "refusal": True}
             return paid.all_told(Reply(NO_ANSWER, None, "refusal", message, None, latency_s, detail))
-        if not (status == 403 and self._ladder.named(way, message)):
-            self._respondent.stop_if_final(error)
+        way_at_fault = status == 403 and self._ladder.named(way, message)
+        if not way_at_fault and (stop := final_error(error, message, self._respondent.model)) is not None:
+            raise stop
         asked = retry_after(error.response.headers, time.time())
         if status == 429:
             self._pace.refused(sent_at)
@@ -264,7 +310,7 @@ class Exchange:
         if now - self._refused_since > PATIENCE_S:
             raise RespondentStopped(
                 f"The server must take requests; got 429 (too many requests) for {PATIENCE_S / 60:.0f} minutes. "
-                f"Use a smaller concurrency or wait. {KEEP_GOING}"
+                "Use a smaller concurrency or wait."
             )
 
     def too_long_a_wait(self) -> RespondentStopped | None:
@@ -274,34 +320,26 @@ class Exchange:
             return None
         return RespondentStopped(
             f"The server must take requests; got the word to wait for {wait_s / 60:.0f} minutes, from "
-            f"{self._respondent.address}. Go on then. {KEEP_GOING}"
-        )
-
-    def nothing_but_failures(self, number: int, last: Reply) -> RespondentStopped:
-        """The error for many failed requests in a row."""
-        return RespondentStopped(
-            f"The server must answer; got {number} failed requests in a row, the last with: "
-            f"{sentence((last.detail or {})['error'])} {KEEP_GOING}"
+            f"{self._respondent.address}. Go on then."
         )
 
     def _refused(self, error: "openai.APIStatusError", message: str) -> RespondentStopped:
         """The error for a server that takes a request in no way."""
-        if error.status_code == 403:
-            return self._respondent.not_allowed(error)
+        model = self._respondent.model
+        if (stop := final_error(error, message, model, is_about_key=True)) is not None:
+            return stop
         fix = "Use another model"
         if _TOO_LONG.search(message):
             fix = "Ask for fewer tokens, or use another model with a longer context"
         if self._respondent.ask == "choice":
             fix = "Leave out ask='choice', or use another model"
         return RespondentStopped(
-            f"The model must take what a request asks for; got {error.status_code} for model "
-            f"{self._respondent.model!r}: {sentence(message)} {fix}. {KEEP_GOING}"
+            f"The model must take what a request asks for; got {error.status_code} for model {model!r}: "
+            f"{sentence(message)} {fix}."
         )
 
     def _unreachable(self, fault: Fault) -> RespondentStopped:
         got = f"got {fault.message!r} from {self._respondent.address}"
         if fault.timed_out:
-            return RespondentStopped(f"The server must answer in time; {got}. Allow a longer time-out. {KEEP_GOING}")
-        return RespondentStopped(
-            f"The server must be reachable; {got}. Check the base URL, and that the server runs. {KEEP_GOING}"
-        )
+            return RespondentStopped(f"The server must answer in time; {got}. Allow a longer time-out.")
+        return RespondentStopped(f"The server must be reachable; {got}. Check the base URL, and that the server runs.")

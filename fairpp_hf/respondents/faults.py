@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+import httpx2
+
+from fairpp_hf.respondents.base import RespondentStopped
+
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 _UNSUPPORTED_CODES = ("unsupported_value", "unsupported_parameter", "unknown_parameter")
@@ -47,17 +50,10 @@ class Fault(NamedTuple):
 
 
 def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
-    """What went wrong without a response, or with one that is not whole.
-
-    The client's own classes do not tell: a connection that the server drops is a time-out to them.
-
-    Args:
-        error: An `openai.APIConnectionError`, an `aiohttp.ClientError` that the client lets through, or a `TimeoutError`.
-        secrets: Secrets that must not be shown.
-    """
+    """What went wrong without a response, or with one that is not whole."""
     import aiohttp
-    import httpx2
 
+    # The client's own classes do not tell: a connection that the server drops is a time-out to them.
     cause: BaseException = error
     while cause.__cause__ is not None and not isinstance(cause, aiohttp.ClientError | httpx2.DecodingError):
         cause = cause.__cause__
@@ -82,7 +78,7 @@ def connection_fault(error: Exception, secrets: "Secrets") -> Fault:
     return Fault(f"unreadable response: {words}", reached=isinstance(cause, httpx2.DecodingError))
 
 
-def hidden_error(completion: Any, response: "httpx2.Response") -> "openai.APIStatusError | None":
+def hidden_error(completion: Any, response: httpx2.Response) -> "openai.APIStatusError | None":
     """The error in a response that says 200 and holds one, as gateways send it; 500 where it names no status.
 
     It is in `error`, of the whole or of a choice without content, or the whole is an error object without choices.
@@ -127,9 +123,27 @@ def is_flagged(error: "openai.APIStatusError", message: str) -> bool:
     return error.status_code == 403 and (is_moderation or _FLAGGED.search(message) is not None)
 
 
-def is_about_access(message: str) -> bool:
-    """Whether the words of a 403 are about the key or the model, and not about one request."""
-    return _ACCESS.search(message) is not None
+def final_error(
+    error: "openai.APIStatusError", message: str, model: str, *, is_about_key: bool = False
+) -> RespondentStopped | None:
+    """The error for what no other request would escape; None where others may.
+
+    With `is_about_key`, a 403 is about the key or the model, whatever its `message` says.
+    """
+    status, kinds = error.status_code, (error.code, error.type)
+    if status == 402 or "insufficient_quota" in kinds:
+        problem, fix = "The account must have quota left", "Add credit"
+    elif any(str(kind).startswith("billing_") for kind in kinds):
+        problem, fix = "The account must be able to pay", "Check its billing"
+    elif status == 401:
+        problem, fix = "The server must accept the key", "Set OPENAI_API_KEY to a valid one"
+    elif status == 403 and (is_about_key or _ACCESS.search(message)):
+        problem, fix = "The key must be allowed to use the model", "Use another key or another model"
+    elif status == 404:
+        problem, fix = "The server must have the model", "Check the model's name and the base URL"
+    else:
+        return None
+    return RespondentStopped(f"{problem}; got {status} for model {model!r}: {sentence(message)} {fix}.")
 
 
 def message_of(error: "openai.APIStatusError", secrets: "Secrets") -> str:
@@ -181,11 +195,7 @@ def _read(text: str) -> Any:
 
 
 class Secrets:
-    """What must be shown nowhere, though a server may repeat it.
-
-    Args:
-        secrets: Keys, and whatever else is secret in what is sent.
-    """
+    """What must be shown nowhere, though a server may repeat it: keys, and whatever else is secret in what is sent."""
 
     def __init__(self, *secrets: str) -> None:
         # A short one, such as EMPTY, may be a word of a reply: it is hidden as a header has it alone.

@@ -80,9 +80,7 @@ class Way(NamedTuple):
 class Ladder:
     """What one server takes, as far as it is known. Until it is settled, one request at a time is to ask.
 
-    Args:
-        top: The way that is tried first.
-        fixed: Fields of `Way` that are not to be stepped down from, since the user has fixed them.
+    It begins at the way `top`; what the user has `fixed` is not stepped down from.
     """
 
     def __init__(self, top: Way, fixed: frozenset[str] = frozenset()) -> None:
@@ -169,11 +167,7 @@ class Ladder:
         return False
 
     def succeeded(self, way: Way, asked: Way | None = None) -> bool:
-        """The server answered a request.
-
-        Args:
-            way: The way in which it answered, without what it has ignored.
-            asked: The way in which it was asked; by default, that in which it answered.
+        """The server answered a request that was `asked` in one way in another `way`, without what it has ignored.
 
         Returns:
             Whether that settles it now.

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
 from fairpp_hf.respondents.client import OPENAI_ADDRESS, open_client, public_address, secrets_of
 from fairpp_hf.respondents.completion import read_completion
-from fairpp_hf.respondents.exchange import KEEP_GOING, Exchange, RequestsStopped
-from fairpp_hf.respondents.faults import is_about_access, message_of, sentence
+from fairpp_hf.respondents.exchange import Exchange, Paid, RequestsStopped
+from fairpp_hf.respondents.faults import sentence
 from fairpp_hf.respondents.ladder import TOP_LOGPROBS, Ladder, Way, folded
 from fairpp_hf.respondents.pace import Pace
-from fairpp_hf.respondents.paid import Paid
 from fairpp_hf.schema import OPTION_LETTERS
 
 if TYPE_CHECKING:
@@ -191,12 +190,7 @@ class OpenAIRespondent:
         return self._max_tokens + (ROOM_TO_THINK if way.room else 0)
 
     def request_body(self, request: Request, way: Way | None = None) -> dict[str, Any]:
-        """What is sent for a request.
-
-        Args:
-            request: The request.
-            way: The way in which it is asked; by default, that of the last answer.
-        """
+        """What is sent for a request that is asked in a way; by default, in that of the last answer."""
         way = way or self._known_way()
         body: dict[str, Any] = {
             "model": self.model,
@@ -215,41 +209,30 @@ class OpenAIRespondent:
         return self.ladder.way if self.ladder.settled else self.ladder.answered or self.ladder.way
 
     def read(self, completion: Mapping[str, Any], request: Request, latency_s: float, way: Way | None = None) -> Reply:
-        """Turn a chat completion, as it stands in JSON, into a reply.
+        """Turn a chat completion, as it stands in JSON, into a reply to a request that was asked in a way.
 
-        Args:
-            completion: The server's completion.
-            request: The request that it answers.
-            latency_s: Goes into the reply.
-            way: The way in which it was asked; by default, that of the last answer. The reply's `detail["asked"]` has the
-                facts of it: without the schema, or the log-probabilities, that the server has ignored.
+        The reply's `detail["asked"]` has the facts of the way, without the schema or the log-probabilities that the server
+        has ignored, as far as the reply shows it.
 
         Raises:
             ValueError: It is not a chat completion with a choice.
         """
         reply = read_completion(completion, request.options, latency_s)
-        answered = self.as_answered(way or self._known_way(), reply, completion["choices"][0].get("logprobs"))
-        return reply._replace(detail={**(reply.detail or {}), "asked": answered.facts()})
-
-    def as_answered(self, way: Way, reply: Reply, logprobs: Any) -> Way:
-        """The way without what the server has ignored, as far as the reply shows it."""
-        if reply.status == "refusal" or not reply.raw or not reply.raw.strip():
-            return way
-        if not (isinstance(logprobs, Mapping) and logprobs.get("content")):
-            way = way._replace(top_logprobs=0)
-        if way.ask == "choice" and not _CHOICE.fullmatch(reply.raw[max(0, reply.raw.rfind("{")) :].rstrip()):
-            way = way._replace(ask="text")
-        return way
+        way = way or self._known_way()
+        if reply.status != "refusal" and reply.raw and reply.raw.strip():
+            logprobs = completion["choices"][0].get("logprobs")
+            if not (isinstance(logprobs, Mapping) and logprobs.get("content")):
+                way = way._replace(top_logprobs=0)
+            if way.ask == "choice" and not _CHOICE.fullmatch(reply.raw[max(0, reply.raw.rfind("{")) :].rstrip()):
+                way = way._replace(ask="text")
+        return reply._replace(detail={**(reply.detail or {}), "asked": way.facts()})
 
     def worth_another_try(self, reply: Reply) -> bool:
         """Whether a reply that was paid for is asked for again: one without content."""
         return reply.status == "empty"
 
-    def open_client(self) -> "openai.AsyncOpenAI":
-        """A client for files of any size, without retries of its own; the caller closes it."""
-        return self._client(limited=False)
-
-    def _client(self, *, limited: bool = True) -> "openai.AsyncOpenAI":
+    def open_client(self, *, limited: bool) -> "openai.AsyncOpenAI":
+        """A client without retries of its own, for bodies up to a limit or of any size; the caller closes it."""
         url = self.base_url or OPENAI_ADDRESS
         return open_client(url, self._api_key, self.timeout_s, self.concurrency, limited=limited)
 
@@ -266,7 +249,7 @@ class OpenAIRespondent:
         finished: deque[asyncio.Task[Reply]] = deque()
         changed = asyncio.Event()
         pace = Pace(self.concurrency, lambda: self.ladder.settled, changed.set)
-        client = self._client()
+        client = self.open_client(limited=True)
         exchange = Exchange(self, pace, client, requests)
         stop: RespondentStopped | None = None
         exhausted = False
@@ -328,7 +311,9 @@ class OpenAIRespondent:
                     failures = failures + 1 if reply.status == "failed" else 0
                     at_once = self.concurrency if self.ladder.settled else 1
                     if failures >= max(_FEWEST_FAILURES_TO_STOP, 2 * at_once):
-                        end(exchange.nothing_but_failures(failures, reply))
+                        last = sentence((reply.detail or {})["error"])
+                        got = f"got {failures} failed requests in a row, the last with: {last}"
+                        end(RespondentStopped(f"The server must answer; {got}"))
                     yield index, reply
                     exchange.let_go(paid)
         except asyncio.CancelledError:
@@ -345,38 +330,6 @@ class OpenAIRespondent:
             await client.close()
         if stop is not None:
             raise stop
-
-    def stop_if_final(self, error: "openai.APIStatusError") -> None:
-        """Stop at an error that no other request would escape.
-
-        Raises:
-            RespondentStopped: 401, 402, 404, an exhausted quota, an account that cannot pay, or a 403 that is about the
-                key or the model.
-        """
-        status = error.status_code
-        if status == 402 or "insufficient_quota" in (error.code, error.type):
-            problem, fix = "The account must have quota left", "Add credit"
-        elif any(str(kind).startswith("billing_") for kind in (error.code, error.type)):
-            problem, fix = "The account must be able to pay", "Check its billing"
-        elif status == 401:
-            problem, fix = "The server must accept the key", "Set OPENAI_API_KEY to a valid one"
-        elif status == 403 and is_about_access(message_of(error, self.secrets)):
-            raise self.not_allowed(error)
-        elif status == 404:
-            problem, fix = "The server must have the model", "Check the model's name and the base URL"
-        else:
-            return
-        raise self._final(error, problem, fix)
-
-    def not_allowed(self, error: "openai.APIStatusError") -> RespondentStopped:
-        """The error for a key that may not use the model."""
-        return self._final(error, "The key must be allowed to use the model", "Use another key or another model")
-
-    def _final(self, error: "openai.APIStatusError", problem: str, fix: str) -> RespondentStopped:
-        return RespondentStopped(
-            f"{problem}; got {error.status_code} for model {self.model!r}: "
-            f"{sentence(message_of(error, self.secrets))} {fix}. {KEEP_GOING}"
-        )
 
 
 async def _when_stopped(requests: Sequence[Request], pace: Pace, changed: asyncio.Event) -> None:

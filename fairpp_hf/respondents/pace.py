@@ -23,10 +23,8 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 class Pace:
     """Hands out places for requests: to those that wait, first come first served, then to new ones.
 
-    Args:
-        ceiling: The highest limit, at least 1.
-        settled: Whether it is known how the server is to be asked. One request at a time goes out until then.
-        changed: Called when a place may have become free.
+    One request at a time goes out until `settled` says that it is known how the server is to be asked, and `ceiling` at
+    most after that. `changed` is called when a place may have become free.
     """
 
     def __init__(self, ceiling: int, settled: Callable[[], bool], changed: Callable[[], None]) -> None:
@@ -51,11 +49,7 @@ class Pace:
         return not self._waiting and self._take()
 
     async def take(self) -> None:
-        """Wait for a place.
-
-        Raises:
-            Exception: The error that `close` was given.
-        """
+        """Wait for a place; raises the error that `close` was given."""
         if self._error is not None:
             raise self._error
         if self.take_free():
@@ -105,11 +99,7 @@ class Pace:
         return min(_LONGEST_REFUSAL_PAUSE_S, 2.0**self._cuts) * random.uniform(0.5, 1.0)
 
     def hold_back(self, wait_s: float) -> bool:
-        """Send no request for `wait_s` seconds, and a little more, so that clients do not all return at once.
-
-        Returns:
-            Whether requests went out until now.
-        """
+        """Send no request for a while, and a random bit longer than other clients; returns whether requests went out."""
         now = time.monotonic()
         was_open = now >= self.opens_at
         if now + wait_s > self.opens_at:
@@ -138,12 +128,7 @@ class Pace:
 
 
 def retry_after(headers: Mapping[str, str], wall_clock: float) -> float | None:
-    """Seconds that the server asks to wait, a day at most: `Retry-After-Ms`, or `Retry-After` in seconds or as a date.
-
-    Args:
-        headers: Headers of a response; names in any case where `headers` takes them so.
-        wall_clock: Seconds since 1970, for dates.
-    """
+    """Seconds that the server asks to wait, a day at most: `Retry-After-Ms`, or `Retry-After` in seconds or as a date."""
     for header, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(header, "")
         if _NUMBER.fullmatch(value):

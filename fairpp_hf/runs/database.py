@@ -59,7 +59,6 @@ CREATE TABLE IF NOT EXISTS batches (
     created_at REAL NOT NULL,
     requests INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
-    digest TEXT NOT NULL,
     file_id TEXT,
     batch_id TEXT,
     collected INTEGER NOT NULL DEFAULT 0

@@ -177,14 +177,6 @@ class SharedScorer:
 
 
 def deal(lengths: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """Deal n questions to processes, to each about the same work.
-
-    Args:
-        lengths: (n,), tokens of each question.
-        count: Processes.
-
-    Returns:
-        For each process the rows of its questions; sums of lengths differ by at most the longest.
-    """
+    """The rows of each process's questions, of lengths (n,) whose sums differ by at most the longest."""
     order = np.argsort(-lengths, kind="stable")
     return [order[number::count] for number in range(count)]

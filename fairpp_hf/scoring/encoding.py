@@ -73,18 +73,7 @@ class ChatEncoder:
     def encode(
         self, messages: Sequence[Messages], options: Sequence[Sequence[str]], max_length: int | None
     ) -> list[Question]:
-        """Token ids of n questions.
-
-        Args:
-            messages: The chat before the reply, one list of messages a question.
-            options: The texts of options A, B, C without their letters, one triple a question.
-            max_length: The longest sequence that the model takes, in tokens; None where there is no limit.
-
-        Raises:
-            TooLongError: A question is too long.
-            ValueError: Unequal numbers of messages and options, or a chat template that refuses these messages or leaves
-                out what is said.
-        """
+        """Token ids of n questions, see `OptionScorer.score`; `max_length` is the model's context in tokens, or None."""
         if len(messages) != len(options):
             raise ValueError(
                 f"options must have one triple a question; got {len(options)} for {len(messages)} questions."

@@ -198,18 +198,9 @@ class OptionScorer:
         return in_order(self.iterate(messages, options), len(messages), progress)
 
     def iterate(self, messages: Sequence[Messages], options: Sequence[Sequence[str]]) -> ScoredRows:
-        """Score n questions batch by batch.
+        """As `score`, batch by batch: rows of the call and their scores, every row once, as soon as a batch is done.
 
-        Args:
-            messages: Chats, see `score`.
-            options: Option texts, see `score`.
-
-        Yields:
-            Rows of the call and their scores, every row once, as soon as a batch is done.
-
-        Raises:
-            ValueError: As `score` raises it, before anything is scored.
-            RuntimeError: As `score` raises it.
+        What is wrong with messages and options is raised before anything is scored.
         """
         return self.iterate_encoded(self.encode(messages, options))
 
@@ -290,10 +281,7 @@ class OptionScorer:
     def _logprobs(self, batch: Sequence[Question], system: str, start: tuple[int, ...] | None) -> NDArray[np.float64]:
         """Log-probabilities of the options of b questions: (b, options, 2), of all tokens and of those through the letter.
 
-        Args:
-            batch: The questions, with as many options each.
-            system: The system message of all of them.
-            start: Tokens that their prompts start with, to be computed once; None to run whole sequences.
+        `start` are tokens that their prompts start with, to be computed once; None to run whole sequences.
         """
         model, shared, cached = self._sharing.causal_lm, start is not None, len(start or ())
         rows = lay_out(
@@ -340,11 +328,10 @@ def option_scores(
     Each option's mean log-probability a token is taken times the mean number of tokens of the question's options: where all
     are as long as each other, `"per_token"` gives the probabilities of `"line"`, and elsewhere the same order as the means.
     """
+    compared = logprobs
     if rule == "per_token" and len(tokens):
-        return OptionScores(
-            logprobs, shares_of(logprobs / tokens * tokens.mean(axis=1, keepdims=True)), letter_logprobs, tokens
-        )
-    return OptionScores(logprobs, shares_of(logprobs), letter_logprobs, tokens)
+        compared = logprobs / tokens * tokens.mean(axis=1, keepdims=True)
+    return OptionScores(logprobs, shares_of(compared), letter_logprobs, tokens)
 
 
 def shares_of(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -356,13 +343,7 @@ def shares_of(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScores:
-    """All of a call's scores in the order of its rows.
-
-    Args:
-        scored: Rows and scores from `iterate`.
-        count: N rows of the call.
-        progress: A title for a progress bar, or None for no bar.
-    """
+    """All scores of a call of `count` rows in their order; `progress` is the title of a progress bar, or None for no bar."""
     shape = (count, len(OPTION_LETTERS))
     found = OptionScores(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
     with tqdm(total=count, desc=progress, unit="question", disable=progress is None) as bar:
@@ -374,11 +355,7 @@ def in_order(scored: ScoredRows, count: int, progress: str | None) -> OptionScor
 
 
 def check_whole(model: str) -> None:
-    """Check that a local folder, if it is one, has a model and not an adapter.
-
-    Raises:
-        ValueError: It has an adapter.
-    """
+    """Refuse a local folder with an adapter in the place of a model."""
     adapter = Path(model) / "adapter_config.json"
     if adapter.is_file():
         raise ValueError(_not_whole(model, json.loads(adapter.read_text("utf-8")).get("base_model_name_or_path")))

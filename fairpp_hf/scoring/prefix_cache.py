@@ -58,13 +58,7 @@ class PrefixCache:
         self._state: object = None
 
     def get(self, backbone: nn.Module, system: str, tokens: tuple[int, ...]) -> Prefix:
-        """The prefix of these tokens; what a kept one has of them is not computed again.
-
-        Args:
-            backbone: The model without its head.
-            system: The system message that the tokens come from.
-            tokens: K token ids, at least 1.
-        """
+        """The prefix of K tokens of a system message under a model without its head; what is known is not computed again."""
         state = _state(backbone)
         if state != self._state:
             self._kept.clear()

@@ -114,12 +114,7 @@ def _padded(rows: Sequence[Sequence[int]], width: int, filler: int) -> Tensor:
 
 
 def separate_rows(batch: dict[str, Tensor], pad_token_id: int) -> dict[str, Tensor]:
-    """The same batch with a row for each completion: the plain layout, which every causal model allows.
-
-    Args:
-        batch: Batch from `lay_out`; whatever else it holds stays as it is.
-        pad_token_id: Token that fills the rows up.
-    """
+    """A batch of `lay_out` with a row for each completion: the plain layout, which every causal model allows."""
     counts = batch["completion_mask"].sum(dim=1).tolist()
     last_tokens = [predicted[-1:] for predicted in batch["target_ids"].split(counts)]
     completions = []

@@ -341,12 +341,7 @@ def _layers(config: PreTrainedConfig) -> set[str]:
 def _limit(config: PreTrainedConfig, *, rows: bool) -> tuple[float, str]:
     """Tokens to which attention reaches back and positions are what they are in short sequences, and what ends there.
 
-    Args:
-        config: The model's.
-        rows: Places of a row count, and not positions: their table ends, too.
-
-    Returns:
-        A number of tokens, infinite where nothing is named, and a reason.
+    With `rows`, places of a row count, and not positions: their table ends, too. Infinite where nothing is named.
     """
     text_config = config.get_text_config()
     named = text_config.to_dict()

@@ -4,15 +4,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Refuse a tokenizer with tokens that the model has no row for, before one of them is looked up.
-
-    Args:
-        tokenizer: Tokenizer, with all tokens that have been added to it.
-        config: The model's.
-
-    Raises:
-        ValueError: The tokenizer has more tokens than the embedding has rows.
-    """
+    """Refuse a tokenizer with tokens that the model's embedding has no row for, before one of them is looked up."""
     rows = getattr(config.get_text_config(), "vocab_size", None)
     tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
     if rows is not None and tokens > rows:

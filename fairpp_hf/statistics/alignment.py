@@ -99,7 +99,6 @@ def alignment_metrics(
         (0.0, 0.5, 'b')
     """
     sums = question_sums(predictions, references, target, questions)
-    check_target(sums)
     totals = sums.totals(np.ones((1, sums.clusters)))
     metrics: dict[str, Any] = {
         name: None if np.isnan(value[0]) else float(value[0]) for name, value in metric_values(sums, totals).items()
@@ -108,7 +107,11 @@ def alignment_metrics(
     metrics |= {f"questions/{persona}": count for persona, count in zip(sums.personas, counts, strict=True)}
     if sums.target is not None:
         metrics["questions/target"] = counts[sums.target]
-        metrics["nearest_other"] = nearest_other(sums, metrics, "js_distance")
+        distances = {sums.personas[place]: metrics[f"js_distance/{sums.personas[place]}"] for place in sums.others}
+        metrics["nearest_other"] = min(
+            (persona for persona, distance in distances.items() if distance is not None),
+            key=lambda name: distances[name],
+        )
         if "groups" in totals:
             groups = group_agreement(sums, totals)[0]
             lowest = None if np.isnan(groups).all() else int(np.nanargmin(groups))
@@ -116,40 +119,10 @@ def alignment_metrics(
     return metrics
 
 
-def check_target(sums: QuestionSums) -> None:
-    """Refuse a target that nothing can be said about.
-
-    Raises:
-        ValueError: it has no common question with the predictions, or no other persona has.
-    """
-    if sums.target is None:
-        return
-    target = sums.personas[sums.target]
-    has_common = sums.blocks["personas"][:, :, 0].sum(axis=0) > 0
-    if not has_common[sums.target]:
-        raise ValueError(
-            f"target must share a question with the predictions; got none answered by both for {target!r}."
-        )
-    if not has_common[sums.others].any():
-        raise ValueError(f"references must hold another persona than the target; got only {target!r}.")
-
-
-def nearest_other(sums: QuestionSums, metrics: Mapping[str, Any], name: str) -> str:
-    """The persona other than the target with the least value of a metric."""
-    others = [sums.personas[place] for place in sums.others]
-    known = [persona for persona in others if metrics[f"{name}/{persona}"] is not None]
-    return min(known, key=lambda persona: metrics[f"{name}/{persona}"])
-
-
 def metric_values(sums: QuestionSums, totals: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """Every metric that is a number, of each of b totals; the one place where they are computed.
 
-    Args:
-        sums: Sums that the totals come from.
-        totals: Totals as `QuestionSums.totals` gives them, with or without the blocks by label.
-
-    Returns:
-        Metric name to (b,), NaN where a total holds no question of its kind.
+    Metric name to (b,), NaN where a total holds no question of its kind.
     """
     asked, answered, of_c = np.moveaxis(totals["answers"], -1, 0)
     values = {"unanswered": ratio(asked - answered, asked), "abstention": ratio(of_c, answered)}

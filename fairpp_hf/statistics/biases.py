@@ -26,13 +26,8 @@ def order_gaps(by_order: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probability of the option shown first minus that of the option shown second, mean over the two orders.
 
     With p the probabilities as written and q those with A and B in each other's place, both with pole A first, a question's
-    gap is ((p_A - p_B) + (q_B - q_A)) / 2: in the second order, the option of pole B is shown as A.
-
-    Args:
-        by_order: Option probabilities, (..., 2, K), with pole A first in both orders; NaN where there is no answer.
-
-    Returns:
-        (...), NaN where an order has no answer.
+    gap is ((p_A - p_B) + (q_B - q_A)) / 2: in the second order, the option of pole B is shown as A. Of (..., 2, K), pole A
+    first in both orders, (...); NaN where an order has no answer.
     """
     written, swapped = by_order[..., 0, :], by_order[..., 1, :]
     return (written[..., 0] - written[..., 1] + swapped[..., 1] - swapped[..., 0]) / 2

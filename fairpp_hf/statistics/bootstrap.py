@@ -1,5 +1,6 @@
 """The bootstrap over clusters: how often each cluster counts, and intervals from what the resamples give."""
 
+import math
 from typing import NamedTuple, SupportsFloat
 
 import numpy as np
@@ -10,6 +11,8 @@ FEWEST_CLUSTERS = 30
 """Below so many clusters there are no intervals: with 10 or 20, what resamples give is measurably too short."""
 
 RESAMPLES = 1000
+LEVEL = 0.95
+"""Coverage of every interval."""
 
 
 class Interval(NamedTuple):
@@ -19,16 +22,23 @@ class Interval(NamedTuple):
     high: float
 
 
-def check_drawing(level: float, resamples: int) -> None:
-    """Refuse arguments that no interval can be drawn with.
-
-    Raises:
-        ValueError: they are out of range.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1; got {level}. 0.95 is usual.")
+def check_resamples(resamples: int) -> None:
+    """Refuse a number of resamples that no interval can be drawn with."""
     if resamples < 100:
         raise ValueError(f"resamples must be at least 100; got {resamples}. Fewer say nothing of the tails.")
+
+
+def added_up(values: NDArray[np.generic], of: NDArray[np.integer], size: int) -> NDArray[np.float64]:
+    """Sums of values (m, ...) over the rows of each of `size` numbers `of` (m,)."""
+    member = csr_matrix((np.ones(len(of)), (of, np.arange(len(of)))), shape=(size, len(of)))
+    flat = values.reshape(len(of), math.prod(values.shape[1:])).astype(np.float64)
+    return (member @ flat).reshape(size, *values.shape[1:])
+
+
+def weighted_sums(weights: NDArray[np.floating], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of clusters (c, ...), weighted by (b, c): (b, ...)."""
+    flat = sums.reshape(len(sums), math.prod(sums.shape[1:]))
+    return np.asarray((weights @ flat).reshape(len(weights), *sums.shape[1:]))
 
 
 def drawn_weights(clusters: int, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -52,41 +62,31 @@ def is_informative(values: NDArray[np.float64]) -> bool:
     return bool(np.isfinite(values[0]) and len(drawn) >= max(len(values) / 2, 1) and np.ptp(drawn) > 1e-12)
 
 
-def percentile_interval(values: NDArray[np.float64], level: float) -> Interval | None:
-    """Percentile interval of what the resamples give.
+def percentile_interval(values: NDArray[np.float64]) -> Interval | None:
+    """95% percentile interval of what the resamples give: values (1 + b,), the estimate first, NaN for no value.
 
-    Args:
-        values: Values, (1 + b,), the estimate first, NaN for a resample that has no value.
-        level: Coverage, in (0, 1).
-
-    Returns:
-        None where half the resamples or the estimate have no value, or where no two resamples differ.
+    None where half the resamples or the estimate have no value, or where no two resamples differ.
     """
     if not is_informative(values):
         return None
     drawn = values[1:][np.isfinite(values[1:])]
     # Of n resamples and the truth, each is as likely to be the k-th: rank (n + 1) p, and not (n - 1) p + 1.
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2), method="weibull")
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), method="weibull")
     return Interval(float(low), float(high))
 
 
-def share_interval(values: NDArray[np.float64], clusters: int, level: float) -> Interval | None:
-    """Percentile interval of a mean of numbers in 0..1, and the rule of three where it is 0 or 1.
+def share_interval(values: NDArray[np.float64], clusters: int) -> Interval | None:
+    """As `percentile_interval`, of a mean over clusters of numbers in 0..1, and the rule of three where it is 0 or 1.
 
-    Where no cluster has any, a cluster has some with probability 1 - (1 - level)^(1 / clusters) at most, which at 95% is
-    about 3 / clusters (Hanley and Lippman-Hand 1983).
-
-    Args:
-        values: Values, (1 + b,), the estimate first.
-        clusters: Number of clusters that the mean is over.
-        level: Coverage, in (0, 1).
+    Where no cluster has any, a cluster has some with probability 1 - (1 - 0.95)^(1 / clusters) at most, which is about
+    3 / clusters (Hanley and Lippman-Hand 1983).
     """
-    reach = float(1 - (1 - level) ** (1 / clusters))
+    reach = float(1 - (1 - LEVEL) ** (1 / clusters))
     if values[0] <= 1e-12:
         return Interval(0.0, reach)
     if values[0] >= 1 - 1e-12:
         return Interval(1 - reach, 1.0)
-    return percentile_interval(values, level)
+    return percentile_interval(values)
 
 
 class Resamples:
@@ -106,34 +106,18 @@ class Resamples:
         self._weights = drawn_weights(self.count, RESAMPLES if self.count >= FEWEST_CLUSTERS else 0, seed)
 
     def totals(self, values: ArrayLike, rows: NDArray[np.integer] | None = None) -> NDArray[np.float64]:
-        """Sums over the drawn clusters.
-
-        Args:
-            values: Values, (m, ...), one row a row of `clusters`, or a row for each of `rows`.
-            rows: The row of `clusters` that each row of `values` belongs to, (m,).
-
-        Returns:
-            (1 + resamples, ...).
-        """
-        table = np.asarray(values, dtype=np.float64)
+        """Sums of values (m, ...), one a row or one for each of `rows`, over the drawn clusters: (1 + resamples, ...)."""
         cluster = self._cluster if rows is None else self._cluster[rows]
-        member = csr_matrix((np.ones(len(cluster)), (cluster, np.arange(len(cluster)))), (self.count, len(cluster)))
-        return (self._weights @ (member @ table.reshape(len(table), -1))).reshape(len(self._weights), *table.shape[1:])
+        return weighted_sums(self._weights, added_up(np.asarray(values), cluster, self.count))
 
 
 def interval_of_mean(values: NDArray[np.float64], clusters: NDArray[np.int64], seed: int) -> Interval | None:
-    """95% percentile interval of a mean over 1,000 resamples, in which clusters are drawn whole, with replacement.
+    """95% percentile interval of the mean of values (n,), whose clusters are drawn whole, with replacement.
 
-    Args:
-        values: Values, (n,).
-        clusters: Number of each value's cluster, (n,).
-        seed: Seed of the drawing.
-
-    Returns:
-        None with fewer than 30 clusters, or where no two resamples differ.
+    None with fewer than 30 clusters, or where no two resamples differ.
     """
     sums, sizes = Resamples(clusters, seed).totals(np.stack([values, np.ones(len(values))], axis=1)).T
-    return percentile_interval(ratio(sums, sizes), 0.95)
+    return percentile_interval(ratio(sums, sizes))
 
 
 class Measure(NamedTuple):
@@ -174,7 +158,7 @@ def measured(
         return not_measured(f"no {of}", of)
     value = float(values[0])
     # Three answers may be alike by chance, and all resamples with them.
-    interval = percentile_interval(values, 0.95) if float(n) >= FEWEST_CLUSTERS and len(values) > 1 else None
+    interval = percentile_interval(values) if float(n) >= FEWEST_CLUSTERS and len(values) > 1 else None
     if interval is not None and is_distance:
         high = max(interval.high, value)
         interval = Interval(max(2 * value - high, 0.0), high)

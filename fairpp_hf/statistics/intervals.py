@@ -33,11 +33,12 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from fairpp_hf.statistics.alignment import check_target, metric_values, persona_means
+from fairpp_hf.statistics.alignment import metric_values, persona_means
 from fairpp_hf.statistics.bootstrap import (
     FEWEST_CLUSTERS,
+    LEVEL,
     Interval,
-    check_drawing,
+    check_resamples,
     drawn_weights,
     is_informative,
     percentile_interval,
@@ -53,7 +54,6 @@ def metric_intervals(
     target: str | None,
     questions: pa.Table | Mapping[str, Any],
     *,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
     cluster_by: Sequence[str] = CLUSTER,
@@ -68,7 +68,6 @@ def metric_intervals(
         references: Persona id to answers (n,) or option probabilities (n, 3).
         target: Persona id, or None.
         questions: The n questions, see `alignment_metrics`.
-        level: Coverage, in (0, 1).
         resamples: Number of bootstrap samples, at least 100.
         seed: Seed of the drawing.
         cluster_by: Columns that the questions of a cluster have in common. `("problem", "group")` for claims about these
@@ -80,13 +79,12 @@ def metric_intervals(
         nevertheless).
 
     Raises:
-        ValueError: See `alignment_metrics`; or a level, a number of resamples or `cluster_by` is out of range.
+        ValueError: See `alignment_metrics`; or a number of resamples or `cluster_by` is out of range.
     """
-    check_drawing(level, resamples)
+    check_resamples(resamples)
     count = len(np.asarray(predictions))
     clusters = clusters_of(questions, cluster_by, count) if count else None
     sums = question_sums(predictions, references, target, questions, clusters)
-    check_target(sums)
     if sums.clusters < FEWEST_CLUSTERS:
         return {}
     totals = sums.totals(drawn_weights(sums.clusters, resamples, seed))
@@ -99,28 +97,28 @@ def metric_intervals(
     ):
         seen = int(np.count_nonzero(counts))
         if seen >= FEWEST_CLUSTERS:
-            found[name] = share_interval(values[name], seen, level)
+            found[name] = share_interval(values[name], seen)
     seen_by_persona = np.count_nonzero(sums.blocks["personas"][:, :, 0], axis=0)
     ours, theirs, *_ = persona_means(totals["personas"])
     for place in np.flatnonzero(seen_by_persona >= FEWEST_CLUSTERS).tolist():
         persona = sums.personas[place]
-        distance = distance_interval(ours[:, place], theirs[:, place], level)
+        distance = distance_interval(ours[:, place], theirs[:, place])
         intervals = {
-            "question_js_distance": percentile_interval(values[f"question_js_distance/{persona}"], level),
-            "agreement": share_interval(values[f"agreement/{persona}"], int(seen_by_persona[place]), level),
-            "kappa": percentile_interval(values[f"kappa/{persona}"], level),
+            "question_js_distance": percentile_interval(values[f"question_js_distance/{persona}"]),
+            "agreement": share_interval(values[f"agreement/{persona}"], int(seen_by_persona[place])),
+            "kappa": percentile_interval(values[f"kappa/{persona}"]),
             "js_distance": distance,
             "js_distance_base2": distance and Interval(*(bound / MAX_JS_DISTANCE for bound in distance)),
         }
         for end in (persona, "target") if place == sums.target else (persona,):
             found |= {f"{name}/{end}": interval for name, interval in intervals.items()}
     if sums.target is not None and seen_by_persona[sums.target] >= FEWEST_CLUSTERS:
-        found["brier/target"] = percentile_interval(values["brier/target"], level)
+        found["brier/target"] = percentile_interval(values["brier/target"])
         distances = {place: values[f"question_js_distance/{sums.personas[place]}"] for place in sums.others}
         nearest = min(distances, key=lambda place: np.nan_to_num(distances[place][0], nan=np.inf))
         if seen_by_persona[nearest] >= FEWEST_CLUSTERS:
             margin = distances[nearest] - values["question_js_distance/target"]
-            found["question_js_distance/margin"] = percentile_interval(margin, level)
+            found["question_js_distance/margin"] = percentile_interval(margin)
     return {
         name: Interval(min(interval.low, float(values[name][0])), max(interval.high, float(values[name][0])))
         for name, interval in found.items()
@@ -128,27 +126,21 @@ def metric_intervals(
     }
 
 
-def distance_interval(ours: NDArray[np.float64], theirs: NDArray[np.float64], level: float) -> Interval | None:
+def distance_interval(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval | None:
     """Interval of the Jensen-Shannon distance of two marginals, by test inversion (Carpenter 1999).
 
     Percentiles would lie beside the truth where that is small, since the resamples carry the noise twice. Instead, the
     interval holds every size at which the estimate would not be surprising: the estimated difference of the marginals is
     scaled by t >= 0, the resamples' noise is added, and t runs over the values at which the estimate lies between the tails.
 
-    Args:
-        ours: Marginals, (1 + b, K), the estimate first.
-        theirs: Marginals, (1 + b, K), likewise.
-        level: Coverage.
-
-    Returns:
-        None where the estimate or half the resamples have no value, or no two resamples differ.
+    Of two marginals, (1 + b, K), the estimate first. None where `percentile_interval` has none.
     """
     distances = js_distances(ours, theirs)
     if not is_informative(distances):
         return None
     known = np.isfinite(distances)
     ours, theirs = ours[known], theirs[known]
-    estimate, tail = float(distances[0]), (1 - level) / 2
+    estimate, tail = float(distances[0]), (1 - LEVEL) / 2
     middle, half = (ours[0] + theirs[0]) / 2, (ours[0] - theirs[0]) / 2
     noises = ours[1:] - ours[0], theirs[1:] - theirs[0]
 
@@ -161,7 +153,7 @@ def distance_interval(ours: NDArray[np.float64], theirs: NDArray[np.float64], le
 
     if estimate <= 1e-9:
         # No direction to scale: the noise alone says how large an unseen difference may be.
-        return Interval(0.0, float(np.quantile(scaled(0.0, noises), level)))
+        return Interval(0.0, float(np.quantile(scaled(0.0, noises), LEVEL)))
 
     @cache  # the ends start from the same scales
     def drawn_at(scale: float) -> NDArray[np.float64]:

@@ -33,16 +33,6 @@ def js_distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     return np.where(divergence < 1e-15, 0.0, np.sqrt(np.maximum(divergence, 0.0)))
 
 
-def squared_errors(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared Euclidean distances, (...), between rows (..., K); to answers as one-hot rows the Brier score, 0 to 2."""
-    return ((first - second) ** 2).sum(axis=-1)
-
-
-def is_answers(values: ArrayLike) -> bool:
-    """Whether these are answers, (n,), and not option probabilities, (n, 3)."""
-    return np.ndim(values) == 1
-
-
 def option_probabilities(values: ArrayLike, name: str = "predictions") -> NDArray[np.float64]:
     """Answers as one-hot rows, probabilities as they are: float64 (n, 3), with rows of NaN where there is no answer.
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.statistics.alignment import check_target, metric_values
-from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, check_drawing, drawn_weights
+from fairpp_hf.statistics.alignment import metric_values
+from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, LEVEL, Interval, check_resamples, drawn_weights
 from fairpp_hf.statistics.options import option_probabilities
 from fairpp_hf.statistics.question_sums import CLUSTER, QuestionSums, clusters_of, question_sums
 
@@ -38,7 +38,6 @@ def paired_comparison(
     target: str,
     questions: pa.Table | Mapping[str, Any],
     *,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
     cluster_by: Sequence[str] = CLUSTER,
@@ -47,8 +46,8 @@ def paired_comparison(
 
     Clusters of questions are drawn whole, the same for both systems, so that what makes questions easy or hard for both
     cancels. With d the difference and d* those of b resamples, the p-value is (1 + #{|d* - m| >= |d|}) / (1 + b)
-    (Davison and Hinkley 1997, section 4.2), with m = d, and the interval d -+ the `level` quantile of |d* - m|, which leaves
-    out 0 just where the p-value is below 1 - level. p-values of several metrics or systems are not corrected for their
+    (Davison and Hinkley 1997, section 4.2), with m = d, and the interval d -+ the 95% quantile of |d* - m|, which leaves
+    out 0 just where the p-value is below 0.05. p-values of several metrics or systems are not corrected for their
     number.
 
     Marginals are compared by Jensen-Shannon divergences, the squares of the distances. Noise enlarges a distance, a small
@@ -65,7 +64,6 @@ def paired_comparison(
         references: Persona id to answers (n,) or option probabilities (n, 3).
         target: Id of the persona.
         questions: The n questions, see `alignment_metrics`.
-        level: Coverage of the intervals, in (0, 1).
         resamples: Number of bootstrap samples.
         seed: Seed of the drawing.
         cluster_by: Columns that the questions of a cluster have in common, see `metric_intervals`.
@@ -76,7 +74,7 @@ def paired_comparison(
     Raises:
         ValueError: see `alignment_metrics`; or the systems have answered different numbers of questions or none in common.
     """
-    check_drawing(level, resamples)
+    check_resamples(resamples)
     rows = [option_probabilities(first, "first"), option_probabilities(second, "second")]
     if len(rows[0]) != len(rows[1]):
         raise ValueError(f"second must answer the same questions as first; got {len(rows[1])} for {len(rows[0])}.")
@@ -90,15 +88,11 @@ def paired_comparison(
     values: list[dict[str, NDArray[np.float64]]] = []
     for system in rows:
         sums = question_sums(np.where(both[:, None], system, np.nan), references, target, questions, clusters)
-        check_target(sums)
         if sums.clusters < FEWEST_CLUSTERS:
             return {}
         totals = sums.totals(drawn_weights(sums.clusters, resamples, seed))
         values.append(_with_divergences(sums, metric_values(sums, totals)))
-    return {
-        name: _compared(values[0][name] - values[1][name], level, name.startswith("js_divergence/"))
-        for name in HEADLINES
-    }
+    return {name: _compared(values[0][name] - values[1][name], name.startswith("js_divergence/")) for name in HEADLINES}
 
 
 def _with_divergences(sums: QuestionSums, values: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
@@ -114,13 +108,10 @@ def _with_divergences(sums: QuestionSums, values: Mapping[str, NDArray[np.float6
     }
 
 
-def _compared(differences: NDArray[np.float64], level: float, is_enlarged: bool) -> Comparison:
-    """From differences (1 + b,), the estimate first; resamples that hold nothing are NaN and left out.
+def _compared(differences: NDArray[np.float64], is_enlarged: bool) -> Comparison:
+    """From differences (1 + b,), the estimate first, NaN for a resample that holds nothing.
 
-    Args:
-        differences: Differences, (1 + b,), the estimate first; NaN for a resample that holds nothing.
-        level: Coverage of the interval.
-        is_enlarged: Whether noise adds to them, which is then taken off.
+    `is_enlarged` says whether noise adds to them, which is then taken off.
     """
     drawn = differences[1:][np.isfinite(differences[1:])]
     centre = drawn.mean() if is_enlarged else differences[0]
@@ -128,5 +119,5 @@ def _compared(differences: NDArray[np.float64], level: float, is_enlarged: bool)
     off = np.abs(drawn - centre)
     # Rounding must not make a difference of two equal systems larger than itself.
     p_value = (1 + np.count_nonzero(off >= abs(difference) - 1e-12)) / (1 + len(off))
-    reach = float(np.quantile(off, level, method="weibull"))
+    reach = float(np.quantile(off, LEVEL, method="weibull"))
     return Comparison(float(difference), Interval(float(difference - reach), float(difference + reach)), float(p_value))

@@ -5,7 +5,6 @@ their sums into totals, so that weights of one give the estimate and the numbers
 cluster give a resample, by one matrix product and the same function.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.questions.taxonomy import FORMS
+from fairpp_hf.statistics.bootstrap import added_up, weighted_sums
 from fairpp_hf.statistics.options import js_distances, option_probabilities
 
 QUESTION_COLUMNS = ("problem", "group", "dimension", "form")
@@ -69,20 +68,8 @@ class QuestionSums:
         return [place for place in range(len(self.personas)) if place != self.target]
 
     def totals(self, weights: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-        """Each block summed over weighted clusters.
-
-        Args:
-            weights: (b, c), of each cluster in each of b sums.
-
-        Returns:
-            The blocks with a first axis of length b in the place of the clusters.
-        """
-        return {
-            name: (weights @ block.reshape(len(block), math.prod(block.shape[1:]))).reshape(
-                len(weights), *block.shape[1:]
-            )
-            for name, block in self.blocks.items()
-        }
+        """Each block summed over clusters with weights (b, c): a first axis of length b in the place of the clusters."""
+        return {name: weighted_sums(weights, block) for name, block in self.blocks.items()}
 
 
 def clusters_of(
@@ -113,17 +100,9 @@ def question_sums(
     questions: pa.Table | Mapping[str, Any] | None = None,
     clusters: NDArray[np.int64] | None = None,
 ) -> QuestionSums:
-    """Add up what the metrics need, see `alignment_metrics` for the arguments.
+    """Add up what the metrics need, see `alignment_metrics` for the arguments and for what is refused.
 
-    Args:
-        predictions: Answers (n,) or option probabilities (n, 3).
-        references: Persona id to answers (n,) or option probabilities (n, 3).
-        target: Id of the persona, or None.
-        questions: Table of n rows with `QUESTION_COLUMNS`, or None to leave out what needs them.
-        clusters: Number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
-
-    Raises:
-        ValueError: no question at all, or wrong shapes, values or names.
+    `clusters` are the number of each question's cluster, (n,), 0 and up without gaps; one cluster of all by default.
     """
     if len(np.asarray(predictions)) == 0:
         raise ValueError("predictions must hold at least one question; got none.")
@@ -137,11 +116,8 @@ def question_sums(
         clusters = np.zeros(len(ours), dtype=np.int64)
     count = int(clusters.max()) + 1
 
-    def added_up(values: NDArray[Any], of: NDArray[np.integer] = clusters, size: int = count) -> NDArray[np.float64]:
-        """Sums of (m, ...) over the rows of each of `size` numbers `of` (m,)."""
-        member = csr_matrix((np.ones(len(of)), (of, np.arange(len(of)))), shape=(size, len(of)))
-        flat = values.reshape(len(of), math.prod(values.shape[1:])).astype(np.float64)
-        return (member @ flat).reshape(size, *values.shape[1:])
+    def by_cluster(values: NDArray[Any]) -> NDArray[np.float64]:
+        return added_up(values, clusters, count)
 
     answered = np.asarray(np.isfinite(ours).all(axis=1))
     common = answered[:, None] & np.asarray(np.isfinite(theirs).all(axis=2))
@@ -153,25 +129,38 @@ def question_sums(
     by_persona[..., 7] = (by_persona[..., 1:4] * theirs).sum(axis=2)
     by_persona[..., 8] = js_distances(by_persona[..., 1:4], theirs)
     blocks = {
-        "answers": added_up(np.column_stack([np.ones(len(ours)), answered, ours[:, 2]])),
-        "personas": added_up(by_persona),
+        "answers": by_cluster(np.column_stack([np.ones(len(ours)), answered, ours[:, 2]])),
+        "personas": by_cluster(by_persona),
     }
     groups: tuple[str, ...] = ()
     group_problems = np.zeros(0, dtype=np.int64)
     if place is not None:
-        blocks |= _calibration(ours, theirs[:, place], common[:, place], added_up)
+        bins, brier = _calibration(ours, theirs[:, place], common[:, place])
+        blocks |= {"bins": by_cluster(bins), "brier": by_cluster(brier)}
     if columns is not None:
         of_row, groups = columns["group"]
         if place is not None:
             # A cluster and a group together are one number, so that one sum serves all groups.
             cells, size = clusters * len(groups) + of_row, count * len(groups)
             blocks["groups"] = added_up(by_persona[:, place][:, [0, 7]], cells, size).reshape(count, -1, 2)
-            group_problems = _problems_of_groups(columns, common[:, place])
-        unit, same = _same_in_both_forms(columns, ours, answered, added_up)
+            # How many problems the rows that count have for each group.
+            problem, problems = columns["problem"]
+            counts = common[:, place]
+            seen = np.unique(of_row[counts] * len(problems) + problem[counts]) // len(problems)
+            group_problems = np.bincount(seen, minlength=len(groups))
+        unit, same = _same_in_both_forms(columns, ours, answered)
         # The questions of a unit are in one cluster, so that any of them tells which.
         of_unit = np.zeros(len(same), dtype=np.int64)
         of_unit[unit] = clusters
-        blocks["forms"] = added_up(same, of_unit)
+        blocks["forms"] = added_up(same, of_unit, count)
+    if place is not None:
+        has_common = np.asarray(common.any(axis=0))
+        if not has_common[place]:
+            raise ValueError(
+                f"target must share a question with the predictions; got none answered by both for {target!r}."
+            )
+        if has_common.sum() < 2:
+            raise ValueError(f"references must hold another persona than the target; got only {target!r}.")
     return QuestionSums(tuple(references), place, blocks, groups, group_problems)
 
 
@@ -193,9 +182,9 @@ def _references(references: Mapping[str, ArrayLike], count: int) -> NDArray[np.f
 
 
 def _calibration(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_], added_up: Any
-) -> dict[str, NDArray[np.float64]]:
-    """The blocks `bins` and `brier`."""
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], common: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the blocks `bins` and `brier` add up, (n, 10) and (n,)."""
     top = ours.max(axis=1)
     # Equal top probabilities are as good as each other.
     is_top = ours >= top[:, None] - 1e-9
@@ -203,26 +192,13 @@ def _calibration(
     bins = np.zeros((len(ours), CALIBRATION_BINS))
     bins[np.arange(len(ours)), np.minimum((top * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)] = gap
     # sum_k (p_k - [a = k])^2 = sum_k p_k^2 - 2 p_a + 1, whose mean over answers is linear in their probabilities.
-    brier = ((ours**2).sum(axis=1) - 2 * (ours * theirs).sum(axis=1) + 1) * common
-    return {"bins": added_up(bins), "brier": added_up(brier)}
+    return bins, ((ours**2).sum(axis=1) - 2 * (ours * theirs).sum(axis=1) + 1) * common
 
 
 def question_columns(
     questions: pa.Table | Mapping[str, Any], count: int | None = None, needed: Sequence[str] = QUESTION_COLUMNS
 ) -> dict[str, tuple[NDArray[np.int64], tuple[str, ...]]]:
-    """Columns as numbers and the labels that they stand for.
-
-    Args:
-        questions: A table, or a mapping of columns.
-        count: Number of rows that it must have.
-        needed: Names of the columns to read.
-
-    Returns:
-        Column to numbers (n,) and labels.
-
-    Raises:
-        ValueError: a column or a value is missing, or the number of rows is another.
-    """
+    """Columns as numbers (n,) and the labels that they stand for; missing columns, values and rows are refused."""
     names = questions.column_names if isinstance(questions, pa.Table) else list(questions)
     for name in needed:
         if name not in names:
@@ -254,20 +230,10 @@ def combined(
     return np.unique(number, return_inverse=True)[1].astype(np.int64)
 
 
-def _problems_of_groups(
-    columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]], counts: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """How many problems the rows that count have for each group, (g,)."""
-    (group, groups), (problem, problems) = columns["group"], columns["problem"]
-    seen = np.unique(group[counts] * len(problems) + problem[counts]) // len(problems)
-    return np.bincount(seen, minlength=len(groups))
-
-
 def _same_in_both_forms(
     columns: Mapping[str, tuple[NDArray[np.int64], tuple[str, ...]]],
     ours: NDArray[np.float64],
     answered: NDArray[np.bool_],
-    added_up: Any,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Each row's (problem, group, dimension), (n,), and of each of these u units what `forms` adds up, (u, 2).
 

@@ -5,8 +5,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairpp_hf.statistics.bootstrap import FEWEST_CLUSTERS, Interval, drawn_weights, percentile_interval, ratio
-from fairpp_hf.statistics.options import is_answers, js_distances, option_probabilities, squared_errors
+from fairpp_hf.statistics.bootstrap import (
+    FEWEST_CLUSTERS,
+    Interval,
+    added_up,
+    drawn_weights,
+    percentile_interval,
+    ratio,
+)
+from fairpp_hf.statistics.options import js_distances, option_probabilities
 
 
 class Skill(NamedTuple):
@@ -56,20 +63,19 @@ def skill(
         >>> round(skill(always_the_first, np.full((4, 3), [0.75, 0.25, 0]), np.array([0, 0, 0, 1]), np.arange(4)).value, 3)
         -0.333
     """
-    errors = squared_errors if is_answers(reference) else js_distances
+    is_answers = np.ndim(reference) == 1
     rows = [option_probabilities(values) for values in (predictions, constant, reference)]
     common = np.asarray(np.isfinite(np.concatenate(rows, axis=1)).all(axis=1))
     ours, base, theirs = (values[common] for values in rows)
     count = int(clusters.max()) + 1
     # All clusters are drawn from, those without a common question too, as for the intervals of the distances themselves.
-    sums = np.stack(
-        [np.bincount(clusters[common], errors(own, theirs), minlength=count) for own in (ours, base)], axis=1
-    )
+    errors = [((own - theirs) ** 2).sum(axis=1) if is_answers else js_distances(own, theirs) for own in (ours, base)]
+    sums = added_up(np.stack(errors, axis=1), clusters[common], count)
     total, of_constant = sums.sum(axis=0).tolist()
     if of_constant <= 0:
         return None
     interval = None
     if resamples and len(np.unique(clusters[common])) >= FEWEST_CLUSTERS:
         drawn = drawn_weights(count, resamples, seed) @ sums
-        interval = percentile_interval(1 - ratio(drawn[:, 0], drawn[:, 1]), 0.95)
+        interval = percentile_interval(1 - ratio(drawn[:, 0], drawn[:, 1]))
     return Skill(1 - total / of_constant, interval)

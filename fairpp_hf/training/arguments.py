@@ -4,22 +4,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
+
+from trl import ModelConfig, TrlParser
 
 from fairpp_hf.naming import check_name
 from fairpp_hf.preferences import LABELS, PairSettings
 from fairpp_hf.questions.heldout import HELDOUT
 from fairpp_hf.questions.option_order import OPTION_ORDERS
-from fairpp_hf.training.stages import StageArguments
-
-if TYPE_CHECKING:
-    from trl import ModelConfig
-
-    from fairpp_hf.training.config import ReweightedDPOConfig
+from fairpp_hf.training.config import ReweightedDPOConfig, argument
 
 BUILDER = "fairpp"
 CONFIGS = Path(__file__).with_name("trainer_configs")
 """Configurations in an installed package; in the source tree they lie at the top."""
+
+STAGES = {"dpo": ("dpo",), "sft": ("sft",), "sft_then_dpo": ("sft", "dpo")}
+"""What each value of `stage` runs, in order."""
 
 
 @dataclass
@@ -36,80 +36,54 @@ class PairArguments:
     """
 
     target: str = field(metadata={"help": "Persona to align with, such as loyal_nationals."})
-    dataset_name: str = field(
-        default=BUILDER,
-        metadata={"help": "'fairpp' builds the pairs; or a Hub dataset or local folder with a config pairs-<target>."},
+    dataset_name: str = argument(
+        BUILDER, "'fairpp' builds the pairs; or a Hub dataset or local folder with a config pairs-<target>."
     )
-    answers: str = field(
-        default="survey",
-        metadata={"help": "'survey', 'published', or the path of a run, dataset folder or published table."},
+    answers: str = argument("survey", "'survey', 'published', or the path of a run, dataset folder or published table.")
+    published_revision: str | None = argument(None, "Branch, tag or commit of the published tables; main by default.")
+    personas: str | None = argument(
+        None, "Name or file of the persona set; by default britains_choice_2020 for 'survey', else all."
     )
-    published_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of the published tables; main by default."}
+    heldout: str | None = argument(
+        None, "Keep one topic, one group of each type or one dimension out of training, and evaluate on it.", HELDOUT
     )
-    personas: str | None = field(
-        default=None,
-        metadata={"help": "Name or file of the persona set; by default britains_choice_2020 for 'survey', else all."},
+    labels: str = argument(
+        "fitted",
+        "Where a pair's label comes from: 'fitted' (a label model of the answers), 'respondent' (its option "
+        "probabilities), or 'answers' (the one answer of each question, as in the paper).",
+        LABELS,
     )
-    heldout: str | None = field(
-        default=None,
-        metadata={
-            "help": "Keep one topic, one group of each type or one dimension out of training, and evaluate on it.",
-            "choices": list(HELDOUT),
-        },
+    divergence: float = argument(0.0, "How far soft labels lean away from the comparison personas; 0 is the target.")
+    comparison: list[str] | None = argument(None, "Personas to move away from, or 'nearest'; all others by default.")  # noqa: RUF009
+    weighting: str | None = argument(
+        None, "Weighting scheme: by default 'uniform' (all alike), or 'tier' with labels 'answers'."
     )
-    labels: str = field(
-        default="fitted",
-        metadata={
-            "help": "Where a pair's label comes from: 'fitted' (a label model of the answers), 'respondent' (its option "
-            "probabilities), or 'answers' (the one answer of each question, as in the paper).",
-            "choices": list(LABELS),
-        },
+    weight_alpha: float = argument(1.0, "Exponent of a tier's number.")
+    weight_beta: float = argument(1.0, "Exponent of a tier's size.")
+    random_third_pair: bool = argument(False, "Add the authors' third pair, which is noise by construction.")
+    option_order: str = argument(
+        "mixed",
+        "'mixed' shows the poles' options in each other's place in half of the questions; 'written' never.",
+        OPTION_ORDERS,
     )
-    divergence: float = field(
-        default=0.0, metadata={"help": "How far soft labels lean away from the comparison personas; 0 is the target."}
+    alignment_questions: int = argument(
+        0, "At each evaluation, also score that many test questions and log the model's distances to all personas."
     )
-    comparison: list[str] | None = field(
-        default=None, metadata={"help": "Personas to move away from, or 'nearest'; all others by default."}
+    max_train_pairs: int | None = argument(
+        None, "Most training pairs, of whole questions, drawn with data_seed or seed."
     )
-    weighting: str | None = field(
-        default=None,
-        metadata={"help": "Weighting scheme: by default 'uniform' (all alike), or 'tier' with labels 'answers'."},
-    )
-    weight_alpha: float = field(default=1.0, metadata={"help": "Exponent of a tier's number."})
-    weight_beta: float = field(default=1.0, metadata={"help": "Exponent of a tier's size."})
-    random_third_pair: bool = field(
-        default=False, metadata={"help": "Add the authors' third pair, which is noise by construction."}
-    )
-    option_order: str = field(
-        default="mixed",
-        metadata={
-            "help": "'mixed' shows the poles' options in each other's place in half of the questions; 'written' never.",
-            "choices": list(OPTION_ORDERS),
-        },
-    )
-    alignment_questions: int = field(
-        default=0,
-        metadata={
-            "help": "At each evaluation, also score that many test questions and log the model's distances to all personas."
-        },
-    )
-    max_train_pairs: int | None = field(
-        default=None, metadata={"help": "Most training pairs, of whole questions, drawn with data_seed or seed."}
-    )
-    max_eval_pairs: int | None = field(default=None, metadata={"help": "Most test pairs, drawn likewise."})
+    max_eval_pairs: int | None = argument(None, "Most test pairs, drawn likewise.")
 
     def __post_init__(self) -> None:
         # A configuration file gives one name as a text, a command line as a list of one.
         given = [self.comparison] if isinstance(self.comparison, str) else self.comparison
         self.comparison = cast(Any, "nearest") if given == ["nearest"] else given
         if self.dataset_name != BUILDER:
-            defaults = {item.name: item.default for item in fields(self)}
             of_any_dataset = ("target", "dataset_name", "max_train_pairs", "max_eval_pairs")
-            given = [name for name in defaults if name not in of_any_dataset and getattr(self, name) != defaults[name]]
-            if given:
+            changed = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+            if wrong := [name for name in changed if name not in of_any_dataset]:
                 raise ValueError(
-                    f"{', '.join(given)} must be left out with dataset_name={self.dataset_name!r}; its pairs are as they "
+                    f"{', '.join(wrong)} must be left out with dataset_name={self.dataset_name!r}; its pairs are as they "
                     f"are. Remove them, or use dataset_name: {BUILDER}."
                 )
         if self.heldout is not None:
@@ -140,13 +114,53 @@ class PairArguments:
         )
 
 
+@dataclass
+class StageArguments:
+    """Which stages to train.
+
+    `"sft"` is supervised fine-tuning on the chosen texts. With `"sft_then_dpo"`, the paper's way, its result goes to
+    `<output_dir>/sft`, and `"dpo"` starts from it and has it as its reference. The two share all settings that both have;
+    settings that only preference optimisation has, such as `beta`, concern it alone.
+
+    Raises:
+        ValueError: A value that is not allowed, or a setting of a stage that is not run.
+    """
+
+    stage: str = argument(
+        "dpo",
+        "'dpo', 'sft' (on the chosen texts), or 'sft_then_dpo' (sft's result is dpo's start and reference).",
+        STAGES,
+    )
+    sft_learning_rate: float | None = argument(None, "Learning rate of the sft stage; learning_rate by default.")
+    sft_num_train_epochs: float | None = argument(
+        None, "Epochs of the sft stage; num_train_epochs and max_steps by default."
+    )
+
+    def __post_init__(self) -> None:
+        check_name("stage", self.stage, STAGES)
+        for name in ("sft_learning_rate", "sft_num_train_epochs"):
+            value = getattr(self, name)
+            if value is not None and "sft" not in self.names:
+                raise ValueError(
+                    f"{name} must be left out with stage='dpo'; got {value}. There is no sft stage. Remove it, or set "
+                    "stage: sft_then_dpo."
+                )
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0; got {value}.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stages to run, in order."""
+        return STAGES[self.stage]
+
+
 class TrainArguments(NamedTuple):
     """Everything that a configuration and a command line say."""
 
     pairs: PairArguments
     stages: StageArguments
-    training: "ReweightedDPOConfig"
-    model: "ModelConfig"
+    training: ReweightedDPOConfig
+    model: ModelConfig
 
 
 def parse_arguments(argv: Sequence[str] | None = None, prog: str = "fairpp train") -> TrainArguments:
@@ -162,10 +176,6 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "fairpp train
     Raises:
         ValueError: Unknown fields, values that are not allowed, or settings that do not go together.
     """
-    from trl import ModelConfig, TrlParser
-
-    from fairpp_hf.training.config import ReweightedDPOConfig
-
     kinds = (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)
     parser = TrlParser(cast(Any, kinds), prog=prog)
     parser.set_defaults(reference="none", soft_labels=None)

@@ -1,8 +1,8 @@
 """Configurations of the weighted trainers: TRL's, and how weights enter."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,11 @@ from fairpp_hf.training.losses import LOSSES, MARGIN_LOSSES, PROMPT_LOSSES, SFT
 WEIGHT_APPLICATIONS = ("loss", "sampling")
 SHARE_PREFIX = ("auto", True, False)
 REFERENCES = ("model", "none")
+
+
+def argument(default: Any, text: str, choices: Iterable[str] | None = None) -> Any:
+    """A field of a configuration: its default, its help on the command line, and the values that it may have."""
+    return field(default=default, metadata={"help": text} if choices is None else {"help": text, "choices": [*choices]})
 
 
 class _WithoutToken:
@@ -90,49 +95,35 @@ class ReweightedDPOConfig(_WithoutToken, DPOConfig):
         ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
-    reference: str = field(
-        default="model",
-        metadata={
-            "help": "'model' compares log-probabilities with a reference model's, as DPO does; 'none' loads and runs none.",
-            "choices": list(REFERENCES),
-        },
+    reference: str = argument(
+        "model",
+        "'model' compares log-probabilities with a reference model's, as DPO does; 'none' loads and runs none.",
+        REFERENCES,
     )
-    beta: float | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
-        },
+    beta: float | None = argument(  # type: ignore[assignment]
+        None, "Scale of the log-probabilities in the loss: by default 0.1 with a reference model, else 1.0."
     )
-    weight_normalization: str = field(
-        default="dataset",
-        metadata={
-            "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
-            "'batch' (the sum of the step's weights) or 'none' (weights as they are).",
-            "choices": list(WEIGHT_NORMALIZATIONS),
-        },
+    weight_normalization: str = argument(
+        "dataset",
+        "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), 'batch' "
+        "(the sum of the step's weights) or 'none' (weights as they are).",
+        WEIGHT_NORMALIZATIONS,
     )
-    weight_application: str = field(
-        default="loss",
-        metadata={
-            "help": "'loss' multiplies the training losses by the weights; 'sampling' draws pairs in proportion to them.",
-            "choices": list(WEIGHT_APPLICATIONS),
-        },
+    weight_application: str = argument(
+        "loss",
+        "'loss' multiplies the training losses by the weights; 'sampling' draws pairs in proportion to them.",
+        WEIGHT_APPLICATIONS,
     )
-    share_prefix: str = field(
-        default="auto",
-        metadata={
-            "help": "Compute a prompt that pairs have in common once: 'auto' (where it is exact), true or false."
-        },
+    share_prefix: str = argument(
+        "auto", "Compute a prompt that pairs have in common once: 'auto' (where it is exact), true or false."
     )
-    soft_labels: bool = field(
-        default=False,
-        metadata={"help": "Take each pair's label probability from the column 'label_probability' instead of 1."},
+    soft_labels: bool = argument(
+        False, "Take each pair's label probability from the column 'label_probability' instead of 1."
     )
-    group_column: str | None = field(
-        default=None,
-        metadata={"help": "Column with each pair's group; trains for the worst-off groups (Ramesh et al. 2024)."},
+    group_column: str | None = argument(
+        None, "Column with each pair's group; trains for the worst-off groups (Ramesh et al. 2024)."
     )
-    group_step_size: float = field(default=0.01, metadata={"help": "Step size of the group weights' ascent."})
+    group_step_size: float = argument(0.01, "Step size of the group weights' ascent.")
 
     def __post_init__(self) -> None:
         self.bf16 = _default_bf16(self.bf16)
@@ -142,8 +133,7 @@ class ReweightedDPOConfig(_WithoutToken, DPOConfig):
         words: dict[Any, Any] = {"true": True, "false": False}
         self.share_prefix = words.get(str(self.share_prefix).lower(), self.share_prefix)
         super().__post_init__()
-        problems = unsupported_settings(self)
-        if problems:
+        if problems := unsupported_settings(self):
             raise ValueError("\n".join(problems))
 
 
@@ -165,127 +155,126 @@ class ReweightedSFTConfig(_WithoutToken, SFTConfig):
         ValueError: The weighted objective does not support a setting; all such settings are named at once.
     """
 
-    weight_normalization: str = field(
-        default="dataset",
-        metadata={
-            "help": "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), "
-            "'batch' (the step's sum of weights, a token each) or 'none' (weights as they are).",
-            "choices": list(WEIGHT_NORMALIZATIONS),
-        },
+    weight_normalization: str = argument(
+        "dataset",
+        "What a step's weighted sum is divided by: 'dataset' (weights scaled to a mean of 1 over the dataset), 'batch' "
+        "(the step's sum of weights, a token each) or 'none' (weights as they are).",
+        WEIGHT_NORMALIZATIONS,
     )
 
     def __post_init__(self) -> None:
         self.bf16 = _default_bf16(self.bf16)
         super().__post_init__()
-        problems = unsupported_sft_settings(self)
-        if problems:
+        if problems := unsupported_sft_settings(self):
             raise ValueError("\n".join(problems))
 
 
 def unsupported_settings(config: DPOConfig) -> list[str]:
     """One sentence for each setting of `config` that `ReweightedDPOTrainer` does not support; none is ignored."""
-
-    def own(name: str, default: Any) -> Any:  # a plain DPOConfig has no such settings
-        return getattr(config, name, default)
-
-    problems = []
-    for name, known in (
-        ("weight_normalization", WEIGHT_NORMALIZATIONS),
-        ("weight_application", WEIGHT_APPLICATIONS),
-        ("share_prefix", SHARE_PREFIX),
-        ("reference", REFERENCES),
-    ):
-        value = own(name, known[0])
-        if value not in known:
-            problems.append(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
-    reference = own("reference", "model")
+    own: dict[str, Any] = own_settings(config)
+    reference, soft_labels, step_size = own["reference"], own["soft_labels"], own["group_step_size"]
+    allowed: dict[str, tuple[Any, ...]] = {
+        "weight_normalization": WEIGHT_NORMALIZATIONS,
+        "weight_application": WEIGHT_APPLICATIONS,
+        "share_prefix": SHARE_PREFIX,
+        "reference": REFERENCES,
+    }
+    problems = [
+        f"{name} must be one of {_listed(known)}; got {own[name]!r}."
+        for name, known in allowed.items()
+        if own[name] not in known
+    ]
+    known_losses, without = (*LOSSES, *PROMPT_LOSSES, SFT), (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT)
     for loss_type in config.loss_type:
         if loss_type in ("aot", "aot_unpaired"):
             problems.append(
                 f"loss_type must be a sum over pairs; got {loss_type!r}. It sorts the batch, so that no value belongs to "
                 "a pair for its weight to multiply. Use 'sigmoid', or trl.DPOTrainer."
             )
-        elif loss_type not in (*LOSSES, *PROMPT_LOSSES, SFT):
-            known_losses = ", ".join(map(repr, [*LOSSES, *PROMPT_LOSSES, SFT]))
-            problems.append(f"loss_type must be one of {known_losses}; got {loss_type!r}.")
-        elif reference == "none" and loss_type not in (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT):
-            without = ", ".join(map(repr, (*MARGIN_LOSSES, *PROMPT_LOSSES, SFT)))
+        elif loss_type not in known_losses:
+            problems.append(f"loss_type must be one of {_listed(known_losses)}; got {loss_type!r}.")
+        elif reference == "none" and loss_type not in without:
             problems.append(
-                f"loss_type must be one of {without} with reference='none'; got {loss_type!r}. It looks at how far each "
-                "completion moved from the reference, and not at the two of a pair alone."
+                f"loss_type must be one of {_listed(without)} with reference='none'; got {loss_type!r}. It looks at how far "
+                "each completion moved from the reference, and not at the two of a pair alone."
             )
+    over_prompts = [name for name in config.loss_type if name in PROMPT_LOSSES]
+    fixed: list[tuple[str, Any, str, str]] = []
     if reference == "none":
-        problems += _fixed(
-            config,
-            {"f_divergence_type": "reverse_kl", "precompute_ref_log_probs": False, "sync_ref_model": False},
-            "with reference='none'",
-            "Remove it, or set reference='model'.",
-        )
-    if over_prompts := [name for name in config.loss_type if name in PROMPT_LOSSES]:
-        # None while the labels of the pairs have yet to decide; the trainer asks again.
-        if own("soft_labels", False) is False:
-            problems.append(
-                f"soft_labels must be True with loss_type {over_prompts[0]!r}; got False. A drawn answer is no distribution "
-                "over the options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
-            )
-        problems += _fixed(
-            config,
-            {"ld_alpha": None, "f_divergence_type": "reverse_kl"},
-            f"with loss_type {over_prompts[0]!r}",
-            "It changes the losses of pairs. Remove the setting.",
-        )
-    step_size = own("group_step_size", 0.01)
-    if not (math.isfinite(step_size) and step_size > 0):
-        problems.append(f"group_step_size must be a finite number above 0; got {step_size!r}.")
-    if config.train_sampling_strategy not in ("random", "sequential"):
+        values = {"f_divergence_type": "reverse_kl", "precompute_ref_log_probs": False, "sync_ref_model": False}
+        where, fix = "with reference='none'", "Remove it, or set reference='model'."
+        fixed += [(name, only, where, fix) for name, only in values.items()]
+    # None while the labels of the pairs have yet to decide; the trainer asks again.
+    if over_prompts and soft_labels is False:
         problems.append(
-            f"train_sampling_strategy must be 'random' or 'sequential'; got {config.train_sampling_strategy!r}. It orders "
-            "pairs by length, which separates those whose prompt is computed once. Remove the setting."
+            f"soft_labels must be True with loss_type {over_prompts[0]!r}; got False. A drawn answer is no distribution "
+            "over the options. Load the pairs with labels='fitted' and set soft_labels, or use loss_type 'sigmoid'."
         )
-    elif own("weight_application", "loss") == "sampling" and config.train_sampling_strategy != "random":
-        problems.append(
-            "train_sampling_strategy must be 'random' with weight_application='sampling'; got "
-            f"{config.train_sampling_strategy!r}. The weights decide what is drawn. Remove one of the two."
-        )
-    if config.use_weighting:
-        problems.append(
+    if over_prompts:
+        where, fix = f"with loss_type {over_prompts[0]!r}", "It changes the losses of pairs. Remove the setting."
+        fixed += [(name, only, where, fix) for name, only in (("ld_alpha", None), ("f_divergence_type", "reverse_kl"))]
+    problems += [
+        f"{name} must be {only!r} {where}; got {getattr(config, name)!r}. {fix}"
+        for name, only, where, fix in fixed
+        if getattr(config, name) != only
+    ]
+    order, parallelism = config.train_sampling_strategy, cast(Any, config.parallelism_config)
+    rules = [
+        (
+            not (math.isfinite(step_size) and step_size > 0),
+            f"group_step_size must be a finite number above 0; got {step_size!r}.",
+        ),
+        (
+            order not in ("random", "sequential"),
+            f"train_sampling_strategy must be 'random' or 'sequential'; got {order!r}. It orders pairs by length, which "
+            "separates those whose prompt is computed once. Remove the setting.",
+        ),
+        (
+            order == "sequential" and own["weight_application"] == "sampling",
+            f"train_sampling_strategy must be 'random' with weight_application='sampling'; got {order!r}. The weights "
+            "decide what is drawn. Remove one of the two.",
+        ),
+        (
+            config.use_weighting,
             "use_weighting must be False; got True. It multiplies pairs by the policy's own probabilities (WPO), which "
-            "would change what the sample weights mean. Use trl.DPOTrainer for WPO."
-        )
-    if config.truncation_mode not in ("keep_start", "keep_end"):
-        problems.append(
+            "would change what the sample weights mean. Use trl.DPOTrainer for WPO.",
+        ),
+        (
+            config.truncation_mode not in ("keep_start", "keep_end"),
             f"truncation_mode must be 'keep_start' or 'keep_end'; got {config.truncation_mode!r}. Set one of the two, or "
-            "max_length=None."
-        )
-    if config.max_length is not None and config.max_length < 2:
-        problems.append(
-            f"max_length must be at least 2; got {config.max_length}. In a sequence of one token, none is predicted. Set it "
-            "to what a prompt and a completion take, or to None."
-        )
-    if config.label_smoothing_factor:
-        problems.append(
+            "max_length=None.",
+        ),
+        (
+            config.max_length is not None and config.max_length < 2,
+            f"max_length must be at least 2; got {config.max_length}. In a sequence of one token, none is predicted. Set "
+            "it to what a prompt and a completion take, or to None.",
+        ),
+        (
+            config.label_smoothing_factor,
             f"label_smoothing_factor must be 0; got {config.label_smoothing_factor}. It smooths the tokens of a language "
             "model's loss, which preference losses do not have. For noisy preferences use soft_labels, or label_smoothing "
-            "with loss_type 'robust'."
-        )
-    parallelism: Any = config.parallelism_config
-    if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
-        problems.append(
+            "with loss_type 'robust'.",
+        ),
+        (
+            parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled),
             "parallelism_config must not divide sequences (cp_size, sp_size); got some. A row holds a prompt with all its "
-            "completions, and a part of it is no sequence. Use data or tensor parallelism."
-        )
-    if config.padding_free:
-        problems.append("padding_free must be False; got True. TRL 1.16 does not implement it. Remove the setting.")
-    return problems
-
-
-def _fixed(config: DPOConfig, values: Mapping[str, Any], where: str, fix: str) -> list[str]:
-    """One sentence for each setting that must have a value and has another."""
-    return [
-        f"{name} must be {only!r} {where}; got {value!r}. {fix}"
-        for name, only in values.items()
-        if (value := getattr(config, name)) != only
+            "completions, and a part of it is no sequence. Use data or tensor parallelism.",
+        ),
+        (
+            config.padding_free,
+            "padding_free must be False; got True. TRL 1.16 does not implement it. Remove the setting.",
+        ),
     ]
+    return problems + [sentence for broken, sentence in rules if broken]
+
+
+def own_settings(config: Any) -> dict[str, Any]:
+    """The fields of `ReweightedDPOConfig`; a plain `DPOConfig` will do, whose missing ones have their defaults."""
+    return {item.name: getattr(config, item.name, item.default) for item in fields(ReweightedDPOConfig)}
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def unsupported_sft_settings(config: SFTConfig) -> list[str]:
@@ -295,7 +284,7 @@ def unsupported_sft_settings(config: SFTConfig) -> list[str]:
     rules = [
         (
             normalization not in WEIGHT_NORMALIZATIONS,
-            f"weight_normalization must be one of {', '.join(map(repr, WEIGHT_NORMALIZATIONS))}; got {normalization!r}.",
+            f"weight_normalization must be one of {_listed(WEIGHT_NORMALIZATIONS)}; got {normalization!r}.",
         ),
         (
             config.loss_type != "nll",

@@ -29,7 +29,7 @@ from trl.trainer.utils import use_adapter
 from fairpp_hf.naming import check_name
 from fairpp_hf.scoring.four_bit import keep_four_bit_layout
 from fairpp_hf.scoring.vocabulary import check_vocabulary
-from fairpp_hf.training.collator import PAIR_COLUMNS, DataCollatorForWeightedPreference
+from fairpp_hf.training.batches import PAIR_COLUMNS, DataCollatorForWeightedPreference, PairSampler, cut_prompts
 from fairpp_hf.training.columns import (
     GROUP_NUMBER,
     LABEL_PROBABILITY,
@@ -61,7 +61,6 @@ from fairpp_hf.training.losses import (
 )
 from fairpp_hf.training.metrics import DisplacementWatch, PairMetrics, token_columns
 from fairpp_hf.training.preparation import prepare_pairs
-from fairpp_hf.training.sampler import InOrder, PairSampler, cut_prompts
 from fairpp_hf.training.weighted_trainer import WeightedTrainer
 
 logger = logging.getLogger(__name__)
@@ -405,10 +404,10 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
             )
         return self._pair_sampler
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler | None:
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Any:
         if not self._keeps_prompts_together:
             return super()._get_eval_sampler(eval_dataset)
-        return InOrder(np.argsort(prompt_groups(eval_dataset), kind="stable"))
+        return np.argsort(prompt_groups(eval_dataset), kind="stable").tolist()
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor]:
         """The micro-batches of one optimiser step, and its divisor; see `WeightedStep`."""

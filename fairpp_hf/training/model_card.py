@@ -4,6 +4,7 @@
 recorded if nobody recorded it; nothing is guessed.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import yaml
 from accelerate.utils import is_peft_model
 from datasets import Dataset
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from trl.trainer.utils import get_config_model_id
@@ -59,15 +60,6 @@ _SETTINGS = (
 """Fields of the configurations that decide what comes of training."""
 
 
-class TierWeight(NamedTuple):
-    """A tier of the training data."""
-
-    tier: int
-    rows: int
-    weight: float
-    """Sum over its rows."""
-
-
 class WeightFacts(NamedTuple):
     """The weights of the training data, as the loss gets them."""
 
@@ -76,15 +68,8 @@ class WeightFacts(NamedTuple):
     largest: float
     effective_sample_size: float
     """(sum w)^2 / sum w^2, in rows."""
-    tiers: tuple[TierWeight, ...]
-    """In ascending order; empty without a column `tier`."""
-
-
-class LoggedMetrics(NamedTuple):
-    """The metrics of one optimiser step, under TRL's names without `eval_`."""
-
-    step: int
-    values: Mapping[str, float]
+    tiers: tuple[tuple[int, int, float], ...]
+    """(tier, rows, sum of their weights) in ascending order; empty without a column `tier`."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +106,10 @@ class ModelCardFacts:
     settings: Mapping[str, str]
     step: int
     max_steps: int
-    train: LoggedMetrics | None
-    evaluation: LoggedMetrics | None
+    train: Mapping[str, float] | None
+    """The metrics of the last log and its `step`, under TRL's names."""
+    evaluation: Mapping[str, float] | None
+    """Likewise, without `eval_`."""
     versions: Mapping[str, str]
     method_citation: str | None
     """BibTeX of the paper that TRL names for its trainer."""
@@ -146,7 +133,14 @@ def collect_facts(
     Raises:
         ValueError: `card_facts` has a key that is not in `CARD_FACTS`, or a flag that is neither True nor False.
     """
-    given = _checked(trainer.card_facts)
+    for name in trainer.card_facts:
+        check_name("A key of card_facts", name, CARD_FACTS)
+    given = dict(trainer.card_facts)
+    for name in ("simulated", "after_sft"):
+        if not isinstance(given.get(name, False), bool):
+            raise ValueError(
+                f"{name} of card_facts must be True or False; got {given[name]!r}. Leave it out if it is not known."
+            )
     args, model, state = trainer.args, trainer.model, trainer.state
     data = trainer.train_dataset
     told = data.info.description if data is not None else ""
@@ -170,7 +164,9 @@ def collect_facts(
         "arxiv:2505.11861",
         *(["arxiv:2305.18290"] if stage == "dpo" else []),
         *(["arxiv:2405.20304"] if group_column else []),
-        *(_adapter_tags(adapter, base if base_on_hub else None) if adapter else []),
+        # As PEFT sets them in its card, which this one takes the place of.
+        *(["transformers", adapter.peft_type.value.lower()] if adapter else []),
+        *([f"base_model:adapter:{base}"] if adapter and base_on_hub else []),
     ]
     return ModelCardFacts(
         model_name=model_name or (trainer.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
@@ -195,22 +191,11 @@ def collect_facts(
         settings=_settings(trainer, group_column),
         step=state.global_step,
         max_steps=state.max_steps,
-        train=_last_metrics([entry for entry in state.log_history if "loss" in entry]),
-        evaluation=_last_metrics([_of_evaluation(entry) for entry in state.log_history]),
+        train=_last_metrics(state.log_history, prefix="", mark="loss"),
+        evaluation=_last_metrics(state.log_history, prefix="eval_", mark="eval_"),
         versions=_versions(adapter is not None, _quantization(model) is not None),
         method_citation=trainer._paper.get("citation"),
     )
-
-
-def _checked(card_facts: Mapping[str, Any]) -> dict[str, Any]:
-    for name in card_facts:
-        check_name("A key of card_facts", name, CARD_FACTS)
-    for name in ("simulated", "after_sft"):
-        if not isinstance(card_facts.get(name, False), bool):
-            raise ValueError(
-                f"{name} of card_facts must be True or False; got {card_facts[name]!r}. Leave it out if it is not known."
-            )
-    return dict(card_facts)
 
 
 def _may_be_on_hub(name: str | None) -> bool:
@@ -240,29 +225,26 @@ def _weight_facts(data: Dataset | None) -> WeightFacts | None:
     if data is None:
         return None
     weights = weights_of(data)
-    tiers: tuple[TierWeight, ...] = ()
+    tiers: tuple[tuple[int, int, float], ...] = ()
     if TIER in data.column_names:
         numbers, tier_of = np.unique(column_of(data, TIER).to_numpy(), return_inverse=True)
         rows, sums = np.bincount(tier_of), np.bincount(tier_of, weights=weights)
-        tiers = tuple(map(TierWeight, numbers.tolist(), rows.tolist(), sums.tolist()))
+        tiers = tuple(zip(numbers.tolist(), rows.tolist(), sums.tolist(), strict=True))
     total, squares = float(weights.sum()), float((weights**2).sum())
     return WeightFacts(len(weights), total, float(weights.max()), total**2 / squares, tiers)
 
 
-def _of_evaluation(entry: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
-    return {"step": entry["step"], **found} if found else {}
-
-
-def _last_metrics(entries: Sequence[Mapping[str, Any]]) -> LoggedMetrics | None:
-    """The metrics of the last step among logs; each of several evaluation datasets makes a log of its own."""
-    entries = [entry for entry in entries if entry]
-    if not entries:
-        return None
-    step = entries[-1]["step"]
-    return LoggedMetrics(
-        step, {name: value for entry in entries if entry["step"] == step for name, value in entry.items()}
-    )
+def _last_metrics(entries: Iterable[Mapping[str, Any]], prefix: str, mark: str) -> dict[str, float] | None:
+    """The metrics of the last step among logs that have a `mark`; each of several evaluation datasets makes a log."""
+    logs = [entry for entry in entries if any(name.startswith(mark) for name in entry)]
+    last = [entry for entry in logs if entry["step"] == logs[-1]["step"]]
+    found = {
+        name.removeprefix(prefix): value
+        for entry in last
+        for name, value in entry.items()
+        if name.startswith(prefix) or name == "step"
+    }
+    return found or None
 
 
 def _settings(trainer: Any, group_column: str | None) -> dict[str, str]:
@@ -287,22 +269,12 @@ def _setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
 
 
-def _peft_type(config: Any) -> str:
-    return str(getattr(config.peft_type, "value", config.peft_type))
-
-
 def _adapter_in_words(config: Any) -> str:
-    kind = _peft_type(config)
-    if kind != "LORA":
-        return kind
+    if config.peft_type != "LORA":
+        return str(config.peft_type.value)
     modules = config.target_modules or ()
     where = modules if isinstance(modules, str) else ", ".join(sorted(modules))
     return f"LoRA, r = {config.r}, alpha = {config.lora_alpha}, dropout {config.lora_dropout:g}, on {where}"
-
-
-def _adapter_tags(config: Any, base: str | None) -> list[str]:
-    """As PEFT sets them in its card, which this one takes the place of."""
-    return ["transformers", _peft_type(config).lower(), *([f"base_model:adapter:{base}"] if base else [])]
 
 
 def _quantization(model: Any) -> str | None:
@@ -316,13 +288,9 @@ def _quantization(model: Any) -> str | None:
 
 
 def _versions(adapter: bool, quantized: bool) -> dict[str, str]:
-    packages = {
-        **{"TRL": "trl", "Transformers": "transformers", "PyTorch": "torch", "Datasets": "datasets"},
-        **{"Accelerate": "accelerate", "Tokenizers": "tokenizers"},
-        **({"PEFT": "peft"} if adapter else {}),
-        **({"bitsandbytes": "bitsandbytes"} if quantized else {}),
-    }
-    return {"fairpp_hf": __version__, **{name: version(package) for name, package in packages.items()}}
+    names = ["TRL", "Transformers", "PyTorch", "Datasets", "Accelerate", "Tokenizers"]
+    names += ["PEFT"] * adapter + ["bitsandbytes"] * quantized
+    return {"fairpp_hf": __version__, **{name: version({"PyTorch": "torch"}.get(name, name.lower())) for name in names}}
 
 
 # -- the text ----------------------------------------------------------------------------------------------------------
@@ -348,11 +316,10 @@ def render_model_card(facts: ModelCardFacts) -> str:
     personas = given.get("persona_set")
     if not isinstance(personas, PersonaSet):
         personas = load_personas(personas) if personas in PERSONA_SETS else None
-    answers, scheme = given.get("answers"), given.get("weighting")
+    answers = given.get("answers")
     if answers is not None and Path(answers).exists():
         answers = Path(answers).name  # the rest of a local path is of no use to others
-    if scheme is not None:
-        scheme = scheme_name(scheme)
+    scheme = None if given.get("weighting") is None else scheme_name(given["weighting"])
     text = environment.from_string(TEMPLATE.read_text("utf-8")).render(
         vars(facts)
         | {
@@ -384,20 +351,54 @@ def model_metadata(facts: ModelCardFacts) -> ModelCardData:
         library_name="peft" if facts.adapter else "transformers",
         pipeline_tag="text-generation" if facts.adapter else None,
         tags=list(facts.tags),
+        eval_results=_eval_results(facts) or None,
     )
+
+
+_RESULTS = {
+    "question_js_distance/target": "Distance to the target by question (Jensen-Shannon, lower is nearer)",
+    "question_js_distance/constant": "Distance to the target by question of the baseline, a constant answer",
+    "skill/target": "Skill (1 - error / the constant answer's, above 0 is nearer than it)",
+    "js_distance/target": "Distance of answer shares to the target's (Jensen-Shannon, lower is nearer)",
+    "agreement/target": "Agreement with the target",
+}
+"""What the Hub shows of the last evaluation against the target, and the name of each metric there."""
+
+
+def _eval_results(facts: ModelCardFacts) -> list[EvalResult]:
+    """The last evaluation against the target, and the baseline's, for the metadata's `model-index`."""
+    if facts.target is None or facts.evaluation is None:
+        return []
+    values = {name: facts.evaluation.get(name, math.nan) for name in _RESULTS}
+    simulated = " (simulated)" if facts.given.get("simulated") else ""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=str(facts.dataset_name) if facts.dataset_on_hub else "fairpp",
+            dataset_name=f"Fair-PP questions, answers of {facts.target}{simulated}",
+            dataset_config="preferences",
+            dataset_split="test",
+            dataset_args={"target": facts.target},
+            metric_type=name,
+            metric_value=round(value, 4),
+            metric_name=_RESULTS[name],
+        )
+        for name, value in values.items()
+        if math.isfinite(value)
+    ]
 
 
 def _metric_names(facts: ModelCardFacts) -> list[str]:
     """Names of the metrics that the card shows, tiers in their order."""
-    logged = [log.values for log in (facts.train, facts.evaluation) if log is not None]
-    shown = dict.fromkeys(name for values in logged for name in values if not _OTHER_METRICS.fullmatch(name))
+    logged = {**(facts.train or {}), **(facts.evaluation or {})}
+    shown = [name for name in logged if not _OTHER_METRICS.fullmatch(name)]
     # A batch may lack a tier, so that the order of first sight is none.
     return sorted(shown, key=lambda name: int(match[1]) if (match := _TIER_METRIC.fullmatch(name)) else -1)
 
 
 def _heaviest_groups(facts: ModelCardFacts) -> list[tuple[str, float, float | None]]:
     """(group, weight, training loss) of the groups, those first that training has come to weigh most."""
-    values = facts.train.values if facts.train is not None else {}
+    values = facts.train or {}
     weights = {match[1]: value for name, value in values.items() if (match := _GROUP_METRIC.fullmatch(name))}
     heaviest = sorted(weights, key=lambda group: -weights[group])
     return [(group, weights[group], values.get(f"groups/{group}/loss")) for group in heaviest]

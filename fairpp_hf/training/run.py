@@ -1,51 +1,34 @@
-"""A training from its configuration: load weighted pairs, train, save, and summarise.
+"""A training from its configuration: load weighted pairs, train in one stage or two, save, and summarise.
 
-Read downwards: `train` loads pairs (`load_splits`) and runs one or two stages (`stages.run_stage`).
+Read downwards: `train` loads pairs (`pairs.load_splits`), runs each stage (`run_stage`), prints a summary, and pushes.
 """
 
+import dataclasses
 import gc
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import numpy as np
-import pyarrow.compute as pc
+from peft import PeftModel
+from transformers import AutoProcessor, Trainer, TrainerCallback
+from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl.trainer.utils import create_model_from_path
 
-from fairpp_hf.dataset.sources import resolve_answers
-from fairpp_hf.naming import check_name
-from fairpp_hf.preferences import PairSettings
-from fairpp_hf.provenance import FOLDER_MANIFEST, read_provenance
-from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
-from fairpp_hf.training.arguments import BUILDER, PairArguments, TrainArguments
-from fairpp_hf.training.columns import LABEL_PROBABILITY, column_of
-from fairpp_hf.training.stages import (
-    RESULTS,
-    STAGES,
-    finished_metrics,
-    keep_sft_off_the_hub,
-    run_stage,
-    sft_arguments,
-    start_of_dpo,
-    starts,
-)
+from fairpp_hf.text_table import in_columns
+from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
+from fairpp_hf.training.arguments import BUILDER, PairArguments, StageArguments, TrainArguments
+from fairpp_hf.training.pairs import card_facts, load_splits
+from fairpp_hf.training.weighted_trainer import checkpoint_to_resume, last_checkpoint
 
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
-    from transformers import Trainer, TrainerCallback
-
-    from fairpp_hf.training.config import ReweightedDPOConfig
-    from fairpp_hf.training.dpo_trainer import ReweightedDPOTrainer
-    from fairpp_hf.training.sft_trainer import ReweightedSFTTrainer
-
-GROUP_COLUMNS = ("topic", "category", "problem", "group_type", "group", "dimension", "form")
-"""Columns of the questions that pairs can be grouped by."""
-# -- training ----------------------------------------------------------------------------------------------------------
+RESULTS = "all_results.json"
+"""Written last of all, so that it marks a stage as finished."""
 
 
 def train(
-    arguments: TrainArguments, callback: "Callable[[Trainer], TrainerCallback] | None" = None
-) -> "ReweightedDPOTrainer | ReweightedSFTTrainer":
+    arguments: TrainArguments, callback: Callable[[Trainer], TrainerCallback] | None = None
+) -> ReweightedDPOTrainer | ReweightedSFTTrainer:
     """Train as the arguments say, save the model with its card and results, and print a summary.
 
     Args:
@@ -59,10 +42,6 @@ def train(
         ValueError: Settings do not go together, pairs cannot be had, or there is nothing to resume from.
         RuntimeError: The model was trained and saved, and could not be pushed to the Hub.
     """
-    from trl import get_peft_config, get_quantization_config
-
-    from fairpp_hf.training import ReweightedDPOTrainer, ReweightedSFTTrainer
-
     pairs, stages, training, model = arguments
     main_process = training.process_index == 0
     quantization = get_quantization_config(model)
@@ -71,7 +50,7 @@ def train(
             "use_peft must be true with load_in_4bit or load_in_8bit; got false. Quantised weights cannot be trained, only "
             "an adapter on them. Add use_peft: true."
         )
-    if len(STAGES[stages.stage]) > 1 and training.deepspeed_plugin is not None:
+    if len(stages.names) > 1 and training.deepspeed_plugin is not None:
         raise ValueError(
             f"stage must be one stage under DeepSpeed, which a process starts once; got {stages.stage!r}. Run --stage sft "
             "with an output_dir of its own, then --stage dpo with that folder as model_name_or_path."
@@ -82,220 +61,200 @@ def train(
         "dtype": model.dtype,
         **cast(dict[str, Any], training.model_init_kwargs or {}),
     }
-    plan = starts(training, stages)
-    sft_settings = sft_arguments(training, stages) if "sft" in plan else None
+    start = starts(training, stages)
+    sft_settings = sft_arguments(training, stages) if "sft" in stages.names else None
     train_pairs, eval_pairs = load_splits(pairs, training)
-
-    given: dict[str, Any] = {
-        "model": model.model_name_or_path,
-        "quantization_config": quantization,
-        "peft_config": get_peft_config(model),
-    }
     facts = card_facts(pairs) if main_process else {}
     results: dict[str, dict[str, Any]] = {}
-    trainer: Any = None
 
-    def run(kind: Any, settings: Any, stage: str, rows: str) -> Any:
+    def run_stage(stage: str, kind: Any, settings: Any, **given: Any) -> Any:
         trainer = kind(args=settings, **given, train_dataset=train_pairs, eval_dataset=eval_pairs)
         settings.model_init_kwargs = init_kwargs  # where the card finds the revision
         trainer.card_facts = facts
         if callback is not None:
             trainer.add_callback(callback(trainer))
-        results[stage] = run_stage(trainer, plan[stage], {rows: len(trainer.train_dataset)})
+        rows = {"sft": "train_texts", "dpo": "train_pairs"}[stage]
+        results[stage] = train_and_save(trainer, start[stage], {rows: len(trainer.train_dataset)})
         return trainer
 
+    trainer: Any = None
+    given: dict[str, Any] = {
+        "model": model.model_name_or_path,
+        "quantization_config": quantization,
+        "peft_config": get_peft_config(model),
+    }
     if sft_settings is not None:
-        if len(plan) > 1 and main_process:
+        if len(stages.names) > 1 and main_process:
             keep_sft_off_the_hub(training)
-        if plan["sft"].finished:
-            results["sft"] = finished_metrics(training)
+        if "sft" in start:
+            trainer = run_stage("sft", ReweightedSFTTrainer, sft_settings, **given)
         else:
-            trainer = run(ReweightedSFTTrainer, sft_settings, "sft", "train_texts")
-    if "dpo" in plan:
+            results["sft"] = json.loads((sft_folder(training) / RESULTS).read_text("utf-8"))
+    if "dpo" in stages.names:
         if sft_settings is not None:
             trainer = None
             gc.collect()  # the next model takes the last one's place
             given = start_of_dpo(training, model, quantization)
             facts = {**facts, "base_model": model.model_name_or_path, "after_sft": True}
-        trainer = run(ReweightedDPOTrainer, training, "dpo", "train_pairs")
+        trainer = run_stage("dpo", ReweightedDPOTrainer, training, **given)
 
     if main_process:
-        print(_summary(pairs, len(train_pairs), results, training.output_dir))
+        print(_summary(pairs, len(train_pairs), results, str(training.output_dir)))
     if training.push_to_hub:
         _push(trainer)
     return trainer
 
 
-def _push(trainer: "ReweightedDPOTrainer | ReweightedSFTTrainer") -> None:
-    """Push, and say what to do where that fails: the training that came before is not lost.
+# -- stages ------------------------------------------------------------------------------------------------------------
+
+
+def starts(training: ReweightedDPOConfig, stages: StageArguments) -> dict[str, str | None]:
+    """The checkpoint that each stage goes on from, by `resume_from_checkpoint`: unset, `true` or `last`, or a folder.
+
+    Returns:
+        Folders by stage, None for the beginning. A sft stage that is finished is not among them.
 
     Raises:
-        RuntimeError: The push failed.
+        ValueError: There is no complete checkpoint to go on from.
     """
-    folder = trainer.args.output_dir
-    try:
-        trainer.push_to_hub()
-    except Exception as error:
-        raise RuntimeError(
-            f"The push to {trainer.hub_model_id} must reach the Hub; got {type(error).__name__}: {error}. The model is "
-            f'saved in {folder!r}. Push it with: hf upload {trainer.hub_model_id} {folder} . --exclude "checkpoint-*".'
-        ) from error
-
-
-# -- pairs -------------------------------------------------------------------------------------------------------------
-
-
-def load_splits(arguments: PairArguments, training: "ReweightedDPOConfig") -> tuple["Dataset", "Dataset | None"]:
-    """The training pairs, and the test pairs if there is evaluation; sets `training.soft_labels` as the labels say.
-
-    Raises:
-        ValueError: The pairs cannot be had, lack a split, or contradict `soft_labels`.
-    """
-    if arguments.dataset_name == BUILDER:
-        training.soft_labels = _soft_labels(arguments.settings(), training.soft_labels)
-    # One process builds the dataset; the others then read it from the cache.
-    with training.main_process_first(desc="loading pairs"):
-        pairs = load_pairs(arguments)
-    if training.soft_labels is None:  # pairs that are not built here have the column, or do not
-        training.soft_labels = all(LABEL_PROBABILITY in rows.column_names for rows in pairs.values())
-    seed = training.data_seed if training.data_seed is not None else training.seed
-    wanted = {"train": arguments.max_train_pairs}
-    if training.eval_strategy != "no":
-        wanted["test"] = arguments.max_eval_pairs
-    drawn = {}
-    for split, count in wanted.items():
-        if split not in pairs:
-            raise ValueError(
-                f"The pairs must have a {split} split; got {', '.join(pairs)}. Answer questions of that split first"
-                + (", or set eval_strategy: 'no'." if split == "test" else ".")
-            )
-        dataset = pairs[split]
-        if training.group_column is not None:
-            dataset = with_group_column(dataset, training.group_column)
-        drawn[split] = draw_pairs(dataset, count, seed)
-    return drawn["train"], drawn.get("test")
-
-
-def _soft_labels(settings: PairSettings, asked: bool | None) -> bool:
-    """Whether to train with soft labels, which the labels of the pairs decide.
-
-    Raises:
-        ValueError: Something else was asked for.
-    """
-    if asked not in (None, settings.soft):
+    # A configuration file gives truth values, a command line their names.
+    asked = str(training.resume_from_checkpoint)
+    if asked.lower() in ("none", "false"):
+        return dict.fromkeys(stages.names)
+    last = asked.lower() in ("true", "last")
+    main = training.process_index == 0
+    output, folder = Path(str(training.output_dir)), sft_folder(training)
+    if len(stages.names) == 1:
+        return {stages.names[0]: checkpoint_to_resume(asked, output, main_process=main)}
+    finished = (folder / RESULTS).is_file()
+    if last and finished:
+        # Between the two stages there is no complete checkpoint: the dpo stage then starts from the result of sft.
+        return {"dpo": last_checkpoint(output, said=main)}
+    if last or Path(asked).resolve().is_relative_to(folder.resolve()):
+        return {"sft": checkpoint_to_resume(asked, folder, main_process=main), "dpo": None}
+    if not finished:
         raise ValueError(
-            f"soft_labels must be {settings.soft} with labels={settings.labels!r}; got {asked}. Remove it; labels decide."
+            f"resume_from_checkpoint must lie in {str(folder)!r} until the sft stage is finished; got {asked!r}. Set it to "
+            "'last', or to a checkpoint there."
         )
-    return settings.soft
+    return {"dpo": checkpoint_to_resume(asked, output, main_process=main)}
 
 
-def load_pairs(arguments: PairArguments) -> "DatasetDict":
-    """The weighted pairs that the arguments ask for, by split.
+def sft_arguments(training: ReweightedDPOConfig, stages: StageArguments) -> ReweightedSFTConfig:
+    """The settings of the sft stage: those that both stages have, from preference optimisation's, and its own.
+
+    Before another stage, it is not pushed to the Hub, and its best checkpoint is that of the lowest loss, as it has no
+    rewards.
 
     Raises:
-        ValueError: A persona, a scheme or a source of answers is not known.
+        ValueError: `ReweightedSFTTrainer` does not support a setting.
     """
-    from datasets import load_dataset, load_dataset_builder
-
-    if arguments.dataset_name != BUILDER:
-        config = f"pairs-{arguments.target}"
-        if not Path(arguments.dataset_name).is_dir():
-            return load_dataset(arguments.dataset_name, config)
-        # By its name, a folder is found in the cache as it was when it was first loaded, or as another of the same name
-        # was: datasets 5.2 looks at the folder's last name and its card alone. By its files, it is found as it is.
-        builder = load_dataset_builder(arguments.dataset_name, config)
-        return load_dataset(
-            builder.name, data_files={split: list(files) for split, files in builder.config.data_files.items()}
-        )
-    return load_dataset(
-        BUILDER,
-        "pairs",
-        target=arguments.target,
-        answers=arguments.answers,
-        published_revision=arguments.published_revision,
-        personas=arguments.personas,
-        heldout=arguments.heldout,
-        **vars(arguments.settings()),
-    )
+    names = {item.name for item in dataclasses.fields(ReweightedSFTConfig) if item.init}
+    settings = {name: value for name, value in training.to_dict().items() if name in names}
+    # `to_dict` hides what may be a secret, by its name; that of padding is none.
+    settings |= {name: getattr(training, name) for name in settings if name.endswith("_token")}
+    settings["model_init_kwargs"] = training.model_init_kwargs
+    del settings["loss_type"]  # of the same name, and nothing else in common
+    if stages.sft_learning_rate is not None:
+        settings["learning_rate"] = stages.sft_learning_rate
+    if stages.sft_num_train_epochs is not None:
+        settings |= {"num_train_epochs": stages.sft_num_train_epochs, "max_steps": -1}
+    if "dpo" in stages.names:
+        settings |= {"output_dir": str(sft_folder(training)), "push_to_hub": False, "hub_model_id": None}
+        if settings["metric_for_best_model"] is not None:
+            settings |= {"metric_for_best_model": "loss", "greater_is_better": False}
+        if settings["run_name"] is not None:
+            settings["run_name"] += "-sft"
+    return ReweightedSFTConfig(**settings)
 
 
-def with_group_column(pairs: "Dataset", name: str) -> "Dataset":
-    """Pairs with the column `name`, looked up by `question_id` among the questions' unless it is there.
+def sft_folder(training: ReweightedDPOConfig) -> Path:
+    """Where the result of an sft stage goes that another stage follows."""
+    return Path(str(training.output_dir)) / "sft"
 
-    Raises:
-        ValueError: There is no such column, or a question is not in the question set.
+
+def keep_sft_off_the_hub(training: ReweightedDPOConfig) -> None:
+    """Have pushes of the output folder leave out the sft stage's folder, whose checkpoints include optimizers.
+
+    `Trainer` pushes all folders but its own checkpoints. Hub clients heed the .gitignore of what they upload.
     """
-    if name in pairs.column_names:
-        return pairs
-    own = [column for column in pairs.column_names if column not in ("prompt", "chosen", "rejected", "weight")]
-    check_name("group_column", name, [*own, *(GROUP_COLUMNS if "question_id" in own else ())])
-    questions = load_questions()
-    asked = column_of(pairs, "question_id")
-    row = pc.index_in(asked, value_set=questions["question_id"].combine_chunks())
-    if row.null_count:
-        first = int(np.flatnonzero(row.is_null().to_numpy(zero_copy_only=False))[0])
-        raise ValueError(
-            f"question_id must be that of one of the {len(questions):,} questions to look up group_column={name!r}; got "
-            f"{asked[first].as_py()!r} at row {first} ({row.null_count} such of {len(row)} rows). Add the column "
-            f"{name!r} to the pairs."
-        )
-    return pairs.add_column(name, questions[name].take(row).combine_chunks())
+    path, rule = Path(str(training.output_dir)) / ".gitignore", f"/{sft_folder(training).name}/"
+    rules = path.read_text("utf-8").splitlines() if path.is_file() else []
+    if rule not in rules:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in [*rules, rule]), "utf-8")
 
 
-def draw_pairs(pairs: "Dataset", count: int | None, seed: int) -> "Dataset":
-    """All pairs; or at most `count` of them, of questions in random order, the pairs of each one after the other.
+def start_of_dpo(training: ReweightedDPOConfig, model: ModelConfig, quantization_config: Any) -> dict[str, Any]:
+    """The result of the sft stage, as arguments of `ReweightedDPOTrainer`.
 
-    The pairs of a question stay together: the trainer computes a prompt once for those that are in one batch, and soft
-    labels determine a distribution over its options only together. Pairs without `question_id` are drawn one by one.
-
-    Raises:
-        ValueError: The first question that is drawn has more than `count` pairs.
+    A model that was trained whole is loaded from the stage's folder, for policy and reference alike. An adapter is
+    loaded, trainable, over the base model (quantised, where that is asked for); TRL copies it into a frozen one named
+    "ref", which the reference's log-probabilities come from, so that the outcome is one adapter over the base model.
     """
-    if count is None or count >= len(pairs):
-        return pairs
-    if "question_id" not in pairs.column_names:
-        return pairs.shuffle(seed=seed).select(range(count))
-    # Counting a missing id as a question of its own keeps such pairs in the draw.
-    question = column_of(pairs, "question_id").dictionary_encode(null_encoding="encode")
-    place = np.random.default_rng(seed).permutation(len(question.dictionary))[question.indices.to_numpy()]
-    upto = np.cumsum(np.bincount(place))
-    whole = upto[upto <= count]
-    if not len(whole):
-        raise ValueError(
-            f"The number of pairs to draw must be at least that of one question; got {count} for {upto[0]}. Raise "
-            "max_train_pairs or max_eval_pairs."
-        )
-    return pairs.select(np.argsort(place, kind="stable")[: whole[-1]])
-
-
-def card_facts(arguments: PairArguments) -> dict[str, Any]:
-    """What the model's card says of the pairs, and no trainer knows: `card_facts` of `WeightedTrainer`."""
-    facts = {"target": arguments.target, "dataset_name": arguments.dataset_name}
-    if arguments.dataset_name != BUILDER:
-        # A folder says so in its manifest; a dataset of the Hub, if at all, in the info of what was loaded.
-        licence = read_provenance(Path(arguments.dataset_name) / FOLDER_MANIFEST).licence
-        return facts if licence is None else {**facts, "licence": licence}
-    source = resolve_answers(arguments.answers, arguments.published_revision)
-    answers = source.load(arguments.personas)
-    licence = answers.provenance.licence
+    folder = str(sft_folder(training))
+    if not model.use_peft:
+        return {"model": folder, "quantization_config": quantization_config}
+    settings = {
+        **cast(dict[str, Any], training.model_init_kwargs or {}),
+        "trust_remote_code": training.trust_remote_code,
+    }
+    if quantization_config is not None:
+        settings["quantization_config"] = quantization_config
+    # As TRL loads a model for training on several devices.
+    if training.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):
+        settings["device_map"] = None
+    base = create_model_from_path(str(model.model_name_or_path), **settings)
+    training.model_init_kwargs = None  # they have been used
     return {
-        **facts,
-        **({} if licence is None else {"licence": licence}),
-        "persona_set": source.persona_set(arguments.personas),
-        "answers": arguments.answers,
-        "simulated": answers.provenance.simulated,
-        "comparison": arguments.comparison,
-        "weighting": arguments.settings().scheme_name,
-        "alpha": arguments.weight_alpha,
-        "beta": arguments.weight_beta,
-        "labels": arguments.labels,
-        "divergence": arguments.divergence,
+        "model": PeftModel.from_pretrained(base, folder, is_trainable=True),
+        "processing_class": AutoProcessor.from_pretrained(folder, trust_remote_code=training.trust_remote_code),
     }
 
 
-def _summary(
-    arguments: PairArguments, train_pairs: int, results: dict[str, dict[str, Any]], output_dir: str | None
-) -> str:
+def train_and_save(trainer: Trainer, checkpoint: str | None, rows: dict[str, int]) -> dict[str, Any]:
+    """Train, evaluate if there is an evaluation set, save, and return the metrics.
+
+    Args:
+        trainer: The stage's trainer.
+        checkpoint: Folder of the checkpoint to go on from; None for the beginning.
+        rows: Number of training rows, by the name of its metric.
+    """
+    if trainer.is_world_process_zero():
+        # Of an earlier run into the same folder: it would mark this one as finished.
+        (Path(str(trainer.args.output_dir)) / RESULTS).unlink(missing_ok=True)
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = {**outcome.metrics, **rows}
+    if trainer.eval_dataset is not None:
+        metrics |= trainer.evaluate()
+    # Saved otherwise, it would be pushed, without the results below; and if that failed, they would be lost.
+    trainer.save_model(_internal_call=True)
+    trainer.create_model_card()
+    trainer.save_state()
+    trainer.save_metrics("all", metrics)
+    # One process saves; the others must not read what follows from the folder before.
+    trainer.accelerator.wait_for_everyone()
+    return metrics
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+_SHOWN_METRICS = {
+    "train_loss": "train loss",
+    "eval_loss": "eval loss (weighted)",
+    "eval_rewards/accuracies": "eval reward accuracy",
+    "eval_rewards/weighted_accuracies": "the same, weighted",
+    "eval_skill/target": "skill (above 0: nearer than a constant)",
+    "eval_question_js_distance/target": "distance to target by question",
+    "eval_question_js_distance/constant": "the same of a constant answer",
+    "eval_js_distance/target": "distance of shares",
+    "eval_js_distance/margin": "margin of shares to nearest other",
+    "eval_agreement/target": "agreement with target",
+}
+
+
+def _summary(arguments: PairArguments, train_pairs: int, results: dict[str, dict[str, Any]], output_dir: str) -> str:
     """A short table of how each stage went and where the files are."""
     rows = [("target persona", arguments.target), ("training pairs", f"{train_pairs:,}")]
     if arguments.dataset_name == BUILDER:
@@ -311,23 +270,23 @@ def _summary(
         prefix = f"{stage}: " if len(results) > 1 else ""
         if "train_texts" in metrics:
             rows.append((f"{prefix}texts", f"{metrics['train_texts']:,}"))
-        rows += [
-            (prefix + label, f"{metrics[name]:.4f}")
-            for name, label in (
-                ("train_loss", "train loss"),
-                ("eval_loss", "eval loss (weighted)"),
-                ("eval_rewards/accuracies", "eval reward accuracy"),
-                ("eval_rewards/weighted_accuracies", "the same, weighted"),
-                ("eval_skill/target", "skill (above 0: nearer than a constant)"),
-                ("eval_question_js_distance/target", "distance to target by question"),
-                ("eval_question_js_distance/constant", "the same of a constant answer"),
-                ("eval_js_distance/target", "distance of shares"),
-                ("eval_js_distance/margin", "margin of shares to nearest other"),
-                ("eval_agreement/target", "agreement with target"),
-            )
-            if name in metrics
-        ]
+        rows += [(prefix + label, f"{metrics[name]:.4f}") for name, label in _SHOWN_METRICS.items() if name in metrics]
         rows.append((f"{prefix}time", f"{metrics['train_runtime']:.0f} s"))
-    rows += [("model", str(output_dir)), ("metrics", str(Path(output_dir or ".") / RESULTS))]
-    width = max(len(label) for label, _ in rows)
-    return "\n" + "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+    rows += [("model", output_dir), ("metrics", str(Path(output_dir) / RESULTS))]
+    return "\n" + in_columns(rows, right=(False, False))
+
+
+def _push(trainer: ReweightedDPOTrainer | ReweightedSFTTrainer) -> None:
+    """Push, and say what to do where that fails: the training that came before is not lost.
+
+    Raises:
+        RuntimeError: The push failed.
+    """
+    folder = trainer.args.output_dir
+    try:
+        trainer.push_to_hub()
+    except Exception as error:
+        raise RuntimeError(
+            f"The push to {trainer.hub_model_id} must reach the Hub; got {type(error).__name__}: {error}. The model is "
+            f'saved in {folder!r}. Push it with: hf upload {trainer.hub_model_id} {folder} . --exclude "checkpoint-*".'
+        ) from error

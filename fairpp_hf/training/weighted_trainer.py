@@ -1,5 +1,7 @@
 """What the weighted trainers share: one weighted sum a step, finite numbers, complete checkpoints, exact metrics, a card."""
 
+import json
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +11,19 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
-from fairpp_hf.training.checkpoints import checkpoint_to_resume, last_checkpoint
 from fairpp_hf.training.columns import normalize_weights, without_selection
 from fairpp_hf.training.metrics import WeightedSums
 from fairpp_hf.training.model_card import collect_facts, render_model_card
 from fairpp_hf.training.weighted_step import WeightedStep
 
 CARD = "README.md"
+CHECKPOINT_PARTS = ("model", "optimizer", "scheduler")
+"""Words in the names of the files or folders that a complete checkpoint has, whole, sharded or of an adapter."""
+
+logger = logging.getLogger(__name__)
 
 
 class WeightedTrainer(WeightedStep):
@@ -266,3 +272,72 @@ def _local(parameter: nn.Parameter) -> Tensor:
     if hasattr(parameter, "to_local"):
         return parameter.to_local()
     return getattr(parameter, "ds_tensor", parameter)
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def flaw_of(checkpoint: Path) -> str | None:
+    """What a checkpoint lacks for training to go on as it was; None if it is complete.
+
+    `Trainer` writes its state last, after weights and optimizer, and a kill leaves a folder that looks like the others.
+    Without an optimizer or a scheduler, as `save_only_model` leaves a checkpoint, it would start new ones without a word,
+    and come to other weights.
+    """
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return f"{TRAINER_STATE_NAME} is missing or cut off"
+    names = [path.name for path in checkpoint.iterdir()]
+    if any(name.startswith("global_step") for name in names):  # DeepSpeed's, with all of it
+        return None
+    return next((f"{part} is missing" for part in CHECKPOINT_PARTS if not any(part in name for name in names)), None)
+
+
+def last_checkpoint(folder: Path, *, said: bool = False) -> str | None:
+    """The last complete checkpoint in the output folder of a training, if any; `said` logs which are passed over."""
+    found = folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    numbered = {
+        int(number): path
+        for path in found
+        if (number := path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")).isdecimal()
+    }
+    for _, path in sorted(numbered.items(), reverse=True):
+        flaw = flaw_of(path)
+        if flaw is None:
+            return str(path)
+        if said:
+            logger.warning("%s is incomplete and is passed over: its %s.", path, flaw)
+    return None
+
+
+def checkpoint_to_resume(asked: str, folder: Path, *, main_process: bool = True) -> str:
+    """The checkpoint that a training goes on from.
+
+    If there is none, training does not start from the beginning: a user who asks to go on has something to lose, and may
+    have named the wrong folder.
+
+    Args:
+        asked: `"last"`, `"true"` or the folder of a checkpoint.
+        folder: Output folder of the training.
+        main_process: Whether this process logs the choice.
+
+    Raises:
+        ValueError: There is no checkpoint, or it is incomplete.
+    """
+    if asked.lower() not in ("last", "true"):
+        if flaw := flaw_of(Path(asked)):
+            raise ValueError(
+                f"resume_from_checkpoint must be a complete checkpoint; got {asked!r}, whose {flaw}. Training would go on "
+                "to other weights, or not at all. Set it to 'last' for the last complete one."
+            )
+        return asked
+    found = last_checkpoint(folder, said=main_process)
+    if found is None:
+        raise ValueError(
+            f"resume_from_checkpoint must find a complete checkpoint; got none in {str(folder)!r}. Leave it out to start "
+            "from the beginning."
+        )
+    if main_process:
+        logger.warning("Training goes on from %s.", found)
+    return found

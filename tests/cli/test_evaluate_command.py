@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from loopback_openai import LoopbackServer, Served, chosen, letter_by_hash
+from tiny_models import save_tiny_adapter
 
 from fairpp_hf.cli import evaluate as evaluate_command
 from fairpp_hf.cli import main
@@ -23,13 +23,7 @@ from fairpp_hf.questions.heldout import heldout_labels
 
 @pytest.fixture
 def adapter(tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from tiny_models import tiny_model
-
-    torch.manual_seed(0)
-    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    get_peft_model(tiny_model(), lora).save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
+    return save_tiny_adapter(tmp_path / "adapter")
 
 
 @pytest.fixture(autouse=True)
@@ -188,8 +182,8 @@ def test_stopped_it_says_how_to_go_on_and_writes_no_results(tiny_model_path, tmp
     assert main([*arguments, "--limit", "4"]) == 130
     (run,) = (tmp_path / "scores").iterdir()
     assert capsys.readouterr().err.endswith(
-        f"fairpp evaluate: stopped with 7 requests left in {run} and the models after it. Every reply is kept, and the same "
-        "command continues. No results were written.\n"
+        f"fairpp evaluate: stopped with 7 requests left; the replies are kept in {run}, and the same command or call "
+        "continues\n"
     )
     assert not (tmp_path / "results.json").exists()
 
@@ -251,10 +245,16 @@ def test_scenarios_are_asked_as_they_were_told(tiny_model_path, tmp_path, capsys
         (["--model", "m", "--max-cost", "1"], "--max-cost must come with a model on a server; got none."),
         (["--model", "m", "--limit", "0"], "--limit must be at least 1; got 0."),
         (["--model", "m", "--scenarios", "--split", "train"], "--scenarios must come with --split test; got train."),
+        (
+            ["--model", "m", "--target", "civic_pragmatist"],
+            "got 'civic_pragmatist'. Did you mean 'civic_pragmatists'?\n",
+        ),
+        (["--model", "m", "--adapter", "no/such/adaptor"], "name of a PEFT adapter; got 'no/such/adaptor' at "),
     ],
 )
 def test_arguments_that_do_not_fit_together(words, named, tmp_path, capsys):
-    assert main(["evaluate", *words, "--target", "loyal_nationals", "--out", str(tmp_path / "x")]) == 1
+    """Before a model is loaded: that there is no `m` is not what is said."""
+    assert main(["evaluate", "--target", "loyal_nationals", "--out", str(tmp_path / "x"), *words]) == 1
     assert named in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
@@ -304,19 +304,3 @@ def test_role_play_takes_the_portrait_of_the_set_that_answered(tiny_model_path, 
         assert main([*arguments, "--answers", str(run), *personas]) == 1
     # The British set has personas that did not answer, and is refused.
     assert portraits == [load_personas("hidden_tribes_2018").get(target).portrait] * 2
-
-
-def test_a_mistyped_adapter_is_refused_before_the_model_is_loaded(tmp_path, capsys):
-    arguments = ["evaluate", "--model", "no such model", "--target", "loyal_nationals", "--out", str(tmp_path / "x")]
-    assert main([*arguments, "--adapter", str(tmp_path / "adaptor")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(
-        f"fairpp evaluate: adapter must be the path or Hub name of a PEFT adapter; got '{tmp_path / 'adaptor'}' at "
-    )
-
-
-def test_an_unknown_target_is_refused_before_the_model_is_loaded(tmp_path, capsys):
-    arguments = ["evaluate", "--model", "no such model", "--target", "civic_pragmatist", "--out", str(tmp_path / "x")]
-    assert main(arguments) == 1
-    assert capsys.readouterr().err.endswith("got 'civic_pragmatist'. Did you mean 'civic_pragmatists'?\n")
-    assert not (tmp_path / "x").exists()

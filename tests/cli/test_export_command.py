@@ -14,9 +14,9 @@ from small_runs import make_run
 
 from fairpp_hf.cli import export
 from fairpp_hf.dataset.sources import load_answers
-from fairpp_hf.hub.exports import kto_rows, reward_rows, sft_rows
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings, preference_weights
+from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows
 
 TARGET = "loyal_nationals"
 
@@ -69,10 +69,10 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     asked, left_out = int((matrix >= 0).sum()), int((matrix < 0).sum())
     *cells, card = [re.split(r" {2,}", line.strip()) for line in printed[:4]]
     assert card[0] == "data/kto/README.md"
-    assert cells[0] == ["split", "rows", "file", "size"]
-    assert [row[0] for row in cells[1:]] == ["train", "test"]
-    assert [row[2] for row in cells[1:]] == ["data/kto/train.parquet", "data/kto/test.parquet"]
-    assert sum(int(row[1]) for row in cells[1:]) == 3 * asked
+    assert cells[0] == ["config", "split", "rows", "file", "size"]
+    assert [row[:2] for row in cells[1:]] == [["default", "train"], ["default", "test"]]
+    assert [row[3] for row in cells[1:]] == ["data/kto/train.parquet", "data/kto/test.parquet"]
+    assert sum(int(row[2]) for row in cells[1:]) == 3 * asked
     assert printed[4:] == [
         "Answers: known (simulated). All of them are simulated; nobody was asked.",
         "Licence of the answers: cc-by-4.0.",
@@ -83,7 +83,7 @@ def test_it_ends_with_a_table_and_with_what_to_do_next(run_path, tmp_path, monke
     ]
     assert left_out > 0
     loaded = eval(printed[-2].removeprefix("Load it with: "), {"load_dataset": load_dataset})
-    assert {split: f"{len(rows)}" for split, rows in loaded.items()} == {row[0]: row[1] for row in cells[1:]}
+    assert {split: f"{len(rows)}" for split, rows in loaded.items()} == {row[1]: row[2] for row in cells[1:]}
     record = json.loads(Path("data/kto/fairpp_export.json").read_text("utf-8"))
     assert {name: record[name] for name in ("format", "target", "pairs", "heldout")} == {
         "format": "kto",
@@ -204,7 +204,7 @@ def test_a_wide_table_has_one_respondent(run_path, tmp_path) -> None:
         renamed = table.set_column(table.column_names.index("respondent"), "respondent", name)
         pq.write_table(renamed, tmp_path / "two" / "preferences" / f"train-{number}.parquet")
     with refused(
-        "The answers must be of one respondent with --format wide; got 'model 0 (simulated)', 'model 1 (simulated)'. The "
+        "The answers must be of one respondent for a wide table; got 'model 0 (simulated)', 'model 1 (simulated)'. The "
         "columns have its name. Export each respondent's run on its own."
     ):
         command("--format", "wide", "--answers", tmp_path / "two", "--out", tmp_path / "out")

@@ -107,8 +107,8 @@ def test_a_rejected_key_stops_at_once_and_a_good_one_continues(tmp_path: Path, c
         assert server.total == 3
         assert capsys.readouterr().err.splitlines()[-1] == (
             "fairpp generate: The server must accept the key; got 401 for model 'm': Key expired. Set OPENAI_API_KEY to a "
-            "valid one. Every reply received so far is kept; run the same command again to continue. "
-            f"2 of 35 requests have a reply in {tmp_path / 'run'}."
+            "valid one. "
+            f"2 of 35 requests have a reply in {tmp_path / 'run'}. The same command or call continues."
         )
         server.answer = lambda call: Served("C")
         assert main(command) == 0

@@ -4,24 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_models import save_tiny_model
+from tiny_models import save_tiny_adapter, save_tiny_model
 
 from fairpp_hf.cli import main
 from fairpp_hf.evaluation import positioning
 from fairpp_hf.evaluation.models import read_models
 from fairpp_hf.evaluation.positioning.report import FILES
-
-
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from tiny_models import tiny_model
-
-    torch.manual_seed(0)
-    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    get_peft_model(tiny_model(), lora).save_pretrained(tmp_path / "aligned")
-    return tmp_path / "aligned"
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +19,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_places_a_model_and_its_adapter_with_an_arrow(
-    tiny_model_path: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
+    out, adapter = tmp_path / "out", save_tiny_adapter(tmp_path / "aligned")
     arguments = ["position", "--model", str(tiny_model_path), "--adapter", str(adapter), "--out", str(out)]
     assert main([*arguments, "--limit", "150", "--one-order"]) == 0
     printed = capsys.readouterr().out

@@ -381,7 +381,7 @@ def test_a_division_with_one_side_alone_is_said_once(
     wanted = (questions["dimension"].to_numpy() == dimension) & (np.array(questions["group"].to_pylist()) == "women")
     table = records([(int(row), "p", 0) for row in np.flatnonzero(wanted)[:5]])
     answers = compact(table, np.zeros(5, dtype=np.bool_))
-    answers_module._warn_once.cache_clear()
+    answers_module.warn_once.cache_clear()
     for _ in range(2):
         assert answers.held_out(kind).is_test.tolist() == [dimension == 1] * 5
     assert caplog.messages == [sentence]
@@ -414,12 +414,13 @@ def test_a_folder_keeps_raw_replies_and_scenarios(tmp_path: Path) -> None:
     (folder / "scenarios").mkdir()
     told = table.set_column(table.column_names.index("question"), "question", pa.array(["Which story?"] * 3))
     pq.write_table(told, folder / "scenarios" / "test-0.parquet")
-    scenarios = source.load(scenarios=True)
+    told_source = resolve_answers(folder, scenarios=True)
+    scenarios = told_source.load()
     assert scenarios.is_test.tolist() == [True] * 3
     assert set(scenarios.questions["question"].to_pylist()) == {"Which story?"}
-    assert scenarios.features == source.features(scenarios=True) == PREFERENCE_FEATURES
+    assert scenarios.features == told_source.features() == PREFERENCE_FEATURES
     assert scenarios.provenance == answers.provenance
-    assert source.fingerprint(scenarios=True) != source.fingerprint()
+    assert told_source.fingerprint() != source.fingerprint()
 
 
 def test_the_survey_and_runs_have_no_scenarios(run: Path) -> None:

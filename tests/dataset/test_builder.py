@@ -24,6 +24,7 @@ from small_runs import answer_of, make_run, some_questions
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answer_pairs import answer_pairs
+from fairpp_hf.dataset.answers import warn_once
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, preference_weights
@@ -510,7 +511,7 @@ def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytes
 def test_scenarios(tmp_path: Path, cache: str) -> None:
     path = write_scenarios(tmp_path / "told")
     loaded = load("scenarios", answers=path, cache_dir=cache)
-    scenarios = resolve_answers(path).load(scenarios=True)
+    scenarios = resolve_answers(path, scenarios=True).load()
     assert list(loaded) == ["test"]
     assert loaded["test"].features == PREFERENCE_FEATURES
     assert loaded["test"].with_format("arrow")[:].equals(pa.concat_tables(scenarios.preferences("test")))
@@ -564,7 +565,7 @@ def test_the_log_says_where_shares_are_not_known(
 
 @pytest.fixture
 def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    builder_module._warn_simulated.cache_clear()
+    warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         yield caplog
 

@@ -15,7 +15,7 @@ from small_runs import make_run
 
 from fairpp_hf.cli import main
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.dataset.exported_tables import read_export
+from fairpp_hf.dataset.published_files import read_export
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
 from fairpp_hf.personas import load_personas
 

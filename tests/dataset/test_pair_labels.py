@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairpp_hf.dataset.answer_pairs import answer_pairs, answer_weights, compared
+from fairpp_hf.dataset.answer_pairs import answer_pairs, answer_weights, compared, pair_labels
 from fairpp_hf.dataset.answers import Answers, compact
-from fairpp_hf.dataset.pair_labels import pair_labels
 from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings, preference_weights
@@ -35,16 +34,16 @@ def answers() -> Answers:
 
 
 def test_the_respondents_own_probabilities(answers: Answers) -> None:
-    found = pair_labels(answers, TARGET, PairSettings(labels="respondent"), [NEAR, FAR])
-    np.testing.assert_allclose(found.probabilities, answers.probabilities(TARGET), rtol=1e-6)
-    assert found.label_model is None
+    found, label_model = pair_labels(answers, TARGET, PairSettings(labels="respondent"), [NEAR, FAR])
+    np.testing.assert_allclose(found, answers.probabilities(TARGET), rtol=1e-6)
+    assert label_model is None
 
 
 @pytest.mark.parametrize("shares", [None, SHARES])
 def test_the_mean_over_the_others_is_that_of_a_plain_loop(answers: Answers, shares: dict[str, float] | None) -> None:
     """Over those of them who have probabilities for a question, by their shares."""
     settings = PairSettings(labels="respondent", divergence=0.5)
-    found = pair_labels(answers, TARGET, settings, [NEAR, FAR], shares=shares).probabilities
+    found, _ = pair_labels(answers, TARGET, settings, [NEAR, FAR], shares=shares)
     p, near, far = (answers.probabilities(persona) for persona in (TARGET, NEAR, FAR))
     alone = 0
     for row in range(len(p)):

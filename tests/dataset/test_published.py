@@ -23,21 +23,22 @@ from published_tables import (
 )
 from small_runs import some_questions
 
-from fairpp_hf.dataset import published, sources
+from fairpp_hf.dataset import sources
+from fairpp_hf.dataset.answers import warn_once
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
-from fairpp_hf.hub.exports import wide_rows
 from fairpp_hf.personas import load_personas
+from fairpp_hf.preferences.exports import wide_rows
 from fairpp_hf.questions import load_questions, render_prompt, split_of
 from fairpp_hf.respondents.reading import parse_answer
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
 
 PERSONAS = load_personas().ids
-NO_REPLIES = "There are no raw replies in these tables: an answer C may stand for a call that failed."
+NO_REPLIES = "Without raw replies, an answer C may stand for a call that failed: all personas in "
 
 
 @pytest.fixture(autouse=True)
 def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    published._say_once.cache_clear()
+    warn_once.cache_clear()
     sources.show_licence()
     with caplog.at_level(logging.WARNING):
         caplog.clear()
@@ -154,9 +155,9 @@ def test_replies_count_in_the_files_that_have_them(silent: str | None, tmp_path:
     answers = load_answers(tmp_path)
     assert answers.features == resolve_answers(tmp_path).features() == REPLIED_PREFERENCE_FEATURES
     assert sum(int((column[answers.is_test] >= 0).sum()) for column in answers.matrix().values()) > 60
-    assert answers.provenance.notes[-2:] == (
-        "There are no raw replies of civic_pragmatists in train-0.parquet: an answer C may stand for a call that failed.",
-        "There are no raw replies in test-0.parquet: an answer C may stand for a call that failed.",
+    assert answers.provenance.notes[-1] == (
+        "Without raw replies, an answer C may stand for a call that failed: civic_pragmatists in train-0.parquet; all "
+        "personas in test-0.parquet."
     )
 
 
@@ -168,7 +169,7 @@ def test_a_table_of_more_personas_says_what_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_licence_is_shown_once(tmp_path: Path, fresh_log: pytest.LogCaptureFixture) -> None:
-    sources.show_licence.cache_clear()
+    warn_once.cache_clear()
     for folder in (write_published(tmp_path / "tables"), tmp_path / "tables", write_scenarios(tmp_path / "told")):
         load_answers(folder)
     assert [message for message in fresh_log.messages if "licensed" in message] == [
@@ -295,11 +296,12 @@ def test_the_fingerprint_follows_splits_and_not_the_place(tmp_path: Path) -> Non
 def test_scenarios_have_the_columns_of_preferences(tmp_path: Path) -> None:
     questions = some_questions(train=0)
     path = write_scenarios(tmp_path / "told")
-    source = resolve_answers(path)
+    source = resolve_answers(path, scenarios=True)
     assert source.has_scenarios()
-    scenarios = source.load(scenarios=True)
-    assert scenarios.features == source.features(scenarios=True) == PREFERENCE_FEATURES
-    assert scenarios.provenance.notes == (NO_REPLIES,)
+    scenarios = source.load()
+    assert scenarios.features == source.features() == PREFERENCE_FEATURES
+    (note,) = scenarios.provenance.notes
+    assert note.startswith(NO_REPLIES)
     assert scenarios.is_test.all()
     labels = [name for name in questions.column_names if name not in ("question", "prompt") and "option" not in name]
     in_order = questions.take(pa.compute.index_in(scenarios.questions["question_id"], questions["question_id"]))
@@ -335,7 +337,7 @@ def test_texts_of_scenarios(text: str, parts: tuple[str, ...] | None, tmp_path: 
     path = write_table(
         [scenario_row(first), scenario_row(second) | {"simulation_question": text}], tmp_path / "t.parquet"
     )
-    scenarios = resolve_answers(path).load(scenarios=True)
+    scenarios = resolve_answers(path, scenarios=True).load()
     rows = {row["question_id"]: row for row in scenarios.questions.to_pylist()}
     if parts is None:
         assert list(rows) == [first["question_id"]]
@@ -352,10 +354,10 @@ def test_questions_and_scenarios_of_one_table_and_beside_each_other(tmp_path: Pa
     path = write_scenarios(tmp_path / "told")
     answers = load_answers(path)
     assert answers.is_test.all()
-    assert NO_REPLIES in answers.provenance.notes
+    assert any(note.startswith(NO_REPLIES) for note in answers.provenance.notes)
     write_published(tmp_path / "told" / "questions")
     assert len(load_answers(path).questions) == 40
-    assert len(resolve_answers(path).load(scenarios=True).questions) == 10
+    assert len(resolve_answers(path, scenarios=True).load().questions) == 10
 
 
 def changed(**values: Any) -> Callable[[list[dict[str, Any]]], None]:

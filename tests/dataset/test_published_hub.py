@@ -16,7 +16,7 @@ from loopback_hub import LoopbackHub, as_client, loopback_hub
 from published_tables import published_row, scenario_row, write_published, write_scenarios
 from small_runs import some_questions
 
-from fairpp_hf.dataset import published
+from fairpp_hf.dataset.answers import warn_once
 from fairpp_hf.dataset.published_files import PUBLISHED_REPO, SCENARIOS_REPO
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
 from fairpp_hf.provenance import Provenance
@@ -33,7 +33,7 @@ def hub() -> Iterator[LoopbackHub]:
 
 @pytest.fixture(autouse=True)
 def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    published._say_once.cache_clear()
+    warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         yield caplog
 
@@ -102,7 +102,7 @@ def test_scenarios_are_another_dataset_with_own_revisions(hub: LoopbackHub, tmp_
     sha = publish(hub, write_scenarios(tmp_path / "told"), SCENARIOS_REPO)
     source = resolve_answers("published", sha, scenarios=True)
     assert source.fingerprint() == sha != resolve_answers("published").fingerprint()
-    scenarios, local = source.load(scenarios=True), resolve_answers(tmp_path / "told").load(scenarios=True)
+    scenarios, local = source.load(), resolve_answers(tmp_path / "told", scenarios=True).load()
     assert scenarios.provenance == replace(local.provenance, source=SCENARIOS_REPO, revision=sha)
     loaded = load("scenarios", published_revision=sha)
     assert loaded["test"].with_format("arrow")[:].equals(pa.concat_tables(local.preferences("test")))

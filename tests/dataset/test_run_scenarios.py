@@ -94,13 +94,13 @@ def test_load_dataset_has_the_scenarios_of_a_run(run):
 
 
 def test_new_stories_are_another_dataset(run):
-    before = resolve_answers(run).fingerprint(scenarios=True)
+    before = resolve_answers(run, scenarios=True).fingerprint()
     of_preferences = resolve_answers(run).fingerprint()
     assert before != of_preferences
     name = FairPP(config_name="scenarios", answers=str(run)).config_id
     with LoopbackServer(tell) as server:
         answer_scenarios(run, server.base_url, 5, swap=True)
-    assert resolve_answers(run).fingerprint(scenarios=True) != before
+    assert resolve_answers(run, scenarios=True).fingerprint() != before
     assert resolve_answers(run).fingerprint() == of_preferences
     assert FairPP(config_name="scenarios", answers=str(run)).config_id != name
     assert len(load_dataset("fairpp", "scenarios", answers=str(run), split="test")) == 5 * 7
@@ -137,7 +137,7 @@ def test_scenarios_without_answers_are_left_out(run, caplog, tmp_path):
     with Journal(run / "scenarios") as journal, journal.transaction() as connection:
         connection.execute("DELETE FROM replies")
     with pytest.raises(NoRecords):
-        resolve_answers(run).load(scenarios=True)
+        resolve_answers(run, scenarios=True).load()
     files = build_dataset_folder(tmp_path / "built", answers=run, targets=[], progress=False)
     assert any("The scenarios have no answers yet and are left out" in message for message in caplog.messages)
     assert "scenarios" not in {file.config for file in files}
@@ -299,7 +299,7 @@ def test_scenarios_are_test_questions_whatever_was_told(tmp_path):
         storyteller = StorytellerRespondent("teller", train, base_url=server.base_url)
         respondent = OpenAIRespondent("m", base_url=server.base_url)
         tell_and_answer(tmp_path / "run", storyteller, respondent, load_personas(), train, RunOptions(progress=False))
-    assert RunSource(tmp_path / "run").load(scenarios=True).splits() == ("test",)
+    assert RunSource(tmp_path / "run", scenarios=True).load().splits() == ("test",)
 
 
 def test_personas_of_the_scenarios_count_where_there_is_no_run(run):

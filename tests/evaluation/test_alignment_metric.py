@@ -37,65 +37,58 @@ def test_batches_and_single_questions_are_collected() -> None:
     assert metric.compute() == alignment_metrics(PREDICTIONS, named, target="b")
 
 
-def test_probabilities_a_single_persona_and_questions() -> None:
-    metric = evaluate.load(metric_path())
-    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 4)
-    answers = [0, 1, 2, -1]
-    names = ("topic", "problem", "group_type", "group")
-    questions = {name: ["x"] * 4 for name in names} | {
-        "dimension": [1, 1, 2, 2],
-        "form": ["criterion", "explanation"] * 2,
-    }
-    found = metric.compute(predictions=probabilities, references=answers, personas=["a"], questions=questions)
-    assert found == alignment_metrics(probabilities, {"a": answers}, questions=questions)
-    assert "forms_consistency" in found
-
-
-@pytest.mark.parametrize(
-    ("references", "personas", "message"),
-    [
-        (REFERENCES, ["a"], "personas must name each of the 2 columns of references once; got ['a']."),
-        (REFERENCES, ["a", "a"], "personas must name each of the 2 columns of references once; got ['a', 'a']."),
-        (
-            [[0, 1], [1], [0, 1], [1, 2]],
-            None,
-            "references must hold an answer of every persona for each question; got rows of [1, 2] answers. "
-            "Give -1 for an answer that is missing.",
-        ),
-    ],
-)
-def test_bad_references_are_refused(references: list, personas: list[str] | None, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        evaluate.load(metric_path()).compute(predictions=PREDICTIONS, references=references, personas=personas)
-
-
-def test_references_may_be_probabilities() -> None:
+def test_probabilities_on_either_side_a_single_persona_and_questions() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.dirichlet([1, 1, 1], 4), rng.dirichlet([1, 1, 1], 4)
+    answers = [0, 1, 2, -1]
+    questions = {name: ["x"] * 4 for name in ("topic", "problem", "group_type", "group")}
+    questions |= {"dimension": [1, 1, 2, 2], "form": ["criterion", "explanation"] * 2}
+    metric = evaluate.load(metric_path())
+    found = metric.compute(predictions=first, references=answers, personas=["a"], questions=questions)
+    assert found == alignment_metrics(first, {"a": answers}, questions=questions)
+    assert "forms_consistency" in found
     metric = evaluate.load(metric_path(), personas=["a", "b"])
     expected = alignment_metrics(PREDICTIONS, {"a": first, "b": second})
     assert metric.compute(predictions=PREDICTIONS, references=np.stack([first, second], axis=1).tolist()) == expected
 
 
 @pytest.mark.parametrize(
-    ("predictions", "references", "message"),
+    ("predictions", "references", "personas", "message"),
     [
+        (PREDICTIONS, REFERENCES, ["a"], "personas must name each of the 2 columns of references once; got ['a']."),
+        (
+            PREDICTIONS,
+            REFERENCES,
+            ["a", "a"],
+            "personas must name each of the 2 columns of references once; got ['a', 'a'].",
+        ),
+        (
+            PREDICTIONS,
+            [[0, 1], [1], [0, 1], [1, 2]],
+            None,
+            "references must hold an answer of every persona for each question; got rows of [1, 2] answers. "
+            "Give -1 for an answer that is missing.",
+        ),
         (
             [0.2, 1.0],
             [0, 1],
+            None,
             "predictions must be whole numbers in -1..2; got 0.2 at row 0. "
             "Give probabilities as lists of 3, of A, B and C.",
         ),
         (
             [0, 1],
             [[0, 1], [0, 1.7]],
+            None,
             "references['persona_1'] must be whole numbers in -1..2; got 1.7 at row 1. "
             "Give probabilities as lists of 3, of A, B and C.",
         ),
-        ([0, 3], [0, 1], "predictions must be in -1..2 (-1 for no valid answer); got 3 at row 1."),
-        ([], [], "predictions must hold at least one question; got none."),
+        ([0, 3], [0, 1], None, "predictions must be in -1..2 (-1 for no valid answer); got 3 at row 1."),
+        ([], [], None, "predictions must hold at least one question; got none."),
     ],
 )
-def test_what_is_no_answer_is_refused_and_not_rounded(predictions: list, references: list, message: str) -> None:
+def test_bad_input_is_refused_and_not_rounded(
+    predictions: list, references: list, personas: list[str] | None, message: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        evaluate.load(metric_path()).compute(predictions=predictions, references=references)
+        evaluate.load(metric_path()).compute(predictions=predictions, references=references, personas=personas)

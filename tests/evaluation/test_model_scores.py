@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loopback_openai import Call, LoopbackServer, Served
-from tiny_models import save_tiny_model
+from tiny_models import save_tiny_adapter, save_tiny_model, tiny_model
+from transformers import LlamaForCausalLM
 
 from fairpp_hf.evaluation import model_scores
 from fairpp_hf.evaluation.model_scores import ApiOptions, check_models, prompt_hash, score_models
@@ -198,11 +199,8 @@ def test_everything_is_checked_before_a_model_is_loaded(spec, error, message, ti
     assert not (tmp_path / "out").exists()
 
 
-def adapter_of(model, path, base=None):
-    from peft import LoraConfig, get_peft_model
-
-    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
-    get_peft_model(model, lora).save_pretrained(path)
+def adapter_of(path, base=None, model=None):
+    save_tiny_adapter(path, model)
     config = json.loads((path / "adapter_config.json").read_text())
     (path / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": base}))
     return path
@@ -210,16 +208,14 @@ def adapter_of(model, path, base=None):
 
 def test_an_adapter_of_another_model_is_warned_of(tiny_model_path, tmp_path, caplog):
     """A copy of the model under a name that ends alike is taken for the same, as is one that says nothing."""
-    from tiny_models import tiny_model
-
     link = tmp_path / "link"
     link.symlink_to(tiny_model_path)
     name = tiny_model_path.name
     for base in (None, f"org/{name}", str(tiny_model_path), str(link)):
-        adapter = adapter_of(tiny_model(), tmp_path / "p", base)
+        adapter = adapter_of(tmp_path / "p", base)
         check_models([ModelSpec("a", str(tiny_model_path), adapter=str(adapter))], None)
         assert caplog.messages == []
-    adapter = adapter_of(tiny_model(), tmp_path / "p", "org/other")
+    adapter = adapter_of(tmp_path / "p", "org/other")
     check_models([ModelSpec("a", str(tiny_model_path), adapter=str(adapter))], None)
     assert caplog.messages == [
         f"The adapter {str(adapter)!r} of 'a' says that it was trained on 'org/other', and is scored on "
@@ -228,12 +224,9 @@ def test_an_adapter_of_another_model_is_warned_of(tiny_model_path, tmp_path, cap
 
 
 def test_an_adapter_of_other_shapes_is_an_error_that_names_the_entry(tiny_model_path, questions, tmp_path):
-    from tiny_models import tiny_model
-    from transformers import LlamaForCausalLM
-
     config = tiny_model().config
     config.hidden_size *= 2
-    adapter = adapter_of(LlamaForCausalLM(config), tmp_path / "p")
+    adapter = adapter_of(tmp_path / "p", model=LlamaForCausalLM(config))
     message = (
         f"adapter must be trained on its model; got {str(adapter)!r} with {str(tiny_model_path)!r} at 'wide'. Their weights "
         "differ in shape (size mismatch for "
@@ -304,10 +297,10 @@ def test_one_cap_holds_for_all_models_on_servers(questions, tmp_path):
     usage = {"prompt_tokens": 490, "completion_tokens": 10}
     with LoopbackServer(lambda _: Served(usage=usage)) as server:
         specs = [ModelSpec(name, name, base_url=server.base_url) for name in ("a", "b")]
-        with pytest.raises(RuntimeError, match=r"^--max-cost must cover what is asked of all models; got \$0\.00750, "):
+        with pytest.raises(RuntimeError, match=r"^max_cost must have room for the next request; got \$0.00"):
             scored(specs, questions, tmp_path, api=api, max_cost=0.0075)
         assert 10 < (total := server.total) <= 15
-        with pytest.raises(RuntimeError, match=r"with \d+ requests left in .*Raise --max-cost, and the same command "):
+        with pytest.raises(ValueError, match=r"^max_cost must be at least what the run has cost so far"):
             scored(specs, questions, tmp_path, api=api, max_cost=0.0051)
         assert server.total == total
         assert len(scored(specs, questions, tmp_path, api=api, max_cost=1.0)) == 2

@@ -7,24 +7,6 @@ from fairpp_hf.evaluation import models as module
 from fairpp_hf.evaluation.models import ModelSpec, check_names, read_models, write_models
 
 
-def test_entries_of_a_models_file(tmp_path):
-    file = tmp_path / "models.yaml"
-    file.write_text(
-        """models:
-  - {name: small, model: HuggingFaceTB/SmolLM2-135M-Instruct, region: North America, revision: main}
-  - {name: aligned, model: HuggingFaceTB/SmolLM2-135M-Instruct, adapter: outputs/a, before: small}
-  - {name: in a role, model: m, persona: loyal_nationals, base_url: http://a/v1}
-""",
-        "utf-8",
-    )
-    model = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    assert read_models(file) == (
-        ModelSpec("small", model, region="North America", revision="main"),
-        ModelSpec("aligned", model, adapter="outputs/a", before="small"),
-        ModelSpec("in a role", "m", persona="loyal_nationals", base_url="http://a/v1"),
-    )
-
-
 def test_the_example_of_the_module_is_such_a_file(tmp_path):
     file = tmp_path / "models.yaml"
     head, _, example = inspect.getdoc(module).partition("models:\n")
@@ -40,14 +22,14 @@ def test_a_written_file_says_the_same_from_anywhere_and_has_no_secrets(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "local").mkdir()
     specs = [
-        ModelSpec("a: #1", "local", adapter="org/on-the-hub", region="Österreich"),
+        ModelSpec("a: #1", "local", adapter="org/on-the-hub", region="Österreich", revision="main"),
         ModelSpec("b", "local", base_url="https://host:8000/v1?key=secret", before="a: #1"),
         ModelSpec("c", "m", base_url="http://a/v1", persona="p"),
     ]
     file = write_models(specs, tmp_path / "new" / "models.yaml")
     assert "secret" not in file.read_text("utf-8")
     assert read_models(file) == (
-        ModelSpec("a: #1", str(tmp_path / "local"), adapter="org/on-the-hub", region="Österreich"),
+        ModelSpec("a: #1", str(tmp_path / "local"), adapter="org/on-the-hub", region="Österreich", revision="main"),
         ModelSpec("b", "local", base_url="https://host:8000/v1", before="a: #1"),
         specs[2],
     )

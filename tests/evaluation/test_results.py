@@ -202,6 +202,13 @@ def changed(table, name, value):
             lambda table: table.drop_columns([f"answer/{TARGET}"]),
             'Field "answer/loyal_nationals" does not',
         ),
+        (
+            "questions",
+            lambda table: table.rename_columns(
+                {"prompt": f"probabilities/{TARGET}", f"probabilities/{TARGET}": "prompt"}
+            ),
+            "must be as `fairpp evaluate` writes them",
+        ),
         ("questions", lambda table: table.slice(1), "that are not those of the 59 questions"),
         ("questions", lambda table: table.slice(0, 0), "got 0 questions"),
         ("questions", lambda table: table.take(list(range(59, -1, -1))), "that are not those of the 60 questions"),

@@ -1,7 +1,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -9,17 +8,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from generation_fixtures import FakeRespondent, personas, questions, replies_in, shown_questions
-from loopback_batches import BatchServer, Fault
+from loopback_batches import BatchServer, stopping
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.generation import BatchLimits, BudgetReached, RunInterrupted, RunOptions, RunSummary, generate
-from fairpp_hf.generation.budget import Budget, is_paid_for
+from fairpp_hf.generation.budget import Budget, RequestQueue, is_paid_for
+from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request, RespondentStopped
 from fairpp_hf.runs.database import SENT
-from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.journal import AskedRequest, Journal
 
 DOLLAR_A_TOKEN = Prices(1e6, 1e6, 1e6, 0.5, "a test")
 
@@ -149,6 +150,48 @@ def test_the_cap_holds_to_within_what_is_in_flight(seed: int) -> None:
     assert cap - 3 * (concurrency + 1) < budget.spent <= cap + 2 * concurrency
 
 
+# --- The requests that it hands out ---
+
+PLAN = RequestPlan(personas(), questions())
+POSITIONS = np.array([1, 3, 7])
+KEYS = PLAN.keys({"kind": "fake"})
+
+
+def test_a_queue_is_the_requests_at_its_positions_until_it_is_stopped() -> None:
+    queue = RequestQueue(PLAN, POSITIONS, KEYS)
+    expected = [PLAN[1], PLAN[3], PLAN[7]]
+    assert (len(queue), list(queue), queue[2], queue[1:]) == (3, expected, expected[2], expected[1:])
+    assert [queue.asked(index) for index in range(3)] == [
+        AskedRequest(KEYS[1], "q1", "ann"),
+        AskedRequest(KEYS[3], "q3", "ann"),
+        AskedRequest(KEYS[7], "q2", "bob"),
+    ]
+    assert (queue.handed_out, queue.over_budget, queue.has_room()) == (3, False, True)
+    requests = iter(queue)
+    assert next(requests) == PLAN[1]
+    queue.stopped = True
+    assert list(requests) == []
+    assert queue.handed_out == 4
+
+
+def test_a_queue_has_no_room_until_a_reply_makes_some_and_ends_where_the_budget_does() -> None:
+    """One dollar a request, one at most. Asking whether there is room takes nothing and ends nothing; a reply that failed
+    costs nothing and lets another one go."""
+    queue = RequestQueue(PLAN, POSITIONS, KEYS, Budget(1.0, 0.0, 1.0, DOLLAR_A_TOKEN))
+    requests = iter(queue)
+    assert queue.has_room()
+    assert next(requests) == PLAN[1]
+    assert (queue.has_room(), queue.over_budget) == (False, False)
+    queue.pay([reply(None, "failed")])
+    assert queue.has_room()
+    assert next(requests) == PLAN[3]
+    assert list(requests) == []
+    assert queue.over_budget
+    # One that is stopped gives nothing any more, which a respondent need not wait to be told.
+    queue.stopped = True
+    assert queue.has_room()
+
+
 # --- In a run ---
 
 
@@ -268,7 +311,8 @@ def test_a_server_that_counts_no_tokens_stops_after_one_reply(tmp_path: Path) ->
         ask(tmp_path, respondent, 1000.0)
     assert str(stopped.value) == (
         "max_cost must have a server that counts tokens; got a reply without usage, at unknown cost. "
-        f"Leave out max_cost, or use a server that counts. 1 of 20 requests have a reply in {tmp_path}."
+        f"Leave out max_cost, or use a server that counts. 1 of 20 requests have a reply in {tmp_path}. "
+        "The same command or call continues."
     )
     assert len(respondent.asked) == 1
     assert ask(tmp_path, Paid(lambda _: reply(None)), None).asked == 19
@@ -404,10 +448,7 @@ def test_what_is_in_batches_when_a_call_ends_is_not_spent_twice(tmp_path: Path) 
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
         options: dict[str, Any] = {"prices": DOLLAR_A_TOKEN, "progress": False}
 
-        def stop(name: str, _: int) -> Fault | None:
-            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGINT)) if name == "POST /batches" else None
-
-        server.fault = stop
+        server.fault = stopping(signal.SIGINT)
         late, soon = BatchLimits(poll_s=60), BatchLimits(poll_s=0.02)
         with pytest.raises(RunInterrupted) as interruption:
             generate(

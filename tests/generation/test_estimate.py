@@ -136,7 +136,7 @@ def in_a_batch(run: Path, positions: Sequence[int]) -> list[AskedRequest]:
     keys = list(plan.keys(Served().settings))
     asked = [plan.asked_at(position, keys[position]) for position in positions]
     with Journal(run) as journal:
-        batch = Batch("intent", time.time(), len(asked), 100, "", "file-1", "batch-1")
+        batch = Batch("intent", time.time(), len(asked), 100, "file-1", "batch-1")
         Ledger(journal, []).add(batch, [request.key for request in asked])
     return asked
 

@@ -1,7 +1,7 @@
 """The faults that a run must survive, as a user meets them: `fairpp generate`, the real client, a server that counts.
 
-1, a kill at any moment, is in test_killed.py; 2, a kill around a batch, in batch/test_faults.py; 13, two processes, in
-tests/cli/test_generate_command.py.
+1, a kill at any moment, is in test_killed.py; 2, a kill around a batch, in batch/test_faults.py; 3, a storm of 429, in
+tests/respondents/test_openai_faults.py; 13, two processes, in tests/cli/test_generate_command.py.
 """
 
 import json
@@ -31,12 +31,6 @@ REQUESTS = len(PERSONAS.ids) * LIMIT
 QUESTIONS = load_questions("test").take(pa.array(sample_questions(load_questions("test"), LIMIT)))
 
 
-@pytest.fixture(autouse=True)
-def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def command(run: Path, server: LoopbackServer, **options: object) -> list[str]:
     given = {"limit": LIMIT, "split": "test", "model": "m", "concurrency": 4, **options}
     words = ["generate", "--run", str(run), "--respondent", "openai", "--base-url", server.base_url]
@@ -62,20 +56,6 @@ def bought(server: LoopbackServer) -> Counter[int]:
     return Counter(server.calls.values())
 
 
-def test_fault_3_a_storm_of_429_ends_complete_and_uses_up_no_attempt(tmp_path: Path) -> None:
-    """Every prompt is told thrice to come back in 10 ms, more often than a failure would be tried again."""
-
-    def answer(call: Call) -> Served:
-        return Served(status=429, headers={"Retry-After-Ms": "10"}) if call.number < 3 else Served("A")
-
-    with LoopbackServer(answer) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, concurrency=8, max_retries=0)
-        summary = generate(tmp_path / "run", respondent, PERSONAS, QUESTIONS, RunOptions(progress=False))
-        assert summary.counts["ok"] == REQUESTS
-        assert server.total == 4 * REQUESTS
-    assert server.most_in_flight <= 8
-
-
 @pytest.mark.parametrize(
     ("served", "rule"),
     [
@@ -95,7 +75,7 @@ def test_fault_4_what_no_retry_mends_stops_at_once_and_nothing_is_lost(
         assert main(command(tmp_path / "run", server)) == 1
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(f"fairpp generate: {rule}; got {served.status}")
-        assert "Every reply received so far is kept" in error
+        assert "The same command or call continues." in error
         kept = len(load_run(tmp_path / "run"))
         assert 10 <= kept <= server.total <= kept + 4
         refused = server.total - kept

@@ -110,6 +110,21 @@ def test_the_keys_of_earlier_runs_go_on_to_hold() -> None:
     assert keys_digest(keys) == "b6371998aadd601dd7289ec2f93d7656354ca280058b1a429ef78598fc71cd88"
 
 
+def test_an_empty_portrait_is_no_system_message() -> None:
+    """A model as it is, next to a role. The key is fixed: a change would ask every question of every run again."""
+    table = load_questions("test")
+    somebody = FakePersona("somebody", "You are somebody.")
+    plan = RequestPlan([FakePersona("plain", ""), somebody], table.slice(0, 2), swap=True)
+    roles = [[message["role"] for message in request.messages] for request in plan]
+    assert roles == [["user"]] * 4 + [["system", "user"]] * 4
+    assert [request.messages[-1] for request in plan][:4] == [request.messages[-1] for request in plan][4:]
+    assert plan[4].messages[0] == {"role": "system", "content": "You are somebody."}
+    plan = RequestPlan([somebody], table.slice(0, 1))
+    assert plan.keys({"kind": "test", "model": "m"}) == [
+        "374d04c2a3f3309c996057ab27244fe9f4332c9ff475c42460f2c0faba91a9e4"
+    ]
+
+
 def test_a_key_changes_with_everything_that_decides_the_reply() -> None:
     table, settings = questions(1), {"model": "m", "temperature": 0.0}
     (key,) = RequestPlan(personas("ann"), table).keys(settings)

@@ -84,9 +84,6 @@ def test_a_file_and_two_figures_hold_everywhere(tmp_path: Path) -> None:
     assert load_prices("m", given=(0.5, 2.0), address=here) == Prices(0.5, 0.5, 2.0, 1.0, "--price")
 
 
-SHAPE = " Give it the shape of the package's own: prices.json beside fairpp_hf/generation/prices.py."
-
-
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

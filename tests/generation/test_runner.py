@@ -44,7 +44,6 @@ def test_everybody_is_asked_everything_once(tmp_path: Path) -> None:
         reused=0,
         remaining=0,
         personas={"ann": {**counts, "ok": 5}, "bob": {**counts, "ok": 5}},
-        groups={},
         of_other_shards=0,
         set_aside=0,
         spending=Spending(0.0, 0, 0, 10, 10),
@@ -75,12 +74,6 @@ def test_only_failed_requests_are_asked_again(tmp_path: Path) -> None:
         "ann       1        1        1      1          1\n"
         "bob       1        1        1      1          1\n"
         "all       2        2        2      2          2\n"
-        "group type    replies  invalid  refusal   empty  truncated\n"
-        "group_type 1        2   100.0%     0.0%    0.0%       0.0%\n"
-        "group_type 2        2     0.0%   100.0%    0.0%       0.0%\n"
-        "group_type 3        2     0.0%     0.0%  100.0%       0.0%\n"
-        "group_type 4        2     0.0%     0.0%    0.0%     100.0%\n"
-        "group_type 0        2     0.0%     0.0%    0.0%       0.0%\n"
         "Spent: unknown cost; 0 input and 0 output tokens, in 10 replies that were ever received."
     )
 
@@ -147,27 +140,6 @@ def test_the_manifest_says_what_was_asked(tmp_path: Path) -> None:
     assert manifest["questions"]["selection"] == selection
     assert manifest["questions"]["count"] == 5
     assert list(manifest["personas"]["portraits"]) == ["ann", "bob"]
-
-
-def test_groups_whose_replies_are_no_answer_come_first(tmp_path: Path) -> None:
-    """Of the six replies on sex, one is a refusal, of the four on faith two are."""
-    table = questions()
-    kinds = pa.array(["sex", "faith", "sex", "faith", "sex"])
-    table = table.set_column(table.column_names.index("group_type"), "group_type", kinds)
-    refused = {("ann", "q1"), ("bob", "q1"), ("ann", "q4")}
-
-    def reply(request: Request) -> Reply:
-        return not_ok("refusal") if (request.persona, request.question_id) in refused else ok(0)
-
-    summary = ask(tmp_path, FakeRespondent(reply), what=table)
-    none = dict.fromkeys(("invalid", "empty", "truncated", "failed"), 0)
-    assert summary.groups == {"faith": {**none, "ok": 2, "refusal": 2}, "sex": {**none, "ok": 5, "refusal": 1}}
-    assert list(summary.groups) == ["faith", "sex"]
-    assert summary.table().splitlines()[4:-1] == [
-        "group type  replies  refusal",
-        "faith             4    50.0%",
-        "sex               6    16.7%",
-    ]
 
 
 # --- Samples, orders, shards ---
@@ -275,7 +247,8 @@ def test_a_respondent_that_stops_keeps_what_came(tmp_path: Path) -> None:
     with pytest.raises(RespondentStopped) as error:
         ask(tmp_path, FakeRespondent(stops))
     assert str(error.value) == (
-        f"The server must accept the key; got 401. 5 of 10 requests have a reply in {tmp_path}."
+        f"The server must accept the key; got 401. 5 of 10 requests have a reply in {tmp_path}. "
+        "The same command or call continues."
     )
     assert ask(tmp_path, FakeRespondent()).asked == 5
 

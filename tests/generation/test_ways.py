@@ -12,11 +12,9 @@ from loopback_batches import BatchServer, Outcome
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
 from fairpp_hf.generation import BatchLimits, BudgetReached, RunOptions, generate
-from fairpp_hf.generation.batch import api as batch_api
-from fairpp_hf.generation.budget import Budget
+from fairpp_hf.generation.budget import Budget, RequestQueue
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
-from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.summary import RunSummary
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK
@@ -28,15 +26,6 @@ from fairpp_hf.runs.records import load_replies, manifest_of
 
 PRICES = Prices(1.0, 1.0, 1.0, 0.5, "a test")
 """A dollar a million tokens."""
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("fairpp_hf.respondents.exchange.LONGEST_BACKOFF_S", 0.001)
-    for name in ("_FIRST_PAUSE_S", "_SETTLING_S"):
-        monkeypatch.setattr(batch_api, name, 0.01)
 
 
 def go(run: Path, server: LoopbackServer, count: int = 3, *, batch: bool = False, **options: Any) -> RunSummary:

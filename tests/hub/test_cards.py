@@ -18,9 +18,8 @@ from huggingface_hub import DatasetCard
 
 from fairpp_hf.dataset.folder_facts import DimensionFacts, TargetFacts
 from fairpp_hf.drawing.card_figures import CardFigure
-from fairpp_hf.hub import templates
+from fairpp_hf.hub import cards
 from fairpp_hf.hub.cards import dataset_metadata, render_dataset_card
-from fairpp_hf.hub.run_words import RunWords
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import Provenance
@@ -94,6 +93,10 @@ def test_the_card_is_the_golden_page(name: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(body, "utf-8")
     assert body == path.read_text("utf-8")
+    found = CARDS[name]().features
+    for column in (column for features in found.values() for column in features):
+        assert f"\n| `{column}` | " in body
+    assert ("`label_probability`" in body) == any("label_probability" in features for features in found.values())
     assert not re.search(r"\n\n\n|\bNone\b|[ \t]\n", body)
     html = markdown_it.MarkdownIt("commonmark").render(body)
     assert html.index("<blockquote>") < html.index("<h2>Configs</h2>")
@@ -215,7 +218,7 @@ def test_the_card_says_how_pairs_were_made(pairs: PairSettings, words: str) -> N
 @pytest.mark.parametrize(
     ("changes", "messages", "often"),
     [
-        ({}, "portrait as system message and the scene's prompt", "temperature 0.5"),
+        ({}, "portrait as system message and the question's prompt", "temperature 0.5"),
         ({"settings": {"system_as_user": True}}, "in one user message, without a system message", "Replies by status"),
         (
             {"asked": {"portraits_in_user_message": 3}},
@@ -231,10 +234,11 @@ def test_the_card_says_how_pairs_were_made(pairs: PairSettings, words: str) -> N
     ],
 )
 def test_a_run_in_words(changes: dict[str, Any], messages: str, often: str) -> None:
-    words = RunWords({**RUN, "samples": 1, **changes})
-    assert messages in words.messages("scene")
-    assert often in words.how_often()
-    assert ("temperature 0.5" in words.how_often()) == (
+    run = {**RUN, "samples": 1, **changes}
+    text = render_dataset_card(facts(provenance=Provenance("model", ("m (simulated)",), "cc-by-4.0", run=run)))
+    assert messages in text
+    assert often in text
+    assert ("temperature 0.5" in text) == (
         "settings" not in changes and "without_temperature" not in changes.get("asked", {})
     )
 
@@ -246,14 +250,14 @@ def test_figures_are_shown_with_their_alternative_text() -> None:
 
 
 def test_an_installed_package_has_the_template_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(templates, "__file__", str(tmp_path / "templates.py"))
+    monkeypatch.setattr(cards, "__file__", str(tmp_path / "cards.py"))
     (tmp_path / "dataset_card").mkdir()
     (tmp_path / "dataset_card" / "X.md").write_text("{{ metadata }}{{ codes(names) }}\n")
-    templates._environment.cache_clear()
+    cards._environment.cache_clear()
     try:
-        assert templates.render_card("X.md", {"a": 1}, names=["b", "c"]) == "a: 1\n`b`, `c`\n"
+        assert cards.render_card("X.md", {"a": 1}, names=["b", "c"]) == "a: 1\n`b`, `c`\n"
     finally:
-        templates._environment.cache_clear()
+        cards._environment.cache_clear()
 
 
 def test_personas_of_the_set_that_did_not_answer_are_not_listed() -> None:

@@ -17,11 +17,11 @@ from huggingface_hub import DatasetCard
 from small_runs import some_questions
 from tiny_trainers import message
 
-from fairpp_hf.dataset.exported_tables import EXPORT_MANIFEST, read_export
+from fairpp_hf.dataset.published_files import EXPORT_MANIFEST, read_export
 from fairpp_hf.hub.export_folder import render_export_card, write_export
-from fairpp_hf.hub.exports import FORMATS, kto_rows
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences.exports import FORMATS, kto_rows
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.provenance import Provenance
 

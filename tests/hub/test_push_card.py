@@ -11,7 +11,7 @@ from loopback_hub import LoopbackHub
 from push_folders import REPO, actions, assert_holds, edit_card
 
 from fairpp_hf import push_dataset
-from fairpp_hf.hub import push_folder
+from fairpp_hf.hub import push
 
 
 def test_what_people_wrote_on_the_card_is_kept(hub: LoopbackHub, built: Path, rebuilt: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_pushed_all_the_same(
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(push_folder.os, "replace", refuse)
+        patch.setattr(push.os, "replace", refuse)
         push_dataset(built, REPO)
     assert_holds(hub, built, commits=1)
     assert any("will not replace what was sent" in message for message in caplog.messages)

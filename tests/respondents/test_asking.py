@@ -17,8 +17,9 @@ import pytest
 from asked_openai import USAGE, requests
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
-from fairpp_hf.respondents import body, completion, exchange, faults
+from fairpp_hf.respondents import client, completion, exchange, faults
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
+from fairpp_hf.respondents.ladder import Way
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK, OpenAIRespondent
 
 LETTERS = [("B", math.log(0.5)), ("A", math.log(0.3)), ("C", math.log(0.2))]
@@ -80,9 +81,31 @@ def no_temperature(call: Call) -> Served:
     return refuse("'temperature' is deprecated for this model.") if "temperature" in call.body else good(call)
 
 
+def takes_only_temperature_1(call: Call) -> Served:
+    """A model that knows the length limit by its new name, gives no logprobs, and has one temperature."""
+    if "max_tokens" in call.body:
+        words = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+        return refuse(words, code="unsupported_parameter", param="max_tokens")
+    if "logprobs" in call.body:
+        words = "Unsupported parameter: 'logprobs' is not supported with this model."
+        return refuse(words, code="unsupported_parameter", param="logprobs")
+    if call.body.get("temperature", 1) != 1:
+        words = "Unsupported value: 'temperature' does not support 0.0 with this model."
+        return refuse(words, code="unsupported_value", param="temperature")
+    return Served("B")
+
+
 @pytest.mark.parametrize(
     ("answer", "tries", "way"),
     [
+        (
+            takes_only_temperature_1,
+            3,
+            {
+                **{"ask": "text", "top_logprobs": 0, "temperature": False},
+                "length_parameter": "max_completion_tokens",
+            },
+        ),
         (choice_is_unknown, 1, {"ask": "text", "top_logprobs": 20}),
         (five_at_most, 1, {"ask": "choice", "top_logprobs": 5}),
         (logprobs_are_forbidden, 1, {"ask": "choice", "top_logprobs": 0}),
@@ -101,38 +124,20 @@ def test_what_a_server_refuses_is_found_out_on_the_first_request_and_said(
     assert respondent.ways == {server.base_url: way}
     assert all(asked_as(reply) == way for reply in replies)
     (message,) = caplog.messages
-    assert message.startswith(f"The server {server.base_url} is asked like this: ")
-
-
-def test_a_crash_on_log_probabilities_is_found_out_after_one_try() -> None:
-    def answer(call: Call) -> Served:
-        return Served(status=500) if "logprobs" in call.body else good(call)
-
-    with LoopbackServer(answer) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=0)
-        replies = ask(respondent, 20)
-    assert server.total == 20 + 3  # the others are to see that the crash was not a passing one
-    assert {reply.status for reply in replies} == {"ok"}
-    assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 0}}
+    words = Way.of(way)
+    assert words is not None
+    assert message == f"The server {server.base_url} is asked like this: {words.words()}."
 
 
 @pytest.mark.parametrize("field", ["logprobs", "response_format"])
-def test_a_connection_that_is_closed_at_one_thing_is_found_out_like_a_crash(field: str) -> None:
-    with LoopbackServer(lambda call: Served(drop=True) if field in call.body else good(call)) as server:
+@pytest.mark.parametrize("crash", [Served(drop=True), Served(status=500)])
+def test_a_crash_or_a_closed_connection_at_one_thing_is_found_out(field: str, crash: Served) -> None:
+    with LoopbackServer(lambda call: crash if field in call.body else good(call)) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url)
         assert [reply.status for reply in ask(respondent, 20)] == ["ok"] * 20
     assert server.total <= 20 + 3 * 4
     way = {"ask": "choice", "top_logprobs": 0} if field == "logprobs" else {"ask": "text", "top_logprobs": 20}
     assert respondent.ways == {server.base_url: way}
-
-
-def test_a_passing_crash_of_the_first_request_costs_the_run_neither_schema_nor_probabilities() -> None:
-    with LoopbackServer(lambda call: good(call) if server.total > 1 else Served(status=500)) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=0)
-        replies = ask(respondent, 20)
-    assert server.total == 21
-    assert {reply.status for reply in replies} == {"ok"}
-    assert respondent.ways == {server.base_url: {"ask": "choice", "top_logprobs": 20}}
 
 
 def test_what_a_server_ignores_is_not_called_a_choice_and_not_asked_for_again() -> None:
@@ -303,6 +308,9 @@ def test_requests_that_are_refused_for_their_own_sake_stop_nothing() -> None:
     with LoopbackServer(answer) as server:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=1), 6)
     assert [reply.status for reply in replies] == ["failed", "ok", "ok", "failed", "failed", "ok"]
+    assert (replies[0].answer, replies[0].probabilities, replies[0].usage) == (-1, None, None)
+    assert replies[0].detail == {"error": "Too long: 'an unsupported value, and more'."}
+    assert server.total == 7 + 5  # the first is asked in every way that there is
 
 
 def test_a_server_that_crashes_at_everything_is_not_swept_again_by_each_request(
@@ -532,17 +540,17 @@ def test_a_packed_body_is_unpacked_as_far_as_the_limit_goes(blanks: int, monkeyp
             asked.append(most)
             return self._real.decompress(chunk, most)
 
-    real = body.zlib.decompressobj
-    monkeypatch.setattr(body.zlib, "decompressobj", Unpacker)
+    real = client.zlib.decompressobj
+    monkeypatch.setattr(client.zlib, "decompressobj", Unpacker)
     text = json.dumps(body_of()).encode()
     packed = gzip.compress(text[:-1] + b" " * blanks + b"}")
     served = Served(body=packed, headers={"Content-Encoding": "gzip"})
     with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
         replies = ask(OpenAIRespondent("m", base_url=server.base_url), 3)
-    is_too_long = blanks > body.MOST_BYTES
+    is_too_long = blanks > client.MOST_BYTES
     assert [reply.status for reply in replies] == ["ok", "invalid" if is_too_long else "ok", "ok"]
     assert server.calls["You.", "q1"] == 1
-    assert 0 < max(asked) <= body.MOST_BYTES + 1
+    assert 0 < max(asked) <= client.MOST_BYTES + 1
     if is_too_long:
         assert (replies[1].detail or {})["error"] == "unreadable response: a body of more than 4,000,000 bytes"
         assert (replies[1].raw or "").startswith('{"model": "m"')
@@ -570,7 +578,7 @@ def test_a_slow_server_is_not_called_unreachable() -> None:
         ask(OpenAIRespondent("m", base_url=server.base_url, timeout_s=0.1), 9)
     assert str(stopped.value).startswith(
         f"The server must answer in time; got 'Timed out. No whole response in 0.1 s.' from {server.base_url}. Allow a "
-        "longer time-out. Every"
+        "longer time-out."
     )
     assert server.total == 3
 

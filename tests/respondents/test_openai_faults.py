@@ -91,42 +91,6 @@ def test_patience_counts_since_the_last_success(monkeypatch: pytest.MonkeyPatch)
         assert all_ok(ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=1), 8), 8)
 
 
-# What a model does not take.
-
-TEMPERATURE = "Unsupported value: 'temperature' does not support 0.0 with this model."
-
-
-def takes_only_temperature_1(call: Call) -> Served:
-    """A model that knows the length limit by its new name, gives no logprobs, and has one temperature."""
-    if "max_tokens" in call.body:
-        words = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
-        return Served(status=400, error={"message": words, "code": "unsupported_parameter", "param": "max_tokens"})
-    if "logprobs" in call.body:
-        words = "Unsupported parameter: 'logprobs' is not supported with this model."
-        return Served(status=400, error={"message": words, "code": "unsupported_parameter", "param": "logprobs"})
-    if call.body.get("temperature", 1) != 1:
-        details = {"message": TEMPERATURE, "code": "unsupported_value", "param": "temperature"}
-        return Served(status=400, error=details)
-    return Served("B")
-
-
-def test_a_model_that_does_not_take_the_temperature_is_asked_without(caplog: pytest.LogCaptureFixture) -> None:
-    with LoopbackServer(takes_only_temperature_1) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 20)
-    assert all_ok(replies, 20)
-    assert server.total == 20 + 3
-    assert {"temperature", "logprobs", "max_tokens"}.isdisjoint(server.bodies[-1])
-    assert (replies[9].detail or {})["asked"] == {
-        "ask": "text",
-        "top_logprobs": 0,
-        "temperature": False,
-        "length_parameter": "max_completion_tokens",
-    }
-    assert caplog.messages == [
-        f"The server {server.base_url} is asked like this: free text, no log-probabilities, temperature left out."
-    ]
-
-
 # Connections that fail.
 
 

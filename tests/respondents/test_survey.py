@@ -1,6 +1,5 @@
 """The simulated respondent follows its equations, and an answer depends on its own question and persona only."""
 
-import asyncio
 import dataclasses
 import hashlib
 import math
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from asked_openai import ask
 
 from fairpp_hf.personas import PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.questions import load_questions
@@ -167,13 +167,6 @@ def test_a_persona_without_choice_is_refused_by_name(questions: pa.Table, person
 # The respondent
 
 
-def ask(respondent: Respondent, requests: list[Request]) -> list[tuple[int, Reply]]:
-    async def collect() -> list[tuple[int, Reply]]:
-        return [item async for item in respondent.answer(requests)]
-
-    return asyncio.run(collect())
-
-
 def request_for(question_id: str, persona: str) -> Request:
     return Request(question_id, persona, [{"role": "user", "content": "is not read"}], ("a", "b", "c"))
 
@@ -186,8 +179,8 @@ def test_respondent_gives_the_same_answers(questions: pa.Table, personas: Person
     asked = [(row, persona) for persona in ("loyal_nationals", "civic_pragmatists") for row in at]
     ids = questions["question_id"].to_pylist()
     replies = ask(respondent, [request_for(ids[row], persona) for row, persona in asked])
-    assert [index for index, _ in replies] == list(range(6))
-    for (row, persona), (_, reply) in zip(asked, replies, strict=True):
+    assert list(replies) == list(range(6))
+    for (row, persona), reply in zip(asked, replies.values(), strict=True):
         truth = survey_answers(questions, personas, persona)
         assert reply == Reply(truth.answer[row], tuple(truth.probabilities[row]), "ok", None, None, 0.0)
         assert type(reply.answer) is int  # a numpy integer would not go into JSON

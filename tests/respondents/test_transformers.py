@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from asked_openai import ask
 from numpy.typing import NDArray
 from tiny_models import CHAT_TEMPLATE
 
@@ -60,11 +61,8 @@ def requests(count: int) -> list[Request]:
     return [Request(f"q{n}", "p", [{"role": "user", "content": str(n)}], ("x", "y", "z")) for n in range(count)]
 
 
-def ask(respondent: Respondent, asked: list[Request]) -> dict[int, Reply]:
-    async def collect() -> dict[int, Reply]:
-        return {index: reply async for index, reply in respondent.answer(asked)}
-
-    return asyncio.run(collect())
+class Stoppable(list[Request]):
+    stopped = False
 
 
 def test_the_answer_is_the_likeliest_option_with_its_probabilities() -> None:
@@ -136,9 +134,6 @@ def test_requests_are_taken_a_chunk_at_a_time() -> None:
 
 
 def test_a_stopped_run_finishes_its_batch_and_begins_no_other() -> None:
-    class Stoppable(list[Request]):
-        stopped = False
-
     async def stopped_after(replies: int) -> list[int]:
         asked, found = Stoppable(requests(250)), []
         async for index, _ in TransformersRespondent("m", scorer=FakeScorer()).answer(asked):
@@ -165,9 +160,6 @@ def test_a_stopped_run_keeps_what_other_processes_have_scored() -> None:
             if self.owed is not None:
                 (rows, messages), self.owed = self.owed, None
                 yield np.array(rows), self.score([messages[row] for row in rows])
-
-    class Stoppable(list[Request]):
-        stopped = False
 
     async def collect() -> dict[int, Reply]:
         asked, found = Stoppable(requests(250)), {}

@@ -301,7 +301,7 @@ def in_batches(run: Path, count: int | None = None) -> list[str]:
     with Journal(run) as journal:
         requests = list(journal.requests())
         chosen = [requests[position] for position in journal.pending()[:count]]
-        batch = Batch("intent", time.time(), len(chosen), 100, "", "file-1", "batch-1")
+        batch = Batch("intent", time.time(), len(chosen), 100, "file-1", "batch-1")
         Ledger(journal, []).add(batch, [request.key for request in chosen])
     return [request.key for request in chosen]
 

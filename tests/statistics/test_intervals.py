@@ -121,14 +121,11 @@ def test_every_interval_holds_its_estimate_and_twins_agree() -> None:
         np.array(intervals["js_distance_base2/target"]) * MAX_JS_DISTANCE, intervals["js_distance/target"]
     )
     assert intervals == metric_intervals(*given)
-    narrow = metric_intervals(*given, level=0.5)
-    assert all(high - low <= np.ptp(intervals[name]) + 1e-12 for name, (low, high) in narrow.items())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"level": 95}, "level must be between 0 and 1; got 95. 0.95 is usual."),
         (
             {"cluster_by": ("dimension",)},
             "cluster_by must be some of 'problem', 'group', 'topic', 'group_type'; got ('dimension',). "

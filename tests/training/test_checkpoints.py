@@ -6,7 +6,7 @@ from checkpoint_folders import write_checkpoint
 from peft import LoraConfig
 from tiny_trainers import make_trainer, parameters, question_pairs
 
-from fairpp_hf.training.checkpoints import checkpoint_to_resume, flaw_of, last_checkpoint
+from fairpp_hf.training.weighted_trainer import checkpoint_to_resume, flaw_of, last_checkpoint
 
 PAIRS = question_pairs([[1.0, 1.0]] * 4)
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")

@@ -4,6 +4,7 @@ After a change that is meant, `FAIRPP_UPDATE_GOLDEN=1 pytest tests/training/test
 """
 
 import dataclasses
+import math
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from unittest import mock
 
 import pytest
 from datasets import Dataset, load_dataset
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from peft import LoraConfig
 from published_tables import write_published
 from small_runs import make_run
@@ -24,16 +25,16 @@ from fairpp_hf.hub import build_dataset_folder, dataset_folder, render_dataset_c
 from fairpp_hf.personas import load_personas
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer, ReweightedSFTConfig, ReweightedSFTTrainer
+from fairpp_hf.training.arguments import PairArguments
 from fairpp_hf.training.model_card import (
     CARD_FACTS,
-    LoggedMetrics,
     ModelCardFacts,
-    TierWeight,
     WeightFacts,
     collect_facts,
+    model_metadata,
     render_model_card,
 )
-from fairpp_hf.training.run import PairArguments, card_facts
+from fairpp_hf.training.pairs import card_facts
 
 GOLDEN = Path(__file__).parent / "golden"
 GIVEN = {
@@ -68,17 +69,15 @@ def facts(**changes: object) -> ModelCardFacts:
         dataset_name="fairpp",
         dataset_on_hub=False,
         dataset_description="",
-        weights=WeightFacts(
-            4, 8.0, 4.0, 64 / 22, (TierWeight(1, 2, 2.0), TierWeight(2, 1, 2.0), TierWeight(7, 1, 4.0))
-        ),
+        weights=WeightFacts(4, 8.0, 4.0, 64 / 22, ((1, 2, 2.0), (2, 1, 2.0), (7, 1, 4.0))),
         weight_normalization="dataset",
         weight_application="loss",
         group_column=None,
         settings={"beta": "0.1"},
         step=20,
         max_steps=20,
-        train=LoggedMetrics(20, {"loss": 0.5, "grad_norm": 3.0, "tiers/10/loss": 1.0, "tiers/2/loss": 2.0, "step": 20}),
-        evaluation=LoggedMetrics(20, {"loss": 0.25, "runtime": 3.0, "tiers/2/loss": 4.0}),
+        train={"step": 20, "loss": 0.5, "grad_norm": 3.0, "tiers/10/loss": 1.0, "tiers/2/loss": 2.0},
+        evaluation={"step": 20, "loss": 0.25, "runtime": 3.0, "tiers/2/loss": 4.0},
         versions={"TRL": "1.16.0"},
         method_citation="@inproceedings{rafailov2023direct}",
     )
@@ -133,15 +132,13 @@ CARDS = {
         },
         "settings": {"loss_type": "listwise, distillation"},
         "dataset_description": "Pairs.",
-        "evaluation": LoggedMetrics(
-            20,
-            {
-                "js_distance/target": 0.1,
-                "question_js_distance/target": 0.112,
-                "question_js_distance/constant": 0.14,
-                "skill/target": 0.2,
-            },
-        ),
+        "evaluation": {
+            "step": 20,
+            "js_distance/target": 0.1,
+            "question_js_distance/target": 0.112,
+            "question_js_distance/constant": 0.14,
+            "skill/target": 0.2,
+        },
     },
     "groups": {
         "given": GIVEN | {"simulated": False, "persona_set": "mine", "comparison": ["a", "b"], "weighting": by_hand},
@@ -150,11 +147,8 @@ CARDS = {
         "weight_normalization": "batch",
         "max_steps": 30,
         "evaluation": None,
-        "train": LoggedMetrics(
-            1,
-            {"groups/a|b/weight": 0.25, "groups/c/weight": 0.75, "groups/c/loss": 2.0}
-            | {f"groups/{number}/weight": 0.01 for number in range(10)},
-        ),
+        "train": {"step": 1, "groups/a|b/weight": 0.25, "groups/c/weight": 0.75, "groups/c/loss": 2.0}
+        | {f"groups/{number}/weight": 0.01 for number in range(10)},
     },
     "sft": {
         "stage": "sft",
@@ -186,9 +180,27 @@ def test_cards(name: str) -> None:
 
 def test_the_constant_that_the_model_is_not_nearer_than() -> None:
     values = {"question_js_distance/target": 0.15, "question_js_distance/constant": 0.14, "skill/target": -0.07}
-    card = render_model_card(facts(evaluation=LoggedMetrics(20, values)))
+    card = render_model_card(facts(evaluation={"step": 20, **values}))
     assert "**-0.07**" in card
     assert "the model is no nearer to its target" in card
+
+
+def test_the_hub_is_given_the_results_of_the_last_evaluation() -> None:
+    """`model-index` as huggingface_hub writes it and reads it again; a number that there is not is no result."""
+    values = {"question_js_distance/target": 0.112345, "question_js_distance/constant": 0.14, "skill/target": math.nan}
+    changes = {"evaluation": {"step": 20, "loss": 0.5, **values}, "dataset_name": "us/pairs", "dataset_on_hub": True}
+    data = ModelCard(render_model_card(facts(**changes))).data
+    assert data.model_name == "our-model"
+    found = [(result.metric_type, result.metric_value) for result in data.eval_results]
+    assert found == [("question_js_distance/target", 0.1123), ("question_js_distance/constant", 0.14)]
+    for result in data.eval_results:
+        assert (result.task_type, result.dataset_type, result.dataset_split) == ("text-generation", "us/pairs", "test")
+        assert result.dataset_name == "Fair-PP questions, answers of loyal_nationals (simulated)"
+        assert result.dataset_args == {"target": "loyal_nationals"}
+    again = ModelCardData(**data.to_dict())
+    assert again.to_dict() == data.to_dict() == model_metadata(facts(**changes)).to_dict()
+    for nothing in ({"evaluation": None}, {"target": None}, {"evaluation": {"step": 20, "loss": 0.5}}):
+        assert model_metadata(facts(**changes | nothing)).eval_results is None
 
 
 # -- facts -------------------------------------------------------------------------------------------------------------
@@ -199,7 +211,7 @@ def test_weights_are_counted_in_the_data() -> None:
     weights = collect_facts(trainer()).weights
     assert weights is not None
     assert weights == WeightFacts(4, 8.0, 4.0, pytest.approx(64 / 22), weights.tiers)
-    assert weights.tiers == (TierWeight(1, 2, 2.0), TierWeight(2, 1, 2.0), TierWeight(7, 1, 4.0))
+    assert weights.tiers == ((1, 2, 2.0), (2, 1, 2.0), (7, 1, 4.0))
     without = collect_facts(trainer(train_dataset=Dataset.from_dict({"weight": [1.0, 3.0]}))).weights
     assert without == WeightFacts(2, 4.0, 3.0, pytest.approx(16 / 10), ())
 
@@ -239,8 +251,8 @@ def test_metrics_are_those_of_the_last_step() -> None:
         {"train_loss": 0.6, "train_runtime": 9.0, "step": 4},
     ]
     found = collect_facts(trainer(state=state))
-    assert found.train == LoggedMetrics(4, {"loss": 0.5, "step": 4})
-    assert found.evaluation == LoggedMetrics(4, {"a_loss": 0.4, "b_loss": 0.3, "step": 4})
+    assert found.train == {"loss": 0.5, "step": 4}
+    assert found.evaluation == {"a_loss": 0.4, "b_loss": 0.3, "step": 4}
 
 
 def test_settings_that_are_off_are_left_out() -> None:

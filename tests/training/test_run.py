@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 from fairpp_hf.cli.train import train_model as main
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
-from fairpp_hf.training.arguments import PairArguments, config_file, parse_arguments
-from fairpp_hf.training.run import GROUP_COLUMNS, draw_pairs, load_pairs, with_group_column
-from fairpp_hf.training.stages import StageArguments, sft_arguments
+from fairpp_hf.training.arguments import PairArguments, StageArguments, config_file, parse_arguments
+from fairpp_hf.training.pairs import GROUP_COLUMNS, draw_pairs, load_pairs, with_group_column
+from fairpp_hf.training.run import sft_arguments
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "trainer_configs").glob("*.yaml"))

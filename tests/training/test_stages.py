@@ -6,7 +6,8 @@ import pytest
 from checkpoint_folders import write_checkpoint
 
 from fairpp_hf.training import ReweightedDPOConfig
-from fairpp_hf.training.stages import StageArguments, Start, sft_arguments, starts
+from fairpp_hf.training.arguments import StageArguments
+from fairpp_hf.training.run import sft_arguments, starts
 
 
 def training(tmp_path, **settings):
@@ -107,8 +108,8 @@ def starting(tmp_path, asked, stage="sft_then_dpo"):
 @pytest.mark.parametrize("asked", [None, False, "false"])
 def test_without_resuming_all_begin_anew(tmp_path, asked):
     lay_out(tmp_path, "sft/checkpoint-3", "checkpoint-2", finished=True)
-    assert starting(tmp_path, asked) == {"sft": Start(), "dpo": Start()}
-    assert starting(tmp_path, asked, "dpo") == {"dpo": Start()}
+    assert starting(tmp_path, asked) == {"sft": None, "dpo": None}
+    assert starting(tmp_path, asked, "dpo") == {"dpo": None}
 
 
 @pytest.mark.parametrize("asked", ["last", "true", True])
@@ -116,13 +117,12 @@ def test_the_last_checkpoint_is_that_of_the_stage_that_was_under_way(tmp_path, a
     """Also if an earlier run left checkpoints of the stage that comes after."""
     out = tmp_path / "out"
     lay_out(tmp_path, "sft/checkpoint-3", "sft/checkpoint-12", "checkpoint-2")
-    assert starting(tmp_path, asked) == {"sft": Start(checkpoint=str(out / "sft" / "checkpoint-12")), "dpo": Start()}
+    assert starting(tmp_path, asked) == {"sft": str(out / "sft" / "checkpoint-12"), "dpo": None}
     assert caplog.messages == [f"Training goes on from {out / 'sft' / 'checkpoint-12'}."]
     lay_out(tmp_path, finished=True)
-    dpo = Start(checkpoint=str(out / "checkpoint-2"))
-    assert starting(tmp_path, asked) == {"sft": Start(finished=True), "dpo": dpo}
+    assert starting(tmp_path, asked) == {"dpo": str(out / "checkpoint-2")}
     (out / "checkpoint-2" / "trainer_state.json").write_text('{"glob')
-    assert starting(tmp_path, asked) == {"sft": Start(finished=True), "dpo": Start()}
+    assert starting(tmp_path, asked) == {"dpo": None}
     assert caplog.messages[1:] == [
         f"{out / 'checkpoint-2'} is incomplete and is passed over: its trainer_state.json is missing or cut off."
     ]
@@ -132,9 +132,9 @@ def test_a_checkpoint_says_which_stage_it_is_of(tmp_path):
     out = tmp_path / "out"
     lay_out(tmp_path, "sft/checkpoint-3", "checkpoint-2", finished=True)
     sft, dpo = str(out / "sft" / "checkpoint-3"), str(out / "checkpoint-2")
-    assert starting(tmp_path, sft) == {"sft": Start(checkpoint=sft), "dpo": Start()}
-    assert starting(tmp_path, dpo) == {"sft": Start(finished=True), "dpo": Start(checkpoint=dpo)}
-    assert starting(tmp_path, dpo, "dpo") == {"dpo": Start(checkpoint=dpo)}
+    assert starting(tmp_path, sft) == {"sft": sft, "dpo": None}
+    assert starting(tmp_path, dpo) == {"dpo": dpo}
+    assert starting(tmp_path, dpo, "dpo") == {"dpo": dpo}
     (out / "sft" / "all_results.json").unlink()
     with refused(
         f"resume_from_checkpoint must lie in {str(out / 'sft')!r} until the sft stage is finished; got {dpo!r}. Set it to "

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
+from fairpp_hf.statistics.bootstrap import added_up, weighted_sums
 from fairpp_hf.statistics.question_sums import clusters_of
 
 
@@ -33,25 +33,13 @@ def templates_of(questions: pa.Table) -> tuple[tuple[Template, ...], NDArray[np.
 def cluster_counts(
     probabilities: NDArray[np.float64], questions: pa.Table, template: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """What each respondent answered in each (problem, group) cluster, by template.
-
-    Args:
-        probabilities: Option probabilities, (r, n, 3); one-hot for answers, a row of NaN where there is no answer.
-        questions: Table of n rows with `problem` and `group`.
-        template: Number of each question's template, (n,).
-
-    Returns:
-        (c, r, t, 3): the sums of the probabilities. An unanswered question counts nowhere.
-    """
-    respondents, questions_asked, options = probabilities.shape
+    """Sums of probabilities (r, n, 3) by (problem, group) cluster and template, (c, r, t, 3); a row of NaN adds nothing."""
+    respondents, _, options = probabilities.shape
     cluster = clusters_of(questions)
     clusters, templates = int(cluster.max()) + 1, int(template.max()) + 1
     place = cluster * templates + template
-    member = csr_matrix(
-        (np.ones(questions_asked), (place, np.arange(questions_asked))), (clusters * templates, questions_asked)
-    )
     answered = np.nan_to_num(probabilities)  # a row of NaN adds nothing
-    sums = member @ answered.transpose(1, 0, 2).reshape(questions_asked, -1)
+    sums = added_up(answered.transpose(1, 0, 2), place, clusters * templates)
     return sums.reshape(clusters, templates, respondents, options).transpose(0, 2, 1, 3)
 
 
@@ -60,13 +48,8 @@ def resampled_counts(counts: NDArray[np.float64], resamples: int, seed: int) -> 
 
     The Bayesian bootstrap (Rubin 1981): each cluster weighs a standard exponential number, the same for all respondents. No
     weight is 0, so that no replicate loses a cell of few clusters.
-
-    Args:
-        counts: Counts of `cluster_counts`, (c, r, t, 3).
-        resamples: Number of replicates b, at least 1.
-        seed: Seed of the weights.
     """
     clusters = len(counts)
     weights = np.random.default_rng(seed).standard_exponential((resamples, clusters))
     weights *= clusters / weights.sum(axis=1, keepdims=True)
-    return (weights @ counts.reshape(clusters, -1)).reshape(resamples, *counts.shape[1:])
+    return weighted_sums(weights, counts)

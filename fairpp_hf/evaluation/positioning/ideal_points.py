@@ -81,11 +81,7 @@ def place(slopes: _Floats, intercepts: _Floats, counts: _Floats) -> _Floats:
     """The theta that fit respondents best in b given fits, (b, r, 2); for personas, those of the fit itself.
 
     Each step maximises a quadratic that touches the objective from below (Jaakkola and Jordan 2000): it needs no step size.
-
-    Args:
-        slopes: Slopes of the templates, (b, t, 2).
-        intercepts: Intercepts of the templates, (b, t).
-        counts: Counts of A and B, (b, r, t, 2); each respondent gave some.
+    Slopes (b, t, 2), intercepts (b, t), counts of A and B (b, r, t, 2), of which each respondent gave some.
     """
     shares = _shares(counts)
     votes, surplus = shares.sum(axis=-1), (shares[..., 0] - shares[..., 1]) / 2
@@ -101,12 +97,7 @@ def place(slopes: _Floats, intercepts: _Floats, counts: _Floats) -> _Floats:
 
 
 def coordinates(theta: _Floats, slopes: _Floats, personas: int) -> tuple[_Floats, _Floats]:
-    """Bring theta into the scale of log-odds, centred on the personas and on their principal axes.
-
-    Args:
-        theta: Places, (b, r, 2), those of the personas first.
-        slopes: Slopes of the templates, (b, t, 2).
-        personas: Number of personas.
+    """Bring theta (b, r, 2), personas first, into the scale of log-odds, centred on the personas, on their principal axes.
 
     Returns:
         Points (b, r, 2), and what a template's log-odds gain in a step along each axis, (b, t, 2).

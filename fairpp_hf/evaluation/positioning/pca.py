@@ -77,12 +77,7 @@ def cells_by(templates: Sequence[Template], by: tuple[str, ...]) -> Cells:
 def choose_cells(templates: Sequence[Template], counts: _Floats, divisions: Divisions) -> Cells:
     """The first division in which every persona has enough in each cell; else the last.
 
-    The personas alone decide, so that a model which answers little does not blur the map for all others.
-
-    Args:
-        templates: Templates, t of them.
-        counts: What is counted of each persona, such as A, B and C, (p, t, o).
-        divisions: Divisions from fine to coarse, such as `DIVISIONS`.
+    The personas alone decide, by counts (p, t, o), so that a model which answers little does not blur the map for others.
     """
     for by, enough in divisions:
         cells = cells_by(templates, by)
@@ -108,13 +103,7 @@ def fit_plane(features: _Floats) -> Plane:
 def aligned(points: _Floats, anchors: _Floats, onto: _Floats) -> _Floats:
     """Rotate and reflect points so that their anchors come nearest to given ones (orthogonal Procrustes, Schonemann 1966).
 
-    Args:
-        points: Points, (b, r, 2).
-        anchors: The same anchors in the frame of the points, (b, p, 2), centred.
-        onto: Places to bring the anchors to, (p, 2), centred.
-
-    Returns:
-        (b, r, 2). Nothing is moved or scaled.
+    Points (b, r, 2); anchors in their frame (b, p, 2) and where to bring them (p, 2), both centred: nothing is moved.
     """
     left, _, right = np.linalg.svd(anchors.swapaxes(1, 2) @ onto)
     return points @ (left @ right)

@@ -80,11 +80,6 @@ class Place(NamedTuple):
         low, high = (self.xy - half).tolist(), (self.xy + half).tolist()
         return Interval(low[0], high[0]), Interval(low[1], high[1])
 
-    def distances(self, points: _Floats) -> _Floats:
-        """Squared distances of points (m, 2) in the metric of the covariance: a chi-square with 2 degrees of freedom."""
-        away = points - self.xy
-        return np.einsum("mi,ij,mj->m", away, np.linalg.pinv(self.covariance), away)
-
 
 class Point(NamedTuple):
     """A respondent on the maps."""
@@ -97,8 +92,7 @@ class Point(NamedTuple):
     """Questions with an answer."""
     abstention: float | None
     """Share of C among the answers; None without any."""
-    abstention_interval: Interval | None
-    nearest_js: str | None
+    nearest_by_js: str | None
     """The persona (of a persona, another) with the smallest Jensen-Shannon distance of the shares of A, B and C."""
     js_distance: float | None
     """To it, natural logarithm."""
@@ -224,14 +218,13 @@ def position_respondents(
     places = {method: _places(maps[method], frames[method], names) for method in METHODS}
     on_map = dict(zip(frames["pca"].rows.tolist(), components.on_map, strict=True))
     nearest = _nearest_by_shares(totals.sum(axis=1), is_persona)
-    abstention = _abstention(totals, replicates)
+    of_c = totals[..., 2].sum(axis=1)
     positioned = tuple(
         Point(
             *(item.name, item.kind, item.region, item.before),
             answered=round(float(answered[row])),
-            abstention=abstention[row][0] if answered[row] else None,
-            abstention_interval=abstention[row][1] if answered[row] else None,
-            nearest_js=names[nearest[row][0]] if answered[row] else None,
+            abstention=float(of_c[row] / answered[row]) if answered[row] else None,
+            nearest_by_js=names[nearest[row][0]] if answered[row] else None,
             js_distance=nearest[row][1] if answered[row] else None,
             places={method: places[method].get(row) for method in METHODS},
             on_map=on_map.get(row),
@@ -378,19 +371,6 @@ def _nearest_by_shares(counts: _Floats, is_persona: NDArray[np.bool_]) -> list[t
     distances[personas, np.arange(len(personas))] = np.inf
     nearest = distances.argmin(axis=1)
     return [(int(personas[near]), float(distances[row, near])) for row, near in enumerate(nearest)]
-
-
-def _abstention(totals: _Floats, replicates: _Floats) -> list[tuple[float, Interval]]:
-    def share(counts: _Floats) -> _Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return counts[..., 2].sum(axis=-1) / counts.sum(axis=(-2, -1))
-
-    values = share(totals)
-    low, high = np.percentile(share(replicates), (2.5, 97.5), axis=0)
-    return [
-        (float(value), Interval(float(below), float(above)))
-        for value, below, above in zip(values, low, high, strict=True)
-    ]
 
 
 def _poles(questions: pa.Table) -> dict[int, tuple[str, str]]:

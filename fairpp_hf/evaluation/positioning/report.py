@@ -1,10 +1,10 @@
 """The positions as JSON and Markdown."""
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fairpp_hf.evaluation.forms import json_text, to_json
 from fairpp_hf.evaluation.positioning.pca import MIN_ANSWERS
 from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS, METHODS, MIN_DECIDED, Place, Positions
 from fairpp_hf.evaluation.results import POSITIONS, POSITIONS_FORMAT
@@ -29,36 +29,21 @@ _ONE_CELL = (
 def to_dict(positions: Positions) -> dict[str, Any]:
     """Everything, as JSON takes it."""
     shares = {"pca": ("explained_variance", positions.explained_variance), "ideal_point": ("spread", positions.spread)}
-    return {
-        "format": POSITIONS_FORMAT,
-        "questions": positions.questions,
-        "division": positions.division,
-        "reference": positions.reference,
-        "methods": {
-            method: {
-                shares[method][0]: list(shares[method][1]),
-                "axes": list(positions.axes[method]),
-                "cells": {"by": list(positions.cells[method][0]), "count": positions.cells[method][1]},
-            }
-            for method in METHODS
-        },
-        "points": [
-            {
-                "name": point.name,
-                "kind": point.kind,
-                "region": point.region,
-                "before": point.before,
-                "answered": point.answered,
-                "abstention": point.abstention,
-                "abstention_95": point.abstention_interval and list(point.abstention_interval),
-                "nearest_by_js": point.nearest_js,
-                "js_distance": point.js_distance,
-                "on_map": point.on_map,
-                **{method: _place_dict(point.places[method]) for method in METHODS},
-            }
-            for point in positions.points
-        ],
+    methods = {
+        method: {
+            shares[method][0]: shares[method][1],
+            "axes": positions.axes[method],
+            "cells": dict(zip(("by", "count"), positions.cells[method], strict=True)),
+        }
+        for method in METHODS
     }
+    points = []
+    for point in positions.points:
+        fields = point._asdict()
+        places = fields.pop("places")
+        points.append({**fields, **{method: _place_dict(place) for method, place in places.items()}})
+    same = {name: getattr(positions, name) for name in ("questions", "division", "reference")}
+    return dict(to_json({"format": POSITIONS_FORMAT, **same, "methods": methods, "points": points}))
 
 
 def _place_dict(place: Place | None) -> dict[str, Any] | None:
@@ -66,7 +51,7 @@ def _place_dict(place: Place | None) -> dict[str, Any] | None:
         return None
     return {
         "xy": place.xy.tolist(),
-        "intervals_95": [list(interval) for interval in place.intervals()],
+        "intervals_95": place.intervals(),
         "ellipse_95": place.ellipse().round(6).tolist(),
         "nearest": place.nearest,
         "nearest_share": place.nearest_share,
@@ -86,11 +71,9 @@ def to_markdown(positions: Positions) -> str:
                 "-" if place is None else f"{place.nearest} ({place.nearest_share:.0%})"
                 for place in point.places.values()
             ),
-            point.nearest_js or "-",
+            point.nearest_by_js or "-",
             "-" if point.js_distance is None else f"{point.js_distance:.3f}",
-            "-"
-            if point.abstention is None or point.abstention_interval is None
-            else f"{point.abstention:.1%} [{', '.join(f'{bound:.1%}' for bound in point.abstention_interval)}]",
+            "-" if point.abstention is None else f"{point.abstention:.1%}",
             "-" if point.on_map is None else f"{point.on_map:.0%}",
             f"{point.answered:,}",
         ]
@@ -138,7 +121,6 @@ def write_positions(positions: Positions, out: Path) -> list[Path]:
     """Write `FILES` into a folder, and return their paths."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in FILES]
-    text = json.dumps(to_dict(positions), indent=2, ensure_ascii=False, allow_nan=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
+    paths[0].write_text(json_text(to_dict(positions)), encoding="utf-8")
     paths[1].write_text(to_markdown(positions), encoding="utf-8")
     return paths

@@ -1,7 +1,6 @@
 """What the axes of a map mean: their direction, and the cells that count most."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +13,10 @@ _NAMED = 3
 """Cells that stand for an axis."""
 
 
-class _Term(NamedTuple):
-    """A choice whose share grows along an axis, in a cell."""
-
-    size: float
-    choice: str
-    where: str
-
-
 def turned(leaning: _Floats, cells: Cells) -> _Floats:
     """The sign of each axis, (2,): along the first, pole A of the first dimension grows; along the second, of the second.
 
-    Args:
-        leaning: What pole A gains on pole B in each cell along an axis, (2, k).
-        cells: Cells, k of them.
+    `leaning` is what pole A gains on pole B in each cell along an axis, (2, k).
     """
     if "dimension" not in cells.by:
         return np.where(leaning.sum(axis=1) < 0, -1.0, 1.0)
@@ -40,10 +29,7 @@ def turned(leaning: _Floats, cells: Cells) -> _Floats:
 def axis_in_words(loadings: _Floats, cells: Cells, poles: Mapping[int, tuple[str, str]]) -> tuple[str, str]:
     """A sentence on each of two axes: what is chosen more along it, in the cells that count most.
 
-    Args:
-        loadings: What A, B and C gain in each cell along an axis, (2, k, 3).
-        cells: Cells, k of them.
-        poles: Dimension to the names of its poles A and B.
+    `loadings` are what A, B and C gain in each cell along an axis, (2, k, 3); `poles` the names of each dimension's poles.
     """
     return _sentence("to the right", loadings[0], cells, poles), _sentence("upwards", loadings[1], cells, poles)
 
@@ -56,11 +42,11 @@ def _sentence(which: str, loadings: _Floats, cells: Cells, poles: Mapping[int, t
         where = str(values.get("topic", ""))
         leaning, neither = (in_a - in_b) / np.sqrt(2), (2 * in_c - in_a - in_b) / np.sqrt(6)
         first, second = (pole_a, pole_b) if leaning >= 0 else (pole_b, pole_a)
-        terms.append(_Term(abs(leaning), f"{first} over {second}", where))
+        terms.append((abs(leaning), f"{first} over {second}", where))
         amount = "more" if neither >= 0 else "fewer"
-        terms.append(_Term(abs(neither), f"{amount} answers C to {pole_a} against {pole_b}", where))
+        terms.append((abs(neither), f"{amount} answers C to {pole_a} against {pole_b}", where))
     places: dict[str, dict[str, None]] = {}
-    for term in sorted(terms, key=lambda term: -term.size)[:_NAMED]:
-        places.setdefault(term.choice, {})[term.where] = None
+    for _, choice, where in sorted(terms, key=lambda term: -term[0])[:_NAMED]:
+        places.setdefault(choice, {})[where] = None
     phrases = [f"{choice} ({', '.join(where)})" if any(where) else choice for choice, where in places.items()]
     return f"{which}: {'; '.join(phrases)}"

@@ -40,7 +40,7 @@ class Identification(NamedTuple):
     by_persona: dict[str, Measure]
 
 
-def identify_among_themselves(replies: Replies, *, sizes: tuple[int, ...] = SIZES) -> Identification:
+def identify_among_themselves(replies: Replies) -> Identification:
     """Attribute each persona's answers among the run's personas; what is attributed is never learnt from.
 
     Clusters, (problem, group), are divided into 5 folds at random; the answers of a fold are scored with frequencies from
@@ -50,10 +50,6 @@ def identify_among_themselves(replies: Replies, *, sizes: tuple[int, ...] = SIZE
         theta[r,(d,t,f),o] = (n[r,(d,t,f),o] + m theta[r,d,o]) / (n[r,(d,t,f)] + m)
 
     over dimension d, group type t and form f; g is of all personas together.
-
-    Args:
-        replies: Replies of the run.
-        sizes: Numbers of answers in a bundle.
     """
     if len(replies.personas) < 2:
         return _unknown("one persona alone cannot be mistaken for another; ask a set of several", ())
@@ -66,7 +62,7 @@ def identify_among_themselves(replies: Replies, *, sizes: tuple[int, ...] = SIZE
     fold_of = np.random.default_rng(replies.seed).permutation(replies.clusters.max() + 1) % FOLDS
     log_theta, cell = held_out_log_shares(replies, fold_of[replies.clusters])
     scores = np.einsum("pqo,qro->pqr", replies.shares, log_theta[fold_of[replies.clusters], cell])
-    return attribute(replies, replies.personas, scores, fold_of, sizes)
+    return attribute(replies, replies.personas, scores, fold_of)
 
 
 def held_out_log_shares(replies: Replies, fold: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -90,11 +86,7 @@ def held_out_log_shares(replies: Replies, fold: NDArray[np.int64]) -> tuple[NDAr
 
 
 def attribute(
-    replies: Replies,
-    candidates: tuple[str, ...],
-    scores: NDArray[np.float64],
-    fold_of: NDArray[np.int64],
-    sizes: tuple[int, ...] = SIZES,
+    replies: Replies, candidates: tuple[str, ...], scores: NDArray[np.float64], fold_of: NDArray[np.int64]
 ) -> Identification:
     """Attribute the candidates' own answers, in bundles, to candidates.
 
@@ -104,9 +96,8 @@ def attribute(
         scores: Log-likelihood of each candidate's answer to each question under each candidate, (k, Q, k); NaN where there
             is no answer.
         fold_of: Fold of each cluster; a bundle stays within a fold.
-        sizes: Numbers of answers in a bundle.
     """
-    found = {size: _attributed(replies, scores, fold_of, size) for size in sizes}
+    found = {size: _attributed(replies, scores, fold_of, size) for size in SIZES}
     by_size = {}
     for size, (blocks, credit, counts) in found.items():
         if not counts.any():
@@ -115,7 +106,7 @@ def attribute(
             continue
         right, drawn = blocks.totals(np.einsum("bii->b", credit)), blocks.totals(counts.sum(axis=1))
         by_size[size] = measured(ratio(right, drawn), counts.sum(), f"bundles of {size}", 1 / len(candidates))
-    shown = max((size for size in sizes if by_size[size].value is not None and size <= CONFUSION_SIZE), default=None)
+    shown = max((size for size in SIZES if by_size[size].value is not None and size <= CONFUSION_SIZE), default=None)
     if shown is None:
         return Identification(by_size, candidates, None, [], {})
     blocks, credit, counts = found[shown]
@@ -167,14 +158,14 @@ def _attributed(
         bundled = order[place < whole].reshape(-1, size)
         likelihoods = own[bundled].sum(axis=1)
         # Relative to the best of each row: a place is shared up to rounding.
-        np.add.at(credit[:, row], block[bundled[:, 0]], shared_first_places(np.exp(likelihoods - _best(likelihoods))))
+        np.add.at(
+            credit[:, row],
+            block[bundled[:, 0]],
+            shared_first_places(np.exp(likelihoods - likelihoods.max(axis=1, keepdims=True, initial=-np.inf))),
+        )
         np.add.at(counts[:, row], block[bundled[:, 0]], 1)
     used = np.flatnonzero(counts.sum(axis=1))
     return Resamples(used, replies.seed), credit[used], counts[used]
-
-
-def _best(likelihoods: NDArray[np.float64]) -> NDArray[np.float64]:
-    return likelihoods.max(axis=1, keepdims=True, initial=-np.inf)
 
 
 def _unknown(note: str, personas: tuple[str, ...]) -> Identification:

@@ -4,25 +4,24 @@ All of it is read off the replies of the journal; nothing is asked. The answers 
 plays its roles, and nothing about people.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from fairpp_hf.dataset.sources import RunSource
-from fairpp_hf.evaluation.quality.consistency import (
+from fairpp_hf.evaluation.quality.identification import Identification, identify_among_themselves
+from fairpp_hf.evaluation.quality.replies import (
+    ByPersona,
     FormConsistency,
     OrderConsistency,
+    Replies,
+    Statuses,
     form_consistency,
     order_consistency,
     sample_consistency,
 )
-from fairpp_hf.evaluation.quality.identification import Identification, identify_among_themselves
-from fairpp_hf.evaluation.quality.replies import ByPersona, Codes, Replies
 from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions, sample_questions
@@ -30,31 +29,6 @@ from fairpp_hf.runs.layout import scenarios_folder
 from fairpp_hf.runs.manifest import read_manifest
 from fairpp_hf.runs.records import load_replies
 from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
-from fairpp_hf.schema import STATUSES
-
-
-class Statuses(NamedTuple):
-    """Replies by status; statuses in the order of `STATUSES`."""
-
-    counts: dict[str, int]
-    by_persona: dict[str, dict[str, int]]
-    by_group: dict[str, dict[str, int]]
-
-    @classmethod
-    def of(cls, replies: Replies) -> "Statuses":
-        """Count the statuses of a run's replies."""
-        groups = Codes.of(replies.questions, ("group",))
-        names = replies.questions["group"].take(pa.array(groups.first)).to_pylist()
-
-        def counted(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, dict[str, int]]:
-            table = np.bincount(codes * len(STATUSES) + replies.status, minlength=len(names) * len(STATUSES))
-            rows = table.reshape(len(names), len(STATUSES)).tolist()
-            return {name: dict(zip(STATUSES, row, strict=True)) for name, row in zip(names, rows, strict=True)}
-
-        everyone = counted(np.zeros_like(replies.persona), ("all",))["all"]
-        return cls(
-            everyone, counted(replies.persona, replies.personas), counted(groups.of_row[replies.question], names)
-        )
 
 
 class RunQuality(NamedTuple):
@@ -137,16 +111,7 @@ def replies_quality(
     sample: int | None = None,
     seed: int = 0,
 ) -> RunQuality:
-    """As `run_quality`, of replies that are there as a table.
-
-    Args:
-        replies: Table of at least one reply, with the columns of `load_replies`.
-        questions: Table with the replies' questions among others.
-        personas: The set that was asked, or None where it is unknown.
-        respondent: Name of the respondent.
-        requests: Number of requests that the run was to make.
-        sample: See `run_quality`.
-        seed: See `run_quality`.
+    """As `run_quality`, of replies that are there as a table of `load_replies`, to some of these questions.
 
     Raises:
         ValueError: There is no reply, one is to an unknown question, or `sample` is below 1.

@@ -1,14 +1,13 @@
 """The quality of a run on one page: a table, JSON and Markdown."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairpp_hf.evaluation.forms import json_text, to_json
 from fairpp_hf.evaluation.quality.identification import Identification
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.markdown import bullets, code, counted, table
-from fairpp_hf.statistics.bootstrap import Interval, Measure
+from fairpp_hf.statistics.bootstrap import Measure
 
 HEADS = ("what", "value [95%]", "by chance", "n")
 SIMULATED_NOTE = (
@@ -26,7 +25,6 @@ _NOTES = (
     "the survey: by the shares that its model expects of each persona.",
     "Distance of leanings: mean absolute difference of P(B | A or B), 0 to 1; by chance: answers divided evenly between A "
     "and B. Noise alone: what so many answers of exactly these leanings would show.",
-    "Order of the personas: Spearman's rank correlation with the survey; beside it, what 1 of 20 random orders reaches.",
     "Contradictory: opposite poles in the two forms of a (problem, group, dimension), where both are A or B; by chance: "
     "with the forms independent, given the persona's leaning. The forms are no paraphrases, so that some is to be expected; "
     "at chance, the answers follow the persona's general leaning alone.",
@@ -84,7 +82,7 @@ def not_measured_of(quality: RunQuality) -> list[str]:
 
 def to_dict(quality: RunQuality, run: str) -> dict[str, Any]:
     """Everything, as JSON takes it; an interval is a list of two."""
-    return {"run": run, "simulated": SIMULATED_NOTE, "survey_note": SURVEY_NOTE, **_plain(quality)}
+    return {"run": run, "simulated": SIMULATED_NOTE, "survey_note": SURVEY_NOTE, **to_json(quality)}
 
 
 def to_markdown(quality: RunQuality, run: str) -> str:
@@ -102,8 +100,6 @@ def to_markdown(quality: RunQuality, run: str) -> str:
         *([f"Not measured:\n\n{bullets(missing)}"] if missing else []),
         "## By persona",
         _used_columns([_persona_row(quality, persona) for persona in quality.personas]),
-        "## By dimension",
-        _used_columns(_dimension_rows(quality)) or "Nothing could be measured by dimension.",
         "## Statuses",
         _statuses(quality),
         "## How to read this",
@@ -116,8 +112,7 @@ def write_quality(quality: RunQuality, run: str, out: Path) -> list[Path]:
     """Write quality.json and quality.md into a folder, and return their paths."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"quality.{suffix}" for suffix in ("json", "md")]
-    text = json.dumps(to_dict(quality, run), indent=2, ensure_ascii=False, allow_nan=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
+    paths[0].write_text(json_text(to_dict(quality, run)), encoding="utf-8")
     paths[1].write_text(to_markdown(quality, run), encoding="utf-8")
     return paths
 
@@ -146,9 +141,7 @@ def _chance(measure: Measure | None, form: str = ".1%") -> str:
 
 
 def _used_columns(rows: list[dict[str, str]]) -> str:
-    """A table of rows with the same columns, without those that have nothing in them; empty for no rows."""
-    if not rows:
-        return ""
+    """A table of rows with the same columns, without those that have nothing in them."""
     heads = [head for head in rows[0] if any(row[head] != "-" for row in rows)]
     return table(heads, [[row[head] for head in heads] for row in rows])
 
@@ -185,27 +178,6 @@ def _taken_for(identification: Identification, persona: str) -> str:
     return f"{other} ({share:.1%})" if share else "nobody"
 
 
-def _dimension_rows(quality: RunQuality) -> list[dict[str, str]]:
-    survey, forms = quality.survey, quality.forms
-    rows = []
-    for number in sorted({*(survey.order if survey else ()), *forms.by_dimension}):
-        contradictory = forms.by_dimension.get(number)
-        order = survey.order.get(number) if survey else None
-        leanings = [of[number] for of in survey.leanings.values() if number in of] if survey else []
-        figures = sum(leaning.from_figures for leaning in leanings)
-        rows.append(
-            {
-                "dimension": str(number),
-                "order of the personas": _cell(order, "+.3f"),
-                "1 random order in 20": _chance(order, "+.3f"),
-                "leanings from figures": f"{figures} of {len(leanings)} personas" if leanings else "-",
-                "contradictory": _cell(contradictory),
-                "by chance": _chance(contradictory),
-            }
-        )
-    return rows
-
-
 def _statuses(quality: RunQuality) -> str:
     """All counts, and for each status but `ok` where it is most frequent."""
     statuses = quality.statuses
@@ -223,14 +195,3 @@ def _statuses(quality: RunQuality) -> str:
             said.append(f"{among} {name} {rates[name]:.1%}")
         most.append(f"{status}: {count / quality.replies:.1%} of all replies; most for {' and '.join(said)}")
     return "\n\n".join([*shown, *([bullets(most)] if most else [])])
-
-
-def _plain(value: Any) -> Any:
-    """Named tuples as objects, intervals as lists."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict") and not isinstance(value, Interval):
-        return {name: _plain(item) for name, item in value._asdict().items()}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value

@@ -6,25 +6,21 @@ rest on survey figures where a persona's position has such a basis, and on a pri
 often a persona takes option C is a prior throughout. The survey did not ask these questions.
 """
 
-from typing import NamedTuple, SupportsFloat
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from fairpp_hf.evaluation.quality.identification import Identification, attribute
 from fairpp_hf.evaluation.quality.replies import Codes, Replies
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.survey import survey_answers
-from fairpp_hf.statistics.bootstrap import Measure, measured, not_measured, percentile_interval, ratio
+from fairpp_hf.statistics.bootstrap import Measure, measured, ratio
 
 LEAST_SHARE = 1e-3
 """An option that the survey's model excludes has this likelihood, so that one answer does not decide alone."""
-
-ORDERS = 10_000
-"""Random orders behind the chance of a rank correlation."""
 
 
 class Leaning(NamedTuple):
@@ -57,9 +53,6 @@ class SurveyFidelity(NamedTuple):
     """Persona to its mean absolute difference of P(B | A or B), over the dimensions with a basis in figures."""
     leanings: dict[str, dict[int, Leaning]]
     """Persona, then dimension."""
-    order: dict[int, Measure]
-    """Dimension to Spearman's rank correlation of P(B | A or B) across personas, run against survey: 1 where the run orders
-    them as the survey does. `chance` is what 1 of 20 random orders reaches."""
     identification: Identification
     """Which persona's expected shares make the answers most likely."""
 
@@ -120,10 +113,6 @@ def compare_with_survey(replies: Replies, questions: pa.Table, personas: Persona
             }
             for row, persona in enumerate(ids)
         },
-        order={
-            int(number): _order(lean[:, :, column], survey_lean[0, :, column], replies.seed)
-            for column, number in enumerate(numbers)
-        },
         identification=attribute(replies, ids, scores, np.zeros(replies.clusters.max() + 1, dtype=np.int64)),
     )
 
@@ -131,13 +120,9 @@ def compare_with_survey(replies: Replies, questions: pa.Table, personas: Persona
 def expected_shares(
     questions: pa.Table, personas: PersonaSet, ids: tuple[str, ...], asked: pa.Table
 ) -> NDArray[np.float64]:
-    """Shares of A, B, C that the survey's model expects of each persona, (P', Q, 3).
+    """Shares of A, B, C that the survey's model expects of each of `ids`, (P', Q, 3), for the Q questions `asked`.
 
-    Args:
-        questions: Questions that are averaged over within each dimension, group and form.
-        personas: The set.
-        ids: Ids of personas with `choice` parameters.
-        asked: Q questions, all of them among `questions`.
+    They are means over those of `questions` with the same dimension, group and form.
     """
     cells = Codes.of(questions, ("dimension", "group", "form"))
     rows = pc.index_in(asked["question_id"].combine_chunks(), questions["question_id"].combine_chunks()).to_numpy()
@@ -161,37 +146,9 @@ def _distance(
     lean: NDArray[np.float64], survey: NDArray[np.float64], given: NDArray[np.float64], wanted: NDArray[np.bool_]
 ) -> Distance:
     """Over the wanted (persona, dimension) pairs, (P', D)."""
-    even = _known(_mean(np.abs(0.5 - survey), wanted)[0])
-    return Distance(
-        measured(_mean(np.abs(lean - survey), wanted), (given * wanted).sum(), "answers", even, is_distance=True),
-        _known(_mean(np.abs(lean[1:] - lean[:1]), wanted).mean()) if len(lean) > 1 else None,
-    )
-
-
-def _known(value: SupportsFloat) -> float | None:
-    number = float(value)
-    return None if np.isnan(number) else number
-
-
-def _order(lean: NDArray[np.float64], survey: NDArray[np.float64], seed: int) -> Measure:
-    """Spearman's rank correlation across personas, over (1 + resamples, P') against (P',)."""
-    known = ~(np.isnan(lean[0]) | np.isnan(survey))
-    count = int(known.sum())
-    if count < 3:
-        return not_measured(f"an order needs 3 personas with answers A or B; there are {count}", "personas")
-    ours, theirs = _centred_ranks(lean[:, known]), _centred_ranks(survey[known])
-    shuffled = np.random.default_rng(seed).permuted(np.tile(theirs, (ORDERS, 1)), axis=1)
-    chance = float(np.quantile(_correlation(shuffled, theirs), 0.95))
-    found = _correlation(ours, theirs)
-    if np.isnan(found[0]):
-        return not_measured("all personas lean alike", "personas")
-    return Measure(float(found[0]), percentile_interval(found, 0.95), count, "personas", chance)
-
-
-def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    ranks = rankdata(values, axis=-1)
-    return ranks - ranks.mean(axis=-1, keepdims=True)
-
-
-def _correlation(rows: NDArray[np.float64], one: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ratio(rows @ one, np.sqrt((rows**2).sum(axis=-1) * (one**2).sum()))
+    even, noise = _mean(np.abs(0.5 - survey), wanted)[0], np.nan
+    if len(lean) > 1:
+        noise = _mean(np.abs(lean[1:] - lean[:1]), wanted).mean()
+    chance, of_noise = (None if np.isnan(value) else float(value) for value in (even, noise))
+    apart = _mean(np.abs(lean - survey), wanted)
+    return Distance(measured(apart, (given * wanted).sum(), "answers", chance, is_distance=True), of_noise)

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import httpx2
+
 from fairpp_hf.respondents.base import RespondentStopped
-from fairpp_hf.respondents.exchange import KEEP_GOING, PATIENCE_S
-from fairpp_hf.respondents.faults import message_of
+from fairpp_hf.respondents.exchange import PATIENCE_S
+from fairpp_hf.respondents.faults import final_error, message_of
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.respondents.pace import retry_after
 
@@ -77,13 +79,7 @@ class ServerBatch(NamedTuple):
 
 
 class BatchApi:
-    """The batches and files of an account.
-
-    Args:
-        client: Client of the account's server.
-        respondent: Says which errors are final.
-        run_key: Goes into the metadata of every batch.
-    """
+    """The batches and files of an account; `run_key` goes into the metadata of every batch."""
 
     def __init__(self, client: "openai.AsyncOpenAI", respondent: OpenAIRespondent, run_key: str) -> None:
         self._client = client
@@ -91,11 +87,7 @@ class BatchApi:
         self._run_key = run_key
 
     async def of_this_run(self, since: float | None) -> dict[str, ServerBatch]:
-        """The run's batches by intent, page by page from the newest.
-
-        Args:
-            since: Seconds since 1970; where a page ends before that, the rest is left out. None for all.
-        """
+        """The run's batches by intent, from the newest to those before `since`, in seconds since 1970; None for all."""
         found: dict[str, ServerBatch] = {}
         after: dict[str, Any] = {}
 
@@ -168,11 +160,7 @@ class BatchApi:
         return await self._repeat("submit the batch", submit, look)
 
     async def retrieve(self, batch_id: str) -> ServerBatch:
-        """How a batch stands.
-
-        Raises:
-            Missing: The server does not know it.
-        """
+        """How a batch stands; `Missing` where the server does not know it."""
 
         async def ask() -> ServerBatch:
             return _checked(await self._client.batches.retrieve(batch_id))
@@ -225,7 +213,6 @@ class BatchApi:
         """
         # What the client is built on; it lets some of their errors through.
         import aiohttp
-        import httpx2
         import openai
 
         tries = 0
@@ -242,14 +229,14 @@ class BatchApi:
                 if error.status_code == 404 and what == _LIST:
                     raise RespondentStopped(
                         f"The server must have the Batch API; got 404 at {self._respondent.address} when trying to "
-                        f"{what}: {message}. Leave out batch. {KEEP_GOING}"
+                        f"{what}: {message}. Leave out batch."
                     ) from error
-                if error.status_code != 404:
-                    self._respondent.stop_if_final(error)
+                stop = None if error.status_code == 404 else final_error(error, message, self._respondent.model)
+                if stop is not None:
+                    raise stop from error
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
                     raise RespondentStopped(
-                        f"The server must take the batch; got {error.status_code} when trying to {what}: {message}. "
-                        f"{KEEP_GOING}"
+                        f"The server must take the batch; got {error.status_code} when trying to {what}: {message}."
                     ) from error
                 pause_s = min(PATIENCE_S, retry_after(error.response.headers, time.time()) or 0.0)
             except (openai.APIError, httpx2.HTTPError, aiohttp.ClientError, ValueError) as error:
@@ -265,11 +252,7 @@ class BatchApi:
 
 
 def _checked(batch: Any) -> ServerBatch:
-    """What we use of a batch; the client does not check what a server sends.
-
-    Raises:
-        ValueError: It is no batch.
-    """
+    """What we use of a batch, which the client does not check; ValueError where it is none."""
     try:
         if not isinstance(batch.id, str) or not isinstance(batch.status, str):
             raise TypeError

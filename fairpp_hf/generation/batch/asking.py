@@ -9,19 +9,15 @@ import asyncio
 import logging
 import random
 import re
-import sys
 from collections.abc import Callable, Sequence
-
-from tqdm.auto import tqdm
 
 from fairpp_hf.generation.batch.api import BatchApi, Missing, ServerBatch
 from fairpp_hf.generation.batch.collect import Collector
-from fairpp_hf.generation.batch.files import digest_of, pages_of, read_answer
-from fairpp_hf.generation.batch.job import BatchJob
-from fairpp_hf.generation.batch.ledger import Batch, Ledger
+from fairpp_hf.generation.batch.files import pages_of, read_answer
+from fairpp_hf.generation.batch.ledger import Batch, BatchJob, Ledger
 from fairpp_hf.generation.batch.submit import Submitter
+from fairpp_hf.generation.budget import RequestQueue
 from fairpp_hf.generation.options import BatchLimits
-from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.journal import Journal
@@ -35,10 +31,6 @@ _INTENT = re.compile("[0-9a-f]{32}")
 _OUR_FILE = re.compile(r"([0-9a-f]{32})(\.output|\.error)?\.jsonl(\.part)?")
 
 
-def _tell(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
-
-
 async def ask_in_batches(
     journal: Journal,
     respondent: OpenAIRespondent,
@@ -46,7 +38,7 @@ async def ask_in_batches(
     save: Callable[[Sequence[tuple[int, Reply]]], None],
     limits: BatchLimits,
     tokens_of: Callable[[Request], int],
-    tell: Callable[[str], None] = _tell,
+    tell: Callable[[str], None],
 ) -> None:
     """Ask requests through the Batch API; return when all have a reply, the budget has no room, or the user stops.
 
@@ -64,8 +56,7 @@ async def ask_in_batches(
     Args:
         journal: Journal of the run, open for writing; its file keeps the ledger.
         respondent: Writes the requests and reads the replies.
-        requests: Requests without a final reply. Their `stopped` is looked at several times a second; batches go on at the
-            server.
+        requests: Requests without a final reply.
         save: Function that writes (index into `requests`, reply) durably. An index comes again after a `failed` reply.
         limits: Limits of the server.
         tokens_of: Function that estimates how many input tokens a request has.
@@ -76,7 +67,7 @@ async def ask_in_batches(
         RespondentStopped: The server takes no more; what came is saved.
         OSError: The disk is full or cannot be written; the batches are found again.
     """
-    client = respondent.open_client()
+    client = respondent.open_client(limited=False)
     folder = journal.path.parent / BATCHES
     folder.mkdir(exist_ok=True)
     ledger = Ledger(journal, (requests.asked(number).key for number in range(len(requests))))
@@ -106,7 +97,7 @@ async def ask_in_batches(
 
 async def _run(job: BatchJob, submitter: Submitter) -> None:
     collector = Collector(job)
-    await _find_submitted(job, submitter)
+    await _find_submitted(job)
     collector.claim()
     while True:
         all_ended = await collector.collect_ended()
@@ -123,8 +114,8 @@ async def _run(job: BatchJob, submitter: Submitter) -> None:
         await asyncio.sleep(job.limits.poll_s * random.uniform(0.9, 1.1))
 
 
-async def _find_submitted(job: BatchJob, submitter: Submitter) -> None:
-    """Bring the ledger in line with the server, then submit what was meant to be and was not."""
+async def _find_submitted(job: BatchJob) -> None:
+    """Bring the ledger in line with the server: what was submitted is known, and what was not is taken out."""
     began = job.ledger.began()
     known = job.ledger.intents()
     unsure = {batch.intent: batch for batch in job.ledger.outstanding() if batch.batch_id is None}
@@ -143,8 +134,10 @@ async def _find_submitted(job: BatchJob, submitter: Submitter) -> None:
         elif intent not in known and found.status != "failed" and _INTENT.fullmatch(intent):
             await _adopt(job, intent, found)
     job.ledger.looked()
-    for batch in unsure.values():
-        await _submit_again(job, submitter, batch)
+    for intent in unsure:
+        # Its requests are free. If the server takes it later than this, the next call finds it in the list and keeps its
+        # replies.
+        job.ledger.remove(intent)
     outstanding = {batch.intent for batch in job.ledger.outstanding()}
     for path in list(job.folder.iterdir()):
         ours = _OUR_FILE.fullmatch(path.name)
@@ -169,20 +162,5 @@ async def _adopt(job: BatchJob, intent: str, found: ServerBatch) -> None:
             page = [line.custom_id for line in map(read_answer, lines) if line]
             keys += page
             tokens += sum(job.tokens_of(job.requests[it.number]) for it in job.ledger.find(page).values())
-    job.ledger.add(Batch(intent, found.created_at, len(keys), tokens, "", found.input_file_id, found.batch_id), keys)
+    job.ledger.add(Batch(intent, found.created_at, len(keys), tokens, found.input_file_id, found.batch_id), keys)
     job.tell(f"Found batch {found.batch_id} of this run, which the run's ledger had lost.")
-
-
-async def _submit_again(job: BatchJob, submitter: Submitter, batch: Batch) -> None:
-    """Submit what the server does not have, unless the run has changed: then its requests are free."""
-    path = job.input_file(batch.intent)
-    as_it_was = (
-        len(job.ledger.open_in(batch.intent)) == batch.requests
-        and path.exists()
-        and digest_of(path) == batch.digest
-        and job.room_for(0) >= 0
-    )
-    if as_it_was:
-        await submitter.send(batch)
-    else:
-        job.ledger.remove(batch.intent)

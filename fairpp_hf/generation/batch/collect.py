@@ -18,11 +18,9 @@ from fairpp_hf.generation.batch.files import (
     read_answer,
     reply_to,
 )
-from fairpp_hf.generation.batch.job import BatchJob
-from fairpp_hf.generation.batch.ledger import Batch
+from fairpp_hf.generation.batch.ledger import Batch, BatchJob
 from fairpp_hf.respondents.base import Reply, RespondentStopped
 from fairpp_hf.respondents.completion import usage_of
-from fairpp_hf.respondents.exchange import KEEP_GOING
 from fairpp_hf.schema import NO_ANSWER
 
 logger = logging.getLogger(__name__)
@@ -63,8 +61,7 @@ class Collector:
         """Look at every batch in progress, and collect those that have ended.
 
         Raises:
-            RespondentStopped: The server did not accept a batch; its owner has cancelled one; several brought nothing; or a
-                request met an error that no other would escape: when all that have ended are collected. The server does not
+            RespondentStopped: One of them is a reason to stop: when all that have ended are collected. The server does not
                 know a batch or lacks its replies: when none is in progress any more.
         """
         ended = []
@@ -80,7 +77,7 @@ class Collector:
                 self._lost[batch.intent] = RespondentStopped(
                     f"The server must know a batch that was submitted to it; got 404 for {batch.batch_id} with "
                     f"{batch.requests:,} requests at {self._job.respondent.address}: {error} Use the key and the base_url "
-                    f"that it was submitted with, or give up the run's batches to buy its requests again. {KEEP_GOING}"
+                    f"that it was submitted with, or give up the run's batches to buy its requests again."
                 )
                 continue
             self.accepted = self.accepted or found.status not in ("validating", "failed")
@@ -134,7 +131,7 @@ class Collector:
             self._lost[batch.intent] = RespondentStopped(
                 f"The server must have the replies of a batch that has ended; got {missing} of {found.batch_id}, with "
                 f"{found.answered:,} of {batch.requests:,} requests answered. They are bought already: go on later, or give "
-                f"up the run's batches to buy them again. {KEEP_GOING}"
+                f"up the run's batches to buy them again."
             )
             return None
         if found.status == "completed":
@@ -148,11 +145,7 @@ class Collector:
         return Ended(batch, token_limit, final or self._reason_to_stop(batch, found, brought, token_limit))
 
     async def _fetch(self, batch: Batch, found: ServerBatch) -> tuple[dict[str, Path], str]:
-        """Download a batch's files.
-
-        Returns:
-            Kind, `output` or `error`, to file, and which file the server does not have although it should, in words.
-        """
+        """Download a batch's files by kind, `output` or `error`; also, in words, the file that the server lacks."""
         files: dict[str, Path] = {}
         missing = "no output file" if found.lacks_output else ""
         for kind, file_id in (("output", found.output_file_id), ("error", found.error_file_id)):
@@ -179,26 +172,22 @@ class Collector:
         if found.status == "failed" and token_limit is None:
             return RespondentStopped(
                 f"The server must accept the batch; got for {found.batch_id}: "
-                f"{'; '.join(message for _, message in found.errors[:3]) or 'no reason'}. {KEEP_GOING}"
+                f"{'; '.join(message for _, message in found.errors[:3]) or 'no reason'}."
             )
         if found.status == "cancelled":
             return RespondentStopped(
                 f"A batch must be left to end; got {found.batch_id}, which was cancelled with {brought:,} of "
-                f"{batch.requests:,} requests answered. Nothing was submitted in its place. {KEEP_GOING}"
+                f"{batch.requests:,} requests answered. Nothing was submitted in its place."
             )
         if self._fruitless >= _MOST_FRUITLESS:
             return RespondentStopped(
                 f"A batch must bring replies; got {_MOST_FRUITLESS} in a row that brought none, the last "
-                f"{found.batch_id}, which is {found.status}. See the server's list of batches for the reason. {KEEP_GOING}"
+                f"{found.batch_id}, which is {found.status}. See the server's list of batches for the reason."
             )
         return None
 
     async def _read(self, path: Path, intent: str, batch_id: str) -> tuple[int, RespondentStopped | None]:
-        """Save the replies of an output or error file.
-
-        Returns:
-            How many requests it answers, well or badly, and the error that no other request would escape.
-        """
+        """Save the replies of an output or error file; how many there are, and the error that no other would escape."""
         answered = unread = twice = unclaimed = 0
         final: RespondentStopped | None = None
         async for lines in pages_of(path):

@@ -1,7 +1,6 @@
 """A batch's files, line by line: requests as the Batch API takes them, and answers as it gives them."""
 
 import asyncio
-import hashlib
 import itertools
 import json
 import re
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
 from fairpp_hf.respondents.completion import usage_of
+from fairpp_hf.respondents.faults import final_error as final_error_of
 from fairpp_hf.respondents.faults import is_flagged, one_line
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.schema import NO_ANSWER
@@ -93,17 +93,10 @@ def read_answer(line: bytes) -> Answer | None:
 def reply_to(
     answer: Answer, request: Request, respondent: OpenAIRespondent, batch_id: str, rounds: int
 ) -> tuple[Reply, bool]:
-    """What an answer says, and whether the request is to be asked again.
+    """What an answer says to a request that was asked `rounds` times before, and whether it is to be asked again.
 
     A reply that is worth another try was paid for: it is kept as `failed`, with its text and usage, until another comes, and
     as what it is after the last try.
-
-    Args:
-        answer: Answer of the server.
-        request: Request that it answers.
-        respondent: Reads chat completions.
-        batch_id: Id that goes into the reply's detail.
-        rounds: How often the request was asked before.
     """
     if answer.code == UNFIT:
         facts = {"finish_reason": "error", "error": answer.message, "batch": batch_id}
@@ -130,17 +123,11 @@ def reply_to(
 
 
 def final_error(answer: Answer, respondent: OpenAIRespondent) -> RespondentStopped | None:
-    """The client's error for what an answer says, if no other request would escape it."""
+    """The error for what an answer says, if no other request would escape it."""
     if answer.status is None or answer.status == 200:
         return None
     error = _error_of(answer, answer.status)
-    if is_flagged(error, answer.message):
-        return None
-    try:
-        respondent.stop_if_final(error)
-    except RespondentStopped as stop:
-        return stop
-    return None
+    return None if is_flagged(error, answer.message) else final_error_of(error, answer.message, respondent.model)
 
 
 def _error_of(answer: Answer, status: int) -> "openai.APIStatusError":
@@ -158,12 +145,3 @@ async def pages_of(path: Path) -> AsyncIterator[list[bytes]]:
         while lines := list(itertools.islice(file, LINES_AT_ONCE)):
             yield lines
             await asyncio.sleep(0)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,13 +6,20 @@ with their number.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairpp_hf.generation.batch.api import BatchApi
+from fairpp_hf.generation.budget import RequestQueue
+from fairpp_hf.generation.options import BatchLimits
+from fairpp_hf.respondents.base import Reply, Request
+from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.database import BATCHES_UNKNOWN
 from fairpp_hf.runs.journal import Journal
 
-_FIELDS = "intent, created_at, requests, tokens, digest, file_id, batch_id"
+_FIELDS = "intent, created_at, requests, tokens, file_id, batch_id"
 _IN_A_BATCH = "EXISTS (SELECT 1 FROM batch_requests WHERE batch_requests.key = open_requests.key)"
 
 
@@ -27,8 +34,6 @@ class Batch(NamedTuple):
     """Number of lines of its file."""
     tokens: int
     """Number of tokens that it is thought to enqueue."""
-    digest: str
-    """SHA-256 of its file; empty where another process wrote it."""
     file_id: str | None = None
     """Id of the uploaded file."""
     batch_id: str | None = None
@@ -46,12 +51,7 @@ class OpenRequest(NamedTuple):
 
 
 class Ledger:
-    """The batches of a run.
-
-    Args:
-        journal: Journal of the run, open for writing.
-        keys: Keys of the requests that wait for a final reply, in order.
-    """
+    """The batches of a run, and the requests with these keys, which wait for a final reply."""
 
     def __init__(self, journal: Journal, keys: Iterable[str]) -> None:
         self._journal = journal
@@ -97,7 +97,7 @@ class Ledger:
     def add(self, batch: Batch, keys: Iterable[str]) -> None:
         """Note a batch with the keys of its requests; on disk when this returns."""
         self._write(
-            (f"INSERT INTO batches ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?)", [batch]),
+            (f"INSERT INTO batches ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?)", [batch]),
             ("INSERT OR IGNORE INTO batch_requests VALUES (?, ?)", ((key, batch.intent) for key in keys)),
         )
 
@@ -111,17 +111,14 @@ class Ledger:
 
     def collected(self, intent: str) -> None:
         """Note that the journal has all that a batch brought: what it left unanswered is free to be asked again."""
-        self._write(
-            ("UPDATE batches SET collected = 1 WHERE intent = ?", [(intent,)]),
-            ("DELETE FROM batch_requests WHERE intent = ?", [(intent,)]),
-        )
+        self._leave("UPDATE batches SET collected = 1 WHERE intent = ?", intent)
 
     def remove(self, intent: str) -> None:
         """Take out a batch that the server does not have."""
-        self._write(
-            ("DELETE FROM batches WHERE intent = ?", [(intent,)]),
-            ("DELETE FROM batch_requests WHERE intent = ?", [(intent,)]),
-        )
+        self._leave("DELETE FROM batches WHERE intent = ?", intent)
+
+    def _leave(self, statement: str, intent: str) -> None:
+        self._write((statement, [(intent,)]), ("DELETE FROM batch_requests WHERE intent = ?", [(intent,)]))
 
     def free(self, after: int, count: int) -> list[OpenRequest]:
         """The next `count` open requests behind number `after` that are in no batch, in order."""
@@ -129,6 +126,10 @@ class Ledger:
             f"SELECT * FROM open_requests WHERE number > ? AND NOT {_IN_A_BATCH} ORDER BY number LIMIT ?", after, count
         )
         return [OpenRequest(*row) for row in rows]
+
+    def count_free(self) -> int:
+        """Number of open requests that are in no batch."""
+        return int(self._read(f"SELECT count(*) FROM open_requests WHERE NOT {_IN_A_BATCH}")[0][0])
 
     def in_batches(self) -> list[int]:
         """Numbers of the open requests that are in a batch, in order."""
@@ -159,14 +160,7 @@ class Ledger:
         }
 
     def came_back(self, intent: str, keys: Iterable[str], done: Iterable[int], again: Iterable[int]) -> None:
-        """Note what a batch brought, when it is in the journal.
-
-        Args:
-            intent: Id of the batch.
-            keys: Keys of the requests that it answered, well or badly.
-            done: Numbers of those that wait no more.
-            again: Numbers of those to be asked again.
-        """
+        """Note the keys that a batch answered, when the journal has it, and the numbers that wait no more or once more."""
         self._write(
             ("DELETE FROM batch_requests WHERE key = ? AND intent = ?", ((key, intent) for key in keys)),
             ("DELETE FROM open_requests WHERE number = ?", ((number,) for number in done)),
@@ -174,12 +168,7 @@ class Ledger:
         )
 
     def keep_unclaimed(self, batch_id: str, lines: Iterable[tuple[str, bytes, str | None]]) -> None:
-        """Keep paid replies that no request of the run waits for.
-
-        Args:
-            batch_id: Id of the batch that brought them.
-            lines: Key, line of the output file, and usage in JSON of each.
-        """
+        """Keep paid replies that no request of the run waits for: key, line of the output file, and usage in JSON."""
         self._write(
             (
                 "INSERT OR IGNORE INTO unclaimed (key, batch_id, line, usage) VALUES (?, ?, ?, ?)",
@@ -188,7 +177,7 @@ class Ledger:
         )
 
     def unclaimed(self) -> list[tuple[str, str, bytes]]:
-        """Key, batch and line of the paid replies that no request waited for when they came, and that one waits for now."""
+        """Key, batch and line of the replies that were kept so, and that a request waits for now."""
         return self._read(
             "SELECT key, batch_id, line FROM unclaimed JOIN open_requests USING (key) ORDER BY batch_id, key"
         )
@@ -202,3 +191,28 @@ class Ledger:
                 [()],
             )
         )
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """The arguments of a call of `ask_in_batches`, with what is made of them."""
+
+    respondent: OpenAIRespondent
+    requests: RequestQueue
+    save: Callable[[Sequence[tuple[int, Reply]]], None]
+    limits: BatchLimits
+    tokens_of: Callable[[Request], int]
+    tell: Callable[[str], None]
+    ledger: Ledger
+    api: BatchApi
+    folder: Path
+    """Folder with the files of batches."""
+
+    def input_file(self, intent: str) -> Path:
+        """Path of the input file of a batch until its replies are collected."""
+        return self.folder / f"{intent}.jsonl"
+
+    def room_for(self, count: int) -> int:
+        """How many of `count` requests the budget has room for behind those in batches; below 0 if not even for those."""
+        ahead = len(self.ledger.in_batches())
+        return self.requests.fitting(ahead + count) - ahead

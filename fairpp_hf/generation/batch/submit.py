@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fairpp_hf.generation.batch.api import TokenLimit
-from fairpp_hf.generation.batch.files import LINES_AT_ONCE, digest_of, request_line
-from fairpp_hf.generation.batch.job import BatchJob
-from fairpp_hf.generation.batch.ledger import Batch
+from fairpp_hf.generation.batch.files import LINES_AT_ONCE, request_line
+from fairpp_hf.generation.batch.ledger import Batch, BatchJob
 from fairpp_hf.respondents.base import Request, RespondentStopped
-from fairpp_hf.respondents.exchange import KEEP_GOING
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +27,8 @@ _NAMED_LIMIT = re.compile(r"limit: ([\d,]+)", re.IGNORECASE)
 class _Draft(NamedTuple):
     """The input file of a batch, as it was written."""
 
-    numbers: list[int]
     keys: list[str]
-    tokens: list[int]
-    ends: list[int]
-    """Byte behind each line."""
+    tokens: int
     cut_by_tokens: bool
     """Whether it ends where the room for tokens does."""
 
@@ -58,51 +53,37 @@ class Submitter:
         """Whether the budget has no room for another request; what is collected may turn out cheaper than thought."""
 
     async def submit(self) -> None:
-        """Submit as many batches as the limits and the budget have room for.
-
-        Raises:
-            ValueError: A single request is over a limit.
-            RespondentStopped: The server takes no more.
-        """
+        """Submit as many batches as the limits and the budget have room for; ValueError where one request has not."""
         ledger = self._job.ledger
         while not self.held and not self.broke and ledger.free(-1, 1):
             if not self._probed:
                 await self._probe()
                 continue
+            most = self._job.room_for(min(ledger.count_free(), self._job.limits.requests))
+            if most < 1:
+                self.broke = True
+                return
             intent = uuid.uuid4().hex
             path = self._job.input_file(intent)
             others = ledger.outstanding()
-            draft = await self._write(path, self._enqueued - sum(batch.tokens for batch in others), bool(others))
+            room = self._enqueued - sum(batch.tokens for batch in others)
+            draft = await self._write(path, most, room, bool(others))
             # A small batch in the gap that larger ones leave would keep its requests from going together.
-            if others and draft.cut_by_tokens and sum(draft.tokens) < self._enqueued / 2:
+            if others and draft.cut_by_tokens and draft.tokens < self._enqueued / 2:
                 self.held = True
                 path.unlink()
                 return
-            count = min(len(draft.numbers), max(0, self._job.room_for(len(draft.numbers))))
-            if not count:
-                self.broke = True
-                path.unlink()
-                return
-            if count < len(draft.numbers):
-                with path.open("r+b") as file:
-                    file.truncate(draft.ends[count - 1])
-            batch = Batch(intent, time.time(), count, sum(draft.tokens[:count]), digest_of(path))
-            ledger.add(batch, draft.keys[:count])
-            await self.send(batch)
+            batch = Batch(intent, time.time(), len(draft.keys), draft.tokens)
+            ledger.add(batch, draft.keys)
+            await self._send(batch)
 
-    async def send(self, batch: Batch) -> None:
-        """Upload and submit a batch that the ledger has.
-
-        Raises:
-            RespondentStopped: The server does not take it.
-        """
+    async def _send(self, batch: Batch) -> None:
+        """Upload and submit a batch that the ledger has."""
         job = self._job
         path = job.input_file(batch.intent)
         try:
-            file_id = batch.file_id
-            if file_id is None:
-                file_id = await job.api.upload(path)
-                job.ledger.uploaded(batch.intent, file_id)
+            file_id = await job.api.upload(path)
+            job.ledger.uploaded(batch.intent, file_id)
             batch_id = await job.api.create(file_id, batch.intent)
         except (TokenLimit, RespondentStopped) as error:
             # If the server has it all the same, the list of batches shows it to the next call.
@@ -116,11 +97,7 @@ class Submitter:
         job.tell(f"Submitted batch {batch_id}: {batch.requests:,} requests, about {batch.tokens:,} tokens.")
 
     async def meet_token_limit(self, batch: Batch, message: str) -> None:
-        """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'.
-
-        Raises:
-            RespondentStopped: It has had no room for longer than a batch takes.
-        """
+        """The account has no room for a batch: wait for those in progress, or make smaller ones, or wait for others'."""
         if self._job.ledger.outstanding():
             self.held = True
             return
@@ -129,8 +106,7 @@ class Submitter:
         if now - self._full_since > _FULL_FOR_S:
             raise RespondentStopped(
                 f"The account must have room for a batch's tokens; got none for {_FULL_FOR_S / 3600:.0f} hours: {message} "
-                "Wait for the account's other batches to end, allow fewer enqueued_tokens, or leave out batch. "
-                f"{KEEP_GOING}"
+                "Wait for the account's other batches to end, allow fewer enqueued_tokens, or leave out batch."
             )
         pause_s = self._job.limits.poll_s
         found = _NAMED_LIMIT.search(message)
@@ -162,11 +138,7 @@ class Submitter:
             self.held = False
 
     async def _probe(self) -> None:
-        """Ask a request the ordinary way.
-
-        Raises:
-            RespondentStopped: The server does not take requests like these.
-        """
+        """Ask a request the ordinary way, so that what the server does not take at all shows at once."""
         job = self._job
         error = None
         for request in job.ledger.free(-1, _PROBES):
@@ -186,45 +158,35 @@ class Submitter:
             if self._probed:
                 return
         raise RespondentStopped(
-            f"The server must answer an ordinary request before batches are submitted; got: {error} {KEEP_GOING}"
+            f"The server must answer an ordinary request before batches are submitted; got: {error}"
         )
 
-    async def _write(self, path: Path, room: int, others: bool) -> _Draft:
-        """Write the input file of the next batch, as far as the limits go.
+    async def _write(self, path: Path, most: int, room: int, others: bool) -> _Draft:
+        """Write the input file of the next batch: `most` requests, as far as their bytes and the `room` for tokens go.
 
-        Args:
-            path: Where.
-            room: For tokens.
-            others: Whether batches are in progress, so that what does not fit can wait for them.
-
-        Raises:
-            ValueError: A single request is over a limit.
+        What does not fit can wait for `others` in progress.
         """
         job = self._job
-        draft = _Draft([], [], [], [], False)
-        most_bytes = int(job.limits.megabytes * 1e6)
-        tokens = size = 0
+        keys: list[str] = []
+        number, tokens, size = -1, 0, 0
         with path.open("wb") as file:
-            while page := job.ledger.free(draft.numbers[-1] if draft.numbers else -1, LINES_AT_ONCE):
+            while page := job.ledger.free(number, min(LINES_AT_ONCE, most - len(keys))):
                 await asyncio.sleep(0)
                 for number, key, _ in page:
                     request = job.requests[number]
                     line = request_line(key, job.respondent.request_body(request))
                     of_request = job.tokens_of(request)
                     self._check_alone(request, len(line), of_request)
-                    if len(draft.numbers) == job.limits.requests or size + len(line) > most_bytes:
-                        return draft
+                    if size + len(line) > int(job.limits.megabytes * 1e6):
+                        return _Draft(keys, tokens, cut_by_tokens=False)
                     # Where the server's limit turned out lower than ours, it decides whether one request is too much.
-                    if tokens + of_request > room and (draft.numbers or others):
-                        return draft._replace(cut_by_tokens=True)
+                    if tokens + of_request > room and (keys or others):
+                        return _Draft(keys, tokens, cut_by_tokens=True)
                     file.write(line)
+                    keys.append(key)
                     tokens += of_request
                     size += len(line)
-                    draft.numbers.append(number)
-                    draft.keys.append(key)
-                    draft.tokens.append(of_request)
-                    draft.ends.append(size)
-        return draft
+        return _Draft(keys, tokens, cut_by_tokens=False)
 
     def _check_alone(self, request: Request, size: int, tokens: int) -> None:
         limits = self._job.limits

@@ -103,7 +103,7 @@ def test_the_page_says_that_answers_are_simulated_and_how_many_there_are(tmp_pat
     assert tree["simulated"].startswith("The answers are simulated")
     assert tree["replies"] == 11_200
     agreement = tree["sample_agreement"]["overall"]
-    low, high = agreement["interval"]
+    low, high = agreement["interval_95"]
     assert low < agreement["value"] < high
     assert set(tree["survey"]["leanings"]["loyal_nationals"]) == set("12345")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from quality_tables import column_replies, survey_replies, whole_clusters
-from scipy.stats import spearmanr
 
 from fairpp_hf.evaluation.quality.replies import Replies
 from fairpp_hf.evaluation.quality.survey import SurveyFidelity, compare_with_survey, expected_shares
@@ -36,12 +35,6 @@ def test_the_survey_respondent_is_near_its_own_leanings(own: SurveyFidelity) -> 
         assert distance.lean.interval.low <= distance.lean_noise <= distance.lean.interval.high
         assert distance.lean.value < 2 * distance.lean_noise
     assert own.from_figures.lean.value < 0.2 * own.from_figures.lean.chance
-
-
-def test_the_survey_respondent_is_ordered_and_recognised_as_the_survey_has_it(own: SurveyFidelity) -> None:
-    assert [measure.n for measure in own.order.values()] == [7] * 5
-    assert all(measure.value > 0.75 for measure in own.order.values())
-    assert own.order[1].chance == pytest.approx(0.68, abs=0.02)  # Spearman's table for 7: 0.714 is the 5% bound
     assert own.identification.by_size[20].value > 0.5
     assert own.identification.by_size[20].chance == pytest.approx(1 / 7)
 
@@ -71,9 +64,6 @@ def test_numbers_are_those_of_a_plain_computation(own: SurveyFidelity) -> None:
     apart = {key: abs(runs[key] - surveys[key]) for key in runs}
     assert own.from_figures.lean.value == pytest.approx(np.mean([apart[key] for key in apart if key[1] < 5]))
     assert own.from_priors.lean.value == pytest.approx(np.mean([apart[key] for key in apart if key[1] == 5]))
-    for which in range(1, 6):
-        ours, theirs = ([table[persona, which] for persona in PERSONAS.ids] for table in (runs, surveys))
-        assert own.order[which].value == pytest.approx(spearmanr(ours, theirs).statistic)
     for persona in PERSONAS.ids:
         assert own.by_persona[persona].value == pytest.approx(np.mean([apart[persona, which] for which in range(1, 5)]))
 
@@ -96,13 +86,12 @@ def test_expected_shares_are_means_over_all_problems() -> None:
     np.testing.assert_allclose(expected_shares(questions, PERSONAS, ("loyal_nationals",), asked)[0, 0], expected)
 
 
-def test_personas_in_reverse_are_far_and_ordered_the_other_way() -> None:
+def test_personas_in_reverse_are_far() -> None:
     """Each persona answers with the opposite pole."""
     table = survey_replies(whole_clusters(100))
     answer = table["answer"].to_numpy()
     reverse = np.where(answer < 2, 1 - answer, 2)
     found = compare(table.set_column(table.column_names.index("answer"), "answer", pa.array(reverse)))
-    assert all(found.order[number].interval.high < -0.5 for number in (1, 2, 3, 4))
     assert found.from_figures.lean.interval.low > found.from_figures.lean.chance
     assert found.identification.by_size[5].value < 1 / 7
 
@@ -112,7 +101,6 @@ def test_personas_without_figures_are_left_out() -> None:
     one = dataclasses.replace(PERSONAS, personas=(PERSONAS.personas[0], *without))
     found = compare(survey_replies(whole_clusters(12)), one)
     assert found.personas == ("progressive_activists",)
-    assert found.order[1].note == "an order needs 3 personas with answers A or B; there are 1"
     assert found.identification.by_size[5].chance == 1.0
     none = dataclasses.replace(PERSONAS, personas=without)
     assert compare(survey_replies(whole_clusters(12)), none) is None
@@ -123,4 +111,3 @@ def test_only_c_has_no_lean_and_is_not_measured() -> None:
     table = pa.concat_tables([column_replies(questions, persona, np.full(120, 2)) for persona in PERSONAS.ids])
     found = compare(table)
     assert found.from_figures.lean.value is None
-    assert found.order[1].value is None

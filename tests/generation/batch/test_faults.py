@@ -24,7 +24,6 @@ from fairpp_hf.generation.batch import submit as batch_submit
 from fairpp_hf.generation.batch.ledger import Ledger
 from fairpp_hf.respondents import OpenAIRespondent
 from fairpp_hf.respondents.base import RespondentStopped
-from fairpp_hf.respondents.exchange import KEEP_GOING
 from fairpp_hf.runs import load_run
 from fairpp_hf.runs.batches import give_up_batches
 from fairpp_hf.runs.database import BATCHES_UNKNOWN
@@ -61,14 +60,6 @@ def go_on_until_saved(run: Path, base_url: str, saves: int) -> None:
         questions(QUESTIONS),
         RunOptions(batch=LIMITS, progress=False),
     )
-
-
-@pytest.fixture(autouse=True)
-def _no_key_and_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("_FIRST_PAUSE_S", "_SETTLING_S"):
-        monkeypatch.setattr(batch_api, name, 0.01)
 
 
 def go_on(run: Path, server: BatchServer) -> RunSummary:
@@ -166,18 +157,27 @@ def test_a_killed_process_leaves_nothing_lost_and_nothing_bought_twice(
         assert list((killed.run / "batches").iterdir()) == []
 
 
-def test_an_intent_that_was_not_submitted_is_submitted_under_its_own_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", ["upload", "create"])
+@pytest.mark.parametrize("who", [("ann", "bob"), ("cleo",)])
+def test_an_intent_that_was_not_submitted_leaves_its_requests_free(
+    call: str, who: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Whether or not the run still asks for them."""
     run = tmp_path / "run"
     with BatchServer() as server:
-        cut_short(run, server, "create")
+        cut_short(run, server, call)
         with closing(sqlite3.connect(run / "journal.sqlite")) as ledger:
-            intended = ledger.execute("SELECT intent, requests, file_id, batch_id FROM batches").fetchall()
-        ((intent, requests, file_id, batch_id),) = intended
-        assert (requests, file_id, batch_id) == (25, "file-0", None)
-        go_on(run, server)
-        assert server.intents()[0] == intent
-        # What was uploaded is used.
-        assert server.ours()[0]["input_file_id"] == "file-0"
+            ((intent, requests, batch_id),) = ledger.execute(
+                "SELECT intent, requests, batch_id FROM batches"
+            ).fetchall()
+        assert (requests, batch_id) == (25, None)
+        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
+        assert generate(
+            run, respondent, personas(*who), questions(QUESTIONS), RunOptions(batch=LIMITS, progress=False)
+        ).counts["ok"] == QUESTIONS * len(who)
+        assert intent not in server.intents()
+    assert server.answered_twice() == []
+    assert list((run / "batches").iterdir()) == []
 
 
 def test_a_batch_that_is_not_in_the_list_yet_is_looked_for_again(
@@ -194,32 +194,6 @@ def test_a_batch_that_is_not_in_the_list_yet_is_looked_for_again(
         assert go_on(run, server).counts["ok"] == 60
         assert [len(server.inputs(batch)) for batch in server.ours()] == [25, 25, 8]
     assert (len(set(server.intents())), server.answered_twice()) == (3, [])
-
-
-def test_a_damaged_input_file_is_not_submitted(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with BatchServer() as server:
-        cut_short(run, server, "upload")
-        (path,) = (run / "batches").iterdir()
-        path.write_bytes(path.read_bytes()[:-100])
-        assert go_on(run, server).counts["ok"] == 60
-        assert path.stem not in server.intents()
-    assert server.answered_twice() == []
-
-
-def test_an_intent_of_another_portrait_is_not_submitted(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with BatchServer() as server:
-        cut_short(run, server, "create")
-        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text", logprobs=False)
-        generate(
-            run,
-            respondent,
-            personas("cleo"),
-            questions(QUESTIONS),
-            RunOptions(batch=BatchLimits(poll_s=0.02), progress=False),
-        )
-    assert [len(server.inputs(batch)) for batch in server.ours()] == [29]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +311,8 @@ def test_a_batch_that_the_server_does_not_know_is_not_bought_again(tmp_path: Pat
         assert str(caught.value) == (
             f"The server must know a batch that was submitted to it; got 404 for batch-0 with 25 requests at "
             f"{server.base_url}: No such object: batch-0 Use the key and the base_url that it was submitted with, or "
-            f"give up the run's batches to buy its requests again. {KEEP_GOING} 1 of 60 requests have a reply in {run}."
+            f"give up the run's batches to buy its requests again. 1 of 60 requests have a reply in {run}. "
+            "The same command or call continues."
         )
         assert server.batches == {}
         server.batches.update(batches)
@@ -389,8 +364,7 @@ def test_replies_that_the_server_has_lost_are_bought_again_on_request_only(tmp_p
             go_on(run, server)
         assert str(caught.value).startswith(
             "The server must have the replies of a batch that has ended; got no output file of batch-0, with 23 of 25 "
-            "requests answered. They are bought already: go on later, or give up the run's batches to buy them again. "
-            f"{KEEP_GOING}"
+            "requests answered. They are bought already: go on later, or give up the run's batches to buy them again."
         )
         assert len(server.ours()) == 3
         with Journal(run, read_only=True) as journal:
@@ -479,7 +453,7 @@ def test_the_run_key_marks_the_batches(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_before_anything_more_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Path) -> str:
+    def full(*_: object) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     run = tmp_path / "run"
@@ -489,7 +463,7 @@ def test_a_full_disk_stops_before_anything_more_is_submitted(tmp_path: Path, mon
             "replies are kept, and what was submitted is found again. Make room or mend the access, then continue the run."
         )
         with monkeypatch.context() as patch:
-            patch.setattr(batch_submit, "digest_of", full)
+            patch.setattr(batch_submit, "request_line", full)
             with pytest.raises(OSError, match=f"^{re.escape(message)}$"):
                 go_on(run, server)
         assert (server.total, server.files) == (1, {})

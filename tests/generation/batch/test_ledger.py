@@ -21,7 +21,7 @@ def in_a_batch(run: Path, count: int = 5) -> list[AskedRequest]:
         journal.note("run_key", "the run's key")
         journal.set_requests(requests, "digest")
         journal.record([(requests[0], ok(0))])
-        batch = Batch("intent", time.time(), count - 1, 100, "", "file-1", "batch-1")
+        batch = Batch("intent", time.time(), count - 1, 100, "file-1", "batch-1")
         Ledger(journal, [request.key for request in requests[1:]]).add(batch, [request.key for request in requests[1:]])
     return requests
 
@@ -80,7 +80,7 @@ def test_a_ledger_that_is_lost_has_its_batches_looked_for(tmp_path: Path, table:
     assert refusal(tmp_path, by_batches=True) == ""
     with Journal(tmp_path) as journal:
         ledger = Ledger(journal, [request.key for request in requests[1:]])
-        ledger.add(Batch("intent", time.time(), 4, 100, "", None, "batch-1"), ["key-1", "key-2", "key-3", "key-4"])
+        ledger.add(Batch("intent", time.time(), 4, 100, None, "batch-1"), ["key-1", "key-2", "key-3", "key-4"])
         assert ledger.began() is None  # the search was cut short: it has to begin anew
         ledger.looked()
         assert ledger.began() is not None
@@ -105,7 +105,7 @@ def test_a_batch_of_unknown_requests_may_have_any(tmp_path: Path) -> None:
         journal.set_requests(requests, "digest")
         journal.record([(requests[1], ok(0))])
         Ledger(journal, [request.key for request in requests]).add(
-            Batch("intent", time.time(), 0, 100, "", None, "batch-1"), []
+            Batch("intent", time.time(), 0, 100, None, "batch-1"), []
         )
         assert outstanding(journal) == ["key-0", "key-2"]
     assert "got 0 requests in 1 unfinished batches" in refusal(tmp_path)

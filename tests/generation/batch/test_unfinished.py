@@ -1,12 +1,11 @@
 """What is in batches when a call ends is neither bought again nor forgotten by the other commands."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 from generation_fixtures import personas, questions, unfinished_batches
-from loopback_batches import BatchServer, Fault
+from loopback_batches import BatchServer, stopping
 
 from fairpp_hf.generation import BatchLimits, RunInterrupted, RunOptions, generate
 from fairpp_hf.respondents import OpenAIRespondent
@@ -20,12 +19,9 @@ def test_requests_in_batches_are_shown_not_bought_again_and_collected_later(
 ) -> None:
     run = tmp_path / "run"
 
-    def stop(name: str, _: int) -> Fault | None:
-        return Fault(after=lambda: os.kill(os.getpid(), signal.SIGINT)) if name == "POST /batches" else None
-
     with BatchServer(polls=3) as server:
         asked = (run, OpenAIRespondent("m", base_url=server.base_url), personas("ann"), questions(10))
-        server.fault = stop
+        server.fault = stopping(signal.SIGINT)
         with pytest.raises(RunInterrupted):
             generate(*asked, RunOptions(batch=BatchLimits(poll_s=60), progress=False))
         server.fault = lambda *_: None

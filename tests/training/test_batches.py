@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_trainers import assert_same, make_trainer, oracle_gradient, question_pairs, step_gradient
 
-from fairpp_hf.training.sampler import PairSampler, cut_prompts
+from fairpp_hf.training.batches import PairSampler, cut_prompts
 
 GROUPS = np.array([0, 0, 0, 1, 1, 2, 2, 3])
 

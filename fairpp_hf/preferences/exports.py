@@ -1,7 +1,7 @@
 """Answers and pairs in the shapes that other tools take: TRL's KTO, reward and SFT trainers, and the paper's wide table.
 
 The functions turn tables into tables, a column at a time. Pairs as they are, `PAIR_FEATURES`, are what TRL's DPOTrainer
-takes. `write_export` of `export_folder` puts tables into a folder that `load_dataset` reads.
+takes. `fairpp_hf.hub.export_folder` writes them where `load_dataset` reads them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,17 +64,17 @@ FORMATS = {
 """The formats of `fairpp export`, by name."""
 
 _MESSAGES = PAIR_FEATURES["prompt"]
-_KEPT = {name: PAIR_FEATURES[name] for name in ("weight", "tier", "question_id", "persona")}
+_OTHERS = {name: PAIR_FEATURES[name] for name in ("weight", "tier", "question_id", "persona")}
 
-KTO_FEATURES = Features({"prompt": _MESSAGES, "completion": _MESSAGES, "label": Value("bool"), **_KEPT})
+KTO_FEATURES = Features({"prompt": _MESSAGES, "completion": _MESSAGES, "label": Value("bool"), **_OTHERS})
 """A row is an option of a question, conversational; `label` is true where the target chose it."""
 
 REWARD_FEATURES = Features(
-    {"prompt": _MESSAGES, "chosen": _MESSAGES, "rejected": _MESSAGES, "margin": Value("float64"), **_KEPT}
+    {"prompt": _MESSAGES, "chosen": _MESSAGES, "rejected": _MESSAGES, "margin": Value("float64"), **_OTHERS}
 )
 """A row is a preference pair; `margin` is in [0, 1]."""
 
-SFT_FEATURES = Features({"prompt": _MESSAGES, "completion": _MESSAGES, **_KEPT})
+SFT_FEATURES = Features({"prompt": _MESSAGES, "completion": _MESSAGES, **_OTHERS})
 """A row is a question and the target's answer, conversational."""
 
 
@@ -91,14 +91,13 @@ def kto_rows(pairs: pa.Table) -> pa.Table:
     KTOTrainer takes no notice of the columns after `label`; `weight` is there for other trainers, and to sample by.
 
     Args:
-        pairs: the columns of `PAIR_FEATURES` in any order, others are left out; with `load_dataset`, that is
-            `dataset.with_format("arrow")[:]`. All pairs of a question and persona have the same chosen text.
+        pairs: Pairs with the columns of `PAIR_FEATURES`; with `load_dataset`, that is `dataset.with_format("arrow")[:]`.
 
     Returns:
         The columns of `KTO_FEATURES`; for m questions, 3 m rows.
 
     Raises:
-        ValueError: a column is missing, or a question has two different chosen texts, as with `random_third_pair`.
+        ValueError: A column is missing, or a question has two different chosen texts, as with `random_third_pair`.
 
     Example:
         >>> pairs = load_dataset("fairpp", "pairs", target="loyal_nationals", split="train")
@@ -110,7 +109,7 @@ def kto_rows(pairs: pa.Table) -> pa.Table:
     completion = pa.concat_arrays([_whole(pairs["chosen"]).take(pa.array(first)), _whole(pairs["rejected"])])
     order = np.argsort(hash_strings(pa.array(np.arange(len(row))).cast(pa.string()), "kto"), kind="stable")
     columns = {
-        **_take(pairs, ["prompt", *_KEPT], row[order]),
+        **_take(pairs, ["prompt", *_OTHERS], row[order]),
         "completion": completion.take(pa.array(order)),
         "label": pa.array(order < len(first)),
     }
@@ -130,27 +129,23 @@ def reward_rows(pairs: pa.Table, comparison_personas: int) -> pa.Table:
     RewardTrainer puts the prompt in front of both texts, and takes no notice of the columns after `margin`.
 
     Args:
-        pairs: the columns of `PAIR_FEATURES` in any order; others are left out.
-        comparison_personas: how many personas the tiers were counted over, K - 1; at least 1.
+        pairs: Pairs with the columns of `PAIR_FEATURES`.
+        comparison_personas: Number of personas that the tiers were counted over, K - 1; at least 1.
 
     Returns:
         The columns of `REWARD_FEATURES`, a row for each pair, in the same order.
 
     Raises:
-        ValueError: a column is missing, `comparison_personas` is below 1, or a tier is not in 1..K.
+        ValueError: A column is missing, `comparison_personas` is below 1, or a tier is not in 1..K.
     """
     _check_columns(pairs)
-    if comparison_personas < 1:
-        raise ValueError(
-            f"comparison_personas must be at least 1; got {comparison_personas}. Give the number of personas that the "
-            "tiers were counted over."
-        )
     tier = pairs["tier"].to_numpy()
     wrong = np.flatnonzero((tier < 1) | (tier > comparison_personas + 1))
-    if len(wrong):
+    if comparison_personas < 1 or len(wrong):
+        got = f"tier {tier[wrong[0]]} at row {wrong[0]}" if len(wrong) else "no such persona"
         raise ValueError(
-            f"tier must be in 1..{comparison_personas + 1} with {comparison_personas} comparison personas; got "
-            f"{tier[wrong[0]]} at row {wrong[0]}. Give the number of personas that the tiers were counted over."
+            f"Tiers must be in 1..{comparison_personas + 1} with {comparison_personas} comparison personas, of which there "
+            f"must be one; got {got}. Give the number of personas that the tiers were counted over."
         )
     margin = pa.array((tier - 1) / comparison_personas, pa.float64())
     columns = [margin if name == "margin" else pairs[name] for name in REWARD_FEATURES]
@@ -163,16 +158,15 @@ def sft_rows(pairs: pa.Table) -> pa.Table:
     SFTTrainer takes no notice of the columns after `completion`; `fairpp_hf.ReweightedSFTTrainer` uses `weight`.
 
     Args:
-        pairs: the columns of `PAIR_FEATURES` in any order; others are left out. All pairs of a question and persona have
-            the same chosen text.
+        pairs: Pairs with the columns of `PAIR_FEATURES`.
 
     Returns:
         The columns of `SFT_FEATURES`, a row for each question and persona, in the order of their first pairs.
 
     Raises:
-        ValueError: a column is missing, or a question has two different chosen texts, as with `random_third_pair`.
+        ValueError: A column is missing, or a question has two different chosen texts, as with `random_third_pair`.
     """
-    columns = _take(pairs, ["prompt", "chosen", *_KEPT], _first_pairs(pairs))
+    columns = _take(pairs, ["prompt", "chosen", *_OTHERS], _first_pairs(pairs))
     columns["completion"] = columns.pop("chosen")
     return pa.table([columns[name] for name in SFT_FEATURES], schema=SFT_FEATURES.arrow_schema)
 
@@ -194,7 +188,7 @@ def wide_rows(
 
     Args:
         questions: n rows with the columns of `QUESTION_FEATURES`.
-        answers: persona id to an integer array (n,), 0..2 or -1; the order numbers the personas from 1.
+        answers: Persona id to an integer array (n,), 0..2 or -1; the order numbers the personas from 1.
         model: Name of the model that answered.
         raw_replies: Persona id to the texts of its replies, (n,), null where there is none; for every persona, or None
             for a table without them.
@@ -205,7 +199,7 @@ def wide_rows(
         A row for each question, in their order.
 
     Raises:
-        ValueError: a topic that is not in the taxonomy.
+        ValueError: A topic that is not in the taxonomy.
     """
     taxonomy = load_taxonomy()
     topic = pc.index_in(questions["topic"], value_set=pa.array(taxonomy.topics))
@@ -237,10 +231,9 @@ def wide_rows(
 def _first_pairs(pairs: pa.Table) -> NDArray[np.int64]:
     """Row of the first pair of each question and persona, ascending, (m,)."""
     _check_columns(pairs)
-    questions = pairs["question_id"].combine_chunks().dictionary_encode()
-    personas = pairs["persona"].combine_chunks().dictionary_encode()
-    number = questions.indices.to_numpy().astype(np.int64) * max(1, len(personas.dictionary))
-    number += personas.indices.to_numpy()
+    encoded = [pairs[name].combine_chunks().dictionary_encode() for name in ("question_id", "persona")]
+    question, persona = (column.indices.to_numpy().astype(np.int64) for column in encoded)
+    number = question * max(1, len(encoded[1].dictionary)) + persona
     _, first, group = np.unique(number, return_index=True, return_inverse=True)
     chosen = _whole(pairs["chosen"]).flatten().field("content")
     differs = np.flatnonzero(pc.not_equal(chosen, chosen.take(pa.array(first[group]))).to_numpy(zero_copy_only=False))

@@ -14,7 +14,8 @@ from tiny_models import tiny_model, tiny_tokenizer
 from tiny_trainers import QUICK, message
 
 from fairpp_hf.hub.export_folder import write_export
-from fairpp_hf.hub.exports import (
+from fairpp_hf.preferences import PairSettings, preference_weights
+from fairpp_hf.preferences.exports import (
     FORMATS,
     KTO_FEATURES,
     REWARD_FEATURES,
@@ -24,7 +25,6 @@ from fairpp_hf.hub.exports import (
     sft_rows,
     wide_rows,
 )
-from fairpp_hf.preferences import PairSettings, preference_weights
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.schema import PAIR_FEATURES, QUESTION_FEATURES
 from fairpp_hf.training.columns import chosen_texts
@@ -194,16 +194,14 @@ def test_pairs_that_will_not_do_are_refused(questions, answers, pairs):
             "labels='answers' and random_third_pair=False."
         ):
             export(third)
-    with refused(
-        "comparison_personas must be at least 1; got 0. Give the number of personas that the tiers were counted over."
-    ):
-        reward_rows(pairs, 0)
-    row = pairs["tier"].to_pylist().index(3)
-    with refused(
-        f"tier must be in 1..2 with 1 comparison personas; got 3 at row {row}. Give the number of personas that the tiers "
-        "were counted over."
-    ):
-        reward_rows(pairs, 1)
+    row = int(np.flatnonzero(pairs["tier"].to_numpy() == 3)[0])
+    for count, got in ((0, "tier 2 at row "), (1, f"tier 3 at row {row}. Give the number of personas")):
+        with pytest.raises(
+            ValueError, match=f"^Tiers must be in 1..{count + 1} with {count} comparison personas, .*; got {got}"
+        ):
+            reward_rows(pairs, count)
+    with pytest.raises(ValueError, match="got no such persona"):
+        reward_rows(pairs.slice(0, 0), 0)
 
 
 # -- the wide table ----------------------------------------------------------------------------------------------------
