@@ -151,14 +151,10 @@ def say(
     color: str = INK,
     ha: Literal["left", "center", "right"] = "center",
     va: Literal["top", "center", "bottom", "baseline"] = "center",
-    bold: bool = False,
     rotation: float = 0,
 ) -> None:
     """Write a text at data coordinates."""
-    weight = "bold" if bold else "normal"
-    axes.text(
-        *(x, y, text), fontsize=size, color=color, ha=ha, va=va, fontweight=weight, linespacing=1.05, rotation=rotation
-    )
+    axes.text(x, y, text, fontsize=size, color=color, ha=ha, va=va, linespacing=1.05, rotation=rotation)
 
 
 def say_left(axes: "Axes", y: float, text: str, look: Look | None = None) -> None:
@@ -190,18 +186,11 @@ def bar(axes: "Axes", left: float, middle: float, width: float, height: float, f
 def dot(axes: "Axes", x: float, y: float, look: Look, size: float = 8) -> "Artist":
     """The marker of a system or persona."""
     scale = 1.4 if look.marker == "*" else 1.0  # which has little area
-    return axes.plot(
-        [x],
-        [y],
-        marker=look.marker,
-        color=look.color,
-        markersize=size * scale,
-        markerfacecolor=PAPER if look.hollow else look.color,
-        markeredgecolor=look.color if look.hollow else INK,
-        markeredgewidth=1.6 if look.hollow else 0.7,
-        clip_on=False,
-        zorder=4,
-    )[0]
+    edge: dict[str, Any] = {"markeredgecolor": INK, "markeredgewidth": 0.7}
+    if look.hollow:
+        edge = {"markerfacecolor": PAPER, "markeredgecolor": look.color, "markeredgewidth": 1.6}
+    style = {"marker": look.marker, "markersize": size * scale, "color": look.color, **edge}
+    return axes.plot([x], [y], clip_on=False, zorder=4, **style)[0]
 
 
 def legend(
@@ -250,23 +239,12 @@ def _for_page(drawn: bytes, key: str, tips: dict[str, str]) -> str:
         if own in used:
             element.set("id", f"{key}-{own}")
         for name, value in element.attrib.items():
-            if name in {"d", "transform", "x", "y"}:
-                element.set(name, " ".join(re.sub(r"-?\d+\.\d+", _short, value).split()))
-            elif name in {"style", "clip-path", "href", "fill"}:
-                element.set(name, _page_style(value, key))
+            if name in {"style", "clip-path", "href", "fill"}:
+                style = re.sub(r"(url\(#|^#)(?![0-9a-f]{6}$)", rf"\g<1>{key}-", value)
+                # The page's font, and the same shape of corners everywhere.
+                style = re.sub(r"font-family: [^;]*;? ?|; stroke-linejoin: miter|stroke-linejoin: miter;? ?", "", style)
+                element.set(name, re.sub(r"#[0-9a-f]{6}\b", lambda color: PAGE_COLORS.get(color[0], color[0]), style))
         element.text = element.text if (element.text or "").strip() else None
         element.tail = None
     root.attrib = {"viewBox": root.attrib["viewBox"], "class": "chart", "aria-hidden": "true", "focusable": "false"}
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def _short(number: re.Match[str]) -> str:
-    """A coordinate in points, to a hundredth."""
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
-
-
-def _page_style(value: str, key: str) -> str:
-    value = re.sub(r"(url\(#|^#)(?![0-9a-f]{6}$)", rf"\g<1>{key}-", value)
-    # The page's font, and the same shape of corners everywhere.
-    value = re.sub(r"font-family: [^;]*;? ?|; stroke-linejoin: miter|stroke-linejoin: miter;? ?", "", value)
-    return re.sub(r"#[0-9a-f]{6}\b", lambda color: PAGE_COLORS.get(color[0], color[0]), value)

@@ -30,11 +30,7 @@ class CardFigure(NamedTuple):
 
 
 def draw_figures(facts: FolderFacts) -> tuple[CardFigure, ...]:
-    """Draw what there is to show: answer shares; with two personas or more, their agreement; with targets, the tiers.
-
-    Args:
-        facts: Facts counted from the data.
-    """
+    """Draw what there is to show: answer shares; with two personas or more, their agreement; with targets, the tiers."""
     figures = [_answer_shares(facts)]
     if len(facts.personas) > 1:
         figures.append(_agreement(facts))

@@ -122,37 +122,30 @@ def facts_of(results: Results) -> dict[str, Any]:
 
 
 def verdict(results: Results, system: System) -> dict[str, str | None]:
-    """Where a system stands, by its intervals; by the values alone where there are none.
+    """Whether a system is nearer to the target than the constant (`skill`), and than to any other persona (`margin`).
 
-    Returns:
-        `skill` and `margin` are "yes", "no" or "open": whether it is nearer to the target than the constant, and than to any
-        other persona; None where that is not known. The numbers stand beside, as texts.
+    Each is "yes", "no" or "open" by its interval, by the value alone where there is none, and None where it is not known.
     """
-    margin = MARGIN[results.compared_with][1]
+
+    def sign(metric: str) -> str | None:
+        value = system.metrics.get(metric)
+        if value is None:
+            return None
+        low, high = system.interval(metric) or (value, value)
+        return "yes" if low > 0 else "no" if high < 0 else "open"
+
     error, error_name = error_of(results)
     other = system.metrics.get("nearest_other")
     return {
         "name": system.name,
         "kind": "baseline" if system.is_baseline else "",
-        "skill": _sign(system, "skill/target"),
-        "skill_text": _text(system, "skill/target"),
-        "margin": _sign(system, margin),
+        "skill": sign("skill/target"),
+        "skill_text": with_interval(system.metrics.get("skill/target"), system.interval("skill/target")),
+        "margin": sign(MARGIN[results.compared_with][1]),
         "error": error_name,
-        "error_text": _text(system, error),
+        "error_text": with_interval(system.metrics.get(error), system.interval(error)),
         "other": None if other is None else results.name(other),
     }
-
-
-def _sign(system: System, metric: str) -> str | None:
-    value = system.metrics.get(metric)
-    if value is None:
-        return None
-    low, high = system.interval(metric) or (value, value)
-    return "yes" if low > 0 else "no" if high < 0 else "open"
-
-
-def _text(system: System, metric: str) -> str:
-    return with_interval(system.metrics.get(metric), system.interval(metric))
 
 
 def _systems(results: Results) -> list[dict[str, Any]]:

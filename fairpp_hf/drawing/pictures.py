@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from fairpp_hf.drawing.canvas import Chart, png
-from fairpp_hf.drawing.charts import Party, Value, heat_map, interval_chart, stacked_bars
+from fairpp_hf.drawing.charts import Party, Value, heat_map, interval_chart
 from fairpp_hf.drawing.evaluation_charts import answer_charts, distance_chart
 from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.drawing.texts import percent
-from fairpp_hf.drawing.theme import PERSONA, drawable, status_fill
+from fairpp_hf.drawing.theme import PERSONA, drawable
 from fairpp_hf.evaluation.quality.quality import RunQuality
 from fairpp_hf.evaluation.results import Results
 from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable
-from fairpp_hf.schema import STATUSES
 
 
 def draw_evaluation(results: Results, path: Path) -> Path:
@@ -38,13 +37,7 @@ def draw_evaluation(results: Results, path: Path) -> Path:
 
 
 def draw_positions(positions: Mapping[str, Any], path: Path, systems: Sequence[str] = ()) -> Path:
-    """Draw both maps into a PNG file.
-
-    Args:
-        positions: What positions.json holds.
-        path: Path of the PNG file.
-        systems: Names of systems of an evaluation beside it, so that each has the same look here.
-    """
+    """Draw both maps of positions.json into a PNG file; systems of an evaluation beside it have the same look here."""
     return _write(
         path,
         [position_chart(method, positions, systems) for method in methods_of(positions)],
@@ -57,15 +50,15 @@ def draw_positions(positions: Mapping[str, Any], path: Path, systems: Sequence[s
 
 
 def draw_quality(quality: RunQuality, run: str, path: Path) -> Path:
-    """Draw who is taken for whom, leanings beside the survey's, contradictory forms and statuses into a PNG file."""
-    charts = [_confusion(quality), _leanings(quality), _forms(quality), _statuses(quality)]
+    """Draw who is taken for whom, distances from the survey's leanings and contradictory forms into a PNG file."""
+    charts = [_confusion(quality), _leanings(quality), _forms(quality)]
     return _write(
         path,
         [chart for chart in charts if chart is not None],
         title=f"Quality of the run {drawable(run)}: {drawable(quality.respondent)}",
-        caption=f"{quality.replies:,} simulated replies to {quality.questions:,} questions; lines: 95% intervals over "
-        "clusters of questions. They say how a model plays its roles, and nothing about people. quality.md says what was "
-        "not measured, and why.",
+        caption=f"{quality.replies:,} simulated replies to {quality.questions:,} questions, "
+        f"{quality.valid / quality.replies:.1%} of them valid; lines: 95% intervals over clusters of questions. They say how "
+        "a model plays its roles, and nothing about people. quality.md says what was not measured, and why.",
     )
 
 
@@ -147,19 +140,4 @@ def _forms(quality: RunQuality) -> Chart | None:
         tick="by chance",
         form=percent,
         note=f"Of pairs answered A or B in both forms: {found.overall.value:.1%} of n = {found.overall.n:,}.",
-    )
-
-
-def _statuses(quality: RunQuality) -> Chart:
-    """A bar a persona: shares of the statuses."""
-    by_persona = quality.statuses.by_persona
-    shown = [status for status in STATUSES if any(by_persona[persona][status] for persona in quality.personas)]
-    counts = np.array([[by_persona[persona][status] for status in shown] for persona in quality.personas], dtype=float)
-    return stacked_bars(
-        "statuses",
-        "How replies came out",
-        [party._replace(look=None) for party in _parties(quality.personas)],
-        {"": counts / counts.sum(axis=1, keepdims=True)},
-        [status_fill(status) for status in shown],
-        note=f"Better: ok throughout. {quality.valid / quality.replies:.1%} valid; n = {quality.replies:,} replies.",
     )

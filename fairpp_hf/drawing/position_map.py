@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fairpp_hf.drawing.canvas import LEGEND_ROW, WIDTH, Canvas, Chart, dot, legend, say
 from fairpp_hf.drawing.labels import Label, write_labels
 from fairpp_hf.drawing.texts import in_lines
-from fairpp_hf.drawing.theme import INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
+from fairpp_hf.drawing.theme import BASELINES, INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
 from fairpp_hf.evaluation.baselines import MAJORITY
 from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS
 from fairpp_hf.evaluation.positioning.report import TITLES
@@ -32,7 +32,7 @@ def methods_of(positions: Mapping[str, Any]) -> list[str]:
 def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[str] = ()) -> Chart:
     """The map by one method of `TITLES`; systems of an evaluation beside it have the same look here as there."""
     points = [point for point in positions["points"] if point.get(method)]
-    places = np.array([point[method]["xy"] for point in points], dtype=float).reshape(-1, 2)
+    places = np.array([point[method]["xy"] for point in points], dtype=float)
     regions = [np.array(point[method].get("ellipse_95") or [], dtype=float).reshape(-1, 2) for point in points]
     place_of = {point["name"]: place for point, place in zip(points, places, strict=True)}
     arrows = [
@@ -101,7 +101,7 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
 def _look(point: Mapping[str, Any], looks: Mapping[str, Look]) -> Look:
     if point["kind"] == "persona":
         return PERSONA
-    return system_looks([MAJORITY])[MAJORITY] if point["kind"] == "majority" else looks[point["name"]]
+    return BASELINES[MAJORITY] if point["kind"] == "majority" else looks[point["name"]]
 
 
 def _legend(

@@ -8,7 +8,7 @@ import pytest
 from fairpp_hf.drawing.canvas import Chart, png, svg
 from fairpp_hf.drawing.charts import Party, Value, diverging_bars, heat_map, interval_chart, stacked_bars
 from fairpp_hf.drawing.texts import percent, short_count
-from fairpp_hf.drawing.theme import PERSONA, option_fill, status_fill, system_looks
+from fairpp_hf.drawing.theme import PERSONA, option_fill, system_looks
 
 A, B = (Party(name, name, look) for name, look in system_looks(["a", "b"]).items())
 TARGET = Party("target", "target", PERSONA)
@@ -64,12 +64,6 @@ def test_any_number_of_parts_is_stacked(options: int) -> None:
     picture = drawn(chart)
     assert picture.count("<title>") == 2 * options
     assert "no valid answer" in picture
-
-
-def test_statuses_differ_by_hatching_and_unknown_ones_are_drawn() -> None:
-    fills = [status_fill(status) for status in ("ok", "refusal", "of another version")]
-    assert len({fill[1:] for fill in fills}) == 3
-    drawn(stacked_bars("key", "Statuses", [A], {"": np.array([[0.5, 0.3, 0.2]])}, fills))
 
 
 def test_a_heat_map_leaves_out_what_is_infinite() -> None:
