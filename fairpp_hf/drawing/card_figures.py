@@ -10,14 +10,13 @@ from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, share_of
 from fairpp_hf.drawing.canvas import Chart, png
 from fairpp_hf.drawing.charts import Party, heat_map, stacked_bars
 from fairpp_hf.drawing.texts import in_lines, percent, short_count
-from fairpp_hf.drawing.theme import NO_ANSWER, drawable, option_fill
+from fairpp_hf.drawing.theme import NO_ANSWER, drawable, option_fills
 from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import OPTION_LETTERS
 
 FOLDER = "figures"
-_LEGEND = {"A": "A: first pole", "B": "B: second pole", "C": "C: neither"}
 
 
 class CardFigure(NamedTuple):
@@ -41,8 +40,7 @@ def draw_figures(facts: FolderFacts) -> tuple[CardFigure, ...]:
 
 def _answer_shares(facts: FolderFacts) -> CardFigure:
     """A panel for each dimension; in it, a stacked bar of 100% for each persona."""
-    kinds = [*OPTION_LETTERS]
-    fills = [option_fill(place, _LEGEND.get(letter, letter)) for place, letter in enumerate(kinds)]
+    kinds, fills = [*OPTION_LETTERS], option_fills()
     if any(counts[NONE] for of_persona in facts.answer_counts.values() for counts in of_persona.values()):
         kinds.append(NONE)
         fills.append(NO_ANSWER)

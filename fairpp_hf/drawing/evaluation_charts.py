@@ -6,7 +6,7 @@ from scipy.special import entr
 
 from fairpp_hf.drawing.canvas import Chart
 from fairpp_hf.drawing.charts import Party, Value, diverging_bars, interval_chart, stacked_bars
-from fairpp_hf.drawing.theme import PERSONA, Fill, drawable, option_fill, system_looks
+from fairpp_hf.drawing.theme import PERSONA, drawable, option_fills, system_looks
 from fairpp_hf.evaluation.baselines import CONSTANT, UNIFORM
 from fairpp_hf.evaluation.results import Results
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
@@ -47,11 +47,10 @@ def answer_charts(results: Results) -> list[Chart]:
     """The target's answers beside the models': by dimension, and over all questions."""
     target = Party(results.name(results.target), drawable(results.name(results.target), "the target"), PERSONA)
     rows = results.persona_probabilities[results.target]
-    names = ["first pole", "second pole", *OPTION_LETTERS[2:]]
-    fills = [option_fill(option, names[option]) for option in range(rows.shape[1])]
-    everybody = [(target, rows)]
-    everybody += [
-        (party, system.probabilities) for party, system in zip(system_parties(results), results.systems, strict=True)
+    fills = option_fills()
+    everybody = [
+        (target, rows),
+        *zip(system_parties(results), (each.probabilities for each in results.systems), strict=True),
     ]
     models = {system.name for system in results.models}
     found, first, codes = np.unique(results.questions["dimension"].to_numpy(), return_index=True, return_inverse=True)
@@ -75,10 +74,7 @@ def answer_charts(results: Results) -> list[Chart]:
             "Answers over all questions, in percent",
             [party for party, _ in everybody],
             {"": np.concatenate([shares_by(given, np.zeros(len(given), dtype=np.int64)) for _, given in everybody])},
-            [
-                Fill(f"{letter}: {name}" if name != letter else f"{letter}: neither", *fill[1:])
-                for letter, name, fill in zip(OPTION_LETTERS, names, fills, strict=True)
-            ],
+            fills,
         ),
     ]
 

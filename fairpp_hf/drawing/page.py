@@ -70,6 +70,7 @@ def render(results: Results, *, drawn: bool = True) -> str:
     html = environment.get_template("page.html").render(
         **facts_of(results),
         charts=charts,
+        number=number,
         drawings={chart.key: Markup(svg(chart)) if drawn else "" for chart in everything},
         pictures={chart.key: _download("image/png", png([chart])) if drawn else "" for chart in everything},
         csv=_download("text/csv", results.to_pandas().to_csv().encode("utf-8", "replace")),
@@ -159,7 +160,6 @@ def _systems(results: Results) -> list[dict[str, Any]]:
     )
     rows = []
     for party, system in zip(system_parties(results), results.systems, strict=True):
-        cells = [(number(system.metrics.get(metric)), system.interval(metric)) for metric in metrics]
         unanswered = system.metrics.get("unanswered")
         kind = "" if not system.is_baseline else "baseline, to beat" if system.name == CONSTANT else "baseline"
         rows.append(
@@ -168,11 +168,8 @@ def _systems(results: Results) -> list[dict[str, Any]]:
                 "look": party.look,
                 "kind": kind,
                 "cells": [
-                    *(
-                        (value, f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else "")
-                        for value, bounds in cells
-                    ),
-                    ("none" if unanswered is None else f"{unanswered:.1%}", ""),
+                    *((number(system.metrics.get(metric)), system.interval(metric)) for metric in metrics),
+                    ("none" if unanswered is None else f"{unanswered:.1%}", None),
                 ],
             }
         )

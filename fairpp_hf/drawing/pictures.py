@@ -57,8 +57,8 @@ def draw_quality(quality: RunQuality, run: str, path: Path) -> Path:
         [chart for chart in charts if chart is not None],
         title=f"Quality of the run {drawable(run)}: {drawable(quality.respondent)}",
         caption=f"{quality.replies:,} simulated replies to {quality.questions:,} questions, "
-        f"{quality.valid / quality.replies:.1%} of them valid; lines: 95% intervals over clusters of questions. They say how "
-        "a model plays its roles, and nothing about people. quality.md says what was not measured, and why.",
+        f"{quality.valid / quality.replies:.1%} of them valid; lines: 95% intervals over clusters of questions. They say "
+        "how a model plays its roles, and nothing about people. quality.md says what was not measured, and why.",
     )
 
 

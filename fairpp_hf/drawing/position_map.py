@@ -39,20 +39,20 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
         (place_of[start], place_of[point["name"]]) for point in points if (start := point.get("before")) in place_of
     ]
     others = [point["name"] for point in positions["points"] if point["kind"] in ("baseline", "model")]
-    looks = system_looks([*systems, *others])
+    by_name = system_looks([*systems, *others])
+    fixed = {"persona": PERSONA, "majority": BASELINES[MAJORITY]}
+    looks = [fixed.get(point["kind"]) or by_name[point["name"]] for point in points]
     models = [point["name"] for point in points if point["kind"] == "model"]
     numbers = {name: str(place) for place, name in enumerate(models, 1)} if len(models) > _MOST_NAMES else {}
     shown = [drawable(point["name"], f"{point['kind']} {place}") for place, point in enumerate(points, 1)]
     labels = [numbers.get(point["name"], label) for point, label in zip(points, shown, strict=True)]
     entries = _legend(points, shown, numbers, looks)
     below, side = LEGEND_ROW * len(entries), WIDTH - 0.5
-    names = _axis_names(method, positions)
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.panel((0.4, 0.4 + below, side, side), *_limits(places, regions))
-        _frame(axes, names)
-        for point, place, region in zip(points, places, regions, strict=True):
-            look = _look(point, looks)
+        _frame(axes, method, positions)
+        for point, look, place, region in zip(points, looks, places, regions, strict=True):
             if len(region):
                 axes.fill(*region.T, facecolor=look.color, alpha=0.13, edgecolor="none", zorder=1)
                 axes.plot(*np.concatenate([region, region[:1]]).T, color=look.color, linewidth=0.7, alpha=0.8, zorder=1)
@@ -98,29 +98,16 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
     )
 
 
-def _look(point: Mapping[str, Any], looks: Mapping[str, Look]) -> Look:
-    if point["kind"] == "persona":
-        return PERSONA
-    return BASELINES[MAJORITY] if point["kind"] == "majority" else looks[point["name"]]
-
-
 def _legend(
-    points: Sequence[Mapping[str, Any]], shown: Sequence[str], numbers: Mapping[str, str], looks: Mapping[str, Look]
+    points: Sequence[Mapping[str, Any]], shown: Sequence[str], numbers: Mapping[str, str], looks: Sequence[Look]
 ) -> list[tuple[str, Look]]:
     entries: dict[str, Look] = {}
-    for point, label in zip(points, shown, strict=True):
+    for point, label, look in zip(points, shown, looks, strict=True):
         fixed = {"persona": "personas", "majority": "majority of all personas", "baseline": f"{label}, a baseline"}
         text = fixed.get(point["kind"], f"{numbers.get(point['name'], '')} {label}".strip())
         region = drawable(point.get("region") or "") if point["kind"] == "model" else ""
-        entries.setdefault(f"{text}, {region}" if region else text, _look(point, looks))
+        entries.setdefault(f"{text}, {region}" if region else text, look)
     return list(entries.items())
-
-
-def _axis_names(method: str, positions: Mapping[str, Any]) -> tuple[str, str]:
-    found = positions["methods"].get(method) or {}
-    shares = found.get("explained_variance") or found.get("spread")
-    said = [f", {share:.0%} of the personas' sample variance" for share in shares] if shares else ["", ""]
-    return f"first axis{said[0]} →", f"second axis{said[1]} →"
 
 
 def _notes(method: str, positions: Mapping[str, Any], has_arrows: bool, has_regions: bool) -> list[str]:
@@ -149,12 +136,16 @@ def _limits(
     return x, y
 
 
-def _frame(axes: "Axes", names: tuple[str, str]) -> None:
+def _frame(axes: "Axes", method: str, positions: Mapping[str, Any]) -> None:
+    found = positions["methods"].get(method) or {}
+    shares = found.get("explained_variance") or found.get("spread")
+    said = [f", {share:.0%} of the personas' sample variance" for share in shares] if shares else ["", ""]
     x, y = axes.get_xlim(), axes.get_ylim()
     axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], color=LINE, linewidth=1, clip_on=False)
     if x[0] < 0 < x[1]:
         axes.plot([0, 0], y, color=LINE, linewidth=0.8, zorder=0)
     if y[0] < 0 < y[1]:
         axes.plot(x, [0, 0], color=LINE, linewidth=0.8, zorder=0)
-    say(axes, sum(x) / 2, y[0] - 0.02 * (y[1] - y[0]), names[0], color=MUTED, va="top")
-    say(axes, x[0] - 0.025 * (x[1] - x[0]), sum(y) / 2, names[1], color=MUTED, ha="right", rotation=90)
+    say(axes, sum(x) / 2, y[0] - 0.02 * (y[1] - y[0]), f"first axis{said[0]} →", color=MUTED, va="top")
+    name = f"second axis{said[1]} →"
+    say(axes, x[0] - 0.025 * (x[1] - x[0]), sum(y) / 2, name, color=MUTED, ha="right", rotation=90)

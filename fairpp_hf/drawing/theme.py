@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL, MAJORITY, UNIFORM
 from fairpp_hf.markdown import one_line
+from fairpp_hf.schema import OPTION_LETTERS
 
 Color: TypeAlias = "str | tuple[float, float, float, float]"
 
@@ -64,6 +65,12 @@ NO_ANSWER = Fill("no valid answer", EMPTY, "////")
 def option_fill(option: int, label: str) -> Fill:
     """The fill of an option by its place, 0 for A."""
     return Fill(label, _OPTIONS[option % len(_OPTIONS)])
+
+
+def option_fills() -> list[Fill]:
+    """The fills of a question's options, A first."""
+    said = {"A": "A: first pole", "B": "B: second pole", "C": "C: neither"}
+    return [option_fill(place, said.get(letter, letter)) for place, letter in enumerate(OPTION_LETTERS)]
 
 
 def system_looks(names: Iterable[str]) -> dict[str, Look]:
