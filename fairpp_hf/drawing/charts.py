@@ -136,7 +136,7 @@ def diverging_bars(
                     if system.look is not None and not np.isnan(found[row, option]):
                         marker = dot(axes, side * found[row, option], y, system.look, 5.5)
                         canvas.tip(marker, f"{system.name}, {label}: {_in_words(found[row], fills)}")
-        entries = [(f"{party.label}, {fill.label}", fill) for fill in fills[:2]]
+        entries = [(f"{party.label}, {fill.label.partition(':')[0]}", fill) for fill in fills[:2]]
         legend(canvas, 0.3, WIDTH - 0.5, [*entries, *((who.label, who.look) for who, _ in systems if who.look)], 2)
 
     table = [

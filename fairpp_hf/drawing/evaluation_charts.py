@@ -32,9 +32,10 @@ def distance_chart(results: Results) -> Chart:
         other = None if head != "distance" or value is None or margin is None else value + margin
         values.append(Value(party, value, system.interval(metric), other))
     other = "small tick: nearest other persona" if any(row.tick is not None for row in values) else ""
+    title = "Distance to" if head == "distance" else "Brier score against"
     return interval_chart(
         "distance",
-        f"{head[0].upper()}{head[1:]} to {drawable(results.name(results.target), 'the target')}",
+        f"{title} {drawable(results.name(results.target), 'the target')}",
         values,
         axis=f"← left is nearer and better{'; ' if other else ''}{other}",
         lines={text: place for text, place in lines.items() if place is not None},

@@ -29,7 +29,7 @@ def test_distance_stands_beside_the_constant_chance_and_the_nearest_other_person
 
 def test_to_single_answers_the_picture_shows_what_does_not_reward_confidence(results: Results) -> None:
     chart = distance_chart(replace(results, references=References(results.answers)))
-    assert (chart.title, chart.heads[1]) == ("Brier score to Loyal Nationals", "Brier score")
+    assert (chart.title, chart.heads[1]) == ("Brier score against Loyal Nationals", "Brier score")
     assert len(chart.heads) == 4
 
 

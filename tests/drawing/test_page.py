@@ -45,26 +45,17 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def open_page(browser: Any, page_file: Path) -> Iterator[Any]:
-    """Opens the page with context options; at the end, nothing may have been logged, asked for or run."""
+def opened_once(browser: Any, page_file: Path) -> Iterator[Any]:
+    """The page; at the end, nothing may have been logged, asked for or run."""
     noise = []
-
-    def opened(**options: Any) -> Any:
-        page = browser.new_context(**options).new_page()
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("dialog", lambda dialog: noise.append(dialog.message))
-        page.on("request", lambda request: noise.append(request.url) if request.url != page_file.as_uri() else None)
-        page.goto(page_file.as_uri())
-        return page
-
-    yield opened
+    page = browser.new_page()
+    page.on("console", lambda message: noise.append(message.text))
+    page.on("pageerror", lambda error: noise.append(str(error)))
+    page.on("dialog", lambda dialog: noise.append(dialog.message))
+    page.on("request", lambda request: noise.append(request.url) if request.url != page_file.as_uri() else None)
+    page.goto(page_file.as_uri())
+    yield page
     assert noise == []
-
-
-@pytest.fixture(scope="module")
-def opened_once(open_page: Any) -> Any:
-    return open_page()
 
 
 @pytest.fixture
