@@ -18,8 +18,8 @@ def add_money_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --max-cost, --price, --prices, --batch and --batch-tokens."""
     money = parser.add_argument_group(
         "money (openai)",
-        "OpenAI's list prices of the usual models are known, by a dated table. A model on a server of your own has no price "
-        "but that of --price or --prices: what has an OpenAI model's name there may be another.",
+        "List prices are those of genai-prices, by model and provider. A model on a server of your own has no price but "
+        "that of --price or --prices: what has an OpenAI model's name there may be another.",
     )
     money.add_argument(
         "--max-cost",

@@ -1,4 +1,4 @@
-"""What tokens cost: a dated table of list prices, which a file or two figures override.
+"""What tokens cost: the list prices of genai-prices, which a file or two figures override.
 
 A model without a price costs an unknown amount, never nothing.
 """
@@ -7,18 +7,20 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairpp_hf.respondents.base import Reply
 from fairpp_hf.respondents.completion import MOST_TOKENS
 
-TABLE = Path(__file__).with_name("prices.json")
-"""The table of the package. Its prices hold at its `server` only: elsewhere, the same name may be another's model."""
-
+OPENAI = "https://api.openai.com/v1"
 _UNIT = "per million tokens"
 _AMOUNTS = {"input", "cached_input", "output", "batch_factor"}
-_DATED = re.compile(r"(.+)-\d{4}-\d{2}-\d{2}")
+_DATED = re.compile(r"(.+)-\d{4}-?\d{2}-?\d{2}")
+
+OPENAI_BATCH_FACTOR = 0.5
+"""What OpenAI's Batch API takes for a token, as a share of the price of one asked at once."""
 
 
 class Prices(NamedTuple):
@@ -86,15 +88,16 @@ def load_prices(
 ) -> Prices | None:
     """The prices of a model.
 
-    A dated name, such as `gpt-4o-mini-2024-07-18`, has the prices of `gpt-4o-mini` unless the table has its own.
+    A dated name, such as `gpt-4o-mini-2024-07-18`, has the prices of `gpt-4o-mini` unless it has its own.
 
     Args:
         model: Its name.
-        file: A table to use instead of the package's, JSON of the same shape as `prices.json`. `input` and `output` must
-            be there; without `cached_input`, cached tokens cost as much as others, and without `batch_factor`, batches
-            cost as much as single requests.
+        file: A table to use instead of the list prices: JSON with the keys `date`, `currency` ("USD"), `unit` ("per million
+            tokens") and `models`, an object of `{"input": ..., "cached_input": ..., "output": ..., "batch_factor": ...}`
+            by name. `input` and `output` must be there; without `cached_input`, cached tokens cost as much as others, and
+            without `batch_factor`, batches cost as much as single requests.
         given: USD per million input and output tokens, instead of a table; cached tokens and batches cost no less.
-        address: The server that will be asked, where the package's table must hold for it.
+        address: The server that will be asked; OpenAI's by default. The same name may be another's model elsewhere.
 
     Returns:
         Prices, or None where none are known for the model at that server.
@@ -112,10 +115,9 @@ def load_prices(
                 f"got {' '.join(map(str, given))}."
             )
         return Prices(given[0], given[0], given[1], 1.0, "--price")
-    path = TABLE if file is None else Path(file)
-    table = _read(path)
-    if file is None and address is not None and address != table["server"]:
-        return None
+    if file is None:
+        return _listed(model, address or OPENAI)
+    table = _read(Path(file))
     models = table["models"]
     dated = _DATED.fullmatch(model)
     name = model if model in models or not dated else dated[1]
@@ -127,7 +129,37 @@ def load_prices(
         row.get("cached_input", row["input"]),
         row["output"],
         row.get("batch_factor", 1.0),
-        f"list prices of {table['date']}, to be checked" if file is None else f"{path.name} of {table['date']}",
+        f"{Path(file).name} of {table['date']}",
+    )
+
+
+def _listed(model: str, address: str) -> Prices | None:
+    """The list prices of a model at a server."""
+    import genai_prices  # a second to import
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        provider, found = get_snapshot().find_provider_model(model, None, None, address)
+    except LookupError:
+        return None
+    # Names are matched loosely there; a variant that is not listed may cost more.
+    dated = _DATED.fullmatch(model)
+    if found.id.casefold() not in {model.casefold(), dated[1].casefold() if dated else None}:
+        return None
+    listed = found.get_prices(datetime.now(UTC))
+    # Above a hundred thousand tokens and more, some cost more; no question here is that long.
+    asked, cached, written = (
+        None if price is None else float(getattr(price, "base", price))
+        for price in (getattr(listed, f"{name}_mtok", None) for name in ("input", "cache_read", "output"))
+    )
+    if asked is None or written is None:
+        return None
+    return Prices(
+        asked,
+        asked if cached is None else cached,
+        written,
+        OPENAI_BATCH_FACTOR if provider.id == "openai" else 1.0,
+        f"list prices of genai-prices {genai_prices.__version__}, to be checked",
     )
 
 
@@ -147,8 +179,8 @@ def _read(path: Path) -> dict[str, Any]:
             wrong.append(f"model {model!r}")
     if wrong:
         raise ValueError(
-            f"A table of prices must have the shape of the package's own, {TABLE.name}, in USD {_UNIT}; got something "
-            f"else in {', '.join(wrong)} at {path}. Mend the file."
+            f"A table of prices must have a date, currency USD, unit {_UNIT!r} and models with input and output; got "
+            f"something else in {', '.join(wrong)} at {path}. Mend the file."
         )
     return table
 
