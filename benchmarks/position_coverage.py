@@ -108,7 +108,7 @@ def repetition(sample: Sample) -> Found:
         resamples=sample.resamples,
         seed=sample.seed,
     )
-    cells = {method: found.cells[method][0] for method in METHODS}
+    cells = {method: found.axes[method].by for method in METHODS}
     inside = {
         method: held([point.places[method] for point in found.points], points(method, cells[method]), PERSONAS)
         for method in METHODS

@@ -1,8 +1,12 @@
 """Requests for an OpenAI respondent, and its replies to them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from loopback_openai import Call, LoopbackServer, Served
+
+from fairpp_hf.respondents import OpenAIRespondent
 from fairpp_hf.respondents.base import Reply, Request, Respondent
 
 OPTIONS = ("Merit.", "Need.", "Neither.")
@@ -15,6 +19,15 @@ def requests(count: int) -> list[Request]:
         Request(f"q{n}", "p", [{"role": "system", "content": "You."}, {"role": "user", "content": f"q{n}"}], OPTIONS)
         for n in range(count)
     ]
+
+
+def serve(
+    answer: Callable[[Call], Served], asked: int | Sequence[Request] = 1, **options: Any
+) -> tuple[LoopbackServer, OpenAIRespondent, dict[int, Reply]]:
+    """Ask a server; returns it, closed again, the respondent with these options, and the replies."""
+    with LoopbackServer(answer) as server:
+        respondent = OpenAIRespondent("m", base_url=server.base_url, **options)
+        return server, respondent, ask(respondent, asked)
 
 
 def ask(

@@ -1,17 +1,20 @@
 """Small personas, questions and respondents for the tests of runs."""
 
+import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pytest
 
+from fairpp_hf.generation import RunOptions, RunSummary, generate
 from fairpp_hf.questions.rendering import render_prompt
 from fairpp_hf.respondents import Reply, Request
-from fairpp_hf.runs.batches import Unfinished, unfinished_in
-from fairpp_hf.runs.journal import Journal, text_of
+from fairpp_hf.runs.journal import Journal, Unfinished, text_of
 from fairpp_hf.runs.layout import JOURNAL
 from fairpp_hf.schema import QUESTION_FEATURES
 
@@ -83,6 +86,35 @@ class FakeRespondent:
         return [(request.persona, request.question_id) for request in self.asked]
 
 
+def ask(run: Path, respondent: Any, who: Any = None, what: pa.Table | None = None, **options: Any) -> RunSummary:
+    """`generate` without a progress bar; two personas are asked five questions by default."""
+    asked = (personas() if who is None else who, questions() if what is None else what)
+    return generate(run, respondent, *asked, RunOptions(progress=False, **options))
+
+
+def damage(run: Path, change: str = "answer = (answer + 1) % 3", where: str = "question_id = 'q0'") -> None:
+    """Change records behind the journal's back, so that they match their checksums no more."""
+    with contextlib.closing(sqlite3.connect(run / JOURNAL)) as connection, connection:
+        connection.execute(f"UPDATE replies SET {change} WHERE {where}")
+
+
+@contextlib.contextmanager
+def transactions_at_most(limit: int) -> Iterator[list[Journal]]:
+    """Within the block, one more transaction of a journal is interrupted as by Ctrl-C; gives those that were begun."""
+    begun: list[Journal] = []
+    transaction = Journal.transaction
+
+    def limited(journal: Journal) -> Any:
+        begun.append(journal)
+        if len(begun) > limit:
+            raise KeyboardInterrupt
+        return transaction(journal)
+
+    with contextlib.suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "transaction", limited)
+        yield begun
+
+
 def replies_in(journal: Journal) -> list[tuple[str, Reply]]:
     """(key, reply) of every record, those to earlier requests included."""
     replies = []
@@ -97,5 +129,5 @@ def replies_in(journal: Journal) -> list[tuple[str, Reply]]:
 def unfinished_batches(run: Path) -> Unfinished:
     if not (run / JOURNAL).is_file():
         return Unfinished(0, 0)
-    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
-        return unfinished_in(connection)
+    with Journal(run, read_only=True) as journal:
+        return journal.unfinished()

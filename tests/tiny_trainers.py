@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from tiny_models import tiny_model, tiny_tokenizer
+from trl import SFTConfig
 
 from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
 
@@ -61,21 +62,16 @@ def question_pairs(weights, seed=0):
 def make_trainer(tmp_path, pairs, *, trainer=ReweightedDPOTrainer, config=ReweightedDPOConfig, peft=None, **settings):
     """A trainer of a tiny model whose reference is another one, unless `peft` or a setting says otherwise."""
     models = {"model": settings.pop("model", None) or tiny_model()}
-    models["ref_model"] = settings.pop("ref_model", None if peft else tiny_model(seed=1))
-    eval_dataset = settings.pop("eval_dataset", pairs)
-    args = config(
-        **{
-            "output_dir": str(tmp_path / "out"),
-            **QUICK,
-            **settings,
-        }
-    )
+    if not issubclass(config, SFTConfig):
+        models["ref_model"] = settings.pop("ref_model", None if peft else tiny_model(seed=1))
+    eval_dataset, tokenizer = settings.pop("eval_dataset", pairs), tiny_tokenizer()
+    tokenizer.chat_template = settings.pop("chat_template", tokenizer.chat_template)
     return trainer(
         **models,
-        args=args,
+        args=config(**{"output_dir": str(tmp_path / "out"), **QUICK, **settings}),
         train_dataset=pairs,
         eval_dataset=eval_dataset,
-        processing_class=tiny_tokenizer(),
+        processing_class=tokenizer,
         peft_config=peft,
     )
 

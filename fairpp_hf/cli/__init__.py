@@ -7,9 +7,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import shtab
 
 from fairpp_hf import __version__
 from fairpp_hf.naming import nearest
@@ -30,10 +32,15 @@ COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 _SHOWN = ("fairpp_hf.scoring.sharing",)
 """Loggers whose information is shown as well: one line on whether prompts are shared, which decides the running time."""
 
+_QUIET = ("bitsandbytes.backends.cpu.ops",)
+"""Loggers whose warnings are not: it misses a faster kernel for 4 bits, whether or not anybody wants 4 bits."""
+
 
 @contextmanager
 def shown_lines() -> Iterator[None]:
-    """Within this context, the line on how prompts are computed goes to stderr, where nobody has configured logging."""
+    """Within this context, stderr has the line on how prompts are computed, and not what says nothing to the user."""
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
     loggers = [logging.getLogger(name) for name in _SHOWN]
     # As Python shows warnings. All other loggers stay at the root's level.
     handler: Any = logging.lastResort
@@ -49,6 +56,13 @@ def shown_lines() -> Iterator[None]:
     finally:
         for one, level in zip(shown, before, strict=True):
             one.setLevel(level)
+
+
+class _ByGroup(argparse.RawDescriptionHelpFormatter):
+    """Leaves out argparse's own list of commands: the description has them by group."""
+
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
+        yield from ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments_list:
         parser.print_help()
         return 0
+    if chosen is not None:
+        _check_options(parser, chosen, arguments_list)
     arguments = parser.parse_args(arguments_list)
     try:
         with shown_lines():
@@ -99,6 +115,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Bad input and a full disk are the user's to mend: a sentence helps, a traceback does not.
         print(f"fairpp {arguments.command}: {error}{_way_on(error)}", file=sys.stderr)
         return 1
+
+
+def _check_options(parser: argparse.ArgumentParser, command: str, words: Sequence[str]) -> None:
+    """Exit with the nearest name where an option is none of the command's, before argparse misses what was misspelt."""
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    options = commands.choices[command]._option_string_actions
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in (*options, "--version")):
+            close = nearest(name, options)
+            commands.choices[command].error(f"unknown option {name}." + (f" Did you mean {close}?" if close else ""))
 
 
 def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -118,17 +145,18 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         usage="fairpp COMMAND [options]",
         description="Align language models with the preferences of particular people, and measure it honestly.\n\n"
         + "\n\n".join(listed),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_ByGroup,
         epilog="`fairpp COMMAND --help` explains a command. Answers of simulated personas are called simulated "
         "wherever\nthey appear.",
     )
     parser.add_argument("--version", action="version", version=f"fairpp_hf {__version__}")
+    shtab.add_argument_to(parser, "--print-completion", help="print a completion script for this shell")
     subparsers = parser.add_subparsers(
-        prog="fairpp", metavar="COMMAND", dest="command", required=True, help=argparse.SUPPRESS
+        prog="fairpp", title="command", metavar="COMMAND", dest="command", required=True, help="one of those above"
     )
     for name in COMMANDS:
         summary = modules[name].SUMMARY if name in modules else None
-        subparser = subparsers.add_parser(name, description=summary)
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name in modules and name != "train":
             modules[name].add_arguments(subparser)
             subparser.set_defaults(run=modules[name].run)

@@ -23,11 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the target, then run the demo."""
-    from fairpp_hf.demo.main_job import DemoSettings, run_demo
     from fairpp_hf.personas import load_personas
 
     load_personas().get(arguments.target)
     # What the libraries below will rename in versions to come is news for developers, and not for whoever sees a demo.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    from fairpp_hf.demo.main_job import DemoSettings, run_demo
+
     run_demo(arguments.out, arguments.dataset, DemoSettings(target=arguments.target, seed=arguments.seed))
     return 0

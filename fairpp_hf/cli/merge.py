@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         RuntimeError: Another process is writing to one of them.
         OSError: One is no run, or its journal is damaged.
     """
-    from fairpp_hf.scenarios.merging import merge_with_scenarios
+    from fairpp_hf.scenarios.rebuild import merge_with_scenarios
 
     parts = {what: part for what, part in merge_with_scenarios(arguments.out, arguments.runs).items() if part.requests}
     for what, part in parts.items():

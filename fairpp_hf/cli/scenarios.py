@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairpp_hf.cli.arguments import add_ask_options
+from fairpp_hf.cli.arguments import add_server_options
 from fairpp_hf.cli.money import (
     add_money_arguments,
     batch_limits,
@@ -48,10 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, metavar="N", help="a fixed random sample of N test questions, the same N every time"
     )
     parser.add_argument("--shard", metavar="I/N", help="tell and answer part I of N, such as 2/8")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="requests in flight at most (default: 32)")
-    parser.add_argument(
-        "--timeout", type=float, metavar="S", help="seconds to wait for a story or an answer (default: 120)"
-    )
     parser.add_argument(
         "--dry-run", action="store_true", help="count calls and tokens, price them, ask nothing and write nothing"
     )
@@ -63,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--storyteller-max-tokens",
         type=int,
         metavar="N",
-        help="of a story (default: 1500); with a larger one, whole stories are kept and --retry-set-aside has those told "
-        "again that were cut off",
+        help="of a story (default: 1500); --retry-set-aside with a larger one has those told again that were cut off",
     )
     teller.add_argument(
         "--storyteller-price",
@@ -84,25 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="tell again what earlier calls have set aside, but for refusals; each try is paid for",
     )
-    answerer = parser.add_argument_group("respondent")
-    answerer.add_argument(
-        "--respondent",
-        choices=("transformers", "openai"),
-        help="who answers the scenarios (default: that of RUN)",
+    answerer = parser.add_argument_group(
+        "respondent", f"All as in RUN by default. Beside a RUN with another server, OpenAI is --base-url {_OPENAI}."
     )
-    answerer.add_argument("--model", metavar="M", help="default: that of RUN")
-    answerer.add_argument("--personas", metavar="SET_OR_FILE", help="default: those of RUN")
-    answerer.add_argument(
-        "--base-url",
-        metavar="U",
-        help=f"default: the server of RUN, or else OpenAI; {_OPENAI} for OpenAI beside a RUN that has another",
-    )
-    answerer.add_argument("--temperature", type=float, metavar="T", help="default: that of RUN, or else 0")
-    answerer.add_argument("--max-tokens", type=int, metavar="N", help="of a reply (default: that of RUN, or else 64)")
-    add_ask_options(answerer)
+    answerer.add_argument("--respondent", choices=("transformers", "openai"), help="who answers the scenarios")
+    answerer.add_argument("--model", metavar="M", help="Hub name or path (transformers), or the server's name (openai)")
+    answerer.add_argument("--personas", metavar="SET_OR_FILE", help="name or file of a set")
+    add_server_options(answerer)
+    answerer.add_argument("--temperature", type=float, metavar="T", help="default without a RUN: 0")
     answerer.add_argument("--samples", type=int, metavar="K", help="ask the same K times (default: 1)")
     answerer.add_argument(
-        "--swap", action="store_true", help="ask each scenario in both orders of the first two scenes as well"
+        "--swap", action="store_true", help="ask each scenario with the first two scenes swapped as well"
     )
     answerer.add_argument("--adapter", metavar="PATH", help="a PEFT adapter trained on the model (transformers)")
     answerer.add_argument(
@@ -132,10 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.runs.shards import parse_shard
     from fairpp_hf.scenarios import StorytellerRespondent, estimate_scenarios, tell_and_answer
 
-    _complete(arguments)
+    personas = _complete(arguments)
     check_options(arguments, _ONLY_FOR)
     shard = None if arguments.shard is None else parse_shard(arguments.shard)
-    personas, questions = _personas(arguments), sampled_questions("test", arguments.limit)
+    questions = sampled_questions("test", arguments.limit)
     storyteller = StorytellerRespondent(
         arguments.storyteller,
         questions,
@@ -203,14 +190,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _told_again(summary: "ScenarioSummary") -> str:
     """What can be done about stories that were set aside; empty where there are none."""
     lines = []
-    if summary.to_retry:
-        lines.append(f"--retry-set-aside has {summary.to_retry:,} of those set aside told again.")
-    if cut_off := summary.set_aside.get("truncated"):
+    if to_retry := len(summary.checked.to_retry()):
+        lines.append(f"--retry-set-aside has {to_retry:,} of those set aside told again.")
+    if cut_off := summary.checked.counts().get("truncated"):
         lines.append(
             f"{cut_off:,} stories were cut off: give a larger --storyteller-max-tokens with it. Whole stories stay as they "
             "are."
         )
-    if refused := summary.set_aside_stories - summary.to_retry:
+    if refused := len(summary.checked.set_aside) - to_retry:
         lines.append(f"{refused:,} refusals stay as they are.")
     return "\n".join(lines)
 
@@ -224,13 +211,14 @@ def _next(arguments: argparse.Namespace, is_part: bool) -> str:
     return f'fairpp show --run {run_path}, or in Python load_dataset("fairpp", "scenarios", answers="{run_path}")'
 
 
-def _complete(arguments: argparse.Namespace) -> None:
-    """Fill in from the run's manifest who answers and where, as far as that is not given."""
-    from fairpp_hf.runs.manifest import read_manifest
+def _complete(arguments: argparse.Namespace) -> "PersonaSet":
+    """Fill in from the run's manifest who answers and where, as far as that is not given; returns the personas."""
+    from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, load_personas
+    from fairpp_hf.personas.persona_set import recorded_personas
+    from fairpp_hf.runs.manifest import provenance_of, read_manifest
 
     manifest = read_manifest(arguments.run_path) if arguments.run_path.is_dir() else None
     where = f"at {arguments.run_path}"
-    arguments.recorded_personas = None if manifest is None else manifest["personas"]
     settings = {} if manifest is None else manifest["respondent"]["settings"]
     if arguments.respondent in (None, "openai") and manifest is not None and settings.get("kind") == "openai":
         arguments.respondent = "openai"
@@ -251,22 +239,15 @@ def _complete(arguments: argparse.Namespace) -> None:
             "--respondent must be given where the run's own cannot be called up again; got a run of "
             f"{manifest['respondent']['name']!r} {where}. Add --respondent openai or transformers, and --model MODEL."
         )
-
-
-def _personas(arguments: argparse.Namespace) -> "PersonaSet":
-    from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, load_personas
-    from fairpp_hf.personas.persona_set import recorded_personas
-
-    recorded = arguments.recorded_personas
-    if arguments.personas is not None or recorded is None:
+    if arguments.personas is not None or manifest is None:
         return load_personas(arguments.personas or DEFAULT_PERSONA_SET)
-    if recorded["record"] is not None:
-        return recorded_personas(recorded["record"], str(arguments.run_path / "manifest.json"))
-    if recorded["set"] in PERSONA_SETS:
-        return load_personas(recorded["set"])
+    if (record := provenance_of(manifest).persona_set) is not None:
+        return recorded_personas(record, f"the manifest {where}")
+    if (name := manifest["personas"]["set"]) in PERSONA_SETS:
+        return load_personas(name)
     raise ValueError(
-        f"--personas must be given where the run does not record its own; got a run of the set {recorded['set']!r} at "
-        f"{arguments.run_path}. Add --personas SET_OR_FILE."
+        f"--personas must be given where the run does not record its own; got a run of the set {name!r} {where}. Add "
+        "--personas SET_OR_FILE."
     )
 
 

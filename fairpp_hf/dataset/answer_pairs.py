@@ -94,18 +94,7 @@ def export_tables(
     settings: PairSettings,
     persona_set: PersonaSet | None = None,
 ) -> AnswerPairs:
-    """What `answer_pairs` gives, with tables in one of `FORMATS`.
-
-    Args:
-        answers: Who answered what; of one respondent for a wide table, whose columns have its name.
-        form: A key of `FORMATS`.
-        target: Id of the persona to align with; None only for a wide table without weights.
-        settings: How pairs or weights are made.
-        persona_set: The set that the personas belong to.
-
-    Raises:
-        ValueError: As `answer_pairs`, and answers of several respondents for a wide table.
-    """
+    """What `answer_pairs` gives, with tables in one of `FORMATS`; `target` is None only for a wide table without weights."""
     if target is not None:
         check_name("target", target, answers.personas)
     if form != "wide":
@@ -190,10 +179,6 @@ def pair_labels(
 
     Returns:
         (n, 3), NaN where it is not known; and the label model of the target's answers, with `"fitted"`.
-
-    Raises:
-        ValueError: The labels cannot be fitted, see `fit_label_model` and `target_distribution`; or the comparison personas
-            have no probabilities for a question that the target has some for.
     """
     own = answers.matrix()[target]
     if settings.labels == "respondent":

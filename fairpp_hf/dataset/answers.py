@@ -77,9 +77,6 @@ class Answers:
         """The same answers, divided so that whole labels are kept out of training, see `is_held_out`.
 
         Where all questions fall on one side, the log says so.
-
-        Raises:
-            ValueError: `kind` is not one of `HELDOUT`.
         """
         is_test = is_held_out(self.questions, kind)
         if is_test.all() or not is_test.any():

@@ -85,10 +85,6 @@ def import_tables(path: Path, *, scenarios: bool = False) -> tuple[Answers, tupl
         Answers to the questions whose texts could be parsed, and sentences on what was counted and left out, which are
         logged, too. Splits are those of the files, our own where these have none; scenarios and what comes in one table
         with them are test questions.
-
-    Raises:
-        ValueError: A column is missing, there are answers of several models or in another coding, a label is unknown or
-            contradicts another, a question is there twice, or no text can be parsed.
     """
     files = table_files(path)
     files = [file for file in files if (SCENARIO_TEXT in file.columns) == scenarios] or files

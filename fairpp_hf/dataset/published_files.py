@@ -88,14 +88,10 @@ def download_tables(repo: str, revision: str | None = None) -> Path:
             f"{rule}; got {'a refusal' if refused else 'no such dataset on the Hub'} (status {error.response.status_code}). "
             f"If you have access, log in with `hf auth login`, {local}."
         ) from error
-    except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError) as error:
+    except (LocalEntryNotFoundError, CachedRepoTreeNotFoundError, OSError, HTTPError) as error:
         raise ConnectionError(
-            f"{rule} on the Hub or whole in its cache; got neither: {_cause(error)}. Load it once with a network (and "
-            f"without HF_HUB_OFFLINE), {local}."
-        ) from error
-    except (OSError, HTTPError) as error:
-        raise ConnectionError(
-            f"{rule}; got an interrupted download: {_cause(error)}. Try again, which goes on where it stopped, {local}."
+            f"{rule} on the Hub or whole in its cache; got neither: {_cause(error)}. Try again with a network (and without "
+            f"HF_HUB_OFFLINE), which goes on where a download stopped, {local}."
         ) from error
     return Path(folder)
 
@@ -119,14 +115,7 @@ def _paths(path: Path) -> list[Path]:
 
 
 def table_files(path: Path) -> list[TableFile]:
-    """The files of a table, training ones first; a split is read off a file's name or folder.
-
-    Args:
-        path: A CSV or Parquet file, or a folder with some, at any depth.
-
-    Raises:
-        ValueError: A file cannot be read, or some files have a split in their name and others have none.
-    """
+    """The CSV and Parquet files at or below a path, training ones first; a split is read off a file's name or folder."""
     found = []
     for file in _paths(path):
         match = _SPLIT_IN_NAME.search(file.relative_to(path).as_posix() if path.is_dir() else file.name)
@@ -160,11 +149,7 @@ def _schema(file: Path) -> pa.Schema:
 
 
 def read_columns(file: Path, types: dict[str, pa.DataType]) -> pa.Table:
-    """Some columns of a file, cast to types; in a CSV file, nothing between two commas is null.
-
-    Raises:
-        ValueError: The file cannot be read, or a value has another type.
-    """
+    """Some columns of a file, cast to types; in a CSV file, nothing between two commas is null."""
     names: Sequence[str] = list(types)
     try:
         if file.suffix == ".parquet":
@@ -199,11 +184,7 @@ class Export(NamedTuple):
 
 
 def read_export(path: Path) -> Export | None:
-    """The record of the export that the tables at a path belong to; None where no file was exported by us.
-
-    Raises:
-        ValueError: Files of one folder have different records, or a record does not say whose answers the columns hold.
-    """
+    """The record of the export that the tables at a path belong to; None where no file was exported by us."""
     files = [file.path for file in table_files(path)]
     records = [(_schema(file).metadata or {}).get(RECORD_KEY) for file in files]
     for file, record in zip(files, records, strict=True):
@@ -237,9 +218,6 @@ def check_unrecorded(model: str, path: Path) -> str:
     Returns:
         A sentence on what is assumed of the survey respondent's answers; empty for other models, whose tables are taken
         for the published ones.
-
-    Raises:
-        ValueError: An export's manifest lies beside them, or the survey respondent answered for another persona set.
     """
     manifest = (path if path.is_dir() else path.parent) / EXPORT_MANIFEST
     other_set = model.startswith("survey:") and model != f"survey:{DEFAULT_PERSONA_SET}"

@@ -31,14 +31,14 @@ from fairpp_hf.dataset.run_record import answered_on, run_record, without_folder
 from fairpp_hf.naming import nearest
 from fairpp_hf.personas import DEFAULT_PERSONA_SET, PERSONA_SETS, PersonaSet, load_personas
 from fairpp_hf.personas.persona_set import recorded_personas
-from fairpp_hf.provenance import FOLDER_MANIFEST, OUR_LICENCE, PUBLISHED_LICENCE, Provenance, read_provenance
+from fairpp_hf.provenance import FOLDER_MANIFEST, OUR_LICENCE, PUBLISHED_LICENCE, UNKNOWN, Provenance, read_provenance
 from fairpp_hf.questions import SPLITS, load_questions, split_of
 from fairpp_hf.respondents.survey import SurveyRespondent, all_survey_answers
 from fairpp_hf.runs.layout import JOURNAL, scenarios_folder
 from fairpp_hf.runs.layout import MANIFEST as RUN_MANIFEST
-from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.manifest import provenance_of, read_manifest
 from fairpp_hf.runs.records import load_run, run_fingerprint
-from fairpp_hf.scenarios.files import has_answered_scenarios, load_scenario_questions
+from fairpp_hf.scenarios.files import has_answered_scenarios
 from fairpp_hf.schema import PREFERENCE_FEATURES, RAW_REPLY, REPLIED_PREFERENCE_FEATURES
 
 NameOrPath: TypeAlias = str | Path
@@ -239,7 +239,7 @@ class RunSource(AnswerSource):
         return scenarios_folder(self.path) if self.scenarios else self.path
 
     def load(self, personas: NameOrPath | None = None) -> Answers:
-        preferences = load_run(self._folder, load_scenario_questions(self.path) if self.scenarios else None)
+        preferences = load_run(self._folder)
         manifest = read_manifest(self._folder)
         assert manifest is not None  # its records were read
         # A server may have its model by a path on its disk, which is nobody's business.
@@ -253,12 +253,11 @@ class RunSource(AnswerSource):
         return _finished(_compact(preferences, is_test, self._folder), provenance, self, personas)
 
     def provenance(self) -> Provenance:
-        return Provenance("model", licence=OUR_LICENCE)
+        manifest = read_manifest(self._folder)
+        return UNKNOWN if manifest is None else provenance_of(manifest)
 
     def persona_set(self, personas: NameOrPath | None = None) -> PersonaSet | None:
-        manifest = read_manifest(self.path if _is_run(self.path) else scenarios_folder(self.path))
-        record = None if manifest is None else manifest["personas"].get("record")
-        return _recorded_set(record, self.path, personas)
+        return _recorded_set(self.provenance().persona_set, self.path, personas)
 
     def fingerprint(self) -> str:
         return run_fingerprint(self._folder)

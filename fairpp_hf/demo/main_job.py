@@ -4,12 +4,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+import torch
+from datasets import Dataset, load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig, DPOTrainer
 
-    from fairpp_hf.evaluation.results import Results
+from fairpp_hf.dataset.sources import load_answers
+from fairpp_hf.demo.small_model import small_model_folder
+from fairpp_hf.drawing import draw_evaluation, write_report
+from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL, baselines
+from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
+from fairpp_hf.evaluation.model_scores import score_models
+from fairpp_hf.evaluation.models import ModelSpec
+from fairpp_hf.evaluation.results import Results
+from fairpp_hf.hub import build_dataset_folder
+from fairpp_hf.personas import load_personas
+from fairpp_hf.text_table import in_columns
+from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
+from fairpp_hf.training.pairs import draw_pairs
 
 PLAIN, ROLE_PLAY, DPO, ALIGNED = "plain model", "role-play prompt", "DPO", "aligned"
 
@@ -27,7 +42,7 @@ class DemoSettings(NamedTuple):
     seed: int = 0
 
 
-def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Results":
+def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> Results:
     """Run the main job once, with a progress bar for each stage, and print the outcome.
 
     Args:
@@ -42,8 +57,6 @@ def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Result
         RuntimeError: The package with the small model's weights is not installed.
         ValueError: A folder holds other things, or an unknown target.
     """
-    from fairpp_hf.demo.small_model import small_model_folder
-
     if settings.aligned_questions is None:
         settings = settings._replace(aligned_questions=640 if has_native_bfloat16() else 320)
     started = time.monotonic()
@@ -53,7 +66,19 @@ def run_demo(out: Path, dataset_folder: Path, settings: DemoSettings) -> "Result
     _build_dataset(dataset_folder, settings.target)
     adapters = _train(out, model, settings)
     evaluation = _evaluate(out, model, adapters, settings)
-    print(_ending(evaluation, settings, out, model, adapters[ALIGNED], time.monotonic() - started))
+    print(
+        _ENDING.format(
+            table=_table(evaluation),
+            settings=settings,
+            reached=reached(evaluation),
+            picture=out / "results.png",
+            page=out / "report.html",
+            seconds=time.monotonic() - started,
+            model=quote(str(model)),
+            adapter=quote(str(adapters[ALIGNED])),
+            more=quote(str(out / "more")),
+        )
+    )
     return evaluation
 
 
@@ -62,10 +87,6 @@ def _say(title: str, step: str) -> None:
 
 
 def _build_dataset(folder: Path, target: str) -> None:
-    from datasets import load_dataset
-
-    from fairpp_hf.hub import build_dataset_folder
-
     _say(f"Building the dataset folder {folder} from simulated survey answers; nobody was asked", "2/4")
     build_dataset_folder(folder, targets=[target])
     # With a slash: the bare name is that of the builder, not of the folder.
@@ -76,12 +97,6 @@ def _build_dataset(folder: Path, target: str) -> None:
 
 def _train(out: Path, model: Path, settings: DemoSettings) -> dict[str, Path]:
     """Train stock DPO, for comparison, and the aligned model; returns their adapters."""
-    from datasets import load_dataset
-    from trl import DPOConfig, DPOTrainer
-
-    from fairpp_hf.training import ReweightedDPOConfig, ReweightedDPOTrainer
-    from fairpp_hf.training.pairs import draw_pairs
-
     target, seed = settings.target, settings.seed
     _say(f"Aligning the model with {target}: TRL's DPO, for comparison, then towards the label model", "3/4")
     drawn = load_dataset("fairpp", "pairs", target=target, option_order="mixed", split="train")
@@ -123,17 +138,11 @@ def _common(output: Path, seed: int, *, learning_rate: float) -> dict[str, Any]:
 
 def has_native_bfloat16() -> bool:
     """Whether this processor multiplies 16-bit floats in hardware (Intel AMX, AVX-512 BF16): some three times as fast."""
-    import torch
-
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("amx_tile", "avx512_bf16"))
 
 
-def _train_one(trainer_class: Callable[..., Any], args: Any, model: Path, pairs: "Dataset") -> Path:
-    import torch
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def _train_one(trainer_class: Callable[..., Any], args: Any, model: Path, pairs: Dataset) -> Path:
     output = Path(args.output_dir)
     print(f"\n{output.name}: {len(pairs):,} pairs of {len(set(pairs['question_id'])):,} questions", flush=True)
     policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16 if args.bf16 else torch.float32)
@@ -158,15 +167,7 @@ def _train_one(trainer_class: Callable[..., Any], args: Any, model: Path, pairs:
     return output
 
 
-def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> "Results":
-    from fairpp_hf.dataset.sources import load_answers
-    from fairpp_hf.drawing import draw_evaluation, write_report
-    from fairpp_hf.evaluation.baselines import baselines
-    from fairpp_hf.evaluation.evaluate import evaluate_systems, questions_to_score
-    from fairpp_hf.evaluation.model_scores import score_models
-    from fairpp_hf.evaluation.models import ModelSpec
-    from fairpp_hf.personas import load_personas
-
+def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoSettings) -> Results:
     count = settings.evaluation_questions
     _say(f"Asking four models {count} held-out questions, with their options in both orders", "4/4")
     answers, personas = load_answers(), load_personas()
@@ -194,49 +195,39 @@ def _evaluate(out: Path, model: Path, adapters: dict[str, Path], settings: DemoS
     return evaluation
 
 
-def _ending(
-    evaluation: "Results", settings: DemoSettings, out: Path, model: Path, adapter: Path, seconds: float
-) -> str:
-    """What was reached, in a table and a sentence; one picture, one page, and what to do next."""
-    from fairpp_hf.text_table import in_columns
+_ENDING = """
+{table}
 
+Distance: Jensen-Shannon, question by question, to the target's option probabilities; lower is nearer.
+Skill: 1 - distance / distance of the constant answer; above 0 is worth something.
+Margin: how much further away the nearest other persona is; higher is better.
+DPO is slow and has seen {settings.dpo_questions} questions, the aligned model {settings.aligned_questions}.
+This is no comparison of the two methods.
+
+{reached}
+
+The picture: {picture}
+The page:    {page}
+
+{seconds:.0f} s in all. Next:
+  fairpp evaluate --model {model} --adapter {adapter} --target {settings.target} --limit 200 --out {more}
+  fairpp train --config smollm2_135m_lora --model_name_or_path {model}
+  fairpp generate --help     # ask a model of yours in the role of each persona"""
+
+
+def _table(evaluation: Results) -> str:
     rows: list[tuple[str, ...]] = [("system", "distance", "skill", "margin")]
     for system in evaluation.systems:
         found = (system.metrics.get(name) for name in _SHOWN)
         rows.append((system.name, *("" if value is None else f"{value:.3f}" for value in found)))
-    target = evaluation.target
-    return "\n".join(
-        [
-            "",
-            in_columns(rows, right=(False, True, True, True)),
-            "",
-            "Distance: Jensen-Shannon, question by question, to the target's option probabilities; lower is nearer.",
-            "Skill: 1 - distance / distance of the constant answer; above 0 is worth something.",
-            "Margin: how much further away the nearest other persona is; higher is better.",
-            f"DPO is slow and has seen {settings.dpo_questions} questions, the aligned model {settings.aligned_questions}: "
-            "this is no comparison of the two methods.",
-            "",
-            reached(evaluation),
-            "",
-            f"The picture: {out / 'results.png'}",
-            f"The page:    {out / 'report.html'}",
-            "",
-            f"{seconds:.0f} s in all. Next:",
-            f"  fairpp evaluate --model {quote(str(model))} --adapter {quote(str(adapter))} --target {target} --limit 200 "
-            f"--out {quote(str(out / 'more'))}",
-            f"  fairpp train --config smollm2_135m_lora --model_name_or_path {quote(str(model))}",
-            "  fairpp generate --help     # ask a model of yours in the role of each persona",
-        ]
-    )
+    return in_columns(rows, right=(False, True, True, True))
 
 
 _SHOWN = ("question_js_distance/target", "skill/target", "question_js_distance/margin")
 
 
-def reached(evaluation: "Results") -> str:
+def reached(evaluation: Results) -> str:
     """What the aligned model is nearer to its target than, and what it is not; and whether that is sure of the constant."""
-    from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL
-
     distance = {system.name: system.metrics.get("question_js_distance/target") for system in evaluation.systems}
     ours = distance.pop(ALIGNED)
     aligned = next(system for system in evaluation.systems if system.name == ALIGNED)

@@ -15,7 +15,6 @@ from fairpp_hf.generation.prices import Prices
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.base import HasAddress, Request, Respondent, tells_stories
 from fairpp_hf.respondents.completion import MOST_TOKENS
-from fairpp_hf.runs.batches import keys_in_batches
 from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import JOURNAL, check_directory, check_journal_exists
 from fairpp_hf.runs.manifest import read_manifest
@@ -190,7 +189,7 @@ def estimate(
                 final = {key for (key,) in connection.execute("SELECT key FROM replies WHERE status <> 'failed'")}
                 if not give_up_batches:
                     in_batches.update(key for (key,) in connection.execute("SELECT key FROM elsewhere"))
-                    in_batches.update(keys_in_batches(connection))
+                    in_batches.update(journal.keys_in_batches())
             measured = measured_tokens(journal, plan, previous, respondent)
         final -= set(again)
     shard, prices = options.shard, options.prices

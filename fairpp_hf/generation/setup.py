@@ -8,13 +8,13 @@ from typing import Any
 from fairpp_hf.generation.options import RunOptions
 from fairpp_hf.generation.plan import RequestPlan, keys_digest
 from fairpp_hf.personas import PersonaSet
-from fairpp_hf.respondents.base import HasAddress, HasWays, Reply, Respondent
+from fairpp_hf.respondents.base import HasAddress, Reply, Respondent
 from fairpp_hf.respondents.ladder import Way
+from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.journal import Journal, served_model_in
 from fairpp_hf.runs.manifest import (
     differences,
     new_manifest,
-    questions_digest,
     read_manifest,
     ways_in,
     ways_key,
@@ -40,24 +40,19 @@ def set_up(
     address = respondent.address if isinstance(respondent, HasAddress) else None
     servers = (previous or {}).get("servers", {})
     ways = (previous or {}).get("ways", {})
-    if isinstance(respondent, HasWays):
+    if isinstance(respondent, OpenAIRespondent):
         respondent.begin_with(ways.get(ways_key(respondent.name, settings), {}))
     manifest = new_manifest(
-        respondent=respondent.name,
-        settings=settings,
-        persona_set=personas.id,
-        # Anything with ids and portraits can be asked; only a whole set can be recorded.
-        persona_record=personas.as_dict() if isinstance(personas, PersonaSet) else None,
-        portraits=plan.portraits,
-        question_count=len(plan.questions),
-        question_digest=questions_digest(plan.questions),
+        respondent,
+        personas,
+        plan.questions,
+        samples=plan.samples,
+        swap=plan.swap,
         selection=options.selection,
+        shard=options.shard,
         requests_digest=digest,
         run_key=journal.run_key((previous or {}).get("run_key")),
         servers={**servers, respondent.name: address} if address else servers,
-        samples=plan.samples,
-        swap=plan.swap,
-        shard=options.shard,
         ways=ways,
     )
     changes = differences(previous, manifest) if previous else []
@@ -66,26 +61,17 @@ def set_up(
     if journal.requests_digest() != digest:
         journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)
     if address and servers.get(respondent.name, address) != address:
-        _warn_of_another_server(run, journal, respondent.name, servers[respondent.name], address)
+        replies = journal.size() - journal.remaining()
+        if replies:
+            logger.warning(
+                "The run %s now asks %s at %s, and asked it at %s before. Replies are kept by the model's name, so the %s "
+                "that it has stay. If another model answers there, use another run, or serve it under a name of its own.",
+                *(run, respondent.name, address, servers[respondent.name], f"{replies:,}"),
+            )
     # After the journal: a manifest whose digest the journal lacks is how a reader tells that this was cut short.
     if not previous or any(previous.get(name) != value for name, value in manifest.items()):
         write_manifest(run, manifest)
     return keys
-
-
-def _warn_of_another_server(run: Path, journal: Journal, name: str, before: str, now: str) -> None:
-    """Warn once a call; not where no reply of the earlier server is kept."""
-    replies = journal.size() - journal.remaining()
-    if replies:
-        logger.warning(
-            "The run %s now asks %s at %s, and asked it at %s before. Replies are kept by the model's name, so the %s "
-            "that it has stay. If another model answers there, use another run, or serve it under a name of its own.",
-            run,
-            name,
-            now,
-            before,
-            f"{replies:,}",
-        )
 
 
 class ServerWatch:
@@ -98,7 +84,7 @@ class ServerWatch:
     def __init__(self, run: Path, respondent: Respondent, journal: Journal) -> None:
         self._run = run
         self._model = journal.served_model()
-        self._respondent = respondent if isinstance(respondent, HasWays) else None
+        self._respondent = respondent if isinstance(respondent, OpenAIRespondent) else None
         self._ways = ways_in(read_manifest(run) or {}) if self._respondent else {}
         counting = [_without_room(way) for way in journal.ways()] if self._ways else []
         self._first_way = next((way for way in self._ways.values() if _without_room(way) in counting), None)

@@ -15,7 +15,6 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from fairpp_hf.dataset.folder_facts import (
-    NONE,
     FolderFacts,
     SplitFacts,
     over_dimensions,
@@ -25,7 +24,6 @@ from fairpp_hf.dataset.folder_facts import (
 from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
 from fairpp_hf.markdown import code, counted, escaped, link, one_line, row, table
-from fairpp_hf.personas import PersonaSet
 from fairpp_hf.provenance import CITATION, SIMULATED, Provenance
 from fairpp_hf.schema import OPTION_LETTERS, RAW_REPLY, STATUSES
 
@@ -79,20 +77,17 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         when=_when(provenance, by_survey),
         asked=sum(split.rows for split in facts.splits["questions"].values()),
         records=sum(sum(counts.values()) for counts in facts.status_counts.values()),
-        configs=_configs(facts),
         figure=lambda name: shown.get(name, ""),
-        shares=_share_table(over_dimensions(facts.answer_counts)),
-        scenario_shares=_share_table(facts.scenario_counts),
+        answer_counts=over_dimensions(facts.answer_counts),
         dimensions=_dimension_table(facts),
         statuses=_status_table(facts),
         tiers=_tier_table(facts) if facts.targets else "",
-        label_models=_label_models(facts),
+        label_models={target: found.label_model for target, found in facts.targets.items() if found.label_model},
         has_replies=RAW_REPLY in answered,
         no_scenario_replies=RAW_REPLY in answered and RAW_REPLY not in told,
         persona_set=personas,
         known=[persona for persona in personas or () if persona.id in facts.personas],
         others=[persona for persona in facts.personas if personas is not None and persona not in personas.ids],
-        persona_table=_persona_table(personas, facts.personas) if personas else "",
         run=run,
         scenes=run.get("scenarios") if run and scenarios else None,
         power=lambda exponent: "" if exponent == 1 else f"^{exponent:g}",
@@ -195,21 +190,6 @@ def _size_category(rows: int) -> str:
 # Tables
 
 
-def _configs(facts: FolderFacts) -> str:
-    return table(
-        ("config", "a row is", "train", "test"),
-        (
-            (
-                code(config),
-                row_of(config) + (" (default)" if config == DEFAULT_CONFIG else ""),
-                *(f"{splits[split].rows:,}" if split in splits else "none" for split in ("train", "test")),
-            )
-            for config, splits in facts.splits.items()
-        ),
-        left=2,
-    )
-
-
 def _when(provenance: Provenance, by_survey: bool) -> str:
     first, _, last = (provenance.created or "").partition("/")
     if not first:
@@ -225,17 +205,6 @@ def _origin(provenance: Provenance) -> str:
         "human": "people",
         "unknown": "a dataset folder that does not say where it has them from",
     }[provenance.kind]
-
-
-def _share_table(counts: Mapping[str, Mapping[str, int]]) -> str:
-    keys = (*OPTION_LETTERS, NONE)
-    return table(
-        ("persona", "records", *OPTION_LETTERS, "no valid answer"),
-        (
-            (code(persona), f"{sum(row.values()):,}", *(f"{share_of(row, key):.1%}" for key in keys))
-            for persona, row in counts.items()
-        ),
-    )
 
 
 def _dimension_table(facts: FolderFacts) -> str:
@@ -290,32 +259,6 @@ def _tier_table(facts: FolderFacts) -> str:
     )
 
 
-def _label_models(facts: FolderFacts) -> str:
-    models = {target: found.label_model for target, found in facts.targets.items() if found.label_model is not None}
-    if not models:
-        return ""
-    return table(
-        ("target", "label model", "constant", "own answer"),
-        (
-            (
-                code(target),
-                f"{model.log_likelihood:.4f}",
-                f"{model.constant_log_likelihood:.4f}",
-                f"{model.own_weight:.0%}",
-            )
-            for target, model in models.items()
-        ),
-    )
-
-
-def _persona_table(personas: PersonaSet, asked: Sequence[str]) -> str:
-    return table(
-        ("persona", "segment", "share of the survey's population"),
-        ((code(one.id), escaped(one.name), f"{one.share:.0%}") for one in personas if one.id in asked),
-        left=2,
-    )
-
-
 # Templates
 
 
@@ -346,7 +289,10 @@ def _environment() -> jinja2.Environment:
         "counted": counted,
         "escaped": escaped,
         "link": link,
+        "letters": OPTION_LETTERS,
         "row": row,
+        "row_of": row_of,
+        "share_of": share_of,
         "bibtex": _bibtex,
     }
     return environment

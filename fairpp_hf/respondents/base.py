@@ -106,11 +106,6 @@ class Respondent(Protocol):
         """
 
 
-def can_stop(requests: Sequence[Request]) -> bool:
-    """Whether the user may stop these requests: they have an attribute `stopped`."""
-    return hasattr(requests, "stopped")
-
-
 def tells_stories(respondent: Respondent) -> bool:
     """Whether the replies are stories, whose `ok` has no answer: the respondent's `tells_stories`, where it has it."""
     return bool(getattr(respondent, "tells_stories", False))
@@ -147,19 +142,3 @@ class HasAddress(Protocol):
     @property
     def address(self) -> str:
         """Where, for the record: without user name, password or key."""
-
-
-@runtime_checkable
-class HasWays(Protocol):
-    """A respondent that finds out how its servers are to be asked."""
-
-    @property
-    def name(self) -> str:
-        """As of every respondent."""
-
-    @property
-    def ways(self) -> dict[str, dict[str, Any]]:
-        """Address to how it is asked, for those that have shown it by an answer; JSON-able."""
-
-    def begin_with(self, ways: Mapping[str, Any]) -> None:
-        """Ask as the servers were asked before, as far as `ways` knows and they still take it."""

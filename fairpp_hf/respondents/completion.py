@@ -142,9 +142,8 @@ def _fact(value: Any) -> str | None:
     return value[:_LONGEST_FACT] if isinstance(value, str) else None
 
 
-@cache
+@cache  # once for each kind of error
 def _say_unread(what: str, kind: str) -> None:
-    """Once for each kind of error."""
     logger.warning(
         "The %s of a reply could not be read (%s): the reply is kept and counts without it. Please report the reply.",
         what,

@@ -1,13 +1,14 @@
 """Answers from any server that speaks the OpenAI API: api.openai.com, vLLM, llama.cpp, `transformers serve` and so on."""
 
 import asyncio
+import contextlib
 import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, can_stop, has_room, is_stopped
+from fairpp_hf.respondents.base import SIMULATED, Reply, Request, RespondentStopped, has_room, is_stopped
 from fairpp_hf.respondents.client import OPENAI_ADDRESS, open_client, public_address, secrets_of
 from fairpp_hf.respondents.completion import read_completion
 from fairpp_hf.respondents.exchange import Exchange, Paid, RequestsStopped
@@ -254,7 +255,6 @@ class OpenAIRespondent:
         stop: RespondentStopped | None = None
         exhausted = False
         limit, failures = 1, 0
-        watcher = asyncio.create_task(_when_stopped(requests, pace, changed)) if can_stop(requests) else None
 
         def finish(task: asyncio.Task[Reply]) -> None:
             finished.append(task)
@@ -286,10 +286,14 @@ class OpenAIRespondent:
                     task.add_done_callback(finish)
                 if not in_flight and (exhausted or stop is not None):
                     break
-                if stop is None and not is_stopped(requests) and (too_long := exchange.too_long_a_wait()) is not None:
+                if stop is None and is_stopped(requests):
+                    pace.close(RequestsStopped("The run was stopped before an answer came."))
+                elif stop is None and (too_long := exchange.too_long_a_wait()) is not None:
                     end(too_long)
                     continue
-                await changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await changed.wait()
                 changed.clear()
                 # All that have come are handed over before anything else is sent: the caller saves them in one go.
                 while finished:
@@ -324,20 +328,10 @@ class OpenAIRespondent:
                     yield index, reply_or_none
             raise
         finally:
-            if watcher is not None:
-                watcher.cancel()
             await _cancelled(in_flight)
             await client.close()
         if stop is not None:
             raise stop
-
-
-async def _when_stopped(requests: Sequence[Request], pace: Pace, changed: asyncio.Event) -> None:
-    """End all waiting when the requests are stopped."""
-    while not is_stopped(requests):
-        await asyncio.sleep(_LOOK_S)
-    pace.close(RequestsStopped("The run was stopped before an answer came."))
-    changed.set()
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Reply]]) -> list[Reply | BaseException]:

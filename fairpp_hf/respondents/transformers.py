@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from fairpp_hf.respondents.ladder import folded
 from fairpp_hf.schema import NO_ANSWER
 
 if TYPE_CHECKING:
-    from fairpp_hf.scoring import OptionScores
+    from fairpp_hf.scoring import OptionScorer, OptionScores
+    from fairpp_hf.scoring.distributed import SharedScorer
 
     Batch = tuple[NDArray[np.int64], OptionScores]
 
@@ -25,19 +26,6 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 256
 """Requests a process that are sorted by length and scored batch by batch."""
-
-
-class Scorer(Protocol):
-    """What the respondent needs of an `OptionScorer` or a `SharedScorer`."""
-
-    @property
-    def template_hash(self) -> str:
-        """SHA-256 of the chat template, 64 hexadecimal digits."""
-
-    def iterate(
-        self, messages: Sequence[Any], options: Sequence[Sequence[str]]
-    ) -> "Iterator[tuple[NDArray[np.int64], OptionScores]]":
-        """Score the options of n questions batch by batch: rows and their scores."""
 
 
 class TransformersRespondent:
@@ -68,7 +56,7 @@ class TransformersRespondent:
         *,
         adapter: str | Path | None = None,
         batch_size: int | None = None,
-        scorer: Scorer | None = None,
+        scorer: "OptionScorer | SharedScorer | None" = None,
         system_as_user: bool = False,
     ) -> None:
         if scorer is None:
@@ -108,11 +96,6 @@ class TransformersRespondent:
     def settings(self) -> dict[str, Any]:
         """Model and adapter with their revisions or contents, the scoring rule, and how prompts are written."""
         return dict(self._settings)
-
-    @property
-    def template_hash(self) -> str:
-        """SHA-256 of the chat template that the model is asked with, 64 hexadecimal digits."""
-        return self.scorer.template_hash
 
     async def answer(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Reply]]:
         """Score the requests, and give each reply as soon as its batch is done.

@@ -1,8 +1,6 @@
-"""What a run has in batches at the provider, read off its journal: such answers are bought already."""
+"""What a run has in batches at the provider is bought already: it must not be asked, unless it is given up."""
 
-import sqlite3
 from pathlib import Path
-from typing import NamedTuple
 
 from fairpp_hf.runs.database import BATCHES_UNKNOWN
 from fairpp_hf.runs.journal import Journal
@@ -10,48 +8,12 @@ from fairpp_hf.runs.layout import JOURNAL
 from fairpp_hf.runs.lock import RunLock
 
 
-class Unfinished(NamedTuple):
-    """Batches that are not collected."""
-
-    batches: int
-    requests: int
-
-
-def unfinished_in(connection: sqlite3.Connection) -> Unfinished:
-    """The batches of a run that are not collected.
-
-    Args:
-        connection: Connection to the run's journal.
-    """
-    query = "SELECT count(*), coalesce(sum(requests), 0) FROM batches WHERE NOT collected"
-    return Unfinished(*connection.execute(query).fetchone())
-
-
-def keys_in_batches(connection: sqlite3.Connection) -> list[str]:
-    """Keys of the requests that a run has in batches; of all that lack a final reply where it does not know which.
-
-    Args:
-        connection: Connection to the run's journal.
-    """
-    # A batch without requests was found at the provider, without its file.
-    (is_unknown,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM meta WHERE name = ?) OR "
-        "EXISTS (SELECT 1 FROM batches WHERE NOT collected AND requests = 0)",
-        (BATCHES_UNKNOWN,),
-    ).fetchone()
-    rows = connection.execute(f"SELECT DISTINCT key FROM {'unanswered' if is_unknown else 'batch_requests'}")
-    return [key for (key,) in rows]
-
-
 def check_not_in_batches(journal: Journal, *, by_batches: bool) -> None:
-    """Check that no request would be bought that is in a batch.
+    """Check that no request would be bought that is, or may be, in a batch.
 
     Args:
         journal: Journal of the run; its requests are set.
         by_batches: Whether the run asks by batches now, which collects its own first.
-
-    Raises:
-        ValueError: A request may be in a batch.
     """
     run = journal.path.parent
     for part, requests in journal.elsewhere():
@@ -61,8 +23,7 @@ def check_not_in_batches(journal: Journal, *, by_batches: bool) -> None:
         )
     if by_batches:
         return
-    with journal.snapshot() as connection:
-        unfinished = unfinished_in(connection)
+    unfinished = journal.unfinished()
     if journal.noted(BATCHES_UNKNOWN) is not None:
         what = "an unknown number of requests in batches, whose list was damaged"
     elif unfinished.batches:
@@ -82,15 +43,8 @@ def give_up_batches(run: Path) -> int:
     goes on with the batches: cancel them there, if it still can. The batches of runs merged into this one are given up
     here as well, not in those runs.
 
-    Args:
-        run: The run's directory.
-
     Returns:
         How many of the run's requests were in them without a final reply.
-
-    Raises:
-        RuntimeError: Another process is writing to the run.
-        OSError: The journal cannot be written or read.
     """
     if not (run / JOURNAL).is_file():
         return 0

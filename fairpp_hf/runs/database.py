@@ -83,16 +83,6 @@ CHECKSUM_FIELDS = ("key", "question_id", "persona", "status", "answer", "probabi
 IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def insert(how: str = "", table: str = "replies") -> str:
-    """The SQL statement that inserts a record, with a `?` for each of `FIELDS`.
-
-    Args:
-        how: What to do about a record that is there, such as `"OR IGNORE"`.
-        table: `replies` or one of the same columns.
-    """
-    return f"INSERT {how} INTO {table} ({FIELDS}) VALUES ({', '.join('?' * len(FIELDS.split(', ')))})"
-
-
 def checksum(*fields: Any) -> int:
     """CRC-32 over the fields, texts as the bytes that are in the file: damage may leave bytes that are no text."""
     return zlib.crc32(repr([field.encode() if isinstance(field, str) else field for field in fields]).encode())
@@ -104,23 +94,19 @@ def intact(table: str = "replies") -> str:
     return f"{table}.checksum = fairpp_checksum({', '.join(fields)})"
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open an SQLite file.
-
-    Args:
-        path: The file.
-        mode: `"ro"`, `"rw"`, or `"rwc"` to create it.
-    """
+def address_of(path: Path, mode: str) -> str:
+    """The URI by which SQLite opens a file: `"ro"` to read it, `"rw"` to write, or `"rwc"` to create it."""
     # To read beside a writer, SQLite keeps an index in the folder. Where nobody wrote last and nothing may be written, the
     # file can be read without one.
     alone = "&immutable=1" if mode == "ro" and not os.access(path.parent, os.W_OK) and not has_log(path) else ""
+    return f"{path.absolute().as_uri()}?mode={mode}{alone}"
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open an SQLite file in a mode of `address_of`."""
     # The runner may work in another thread than the one that opened the journal, though never in two at once.
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}{alone}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=30,
+        address_of(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=30
     )
     connection.create_function("fairpp_checksum", len(CHECKSUM_FIELDS), checksum, deterministic=True)
     # A text that is not UTF-8 is damage to be found by its checksum, not an error that hides the other records.

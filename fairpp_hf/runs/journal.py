@@ -23,16 +23,17 @@ from typing import Any, NamedTuple
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.completion import MOST_TOKENS
 from fairpp_hf.runs.database import (
+    BATCHES_UNKNOWN,
     FIELDS,
     REPAIRED,
     RUN_KEY,
     SENT,
     TABLES,
+    address_of,
     cannot_read,
     cannot_write,
     checksum,
     connect,
-    insert,
     intact,
     is_damage,
 )
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 # A failed record makes room for whatever comes; a final one stays.
 _REPLACED = [name for name in FIELDS.split(", ") if name not in ("key", "question_id", "persona", "attempts")]
 _UPSERT = f"""
-{insert()}
+INSERT INTO replies ({FIELDS}) VALUES ({", ".join("?" * len(FIELDS.split(", ")))})
 ON CONFLICT (key) DO UPDATE SET
     attempts = replies.attempts + 1, {", ".join(f"{name} = excluded.{name}" for name in _REPLACED)}
 WHERE replies.status = 'failed'
@@ -86,6 +87,13 @@ class AskedRequest(NamedTuple):
     persona: str
     sample: int = 0
     swapped: bool = False
+
+
+class Unfinished(NamedTuple):
+    """Batches that are not collected."""
+
+    batches: int
+    requests: int
 
 
 class Asked(NamedTuple):
@@ -171,16 +179,30 @@ class Journal:
                 connection.execute("INSERT INTO meta VALUES (?, ?)", (name, value))
 
     def run_key(self, known: str | None = None) -> str:
-        """What tells the run from every other: 32 hexadecimal digits, made once by whoever writes to the journal first.
+        """What tells the run from every other, and by which it finds its batches at the provider: 32 hexadecimal digits.
 
         Args:
-            known: The key that the run's manifest has, for a journal that has lost its own to damage: by its key a run finds
-                its batches at the provider.
+            known: The key that the run's manifest has, for a journal that has lost its own to damage.
         """
         key = self.noted(RUN_KEY)
         if key is None:
             self.note(RUN_KEY, key := known or uuid.uuid4().hex)
         return key
+
+    def unfinished(self) -> Unfinished:
+        """The run's batches at the provider that are not collected."""
+        query = "SELECT count(*), coalesce(sum(requests), 0) FROM batches WHERE NOT collected"
+        return Unfinished(*self._connection.execute(query).fetchone())
+
+    def keys_in_batches(self) -> list[str]:
+        """Keys of the requests that are in batches; of all that lack a final reply where the run does not know which."""
+        # A batch without requests was found at the provider, without its file.
+        is_unknown = (
+            self.noted(BATCHES_UNKNOWN) is not None
+            or self._connection.execute("SELECT 1 FROM batches WHERE NOT collected AND requests = 0").fetchone()
+        )
+        rows = self._connection.execute(f"SELECT DISTINCT key FROM {'unanswered' if is_unknown else 'batch_requests'}")
+        return [key for (key,) in rows]
 
     def elsewhere(self) -> list[tuple[str, int]]:
         """The requests without a final reply that runs merged into this one have in batches: run to number of them."""
@@ -199,7 +221,7 @@ class Journal:
 
     def remaining(self) -> int:
         """Number of requests without a final reply."""
-        return int(self._connection.execute("SELECT count(*) FROM unanswered").fetchone()[0])
+        return len(self.pending())
 
     def requests(self) -> Iterator[AskedRequest]:
         """The requests that the run now asks for, in order."""
@@ -210,13 +232,10 @@ class Journal:
             yield AskedRequest(key, question_id, persona, sample, bool(swapped))
 
     def records(self, table: str = "replies") -> Iterator[list[tuple[Any, ...]]]:
-        """Whole records, those to earlier requests included, some thousands at a time.
+        """Whole records, those to earlier requests included: the values of `FIELDS`, and whether the checksum matches.
 
         Args:
             table: `replies`, or those that no longer count: `replaced` or `set_aside`.
-
-        Returns:
-            Lists of rows: the values of `FIELDS`, and whether the record matches its checksum.
         """
         cursor = self._connection.execute(f"SELECT {FIELDS}, {intact(table)} FROM {table} ORDER BY rowid")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
@@ -288,14 +307,11 @@ class Journal:
         return [json.loads(facts) for (facts,) in rows]
 
     def rows(self, *columns: str, first: int = 0) -> Iterator[list[tuple[Any, ...]]]:
-        """The replies to the run's requests, in order, some thousands at a time.
+        """The replies to the run's requests, in order: the columns asked for, and whether the checksum matches.
 
         Args:
             columns: Columns of `requests` (`position`, `sample`, `swapped`) or of `FIELDS`.
             first: Position of the first request.
-
-        Returns:
-            Lists of rows: the columns asked for, and whether the record matches its checksum.
         """
         cursor = self._connection.execute(
             f"SELECT {', '.join(columns)}, {intact('answered')} FROM answered WHERE position >= ? ORDER BY position",
@@ -307,6 +323,15 @@ class Journal:
     def checksums(self) -> list[tuple[int, int]]:
         """(position, checksum) of the run's requests that have a reply."""
         return self._connection.execute("SELECT position, checksum FROM answered ORDER BY position").fetchall()
+
+    @contextlib.contextmanager
+    def attached(self, path: Path, name: str) -> Iterator[None]:
+        """Within the block, the tables of another journal can be read by SQL as `name.table`."""
+        self._connection.execute(f"ATTACH ? AS {name}", (address_of(path, "ro"),))
+        try:
+            yield
+        finally:
+            self._connection.execute(f"DETACH {name}")
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

@@ -56,22 +56,13 @@ def home_of(run: Path) -> Path:
 
 
 def command_for(run: Path) -> str:
-    """The command that continues a run, without the options of who is asked what.
-
-    Args:
-        run: Directory of a run, of a run's scenarios or of their stories.
-    """
+    """The command that continues a run, its scenarios or their stories, without the options of who is asked what."""
     home = home_of(run)
     return f"fairpp {'generate' if home == run else 'scenarios'} --run {home}"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: The file, new or to be replaced.
-        write: Function that writes it at another path.
-    """
+    """Write a file, new or in place of another, whole or not at all; `write` writes it at another path."""
     scratch = path.with_name(f"{path.name}.new")
     write(scratch)
     with scratch.open("rb") as file:
@@ -80,11 +71,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_directory(run: Path) -> None:
-    """Check that a run can be in a directory.
-
-    Raises:
-        ValueError: It is a file, or holds other files than a run's.
-    """
+    """Check that a run can be in a directory: that it is no file, and holds no other files than a run's."""
     if run.exists() and not run.is_dir():
         raise ValueError(f"run must be a directory; got the file {run}. Pass another run.")
     if run.is_dir():
@@ -97,11 +84,7 @@ def check_directory(run: Path) -> None:
 
 
 def check_journal_exists(run: Path, manifest: dict[str, Any] | None) -> None:
-    """Check that a run with a manifest has its journal, so that nothing is bought again in silence.
-
-    Raises:
-        OSError: It has none.
-    """
+    """Check that a run with a manifest has its journal, so that nothing is bought again in silence."""
     if manifest is not None and not (run / JOURNAL).exists():
         raise lost_journal(run)
 

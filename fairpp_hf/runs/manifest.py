@@ -10,72 +10,71 @@ from typing import Any
 import pyarrow as pa
 
 from fairpp_hf import __version__
+from fairpp_hf.personas import PersonaSet
+from fairpp_hf.provenance import OUR_LICENCE, Provenance
+from fairpp_hf.respondents.base import Respondent
 from fairpp_hf.runs.layout import MANIFEST, write_whole
 from fairpp_hf.runs.shards import Shard
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ASKED_COLUMNS = ("question_id", "prompt", "option_a", "option_b", "option_c")
 """The columns of a question table that decide a request."""
 
 
 def new_manifest(
+    respondent: Respondent,
+    personas: PersonaSet,
+    questions: pa.Table,
     *,
-    respondent: str,
-    settings: Mapping[str, Any],
-    persona_set: str,
-    persona_record: Mapping[str, Any] | None,
-    portraits: Mapping[str, str],
-    question_count: int,
-    question_digest: str,
+    samples: int,
+    swap: bool,
     selection: Mapping[str, Any],
+    shard: Shard | None,
     requests_digest: str,
     run_key: str,
     servers: Mapping[str, str],
-    samples: int = 1,
-    swap: bool = False,
-    shard: Shard | None = None,
-    ways: Mapping[str, Any] | None = None,
+    ways: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A manifest, without the time of its creation.
 
     Args:
-        respondent: Name of the respondent.
-        settings: Settings of the respondent.
-        persona_set: Id of the persona set.
-        persona_record: The whole set, as `PersonaSet.as_dict` gives it: a name alone may mean another set elsewhere, or
-            later. None where only ids and portraits are known.
-        portraits: Persona id to portrait; the manifest has their digests.
-        question_count: Number of questions.
-        question_digest: Digest of the questions, by `questions_digest`.
-        selection: How the questions were chosen, such as `{"split": "test", "limit": 100}`.
-        requests_digest: Digest over the keys of all requests.
-        run_key: Key of the run, by `Journal.run_key`. The journal has it as well, and may be damaged.
-        servers: Name of a respondent to the address that it last asked. It is no part of a reply's key, since several
-            addresses may serve one model.
+        respondent: Whoever answers.
+        personas: Whom it plays.
+        questions: What is asked, with the columns `ASKED_COLUMNS`.
         samples: How often the same is asked.
         swap: Whether each question is asked in both orders of its options.
+        selection: How the questions were chosen, such as `{"split": "test", "limit": 100}`.
         shard: The part of the requests that this run asks; None for all.
-        ways: `ways_key` of a respondent to the ways in which its servers are asked, by address. What was settled is no part
-            of a reply's key, which has what was asked for; each reply's `detail` has how it was asked.
+        requests_digest: Digest over the keys of all requests.
+        run_key: `Journal.run_key`, which the journal has as well, and may lose to damage.
+        servers: Name of a respondent to the address that it last asked. It is no part of a reply's key, since several
+            addresses may serve one model.
+        ways: `ways_key` of a respondent to the ways in which its servers are asked, by address: what was settled, which is
+            no part of a reply's key either.
     """
-    digests = {persona: hashlib.sha256(portrait.encode()).hexdigest() for persona, portrait in portraits.items()}
+    # Anything with ids and portraits can be asked. Only a whole set can be recorded, which is worth it: a name alone may
+    # mean another set elsewhere, or later.
+    persona_set = personas.as_dict() if isinstance(personas, PersonaSet) else None
+    provenance = Provenance("model", (respondent.name,), licence=OUR_LICENCE, persona_set=persona_set)
+    digests = {persona.id: hashlib.sha256(persona.portrait.encode()).hexdigest() for persona in personas}
     return {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "run_key": run_key,
-        "respondent": {"name": respondent, "settings": dict(settings)},
-        "personas": {
-            "set": persona_set,
-            "record": None if persona_record is None else dict(persona_record),
-            "portraits": digests,
+        "respondent": {"name": respondent.name, "settings": dict(respondent.settings)},
+        "provenance": json.loads(json.dumps(provenance.to_dict())),
+        "personas": {"set": personas.id, "portraits": digests},
+        "questions": {
+            "count": len(questions),
+            "digest": questions_digest(questions),
+            "selection": dict(selection),
         },
-        "questions": {"count": question_count, "digest": question_digest, "selection": dict(selection)},
-        "requests": {"count": question_count * len(portraits) * samples * (1 + swap), "digest": requests_digest},
+        "requests": {"count": len(questions) * len(digests) * samples * (1 + swap), "digest": requests_digest},
         "samples": samples,
         "swap": swap,
         "shard": None if shard is None else str(shard),
         "servers": dict(servers),
-        "ways": dict(ways or {}),
+        "ways": dict(ways),
     }
 
 
@@ -97,6 +96,11 @@ def ways_in(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Address to how it is asked, as far as it has settled, of the respondent and the settings that a run has now."""
     respondent = manifest["respondent"]
     return dict(manifest["ways"].get(ways_key(respondent["name"], respondent["settings"]), {}))
+
+
+def provenance_of(manifest: Mapping[str, Any]) -> Provenance:
+    """Where a run's answers come from, without what only its journal knows."""
+    return Provenance.from_dict(manifest["provenance"], MANIFEST)
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:

@@ -7,18 +7,17 @@ on a shared disk, what another machine is writing cannot be read (SQLite's write
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairpp_hf import __version__
-from fairpp_hf.runs.batches import keys_in_batches
-from fairpp_hf.runs.database import FIELDS, RUN_KEY, insert
+from fairpp_hf.runs.database import FIELDS, RUN_KEY, intact
 from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.layout import check_directory
 from fairpp_hf.runs.lock import RunLock
 from fairpp_hf.runs.manifest import differences, read_manifest, write_manifest
-from fairpp_hf.runs.records import check_set_up, manifest_of
+from fairpp_hf.runs.records import manifest_of, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +62,7 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
     and the earlier of two final ones stays. What `out` has stays as it was read there: `parse_run` reads it anew.
 
     Replies that a run is still waiting for in a batch come with a later merge. Until then the result knows that they are
-    bought, and refuses to ask for them. A merge that is interrupted can be repeated: each batch of records comes whole or
-    not at all.
+    bought, and refuses to ask for them. A merge that is interrupted can be repeated: each run comes whole or not at all.
 
     Args:
         out: Directory of the run that has all, new or of an earlier merge; none of `runs`.
@@ -96,24 +94,18 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
         _check_same(out, first, parts[0], manifests[0], same_questions)
         journal = stack.enter_context(Journal(out))
         key_of_out = journal.run_key((previous or {}).get("run_key"))
-        totals: Sequence[int] = (0,) * 5
+        totals = [0] * 5
         for number, (run, manifest) in enumerate(zip(parts, manifests, strict=True)):
-            with Journal(run, read_only=True) as source, source.snapshot() as connection:
-                check_set_up(source, manifest)
+            with open_run(run) as (source, _):
                 if number == 0 and same_questions:
                     _set_requests(out, journal, source, first)
-                keys = keys_in_batches(connection)
                 run_key = source.noted(RUN_KEY) or manifest.get("run_key") or str(run.resolve())
-                own = [(key, run_key, str(run.absolute())) for key in keys]
-                of_parts = connection.execute("SELECT * FROM elsewhere").fetchall()
-                unclaimed = connection.execute("SELECT * FROM unclaimed").fetchall()
-                # Before the replies come, what is waited for; and when they are there, what still is.
-                with journal.transaction() as target:
-                    target.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?, ?)", [*of_parts, *own])
-                    target.executemany("INSERT OR IGNORE INTO unclaimed VALUES (?, ?, ?, ?)", unclaimed)
-                totals = [a + b for a, b in zip(totals, _take_all(journal, source), strict=True)]
-                with journal.transaction() as target:
+                keys = source.keys_in_batches()
+                with journal.attached(source.path, "part"), journal.transaction() as target:
+                    totals = [a + b for a, b in zip(totals, _take_all(target), strict=True)]
                     target.execute("DELETE FROM elsewhere WHERE run_key = ?", (run_key,))
+                    target.execute("INSERT OR REPLACE INTO elsewhere SELECT * FROM part.elsewhere")
+                    own = ((key, run_key, str(run.absolute())) for key in keys)
                     target.executemany("INSERT OR REPLACE INTO elsewhere VALUES (?, ?, ?)", own)
             if keys:
                 logger.warning(
@@ -130,7 +122,6 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
             "shard": None,
             "servers": {**servers, **(previous or {}).get("servers", {})},
             "ways": _united([*manifests, *([previous] if previous else [])]),
-            "personas": _with_record([first, *manifests]),
         }
         if united != previous:
             write_manifest(out, united)
@@ -139,18 +130,14 @@ def merge_runs(out: str | Path, runs: Sequence[str | Path], *, same_questions: b
 
 
 def with_progress(summary: MergeSummary, journal: Journal) -> MergeSummary:
-    """With how many requests there are now, how many are without a final reply, and which of these are in batches."""
+    """With how many requests there are now, how many lack a final reply, and which of these are in batches."""
     return summary._replace(
         requests=journal.size(), remaining=journal.remaining(), in_batches=tuple(journal.elsewhere())
     )
 
 
 def check_paths(out: Path, runs: Sequence[Path]) -> None:
-    """Check that runs can be merged into a folder.
-
-    Raises:
-        ValueError: There are none, one is named twice or is `out`, or `out` holds something else.
-    """
+    """Check that runs can be merged into a folder: that each is named once and is not `out`, which holds nothing else."""
     if not runs:
         raise ValueError("A merge must have at least one run; got none.")
     seen: dict[Path, Path] = {}
@@ -186,12 +173,6 @@ def _united(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return ways
 
 
-def _with_record(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The personas of the first manifest, with the record of the first that has one."""
-    record = next((manifest["personas"]["record"] for manifest in manifests if manifest["personas"]["record"]), None)
-    return {**manifests[0]["personas"], "record": record}
-
-
 def _set_requests(out: Path, journal: Journal, source: Journal, manifest: Mapping[str, Any]) -> None:
     digest, wanted = journal.requests_digest(), manifest["requests"]["digest"]
     if digest == wanted:
@@ -204,59 +185,31 @@ def _set_requests(out: Path, journal: Journal, source: Journal, manifest: Mappin
     journal.set_requests(source.requests(), wanted)
 
 
-def _take_all(journal: Journal, source: Journal) -> list[int]:
-    """Bring every record of `source` into `journal`; returns the first numbers of `MergeSummary`."""
-    with journal.transaction() as connection:
-        connection.execute("DROP TABLE IF EXISTS temp.incoming")
-        connection.execute(f"CREATE TEMP TABLE incoming AS SELECT {FIELDS} FROM replies WHERE false")
-        connection.execute("CREATE INDEX temp.incoming_by_key ON incoming (key)")
-    for rows in source.records("set_aside"):
-        with _incoming(journal, rows) as connection:
-            _keep(connection, "set_aside")
-    for rows in source.records("replaced"):
-        with _incoming(journal, rows) as connection:
-            # What a run has replaced stays so, also where `out` has it as a reply from before.
-            connection.execute("DELETE FROM replies WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
-            _keep(connection, "replaced")
-    totals = [0] * 5
-    for rows in source.records("replies"):
-        damaged = [row for row in rows if not row[-1]]
-        if damaged:
-            with _incoming(journal, damaged) as connection:
-                _keep(connection, "set_aside")
-        with _incoming(journal, [row for row in rows if row[-1]]) as connection:
-            totals = [a + b for a, b in zip(totals, [*_take(connection), len(damaged)], strict=True)]
-    return totals
-
-
-@contextlib.contextmanager
-def _incoming(journal: Journal, rows: Sequence[tuple[Any, ...]]) -> Iterator[sqlite3.Connection]:
-    """A transaction in which the table `incoming` has these records."""
-    with journal.transaction() as connection:
-        connection.execute("DELETE FROM incoming")
-        connection.executemany(insert(table="incoming"), (row[:-1] for row in rows))
-        yield connection
-
-
-def _keep(connection: sqlite3.Connection, table: str) -> None:
-    """Keep the incoming records for what they cost, unless they are there already."""
-    known = " OR ".join(_AMONG.format(table=name) for name in ("replies", "replaced", "set_aside"))
-    connection.execute(f"INSERT INTO {table} ({FIELDS}) SELECT {FIELDS} FROM incoming WHERE NOT ({known})")
-
-
-def _take(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
-    """Let the incoming records be replies, where they are better.
-
-    Args:
-        connection: Connection to the journal of `out`.
-
-    Returns:
-        (added, improved, duplicates, known).
-    """
+def _take_all(connection: sqlite3.Connection) -> tuple[int, int, int, int, int]:
+    """Bring every record of the database `part` into the journal; returns the first numbers of `MergeSummary`."""
 
     def count(statement: str) -> int:
         return connection.execute(statement).rowcount
 
+    connection.execute("DROP TABLE IF EXISTS temp.incoming")
+    connection.execute(f"CREATE TEMP TABLE incoming AS SELECT {FIELDS} FROM part.replies WHERE false")
+    connection.execute("CREATE INDEX temp.incoming_by_key ON incoming (key)")
+    incoming = f"INSERT INTO incoming SELECT {FIELDS} FROM part."
+    # Kept for what they cost, unless they are there already.
+    there = " OR ".join(_AMONG.format(table=name) for name in ("replies", "replaced", "set_aside"))
+    keep = f"({FIELDS}) SELECT {FIELDS} FROM incoming WHERE NOT ({there})"
+    count(f"{incoming}set_aside")
+    damaged = count(f"{incoming}replies WHERE NOT {intact('part.replies')}")
+    count(f"INSERT INTO set_aside {keep}")
+    count("DELETE FROM incoming")
+    count(f"{incoming}replaced")
+    # What a run has replaced stays so, also where the journal has it as a reply from before.
+    count("DELETE FROM replies WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
+    count(f"INSERT INTO replaced {keep}")
+    count("DELETE FROM incoming")
+    count("INSERT OR IGNORE INTO unclaimed SELECT * FROM part.unclaimed")
+
+    count(f"{incoming}replies WHERE {intact('part.replies')}")
     # A damaged copy of a reply that has now come whole.
     count("DELETE FROM set_aside WHERE (key, created_at) IN (SELECT key, created_at FROM incoming)")
     known = count(f"DELETE FROM incoming WHERE {_AMONG.format(table='replies')} OR {_AMONG.format(table='replaced')}")
@@ -275,4 +228,5 @@ def _take(connection: sqlite3.Connection) -> tuple[int, int, int, int]:
         f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} FROM incoming "
         f"WHERE {_WORTH_KEEPING.format(table='incoming')} AND NOT {_AMONG.format(table='replies')}"
     )
-    return inserted - improved, improved, duplicates, known
+    connection.execute("DROP TABLE temp.incoming")
+    return inserted - improved, improved, duplicates, known, damaged

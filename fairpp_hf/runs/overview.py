@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.respondents.ladder import Way
-from fairpp_hf.runs.batches import Unfinished, unfinished_in
-from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.journal import Asked, Unfinished, served_model_in
 from fairpp_hf.runs.layout import command_for
 from fairpp_hf.runs.manifest import ways_in
-from fairpp_hf.runs.records import check_set_up, manifest_of, read_replies, records_of
+from fairpp_hf.runs.records import open_run, read_replies, records_of
 from fairpp_hf.runs.shards import parse_shard
 from fairpp_hf.runs.spending import Spending
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
+from fairpp_hf.statistics.options import first_choices
 from fairpp_hf.text_table import in_columns
 
 _QUANTILES = (0.5, 0.9, 0.99)
@@ -55,10 +55,7 @@ class Overview(NamedTuple):
     """What a run has; all answers are simulated."""
 
     path: Path
-    respondent: str
-    samples: int
-    swap: bool
-    shard: str | None
+    manifest: dict[str, Any]
     asked: dict[str, int]
     """Persona to number of requests, those of the shard where there is one."""
     answered: dict[str, int]
@@ -75,13 +72,7 @@ class Overview(NamedTuple):
     """Persona to its mean, over the other personas, of the share of questions that they answer differently."""
     latency_s: dict[float, float]
     """Quantile to seconds, over the replies that took time."""
-    servers: dict[str, str]
-    ways: dict[str, str]
-    """Server to how it is asked, in words, for those that have settled."""
-    choices: int
-    """Replies to a constrained choice."""
-    constrained: int
-    """Constrained choices with option probabilities, which are then probabilities under the constraint."""
+    asked_how: Asked
     contradicted: int
     """Replies whose text names another option than their log-probabilities favour: they have no probabilities."""
     models: dict[str, int]
@@ -98,12 +89,13 @@ class Overview(NamedTuple):
 
     def _parts(self) -> Iterator[list[str]]:
         asked, answered = sum(self.asked.values()), sum(self.answered.values())
-        how = f"{self.samples} samples" if self.samples > 1 else "1 sample"
-        how += ", both orders" if self.swap else ", one order"
-        how += f", shard {self.shard}" if self.shard else ""
+        samples, shard = self.manifest["samples"], self.manifest["shard"]
+        how = f"{samples} samples" if samples > 1 else "1 sample"
+        how += ", both orders" if self.manifest["swap"] else ", one order"
+        how += f", shard {shard}" if shard else ""
         share = f"{answered / asked:.1%}" if asked else "none"
         head = [
-            f"{self.path}: {self.respondent}; {how}. The answers are simulated.",
+            f"{self.path}: {self.manifest['respondent']['name']}; {how}. The answers are simulated.",
             f"{answered:,} of {asked:,} requests have a final reply ({share}).",
         ]
         if self.unfinished.requests:
@@ -140,18 +132,20 @@ class Overview(NamedTuple):
     def _figures(self) -> Iterator[str]:
         if spent := self.spending.words():
             yield f"Spent: {spent}"
-        if self.swap or self.samples > 1:
+        if self.manifest["swap"] or self.manifest["samples"] > 1:
             yield f"`fairpp quality --run {self.path} --out DIR` says how far the answers vary by order and sample."
         if self.latency_s:
             times = ", ".join(f"{seconds:.2f} s ({quantile:.0%})" for quantile, seconds in self.latency_s.items())
             yield f"Latency: {times}."
-        yield from (f"Server: {server} ({name})" for name, server in self.servers.items())
-        yield from (f"Asked at {server} ({self.respondent}): {way}." for server, way in self.ways.items())
-        if self.choices:
+        yield from (f"Server: {server} ({name})" for name, server in self.manifest["servers"].items())
+        for server, facts in ways_in(self.manifest).items():
+            if way := Way.of(facts):
+                yield f"Asked at {server} ({self.manifest['respondent']['name']}): {way.words()}."
+        if self.asked_how.choices:
             replies = sum(sum(row.values()) for row in self.counts.values())
             yield (
-                f"Constrained choices: {self.choices:,} of {replies:,} replies; {self.constrained:,} have probabilities "
-                "under a constrained choice."
+                f"Constrained choices: {self.asked_how.choices:,} of {replies:,} replies; "
+                f"{self.asked_how.constrained_probabilities:,} have probabilities under a constrained choice."
             )
         if self.contradicted:
             yield (
@@ -168,9 +162,6 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
         run: Directory that `generate` has written, or is writing.
         examples: How many replies to show, of each status.
 
-    Returns:
-        `Overview`.
-
     Raises:
         FileNotFoundError: `run` is not a run.
         ValueError: Its set-up was interrupted, or `examples` is negative.
@@ -179,47 +170,40 @@ def overview(run: str | Path, *, examples: int = 3) -> Overview:
     if examples < 0:
         raise ValueError(f"examples must be at least 0; got {examples}.")
     run = Path(run)
-    manifest = manifest_of(run)
-    personas = list(manifest["personas"]["portraits"])
-    samples, swap = manifest["samples"], manifest["swap"]
-    shard = parse_shard(manifest["shard"]) if manifest["shard"] else None
-    with Journal(run, read_only=True) as journal, journal.snapshot() as connection:
-        check_set_up(journal, manifest)
+    with open_run(run) as (journal, manifest):
+        shard = parse_shard(manifest["shard"]) if manifest["shard"] else None
         mine = np.array([shard is None or shard.has(request.key) for request in journal.requests()], bool)
         replies, damaged = read_replies(journal, _READ)
-        spending, unfinished, elsewhere = journal.spending(), unfinished_in(connection), journal.elsewhere()
+        spending, unfinished, elsewhere = journal.spending(), journal.unfinished(), journal.elsewhere()
         asked = journal.asked()
-    position = replies["position"].to_numpy()
+    personas = list(manifest["personas"]["portraits"])
     frame = replies.select(["persona", "status"]).to_pandas()
-    final = mine[position] & (frame["status"] != "failed").to_numpy()
+    final = mine[replies["position"].to_numpy()] & (frame["status"] != "failed").to_numpy()
     counts = pd.crosstab(frame["persona"], frame["status"]).reindex(index=personas, columns=STATUSES, fill_value=0)
     answered = frame["persona"][final].value_counts().reindex(personas, fill_value=0)
     record, _, answer, _ = records_of(replies, manifest)
-    answers = np.full(len(mine) // (samples * (1 + swap)), NO_ANSWER)
+    answers = np.full(len(mine) // (manifest["samples"] * (1 + manifest["swap"])), NO_ANSWER)
     answers[record] = answer
-    against, pairwise = _disagreement(answers.reshape(len(personas), -1))
+    against, pairwise = (
+        {persona: None if np.isnan(share) else share for persona, share in zip(personas, shares.tolist(), strict=True)}
+        for shares in _disagreement(answers.reshape(len(personas), -1))
+    )
     latency = replies["latency_s"].to_numpy()
     latency = latency[latency > 0]
     details = [json.loads(detail) if detail else {} for detail in replies["detail"].to_pylist()]
-    models = Counter(detail["model"] for detail in details if isinstance(detail.get("model"), str))
+    models = Counter(model for detail in details if (model := served_model_in(detail)))
     return Overview(
         path=run,
-        respondent=manifest["respondent"]["name"],
-        samples=samples,
-        swap=swap,
-        shard=manifest["shard"],
+        manifest=manifest,
         asked=dict(zip(personas, mine.reshape(len(personas), -1).sum(axis=1).tolist(), strict=True)),
         answered=answered.to_dict(),
         counts=counts.to_dict("index"),
         damaged=damaged,
         spending=spending,
-        against_majority=dict(zip(personas, against, strict=True)),
-        pairwise=dict(zip(personas, pairwise, strict=True)),
+        against_majority=against,
+        pairwise=pairwise,
         latency_s=dict(zip(_QUANTILES, np.quantile(latency, _QUANTILES).tolist(), strict=True)) if len(latency) else {},
-        servers=manifest["servers"],
-        ways={server: way.words() for server, facts in ways_in(manifest).items() if (way := Way.of(facts))},
-        choices=asked.choices,
-        constrained=asked.constrained_probabilities,
+        asked_how=asked,
         contradicted=sum(bool(detail.get("contradicted")) for detail in details),
         models=dict(models.most_common()),
         unfinished=unfinished,
@@ -235,39 +219,27 @@ def _examples(replies: pa.Table, number: int) -> tuple[Example, ...]:
     for status in STATUSES:
         places = np.flatnonzero(statuses == status)
         chosen += sorted(np.random.default_rng(0).permutation(places)[:number].tolist())
-    return tuple(
-        Example(**row) for row in replies.select(list(Example._fields)).take(pa.array(chosen, pa.int64())).to_pylist()
-    )
+    rows = replies.select(list(Example._fields)).take(pa.array(chosen, pa.int64()))
+    return tuple(Example(**row) for row in rows.to_pylist())
 
 
-def _disagreement(answers: NDArray[np.int64]) -> tuple[list[float | None], list[float | None]]:
-    """`against_majority` and `pairwise` of each persona.
+def _disagreement(answers: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`against_majority` and `pairwise` of each persona, NaN where there is none.
 
     Args:
         answers: (personas, questions). 0..K-1, or -1 where there is no valid answer.
     """
-    chosen = answers[:, :, None] == np.arange(len(OPTION_LETTERS))
-    together = chosen.sum(axis=0)
-    valid = answers != NO_ANSWER
-    against: list[float | None] = []
-    pairwise: list[float | None] = []
-    for number, own in enumerate(answers):
-        others = together - chosen[number]
-        first = others.max(axis=1)
-        counted = valid[number] & (first > 0) & ((others == first[:, None]).sum(axis=1) == 1)
-        against.append(_share((others.argmax(axis=1) != own)[counted]))
-        shares = [
-            _share((own != other)[valid[number] & valid[place]])
-            for place, other in enumerate(answers)
-            if place != number
-        ]
-        known = [share for share in shares if share is not None]
-        pairwise.append(float(np.mean(known)) if known else None)
+    chosen = (answers[:, :, None] == np.arange(len(OPTION_LETTERS))).astype(float)
+    valid = (answers != NO_ANSWER).astype(float)
+    majority = first_choices(chosen.sum(axis=0) - chosen)
+    counted = (answers != NO_ANSWER) & (majority != NO_ANSWER)
+    both = valid @ valid.T
+    same = np.einsum("pqk,rqk->pr", chosen, chosen)
+    others = (both > 0) & ~np.eye(len(answers), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        against = ((answers != majority) & counted).sum(axis=1) / counted.sum(axis=1)
+        pairwise = np.where(others, 1 - same / both, 0.0).sum(axis=1) / others.sum(axis=1)
     return against, pairwise
-
-
-def _share(which: NDArray[np.bool_]) -> float | None:
-    return float(which.mean()) if len(which) else None
 
 
 def _percent(share: float | None) -> str:

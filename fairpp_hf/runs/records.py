@@ -1,19 +1,21 @@
 """A run's answers as tables: one row a reply, and one row a persona and question."""
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairpp_hf.runs.journal import Journal
-from fairpp_hf.runs.layout import MANIFEST, RunError
+from fairpp_hf.runs.layout import MANIFEST, SCENARIO_TABLE, RunError
 from fairpp_hf.runs.manifest import questions_digest, read_manifest
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, PREFERENCE_FEATURES, QUESTION_FEATURES, STATUSES
 from fairpp_hf.statistics.options import first_choices
@@ -51,7 +53,7 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
     Args:
         run: Directory that `generate` has written, or is writing.
         questions: Questions that the run asked, with the columns of `QUESTION_FEATURES`, among others; those of
-            `load_questions()` by default.
+            `questions_of` by default.
 
     Returns:
         A table with the columns of `PREFERENCE_FEATURES`, persona by persona in the order of the set, questions in the
@@ -64,13 +66,8 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
         OSError: The journal is damaged.
     """
     run = Path(run)
-    manifest = manifest_of(run)
-    if questions is None:
-        from fairpp_hf.questions import load_questions
-
-        questions = load_questions()
-    with Journal(run, read_only=True) as journal, journal.snapshot():
-        check_set_up(journal, manifest)
+    questions = questions_of(run) if questions is None else questions
+    with open_run(run) as (journal, manifest):
         ids = journal.question_ids()
         replies, damaged = read_replies(journal, ("position", "status", "answer", "probabilities"))
     _warn_of_damage(run, damaged)
@@ -99,25 +96,16 @@ def load_run(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
 def records_of(
     replies: pa.Table, manifest: Mapping[str, Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """`combine_replies` of a run's replies.
-
-    Args:
-        replies: Table of `read_replies` with the columns `position`, `status`, `answer` and `probabilities`.
-        manifest: Manifest of the run.
-    """
+    """`combine_replies` of a run's replies: a table of `read_replies` with position, status, answer and probabilities."""
     orders, samples = 1 + manifest["swap"], manifest["samples"]
     record = replies["position"].to_numpy() // (orders * samples)
-    return combine_replies(record, *_reply_arrays(replies), orders=orders, samples=samples)
-
-
-def _reply_arrays(replies: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Status (n,) as index into `STATUSES`, answer (n,), and probabilities (n, K), rows of NaN where there are none."""
     status = pc.index_in(replies["status"].combine_chunks(), pa.array(STATUSES)).to_numpy(zero_copy_only=False)
     column = replies["probabilities"].combine_chunks()
     probabilities = np.full((len(replies), len(OPTION_LETTERS)), np.nan)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     probabilities[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(OPTION_LETTERS))
-    return status.astype(np.int64), replies["answer"].to_numpy(), probabilities
+    answer = replies["answer"].to_numpy()
+    return combine_replies(record, status.astype(np.int64), answer, probabilities, orders=orders, samples=samples)
 
 
 def combine_replies(
@@ -161,8 +149,12 @@ def combine_replies(
     status, answer = status[whole].reshape(shape), answer[whole].reshape(shape)
     probabilities = probabilities[whole].reshape(*shape, probabilities.shape[-1])
 
+    # A valid reply counts with its probabilities, or 1 for its answer.
+    missing = np.isnan(probabilities).any(axis=-1, keepdims=True) | (samples > 1)
+    vote = np.where(missing, answer[..., None] == np.arange(probabilities.shape[-1]), probabilities)
+    vote[status != _OK] = 0
     replies = (status == _OK).sum(axis=2)
-    total = _votes(status, answer, probabilities, samples).sum(axis=2)
+    total = vote.sum(axis=2)
     mean = (total / np.maximum(replies, 1)[..., None]).mean(axis=1)
     first = first_choices(mean)
     without = replies == 0
@@ -176,26 +168,6 @@ def combine_replies(
         np.where(unanswered, NO_ANSWER, first),
         np.where(unanswered[:, None], np.nan, mean),
     )
-
-
-def _votes(
-    status: NDArray[np.int64], answer: NDArray[np.int64], probabilities: NDArray[np.float64], samples: int
-) -> NDArray[np.float64]:
-    """What each reply counts for each option, as in `combine_replies`.
-
-    Args:
-        status: (...). Indices into `STATUSES`.
-        answer: (...). 0..K-1, or -1.
-        probabilities: (..., K). NaN where there are none.
-        samples: Replies an order.
-
-    Returns:
-        (..., K). The probabilities of a valid reply, or 1 for its answer; 0 for one that is not valid.
-    """
-    missing = np.isnan(probabilities).any(axis=-1, keepdims=True) | (samples > 1)
-    vote = np.where(missing, answer[..., None] == np.arange(probabilities.shape[-1]), probabilities)
-    vote[status != _OK] = 0
-    return vote
 
 
 def load_replies(run: str | Path, questions: pa.Table | None = None) -> pa.Table:
@@ -217,9 +189,7 @@ def load_replies(run: str | Path, questions: pa.Table | None = None) -> pa.Table
         OSError: The journal is damaged.
     """
     run = Path(run)
-    manifest = manifest_of(run)
-    with Journal(run, read_only=True) as journal, journal.snapshot():
-        check_set_up(journal, manifest)
+    with open_run(run) as (journal, manifest):
         if questions is not None:
             check_questions(run, manifest, questions, journal.question_ids())
         replies, damaged = read_replies(journal)
@@ -254,16 +224,11 @@ def read_replies(journal: Journal, columns: Sequence[str] = tuple(REPLY_SCHEMA.n
 def _poles_first(name: str, values: Sequence[Any], swapped: Sequence[int]) -> Sequence[Any]:
     """The values of a column, those that speak of options with the option of pole A first."""
     if name == "answer":
-        return [
-            1 - value if is_swapped and value in (0, 1) else value
-            for value, is_swapped in zip(values, swapped, strict=True)
-        ]
+        both = zip(values, swapped, strict=True)
+        return [1 - value if is_swapped and value in (0, 1) else value for value, is_swapped in both]
     if name == "probabilities":
-        lists = [None if text is None else json.loads(text) for text in values]
-        return [
-            [row[1], row[0], *row[2:]] if row and is_swapped else row
-            for row, is_swapped in zip(lists, swapped, strict=True)
-        ]
+        lists = zip((None if text is None else json.loads(text) for text in values), swapped, strict=True)
+        return [[row[1], row[0], *row[2:]] if row and is_swapped else row for row, is_swapped in lists]
     if name == "raw":
         return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in values]
     return list(map(bool, values)) if name == "swapped" else values
@@ -272,19 +237,12 @@ def _poles_first(name: str, values: Sequence[Any], swapped: Sequence[int]) -> Se
 def run_fingerprint(run: str | Path) -> str:
     """A digest of a run's replies, respondent and questions, which changes whenever one of them does.
 
-    It is read off the records' checksums, and so much cheaper than `load_run`.
+    It is read off the records' checksums, and so much cheaper than `load_run`, whose errors it raises.
 
     Args:
         run: Directory that `generate` has written.
-
-    Raises:
-        FileNotFoundError: `run` is not a run.
-        ValueError: The run's set-up was interrupted.
-        OSError: The journal is damaged.
     """
-    manifest = manifest_of(Path(run))
-    with Journal(Path(run), read_only=True) as journal:
-        check_set_up(journal, manifest)
+    with open_run(Path(run)) as (journal, manifest):
         checksums = np.array(journal.checksums(), dtype="<i8")
     asked = json.dumps([manifest["respondent"], manifest["requests"]], sort_keys=True)
     return hashlib.sha256(asked.encode() + checksums.tobytes()).hexdigest()
@@ -306,12 +264,33 @@ def manifest_of(run: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_set_up(journal: Journal, manifest: Mapping[str, Any]) -> None:
-    """Check that a run's journal and manifest are of the same requests.
+@contextlib.contextmanager
+def open_run(run: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
+    """A run's journal and manifest, to be read at one moment, whatever another process writes.
 
     Raises:
-        RunError: They are not.
+        FileNotFoundError: `run` is not a run.
+        ValueError: The run's set-up was interrupted.
+        OSError: The journal is damaged.
     """
+    manifest = manifest_of(run)
+    with Journal(run, read_only=True) as journal, journal.snapshot():
+        check_set_up(journal, manifest)
+        yield journal, manifest
+
+
+def questions_of(run: Path) -> pa.Table:
+    """The questions that a run has asked, if nobody passed others: its own scenarios, or those of `load_questions()`."""
+    if (run / SCENARIO_TABLE).is_file():
+        table = pq.read_table(run / SCENARIO_TABLE, partitioning=None)
+        return table.select(list(QUESTION_FEATURES)).cast(QUESTION_FEATURES.arrow_schema)
+    from fairpp_hf.questions import load_questions
+
+    return load_questions()
+
+
+def check_set_up(journal: Journal, manifest: Mapping[str, Any]) -> None:
+    """Check that a run's journal and manifest are of the same requests, or raise a `RunError`."""
     run = journal.path.parent
     if journal.requests_digest() != manifest["requests"]["digest"]:
         raise RunError(
@@ -327,16 +306,7 @@ def _warn_of_damage(run: Path, damaged: int) -> None:
 
 
 def check_questions(run: Path, manifest: Mapping[str, Any], questions: pa.Table, ids: list[str]) -> pa.Array:
-    """Check that a run asked the questions of a table.
-
-    Args:
-        run: The run's directory.
-        manifest: Manifest of the run.
-        questions: Table with the columns `ASKED_COLUMNS`.
-        ids: Ids of the questions that the run asked.
-
-    Returns:
-        The row of each id in the table.
+    """Check that a run asked the questions of a table, with the columns `ASKED_COLUMNS`; returns the row of each id there.
 
     Raises:
         RunError: The run asked others.

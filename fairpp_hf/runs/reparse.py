@@ -1,5 +1,6 @@
 """Reads the stored replies of a run again, for nothing: after a change of the rules by which an answer is read."""
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -7,16 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fairpp_hf.questions.option_order import shown_options
 from fairpp_hf.respondents.base import Reply, check_reply
 from fairpp_hf.respondents.reading import read_reply
 from fairpp_hf.runs.database import CHECKSUM_FIELDS, checksum
 from fairpp_hf.runs.journal import Journal, text_of
-from fairpp_hf.runs.layout import SCENARIO_TABLE
 from fairpp_hf.runs.lock import RunLock
-from fairpp_hf.runs.records import check_questions, check_set_up, manifest_of
+from fairpp_hf.runs.records import check_questions, check_set_up, manifest_of, questions_of
 from fairpp_hf.schema import OPTION_LETTERS
 
 _COLUMNS = ("position", "swapped", *CHECKSUM_FIELDS)
@@ -51,12 +50,8 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
 
     Args:
         run: A directory that `generate` has written, with `OpenAIRespondent`.
-        questions: The questions that the run asked; by default the scenarios that lie in the directory, or else those of
-            `load_questions()`.
+        questions: The questions that the run asked; those of `questions_of` by default.
         dry_run: Only count what would change.
-
-    Returns:
-        `ParseSummary`.
 
     Raises:
         FileNotFoundError: `run` is not a run.
@@ -72,65 +67,37 @@ def parse_run(run: str | Path, questions: pa.Table | None = None, *, dry_run: bo
             f"{manifest['respondent']['name']!r} in {run}, whose replies have no text that names an option."
         )
     questions = questions_of(run) if questions is None else questions
-    if dry_run:
-        with Journal(run, read_only=True) as journal:
-            return _parse(run, journal, manifest, questions, dry_run=True)
-    with RunLock(run), Journal(run) as journal:
-        summary = _parse(run, journal, manifest, questions, dry_run=False)
-        return summary._replace(damaged=summary.damaged + journal.set_aside)
-
-
-def questions_of(run: Path) -> pa.Table:
-    """The questions that a run has asked, if nobody passed others: its own scenarios, or those of `load_questions()`."""
-    if (run / SCENARIO_TABLE).is_file():
-        return pq.read_table(run / SCENARIO_TABLE, partitioning=None)
-    from fairpp_hf.questions import load_questions
-
-    return load_questions()
-
-
-def _parse(
-    run: Path, journal: Journal, manifest: Mapping[str, Any], questions: pa.Table, *, dry_run: bool
-) -> ParseSummary:
-    check_set_up(journal, manifest)
-    ids = journal.question_ids()
-    asked = questions.take(check_questions(run, manifest, questions, ids))
-    columns = [asked[f"option_{letter.lower()}"].to_pylist() for letter in OPTION_LETTERS]
-    options = dict(zip(ids, zip(*columns, strict=True), strict=True))
-    changed: Counter[tuple[str, str]] = Counter()
-    before: Counter[str] = Counter()
-    now: Counter[str] = Counter()
-    read = left_alone = damaged = 0
-    for rows in _batches(journal):
-        updates = []
-        # A text at a time: to read one is no column operation.
-        for _, swapped, *fields, is_intact in rows:
-            record = dict(zip(CHECKSUM_FIELDS, fields, strict=True))
-            if not is_intact:
-                damaged += 1
-            elif record["status"] == "failed" or record["raw"] is None:
-                left_alone += 1
-            else:
-                read += 1
-                reading = _changed(record, shown_options(options[record["question_id"]], bool(swapped)))
-                label = _label(record["status"], record["answer"])
-                label_now = label if reading is None else _label(reading[0], reading[1])
-                lost = (
-                    reading is not None
-                    and record["probabilities"] is not None
-                    and reading[2] is None
-                    and label_now == label
-                )
+    with contextlib.nullcontext() if dry_run else RunLock(run), Journal(run, read_only=dry_run) as journal:
+        check_set_up(journal, manifest)
+        ids = journal.question_ids()
+        asked = questions.take(check_questions(run, manifest, questions, ids))
+        columns = [asked[f"option_{letter.lower()}"].to_pylist() for letter in OPTION_LETTERS]
+        options = dict(zip(ids, zip(*columns, strict=True), strict=True))
+        changed, before, now = Counter[tuple[str, str]](), Counter[str](), Counter[str]()
+        left_alone, damaged = 0, journal.set_aside
+        for rows in _batches(journal):
+            updates = []
+            # A text at a time: to read one is no column operation.
+            for _, swapped, *fields, is_intact in rows:
+                record = dict(zip(CHECKSUM_FIELDS, fields, strict=True))
+                if not is_intact:
+                    damaged += 1
+                    continue
+                if record["status"] == "failed" or record["raw"] is None:
+                    left_alone += 1
+                    continue
+                reading = _read_again(record, shown_options(options[record["question_id"]], bool(swapped)))
+                label, label_now = _label(record), _label(reading)
                 before[label] += 1
                 now[label_now] += 1
-                if reading is not None:
+                if reading != record:
+                    lost = label_now == label and record["probabilities"] and not reading["probabilities"]
                     changed[label, f"{label_now}, now without probabilities" if lost else label_now] += 1
-                    sums = checksum(*{**record, **dict(zip(_READ, reading, strict=True))}.values())
-                    updates.append((*reading, sums, record["key"]))
-        if updates and not dry_run:
-            with journal.transaction() as connection:
-                connection.executemany(_UPDATE, updates)
-    return ParseSummary(read, dict(changed.most_common()), dict(before), dict(now), left_alone, damaged)
+                    updates.append((*(reading[name] for name in _READ), checksum(*reading.values()), record["key"]))
+            if updates and not dry_run:
+                with journal.transaction() as connection:
+                    connection.executemany(_UPDATE, updates)
+    return ParseSummary(now.total(), dict(changed.most_common()), dict(before), dict(now), left_alone, damaged)
 
 
 def _batches(journal: Journal) -> Iterator[list[tuple[Any, ...]]]:
@@ -141,20 +108,18 @@ def _batches(journal: Journal) -> Iterator[list[tuple[Any, ...]]]:
         yield rows
 
 
-def _changed(record: Mapping[str, Any], options: tuple[str, str, str]) -> tuple[Any, ...] | None:
-    """The values of `_READ` as a reply is read now; None where they are what the record has."""
+def _read_again(record: Mapping[str, Any], options: tuple[str, str, str]) -> dict[str, Any]:
+    """A record as its reply is read now."""
     detail = json.loads(record["detail"]) if record["detail"] else {}
     answer, probabilities, status, contradicted = read_reply(text_of(record["raw"]), detail, options)
+    whose = f"for persona {record['persona']!r} and question {record['question_id']!r}"
+    check_reply(Reply(answer, probabilities, status, None, None, 0.0), whose)
     facts = record["detail"]
     if contradicted != bool(detail.pop("contradicted", False)):
         facts = json.dumps({**detail, "contradicted": True} if contradicted else detail)
-    reading = (status, answer, probabilities and json.dumps([float(value) for value in probabilities]), facts)
-    if reading == tuple(record[name] for name in _READ):
-        return None
-    whose = f"for persona {record['persona']!r} and question {record['question_id']!r}"
-    check_reply(Reply(answer, probabilities, status, None, None, 0.0), whose)
-    return reading
+    shares = probabilities and json.dumps([float(value) for value in probabilities])
+    return {**record, "status": status, "answer": answer, "probabilities": shares, "detail": facts}
 
 
-def _label(status: str, answer: int) -> str:
-    return f"{status} {OPTION_LETTERS[answer]}" if status == "ok" else status
+def _label(record: Mapping[str, Any]) -> str:
+    return f"ok {OPTION_LETTERS[record['answer']]}" if record["status"] == "ok" else str(record["status"])

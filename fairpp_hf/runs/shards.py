@@ -20,11 +20,7 @@ class Shard:
             raise _not_a_shard(str(self))
 
     def has(self, key: str) -> bool:
-        """Whether a request belongs to this part.
-
-        Args:
-            key: Key of the request, 64 hexadecimal digits. Keys are digests, so that the parts are about equally large.
-        """
+        """Whether the request with a key belongs to this part; keys are digests, so that the parts are about equal."""
         return int(key[:16], 16) % self.count == self.index - 1
 
     def __str__(self) -> str:
@@ -32,11 +28,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Read a part such as "2/8", the second of eight.
-
-    Raises:
-        ValueError: It is not written so, or its number is not from 1 to the number of parts.
-    """
+    """Read a part such as "2/8", the second of eight; anything else is a `ValueError`."""
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None:
         raise _not_a_shard(text)

@@ -2,25 +2,23 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fairpp_hf.runs.database import FIELDS
 from fairpp_hf.runs.journal import Journal, text_of
-from fairpp_hf.runs.layout import JOURNAL, MANIFEST, SCENARIO_TABLE, scenarios_folder, stories_folder, write_whole
-from fairpp_hf.runs.records import check_set_up, manifest_of
+from fairpp_hf.runs.layout import JOURNAL, MANIFEST, SCENARIO_TABLE, scenarios_folder, write_whole
+from fairpp_hf.runs.records import questions_of
 from fairpp_hf.scenarios.stories import Names, Story, StoryProblem, check_story, scenario_row
 from fairpp_hf.schema import QUESTION_FEATURES
 
 logger = logging.getLogger(__name__)
 
 SET_ASIDE = "set_aside.jsonl"
-_STORY_STATUSES = ("ok", "invalid", "truncated")
 _CUT_OFF = StoryProblem(
     "truncated",
     "A story must be whole; got one that was cut off at the limit of tokens. Raise --storyteller-max-tokens.",
@@ -44,8 +42,8 @@ class CheckedStories(NamedTuple):
     scenarios: pa.Table
     """A row a story that passed, with the columns of `QUESTION_FEATURES`; `question_id` is that of the question told."""
     set_aside: tuple[SetAside, ...]
-    failed: tuple[str, ...] = ()
-    """Ids of the questions whose request failed: it is asked again anyway."""
+    failed: int = 0
+    """Questions whose request failed: it is asked again anyway."""
 
     def to_retry(self) -> list[str]:
         """Ids of the questions worth telling again: all that were set aside but those that the storyteller refused."""
@@ -61,16 +59,6 @@ class CheckedStories(NamedTuple):
             for kind in dict.fromkeys(problem.kind for problem in story.problems) or (story.status,):
                 counts[kind] = counts.get(kind, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-    def only(self, ids: Sequence[str]) -> "CheckedStories":
-        """Those of these questions."""
-        mine = pc.is_in(self.scenarios["question_id"], value_set=pa.array(ids, pa.string()))
-        wanted = set(ids)
-        return CheckedStories(
-            self.scenarios.filter(mine),
-            tuple(story for story in self.set_aside if story.question_id in wanted),
-            tuple(question_id for question_id in self.failed if question_id in wanted),
-        )
 
 
 def has_answered_scenarios(run: Path) -> bool:
@@ -89,34 +77,7 @@ def load_scenario_questions(run: Path) -> pa.Table:
         raise FileNotFoundError(
             f"A run with scenarios must have their table; got none at {path}. Run `fairpp scenarios --run {run}`."
         )
-    return pq.read_table(path).select(list(QUESTION_FEATURES)).cast(QUESTION_FEATURES.arrow_schema)
-
-
-def checked_stories(run: Path, questions: pa.Table, names: Names) -> CheckedStories:
-    """Read and check the replies of a run's storyteller to what the run asks now; see `read_stories`.
-
-    Args:
-        run: A run with stories.
-        questions: Those that were told, among others; columns of `QUESTION_FEATURES`.
-        names: Names of personas that no story may name, by `persona_names`.
-
-    Raises:
-        FileNotFoundError: The run has no stories.
-        ValueError: The stories are of other questions, or their run's set-up was interrupted.
-        OSError: The journal is damaged.
-    """
-    folder = stories_folder(run)
-    manifest = manifest_of(folder)
-    with Journal(folder, read_only=True) as journal, journal.snapshot():
-        check_set_up(journal, manifest)
-        keys = {request.question_id: request.key for request in journal.requests()}
-        known = set(questions["question_id"].to_pylist())
-        if unknown := next((question_id for question_id in keys if question_id not in known), None):
-            raise ValueError(
-                f"Stories must be of these questions; got one of {unknown!r} in {folder}. Pass the questions that were told "
-                "as `questions`."
-            )
-        return read_stories(journal, questions, keys, names)
+    return questions_of(path.parent)
 
 
 def read_stories(journal: Journal, questions: pa.Table, keys: Mapping[str, str], names: Names) -> CheckedStories:
@@ -132,77 +93,64 @@ def read_stories(journal: Journal, questions: pa.Table, keys: Mapping[str, str],
         names: Names of personas that no story may name, by `persona_names`.
     """
     wanted = {key: question_id for question_id, key in keys.items()}
-    told = {reply.question_id: reply for reply in _told(journal, "replies", wanted)}
-    before: dict[str, list[str]] = {question_id: [] for question_id in told}
-    for reply in _told(journal, "replaced", wanted):
-        if reply.question_id in told:
-            before[reply.question_id] += [*reply.earlier, *reply.texts]
-    rows_of = {row["question_id"]: row for row in questions.to_pylist() if row["question_id"] in told}
-    # In the order of the requests, whenever the replies came.
-    in_order = (told[question_id] for question_id in keys if question_id in told)
-    whole = (reply._replace(earlier=before[reply.question_id] + reply.earlier) for reply in in_order)
-    return _checked(((reply, rows_of[reply.question_id]) for reply in whole), names)
+    texts: dict[str, list[str]] = {question_id: [] for question_id in keys}
+    told: dict[str, _Told] = {}
+    for table in ("replaced", "replies"):  # the earlier ones first
+        for reply in _told(journal, table, wanted):
+            texts[reply.question_id] += reply.texts
+            if table == "replies":
+                told[reply.question_id] = reply
+    rows: list[dict[str, Any]] = []
+    set_aside: list[SetAside] = []
+    asked = {row["question_id"]: row for row in questions.to_pylist() if row["question_id"] in told}
+    # In the order of the requests, whenever the replies came. A text at a time: to parse it is no column operation.
+    in_order = [told[question_id] for question_id in keys if question_id in told]
+    for reply in in_order:
+        if reply.status == "failed":
+            continue
+        question = asked[reply.question_id]
+        found = (check_story(text, question, names) for text in reversed(texts[reply.question_id]))
+        story = next((story for story in found if isinstance(story, Story)), None)
+        if story is None:
+            set_aside.append(_set_aside(reply, question, names))
+        else:
+            rows.append(scenario_row(story, question))
+    failed = sum(reply.status == "failed" for reply in in_order)
+    return CheckedStories(pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema), tuple(set_aside), failed)
 
 
 class _Told(NamedTuple):
-    """A storyteller's reply."""
-
     question_id: str
     status: str
     raw: str | None
     cut_off: bool
-    earlier: list[str]
-    """Texts of earlier tries, the first one first."""
-
-    @property
-    def texts(self) -> list[str]:
-        """What may be a story: no text, or one. A refusal is none."""
-        return [self.raw] if self.raw is not None and self.status != "refusal" else []
+    texts: list[str]
+    """What may be a story: the texts of earlier tries, the first one first, and the last one unless it is a refusal."""
 
 
 def _told(journal: Journal, table: str, wanted: Mapping[str, str]) -> Iterator[_Told]:
-    fields = FIELDS.split(", ")
-    at = [fields.index(name) for name in ("key", "status", "raw", "detail")]
-    damaged = 0
+    names, damaged = FIELDS.split(", "), 0
     for rows in journal.records(table):
-        for *record, is_intact in rows:
-            key, status, raw, found = (record[place] for place in at)
-            if key not in wanted:
+        for *fields, is_intact in rows:
+            record = dict(zip(names, fields, strict=True))
+            if record["key"] not in wanted:
                 continue
             if not is_intact:
                 damaged += 1
                 continue
-            detail = json.loads(found) if found else {}
-            cut_off = detail.get("finish_reason") == "length"
-            yield _Told(wanted[key], status, text_of(raw), cut_off, detail.get("earlier", []))
+            detail = json.loads(record["detail"]) if record["detail"] else {}
+            status, raw = record["status"], text_of(record["raw"])
+            texts = [*detail.get("earlier", []), *([] if raw is None or status == "refusal" else [raw])]
+            yield _Told(wanted[record["key"]], status, raw, detail.get("finish_reason") == "length", texts)
     if damaged:
         logger.warning("%d damaged stories of %s are left out; they will be told again.", damaged, journal.path)
-
-
-def _checked(told: Iterable[tuple[_Told, Mapping[str, Any]]], names: Names) -> CheckedStories:
-    rows: list[dict[str, Any]] = []
-    set_aside: list[SetAside] = []
-    failed: list[str] = []
-    # A text at a time: to parse it is no column operation.
-    for reply, question in told:
-        if reply.status == "failed":
-            failed.append(reply.question_id)
-            continue
-        for text in (*reply.texts, *reversed(reply.earlier)):
-            found = check_story(text, question, names)
-            if isinstance(found, Story):
-                rows.append(scenario_row(found, question))
-                break
-        else:
-            set_aside.append(_set_aside(reply, question, names))
-    return CheckedStories(pa.Table.from_pylist(rows, QUESTION_FEATURES.arrow_schema), tuple(set_aside), tuple(failed))
 
 
 def _set_aside(reply: _Told, question: Mapping[str, Any], names: Names) -> SetAside:
     status, problems = reply.status, []
     if reply.cut_off and status != "refusal":
         status, problems = "truncated", [_CUT_OFF]  # what else is wrong with half a story follows from that
-    elif status in _STORY_STATUSES:
+    elif status in ("ok", "invalid", "truncated"):
         found = check_story(reply.raw, question, names)
         status, problems = "invalid", [] if isinstance(found, Story) else found
     return SetAside(reply.question_id, status, tuple(problems), reply.raw)

@@ -1,6 +1,6 @@
 """Makes the scenarios of a run anew from its stories: after a merge, and after an update that checks stories otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,61 @@ from fairpp_hf.generation.plan import RequestPlan, keys_digest
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.personas.persona_set import recorded_personas
 from fairpp_hf.questions import load_questions
-from fairpp_hf.runs.journal import Journal
+from fairpp_hf.runs.journal import AskedRequest, Journal
 from fairpp_hf.runs.layout import MANIFEST, scenarios_folder, stories_folder
 from fairpp_hf.runs.lock import RunLock
-from fairpp_hf.runs.manifest import questions_digest, read_manifest, write_manifest
+from fairpp_hf.runs.manifest import provenance_of, questions_digest, read_manifest, write_manifest
+from fairpp_hf.runs.merge import MergeSummary, check_paths, merge_runs, with_progress
+from fairpp_hf.runs.records import manifest_of, open_run
 from fairpp_hf.runs.shards import parse_shard
-from fairpp_hf.scenarios.files import (
-    CheckedStories,
-    checked_stories,
-    write_checked,
-)
-from fairpp_hf.scenarios.stories import persona_names
+from fairpp_hf.scenarios.files import CheckedStories, read_stories, write_checked
+from fairpp_hf.scenarios.stories import Names, persona_names
+
+
+def merge_with_scenarios(
+    out: str | Path, runs: Sequence[str | Path], questions: pa.Table | None = None
+) -> dict[str, MergeSummary]:
+    """Unite runs as `merge_runs` does, and their stories and answers to scenarios likewise.
+
+    Args:
+        out: Directory of the run that has all, new or of an earlier merge; none of `runs`.
+        runs: Directories that `generate` or `tell_and_answer` has written.
+        questions: Questions that the runs' stories tell; those of `load_questions()` by default.
+
+    Returns:
+        What was united to `MergeSummary`: `replies`, `stories` and `answers to scenarios`, as far as the runs have them.
+
+    Raises:
+        FileNotFoundError: One of `runs` is no run and has no scenarios.
+        ValueError: As of `merge_runs` and `rebuild_scenarios`; so are RuntimeError and OSError.
+    """
+    out, inputs = Path(out), [Path(run) for run in runs]
+    check_paths(out, inputs)
+    kinds: dict[str, Callable[[Path], Path]] = {
+        "replies": Path,
+        "stories": stories_folder,
+        "answers to scenarios": scenarios_folder,
+    }
+    for run in inputs:
+        if not any(read_manifest(folder(run)) for folder in kinds.values()):
+            manifest_of(run)  # says what is missing
+    found: dict[str, MergeSummary] = {}
+    for kind, folder in kinds.items():
+        parts = [folder(run) for run in inputs if read_manifest(folder(run)) is not None]
+        if parts:
+            # Which stories there are to answer differs by shard: each asked those that it had.
+            found[kind] = merge_runs(folder(out), parts, same_questions=kind != "answers to scenarios")
+    if "stories" in found:
+        rebuild_scenarios(out, questions)
+    if "answers to scenarios" in found:
+        with Journal(scenarios_folder(out), read_only=True) as journal:
+            found["answers to scenarios"] = with_progress(found["answers to scenarios"], journal)
+    return found
 
 
 def rebuild_scenarios(run: str | Path, questions: pa.Table | None = None, *, dry_run: bool = False) -> int:
     """Make the table of a run's scenarios, and what its second stage asks, anew from its stories.
 
-    For after `merge_runs`, which unites the replies of both stages, and for after an update that checks stories otherwise.
     Asks nothing, and changes nothing where the stories that pass are the same as before.
 
     Args:
@@ -39,84 +77,64 @@ def rebuild_scenarios(run: str | Path, questions: pa.Table | None = None, *, dry
 
     Raises:
         FileNotFoundError: The run has no stories.
-        ValueError: The stories are of other questions, or other ones pass and the answers' manifest keeps no persona set.
+        ValueError: The stories are of other questions, or the manifest of their answers has no persona set.
         RuntimeError: Another process is writing to the scenarios.
     """
-    run = Path(run)
-    folder = scenarios_folder(run)
+    folder, stories = scenarios_folder(Path(run)), stories_folder(Path(run))
     questions = load_questions() if questions is None else questions
     manifest = read_manifest(folder)
-    recorded = {} if manifest is None else manifest["personas"]
-    personas = recorded_personas(recorded["record"], str(folder / MANIFEST)) if recorded.get("record") else None
-    # Where whole personas are not recorded, their ids are.
-    names = persona_names() + tuple((persona, persona) for persona in recorded.get("portraits", ()))
-    checked = checked_stories(run, questions, names if personas is None else persona_names(personas))
-    checked = checked.only(_asked_here(stories_folder(run)))
-    if dry_run:
-        return len(checked.scenarios)
-    with RunLock(folder):
-        if manifest is None:
+    personas = None if manifest is None else _personas_of(manifest, folder / MANIFEST)
+    checked = _told_here(stories, questions, persona_names(personas or ()))
+    if not dry_run:
+        with RunLock(folder):
             write_checked(folder, checked)
-        elif not len(checked.scenarios):
-            write_checked(folder, checked)
-            ask_nothing(folder, manifest, checked)
-        else:
-            if personas is None and not _asks_for(folder, manifest, checked.scenarios):
-                raise _no_personas(manifest, folder)
-            write_checked(folder, checked)
-            if personas is not None:
-                _set_requests(folder, manifest, personas, checked.scenarios)
+            if manifest is not None and personas is not None:
+                ask_for(folder, manifest, personas, checked.scenarios)
     return len(checked.scenarios)
 
 
-def _asked_here(stories: Path) -> list[str]:
-    """Ids of the questions whose stories are told here, by the storyteller's manifest."""
-    manifest = read_manifest(stories)
-    shard = parse_shard(manifest["shard"]) if manifest is not None and manifest["shard"] else None
-    with Journal(stories, read_only=True) as journal:
-        return [request.question_id for request in journal.requests() if shard is None or shard.has(request.key)]
+def _personas_of(manifest: Mapping[str, Any], where: Path) -> PersonaSet:
+    record = provenance_of(manifest).persona_set
+    if record is None:
+        raise ValueError(
+            "The scenarios' manifest must have the whole persona set, to tell what was asked; got only the name "
+            f"{manifest['personas']['set']!r} at {where}. Ask the scenarios anew with the persona set."
+        )
+    return recorded_personas(record, str(where))
 
 
-def _asks_for(folder: Path, manifest: Mapping[str, Any], scenarios: pa.Table) -> bool:
-    """Whether the second stage asks for these scenarios already."""
-    with Journal(folder, read_only=True) as journal:
-        is_set_up = journal.requests_digest() == manifest["requests"]["digest"]
-    return is_set_up and questions_digest(scenarios) == manifest["questions"]["digest"]
+def _told_here(stories: Path, questions: pa.Table, names: Names) -> CheckedStories:
+    """The stories of a storyteller's run, of its own shard where there is one, checked."""
+    with open_run(stories) as (journal, manifest):
+        shard = parse_shard(manifest["shard"]) if manifest["shard"] else None
+        keys = {request.question_id: request.key for request in journal.requests()}
+        known = set(questions["question_id"].to_pylist())
+        if unknown := next((question_id for question_id in keys if question_id not in known), None):
+            raise ValueError(
+                f"Stories must be of these questions; got one of {unknown!r} in {stories}. Pass the questions that were "
+                "told as `questions`."
+            )
+        mine = {question_id: key for question_id, key in keys.items() if shard is None or shard.has(key)}
+        return read_stories(journal, questions, mine, names)
 
 
-def ask_nothing(folder: Path, manifest: Mapping[str, Any], checked: CheckedStories) -> None:
-    """Let the second stage ask for nothing: no story passes any more. Its replies stay, for when one does."""
-    digest = keys_digest(())
-    with Journal(folder) as journal:
-        journal.set_requests((), digest)
-    _write_requests(folder, manifest, checked.scenarios, 0, digest)
-
-
-def _set_requests(folder: Path, manifest: Mapping[str, Any], personas: PersonaSet, scenarios: pa.Table) -> None:
-    """Let the second stage's journal and manifest ask for these scenarios."""
-    plan = RequestPlan(personas, scenarios, samples=manifest["samples"], swap=manifest["swap"])
-    keys = plan.keys(manifest["respondent"]["settings"])
+def ask_for(folder: Path, manifest: Mapping[str, Any], personas: PersonaSet, scenarios: pa.Table) -> None:
+    """Let the run of answers ask for these scenarios, and for nothing where no story passes. Its replies stay."""
+    keys: list[str] = []
+    requests: Iterable[AskedRequest] = ()
+    if len(scenarios):
+        plan = RequestPlan(personas, scenarios, samples=manifest["samples"], swap=manifest["swap"])
+        keys = plan.keys(manifest["respondent"]["settings"])
+        requests = map(plan.asked_at, range(len(keys)), keys)
     digest = keys_digest(keys)
     with Journal(folder) as journal:
         if journal.requests_digest() != digest:
-            journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)
-    _write_requests(folder, manifest, plan.questions, len(plan), digest)
-
-
-def _write_requests(folder: Path, manifest: Mapping[str, Any], questions: pa.Table, count: int, digest: str) -> None:
+            journal.set_requests(requests, digest)
     # After the journal, as in a run's set-up: readers tell by the digest that this was cut short.
     changed = {
-        "questions": {**manifest["questions"], "count": len(questions), "digest": questions_digest(questions)},
-        "requests": {"count": count, "digest": digest},
+        "questions": {**manifest["questions"], "count": len(scenarios), "digest": questions_digest(scenarios)},
+        "requests": {"count": len(keys), "digest": digest},
         "shard": None,
     }
     if any(manifest[name] != value for name, value in changed.items()):
         write_manifest(folder, {**manifest, **changed})
-
-
-def _no_personas(manifest: Mapping[str, Any], folder: Path) -> ValueError:
-    return ValueError(
-        "The scenarios' manifest must have the whole persona set, since other stories pass now than were answered; got only "
-        f"the name {manifest['personas']['set']!r} at {folder / MANIFEST}. Ask the scenarios anew with "
-        "the persona set."
-    )

@@ -32,12 +32,7 @@ PARTS = ("first", "second", "third", "closing_question")
 
 STORY_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {
-        "first": {"type": "string"},
-        "second": {"type": "string"},
-        "third": {"type": ["string", "null"]},
-        "closing_question": {"type": "string"},
-    },
+    "properties": {part: {"type": ["string", "null"] if part == "third" else "string"} for part in PARTS},
     "required": list(PARTS),
     "additionalProperties": False,
 }
@@ -85,14 +80,7 @@ def wording_digest() -> str:
 
 
 def story_requests(questions: pa.Table) -> pa.Table:
-    """What the storyteller is asked: the questions with its own prompt in the place of the personas'.
-
-    Args:
-        questions: Columns of `QUESTION_FEATURES`.
-
-    Returns:
-        The same rows and columns; only `prompt` differs.
-    """
+    """What the storyteller is asked: the questions with its own prompt in the place of the personas'."""
     prompt = wording()["prompt"]
     prompts = [prompt.format(**row) for row in questions.to_pylist()]
     at = questions.column_names.index("prompt")
@@ -127,11 +115,7 @@ def scenario_row(story: Story, question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def persona_names(personas: Iterable[Any] = ()) -> Names:
-    """Id and name of every persona of the shipped sets, and of these.
-
-    Args:
-        personas: Each with `id`, and with `name` if it has one.
-    """
+    """Id and name of every persona of the shipped sets, and of these."""
     shipped = [(persona.id, persona.name) for name in PERSONA_SETS for persona in load_personas(name)]
     given = [(persona.id, getattr(persona, "name", persona.id)) for persona in personas]
     return tuple(dict.fromkeys([*shipped, *given]))

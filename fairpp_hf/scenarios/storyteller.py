@@ -29,9 +29,10 @@ class StorytellerRespondent(OpenAIRespondent):
         personas: Personas of the run, whom no story may name; those of the shipped sets never may be.
         tries: How often a story is told at most; at least 1, and no more at temperature 0. Each is paid for. `TRIES` by
             default, or 1 at temperature 0.
-        base_url: See `OpenAIRespondent`; so for the other arguments.
+        temperature: Sampling temperature; at least 0.
         max_tokens: Enough for three scenes in JSON; at least 1. It is no part of the settings: a whole story stays the
             one that it is, whatever the limit was.
+        server: Arguments of `OpenAIRespondent`: `base_url`, `api_key`, `concurrency`, `max_retries` and `timeout_s`.
 
     Raises:
         ValueError: An argument out of range, or neither a key nor a base URL.
@@ -50,13 +51,9 @@ class StorytellerRespondent(OpenAIRespondent):
         *,
         personas: Iterable[Any] = (),
         tries: int | None = None,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        concurrency: int = 32,
         temperature: float = 0.7,
         max_tokens: int = 1_500,
-        max_retries: int = 5,
-        timeout_s: float = 120.0,
+        **server: Any,
     ) -> None:
         if tries is not None and tries < 1:
             raise ValueError(f"tries must be at least 1; got {tries}.")
@@ -65,16 +62,7 @@ class StorytellerRespondent(OpenAIRespondent):
                 f"tries must be 1 at temperature 0; got {tries}, which would be paid for one by one and all alike. Raise "
                 "--storyteller-temperature, or leave out --tries."
             )
-        super().__init__(
-            model,
-            base_url=base_url,
-            api_key=api_key,
-            concurrency=concurrency,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            max_retries=max_retries,
-            timeout_s=timeout_s,
-        )
+        super().__init__(model, temperature=temperature, max_tokens=max_tokens, **server)
         self.further_tries = (TRIES if temperature else 1) - 1 if tries is None else tries - 1
         self._names = persona_names(personas)
         self._questions = {row["question_id"]: row for row in questions.drop(["prompt"]).to_pylist()}

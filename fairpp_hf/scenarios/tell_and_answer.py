@@ -2,12 +2,16 @@
 
 Both stages are runs, so that either can be killed and continued and no reply is bought twice: RUN/scenarios/stories has
 the storyteller's replies, RUN/scenarios the personas' answers, and RUN/scenarios/scenarios.parquet between them is the
-question table that the second one asks. `tell_and_answer` and `scenario_rebuild` make the table anew from the stories: one
+question table that the second one asks. `tell_and_answer` and `rebuild_scenarios` make the table anew from the stories: one
 counts if it passes the checks of today, whatever its status in the journal says.
 """
 
+import logging
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -22,59 +26,59 @@ from fairpp_hf.generation.summary import RunSummary
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.questions import load_questions
 from fairpp_hf.respondents.base import HasAddress, Respondent
+from fairpp_hf.runs.database import FIELDS
 from fairpp_hf.runs.journal import Journal
-from fairpp_hf.runs.layout import JOURNAL, scenarios_folder, stories_folder
+from fairpp_hf.runs.layout import JOURNAL, check_directory, scenarios_folder, stories_folder
 from fairpp_hf.runs.lock import RunLock
 from fairpp_hf.runs.manifest import read_manifest
+from fairpp_hf.runs.records import open_run
 from fairpp_hf.runs.shards import Shard
 from fairpp_hf.runs.spending import dollars
-from fairpp_hf.scenarios.files import SET_ASIDE, CheckedStories, checked_stories, read_stories, write_checked
-from fairpp_hf.scenarios.rebuild import ask_nothing
-from fairpp_hf.scenarios.retry import begin_retry, end_retry, retry_goes_on
-from fairpp_hf.scenarios.stories import Story, persona_names, scenario_row, story_requests, wording
+from fairpp_hf.scenarios.files import SET_ASIDE, CheckedStories, read_stories, write_checked
+from fairpp_hf.scenarios.rebuild import ask_for
+from fairpp_hf.scenarios.stories import Names, Story, persona_names, scenario_row, story_requests, wording
 from fairpp_hf.schema import QUESTION_FEATURES
 
 if TYPE_CHECKING:
     from fairpp_hf.scenarios.storyteller import StorytellerRespondent
 
+logger = logging.getLogger(__name__)
+
 _USUAL_SCENE = 400  # characters of four sentences
 _LETTER_TOKENS = 3
+_RETRY = "retry_set_aside"
+"""In the journal's table `meta`: when the retry began that no call has brought to its end yet."""
 
 
-class _Persona(NamedTuple):
-    id: str
-    portrait: str
-
-
-class _Storyteller(tuple[_Persona, ...]):
-    """Stands in the place of a persona set in a storyteller's run: one that tells, and no persona of a survey."""
-
+class _Storyteller(tuple[SimpleNamespace, ...]):
     id = "storyteller"
+
+
+TELLER: Any = _Storyteller([SimpleNamespace(id="storyteller", portrait=wording()["system"])])
+"""Stands in the place of a persona set in a storyteller's run: one that tells, its instructions being its portrait."""
 
 
 class ScenarioSummary(NamedTuple):
     """What a run's scenarios have, after `tell_and_answer`."""
 
-    told: int
-    """Stories that passed the checks and are answered; those of the shard where there is one."""
-    set_aside: dict[str, int]
-    """Of `CheckedStories.counts`."""
-    set_aside_stories: int
-    to_retry: int
-    """Those of them that `retry_set_aside` has told again: all but what the storyteller refused."""
-    failed: int
-    """Stories without a reply; the next call asks for them again."""
+    checked: CheckedStories
+    """The stories, those of the shard where there is one: what passed the checks is answered."""
     stories: RunSummary
     answers: RunSummary | None
     """None where there is no story to answer."""
     path: Path
 
+    @property
+    def told(self) -> int:
+        """Stories that passed the checks."""
+        return len(self.checked.scenarios)
+
     def table(self) -> str:
         """What was told and set aside, then the answers by persona and status."""
-        failed = f", {self.failed:,} failed" if self.failed else ""
-        lines = [f"Stories: {self.told:,} told, {self.set_aside_stories:,} set aside{failed}."]
-        if self.set_aside:
-            why = ", ".join(f"{kind} {count:,}" for kind, count in self.set_aside.items())
+        failed = f", {self.checked.failed:,} failed" if self.checked.failed else ""
+        lines = [f"Stories: {self.told:,} told, {len(self.checked.set_aside):,} set aside{failed}."]
+        if self.checked.set_aside:
+            why = ", ".join(f"{kind} {count:,}" for kind, count in self.checked.counts().items())
             lines.append(f"Set aside for: {why} (a story may count twice). See {self.path / SET_ASIDE}.")
         if spent := self.stories.spending.words():
             lines.append(f"Spent on stories: {spent}")
@@ -135,36 +139,27 @@ def tell_and_answer(
         )
     options = replace(options, selection=options.selection or {"split": "test"}, part_of_scenarios=True)
     names = persona_names(personas)
-    teller: Any = storyteller_persona()
     requests = story_requests(questions)
     # A machine answers the stories of its own part, whoever told them.
-    mine = _keys_of_shard(options.shard, RequestPlan(teller, requests), storyteller)
+    mine = _keys_of_shard(options.shard, requests, storyteller)
     if retry_set_aside:
-        begin_retry(told_in, questions, mine, names)
+        _begin_retry(told_in, questions, mine, names)
     telling = replace(options, samples=1, swap=False, prices=story_prices, spent_elsewhere=spent_in(folder))
-    stories = generate(told_in, storyteller, teller, requests, telling)
-    checked = checked_stories(run, questions, names).only(list(mine))
+    stories = generate(told_in, storyteller, TELLER, requests, telling)
+    with open_run(told_in) as (journal, _):
+        checked = read_stories(journal, questions, mine, names)
     with RunLock(folder):
         write_checked(folder, checked)
         if not len(checked.scenarios) and (manifest := read_manifest(folder)) is not None:
-            ask_nothing(folder, manifest, checked)
+            ask_for(folder, manifest, personas, checked.scenarios)
     answers = None
     if len(checked.scenarios):
         answering = replace(options, shard=None, spent_elsewhere=spent_in(told_in))
         if not isinstance(respondent, HasAddress):
             answering = replace(answering, max_cost=None, batch=None)
         answers = generate(folder, respondent, personas, checked.scenarios, answering)
-    end_retry(told_in)
-    return ScenarioSummary(
-        told=len(checked.scenarios),
-        set_aside=checked.counts(),
-        set_aside_stories=len(checked.set_aside),
-        to_retry=len(checked.to_retry()),
-        failed=len(checked.failed),
-        stories=stories,
-        answers=answers,
-        path=folder,
-    )
+    _end_retry(told_in)
+    return ScenarioSummary(checked, stories, answers, folder)
 
 
 def estimate_scenarios(
@@ -188,17 +183,16 @@ def estimate_scenarios(
     """
     folder = stories_folder(Path(run))
     _check_reader(respondent)
-    teller: Any = storyteller_persona()
     requests = story_requests(questions)
-    mine = _keys_of_shard(options.shard, RequestPlan(teller, requests), storyteller)
+    mine = _keys_of_shard(options.shard, requests, storyteller)
     before, again = CheckedStories(questions.slice(0, 0), ()), set[str]()
     if (folder / JOURNAL).is_file():
         with Journal(folder, read_only=True) as journal, journal.snapshot():
             before = read_stories(journal, questions, mine, persona_names(personas))
-            if retry_set_aside and not retry_goes_on(journal):
+            if retry_set_aside and journal.noted(_RETRY) is None:
                 again = set(before.to_retry())
     stories = estimate(
-        *(folder, storyteller, teller, requests),
+        *(folder, storyteller, TELLER, requests),
         replace(options, samples=1, swap=False, prices=story_prices),
         again={mine[question_id] for question_id in again},
         give_up_batches=give_up_batches,
@@ -236,11 +230,6 @@ def _with_letters(found: Estimate) -> Estimate:
     return found._replace(output_tokens=written, cost_usd=plain, batch_cost_usd=batch)
 
 
-def storyteller_persona() -> _Storyteller:
-    """Whom a storyteller's run asks: the storyteller alone, its instructions in the place of a portrait."""
-    return _Storyteller([_Persona("storyteller", wording()["system"])])
-
-
 def spent_in(run: Path) -> float:
     """USD that all replies of a run have cost whose price is known; 0 where there is no run."""
     if not (run / JOURNAL).is_file():
@@ -249,10 +238,41 @@ def spent_in(run: Path) -> float:
         return journal.spending().cost_usd
 
 
-def _keys_of_shard(shard: Shard | None, plan: RequestPlan, storyteller: "StorytellerRespondent") -> dict[str, str]:
+def _keys_of_shard(shard: Shard | None, requests: pa.Table, storyteller: "StorytellerRespondent") -> dict[str, str]:
     """Question id to key of each story that is told here."""
+    plan = RequestPlan(TELLER, requests)
     asked = zip(plan.questions["question_id"].to_pylist(), plan.keys(storyteller.settings), strict=True)
     return {question_id: key for question_id, key in asked if shard is None or shard.has(key)}
+
+
+def _begin_retry(stories: Path, questions: pa.Table, keys: Mapping[str, str], names: Names) -> None:
+    """Make room for another reply where the checks of today set a story aside; what the earlier ones cost stays counted.
+
+    Until `_end_retry`, a further call goes on with this retry and makes no more room, so that an interrupted one does not
+    tell again what it has told. The other arguments are those of `read_stories`.
+    """
+    check_directory(stories)
+    stories.mkdir(parents=True, exist_ok=True)
+    with RunLock(stories), Journal(stories, stories=True) as journal:
+        if journal.noted(_RETRY) is not None:
+            logger.warning(
+                "What was set aside in %s is being told again already: the earlier call is continued.", stories
+            )
+            return
+        chosen = [(keys[each],) for each in read_stories(journal, questions, keys, names).to_retry()]
+        with journal.transaction() as connection:
+            connection.execute("INSERT INTO meta VALUES (?, ?)", (_RETRY, str(time.time())))
+            connection.executemany(
+                f"INSERT INTO replaced ({FIELDS}) SELECT {FIELDS} FROM replies WHERE key = ?", chosen
+            )
+            connection.executemany("DELETE FROM replies WHERE key = ?", chosen)
+
+
+def _end_retry(stories: Path) -> None:
+    """Note that all has been told and answered: the next retry is another one."""
+    with RunLock(stories), Journal(stories, stories=True) as journal:
+        if journal.noted(_RETRY) is not None:
+            journal.note(_RETRY, None)
 
 
 def _check_reader(respondent: Respondent) -> None:

@@ -90,7 +90,14 @@ def clusters_of(
             f"cluster_by must be some of {', '.join(map(repr, CLUSTER_COLUMNS))}; got {cluster_by!r}. "
             'Give ("problem", "group") for claims about these problems, ("problem",) for claims about others.'
         )
-    return combined(question_columns(questions, count, needed=tuple(cluster_by)), tuple(cluster_by))
+    return numbered(questions, tuple(cluster_by), count)
+
+
+def numbered(
+    questions: pa.Table | Mapping[str, Any], names: Sequence[str], count: int | None = None
+) -> NDArray[np.int64]:
+    """A number for each question's values of some columns together, (n,), 0 and up without gaps."""
+    return combined(question_columns(questions, count, needed=names), names)
 
 
 def question_sums(

@@ -69,13 +69,7 @@ def prompt_groups(dataset: Dataset, column: str = "prompt_ids") -> NDArray[np.in
 
 
 def dataset_problems(dataset: Any, name: str, normalization: str) -> list[str]:
-    """Why a dataset cannot be trained with, a sentence each; the model need not be loaded for it.
-
-    Args:
-        dataset: Rows with a column `weight`.
-        name: The dataset's name in messages, such as `"train_dataset"`.
-        normalization: One of `WEIGHT_NORMALIZATIONS`.
-    """
+    """Why a dataset, `name` in messages, cannot be trained with, a sentence each; no model need be loaded for it."""
     if not isinstance(dataset, Dataset):
         return [
             f"{name} must be a map-style datasets.Dataset; got {type(dataset).__name__}. Weights are normalised over the "
@@ -103,24 +97,24 @@ def weights_of(dataset: Dataset) -> NDArray[np.float64]:
 
 
 def _value_problems(weights: NDArray[np.float64], name: str, normalization: str) -> list[str]:
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if len(wrong):
-        return [
-            f"{name} must have finite weights of at least 0; got {weights[wrong[0]]} at row {wrong[0]} "
-            f"({len(wrong)} such of {len(weights)} rows). Drop or mend these rows."
-        ]
+    if found := _first(weights, ~(np.isfinite(weights) & (weights >= 0))):
+        return [f"{name} must have finite weights of at least 0; {found}. Drop or mend these rows."]
     if not weights.any():
         return [f"{name} must have a weight above 0; got 0 in all {len(weights)} rows, from which nothing is learnt."]
     used = weights if normalization == "none" else _to_mean_1(weights)
-    wrong = np.flatnonzero(((used < LEAST_WEIGHT) | (used > LARGEST_WEIGHT)) & (weights > 0))
-    if not len(wrong):
-        return []
-    unit = "" if normalization == "none" else " times their mean"
-    return [
-        f"{name} must have weights that are 0, or between {LEAST_WEIGHT:g} and {LARGEST_WEIGHT:g}{unit}; got "
-        f"{weights[wrong[0]]} at row {wrong[0]} ({len(wrong)} such of {len(weights)} rows). In float32, which losses are "
-        "computed in, others are 0 or infinite. Set such weights to 0, or scale the weights."
-    ]
+    if found := _first(weights, ((used < LEAST_WEIGHT) | (used > LARGEST_WEIGHT)) & (weights > 0)):
+        unit = "" if normalization == "none" else " times their mean"
+        return [
+            f"{name} must have weights that are 0, or between {LEAST_WEIGHT:g} and {LARGEST_WEIGHT:g}{unit}; {found}. In "
+            "float32, which losses are computed in, others are 0 or infinite. Set such weights to 0, or scale the weights."
+        ]
+    return []
+
+
+def _first(values: NDArray[np.float64], wrong: NDArray[np.bool_]) -> str:
+    """The first of the wrong values, its row and their number, for a message; empty if there is none."""
+    rows = np.flatnonzero(wrong)
+    return f"got {values[rows[0]]} at row {rows[0]} ({len(rows)} such of {len(values)} rows)" if len(rows) else ""
 
 
 def exponent_of(weights: NDArray[np.float64]) -> int:
@@ -134,14 +128,9 @@ def _to_mean_1(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def normalize_weights(dataset: Dataset, name: str, normalization: str) -> Dataset:
-    """Divide the weights by their mean, in float64, so that they average 1; equal weights become exactly 1.
+    """Divide the weights by their mean, in float64, so that they average 1, unless `normalization` is `"none"`.
 
-    If the objective divides by their sum over a step, this changes nothing but the range of the weights.
-
-    Args:
-        dataset: Rows with weights of any scale.
-        name: The dataset's name in messages.
-        normalization: One of `WEIGHT_NORMALIZATIONS`; `"none"` leaves the weights as they are.
+    Equal weights become exactly 1. If the objective divides by their sum over a step, only their range changes.
 
     Raises:
         ValueError: The weights cannot be trained with.
@@ -167,13 +156,8 @@ def label_problems(dataset: Dataset, name: str) -> list[str]:
             "with labels='fitted' or 'respondent', or leave soft_labels out."
         ]
     values = column_of(dataset, LABEL_PROBABILITY).cast("float64").to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
-    if not len(wrong):
-        return []
-    return [
-        f"{name} must have label probabilities between 0 and 1; got {values[wrong[0]]} at row {wrong[0]} ({len(wrong)} "
-        f"such of {len(values)} rows). Drop or mend these rows."
-    ]
+    found = _first(values, ~((values >= 0) & (values <= 1)))
+    return [f"{name} must have label probabilities between 0 and 1; {found}. Drop or mend these rows."] if found else []
 
 
 def has_tiers(dataset: Dataset) -> bool:

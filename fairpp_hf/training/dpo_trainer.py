@@ -45,8 +45,8 @@ from fairpp_hf.training.columns import (
     weights_of,
 )
 from fairpp_hf.training.completion_forward import CompletionForward, CompletionTokens, cannot_share
-from fairpp_hf.training.config import ReweightedDPOConfig, unsupported_settings
-from fairpp_hf.training.group_weights import GroupWeights, group_shares
+from fairpp_hf.training.config import ReweightedDPOConfig, own_settings, unsupported_settings
+from fairpp_hf.training.group_weights import GroupWeights
 from fairpp_hf.training.losses import (
     DISTILLATION,
     LISTWISE,
@@ -59,7 +59,7 @@ from fairpp_hf.training.losses import (
     pair_losses,
     prompt_aims,
 )
-from fairpp_hf.training.metrics import DisplacementWatch, PairMetrics, token_columns
+from fairpp_hf.training.metrics import DisplacementWatch, PairMetrics, pair_columns
 from fairpp_hf.training.preparation import prepare_pairs
 from fairpp_hf.training.weighted_trainer import WeightedTrainer
 
@@ -143,10 +143,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         if args is None:
             name = model if isinstance(model, str) else model.config._name_or_path
             args = ReweightedDPOConfig(f"{name.split('/')[-1]}-Reweighted-DPO")
-        # A plain DPOConfig will do: these settings then have their defaults.
-        own: dict[str, Any] = {
-            field.name: getattr(args, field.name, field.default) for field in dataclasses.fields(ReweightedDPOConfig)
-        }
+        own = own_settings(args)
         given = [*named_datasets(train_dataset, "train_dataset"), *named_datasets(eval_dataset, "eval_dataset")]
         self.weight_normalization = own["weight_normalization"]
         self.weight_application: str = own["weight_application"]
@@ -164,17 +161,11 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         cast(AcceleratorConfig, args.accelerator_config).dispatch_batches = False
         self._mention_doubts(args, given)
         self.loss_settings = LossSettings(
-            beta=args.beta,
-            label_smoothing=args.label_smoothing,
-            f_divergence_type=args.f_divergence_type,
-            f_alpha_divergence_coef=args.f_alpha_divergence_coef,
-            discopop_tau=args.discopop_tau,
+            **{item.name: getattr(args, item.name) for item in dataclasses.fields(LossSettings)}
         )
         self.groups: GroupWeights | None = None
         self._group_names: list[str] = []
-        self.sums = {"train": PairMetrics(), "eval": PairMetrics()}
-        for metrics in self.sums.values():
-            metrics.group_names = self._group_names
+        self.sums = {mode: PairMetrics(self._group_names) for mode in ("train", "eval")}
         self._displacement = DisplacementWatch(reference=self.reference != "none")
         self._computed_tokens = 0
         self._pair_sampler: PairSampler | None = None
@@ -203,8 +194,8 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         if self.group_column is not None:
             train = cast(Dataset, self.train_dataset)
             numbers = column_of(train, GROUP_NUMBER).to_numpy()
-            shares = group_shares(numbers, weights_of(train), len(self._group_names))
-            self.groups = GroupWeights(list(self._group_names), shares, own["group_step_size"])
+            sums = np.bincount(numbers, weights=weights_of(train), minlength=len(self._group_names))
+            self.groups = GroupWeights(list(self._group_names), sums / sums.sum(), own["group_step_size"])
             self.add_callback(self.groups)
 
     def _argument_problems(self, ref_model: Any, data_collator: Any, compute_metrics: Any) -> list[str]:
@@ -455,15 +446,15 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
 
     # -- loss ----------------------------------------------------------------------------------------------------------
 
-    def step_share(self, batch: dict[str, Tensor]) -> Tensor:
-        """What a micro-batch adds to its step's divisors, (2,): its pairs, and their preferred tokens."""
-        return self._divisors(batch, "train")
+    def step_share(self, batch: dict[str, Tensor], mode: str = "train") -> Tensor:
+        """(2,): a batch's pairs and their preferred tokens, each times its pair's weight where that is what to divide by."""
+        weight = self._loss_weights(batch, mode)
+        if self.weight_normalization != "batch":
+            weight = torch.ones_like(weight)
+        return torch.stack([weight.sum(), (weight * self._preferred_tokens(batch, weight.dtype)).sum()])
 
-    def _divisors(self, batch: dict[str, Tensor], mode: str) -> Tensor:
-        """(2,): pairs and tokens of a batch, each times its pair's weight where that is what to divide by."""
-        weight = self._loss_weights(batch, mode) if self._divides_by_weight else torch.ones_like(batch[WEIGHT])
-        tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
-        return torch.stack([weight.sum(), (weight * tokens).sum()])
+    def _preferred_tokens(self, batch: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
+        return self._of_preferred(batch["completion_mask"].sum(dim=1).to(dtype), batch)
 
     def _of_preferred(self, of_completion: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """What belongs to a completion, (C,), for the preferred ones of P pairs, (P,): on average, with soft labels."""
@@ -471,10 +462,6 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         if not self.soft_labels:
             return chosen
         return torch.lerp(of_completion[batch["rejected"]], chosen, batch[LABEL_PROBABILITY].to(chosen.dtype))
-
-    @property
-    def _divides_by_weight(self) -> bool:
-        return self.weight_normalization == "batch"
 
     def _loss_weights(self, batch: dict[str, Tensor], mode: str) -> Tensor:
         """w_i, (P,): in training their mean for all, where the sampler has taken account of the differences."""
@@ -530,7 +517,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
         weight = self._loss_weights(inputs, mode)
         divisors, scale = cast(Tensor, num_items_in_batch), self.step_scale
         if divisors is None:
-            divisors, scale = self._divisors(inputs, mode), 1
+            divisors, scale = self.step_share(inputs, mode), 1
             divisors = divisors.clamp(min=torch.finfo(divisors.dtype).tiny)
         factor = weight.to(losses.dtype)
         if self.groups is not None and mode == "train":
@@ -540,7 +527,10 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
             # The router's balance concerns the batch as a whole, so weights have no part in it.
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
             loss = loss + self.router_aux_loss_coef * cast(Tensor, policy.aux_loss) / steps
-        self._record_metrics(mode, inputs, policy, pairs, (losses, sft_losses), weight, loss, divisors)
+        columns = {"weight": weight, "loss": losses, **pair_columns(inputs, policy, pairs, self.beta)}
+        if self._coefficients[SFT]:
+            columns |= {"token_loss": sft_losses, "loss_tokens": self._preferred_tokens(inputs, weight.dtype)}
+        self._log_pairs(mode, self.record(mode, columns, loss, checked="loss"), policy, divisors)
         return (loss, policy) if return_outputs else loss
 
     def _prompt_losses(self, logps: Tensor, ref_logps: tuple[Tensor, Tensor], batch: dict[str, Tensor]) -> Tensor:
@@ -577,32 +567,8 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
 
     # -- metrics -------------------------------------------------------------------------------------------------------
 
-    def _record_metrics(
-        self,
-        mode: str,
-        batch: dict[str, Tensor],
-        policy: CompletionTokens,
-        pairs: PairLogps,
-        losses: tuple[Tensor, Tensor],
-        weight: Tensor,
-        objective: Tensor,
-        divisors: Tensor,
-    ) -> None:
-        """Add what is logged of the pairs of a micro-batch, those of all processes."""
-        columns = {
-            "weight": weight,
-            "loss": losses[0],
-            "chosen_reward": self.beta * (pairs.chosen - pairs.ref_chosen),
-            "rejected_reward": self.beta * (pairs.rejected - pairs.ref_rejected),
-            "chosen_logp": pairs.chosen,
-            "rejected_logp": pairs.rejected,
-            **token_columns(batch, policy),
-            **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
-        }
-        if self._coefficients[SFT]:
-            tokens = self._of_preferred(batch["completion_mask"].sum(dim=1).to(weight.dtype), batch)
-            columns |= {"token_loss": losses[1], "loss_tokens": tokens}
-        gathered = self.record(mode, columns, objective, checked="loss")
+    def _log_pairs(self, mode: str, gathered: dict[str, Tensor], policy: CompletionTokens, divisors: Tensor) -> None:
+        """Count tokens, and the groups' losses, of a micro-batch whose pairs have been gathered from all processes."""
         if mode == "train":
             computed = self.accelerator.gather(policy.computed.unsqueeze(0)).sum().item()
             self._total_train_tokens += int(gathered["sequence_tokens"].sum().item()) // self._tp_size
@@ -620,7 +586,7 @@ class ReweightedDPOTrainer(WeightedTrainer, DPOTrainer):  # type: ignore[misc]
 
     def evaluation_loss(self) -> float:
         """The objective over all pairs of the evaluation."""
-        loss = self.sums["eval"].loss(by_weight=self._divides_by_weight)
+        loss = self.sums["eval"].loss(by_weight=self.weight_normalization == "batch")
         if self.aux_loss_enabled and self._metrics["eval"]["aux_loss"]:
             loss += self.router_aux_loss_coef * float(np.mean(self._metrics["eval"]["aux_loss"]))
         return loss

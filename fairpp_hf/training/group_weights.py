@@ -47,8 +47,10 @@ class GroupWeights(TrainerCallback, ExportableState):
 
     def factor(self, group: Tensor) -> Tensor:
         """alpha_g / s_g for the group of each pair, (P,)."""
-        factors = torch.where(self.share > 0, self.alpha / self.share.clamp(min=1e-300), 0.0)
-        return factors.to(group.device)[group]
+        return self._by_share(self.alpha).to(group.device)[group]
+
+    def _by_share(self, values: Tensor) -> Tensor:
+        return torch.where(self.share > 0, values / self.share.clamp(min=1e-300), 0.0)
 
     def add(self, group: Tensor, weighted_losses: Tensor) -> None:
         """Take in pairs of the current step: their groups, and w_i l_i / D, each (P,)."""
@@ -56,7 +58,7 @@ class GroupWeights(TrainerCallback, ExportableState):
 
     def step(self) -> None:
         """Move alpha by the losses of one optimiser step."""
-        losses = torch.where(self.share > 0, self._sums / self.share.clamp(min=1e-300), 0.0)
+        losses = self._by_share(self._sums)
         self._sums.zero_()
         # Shifted by the largest, which the normalisation takes out again, so that exp cannot overflow.
         self.alpha = self.alpha * torch.exp(self.step_size * (losses - losses.max()))
@@ -86,8 +88,3 @@ class GroupWeights(TrainerCallback, ExportableState):
             )
         self.alpha = torch.tensor([weights.get(name, 0.0) for name in self.names], dtype=torch.float64)
         logger.info("Group weights taken up from the checkpoint: %s", weights)
-
-
-def group_shares(group: NDArray[np.int64], weights: NDArray[np.float64], group_count: int) -> NDArray[np.float64]:
-    """Each group's share of the weight, (G,)."""
-    return np.bincount(group, weights=weights, minlength=group_count) / weights.sum()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairpp_hf.training.columns import GROUP_NUMBER, TIER
 from fairpp_hf.training.completion_forward import CompletionTokens
+from fairpp_hf.training.losses import PairLogps
 
 logger = logging.getLogger(__name__)
 
@@ -51,47 +52,36 @@ class WeightedSums:
 class PairMetrics(WeightedSums):
     """Running sums over pairs, also by tier and by group."""
 
-    def __init__(self) -> None:
+    def __init__(self, group_names: Sequence[str] = ()) -> None:
         super().__init__()
-        self._by_label: dict[str, dict[int, list[float]]] = {"tier": {}, "group": {}}
-        self.group_names: Sequence[str] = ()
+        self.group_names = group_names
 
     def add(self, columns: Mapping[str, Tensor]) -> None:
-        """Add P pairs.
-
-        Args:
-            columns: (P,) each, on the CPU: `weight`, `loss`, `chosen_reward`, `rejected_reward`, `chosen_logp`,
-                `rejected_logp`, those of `token_columns`, and if there are any, `TIER` and `GROUP_NUMBER`; with a loss
-                that is a mean over tokens, `token_loss`, its sum over a pair's tokens, and `loss_tokens`, their number.
-        """
-        columns = {name: column.double() for name, column in columns.items()}
-        weight, loss = columns["weight"], columns["loss"]
-        token_loss, loss_tokens = (columns.get(name, torch.zeros_like(loss)) for name in ("token_loss", "loss_tokens"))
-        margin = columns["chosen_reward"] - columns["rejected_reward"]
-        labels = {kind: columns.pop(name, None) for kind, name in (("tier", TIER), ("group", GROUP_NUMBER))}
+        """Add P pairs: the columns of `pair_columns`, (P,) each, on the CPU."""
+        found = {name: column.double() for name, column in columns.items()}
+        labels = {kind: found.pop(name, None) for kind, name in (("tiers", TIER), ("groups", GROUP_NUMBER))}
+        weight, margin = found["weight"], found["chosen_reward"] - found["rejected_reward"]
+        weighted = {f"weighted {name}": weight * found[name] for name in ("loss", *_OF_TOKENS) if name in found}
         super().add(
             {
-                **columns,
+                **found,
+                **weighted,
                 "accuracy": margin > 0,
-                "weighted loss": weight * loss,
-                "weighted token loss": weight * token_loss,
-                "weighted loss tokens": weight * loss_tokens,
                 "weighted accuracy": weight * (margin > 0),
                 "weighted margin": weight * margin,
             }
         )
         for kind, of_pairs in labels.items():
             for label in () if of_pairs is None else of_pairs.unique().tolist():
-                mine = of_pairs == label
-                entry = self._by_label[kind].setdefault(int(label), [0.0] * 4)
-                for place, values in enumerate((loss, torch.ones_like(loss), token_loss, loss_tokens)):
-                    entry[place] += (weight[mine] * values[mine]).sum().item()
+                for name, values in {**weighted, "weight": weight}.items():
+                    self.sums[f"{kind}/{label:.0f}/{name}"] += values[of_pairs == label].sum().item()
 
-    def loss(self, *, by_weight: bool) -> float:
-        """Sum w l over all pairs, divided by sum w or by the number of pairs; and the same over tokens."""
-        sums = self.sums
-        rows, tokens = ("weight", "weighted loss tokens") if by_weight else ("rows", "loss_tokens")
-        return _mean_loss(sums["weighted loss"], sums[rows], sums["weighted token loss"], sums[tokens])
+    def loss(self, *, by_weight: bool, label: str = "") -> float:
+        """Sum w l over all pairs, or those of a label, divided by sum w or by the number of pairs; and over tokens."""
+        sums = {name: self.sums.get(f"{label}{name}", 0.0) for name in _LOSS_SUMS}
+        rows, tokens = ("weight", "weighted loss_tokens") if by_weight else ("rows", "loss_tokens")
+        of_pairs = sums["weighted loss"] / sums[rows] if sums[rows] else 0.0
+        return of_pairs + (sums["weighted token_loss"] / sums[tokens] if sums[tokens] else 0.0)
 
     def summary(self) -> dict[str, float]:
         """The metrics by name, TRL's first."""
@@ -113,22 +103,44 @@ class PairMetrics(WeightedSums):
         if sums["weight"]:
             metrics["rewards/weighted_accuracies"] = sums["weighted accuracy"] / sums["weight"]
             metrics["rewards/weighted_margins"] = sums["weighted margin"] / sums["weight"]
-        for kind, entries in self._by_label.items():
-            for label, entry in sorted(entries.items()):
-                if entry[1]:
-                    name = self.group_names[label] if kind == "group" else label
-                    metrics[f"{kind}s/{name}/loss"] = _mean_loss(*entry)
+        of_labels = [name.removesuffix("weight") for name in sums if name.endswith("/weight") and sums[name]]
+        for label in sorted(of_labels, key=lambda name: (name[0] == "g", int(name.split("/")[1]))):
+            kind, number, _ = label.split("/")
+            name = self.group_names[int(number)] if kind == "groups" else number
+            metrics[f"{kind}/{name}/loss"] = self.loss(by_weight=True, label=label)
         return metrics
 
-    def clear(self) -> None:
-        """Start again, after a log."""
-        super().clear()
-        for entries in self._by_label.values():
-            entries.clear()
+
+_OF_TOKENS = ("token_loss", "loss_tokens")
+_LOSS_SUMS = ("rows", "weight", "weighted loss", "loss_tokens", *(f"weighted {name}" for name in _OF_TOKENS))
 
 
-def _mean_loss(loss: float, rows: float, token_loss: float, tokens: float) -> float:
-    return (loss / rows if rows else 0.0) + (token_loss / tokens if tokens else 0.0)
+def pair_columns(
+    batch: Mapping[str, Tensor], policy: CompletionTokens, pairs: PairLogps, beta: float
+) -> dict[str, Tensor]:
+    """What is logged of P pairs besides their losses, (P,) each; sums over the tokens of their completions.
+
+    A completion counts in every pair that has it, as in TRL, where each pair has its own copy.
+    """
+    chosen, rejected = batch["chosen"], batch["rejected"]
+    tokens = batch["completion_mask"].sum(dim=1)
+    entropy, logits, top1 = (
+        cast(Tensor, values).sum(dim=1) for values in (policy.entropy, policy.mean_logits, policy.is_top1)
+    )
+    return {
+        "chosen_reward": beta * (pairs.chosen - pairs.ref_chosen),
+        "rejected_reward": beta * (pairs.rejected - pairs.ref_rejected),
+        "chosen_logp": pairs.chosen,
+        "rejected_logp": pairs.rejected,
+        "sequence_tokens": batch["sequence_length"][chosen] + batch["sequence_length"][rejected],
+        "chosen_tokens": tokens[chosen],
+        "rejected_tokens": tokens[rejected],
+        "entropy": entropy[chosen] + entropy[rejected],
+        "chosen_logits": logits[chosen],
+        "rejected_logits": logits[rejected],
+        "chosen_top1": top1[chosen],
+        **{name: batch[name] for name in (TIER, GROUP_NUMBER) if name in batch},
+    }
 
 
 class DisplacementWatch:
@@ -168,24 +180,3 @@ class DisplacementWatch:
                 self._yardstick,
                 self._remedies,
             )
-
-
-def token_columns(batch: dict[str, Tensor], policy: CompletionTokens) -> dict[str, Tensor]:
-    """Sums over the tokens of each pair's completions, (P,) each.
-
-    A completion counts in every pair that has it, as in TRL, where each pair has its own copy.
-    """
-    chosen, rejected = batch["chosen"], batch["rejected"]
-    tokens = batch["completion_mask"].sum(dim=1)
-    entropy, logits, top1 = (
-        cast(Tensor, values).sum(dim=1) for values in (policy.entropy, policy.mean_logits, policy.is_top1)
-    )
-    return {
-        "sequence_tokens": batch["sequence_length"][chosen] + batch["sequence_length"][rejected],
-        "chosen_tokens": tokens[chosen],
-        "rejected_tokens": tokens[rejected],
-        "entropy": entropy[chosen] + entropy[rejected],
-        "chosen_logits": logits[chosen],
-        "rejected_logits": logits[rejected],
-        "chosen_top1": top1[chosen],
-    }

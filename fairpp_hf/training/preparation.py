@@ -46,15 +46,7 @@ def prepare_pairs(
     implicit prompts, tools, other template arguments, formatted datasets, few rows, slow tokenizers, and a dataset of
     which some rows, evenly spread, come out differently here.
 
-    Args:
-        dataset: Preference pairs.
-        tokenizer: The trainer's `processing_class`.
-        args: Settings, of which `max_length`, `truncation_mode` and `dataset_num_proc` count.
-        dataset_name: Name for the progress bar.
-        by_row: TRL's preparation of a dataset like this one.
-
-    Returns:
-        The dataset with `prompt_ids`, `chosen_ids` and `rejected_ids`, without pairs whose prompts fill `max_length`.
+    `by_row` is TRL's preparation. As there, pairs whose prompts fill `max_length` are left out.
     """
     columns = ["prompt", "chosen", "rejected"]
     if not _holds_plain_conversations(dataset, columns) or not getattr(tokenizer, "is_fast", False):
@@ -96,17 +88,13 @@ def _holds_plain_conversations(dataset: Any, columns: list[str]) -> bool:
         return False
     if {"tools", "chat_template_kwargs"} & set(dataset.column_names):
         return False
-    return all(_of_plain_messages(dataset.features.get(column)) for column in columns)
-
-
-def _of_plain_messages(feature: Any) -> bool:
-    fields = getattr(feature, "feature", None)
-    return (
-        isinstance(feature, List)
-        and isinstance(fields, dict)
-        and "role" in fields
-        and all(isinstance(field, Value) and field.dtype == "string" for field in fields.values())
-    )
+    for feature in map(dataset.features.get, columns):
+        fields = getattr(feature, "feature", None)
+        if not isinstance(feature, List) or not isinstance(fields, dict) or "role" not in fields:
+            return False
+        if any(not isinstance(field, Value) or field.dtype != "string" for field in fields.values()):
+            return False
+    return True
 
 
 def _pair_tokens(
@@ -118,15 +106,12 @@ def _pair_tokens(
     """The columns of token ids of a batch of pairs; a completion starts where both differ from the prompt at the latest."""
     columns: dict[str, list[Tokens]] = {name: [] for name in TOKEN_COLUMNS}
     for prompt, *sides in zip(*tokenize(prompts, chosen, rejected), strict=True):
-        shared = min(_shared(prompt, side) for side in sides)
+        # Prompt and completion nearly always begin with the whole prompt.
+        whole = all(side[: len(prompt)] == prompt for side in sides)
+        shared = len(prompt) if whole else min(common_prefix_length(prompt, side) for side in sides)
         for column, ids in zip(columns.values(), (prompt[:shared], *(side[shared:] for side in sides)), strict=True):
             column.append(ids)
     return pa.table({name: pa.array(ids, type=pa.list_(pa.int64())) for name, ids in columns.items()})
-
-
-def _shared(prompt: Tokens, whole: Tokens) -> int:
-    """Tokens that a prompt has in common with the beginning of prompt and completion: nearly always all."""
-    return len(prompt) if whole[: len(prompt)] == prompt else common_prefix_length(prompt, whole)
 
 
 class ConversationTokenizer:
@@ -162,13 +147,13 @@ class ConversationTokenizer:
         answered: dict[Any, Messages] = {}
         keys: list[tuple[Any, ...]] = []
         for prompt, *sides in zip(prompts, *completions, strict=True):
-            key = _key(prompt)
+            # What tells messages of the same fields apart.
+            key, *of_sides = (tuple([tuple(message.values()) for message in part]) for part in (prompt, *sides))
             alone[key] = prompt
-            of_sides = [(key, _key(side)) for side in sides]
-            for with_side, side in zip(of_sides, sides, strict=True):
-                if with_side not in answered:
-                    answered[with_side] = prompt + side
-            keys.append((key, *of_sides))
+            for of_side, side in zip(of_sides, sides, strict=True):
+                if (key, of_side) not in answered:
+                    answered[key, of_side] = prompt + side
+            keys.append((key, *((key, of_side) for of_side in of_sides)))
         render = partial(self.tokenizer.apply_chat_template, tokenize=False)
         texts = [*render(list(alone.values()), add_generation_prompt=True), *render(list(answered.values()))]
         ids = dict(zip(chain(alone, answered), self.texts(texts), strict=True))
@@ -189,8 +174,3 @@ class ConversationTokenizer:
     def _segments(self, text: str) -> list[str]:
         borders = [0, *(match.start() for match in self._border.finditer(text)), len(text)]
         return [text[start:end] for start, end in pairwise(borders)]
-
-
-def _key(messages: Messages) -> tuple[tuple[str, ...], ...]:
-    """What tells messages of the same fields apart."""
-    return tuple([tuple(message.values()) for message in messages])

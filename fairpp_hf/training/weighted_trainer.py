@@ -70,14 +70,7 @@ class WeightedTrainer(WeightedStep):
         columns += [name for name in self.full_precision_columns if name not in columns]
 
     def _with_weights(self, prepared: Any, before: Dataset, name: str, max_length: int | None) -> Dataset:
-        """A dataset that TRL has prepared, with normalised weights.
-
-        Args:
-            prepared: The prepared dataset.
-            before: The same dataset before preparation, to count the rows that were dropped.
-            name: The dataset's name in messages.
-            max_length: Tokens that a prompt of a dropped row fills.
-        """
+        """A dataset that TRL has prepared, with normalised weights; a warning counts the rows that it dropped."""
         if dropped := len(before) - len(prepared):
             warnings.warn(
                 f"{dropped} of {len(before)} rows of the {name} are left out: their prompts alone fill "
@@ -90,28 +83,11 @@ class WeightedTrainer(WeightedStep):
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
-    def stop_unless_finite(self, losses: Tensor) -> None:
-        """Stop if a loss of the micro-batch is infinite or NaN.
-
-        Args:
-            losses: Losses of all processes, so that all stop or none, (n,), on the CPU.
-
-        Raises:
-            FloatingPointError: A loss is infinite or NaN.
-        """
-        wrong = losses[~torch.isfinite(losses)]
-        if len(wrong):
-            self._stop(f"a loss of {wrong[0].item()} at step {self.state.global_step + 1}")
-
     def stop_unless_weights_finite(self, when: str, *, together: bool = True) -> None:
-        """Stop if a trained weight is infinite or NaN.
-
-        Args:
-            when: Time for the message, such as "after step 3".
-            together: Whether to stop for a weight of any process, and not only of this one.
+        """Stop if a trained weight of any process, or with `together=False` of this one, is infinite or NaN.
 
         Raises:
-            FloatingPointError: A weight is infinite or NaN.
+            FloatingPointError: A weight is infinite or NaN; the message says `when`, such as "after step 3".
         """
         finite = torch.tensor([_is_finite(self.model)], device=self.args.device)
         if not (self.accelerator.gather(finite) if together else finite).all():
@@ -155,18 +131,9 @@ class WeightedTrainer(WeightedStep):
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
-        """Write README.md into the output folder, on the main process only.
+        """Write README.md into the output folder, in place of the card there, on the main process; see `collect_facts`.
 
-        It replaces the card there, as TRL's does. It also says everything that PEFT's card says: library, pipeline, tags,
-        base model and PEFT's version.
-
-        Args:
-            model_name: Title; by default the last part of the Hub name or of the output folder.
-            dataset_name: Hub name of the dataset; by default that of `card_facts`.
-            tags: Further tags.
-
-        Raises:
-            ValueError: `card_facts` has a key that is not in `CARD_FACTS`, or a flag that is neither True nor False.
+        It also says everything that PEFT's card says: library, pipeline, tags, base model and PEFT's version.
         """
         if not self.is_world_process_zero():  # type: ignore[attr-defined]
             return
@@ -188,6 +155,9 @@ class WeightedTrainer(WeightedStep):
 
         Returns:
             The columns of all processes, (rows,) each, float64 on the CPU.
+
+        Raises:
+            FloatingPointError: A loss of training is infinite or NaN.
         """
         weight = columns["weight"]
         with torch.no_grad():
@@ -198,8 +168,10 @@ class WeightedTrainer(WeightedStep):
             gather = self.accelerator.gather_for_metrics if mode == "eval" else self.accelerator.gather
             gathered = dict(zip(of_rows, gather(stacked).cpu().unbind(dim=1), strict=True))
         objectives = gathered.pop("objective")
-        if mode == "train":
-            self.stop_unless_finite(torch.cat([gathered[checked], objectives]))
+        losses = torch.cat([gathered[checked], objectives])
+        if mode == "train" and not torch.isfinite(losses).all():  # of all processes, so that all stop or none
+            wrong = losses[~torch.isfinite(losses)][0].item()
+            self._stop(f"a loss of {wrong} at step {self.state.global_step + 1}")
         self.sums[mode].add(gathered)
         return gathered
 
@@ -214,12 +186,6 @@ class WeightedTrainer(WeightedStep):
         """The loss over the whole dataset of the evaluation that has just been run."""
         raise NotImplementedError
 
-    def evaluation_metrics(self) -> dict[str, float]:
-        """The metrics of the evaluation that has just been run, besides its loss, by name; the sums start again."""
-        metrics = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
-        self._metrics["eval"].clear()
-        return {**metrics, **self.summary("eval")}
-
     def evaluation_loop(
         self,
         dataloader: Any,
@@ -232,11 +198,14 @@ class WeightedTrainer(WeightedStep):
 
         `Trainer` logs these later, and TRL would then give all of them the prefix `eval_`, whichever dataset they are of.
         """
-        self.evaluation_metrics()  # of a prediction that was not logged
+        for left in (self._metrics["eval"], self.sums["eval"]):  # of a prediction that was not logged
+            left.clear()
         output = super().evaluation_loop(  # type: ignore[misc]
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
         )
-        found = {"loss": self.evaluation_loss(), **self.evaluation_metrics()}
+        means = {name: sum(values) / len(values) for name, values in self._metrics["eval"].items()}
+        found = {"loss": self.evaluation_loss(), **means, **self.summary("eval")}
+        self._metrics["eval"].clear()
         named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return output._replace(metrics={**(output.metrics or {}), **named})
 

@@ -9,7 +9,6 @@ import pytest
 from datasets import load_dataset
 from small_runs import make_run
 
-from fairpp_hf import hub
 from fairpp_hf.cli import build
 from fairpp_hf.preferences import PairSettings
 
@@ -60,40 +59,24 @@ def test_without_a_source_the_survey_answers_and_that_is_said(
     ]
 
 
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take a second to draw."""
-    monkeypatch.setattr(hub, "draw_dataset_card", lambda facts: {"README.md": hub.render_dataset_card(facts).encode()})
-
-
-@pytest.mark.usefixtures("without_figures")
-def test_the_pairs_are_weighted_as_asked(run_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (
+            "--weighting tier_from_zero --alpha 2 --beta 0.5 --comparison nearest",
+            PairSettings("tier_from_zero", 2.0, 0.5, "nearest"),
+        ),
+        ("--labels fitted --divergence 1", PairSettings(labels="fitted", divergence=1.0)),
+        (
+            "--comparison civic_pragmatists disengaged_battlers",
+            PairSettings(comparison=["civic_pragmatists", "disengaged_battlers"]),
+        ),
+    ],
+)
+def test_the_pairs_are_made_as_asked(options: str, settings: PairSettings, run_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "fairpp"
-    options = ["--weighting", "tier_from_zero", "--alpha", "2", "--beta", "0.5", "--comparison", "nearest"]
-    assert command("--run", str(run_path), "--out", str(out), "--targets", "loyal_nationals", *options) == 0
-    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
-    assert made == PairSettings("tier_from_zero", 2.0, 0.5, "nearest").as_dict()
-    assert (
-        command(
-            "--run",
-            str(run_path),
-            "--out",
-            str(out),
-            "--targets",
-            "loyal_nationals",
-            "--labels",
-            "fitted",
-            "--divergence",
-            "1",
-        )
-        == 0
-    )
-    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
-    assert made == PairSettings(labels="fitted", divergence=1.0).as_dict()
-    compared = ["--comparison", "civic_pragmatists", "disengaged_battlers", "--targets", "loyal_nationals"]
-    assert command("--run", str(run_path), "--out", str(out), *compared) == 0
-    made = json.loads((out / "fairpp_build.json").read_bytes())["pairs"]
-    assert made["comparison"] == ["civic_pragmatists", "disengaged_battlers"]
+    command("--run", str(run_path), "--out", str(out), "--targets", "loyal_nationals", *options.split())
+    assert json.loads((out / "fairpp_build.json").read_bytes())["pairs"] == settings.as_dict()
 
 
 def test_run_must_be_a_run(tmp_path: Path) -> None:

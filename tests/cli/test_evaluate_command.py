@@ -175,11 +175,11 @@ def test_stopped_it_says_how_to_go_on_and_writes_no_results(tiny_model_path, tmp
 
     def stopped(*arguments):
         summary = generate(*arguments)
-        raise RunInterrupted(summary._replace(remaining=7), 2)
+        raise RunInterrupted(summary._replace(remaining=7), 15)
 
     monkeypatch.setattr(model_scores, "generate", stopped)
     arguments = ["evaluate", "--model", str(tiny_model_path), "--target", "loyal_nationals", "--out", str(tmp_path)]
-    assert main([*arguments, "--limit", "4"]) == 130
+    assert main([*arguments, "--limit", "4"]) == 128 + 15
     (run,) = (tmp_path / "scores").iterdir()
     assert capsys.readouterr().err.endswith(
         f"fairpp evaluate: stopped with 7 requests left; the replies are kept in {run}, and the same command or call "

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from loopback_batches import BatchServer, Fault
+from loopback_batches import BatchServer, stopping
 from loopback_openai import Call, LoopbackServer, Served, letter_by_hash
 
 from fairpp_hf import generation
@@ -209,18 +209,16 @@ def test_a_cap_stops_says_what_was_spent_and_a_higher_one_goes_on(tmp_path: Path
     assert load_run(run)["status"].to_pylist() == ["ok"] * 63
 
 
-def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_them(
-    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_stop_leaves_batches_at_the_provider_to_be_collected_or_given_up_and_bought_again(
+    collects: bool, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = generation.BatchLimits
     monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=60))
     with BatchServer(letter_by_hash, polls=3) as server:
-        command = openai_command(tmp_path, server, "--batch", "--batch-tokens", 100_000)
-
-        def stop(name: str, _: int) -> Fault | None:
-            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGTERM)) if name == "POST /batches" else None
-
-        server.fault = stop
+        plain = openai_command(tmp_path, server)
+        command = [*plain, "--batch", "--batch-tokens", "100000"]
+        server.fault = stopping(signal.SIGTERM)
         assert main(command) == 128 + signal.SIGTERM
         printed = capsys.readouterr()
         assert printed.out.splitlines()[-1] == (
@@ -228,34 +226,19 @@ def test_a_stop_leaves_batches_at_the_provider_and_the_same_command_collects_the
             "continues."
         )
         assert "Stopping: batches go on at the provider" in printed.err
-        monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=0.02))
-        assert main(command) == 0
-        assert (server.total, sum(server.answers.values()), server.answered_twice()) == (1, 20, [])
-    assert "20 asked, 1 kept from before" in capsys.readouterr().out
-    assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
-
-
-def test_batches_that_are_given_up_are_bought_again_and_no_sooner(
-    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generation, "BatchLimits", partial(generation.BatchLimits, poll_s=60))
-    with BatchServer(letter_by_hash, polls=3) as server:
-        command = openai_command(tmp_path, server)
-
-        def stop(name: str, _: int) -> Fault | None:
-            return Fault(after=lambda: os.kill(os.getpid(), signal.SIGTERM)) if name == "POST /batches" else None
-
-        server.fault = stop
-        assert main([*command, "--batch"]) == 128 + signal.SIGTERM
-        capsys.readouterr()
-        assert main(command) == 1
+        assert main(plain) == 1
         assert "got 20 requests in 1 unfinished batches, of" in capsys.readouterr().err
         assert server.total == 1
-        assert main([*command, "--give-up-batches"]) == 0
-        assert capsys.readouterr().out.splitlines()[0] == (
-            "Gave up batches with 20 requests, which will be bought again."
-        )
-        assert server.total == 21
+        if collects:
+            monkeypatch.setattr(generation, "BatchLimits", partial(limits, poll_s=0.02))
+            assert main(command) == 0
+            assert (server.total, sum(server.answers.values()), server.answered_twice()) == (1, 20, [])
+            assert "20 asked, 1 kept from before" in capsys.readouterr().out
+        else:
+            assert main([*plain, "--give-up-batches"]) == 0
+            assert server.total == 21
+            said = "Gave up batches with 20 requests, which will be bought again."
+            assert capsys.readouterr().out.splitlines()[0] == said
     assert load_run(tmp_path)["status"].to_pylist() == ["ok"] * 21
 
 

@@ -47,6 +47,25 @@ def test_a_wrong_command_names_the_nearest(capsys):
     )
 
 
+def test_a_wrong_option_names_the_nearest(capsys):
+    """Also where a required one is missing because of it."""
+    with pytest.raises(SystemExit) as stop:
+        main(["weights", "--targte", "loyal_nationals"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "fairpp weights: unknown option --targte. Did you mean --target?\nSee `fairpp weights --help`.\n"
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--print-completion", shell])
+    assert stop.value.code == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in (*COMMANDS, "--max-cost", "--divergence"))
+
+
 def test_bad_input_is_one_sentence_and_exit_status_1(capsys):
     assert main(["weights", "--target", "loyal_national"]) == 1
     error = capsys.readouterr().err

@@ -5,17 +5,12 @@ import re
 import signal
 
 import pytest
+from commands import fairpp
 from loopback_openai import Call, LoopbackServer, Served
 from loopback_stories import tell
 
 from fairpp_hf.cli import main
 from fairpp_hf.runs.manifest import read_manifest
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
 @pytest.fixture
@@ -30,10 +25,6 @@ def run(tmp_path):
         )
         server.reset()
         yield path, server
-
-
-def fairpp(*words: object) -> int:
-    return main([str(word) for word in words])
 
 
 def test_who_answers_comes_from_the_run(run, capsys):

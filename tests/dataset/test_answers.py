@@ -20,15 +20,10 @@ from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.hub import build_dataset_folder
 from fairpp_hf.personas import load_personas
 from fairpp_hf.provenance import Provenance
-from fairpp_hf.questions import is_held_out, load_questions, split_of
+from fairpp_hf.questions import load_questions, split_of
 from fairpp_hf.respondents.survey import survey_answers
 from fairpp_hf.runs import load_run
 from fairpp_hf.schema import PREFERENCE_FEATURES, REPLIED_PREFERENCE_FEATURES
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 def records(rows: list[tuple[int, str, int]]) -> pa.Table:
@@ -82,13 +77,6 @@ def test_wide_tables_hold_what_the_run_holds(run: Path) -> None:
     assert statuses == {("ok", False), ("invalid", True)}
     with_probabilities = [row is not None for row in wide["probabilities"].to_pylist()]
     assert with_probabilities == [answer == 0 for answer in wide["answer"].to_pylist()]
-
-
-def test_a_run_over_one_split_has_one_split(tmp_path: Path) -> None:
-    answers = load_answers(make_run(tmp_path / "run", train=0, test=4))
-    assert answers.splits() == ("test",)
-    assert answers.personas_in("train") == []
-    assert list(answers.preferences("train")) == []
 
 
 def test_a_persona_set_chooses_among_the_personas_of_a_run(run: Path) -> None:
@@ -293,16 +281,6 @@ def test_a_source_without_records_is_refused(tmp_path: Path) -> None:
         load_answers(folder)
 
 
-def test_published_revision_is_for_published_answers(run: Path) -> None:
-    for answers in ("survey", str(run)):
-        message = (
-            f"published_revision must only be given with answers='published'; got 'v1' with answers='{answers}'. Leave it "
-            "out."
-        )
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            load_answers(answers, published_revision="v1")
-
-
 def test_answers_know_where_they_come_from(run: Path, tmp_path: Path) -> None:
     today = datetime.now(UTC).date().isoformat()
     survey, ran = load_answers().provenance, load_answers(run).provenance
@@ -339,16 +317,6 @@ def test_dates_of_a_run_that_took_days(tmp_path: Path) -> None:
     with closing(sqlite3.connect(run / "journal.sqlite")) as journal, journal:
         journal.execute("UPDATE replies SET created_at = created_at + 86399 * 2 WHERE rowid % 2")
     assert load_answers(run).provenance.created == "2025-01-01/2025-01-02"
-
-
-def test_held_out_labels_override_the_splits_of_a_source(run: Path) -> None:
-    answers = load_answers(run)
-    for kind in ("topics", "groups", "dimensions"):
-        divided = answers.held_out(kind)
-        np.testing.assert_array_equal(divided.is_test, is_held_out(answers.questions, kind))
-        assert divided.records is answers.records
-        (rows,) = {len(table) for table in divided.preferences("test")}
-        assert rows == is_held_out(answers.questions, kind).sum()
 
 
 @pytest.mark.parametrize(
@@ -421,8 +389,3 @@ def test_a_folder_keeps_raw_replies_and_scenarios(tmp_path: Path) -> None:
     assert scenarios.features == told_source.features() == PREFERENCE_FEATURES
     assert scenarios.provenance == answers.provenance
     assert told_source.fingerprint() != source.fingerprint()
-
-
-def test_the_survey_and_runs_have_no_scenarios(run: Path) -> None:
-    assert not resolve_answers("survey").has_scenarios()
-    assert not resolve_answers(run).has_scenarios()

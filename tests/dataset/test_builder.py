@@ -2,12 +2,10 @@
 
 import importlib
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,7 @@ from small_runs import answer_of, make_run, some_questions
 import fairpp_hf.personas
 from fairpp_hf.dataset import builder as builder_module
 from fairpp_hf.dataset.answer_pairs import answer_pairs
-from fairpp_hf.dataset.answers import warn_once
-from fairpp_hf.dataset.sources import load_answers, resolve_answers
+from fairpp_hf.dataset.sources import load_answers
 from fairpp_hf.personas import load_personas
 from fairpp_hf.preferences import SCHEMES, PairSettings, WeightingFacts, preference_weights
 from fairpp_hf.provenance import Provenance
@@ -35,7 +32,6 @@ from fairpp_hf.schema import (
     PAIR_FEATURES,
     PREFERENCE_FEATURES,
     QUESTION_FEATURES,
-    REPLIED_PREFERENCE_FEATURES,
     SOFT_PAIR_FEATURES,
 )
 
@@ -66,11 +62,6 @@ for directory in sys.argv[1:]:
     result[directory] = counts
 print("RESULT", json.dumps(result))
 """
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture
@@ -473,25 +464,6 @@ def test_held_out_labels_override_the_splits_of_every_source(
 # The published tables
 
 
-def test_published_answers_as_preferences(tmp_path: Path, cache: str) -> None:
-    """From files of this machine; from a Hub: test_published_hub. The same rows streamed, and by two processes."""
-    path = write_published(tmp_path / "tables", suffix=".csv")
-    loaded = load(answers=path, cache_dir=cache)
-    answers = load_answers(path)
-    assert loaded["train"].features == REPLIED_PREFERENCE_FEATURES
-    assert (len(loaded["train"]), len(loaded["test"])) == (7 * 30, 7 * 10)
-    for split in ("train", "test"):
-        table = pa.concat_tables(answers.preferences(split))
-        assert loaded[split].with_format("arrow")[:].equals(table)
-    assert list(load(answers=path, streaming=True, split="test")) == loaded["test"].to_list()
-    two = load(answers=path, split="train", cache_dir=cache + "2", num_proc=2)
-    assert two.to_list() == loaded["train"].to_list()
-    info = loaded["test"].info
-    assert info.license == "cc-by-nc-sa-4.0"
-    assert info.description.split("\n\n")[1:] == [answers.provenance.text]
-    assert answers.provenance.notes
-
-
 def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytest.LogCaptureFixture) -> None:
     """With the texts of the table, not ours; the shares are those of the default set."""
     path = write_published(tmp_path / "tables")
@@ -506,22 +478,6 @@ def test_published_answers_as_pairs(tmp_path: Path, cache: str, fresh_log: pytes
     assert made == f"Pairs for {TARGET}, weighting surprisal, answers by gpt-4o-mini (simulated), from tables."
     assert provenance == answers.provenance.text
     assert missing.endswith(" of 40 questions have no valid answer of loyal_nationals and give no pair.")
-
-
-def test_scenarios(tmp_path: Path, cache: str) -> None:
-    path = write_scenarios(tmp_path / "told")
-    loaded = load("scenarios", answers=path, cache_dir=cache)
-    scenarios = resolve_answers(path, scenarios=True).load()
-    assert list(loaded) == ["test"]
-    assert loaded["test"].features == PREFERENCE_FEATURES
-    assert loaded["test"].with_format("arrow")[:].equals(pa.concat_tables(scenarios.preferences("test")))
-    assert list(load("scenarios", answers=path, streaming=True, split="test")) == loaded["test"].to_list()
-
-
-def test_names_are_there_without_a_network_and_without_answers() -> None:
-    assert datasets.get_dataset_config_names("fairpp") == ["questions", "preferences", "pairs", "scenarios"]
-    splits = {name: datasets.get_dataset_split_names("fairpp", name) for name in builder_module.FEATURES}
-    assert splits == {name: ["test"] if name == "scenarios" else ["train", "test"] for name in splits}
 
 
 # The log and the errors
@@ -563,13 +519,6 @@ def test_the_log_says_where_shares_are_not_known(
     assert "population shares" not in fresh_log.text
 
 
-@pytest.fixture
-def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    warn_once.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        yield caplog
-
-
 def test_the_log_speaks_of_simulation_only_where_answers_are_simulated_here(
     fresh_log: pytest.LogCaptureFixture, run: Path
 ) -> None:
@@ -605,116 +554,55 @@ def test_the_log_says_how_many_questions_give_no_pair(
 
 
 PERSONAS = ", ".join(map(repr, load_personas().ids))
-ARGUMENTS = ", ".join(map(repr, builder_module.ARGUMENTS["pairs"]))
+PAIRS = {"target": TARGET}
 
 
 @pytest.mark.parametrize(
-    ("config", "options", "message"),
+    ("config", "options", "words"),
     [
-        (
-            "pears",
-            {},
-            "config must be one of 'questions', 'preferences', 'pairs', 'scenarios'; got 'pears'. Did you mean 'pairs'?",
-        ),
+        ("pears", {}, ["'preferences', 'pairs', 'scenarios'; got 'pears'. Did you mean 'pairs'?"]),
+        ("pairs", {}, ["target must be given for config 'pairs'; got none.", 'target="loyal_nationals").']),
+        ("pairs", {"target": "loyal_nationalists"}, [f"{PERSONAS}; got", "mean 'loyal_nationals'?"]),
         (
             "pairs",
-            {},
-            "target must be given for config 'pairs'; got none. Pairs are made for one persona. Add a persona's id, as in "
-            'load_dataset("fairpp", "pairs", target="loyal_nationals").',
+            {**PAIRS, "comparison": ["backbone"]},
+            ["comparison must be one of", "mean 'backbone_conservatives'?"],
         ),
-        (
-            "pairs",
-            {"target": "loyal_nationalists"},
-            f"target must be one of {PERSONAS}; got 'loyal_nationalists'. Did you mean 'loyal_nationals'?",
-        ),
-        (
-            "pairs",
-            {"target": TARGET, "comparison": ["backbone"]},
-            f"comparison must be one of {PERSONAS}; got 'backbone'. Did you mean 'backbone_conservatives'?",
-        ),
-        (
-            "pairs",
-            {"target": TARGET, "comparison": "backbone"},
-            "comparison must be a list of persona ids, or 'nearest'; got 'backbone'. Write ['backbone'] for one persona.",
-        ),
+        ("pairs", {**PAIRS, "comparison": "backbone"}, ["or 'nearest'; got 'backbone'. Write ['backbone'] for one"]),
         (
             "pairs",
             {"targt": TARGET},
-            f"builder argument must be one of {ARGUMENTS}; got 'targt'. Did you mean 'target'?",
+            [", ".join(map(repr, builder_module.ARGUMENTS["pairs"])), "Did you mean 'target'?"],
         ),
-        ("pairs", {"target": 4}, "target must be the id of a persona; got 4."),
-        ("pairs", {"target": TARGET, "alpha": "1"}, "alpha must be a finite number of at least 0; got '1'."),
-        ("pairs", {"target": TARGET, "seed": 0.5}, "seed must be a whole number; got 0.5."),
-        ("pairs", {"target": TARGET, "random_third_pair": 1}, "random_third_pair must be True or False; got 1."),
-        (
-            "pairs",
-            {"target": TARGET, "weighting": "tiers"},
-            "weighting must be one of 'tier', 'tier_from_zero', 'uniform', 'surprisal'; got 'tiers'. Did you mean 'tier'?",
-        ),
-        ("pairs", {"target": TARGET, "soft_labels": 1}, "soft_labels must be True or False; got 1."),
-        (
-            "pairs",
-            {"target": TARGET, "soft_labels": True, "labels": "fitted"},
-            "soft_labels must be left out with labels='fitted'; got True, which means labels='respondent'. Remove one of "
-            "the two.",
-        ),
-        (
-            "pairs",
-            {"target": TARGET, "labels": "fit"},
-            "labels must be one of 'answers', 'respondent', 'fitted'; got 'fit'. Did you mean 'fitted'?",
-        ),
-        (
-            "pairs",
-            {"target": TARGET, "weighting": "surprisal", "alpha": 2},
-            "alpha must be left at 1.0 with weighting 'surprisal', which has no exponents; got 2. Leave it out, or use "
-            "weighting 'tier' or 'tier_from_zero'.",
-        ),
-        (
-            "questions",
-            {"target": TARGET},
-            "target must only be given for config 'pairs'; got it for config 'questions'. Leave it out.",
-        ),
-        (
-            None,
-            {"alpha": 1.0},
-            "alpha must only be given for config 'pairs'; got it for config 'preferences'. Leave it out.",
-        ),
+        ("pairs", {"target": 4}, ["target must be the id of a persona; got 4."]),
+        ("pairs", {**PAIRS, "alpha": "1"}, ["alpha must be a finite number of at least 0; got '1'."]),
+        ("pairs", {**PAIRS, "seed": 0.5}, ["seed must be a whole number; got 0.5."]),
+        ("pairs", {**PAIRS, "random_third_pair": 1}, ["random_third_pair must be True or False; got 1."]),
+        ("pairs", {**PAIRS, "weighting": "tiers"}, ["'uniform', 'surprisal'; got 'tiers'. Did you mean 'tier'?"]),
+        ("pairs", {**PAIRS, "soft_labels": 1}, ["soft_labels must be True or False; got 1."]),
+        ("pairs", {**PAIRS, "soft_labels": True, "labels": "fitted"}, ["got True, which means labels='respondent'."]),
+        ("pairs", {**PAIRS, "labels": "fit"}, ["got 'fit'. Did you mean 'fitted'?"]),
+        ("pairs", {**PAIRS, "weighting": "surprisal", "alpha": 2}, ["alpha must be left at 1.0", "'tier_from_zero'."]),
+        ("questions", PAIRS, ["target must only be given for config 'pairs'; got it for config 'questions'."]),
+        (None, {"alpha": 1.0}, ["alpha must only be given for config 'pairs'; got it for config 'preferences'."]),
         (
             None,
             {"published_revision": "v1"},
-            "published_revision must only be given with answers='published'; got 'v1' with answers='survey'. Leave it out.",
+            ["only be given with answers='published'; got 'v1' with answers='survey'"],
         ),
-        (
-            "pairs",
-            {"target": TARGET, "published_revision": 1},
-            "published_revision must be a branch, tag or commit; got 1.",
-        ),
-        (
-            "questions",
-            {"heldout": "topic"},
-            "heldout must be one of 'topics', 'groups', 'dimensions'; got 'topic'. Did you mean 'topics'?",
-        ),
+        ("pairs", {**PAIRS, "published_revision": 1}, ["must be a branch, tag or commit; got 1."]),
+        ("questions", {"heldout": "topic"}, ["heldout must be one of", "got 'topic'. Did you mean 'topics'?"]),
         (
             "scenarios",
             {"heldout": "topics"},
-            "heldout must only be given for config 'questions' or 'preferences' or 'pairs'; got it for config 'scenarios'. "
-            "Leave it out.",
+            ["'questions' or 'preferences' or 'pairs'; got it for config 'scenarios'."],
         ),
-        (
-            "scenarios",
-            {},
-            "answers must hold scenarios for config 'scenarios'; got 'survey', which holds none. Use answers='published', a "
-            "run on which `fairpp scenarios` was run, a dataset folder with scenarios/test-*.parquet, or a table with the "
-            "column 'simulation_question'.",
-        ),
-        (
-            None,
-            {"personas": "britain_choice"},
-            "personas (a shipped set, or the path of a JSON file) must be one of 'britains_choice_2020', "
-            "'seven_segments_2025', 'hidden_tribes_2018'; got 'britain_choice'. Did you mean 'britains_choice_2020'?",
-        ),
+        ("scenarios", {}, ["for config 'scenarios'; got 'survey', which holds none.", "'simulation_question'."]),
+        (None, {"personas": "britain_choice"}, ["'seven_segments_2025'", "Did you mean 'britains_choice_2020'?"]),
     ],
 )
-def test_errors_name_what_is_wrong_and_the_nearest(config: str | None, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+def test_errors_name_what_is_wrong_and_the_nearest(
+    config: str | None, options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
         load(config, streaming=True, **options)

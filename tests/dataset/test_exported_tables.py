@@ -11,18 +11,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from published_tables import write_published
-from small_runs import make_run
 
 from fairpp_hf.cli import main
 from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.dataset.published_files import read_export
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
 from fairpp_hf.personas import load_personas
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture

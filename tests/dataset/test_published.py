@@ -1,7 +1,6 @@
 """Published tables: the import against a plain loop, rows by hand, splits, notes, and errors that say where and what."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,9 @@ NO_REPLIES = "Without raw replies, an answer C may stand for a call that failed:
 
 
 @pytest.fixture(autouse=True)
-def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    warn_once.cache_clear()
+def licence_was_shown(fresh_log: pytest.LogCaptureFixture) -> None:
     sources.show_licence()
-    with caplog.at_level(logging.WARNING):
-        caplog.clear()
-        yield caplog
+    fresh_log.clear()
 
 
 @cache

@@ -1,6 +1,5 @@
 """`answers="published"` by the real clients: made-up tables on a loopback Hub."""
 
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,6 @@ from loopback_hub import LoopbackHub, as_client, loopback_hub
 from published_tables import published_row, scenario_row, write_published, write_scenarios
 from small_runs import some_questions
 
-from fairpp_hf.dataset.answers import warn_once
 from fairpp_hf.dataset.published_files import PUBLISHED_REPO, SCENARIOS_REPO
 from fairpp_hf.dataset.sources import load_answers, resolve_answers
 from fairpp_hf.provenance import Provenance
@@ -31,11 +29,7 @@ def hub() -> Iterator[LoopbackHub]:
         yield hub
 
 
-@pytest.fixture(autouse=True)
-def fresh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    warn_once.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        yield caplog
+pytestmark = pytest.mark.usefixtures("fresh_log")
 
 
 def publish(hub: LoopbackHub, folder: Path, repo: str = PUBLISHED_REPO, **more: bytes) -> str:

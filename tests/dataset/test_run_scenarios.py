@@ -81,7 +81,7 @@ def run(made, tmp_path):
 def test_load_dataset_has_the_scenarios_of_a_run(run):
     rows = load_dataset("fairpp", "scenarios", answers=str(run))
     assert list(rows) == ["test"]
-    expected = load_run(run / "scenarios", load_scenario_questions(run))
+    expected = load_run(run / "scenarios")
     columns = expected.column_names
     assert rows["test"].data.table.select(columns).to_pylist() == expected.to_pylist()
     assert set(rows["test"]["respondent"]) == {"openai:m2 (simulated)"}
@@ -110,25 +110,17 @@ def test_a_folder_in_which_scenarios_alone_were_answered(run):
     (run / "manifest.json").unlink()
     (run / "journal.sqlite").unlink()
     assert len(load_dataset("fairpp", "scenarios", answers=str(run), split="test")) == 4 * 7
-    with pytest.raises(ValueError, match="in which only scenarios were answered") as error:
+    with pytest.raises(
+        ValueError, match=r"^answers must be .*/run', in which only scenarios were answered\. Use config"
+    ):
         resolve_answers(run)
-    assert str(error.value) == (
-        "answers must be 'survey', 'published', or the path of a run, a dataset folder or published tables; got "
-        f"{str(run)!r}, in which only scenarios were answered. Use config 'scenarios', or ask the questions themselves in "
-        "this run."
-    )
 
 
 def test_a_run_without_scenarios_has_none(run):
     shutil.rmtree(run / "scenarios")
     assert not resolve_answers(run).has_scenarios()
-    with pytest.raises(ValueError, match=r"answers must hold scenarios for config 'scenarios'") as error:
+    with pytest.raises(ValueError, match=r"answers must hold scenarios for config 'scenarios'; got '.*/run', which"):
         load_dataset("fairpp", "scenarios", answers=str(run))
-    assert str(error.value) == (
-        f"answers must hold scenarios for config 'scenarios'; got {str(run)!r}, which holds none. Use "
-        "answers='published', a run on which `fairpp scenarios` was run, a dataset folder with scenarios/test-*.parquet, or "
-        "a table with the column 'simulation_question'."
-    )
     build_dataset_folder(run.parent / "built", answers=run, targets=[], progress=False)
     assert "scenarios" not in json.loads((run.parent / "built" / "fairpp_build.json").read_bytes())["provenance"]["run"]
 

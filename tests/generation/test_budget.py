@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import generation_fixtures
 import numpy as np
 import pytest
 from generation_fixtures import FakeRespondent, personas, questions, replies_in, shown_questions
 from loopback_batches import BatchServer, stopping
 from loopback_openai import Call, LoopbackServer, Served
 
-from fairpp_hf.generation import BatchLimits, BudgetReached, RunInterrupted, RunOptions, RunSummary, generate
+from fairpp_hf.generation import BatchLimits, BudgetReached, RunInterrupted, RunSummary
 from fairpp_hf.generation.budget import Budget, RequestQueue, is_paid_for
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
@@ -23,6 +24,7 @@ from fairpp_hf.runs.database import SENT
 from fairpp_hf.runs.journal import AskedRequest, Journal
 
 DOLLAR_A_TOKEN = Prices(1e6, 1e6, 1e6, 0.5, "a test")
+SOON = BatchLimits(poll_s=0.01)
 
 
 def reply(tokens: int | None, status: str = "ok", **detail: Any) -> Reply:
@@ -224,9 +226,9 @@ class Paid(FakeRespondent):
                 yield tasks.pop(task), task.result()
 
 
-def ask(run: Path, respondent: FakeRespondent, max_cost: float | None, **options: Any) -> RunSummary:
-    options = {"prices": DOLLAR_A_TOKEN, "progress": False, **options}
-    return generate(run, respondent, personas(), questions(10), RunOptions(max_cost=max_cost, **options))
+def ask(run: Path, respondent: Any, max_cost: float | None, count: int = 10, **options: Any) -> RunSummary:
+    options = {"what": questions(count), "prices": DOLLAR_A_TOKEN, **options}
+    return generation_fixtures.ask(run, respondent, max_cost=max_cost, **options)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -274,7 +276,7 @@ def test_a_cap_below_what_was_spent_is_an_error_before_anything(tmp_path: Path) 
 def test_replies_from_before_the_price_was_known_are_priced(tmp_path: Path) -> None:
     """8 of them at 2 dollars, one of which failed when it was paid for already, and is asked again."""
     first = Paid(lambda request: reply(2, "failed" if request.question_id == "q3" else "ok", error="cut off"))
-    generate(tmp_path, first, personas("ann"), questions(8), RunOptions(progress=False))
+    ask(tmp_path, first, None, 8, who=personas("ann"), prices=None)
     with Journal(tmp_path, read_only=True) as journal:
         assert journal.spending() == (0.0, 8, 8, 8, 8, 0)
         before = sorted(map(repr, replies_in(journal)))
@@ -294,7 +296,7 @@ def test_replies_of_unknown_price_are_named(tmp_path: Path, caplog: pytest.LogCa
     """What came to requests of another model may have another price."""
     other = Paid()
     other.settings = {"kind": "fake", "model": "other"}
-    generate(tmp_path, other, personas(), questions(4), RunOptions(progress=False))
+    ask(tmp_path, other, None, 4, prices=None)
     with pytest.raises(BudgetReached) as reached:
         ask(tmp_path, Paid(), 27.0)
     assert caplog.messages[-1] == (
@@ -335,9 +337,8 @@ def test_a_cap_that_has_no_room_for_one_request_asks_none(tmp_path: Path) -> Non
 
 def test_the_cap_is_shared_by_samples_and_orders(tmp_path: Path) -> None:
     respondent = Paid(concurrency=3)
-    options = RunOptions(samples=3, swap=True, prices=DOLLAR_A_TOKEN, max_cost=50.0, progress=False)
     with pytest.raises(BudgetReached) as reached:
-        generate(tmp_path, respondent, personas(), shown_questions(5), options)
+        ask(tmp_path, respondent, 50.0, what=shown_questions(5), samples=3, swap=True)
     assert (len(respondent.asked), reached.value.summary.remaining) == (25, 2 * 5 * 3 * 2 - 25)
 
 
@@ -348,10 +349,7 @@ def test_a_cheaper_reply_makes_room_while_others_are_in_flight(tmp_path: Path) -
         lambda call: Served("A", 0.01, usage={"prompt_tokens": 1 if server.completed else 20, "completion_tokens": 0})
     ) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=1)
-        summary = generate(
-            *(tmp_path, respondent, personas(), questions(25)),
-            RunOptions(prices=DOLLAR_A_TOKEN, max_cost=100.0, progress=False),
-        )
+        summary = ask(tmp_path, respondent, 100.0, 25)
         assert (summary.cost_usd, summary.remaining) == (69.0, 0)
         assert 2 <= server.most_in_flight <= 4
 
@@ -363,10 +361,7 @@ def test_a_cap_that_was_exceeded_is_said(
     """Up to six in flight, each thought to take 2 tokens, as the first did: the others take 9, five of them 45."""
     respondent = Paid(lambda request: reply(2 if request.question_id == "q0" else 9), concurrency=6)
     with pytest.raises(BudgetReached) if stops else contextlib.nullcontext():
-        generate(
-            *(tmp_path, respondent, personas("ann"), questions(count)),
-            RunOptions(prices=DOLLAR_A_TOKEN, max_cost=30.0, progress=False),
-        )
+        ask(tmp_path, respondent, 30.0, count, who=personas("ann"))
     with Journal(tmp_path, read_only=True) as journal:
         spent = journal.spending().cost_usd
     assert spent > 30
@@ -391,10 +386,7 @@ def test_the_cap_holds_where_a_model_thinks(tmp_path: Path) -> None:
     with BatchServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=100)
         with pytest.raises(BudgetReached) as reached:
-            generate(
-                *(tmp_path, respondent, personas(), questions(50)),
-                RunOptions(batch=BatchLimits(poll_s=0.01), prices=DOLLAR_A_TOKEN, max_cost=1000.0, progress=False),
-            )
+            ask(tmp_path, respondent, 1000.0, 50, batch=SOON)
         assert reached.value.summary.cost_usd == 20 + 21 * 45 == 965
         assert sum(server.answers.values()) == 21
 
@@ -410,34 +402,25 @@ def test_a_cap_that_ends_the_second_round_of_batches_is_said(tmp_path: Path) -> 
 
     with BatchServer(answer) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
-        call: Any = (tmp_path, respondent, personas("ann"), questions(10))
-        options: Any = {"batch": BatchLimits(poll_s=0.01), "prices": DOLLAR_A_TOKEN, "progress": False}
         with pytest.raises(BudgetReached, match="and 2 requests are left") as reached:
-            generate(*call, RunOptions(max_cost=220.0, **options))
+            ask(tmp_path, respondent, 220.0, who=personas("ann"), batch=SOON)
         summary = reached.value.summary
         assert (summary.asked, summary.remaining, summary.cost_usd) == (10, 2, 215.0)
         assert summary.counts["failed"] == 2
-        assert generate(*call, RunOptions(max_cost=300.0, **options)).counts["ok"] == 10
+        assert ask(tmp_path, respondent, 300.0, who=personas("ann"), batch=SOON).counts["ok"] == 10
 
 
 def test_the_cap_holds_at_the_price_of_batches(tmp_path: Path) -> None:
     """8 tokens a reply: 8 dollars for the one that is asked at once, 4 for each in a batch, so that 41 buy 1 + 8 of 10."""
     with BatchServer() as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
-
-        def bought(max_cost: float) -> RunSummary:
-            return generate(
-                *(tmp_path, respondent, personas("ann"), questions(10)),
-                RunOptions(batch=BatchLimits(poll_s=0.01), prices=DOLLAR_A_TOKEN, max_cost=max_cost, progress=False),
-            )
-
         with pytest.raises(BudgetReached) as reached:
-            bought(41.0)
+            ask(tmp_path, respondent, 41.0, who=personas("ann"), batch=SOON)
         assert reached.value.summary.cost_usd == 40.0
         assert reached.value.summary.remaining == 1
         assert (server.total, sum(server.answers.values())) == (1, 8)
         # The last one is alone: it is asked at once, to see whether the server takes it.
-        summary = bought(100.0)
+        summary = ask(tmp_path, respondent, 100.0, who=personas("ann"), batch=SOON)
         assert (summary.asked, summary.cost_usd) == (1, 48.0)
     assert server.answered_twice() == []
 
@@ -446,18 +429,14 @@ def test_what_is_in_batches_when_a_call_ends_is_not_spent_twice(tmp_path: Path) 
     """A stop leaves nine requests in a batch. The next call has room for them first, and for no other."""
     with BatchServer(polls=3) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, max_tokens=2)
-        options: dict[str, Any] = {"prices": DOLLAR_A_TOKEN, "progress": False}
 
         server.fault = stopping(signal.SIGINT)
-        late, soon = BatchLimits(poll_s=60), BatchLimits(poll_s=0.02)
         with pytest.raises(RunInterrupted) as interruption:
-            generate(
-                tmp_path, respondent, personas("ann"), questions(10), RunOptions(max_cost=200.0, batch=late, **options)
-            )
+            ask(tmp_path, respondent, 200.0, who=personas("ann"), batch=BatchLimits(poll_s=60))
         assert interruption.value.summary.remaining == 9
         server.fault = lambda *_: None
         with pytest.raises(BudgetReached) as reached:
-            generate(tmp_path, respondent, personas(), questions(10), RunOptions(max_cost=46.0, batch=soon, **options))
+            ask(tmp_path, respondent, 46.0, batch=SOON)
         assert reached.value.summary.cost_usd == 44.0
         assert sum(server.answers.values()) == 9
     assert server.answered_twice() == []

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions, shown_questions
+from generation_fixtures import FakeRespondent, ask, by_number, not_ok, ok, personas, questions, shown_questions
 
-from fairpp_hf.generation import BatchLimits, RunInterrupted, RunOptions, RunSummary, generate, runner
+from fairpp_hf.generation import BatchLimits, RunInterrupted, RunSummary, runner
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.summary import CostBar
 from fairpp_hf.personas import load_personas
@@ -26,12 +26,6 @@ from fairpp_hf.runs.journal import Journal
 from fairpp_hf.runs.lock import RunLock
 from fairpp_hf.runs.shards import Shard
 from fairpp_hf.runs.spending import Spending
-
-
-def ask(run: Path, respondent: FakeRespondent, who=None, what: pa.Table | None = None) -> RunSummary:
-    return generate(
-        run, respondent, who or personas(), questions() if what is None else what, RunOptions(progress=False)
-    )
 
 
 def test_everybody_is_asked_everything_once(tmp_path: Path) -> None:
@@ -134,7 +128,7 @@ def test_another_model_or_prompt_is_asked_anew(tmp_path: Path, caplog: pytest.Lo
 
 def test_the_manifest_says_what_was_asked(tmp_path: Path) -> None:
     selection = {"split": "test", "limit": 5}
-    generate(tmp_path, FakeRespondent(), personas(), questions(), RunOptions(selection=selection, progress=False))
+    ask(tmp_path, FakeRespondent(), selection=selection)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["respondent"] == {"name": "fake:fake (simulated)", "settings": {"kind": "fake", "model": "fake"}}
     assert manifest["questions"]["selection"] == selection
@@ -150,15 +144,10 @@ def test_samples_and_orders_are_asked_one_after_the_other_and_each_once(
 ) -> None:
     first, second, third = FakeRespondent(), FakeRespondent(), FakeRespondent()
     ask(tmp_path, first, what=shown_questions())
-    generate(tmp_path, second, personas(), shown_questions(), RunOptions(samples=2, swap=True, progress=False))
+    ask(tmp_path, second, what=shown_questions(), samples=2, swap=True)
     assert [(request.swapped, request.sample) for request in second.asked[:3]] == [(False, 1), (True, 0), (True, 1)]
     assert len(second.asked) == 30
-    assert (
-        generate(
-            tmp_path, third, personas(), shown_questions(), RunOptions(samples=2, swap=True, progress=False)
-        ).reused
-        == 40
-    )
+    assert ask(tmp_path, third, what=shown_questions(), samples=2, swap=True).reused == 40
     assert third.asked == []
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert (manifest["samples"], manifest["swap"], manifest["requests"]["count"]) == (2, True, 40)
@@ -170,24 +159,17 @@ def test_shards_ask_every_request_once_between_them(tmp_path: Path, count: int) 
     asked: list[tuple[str, str]] = []
     for index in range(1, count + 1):
         run, respondent = tmp_path / str(index), FakeRespondent()
-        summary = generate(
-            run, respondent, personas(), questions(), RunOptions(shard=Shard(index, count), progress=False)
-        )
+        summary = ask(run, respondent, shard=Shard(index, count))
         assert (summary.asked, summary.remaining, summary.of_other_shards) == (len(respondent.asked), 0, 0)
         assert json.loads((run / "manifest.json").read_text())["shard"] == f"{index}/{count}"
-        again = generate(
-            run, FakeRespondent(), personas(), questions(), RunOptions(shard=Shard(index, count), progress=False)
-        )
+        again = ask(run, FakeRespondent(), shard=Shard(index, count))
         assert (again.asked, again.reused) == (0, summary.asked)
         asked += respondent.pairs
     assert Counter(asked) == Counter({(p, f"q{n}"): 1 for p in ("ann", "bob") for n in range(5)})
 
 
 def test_replies_of_other_shards_are_kept_and_counted_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first = generate(tmp_path, FakeRespondent(), personas(), questions(), RunOptions(shard=Shard(1, 2), progress=False))
-    second = generate(
-        tmp_path, FakeRespondent(), personas(), questions(), RunOptions(shard=Shard(2, 2), progress=False)
-    )
+    first, second = (ask(tmp_path, FakeRespondent(), shard=Shard(index, 2)) for index in (1, 2))
     assert first.asked + second.asked == 10
     assert (second.reused, second.remaining, second.of_other_shards) == (0, 0, first.asked)
     assert second.counts["ok"] == 10
@@ -216,7 +198,7 @@ def test_nothing_is_kept_in_memory_of_a_reply(tmp_path: Path) -> None:
     def most(count: int) -> int:
         tracemalloc.start()
         respondent = Forgetful(lambda request: by_number(request)._replace(raw="x" * 4000))
-        generate(tmp_path / str(count), respondent, personas("ann"), table.slice(0, count), RunOptions(progress=False))
+        ask(tmp_path / str(count), respondent, personas("ann"), table.slice(0, count))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -395,7 +377,7 @@ def test_an_interrupted_notebook_finishes_what_is_in_flight(tmp_path: Path) -> N
 def test_samples_that_would_be_alike_are_not_paid_for(tmp_path: Path) -> None:
     respondent = OpenAIRespondent("m", base_url="http://127.0.0.1:1/v1")
     with pytest.raises(ValueError, match="samples above 1 must come with a temperature above 0; got 3"):
-        generate(tmp_path / "run", respondent, personas(), questions(), RunOptions(samples=3, progress=False))
+        ask(tmp_path / "run", respondent, samples=3)
     assert not (tmp_path / "run").exists()
 
 
@@ -409,17 +391,13 @@ def test_a_part_of_scenarios_is_no_run_of_its_own(tmp_path: Path, sign: str) -> 
     if sign == "table":
         (folder / "scenarios.parquet").touch()
     else:
-        generate(stories, teller, personas("teller"), questions(), RunOptions(part_of_scenarios=True, progress=False))
+        ask(stories, teller, personas("teller"), part_of_scenarios=True)
     run = stories if sign == "storyteller" else folder
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match="run must not be a part of scenarios"):
         ask(run, FakeRespondent())
     assert sorted(tmp_path.rglob("*")) == before
-    respondent = FakeRespondent()
-    assert (
-        generate(run, respondent, personas(), questions(), RunOptions(part_of_scenarios=True, progress=False)).remaining
-        == 0
-    )
+    assert ask(run, FakeRespondent(), part_of_scenarios=True).remaining == 0
 
 
 def test_the_manifest_is_read_when_no_other_process_can_write_it(
@@ -437,7 +415,7 @@ def test_the_manifest_is_read_when_no_other_process_can_write_it(
         return read(run)
 
     monkeypatch.setattr(runner, "read_manifest", reads)
-    generate(tmp_path, FakeRespondent(), personas(), questions(), RunOptions(part_of_scenarios=True, progress=False))
+    ask(tmp_path, FakeRespondent(), part_of_scenarios=True)
     assert locked == [True]
 
 
@@ -478,7 +456,7 @@ def test_what_the_parts_of_a_merged_run_have_in_batches_is_not_bought_again(
     with Journal(tmp_path) as journal, journal.transaction() as connection:
         connection.execute("INSERT INTO elsewhere VALUES (?, 'k', ?)", (key, str(tmp_path / "part")))
     with pytest.raises(ValueError, match="must not ask what its parts have in batches; got 1 requests"):
-        generate(tmp_path, respondent, personas(), questions(), RunOptions(batch=batch, progress=False))
+        ask(tmp_path, respondent, batch=batch)
 
 
 def test_a_damaged_file_is_saved_from_and_completed(tmp_path: Path) -> None:
@@ -566,11 +544,13 @@ def test_the_manifest_holds_the_persona_set_whole(tmp_path: Path) -> None:
     own = replace(own, id="mine", title="Mine", personas=(replace(own.personas[0], choice=None), *own.personas[1:]))
     ask(tmp_path, FakeRespondent(lambda request: ok(0)), own)
     written = (tmp_path / "manifest.json").read_bytes()
-    assert recorded_personas(json.loads(written)["personas"]["record"], "manifest") == own
+    assert recorded_personas(json.loads(written)["provenance"]["persona_set"], "manifest") == own
     ask(tmp_path, FakeRespondent(), own)
     assert (tmp_path / "manifest.json").read_bytes() == written
     # What changes no request is recorded as well, and asks nothing.
     again = FakeRespondent()
     ask(tmp_path, again, replace(own, title="Mine, corrected"))
     assert again.asked == []
-    assert json.loads((tmp_path / "manifest.json").read_text())["personas"]["record"]["title"] == "Mine, corrected"
+    assert (
+        json.loads((tmp_path / "manifest.json").read_text())["provenance"]["persona_set"]["title"] == "Mine, corrected"
+    )

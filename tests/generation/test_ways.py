@@ -64,7 +64,7 @@ def test_what_was_settled_is_in_the_manifest_and_a_later_call_begins_there(tmp_p
     assert (
         f"Asked at {server.base_url} (openai:m (simulated)): constrained choice, no log-probabilities." in shown.table()
     )
-    assert (shown.choices, shown.constrained) == (10, 0)
+    assert shown.asked_how[:2] == (10, 0)
     assert "Constrained choices: 10 of 10 replies; 0 have probabilities under a constrained choice." in shown.table()
 
 
@@ -99,8 +99,8 @@ def test_ways_belong_to_the_settings_that_were_asked(tmp_path: Path, caplog: pyt
     with LoopbackServer(lambda call: chosen("B") if "response_format" in call.body else Served("B")) as server:
         for fixed, asked in (({}, 6), ({"ask": "text"}, 6), ({"ask": "text", "logprobs": False}, 6), ({}, 0)):
             assert go(run, server, **fixed).asked == asked
-            found.append(*overview(run).ways.values())
-    assert [way.split(",")[0] for way in found] == [
+            found += [line for line in overview(run).table().splitlines() if line.startswith("Asked at")]
+    assert [way.split("): ")[1].split(",")[0] for way in found] == [
         "constrained choice",
         "free text",
         "free text",

@@ -11,7 +11,12 @@ from small_runs import make_run
 from fairpp_hf.hub import build_dataset_folder, push_errors
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two folders from small runs with other answers, and with pairs of another target."""
     folder = tmp_path_factory.mktemp("builds")

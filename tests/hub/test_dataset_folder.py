@@ -31,7 +31,7 @@ from fairpp_hf.hub import build_dataset_folder, owned_folder, render_dataset_car
 from fairpp_hf.hub import dataset_folder as folder_module
 from fairpp_hf.hub.owned_folder import WrittenFile
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import PairSettings, preference_weights
+from fairpp_hf.preferences import PairSettings
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.questions import load_questions
 from fairpp_hf.schema import (
@@ -43,11 +43,6 @@ from fairpp_hf.schema import (
 
 TARGETS = ["loyal_nationals", "backbone_conservatives"]
 PERSONAS = load_personas().ids
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 def build(out: Path, answers: str | Path, **options: Any) -> list[WrittenFile]:
@@ -401,31 +396,14 @@ def _answer(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["question_id"], row["persona"], row["answer"]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"weighting": "tier", "alpha": 2.0, "beta": 0.5},
-        {"weighting": "surprisal", "comparison": ("civic_pragmatists", "disengaged_battlers")},
-        {"weighting": "tier", "comparison": "nearest"},
-    ],
-)
-def test_pairs_are_weighted_as_asked(options: dict[str, Any], run: Path, tmp_path: Path) -> None:
-    """By a call of `preference_weights` that is fitted on the training questions alone."""
-    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=PairSettings(**options))
-    answers = load_answers(run)
-    shares = {persona.id: persona.share for persona in load_personas()}
-    scheme, rest = options["weighting"], {name: value for name, value in options.items() if name != "weighting"}
-    expected = preference_weights(
-        answers.matrix(), TARGETS[0], scheme=scheme, shares=shares, fit_rows=~answers.is_test, **rest
-    )
-    ids = answers.questions["question_id"].to_pylist()
-    found = {}
-    for split in ("train", "test"):
-        table = pq.read_table(tmp_path / "fairpp" / f"pairs-{TARGETS[0]}" / f"{split}-00000-of-00001.parquet")
-        found |= dict(zip(table["question_id"].to_pylist(), table["weight"].to_pylist(), strict=True))
-    assert found == {
-        name: weight for name, weight, tier in zip(ids, expected.weight.tolist(), expected.tier, strict=True) if tier
-    }
+def test_pairs_are_made_as_asked(run: Path, tmp_path: Path) -> None:
+    """As `load_dataset` makes them, whose weights have an oracle."""
+    settings = PairSettings("surprisal", comparison=("civic_pragmatists", "disengaged_battlers"))
+    build(tmp_path / "fairpp", run, targets=TARGETS[:1], pairs=settings)
+    expected = answer_pairs(load_answers(run), TARGETS[0], settings, load_personas()).tables
+    for split, table in expected.items():
+        file = tmp_path / "fairpp" / f"pairs-{TARGETS[0]}" / f"{split}-00000-of-00001.parquet"
+        assert pq.read_table(file).equals(table)
 
 
 def test_raw_replies_are_kept(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def ask(respondent: OpenAIRespondent, asked: int | Sequence[Request] = 1) -> lis
     return list(asked_openai.ask(respondent, asked).values())
 
 
+def serve(
+    answer: Callable[[Call], Served], asked: int | Sequence[Request] = 1, **options: Any
+) -> tuple[LoopbackServer, OpenAIRespondent, list[Reply]]:
+    server, respondent, replies = asked_openai.serve(answer, asked, **options)
+    return server, respondent, list(replies.values())
+
+
 def asked_as(reply: Reply) -> dict[str, Any]:
     return dict((reply.detail or {})["asked"])
 
@@ -48,9 +55,7 @@ def good(call: Call) -> Served:
 
 
 def test_a_server_that_has_everything_is_asked_for_a_choice_from_the_first_request_on() -> None:
-    with LoopbackServer(good) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        replies = ask(respondent, 9)
+    server, respondent, replies = serve(good, 9)
     assert server.total == 9
     assert {reply.status for reply in replies} == {"ok"}
     assert {reply.raw for reply in replies} == {'{"answer": "B"}'}
@@ -116,9 +121,7 @@ def takes_only_temperature_1(call: Call) -> Served:
 def test_what_a_server_refuses_is_found_out_on_the_first_request_and_said(
     answer: Callable[[Call], Served], tries: int, way: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with LoopbackServer(answer) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        replies = ask(respondent, 12)
+    server, respondent, replies = serve(answer, 12)
     assert server.total == 12 + tries
     assert {reply.status for reply in replies} == {"ok"}
     assert respondent.ways == {server.base_url: way}
@@ -141,9 +144,7 @@ def test_a_crash_or_a_closed_connection_at_one_thing_is_found_out(field: str, cr
 
 
 def test_what_a_server_ignores_is_not_called_a_choice_and_not_asked_for_again() -> None:
-    with LoopbackServer(lambda call: Served("B")) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        replies = ask(respondent, 5)
+    server, respondent, replies = serve(lambda call: Served("B"), 5)
     assert respondent.ways == {server.base_url: {"ask": "text", "top_logprobs": 0}}
     assert all(asked_as(reply) == {"ask": "text", "top_logprobs": 0} for reply in replies)
     assert "response_format" in server.bodies[0]
@@ -151,9 +152,7 @@ def test_what_a_server_ignores_is_not_called_a_choice_and_not_asked_for_again() 
 
 
 def test_a_server_that_answers_a_schema_with_nothing_is_asked_for_text() -> None:
-    with LoopbackServer(lambda call: Served("" if "response_format" in call.body else "B")) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        replies = ask(respondent, 8)
+    server, respondent, replies = serve(lambda call: Served("" if "response_format" in call.body else "B"), 8)
     assert {reply.status for reply in replies} == {"ok"}
     assert server.total == 8 + 3
     assert respondent.ways[server.base_url]["ask"] == "text"
@@ -194,8 +193,7 @@ def test_it_begins_as_the_server_was_asked_before() -> None:
 def test_a_403_on_one_flagged_prompt_is_a_refusal_of_that_one() -> None:
     words = "meta-llama/llama requires moderation. Your input was flagged."
     flagged = refuse(words, 403, code=403, metadata={"reasons": ["violence"], "flagged_input": "q0"})
-    with LoopbackServer(lambda call: flagged if call.user in ("q0", "q3") else good(call)) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 6)
+    server, _, replies = serve(lambda call: flagged if call.user in ("q0", "q3") else good(call), 6)
     assert [reply.status for reply in replies] == ["refusal", "ok", "ok", "refusal", "ok", "ok"]
     assert (replies[3].raw or "").startswith(words)
     assert server.total == 6
@@ -237,8 +235,7 @@ def test_the_providers_own_words_are_shown(error: dict[str, Any], words: str) ->
 )
 def test_a_429_inside_a_200_is_a_429(found: Mapping[str, Any]) -> None:
     busy = Served(body=json.dumps(found).encode(), headers={"Retry-After-Ms": "20"})
-    with LoopbackServer(lambda call: good(call) if call.number else busy) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=0), 4)
+    server, _, replies = serve(lambda call: good(call) if call.number else busy, 4, max_retries=0)
     assert [(reply.status, reply.usage) for reply in replies] == [("ok", USAGE)] * 4
     assert server.total == 8
 
@@ -305,8 +302,7 @@ def test_requests_that_are_refused_for_their_own_sake_stop_nothing() -> None:
             return refuse("Unsupported value: 'temperature'.", code="unsupported_value")
         return refuse("Blocked.", 403) if call.user == "q4" else good(call)
 
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=1), 6)
+    server, _, replies = serve(answer, 6, concurrency=1)
     assert [reply.status for reply in replies] == ["failed", "ok", "ok", "failed", "failed", "ok"]
     assert (replies[0].answer, replies[0].probabilities, replies[0].usage) == (-1, None, None)
     assert replies[0].detail == {"error": "Too long: 'an unsupported value, and more'."}
@@ -371,8 +367,7 @@ PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "A? C?"}]}, 
     ],
 )
 def test_only_what_the_model_said_is_its_reply(served: Served, raw: str | None, status: str) -> None:
-    with LoopbackServer(lambda call: served) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text", max_tokens=9))
+    server, _, (reply,) = serve(lambda call: served, 1, ask="text", max_tokens=9)
     assert (reply.raw, reply.status) == (raw, status)
     assert server.total == (3 if status == "empty" else 1)
 
@@ -389,9 +384,7 @@ def thinks(call: Call) -> Served:
 
 
 def test_a_model_that_thinks_has_room_from_its_first_reply_on() -> None:
-    with LoopbackServer(thinks) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url)
-        replies = ask(respondent, 5)
+    server, respondent, replies = serve(thinks, 5)
     assert {reply.status for reply in replies} == {"ok"}
     assert server.total == 5 + 1
     assert [body["max_tokens"] for body in server.bodies[:2]] == [MAX_TOKENS, MAX_TOKENS + ROOM_TO_THINK]
@@ -402,9 +395,7 @@ def test_a_model_that_thinks_has_room_from_its_first_reply_on() -> None:
 
 def test_a_reply_that_ran_out_is_asked_for_once_more_and_then_truncated() -> None:
     served = Served("Well, it depends on", finish_reason="length")
-    with LoopbackServer(lambda call: served) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text")
-        replies = ask(respondent, 3)
+    server, respondent, replies = serve(lambda call: served, 3, ask="text")
     assert [reply.status for reply in replies] == ["truncated"] * 3
     assert server.total == 6
     assert (replies[0].detail or {})["tries"] == 2
@@ -421,8 +412,7 @@ def test_more_room_is_given_only_where_the_budget_has_it() -> None:
             return False
 
     asked = Poor(requests(1))
-    with LoopbackServer(thinks) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url), asked)
+    server, _, (reply,) = serve(thinks, asked)
     assert (reply.status, server.total) == ("truncated", 1)
     assert wanted == [{"prompt_tokens": 7, "completion_tokens": MAX_TOKENS + ROOM_TO_THINK}]
 
@@ -437,9 +427,7 @@ def small(call: Call) -> Served:
 @pytest.mark.parametrize("reports", [False, True])
 def test_room_that_a_server_does_not_have_costs_no_reply(reports: bool) -> None:
     served = small if reports else lambda call: small(call)._replace(message={})
-    with LoopbackServer(served) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, ask="text")
-        replies = ask(respondent, 4)
+    server, respondent, replies = serve(served, 4, ask="text")
     assert [(reply.status, reply.raw) for reply in replies] == [("truncated", "Well")] * 4
     assert server.total == 5  # the first asks for room, and the others know better
     assert {(reply.detail or {})["tries"] for reply in replies} == {1}
@@ -452,8 +440,7 @@ def test_a_failure_of_the_further_try_leaves_the_reply_that_ran_out() -> None:
             return Served(status=500)
         return Served("Well", finish_reason="length")
 
-    with LoopbackServer(answer) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text", max_retries=1))
+    _, _, (reply,) = serve(answer, 1, ask="text", max_retries=1)
     assert (reply.status, reply.raw, (reply.detail or {})["tries"]) == ("truncated", "Well", 1)
 
 
@@ -498,8 +485,7 @@ def with_raw(name: str, raw: str) -> bytes:
 )
 def test_a_hostile_reply_is_kept_and_paid_for_once(sent: bytes, status: str | None) -> None:
     """Its neighbours are answered as if it were not there; None where the parser decides how it is to be taken."""
-    with LoopbackServer(lambda call: Served(body=sent) if call.user == "q1" else good(call)) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=2), 4)
+    server, _, replies = serve(lambda call: Served(body=sent) if call.user == "q1" else good(call), 4, max_retries=2)
     assert [reply.status for reply in replies[:1] + replies[2:]] == ["ok"] * 3
     reply = replies[1]
     assert reply.status == (status or reply.status)
@@ -518,8 +504,7 @@ def test_an_error_in_reading_costs_that_reply_and_is_said_once(
 
     completion._say_unread.cache_clear()
     monkeypatch.setattr(completion, where, fail)
-    with LoopbackServer(good) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, ask="text"), 3)
+    server, _, replies = serve(good, 3, ask="text")
     expected = ("ok", None) if where == "letter_tokens" else ("invalid", None)
     assert [(reply.status, reply.probabilities) for reply in replies] == [expected] * 3
     assert {reply.raw for reply in replies} == {"B"}
@@ -545,8 +530,7 @@ def test_a_packed_body_is_unpacked_as_far_as_the_limit_goes(blanks: int, monkeyp
     text = json.dumps(body_of()).encode()
     packed = gzip.compress(text[:-1] + b" " * blanks + b"}")
     served = Served(body=packed, headers={"Content-Encoding": "gzip"})
-    with LoopbackServer(lambda call: served if call.user == "q1" else good(call)) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url), 3)
+    server, _, replies = serve(lambda call: served if call.user == "q1" else good(call), 3)
     is_too_long = blanks > client.MOST_BYTES
     assert [reply.status for reply in replies] == ["ok", "invalid" if is_too_long else "ok", "ok"]
     assert server.calls["You.", "q1"] == 1
@@ -615,8 +599,7 @@ def test_a_key_that_a_server_repeats_is_hidden_everywhere(
 
 
 def test_a_limit_that_the_user_gave_is_kept() -> None:
-    with LoopbackServer(thinks) as server:
-        (reply,) = ask(OpenAIRespondent("m", base_url=server.base_url, max_tokens=50))
+    server, _, (reply,) = serve(thinks, 1, max_tokens=50)
     assert (reply.status, server.total) == ("truncated", 1)
 
 

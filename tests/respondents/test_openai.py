@@ -2,25 +2,18 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable
 
 import pytest
-from asked_openai import ask, requests
+from asked_openai import ask, requests, serve
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.respondents import base, exchange
-from fairpp_hf.respondents.base import Reply, Request, RespondentStopped
+from fairpp_hf.respondents.base import Request, RespondentStopped
 from fairpp_hf.respondents.openai import OpenAIRespondent
 
 
-def serve_and_ask(answer: Callable[[Call], Served], count: int = 1, **options: object) -> dict[int, Reply]:
-    with LoopbackServer(answer) as server:
-        return ask(OpenAIRespondent("m", base_url=server.base_url, **options), count)
-
-
 def test_every_request_is_answered_once_with_what_the_server_said() -> None:
-    with LoopbackServer(lambda call: Served("ABC"[int(call.user[1:]) % 3])) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, concurrency=4), 30)
+    server, _, replies = serve(lambda call: Served("ABC"[int(call.user[1:]) % 3]), 30, concurrency=4)
     assert [replies[n].answer for n in range(30)] == [n % 3 for n in range(30)]
     assert set(server.calls.values()) == {1}
     reply = replies[1]
@@ -94,7 +87,7 @@ def test_requests_are_taken_one_by_one_as_they_are_asked() -> None:
     ],
 )
 def test_statuses_are_kept_apart_and_the_raw_text_is_kept(served: Served, status: str, answer: int, raw: str) -> None:
-    (reply,) = serve_and_ask(lambda call: served).values()
+    reply = serve(lambda call: served)[2][0]
     assert (reply.status, reply.answer, reply.raw) == (status, answer, raw)
 
 
@@ -105,7 +98,7 @@ def alternatives(a: float, b: float, c: float, first: str = "A") -> list[tuple[s
 
 def test_option_probabilities_are_the_first_tokens_letters_renormalised() -> None:
     """A: 0.2 + 0.2 in two spellings, B: 0.3, C: 0.1; of 0.8 in all: 0.5, 0.375, 0.125."""
-    (reply,) = serve_and_ask(lambda call: Served("A. Merit.", first_token=alternatives(0.2, 0.3, 0.1))).values()
+    reply = serve(lambda call: Served("A. Merit.", first_token=alternatives(0.2, 0.3, 0.1)))[2][0]
     assert reply.probabilities == pytest.approx((0.5, 0.375, 0.125))
     assert reply.detail is not None
     (letter,) = reply.detail["letters"]
@@ -126,7 +119,7 @@ def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
         arrivals.append(now)
         return Served("A", delay_s=0.05)
 
-    replies = serve_and_ask(answer, 40, concurrency=4, max_retries=0)
+    _, _, replies = serve(answer, 40, concurrency=4, max_retries=0)
     assert {reply.status for reply in replies.values()} == {"ok"}
     assert len(arrivals) == 40
     assert 1 <= len(refused) <= 4
@@ -136,7 +129,7 @@ def test_a_429_holds_all_requests_back_for_as_long_as_the_server_says() -> None:
 def test_429s_without_end_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "PATIENCE_S", 0.3)
     with pytest.raises(RespondentStopped) as stopped:
-        serve_and_ask(lambda call: Served(status=429, headers={"Retry-After-Ms": "100"}), 3)
+        serve(lambda call: Served(status=429, headers={"Retry-After-Ms": "100"}), 3)
     assert str(stopped.value) == (
         "The server must take requests; got 429 (too many requests) for 0 minutes. Use a smaller concurrency or wait."
     )
@@ -160,9 +153,7 @@ def test_passing_faults_are_tried_again_and_lasting_ones_fail(fault: Served) -> 
     def answer(call: Call) -> Served:
         return fault if call.user == "q1" or (call.user == "q2" and call.number < 2) else Served("B")
 
-    with LoopbackServer(answer) as server:
-        respondent = OpenAIRespondent("m", base_url=server.base_url, max_retries=2, timeout_s=0.3)
-        replies = ask(respondent, 4)
+    server, _, replies = serve(answer, 4, max_retries=2, timeout_s=0.3)
     assert [replies[n].status for n in range(4)] == ["ok", "failed", "ok", "ok"]
     assert replies[1].detail is not None
     assert replies[1].detail["error"]

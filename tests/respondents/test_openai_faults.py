@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asked_openai import USAGE, ask, requests
+from asked_openai import USAGE, ask, requests, serve
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.respondents import exchange, openai
@@ -342,8 +342,7 @@ def test_an_empty_reply_is_asked_for_twice_more_and_all_are_counted() -> None:
             return Served("")
         return Served(None if call.user == "q2" and call.number < 2 else "B")
 
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=0), 4)
+    server, _, replies = serve(answer, 4, max_retries=0)
     assert [replies[n].status for n in range(4)] == ["ok", "empty", "ok", "ok"]
     assert [server.calls["You.", f"q{n}"] for n in range(4)] == [1, 3, 3, 1]
     for number, tries in enumerate([1, 3, 3, 1]):
@@ -359,8 +358,7 @@ def test_a_reply_that_cannot_be_read_was_paid_for_too() -> None:
     def answer(call: Call) -> Served:
         return [Served(body=cut), Served(body=without), Served("B")][call.number if call.user == "q0" else 0]
 
-    with LoopbackServer(answer) as server:
-        replies = ask(OpenAIRespondent("m", base_url=server.base_url, max_retries=2), 2)
+    _, _, replies = serve(answer, 2, max_retries=2)
     assert replies[0].status == "ok"
     assert replies[0].usage == {name: 2 * tokens for name, tokens in USAGE.items()}
     assert (replies[0].detail or {})["tries"] == 3

@@ -32,7 +32,6 @@ class FakeScorer:
     """
 
     rule = "line"
-    template_hash = "0" * 64
 
     def __init__(self, broken: Sequence[int] = (), value: float = math.nan) -> None:
         self.broken, self.value, self.sizes = broken, value, []

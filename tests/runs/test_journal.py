@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from generation_fixtures import not_ok, ok, replies_in
+from generation_fixtures import damage, not_ok, ok, replies_in
 
 from fairpp_hf.respondents import Reply
 from fairpp_hf.runs import database
@@ -144,9 +144,7 @@ def test_spending_counts_every_reply_ever_paid_for(tmp_path: Path) -> None:
         assert journal.spending() == expected
         journal.set_requests(requests[:2], "second")
         assert journal.spending() == expected
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = 2 WHERE key = 'ann-key-3'")
-    connection.close()
+    damage(tmp_path, "answer = 2", "key = 'ann-key-3'")
     with Journal(tmp_path, read_only=True) as reader:
         assert reader.spending() == expected
     with Journal(tmp_path) as journal:
@@ -251,7 +249,7 @@ def test_the_run_key_is_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "change",
     [
         "answer = 1",
         "status = 'refusal'",
@@ -264,12 +262,10 @@ def test_the_run_key_is_made_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_changed_record_is_set_aside_counted_and_asked_again(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     filled(tmp_path, 6)
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute(f"UPDATE replies SET {damage} WHERE key = 'ann-key-3'")
-    connection.close()
+    damage(tmp_path, change, "key = 'ann-key-3'")
     with Journal(tmp_path, read_only=True) as reader:
         (rows,) = reader.rows("question_id")
         assert rows == [(f"q{n}", n != 3) for n in range(6)]

@@ -1,29 +1,23 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from generation_fixtures import FakePersonas, FakeRespondent, personas, shown_questions
 
 from fairpp_hf.runs.manifest import differences, new_manifest, read_manifest, write_manifest
 from fairpp_hf.runs.shards import Shard
 
+TEN = shown_questions(10)
+ANN_AND_BOB = personas("ann", "bob")
 
-def manifest(**changed: Any) -> dict[str, Any]:
-    return new_manifest(
-        **{
-            "respondent": "openai:m (simulated)",
-            "settings": {"model": "m", "temperature": 0.0},
-            "persona_set": "fakes",
-            "persona_record": None,
-            "portraits": {"ann": "You are Ann.", "bob": "You are Bob."},
-            "question_count": 10,
-            "question_digest": "abc",
-            "selection": {"split": "test", "limit": 10},
-            "requests_digest": "def",
-            "run_key": "0123",
-            "servers": {"openai:m (simulated)": "http://localhost:8000/v1"},
-            **changed,
-        }
-    )
+
+def manifest(
+    model: str = "m", table: pa.Table = TEN, who: FakePersonas = ANN_AND_BOB, **changed: Any
+) -> dict[str, Any]:
+    options = {"samples": 1, "swap": False, "selection": {"split": "test", "limit": 10}, "shard": None}
+    facts = {"requests_digest": "def", "run_key": "0123", "servers": {"m": "http://localhost/v1"}, "ways": {}}
+    return new_manifest(FakeRespondent(model=model), who, table, **{**options, **facts, **changed})
 
 
 def test_it_comes_back_with_the_time_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -61,7 +55,7 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format_version") as error:
         read_manifest(tmp_path)
     assert str(error.value) == (
-        f"A manifest's format_version must be 2; got 1 at {path}. Use the version of fairpp_hf that wrote the run."
+        f"A manifest's format_version must be 3; got 1 at {path}. Use the version of fairpp_hf that wrote the run."
     )
 
 
@@ -70,15 +64,10 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
     [
         ({}, []),
         ({"selection": {"split": None, "limit": None}}, []),
-        ({"servers": {}, "persona_record": {"id": "fakes"}}, []),
+        ({"servers": {}}, []),
+        ({"model": "n"}, ["respondent 'fake:m (simulated)' -> 'fake:n (simulated)'", "model 'm' -> 'n'"]),
         (
-            {"respondent": "openai:n (simulated)", "settings": {"model": "n", "temperature": 0.0}},
-            ["respondent 'openai:m (simulated)' -> 'openai:n (simulated)'", "model 'm' -> 'n'"],
-        ),
-        ({"settings": {"model": "m", "top_p": 0.5}}, ["temperature 0.0 -> None", "top_p None -> 0.5"]),
-        ({"persona_set": "others"}, ["persona set 'fakes' -> 'others'"]),
-        (
-            {"portraits": {"ann": "You are not Ann.", "cat": "You are Cat."}},
+            {"who": personas("ann", "cat", ann="You are not Ann.")},
             ["new personas: cat", "personas left out: bob", "changed portraits: ann"],
         ),
         (
@@ -86,10 +75,19 @@ def test_an_unreadable_manifest_is_named(tmp_path: Path) -> None:
             ["samples 1 -> 5", "swap False -> True", "shard None -> '2/8'"],
         ),
         (
-            {"question_count": 28420, "question_digest": "xyz", "selection": {"split": None, "limit": None}},
-            ["questions 10 (split=test limit=10) -> 28420 (all)"],
+            {"table": shown_questions(12), "selection": {"split": None, "limit": None}},
+            ["questions 10 (split=test limit=10) -> 12 (all)"],
         ),
     ],
 )
 def test_differences_are_named(changed: dict[str, Any], expected: list[str]) -> None:
     assert differences(manifest(), manifest(**changed)) == expected
+
+
+def test_settings_and_persona_sets_that_differ_are_named() -> None:
+    """A setting that only one of the two has, and a set of another name with the same personas."""
+    other = manifest()
+    other["respondent"]["settings"] = {"kind": "fake", "model": "m", "top_p": 0.5}
+    other["personas"]["set"] = "others"
+    assert differences(manifest(), other) == ["top_p None -> 0.5", "persona set 'fakes' -> 'others'"]
+    assert differences(other, manifest()) == ["top_p 0.5 -> None", "persona set 'others' -> 'fakes'"]

@@ -1,8 +1,6 @@
-import contextlib
 import hashlib
 import json
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +8,19 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions, shown_questions
+from generation_fixtures import (
+    FakeRespondent,
+    ask,
+    by_number,
+    damage,
+    not_ok,
+    ok,
+    personas,
+    questions,
+    shown_questions,
+    transactions_at_most,
+)
 
-from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.batch.ledger import Batch, Ledger
 from fairpp_hf.respondents import Reply, Request
 from fairpp_hf.runs import load_run
@@ -40,7 +48,7 @@ def shard_run(
     table: pa.Table = EVERYTHING,
     **more: Any,
 ) -> Path:
-    generate(run, FakeRespondent(reply), personas(), table, RunOptions(shard=shard, progress=False, **more))
+    ask(run, FakeRespondent(reply), personas(), table, shard=shard, **more)
     return run
 
 
@@ -73,7 +81,7 @@ def test_shards_united_are_the_run_that_one_machine_would_have_made(tmp_path: Pa
     assert {**one, **own} == {**other, **own}
     # A run like any other: nothing is left to be asked.
     respondent = FakeRespondent()
-    generate(tmp_path / "out", respondent, personas(), EVERYTHING, RunOptions(progress=False, **options))
+    ask(tmp_path / "out", respondent, personas(), EVERYTHING, **options)
     assert respondent.asked == []
 
 
@@ -142,7 +150,7 @@ def test_replies_to_earlier_requests_come_along(tmp_path: Path) -> None:
     summary = merge_runs(tmp_path / "out", [run])
     assert (summary.added, summary.requests) == (20, 8)
     respondent = FakeRespondent()
-    generate(tmp_path / "out", respondent, personas(), EVERYTHING, RunOptions(progress=False))
+    ask(tmp_path / "out", respondent, personas(), EVERYTHING)
     assert respondent.asked == []
 
 
@@ -153,9 +161,7 @@ def test_damaged_records_are_left_out_and_their_cost_stays_counted(tmp_path: Pat
     copy.mkdir()
     for name in ("manifest.json", "journal.sqlite"):
         (copy / name).write_bytes((run / name).read_bytes())
-    with sqlite3.connect(copy / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = (answer + 1) % 3 WHERE question_id = 'q0'")
-    connection.close()
+    damage(copy)
     summary = merge_runs(tmp_path / "out", [copy])
     assert (summary.added, summary.damaged, summary.remaining) == (18, 2, 2)
     assert spending(tmp_path / "out") == Spending(0.0, 200, 20, 20, 20)
@@ -180,42 +186,26 @@ def test_a_reply_that_a_run_has_replaced_since_makes_room(tmp_path: Path) -> Non
     assert spending(tmp_path / "out").replies == 21
 
 
-def test_a_merge_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_that_is_killed_can_be_repeated(tmp_path: Path) -> None:
     """Interrupted after each of its transactions in turn."""
     runs = [shard_run(tmp_path / f"{index}", Shard(index, 2)) for index in (1, 2)]
     expected = load_run(merge_runs(tmp_path / "whole", runs).path, EVERYTHING)
-    transaction = Journal.transaction
-    interruptions = 0
     for limit in range(1, 50):
-        count = 0
-
-        def limited(journal: Journal, limit: int = limit) -> Any:
-            nonlocal count
-            count += 1
-            if count > limit:
-                raise KeyboardInterrupt
-            return transaction(journal)
-
         out = tmp_path / f"out{limit}"
-        monkeypatch.setattr(Journal, "transaction", limited)
-        try:
+        with transactions_at_most(limit) as begun:
             merge_runs(out, runs)
-        except KeyboardInterrupt:
-            interruptions += 1
-        finally:
-            monkeypatch.undo()
         merge_runs(out, runs)
         assert load_run(out, EVERYTHING).equals(expected)
         assert spending(out) == Spending(0.0, 200, 20, 20, 20)
-        if count <= limit:
+        if len(begun) <= limit:
             break
-    assert interruptions >= 4
+    assert limit >= 4
 
 
 def test_runs_of_different_requests_are_refused_by_what_differs(tmp_path: Path) -> None:
     one = shard_run(tmp_path / "one", Shard(1, 2))
     other = tmp_path / "other"
-    generate(other, FakeRespondent(model="m"), personas(), questions(3), RunOptions(progress=False))
+    ask(other, FakeRespondent(model="m"), personas(), questions(3))
     with pytest.raises(ValueError, match="must have asked the same") as error:
         merge_runs(tmp_path / "out", [one, other])
     assert str(error.value) == (
@@ -231,7 +221,7 @@ def test_runs_of_different_requests_are_refused_by_what_differs(tmp_path: Path) 
 
 def test_the_order_of_personas_is_a_difference_too(tmp_path: Path) -> None:
     one, other = shard_run(tmp_path / "one"), tmp_path / "other"
-    generate(other, FakeRespondent(), personas("bob", "ann"), EVERYTHING, RunOptions(progress=False))
+    ask(other, FakeRespondent(), personas("bob", "ann"), EVERYTHING)
     with pytest.raises(ValueError, match="the order of personas or questions"):
         merge_runs(tmp_path / "out", [one, other])
 
@@ -271,6 +261,19 @@ def test_the_result_must_be_a_folder_of_its_own(tmp_path: Path) -> None:
         merge_runs(tmp_path / "out", [])
     with pytest.raises(FileNotFoundError, match="run must be a directory that"):
         merge_runs(tmp_path / "out", [run, tmp_path / "none"])
+
+
+def test_a_damaged_part_is_named_and_the_result_is_whole(tmp_path: Path) -> None:
+    part = shard_run(tmp_path / "part", reply=lambda request: paid(request)._replace(raw="x" * 3000))
+    path = part / "journal.sqlite"
+    with path.open("r+b") as file:
+        for page in range(path.stat().st_size // 4096 // 2, path.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xa5" * 4096)
+    with pytest.raises(OSError, match=f"must be a sound SQLite file; got .* at {path}"):
+        merge_runs(tmp_path / "out", [part])
+    with Journal(tmp_path / "out") as journal:
+        assert (journal.repaired, journal.spending().replies) == (False, 0)
 
 
 def test_a_run_that_is_being_written_is_refused(tmp_path: Path) -> None:
@@ -345,20 +348,10 @@ def test_what_a_part_has_in_batches_is_not_asked_by_the_result(
         check_not_in_batches(journal, by_batches=False)
 
 
-def test_a_merge_that_is_killed_never_frees_what_is_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_that_is_killed_never_frees_what_is_in_batches(tmp_path: Path) -> None:
     """The batch has come: as long as its replies are not there, the result must not ask for them."""
     part = shard_run(tmp_path / "part", reply=half_failed)
-    transaction = Journal.transaction
     for limit in range(1, 50):
-        count = 0
-
-        def limited(journal: Journal, limit: int = limit) -> Any:
-            nonlocal count
-            count += 1
-            if count > limit:
-                raise KeyboardInterrupt
-            return transaction(journal)
-
         copy, out = tmp_path / f"copy{limit}", tmp_path / f"out{limit}"
         shutil.copytree(part, copy)
         keys = in_batches(copy)
@@ -367,20 +360,14 @@ def test_a_merge_that_is_killed_never_frees_what_is_in_batches(tmp_path: Path, m
             asked = {request.key: request for request in journal.requests()}
             journal.record([(asked[key], ok(1)) for key in keys])
             Ledger(journal, []).collected("intent")
-        monkeypatch.setattr(Journal, "transaction", limited)
-        with contextlib.suppress(KeyboardInterrupt):
+        with transactions_at_most(limit) as begun:
             merge_runs(out, [copy])
-        monkeypatch.undo()
         with Journal(out, read_only=True) as journal:
             assert sum(number for _, number in journal.elsewhere()) == journal.remaining()
-        if count <= limit:
+        if len(begun) <= limit:
             break
-    assert journal_is_done(out)
-
-
-def journal_is_done(run: Path) -> bool:
-    with Journal(run, read_only=True) as journal:
-        return journal.remaining() == 0
+    with Journal(out, read_only=True) as journal:
+        assert journal.remaining() == 0
 
 
 def test_unclaimed_replies_come_along_and_are_counted_once(tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 import random
-import sqlite3
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, ok, personas, questions, shown_questions
+from generation_fixtures import FakeRespondent, ask, by_number, damage, not_ok, ok, personas, questions, shown_questions
 
-from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
 from fairpp_hf.runs.journal import Journal
@@ -29,7 +27,7 @@ def test_a_run_at_a_glance(tmp_path: Path) -> None:
         usage = {"prompt_tokens": 10, "completion_tokens": 1}
         return vote(answer)._replace(usage=usage, detail={"model": "m-1"}, latency_s=0.1 * (number + 1))
 
-    generate(tmp_path, FakeRespondent(reply), personas("ann", "bob", "cat"), questions(5), RunOptions(progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas("ann", "bob", "cat"), questions(5))
     found = overview(tmp_path, examples=1)
     assert found.asked == found.answered == {"ann": 5, "bob": 5, "cat": 5}
     assert found.counts["bob"] == {"ok": 4, "invalid": 0, "refusal": 1, "empty": 0, "truncated": 0, "failed": 0}
@@ -88,7 +86,7 @@ def plain_disagreement(answers: dict[str, list[int]], persona: str) -> tuple[flo
 
 def test_disagreement_of_a_random_run(tmp_path: Path) -> None:
     who, table = personas("ann", "bob", "cat", "dan"), questions(30)
-    generate(tmp_path, FakeRespondent(random_reply), who, table, RunOptions(progress=False))
+    ask(tmp_path, FakeRespondent(random_reply), who, table)
     found = overview(tmp_path)
     answers: dict[str, list[int]] = {}
     for request in RequestPlan(who, table):
@@ -107,7 +105,7 @@ def test_a_run_that_is_being_written_is_shown_as_far_as_it_is(tmp_path: Path) ->
             seen.append(overview(tmp_path))
         return by_number(request)
 
-    generate(tmp_path, FakeRespondent(looks), personas(), questions(4), RunOptions(progress=False))
+    ask(tmp_path, FakeRespondent(looks), personas(), questions(4))
     assert seen[0].asked == {"ann": 4, "bob": 4}
     assert seen[0].answered["bob"] == 0
     assert overview(tmp_path).answered == {"ann": 4, "bob": 4}
@@ -119,7 +117,7 @@ def test_a_run_without_any_reply_is_shown(tmp_path: Path, options: dict) -> None
         raise RespondentStopped("No key.")
 
     with pytest.raises(RespondentStopped):
-        generate(tmp_path, FakeRespondent(stops), personas(), shown_questions(2), RunOptions(progress=False, **options))
+        ask(tmp_path, FakeRespondent(stops), personas(), shown_questions(2), **options)
     found = overview(tmp_path)
     assert (found.answered, found.examples) == ({"ann": 0, "bob": 0}, ())
     assert found.table().startswith(f"{tmp_path}: fake:fake (simulated); ")
@@ -128,7 +126,7 @@ def test_a_run_without_any_reply_is_shown(tmp_path: Path, options: dict) -> None
 
 def test_a_shard_counts_what_is_its_own(tmp_path: Path) -> None:
     shard = Shard(1, 3)
-    generate(tmp_path, FakeRespondent(), personas(), questions(20), RunOptions(shard=shard, progress=False))
+    ask(tmp_path, FakeRespondent(), personas(), questions(20), shard=shard)
     keys = RequestPlan(personas(), questions(20)).keys(FakeRespondent().settings)
     own = [shard.has(key) for key in keys]
     found = overview(tmp_path)
@@ -146,7 +144,7 @@ def test_replies_that_never_came_and_replies_without_tokens_are_told_apart(tmp_p
         usage = {"prompt_tokens": 10, "completion_tokens": 1} if number < 2 else None
         return ok(0)._replace(usage=usage, detail={"finish_reason": "stop"})
 
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(5), RunOptions(progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas("ann"), questions(5))
     assert ("\nSpent: unknown cost; 20 input and 2 output tokens, in 4 replies that were ever received.\n") in overview(
         tmp_path
     ).table()
@@ -156,10 +154,8 @@ def test_replies_that_never_came_and_replies_without_tokens_are_told_apart(tmp_p
 
 
 def test_damaged_records_are_counted(tmp_path: Path) -> None:
-    generate(tmp_path, FakeRespondent(), personas(), questions(4), RunOptions(progress=False))
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = (answer + 1) % 3 WHERE question_id = 'q0'")
-    connection.close()
+    ask(tmp_path, FakeRespondent(), personas(), questions(4))
+    damage(tmp_path)
     found = overview(tmp_path)
     assert (found.damaged, found.answered) == (2, {"ann": 3, "bob": 3})
     assert (
@@ -174,7 +170,7 @@ def test_examples_are_of_every_status_and_show_odd_characters(tmp_path: Path) ->
         number = int(request.question_id[1:])
         return by_number(request) if number < 20 else not_ok("invalid")._replace(raw=raws[number % 4])
 
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(24), RunOptions(progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas("ann"), questions(24))
     found = overview(tmp_path, examples=4)
     assert Counter(example.status for example in found.examples) == {"ok": 4, "invalid": 4}
     assert overview(tmp_path, examples=4).examples == found.examples

@@ -1,6 +1,5 @@
 import json
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -8,17 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from generation_fixtures import (
-    FakeRespondent,
-    by_number,
-    not_ok,
-    ok,
-    personas,
-    questions,
-    shown_questions,
-)
+from generation_fixtures import FakeRespondent, ask, by_number, damage, not_ok, ok, personas, questions, shown_questions
 
-from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.respondents import Reply, Request, RespondentStopped
 from fairpp_hf.runs import load_run, run_fingerprint
@@ -37,7 +27,7 @@ def mixed(request: Request) -> Reply:
 
 
 def run_with(run: Path, respondent: FakeRespondent, table: pa.Table) -> None:
-    generate(run, respondent, personas(), table, RunOptions(progress=False))
+    ask(run, respondent, personas(), table)
 
 
 def test_records_join_the_questions_and_keep_their_order(tmp_path: Path) -> None:
@@ -113,7 +103,7 @@ def combined(replies: Sequence[tuple[bool, Reply]], samples: int) -> tuple[int, 
 def test_several_replies_become_one_record(tmp_path: Path, samples: int, swap: bool) -> None:
     """The oracle: plain Python over the requests of each persona and question."""
     table, reply = shown_questions(40), random_reply(samples)
-    generate(tmp_path, FakeRespondent(reply), personas(), table, RunOptions(samples=samples, swap=swap, progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas(), table, samples=samples, swap=swap)
     records = load_run(tmp_path, table).select(["persona", "question_id", "answer", "status", "probabilities"])
     asked: dict[tuple[str, str], list[tuple[bool, Reply]]] = {}
     for request in RequestPlan(personas(), table, samples=samples, swap=swap):
@@ -143,7 +133,7 @@ def test_samples_are_averaged_before_orders(tmp_path: Path) -> None:
         return not_ok("refusal") if request.sample == 2 else ok(0)._replace(probabilities=None)
 
     table = shown_questions(1)
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), table, RunOptions(samples=3, swap=True, progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas("ann"), table, samples=3, swap=True)
     (record,) = load_run(tmp_path, table).to_pylist()
     assert (record["answer"], record["status"]) == (0, "ok")
     assert record["probabilities"] == pytest.approx([5 / 6, 1 / 6, 0])
@@ -164,7 +154,7 @@ def test_an_answer_in_one_order_alone_is_none(tmp_path: Path, statuses: tuple[st
         return not_ok(statuses[request.sample]) if request.swapped else ok(1)
 
     table = shown_questions(1)
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), table, RunOptions(samples=3, swap=True, progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas("ann"), table, samples=3, swap=True)
     (record,) = load_run(tmp_path, table).to_pylist()
     assert (record["answer"], record["status"], record["probabilities"]) == (-1, expected, None)
 
@@ -177,7 +167,7 @@ def test_a_record_needs_all_of_its_replies(tmp_path: Path) -> None:
 
     table = shown_questions(3)
     with pytest.raises(RespondentStopped):
-        generate(tmp_path, FakeRespondent(stops), personas(), table, RunOptions(swap=True, progress=False))
+        ask(tmp_path, FakeRespondent(stops), personas(), table, swap=True)
     assert load_run(tmp_path, table).select(["persona", "question_id"]).to_pylist() == [
         {"persona": persona, "question_id": f"q{number}"}
         for persona, number in (("ann", 0), ("ann", 1), ("ann", 2), ("bob", 0))
@@ -190,7 +180,7 @@ def test_a_record_needs_all_of_its_replies(tmp_path: Path) -> None:
 
 def test_replies_are_the_requests_in_order_with_pole_a_first(tmp_path: Path) -> None:
     table, reply = shown_questions(8), random_reply(1)
-    generate(tmp_path, FakeRespondent(reply), personas(), table, RunOptions(samples=2, swap=True, progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas(), table, samples=2, swap=True)
     expected = []
     for request in RequestPlan(personas(), table, samples=2, swap=True):
         made = reply(request)
@@ -217,7 +207,7 @@ def test_replies_keep_what_came_with_them(tmp_path: Path) -> None:
         raw = {"q0": "lone \ud800 surrogate", "q1": "NUL \x00 \u202b 😀\r\n", "q2": None}[request.question_id]
         return ok(0)._replace(raw=raw, usage={"prompt_tokens": 3}, detail={"model": "m", "error": "\ud800"})
 
-    generate(tmp_path, FakeRespondent(reply), personas("ann"), questions(3), RunOptions(progress=False))
+    ask(tmp_path, FakeRespondent(reply), personas("ann"), questions(3))
     with Journal(tmp_path) as journal:
         (key,) = [request for request in journal.requests() if request.question_id == "q2"]
         with journal.transaction() as connection:
@@ -235,9 +225,7 @@ def test_no_reply_is_an_empty_table(tmp_path: Path) -> None:
 
     for options in ({}, {"samples": 2, "swap": True}):
         with pytest.raises(RespondentStopped):
-            generate(
-                tmp_path, FakeRespondent(stops), personas(), shown_questions(2), RunOptions(progress=False, **options)
-            )
+            ask(tmp_path, FakeRespondent(stops), personas(), shown_questions(2), **options)
         assert load_replies(tmp_path).equals(REPLY_SCHEMA.empty_table())
         records = load_run(tmp_path, shown_questions(2))
         assert (len(records), records.schema) == (0, PREFERENCE_FEATURES.arrow_schema)
@@ -324,9 +312,7 @@ def test_an_interrupted_set_up_is_told(tmp_path: Path) -> None:
 
 def test_damaged_records_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_with(tmp_path, FakeRespondent(), questions(4))
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET answer = (answer + 1) % 3 WHERE question_id = 'q0'")
-    connection.close()
+    damage(tmp_path)
     assert len(load_run(tmp_path, questions(4))) == 6
     assert caplog.messages == [f"2 damaged records of {tmp_path} are left out. Continuing the run asks them again."]
 

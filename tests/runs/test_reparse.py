@@ -1,12 +1,21 @@
-import sqlite3
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from generation_fixtures import FakeRespondent, by_number, not_ok, personas, questions, replies_in, shown_questions
+from generation_fixtures import (
+    FakeRespondent,
+    ask,
+    by_number,
+    damage,
+    not_ok,
+    personas,
+    questions,
+    replies_in,
+    shown_questions,
+    transactions_at_most,
+)
 from loopback_openai import Call, LoopbackServer, Served
 
-from fairpp_hf.generation import RunOptions, generate
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request, reading
 from fairpp_hf.runs import load_run
 from fairpp_hf.runs.journal import Journal
@@ -50,7 +59,7 @@ def test_replies_read_by_bad_rules_are_read_again_for_nothing(tmp_path: Path, mo
             respondent = OpenAIRespondent("m", base_url=server.base_url, api_key="key")
             if name == "wrong":
                 monkeypatch.setattr(reading, "_read", no_rules)
-            generate(tmp_path / name, respondent, personas(), QUESTIONS, RunOptions(swap=True, progress=False))
+            ask(tmp_path / name, respondent, personas(), QUESTIONS, swap=True)
         monkeypatch.undo()
         calls = server.total
         expected = load_run(tmp_path / "right", QUESTIONS)
@@ -84,14 +93,14 @@ def test_failed_replies_and_those_without_a_text_are_left_alone(tmp_path: Path) 
             return not_ok("refusal")._replace(raw=None)
         return by_number(request)._replace(probabilities=None)
 
-    generate(tmp_path, ApiRespondent(mixed), personas(), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path, ApiRespondent(mixed), personas(), QUESTIONS)
     counts = {"ok A": 3, "ok B": 2, "ok C": 3}
     assert parse_run(tmp_path, QUESTIONS) == ParseSummary(8, {}, counts, counts, left_alone=4, damaged=0)
 
 
 def test_probabilities_follow_what_came_with_the_text(tmp_path: Path) -> None:
     """Those of the fixture came from nowhere: the detail has none."""
-    generate(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS)
     summary = parse_run(tmp_path, QUESTIONS)
     assert summary.changed == {(f"ok {letter}", f"ok {letter}, now without probabilities"): 2 for letter in "ABC"}
     records = load_run(tmp_path, QUESTIONS)
@@ -103,7 +112,7 @@ def test_probabilities_follow_what_came_with_the_text(tmp_path: Path) -> None:
 def test_odd_characters_stay_as_they_came(tmp_path: Path, raw: str) -> None:
     """A record that was read anew still matches its checksum, so that what was paid for is not asked again."""
     reply = not_ok("empty")._replace(raw=raw)
-    generate(tmp_path, ApiRespondent(lambda _: reply), personas("ann"), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path, ApiRespondent(lambda _: reply), personas("ann"), QUESTIONS)
     assert parse_run(tmp_path, QUESTIONS).changed
     with Journal(tmp_path) as journal:
         assert (journal.set_aside, journal.pending()) == (0, [])
@@ -113,18 +122,16 @@ def test_odd_characters_stay_as_they_came(tmp_path: Path, raw: str) -> None:
 
 
 def test_replies_to_earlier_requests_stay_as_they_are(tmp_path: Path) -> None:
-    generate(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS, RunOptions(progress=False))
-    generate(tmp_path, ApiRespondent(by_number, model="other"), personas("ann"), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS)
+    ask(tmp_path, ApiRespondent(by_number, model="other"), personas("ann"), QUESTIONS)
     assert parse_run(tmp_path, QUESTIONS).read == 6
     with Journal(tmp_path, read_only=True) as journal:
         assert sum(reply.probabilities is None for _, reply in replies_in(journal)) == 6
 
 
 def test_damaged_records_are_counted_and_set_aside(tmp_path: Path) -> None:
-    generate(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS, RunOptions(progress=False))
-    with sqlite3.connect(tmp_path / "journal.sqlite") as connection:
-        connection.execute("UPDATE replies SET raw = 'C' WHERE question_id = 'q0'")
-    connection.close()
+    ask(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS)
+    damage(tmp_path, "raw = 'C'")
     for dry_run in (True, False):
         summary = parse_run(tmp_path, QUESTIONS, dry_run=dry_run)
         assert (summary.read, summary.damaged) == (5, 1)
@@ -136,36 +143,25 @@ def test_a_parse_that_is_killed_can_be_repeated(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("fairpp_hf.runs.journal._ROWS_AT_ONCE", 2)
     monkeypatch.setattr(reading, "_read", no_rules)
     respondent = ApiRespondent(lambda _: not_ok("invalid")._replace(raw="A"))
-    generate(tmp_path, respondent, personas("ann"), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path, respondent, personas("ann"), QUESTIONS)
     monkeypatch.setattr(reading, "_read", lambda *_: reading.Reading(0, "ok"))
-    transaction, count = Journal.transaction, 0
-
-    def killed(journal: Journal):
-        nonlocal count
-        count += 1
-        if count == 2:
-            raise KeyboardInterrupt
-        return transaction(journal)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "transaction", killed)
-        with pytest.raises(KeyboardInterrupt):
-            parse_run(tmp_path, QUESTIONS)
+    with transactions_at_most(1):
+        parse_run(tmp_path, QUESTIONS)
     assert load_run(tmp_path, QUESTIONS)["answer"].to_pylist() == [0, 0, -1, -1, -1, -1]
     assert parse_run(tmp_path, QUESTIONS).changed == {("invalid", "ok A"): 4}
 
 
 def test_a_run_of_scenarios_brings_its_questions(tmp_path: Path) -> None:
-    generate(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path, ApiRespondent(by_number), personas("ann"), QUESTIONS)
     pq.write_table(QUESTIONS, tmp_path / "scenarios.parquet")
     assert parse_run(tmp_path).read == 6
 
 
 def test_what_cannot_be_parsed_is_refused(tmp_path: Path) -> None:
-    generate(tmp_path / "fake", FakeRespondent(), personas(), questions(), RunOptions(progress=False))
+    ask(tmp_path / "fake", FakeRespondent())
     with pytest.raises(ValueError, match=r"must have asked a model over an API; got 'fake:fake \(simulated\)'"):
         parse_run(tmp_path / "fake", questions())
-    generate(tmp_path / "api", ApiRespondent(), personas(), QUESTIONS, RunOptions(progress=False))
+    ask(tmp_path / "api", ApiRespondent(), personas(), QUESTIONS)
     with pytest.raises(ValueError, match="must be those of this table"):
         parse_run(tmp_path / "api", questions())
     with RunLock(tmp_path / "api"), pytest.raises(RuntimeError, match="by one process at a time"):
@@ -181,7 +177,7 @@ def test_a_contradiction_is_counted_and_gone_when_the_text_is_read_otherwise(
     served = Served("B", first_token=(("B", -1.5), ("A", -0.5), ("C", -2.5)))
     with LoopbackServer(lambda call: served) as server:
         respondent = OpenAIRespondent("m", base_url=server.base_url, api_key="key", ask="text")
-        generate(tmp_path, respondent, personas("ann"), QUESTIONS, RunOptions(progress=False))
+        ask(tmp_path, respondent, personas("ann"), QUESTIONS)
     found = overview(tmp_path)
     assert (found.contradicted, load_run(tmp_path, QUESTIONS)["probabilities"].null_count) == (6, 6)
     assert "Contradictions: 6 replies name another option" in found.table()

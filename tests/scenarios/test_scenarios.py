@@ -26,8 +26,7 @@ from fairpp_hf.runs.manifest import read_manifest
 from fairpp_hf.runs.records import load_replies, load_run
 from fairpp_hf.runs.shards import Shard
 from fairpp_hf.scenarios.files import load_scenario_questions
-from fairpp_hf.scenarios.merging import merge_with_scenarios
-from fairpp_hf.scenarios.rebuild import rebuild_scenarios
+from fairpp_hf.scenarios.rebuild import merge_with_scenarios, rebuild_scenarios
 from fairpp_hf.scenarios.stories import STORY_SCHEMA, check_story, persona_names, wording
 from fairpp_hf.scenarios.storyteller import StorytellerRespondent
 from fairpp_hf.scenarios.tell_and_answer import estimate_scenarios, spent_in, tell_and_answer
@@ -82,7 +81,7 @@ def test_stories_are_told_once_and_answered_once(tmp_path):
         assert calls == 12 + 24 == len(server.calls)
         again = go(tmp_path / "run", server)
         assert server.total == calls
-    assert (summary.told, summary.set_aside, summary.set_aside_stories) == (12, {}, 0)
+    assert (summary.told, summary.checked.counts(), len(summary.checked.set_aside)) == (12, {}, 0)
     assert summary.answers.counts["ok"] == again.answers.counts["ok"] == 24
     scenarios = load_scenario_questions(tmp_path / "run")
     assert scenarios["question_id"].equals(TWELVE["question_id"])
@@ -150,7 +149,7 @@ def test_bad_stories_are_tried_again_then_set_aside_and_never_answered(tmp_path)
     bad = tries.count(3)
     assert bad > 0
     assert set(tries) == {1, 3}
-    assert (summary.told, summary.set_aside_stories, summary.set_aside) == (12 - bad, bad, {"letter": bad})
+    assert (summary.told, len(summary.checked.set_aside), summary.checked.counts()) == (12 - bad, bad, {"letter": bad})
     assert summary.answers.counts["ok"] == 2 * (12 - bad)
     lines = (tmp_path / "run" / "scenarios" / "set_aside.jsonl").read_text("utf-8").splitlines()
     ids = {json.loads(line)["question_id"] for line in lines}
@@ -180,11 +179,11 @@ def test_what_was_set_aside_is_told_again_on_request_alone(tmp_path):
         assert go(tmp_path / "run", server).told == first.told
         assert server.total == 0
         summary = go(tmp_path / "run", server, story_prices=DEAR, prices=DEAR, retry_set_aside=True)
-        assert server.total == first.set_aside_stories * 3  # one story, two answers
-    assert (summary.told, summary.set_aside) == (12, {})
+        assert server.total == len(first.checked.set_aside) * 3  # one story, two answers
+    assert (summary.told, summary.checked.counts()) == (12, {})
     assert not (tmp_path / "run" / "scenarios" / "set_aside.jsonl").exists()
     # What the bad ones cost stays counted.
-    assert spent_in(tmp_path / "run" / "scenarios" / "stories") == spent + first.set_aside_stories
+    assert spent_in(tmp_path / "run" / "scenarios" / "stories") == spent + len(first.checked.set_aside)
     table = load_scenario_questions(tmp_path / "run")
     kept = table.filter(
         pa.array([i in told_before["question_id"].to_pylist() for i in table["question_id"].to_pylist()])
@@ -207,13 +206,13 @@ def test_a_retry_goes_by_the_checks_of_today(tmp_path):
         go(run, server)
         named = personas(name_in_first_scene(run), "bob")
         unfit = go(run, server, who=named)
-        assert unfit.set_aside == {"persona": unfit.set_aside_stories}
+        assert unfit.checked.counts() == {"persona": len(unfit.checked.set_aside)}
         assert stories_asked(server) == 12
         server.answer = lambda call: Served(
             content=tell(call).content.replace(named[0].id, "Zadie") if is_story_call(call) else "A"
         )
         assert go(run, server, who=named, retry_set_aside=True).told == 12
-        assert stories_asked(server) == 12 + unfit.set_aside_stories
+        assert stories_asked(server) == 12 + len(unfit.checked.set_aside)
 
 
 def test_refusals_are_not_told_again(tmp_path):
@@ -221,7 +220,7 @@ def test_refusals_are_not_told_again(tmp_path):
         lambda call: Served(content=None, refusal="No.") if is_story_call(call) and bad_for(call, 3) else tell(call)
     ) as server:
         first = go(tmp_path / "run", server)
-        assert (first.set_aside["refusal"], first.to_retry) == (first.set_aside_stories, 0)
+        assert (first.checked.counts()["refusal"], len(first.checked.to_retry())) == (len(first.checked.set_aside), 0)
         asked = server.total
         go(tmp_path / "run", server, retry_set_aside=True)
         assert server.total == asked
@@ -232,7 +231,7 @@ def test_a_retry_that_was_interrupted_goes_on_and_starts_no_second_time(tmp_path
     """Nothing gets better by being told again. Interrupted in either stage, the retry tells each story once."""
     run = tmp_path / "run"
     with LoopbackServer(lettered) as server:
-        bad = go(run, server, tries=1).set_aside_stories
+        bad = len(go(run, server, tries=1).checked.set_aside)
         server.reset()
 
         def stop(call: Call) -> Served:
@@ -246,7 +245,7 @@ def test_a_retry_that_was_interrupted_goes_on_and_starts_no_second_time(tmp_path
             go(run, server, tries=1, concurrency=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
         server.answer = lettered
         again = go(run, server, tries=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
-        assert again.set_aside_stories == bad == stories_asked(server)
+        assert len(again.checked.set_aside) == bad == stories_asked(server)
         # That one has come to its end: the next is another retry.
         go(run, server, tries=1, retry_set_aside=True, who=TWO if stage == "stories" else THREE)
         assert stories_asked(server) == 2 * bad
@@ -259,8 +258,8 @@ def test_a_retry_leaves_what_is_fit_today(tmp_path):
         go(tmp_path / "first", server)
         named = personas(name_in_first_scene(tmp_path / "first"), "bob")
         server.reset()
-        assert go(run, server, who=named, tries=1).set_aside_stories > 0
-        assert go(run, server, tries=1).set_aside_stories == 0
+        assert len(go(run, server, who=named, tries=1).checked.set_aside) > 0
+        assert len(go(run, server, tries=1).checked.set_aside) == 0
         asked = server.total
         assert go(run, server, tries=1, retry_set_aside=True).told == 12
         assert server.total == asked
@@ -276,9 +275,9 @@ def test_a_larger_limit_of_tokens_buys_whole_stories_no_second_time(tmp_path):
         return served._replace(content=served.content[:90], finish_reason="length")
 
     with LoopbackServer(answer) as server:
-        cut_off = go(tmp_path / "run", server, max_tokens=90, tries=1).set_aside["truncated"]
+        cut_off = go(tmp_path / "run", server, max_tokens=90, tries=1).checked.counts()["truncated"]
         server.reset()
-        assert go(tmp_path / "run", server, tries=1).set_aside == {"truncated": cut_off}
+        assert go(tmp_path / "run", server, tries=1).checked.counts() == {"truncated": cut_off}
         assert server.total == 0
         assert go(tmp_path / "run", server, tries=1, retry_set_aside=True).told == 12
         assert server.total == 3 * cut_off > 0
@@ -306,7 +305,7 @@ def test_earlier_tries_count_where_they_are_fit_today(tmp_path):
         return Served(content=tries[-1])
 
     with LoopbackServer(answer) as server:
-        assert go(run, server, questions(1), who=personas(*NAMED)).set_aside == {"persona": 1}
+        assert go(run, server, questions(1), who=personas(*NAMED)).checked.counts() == {"persona": 1}
         assert len(tries) == 3
         summary = go(run, server, questions(1), who=personas(NAMED[0], NAMED[2]))
         assert (summary.told, stories_asked(server)) == (1, 3)
@@ -364,8 +363,8 @@ def test_refusals_empty_and_cut_off_stories_are_told_apart(tmp_path):
         summary = go(tmp_path / "run", server, questions(5), tries=2, concurrency=1)
         assert [server.calls[key] for key in server.calls if key[1] in order] == [1, 2, 2, 1, 2]
     assert summary.told == 1
-    assert summary.set_aside == {"empty": 1, "form": 1, "refusal": 1, "truncated": 1}
-    assert (summary.set_aside_stories, summary.to_retry, summary.failed) == (4, 3, 0)
+    assert summary.checked.counts() == {"empty": 1, "form": 1, "refusal": 1, "truncated": 1}
+    assert (len(summary.checked.set_aside), len(summary.checked.to_retry()), summary.checked.failed) == (4, 3, 0)
     lines = (tmp_path / "run" / "scenarios" / "set_aside.jsonl").read_text("utf-8").splitlines()
     assert next(story["problems"] for story in map(json.loads, lines) if story["status"] == "truncated") == [
         {
@@ -475,7 +474,7 @@ def test_merged_shards_have_all_stories_and_answers(tmp_path):
             "stories": (12, 0),
             "answers to scenarios": (12 * 7, 0),
         }
-        preferences = load_run(out / "scenarios", load_scenario_questions(out))
+        preferences = load_run(out / "scenarios")
         assert preferences["status"].to_pylist() == ["ok"] * 12 * 7
         assert preferences.slice(0, 12)["question_id"].equals(TWELVE["question_id"])
         assert go(out, server, who=who).answers.remaining == 0
@@ -489,17 +488,15 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("shard", [None, Shard(2, 3)])
 def test_rebuilding_buys_nothing_and_changes_nothing(tmp_path, shard):
-    for who in (load_personas(), TWO):  # `TWO` is no whole set, and not recorded
-        run = tmp_path / who.id
-        with LoopbackServer(lettered) as server:
-            told = go(run, server, who=who, shard=shard).told
-            asked, before = server.total, files(run / "scenarios")
-            answers = load_run(run / "scenarios", load_scenario_questions(run))
-            assert rebuild_scenarios(run) == told
-            assert server.total == asked
-        after = files(run / "scenarios")
-        assert after == before
-        assert load_run(run / "scenarios", load_scenario_questions(run)).equals(answers)
+    run = tmp_path / "run"
+    with LoopbackServer(lettered) as server:
+        told = go(run, server, who=load_personas(), shard=shard).told
+        asked, before = server.total, files(run / "scenarios")
+        answers = load_run(run / "scenarios")
+        assert rebuild_scenarios(run) == told
+        assert server.total == asked
+    assert files(run / "scenarios") == before
+    assert load_run(run / "scenarios").equals(answers)
 
 
 def ask_for_longer_scenes(monkeypatch, run: Path) -> None:
@@ -521,17 +518,16 @@ def test_rebuilding_takes_what_the_checks_of_today_let_through(tmp_path, monkeyp
         assert files(run / "scenarios") == before
         assert rebuild_scenarios(run) == left
         assert 0 < left < 12
-        assert len(load_run(run / "scenarios", load_scenario_questions(run))) == 7 * left
+        assert len(load_run(run / "scenarios")) == 7 * left
         monkeypatch.undo()
         assert rebuild_scenarios(run) == 12
-        assert len(load_run(run / "scenarios", load_scenario_questions(run))) == 7 * 12
+        assert len(load_run(run / "scenarios")) == 7 * 12
         assert server.total == asked
 
 
-def test_rebuilding_needs_the_persona_set_where_other_stories_pass(tmp_path, monkeypatch):
+def test_rebuilding_needs_the_persona_set(tmp_path):
     with LoopbackServer(tell) as server:
-        go(tmp_path / "run", server)
-    ask_for_longer_scenes(monkeypatch, tmp_path / "run")
+        go(tmp_path / "run", server)  # `TWO` is no whole set, and not recorded
     with pytest.raises(ValueError, match="manifest must have the whole persona set"):
         rebuild_scenarios(tmp_path / "run")
 
@@ -558,7 +554,7 @@ def test_a_dry_run_knows_what_was_set_aside(tmp_path, shard):
     run = tmp_path / "run"
     with LoopbackServer(lettered) as server:
         first = go(run, server, tries=1, shard=shard)
-        bad = first.set_aside_stories
+        bad = len(first.checked.set_aside)
         storyteller = StorytellerRespondent("teller", TWELVE, personas=TWO, base_url=server.base_url)
         given = (run, storyteller, OpenAIRespondent("m", base_url=server.base_url), TWO, TWELVE)
         before = server.total
@@ -607,16 +603,14 @@ def test_a_kill_in_either_stage_loses_nothing(tmp_path, after):
         go(run, server)
         assert len(server.calls) == 36
         assert server.total <= 36 + 4
-    assert load_run(run / "scenarios", load_scenario_questions(run))["status"].to_pylist() == ["ok"] * 24
+    assert load_run(run / "scenarios")["status"].to_pylist() == ["ok"] * 24
     whole = tmp_path / "whole"
     with LoopbackServer(tell) as server:
         go(whole, server)
     assert pq.read_table(whole / "scenarios" / "scenarios.parquet").equals(
         pq.read_table(run / "scenarios" / "scenarios.parquet")
     )
-    assert load_run(run / "scenarios", load_scenario_questions(run)).equals(
-        load_run(whole / "scenarios", load_scenario_questions(whole))
-    )
+    assert load_run(run / "scenarios").equals(load_run(whole / "scenarios"))
 
 
 def test_stories_and_answers_by_batches(tmp_path):
@@ -627,9 +621,9 @@ def test_stories_and_answers_by_batches(tmp_path):
         # One story, with its tries, and one answer go ahead, to see whether the server takes them.
         aside = (tmp_path / "run" / "scenarios" / "set_aside.jsonl").read_text("utf-8")
         assert server.total == 1 + (3 if TWELVE["question_id"][0].as_py() in aside else 1)
-    bad = summary.set_aside_stories
+    bad = len(summary.checked.set_aside)
     assert bad > 0
-    assert (summary.told, summary.set_aside) == (12 - bad, {"letter": bad})
+    assert (summary.told, summary.checked.counts()) == (12 - bad, {"letter": bad})
     assert summary.answers.counts["ok"] == 2 * (12 - bad)
     assert len(batches) == 4  # three of stories, one of answers
     assert server.inputs(batches[0])[0]["body"]["response_format"]["json_schema"]["schema"] == STORY_SCHEMA

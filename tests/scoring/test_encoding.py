@@ -30,31 +30,6 @@ def test_a_question_in_tokens():
         assert question.in_one_row == len(question.prompt) + sum(lengths)
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = None
-    message = (
-        "tokenizer must have a chat template; got none in ''. "
-        "Use an instruction-tuned model, or set tokenizer.chat_template."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ChatEncoder(tokenizer, "line")
-
-
-def test_a_template_that_refuses_a_system_message_says_so():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-        "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
-    )
-    message = (
-        "The chat template must take messages of system, user; it says: System role not supported. "
-        "Use a model whose template does, or leave out what it does not take, such as a system message."
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ChatEncoder(tokenizer, "line").encode(CHATS[1:2], OPTIONS[1:2], None)
-
-
 def template(name):
     """One of the chat templates that TRL ships."""
     return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text("utf-8")
@@ -118,6 +93,13 @@ def test_a_prompt_that_merges_with_the_reply_is_cut_before_the_merger():
 
 
 REFUSED = {
+    "tokenizer must have a chat template; got none in ''. Use an instruction-tuned model, or set "
+    "tokenizer.chat_template.": None,
+    "The chat template must take messages of system, user; it says: System role not supported. Use a model whose template "
+    "does, or leave out what it does not take, such as a system message.": (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
+    ),
     "The chat template must write what is said; got 'user: assistant: ' for the reply 'the reply' to 'a question'. It may "
     "be one for pictures, which takes a list of parts. Use a model of text, or another template.": (
         "{% for m in messages %}{{ m['role'] }}: {% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}"
@@ -130,8 +112,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_templates_whose_replies_cannot_be_known_are_refused(message):
+def test_templates_that_are_missing_or_cannot_be_used_are_refused(message):
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = REFUSED[message]
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ChatEncoder(tokenizer, "line").encode(CHATS[:1], OPTIONS[:1], None)
+        ChatEncoder(tokenizer, "line").encode(CHATS[1:2], OPTIONS[1:2], None)

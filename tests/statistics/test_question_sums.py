@@ -9,7 +9,7 @@ from survey_worlds import TARGET, Population
 
 from fairpp_hf.statistics.alignment import FEWEST_GROUP_CLUSTERS, alignment_metrics, metric_values
 from fairpp_hf.statistics.bootstrap import drawn_weights
-from fairpp_hf.statistics.question_sums import clusters_of, question_sums
+from fairpp_hf.statistics.question_sums import clusters_of, numbered, question_sums
 
 
 def test_a_resample_has_the_metrics_of_its_questions_laid_side_by_side() -> None:
@@ -65,3 +65,10 @@ def test_questions_may_be_a_mapping_of_columns() -> None:
     columns = {name: world.questions[name].to_pylist() for name in world.questions.column_names}
     given = world.predictions, world.references, TARGET
     assert alignment_metrics(*given, columns) == alignment_metrics(*given, world.questions)
+
+
+def test_columns_are_numbered_by_their_values_together() -> None:
+    questions = {"dimension": [2, 1, 2, 2], "form": ["a", "a", "b", "a"]}
+    first, other, third, again = numbered(questions, ("dimension", "form")).tolist()
+    assert first == again
+    assert sorted((first, other, third)) == [0, 1, 2]

@@ -1,10 +1,13 @@
 """The order of pairs: prompts together, every pair once or by weight, the same for a seed and an epoch."""
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
 from tiny_trainers import assert_same, make_trainer, oracle_gradient, question_pairs, step_gradient
 
+from fairpp_hf.training import batches, sft_trainer
 from fairpp_hf.training.batches import PairSampler, cut_prompts
 
 GROUPS = np.array([0, 0, 0, 1, 1, 2, 2, 3])
@@ -124,3 +127,8 @@ def test_batches_that_cut_prompts_are_mentioned(tmp_path, caplog):
     trainer = make_trainer(tmp_path, question_pairs([[1.0, 1.0]] * 6), per_device_train_batch_size=3)
     trainer._get_train_sampler()
     assert "per_device_train_batch_size=3 separates the pairs of" in caplog.text
+
+
+@pytest.mark.parametrize("module", [batches, sft_trainer])
+def test_the_examples_of_the_collators_run(module):
+    assert doctest.testmod(module)[0] == 0

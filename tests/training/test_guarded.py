@@ -30,11 +30,7 @@ class Spoil(TrainerCallback):
 
 
 def sft_trainer(tmp_path, pairs, **settings):
-    class Trainer(ReweightedSFTTrainer):
-        def __init__(self, ref_model, **arguments):
-            super().__init__(**arguments)
-
-    return make_trainer(tmp_path, pairs, trainer=Trainer, config=ReweightedSFTConfig, **settings)
+    return make_trainer(tmp_path, pairs, trainer=ReweightedSFTTrainer, config=ReweightedSFTConfig, **settings)
 
 
 def saved_weights(folder):

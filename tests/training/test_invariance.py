@@ -1,5 +1,6 @@
 """What must not change the gradient, and what must: against one pair at a time, and against stock TRL."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from two_processes import run_on_two_processes
 # Four questions with 3, 2, 2 and 1 pairs.
 WEIGHTS = [[0.1, 0.4, 0.7], [0.0, 0.9], [0.3, 0.3], [2.0]]
 PAIRS = question_pairs(WEIGHTS)
+LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
 FLAT = np.array([weight for weights in WEIGHTS for weight in weights])
 
 
@@ -121,8 +123,13 @@ def test_a_mixture_of_experts_is_balanced_as_in_trl(tmp_path, steps):
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]},
         {"loss_type": ["sft", "sigmoid"], "loss_weights": [1.0, 0.2], "ld_alpha": 0.4},
         {"loss_type": ["exo_pair"], "label_smoothing": 0.1},
+        {"loss_type": ["sigmoid", "bco_pair"], "loss_weights": [0.8, 0.3]},
+        {"f_divergence_type": "forward_kl"},
         {"f_divergence_type": "js_divergence"},
+        {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.3},
         {"ld_alpha": 0.4},
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3},
+        {"peft": LORA},
         {"gradient_checkpointing": True},
         {"max_length": 24, "truncation_mode": "keep_start"},
         {"max_length": 24, "truncation_mode": "keep_end"},
@@ -171,7 +178,6 @@ def test_precomputed_reference_is_the_live_one(tmp_path):
 
 def test_stored_reference_values_are_those_of_the_same_computation(tmp_path):
     """Equal weights with other positions, or with an adapter of another scale, are another reference."""
-    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
 
     def first_reward(*, theta=10_000.0, alpha=8):
         model = tiny_model()
@@ -179,8 +185,7 @@ def test_stored_reference_values_are_those_of_the_same_computation(tmp_path):
         model = type(model)(model.config)  # which positions are computed with
         model.load_state_dict(tiny_model().state_dict())
         torch.manual_seed(0)
-        lora.lora_alpha = alpha
-        model = get_peft_model(model, lora)
+        model = get_peft_model(model, dataclasses.replace(LORA, lora_alpha=alpha))
         trainer = make_trainer(tmp_path, PAIRS, model=model, ref_model=None, precompute_ref_log_probs=True)
         return trainer.evaluate()["eval_rewards/chosen"]
 
@@ -190,16 +195,14 @@ def test_stored_reference_values_are_those_of_the_same_computation(tmp_path):
 
 def test_lora_without_its_adapter_is_a_separate_reference(tmp_path):
     """The reference of a fresh adapter is the base model; given explicitly, it must give the same gradient."""
-    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
-    implicit = step_gradient(tmp_path, PAIRS, peft=lora)
-    explicit = step_gradient(tmp_path, PAIRS, peft=lora, ref_model=tiny_model())
+    implicit = step_gradient(tmp_path, PAIRS, peft=LORA)
+    explicit = step_gradient(tmp_path, PAIRS, peft=LORA, ref_model=tiny_model())
     assert_same(implicit, explicit, tolerance=1e-5)
 
 
 def test_a_trained_adapter_is_its_own_reference(tmp_path):
     """As after a first stage: the adapter that training starts from, and not the bare base, is the reference."""
-    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
-    trainer = make_trainer(tmp_path, PAIRS, model=get_peft_model(tiny_model(), lora), ref_model=None)
+    trainer = make_trainer(tmp_path, PAIRS, model=get_peft_model(tiny_model(), LORA), ref_model=None)
     assert trainer.evaluate()["eval_rewards/chosen"] == pytest.approx(0, abs=1e-6)
 
 

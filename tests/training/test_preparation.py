@@ -61,10 +61,14 @@ def assert_identical(ours, theirs):
 
 @pytest.mark.parametrize("pairs_of_question", [1, 3])
 @pytest.mark.parametrize("template", [None, DIVERGING, MERGING])
-def test_pairs_are_prepared_as_trl_prepares_them(tmp_path, template, pairs_of_question):
+@pytest.mark.parametrize("selected", [False, True])
+def test_pairs_are_prepared_as_trl_prepares_them(tmp_path, template, pairs_of_question, selected):
+    """Also rows in any order, and a selection of them."""
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template or tokenizer.chat_template
     pairs = question_pairs([[1.0] * pairs_of_question] * 40)
+    if selected:
+        pairs = pairs.shuffle(seed=0).select(range(10, 38))
 
     ours, theirs, asked = prepared(pairs, arguments(tmp_path), tokenizer)
 
@@ -177,37 +181,13 @@ def _tokenizer(model, pre_tokenizer=None, normalizer=None):
     ids=["prefix space", "first", "always", "prepend", "strip"],
 )
 def test_texts_are_tokenised_as_a_whole_text_would_be(backend):
-    backend.add_special_tokens(
-        [
-            "<s>",
-            "<end>",
-            "<end>now",
-            AddedToken("<left>", lstrip=True, special=True),
-            AddedToken("<right>", rstrip=True, special=True),
-            AddedToken("<word>", single_word=True, special=True),
-            AddedToken("<normal>", normalized=True, special=True),
-        ]
-    )
+    flags = ("lstrip", "rstrip", "single_word", "normalized")
+    flagged = [AddedToken(f"<{flag}>", special=True, **{flag: True}) for flag in flags]
+    backend.add_special_tokens(["<s>", "<end>", "<end>now", *flagged])
     backend.add_tokens(["aba"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", pad_token="<s>")
     rng = np.random.default_rng(0)
-    parts = [
-        "<s>",
-        "<end>",
-        "<left>",
-        "<right>",
-        "<word>",
-        "<normal>",
-        "now",
-        "aba",
-        "a",
-        " ",
-        "  ",
-        "\n",
-        "B.",
-        "<",
-        "",
-    ]
+    parts = ["<s>", "<end>", *map(str, flagged), *["now", "aba", "a", " ", "  ", "\n", "B.", "<", ""]]
     texts = ["".join(rng.choice(parts, rng.integers(0, 12))) for _ in range(500)]
 
     # What a call before has left in the backend plays no part.
@@ -215,15 +195,6 @@ def test_texts_are_tokenised_as_a_whole_text_would_be(backend):
     ours = ConversationTokenizer(tokenizer).texts(texts)
 
     assert ours == [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-
-
-def test_rows_in_any_order_and_of_a_selection(tmp_path):
-    pairs = question_pairs([[1.0] * 3] * 40).shuffle(seed=0).select(range(10, 90))
-
-    ours, theirs, asked = prepared(pairs, arguments(tmp_path))
-
-    assert_identical(ours, theirs)
-    assert asked == CHECKED_ROWS
 
 
 def test_missing_numbers_in_other_columns_do_not_make_it_slow(tmp_path, caplog):

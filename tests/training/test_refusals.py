@@ -191,33 +191,27 @@ def test_settings_of_dpo(tmp_path, settings, sentences):
         assert line.startswith(sentence), line
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentences"),
-    [
-        (
-            {"weight_normalization": "sum"},
-            ("weight_normalization must be one of 'dataset', 'batch', 'none'; got 'sum'.",),
-        ),
-        ({"loss_type": "dft"}, ("loss_type must be 'nll'; got 'dft'. ",)),
-        ({"label_smoothing_factor": 0.1}, ("label_smoothing_factor must be 0; got 0.1. ",)),
-        (
-            {"packing": True, "eval_packing": True, "padding_free": True},
-            ("packing must be False; got True. ", "eval_packing must be False; ", "padding_free must be False; "),
-        ),
-        ({"completion_only_loss": False}, ("completion_only_loss must be True; got False. ",)),
-        ({"dataset_kwargs": {"skip_prepare_dataset": True}}, ("dataset_kwargs must not have skip_prepare_dataset; ",)),
-        ({"average_tokens_across_devices": False}, ("average_tokens_across_devices must be True; got False. ",)),
-    ],
-    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
-)
-def test_settings_of_sft(tmp_path, settings, sentences):
-    """Also in a plain `SFTConfig`."""
-    with pytest.raises(ValueError, match="must") as error:
-        ReweightedSFTConfig(str(tmp_path), **settings)
-    for line, sentence in zip(str(error.value).splitlines(), sentences, strict=True):
-        assert line.startswith(sentence), line
-    if "weight_normalization" not in settings:
-        refuse(ReweightedSFTTrainer, SFTConfig(str(tmp_path), bf16=False, **settings), *sentences)
+SFT_SETTINGS = {
+    "loss_type must be 'nll'; got 'dft'. ": {"loss_type": "dft"},
+    "label_smoothing_factor must be 0; got 0.1. ": {"label_smoothing_factor": 0.1},
+    "packing must be False; got True. ": {"packing": True},
+    "eval_packing must be False; got True. ": {"eval_packing": True},
+    "padding_free must be False; got True. ": {"padding_free": True},
+    "completion_only_loss must be True; got False. ": {"completion_only_loss": False},
+    "dataset_kwargs must not have skip_prepare_dataset; got True. ": {"dataset_kwargs": {"skip_prepare_dataset": True}},
+    "average_tokens_across_devices must be True; got False. ": {"average_tokens_across_devices": False},
+}
+"""In the order in which they are named."""
+
+
+def test_settings_of_sft(tmp_path):
+    """All at once, also in a plain `SFTConfig`."""
+    settings = {name: value for wrong in SFT_SETTINGS.values() for name, value in wrong.items()}
+    refuse(ReweightedSFTTrainer, SFTConfig(str(tmp_path), bf16=False, **settings), *SFT_SETTINGS)
+    with pytest.raises(
+        ValueError, match=r"^weight_normalization must be one of .*; got 'sum'\.\nloss_type must be 'nll'"
+    ):
+        ReweightedSFTConfig(str(tmp_path), weight_normalization="sum", **settings)
 
 
 def test_batches_of_unequal_sizes_on_several_processes(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import yaml
 from datasets import Dataset, load_dataset
 from peft import PeftModel
 from small_runs import make_run
+from tiny_trainers import sequence_logp
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from fairpp_hf.cli.train import train_model as main
@@ -113,20 +114,6 @@ def test_what_is_wrong_with_arguments_is_said_before_a_model_is_loaded(config, p
         config_file("smollm_135m_lora")
 
 
-def test_trains_saves_and_summarises(config, tmp_path, capsys):
-    trainer = main(["--config", config(eval_strategy="epoch"), "--max_steps", "2"])
-    assert trainer.state.global_step == 2
-    assert len(trainer.train_dataset) == 16
-    results = json.loads((tmp_path / "out" / "all_results.json").read_text())
-    assert {"train_loss", "eval_loss", "eval_rewards/weighted_accuracies"} <= set(results)
-    assert (tmp_path / "out" / "model.safetensors").is_file()
-    printed = capsys.readouterr().out
-    assert re.search(
-        r"target persona +loyal_nationals\ntraining pairs +16\nlabels +answers\nweighting +tier\n", printed
-    )
-    assert str(tmp_path / "out" / "all_results.json") in printed
-
-
 @pytest.fixture(scope="module")
 def run_path(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "run")
@@ -153,13 +140,6 @@ def _folder(path, train, test=None):
     card = {"configs": [{"config_name": "pairs-loyal_nationals", "data_files": files}]}
     (path / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n")
     return str(path)
-
-
-def test_a_dataset_folder_can_be_trained_on(config, pairs, tmp_path, capsys):
-    folder = _folder(tmp_path / "mine", pairs)
-    trainer = main(["--config", config(dataset_name=folder, max_train_pairs=None), "--max_steps", "1"])
-    assert len(trainer.train_dataset) == 20
-    assert re.search(rf"labels, weighting +as in {folder}\n", capsys.readouterr().out)
 
 
 def test_a_folder_is_read_as_it_is(pairs, tmp_path):
@@ -277,14 +257,19 @@ def test_surprisal_soft_labels_and_groups_reach_the_trainer(config):
     assert set(trainer.train_dataset["tier"]) <= {1, 2}
 
 
-def test_soft_labels_of_a_dataset_of_ones_own_are_used_where_it_has_them(config, pairs, soft_pairs, tmp_path):
-    for name, rows in (("hard", pairs), ("soft", soft_pairs)):
-        trainer = main(["--config", config(dataset_name=_folder(tmp_path / name, rows), max_steps=1)])
+def test_a_dataset_of_ones_own_is_trained_on_with_the_soft_labels_that_it_has(
+    config, pairs, soft_pairs, tmp_path, capsys
+):
+    for name, rows, settings in (
+        ("hard", pairs, {}),
+        ("soft", soft_pairs, {}),
+        ("no", soft_pairs, {"soft_labels": False}),
+    ):
+        folder = _folder(tmp_path / name, rows)
+        trainer = main(["--config", config(dataset_name=folder, max_train_pairs=None, max_steps=1, **settings)])
         assert trainer.soft_labels is (name == "soft")
-    trainer = main(
-        ["--config", config(dataset_name=_folder(tmp_path / "no", soft_pairs), soft_labels=False, max_steps=1)]
-    )
-    assert trainer.soft_labels is False
+        assert len(trainer.train_dataset) == len(rows)
+        assert re.search(rf"labels, weighting +as in {folder}\n", capsys.readouterr().out)
 
 
 def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path, tmp_path, capsys):
@@ -320,17 +305,9 @@ def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path
 
 
 def plain_logps(model, tokenizer, rows):
-    """Log-probability of each row's chosen text, (n,): one sequence, full softmax, one token at a time."""
-    logps = []
-    for row in rows:
-        context = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)[
-            "input_ids"
-        ]
-        full = tokenizer.apply_chat_template(row["prompt"] + row["chosen"], return_dict=True)["input_ids"]
-        with torch.no_grad():
-            logp = torch.log_softmax(model(torch.tensor([full])).logits[0].double(), dim=-1)
-        logps.append(sum(logp[at - 1, full[at]].item() for at in range(len(context), len(full))))
-    return np.array(logps)
+    """Log-probability of each row's chosen text, (n,)."""
+    with torch.no_grad():
+        return np.array([sequence_logp(model, tokenizer, row["prompt"], row["chosen"]).item() for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -374,28 +351,22 @@ def test_dpo_starts_from_the_sft_model_which_is_its_reference(config, pairs, tin
     assert abs(after_dpo.mean() - after_sft.mean()) > 0.1
 
 
-def test_the_summary_tells_of_both_stages(config, tmp_path, capsys):
-    main(["--config", config(stage="sft_then_dpo", eval_strategy="epoch", max_steps=1)])
+def test_the_summary_and_the_cards_tell_of_both_stages(config, tiny_model_path, tmp_path, capsys):
+    fields = {"stage": "sft_then_dpo", "eval_strategy": "epoch", "max_steps": 1, **LORA}
+    main(["--config", config(weighting="surprisal", comparison="nearest", **fields)])
     number, time = r"\d+\.\d{4}", r"\d+ s"
     expected = (
-        rf"target persona +loyal_nationals\ntraining pairs +16\nlabels +answers\nweighting +tier\n"
+        rf"target persona +loyal_nationals\ntraining pairs +16\nlabels +answers\nweighting +surprisal\n"
         rf"sft: texts +8\nsft: train loss +{number}\nsft: eval loss \(weighted\) +{number}\nsft: time +{time}\n"
         rf"dpo: train loss +{number}\ndpo: eval loss \(weighted\) +{number}\n"
         rf"dpo: eval reward accuracy +{number}\ndpo: the same, weighted +{number}\ndpo: time +{time}\n"
         rf"model +{tmp_path / 'out'}\nmetrics +{tmp_path / 'out' / 'all_results.json'}\n"
     )
     assert re.search(expected, capsys.readouterr().out)
-    sft = json.loads((tmp_path / "out" / "sft" / "all_results.json").read_text())
-    dpo = json.loads((tmp_path / "out" / "all_results.json").read_text())
+    sft, dpo = (json.loads((tmp_path / folder / "all_results.json").read_text()) for folder in ("out/sft", "out"))
     assert (sft["train_texts"], dpo["train_pairs"]) == (8, 16)
     assert {"eval_loss", "eval_weights/mean"} <= set(sft)
-
-
-@pytest.mark.parametrize("settings", [LORA], ids=["lora"])
-def test_the_cards_say_what_the_pairs_were_and_what_came_before(config, tiny_model_path, tmp_path, settings):
-    main(
-        ["--config", config(stage="sft_then_dpo", max_steps=1, weighting="surprisal", comparison="nearest", **settings)]
-    )
+    assert {"eval_loss", "eval_rewards/weighted_accuracies"} <= set(dpo)
     sft, dpo = ((tmp_path / folder / "README.md").read_text() for folder in ("out/sft", "out"))
     for card in (sft, dpo):
         assert "**Simulated answers.**" in card

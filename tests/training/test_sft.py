@@ -1,6 +1,5 @@
 """`ReweightedSFTTrainer` against `trl.SFTTrainer`, against the plainest oracle, and against bad input."""
 
-import inspect
 import re
 
 import numpy as np
@@ -9,14 +8,11 @@ import torch
 from datasets import Dataset, load_dataset
 from peft import LoraConfig
 from tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
-from tiny_trainers import QUICK
+from tiny_trainers import make_trainer as make_any_trainer
+from tiny_trainers import parameters, sequence_logp
 from trl import SFTConfig, SFTTrainer
 
-from fairpp_hf.training import (
-    DataCollatorForWeightedLanguageModeling,
-    ReweightedSFTConfig,
-    ReweightedSFTTrainer,
-)
+from fairpp_hf.training import ReweightedSFTConfig, ReweightedSFTTrainer
 
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
 WORDS = ["fair", "share", "rule", "energy", "people", "custom", "law", "equal"]
@@ -38,38 +34,18 @@ def make_rows(weights, seed=0):
     )
 
 
-def make_trainer(tmp_path, rows, *, trainer=ReweightedSFTTrainer, config=ReweightedSFTConfig, peft=None, **settings):
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = settings.pop("chat_template", CHAT_TEMPLATE)
-    args = config(
-        **{
-            "output_dir": str(tmp_path / "out"),
-            **QUICK,
-            "max_grad_norm": 0.0,
-            **settings,
-        }
-    )
-    return trainer(
-        model=tiny_model(),
-        args=args,
-        train_dataset=rows,
-        eval_dataset=rows,
-        processing_class=tokenizer,
-        peft_config=peft,
-    )
-
-
-def parameters(trainer):
-    return torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters() if p.requires_grad])
+def make_trainer(tmp_path, rows, *, trainer=ReweightedSFTTrainer, config=ReweightedSFTConfig, **settings):
+    return make_any_trainer(tmp_path, rows, trainer=trainer, config=config, **{"max_grad_norm": 0.0, **settings})
 
 
 def plain_nll(row, model):
     """Negative log-likelihood and token count of a completion: one sequence, full softmax, one token at a time."""
     tokenizer = tiny_tokenizer()
-    context = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
-    full = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]
-    logp = torch.log_softmax(model(torch.tensor([full])).logits[0].double(), dim=-1)
-    return -sum(logp[at - 1, full[at]] for at in range(len(context), len(full))), len(full) - len(context)
+    context, full = (
+        tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, return_dict=True)["input_ids"]
+        for messages, prompt in ((row["prompt"], True), (row["prompt"] + row["completion"], False))
+    )
+    return -sequence_logp(model, tokenizer, row["prompt"], row["completion"]), len(full) - len(context)
 
 
 @pytest.mark.parametrize(
@@ -194,32 +170,3 @@ def test_pairs_train_as_their_chosen_texts(tmp_path):
         runs.append((parameters(trainer), trainer.evaluate()["eval_loss"]))
     torch.testing.assert_close(runs[0][0], runs[1][0], rtol=0, atol=0)
     assert runs[0][1] == runs[1][1]
-
-
-def test_collator_carries_the_weights():
-    collator = DataCollatorForWeightedLanguageModeling(pad_token_id=0)
-    examples = [
-        {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "weight": 0.5},
-        {"input_ids": [4, 5], "labels": [-100, 5], "weight": 1.5},
-    ]
-    batch = collator(examples)
-    assert {name: values.tolist() for name, values in batch.items()} == {
-        "input_ids": [[1, 2, 3], [4, 5, 0]],
-        "attention_mask": [[1, 1, 1], [1, 1, 0]],
-        "labels": [[-100, 2, 3], [-100, 5, -100]],
-        "weight": [0.5, 1.5],
-    }
-    assert batch["weight"].dtype == torch.float32
-
-
-def test_the_call_is_that_of_sft_trainer():
-    ours, theirs = (inspect.signature(trainer.__init__).parameters for trainer in (ReweightedSFTTrainer, SFTTrainer))
-    assert [(name, item.kind, item.default) for name, item in ours.items()] == [
-        (name, item.kind, item.default) for name, item in theirs.items()
-    ]
-
-
-def test_plain_sft_config_is_accepted(tmp_path):
-    trainer = make_trainer(tmp_path, make_rows([1.0, 3.0]), config=SFTConfig)
-    assert trainer.weight_normalization == "dataset"
-    assert trainer.train().training_loss > 0

@@ -102,6 +102,19 @@ class Point(NamedTuple):
     """Share of the squared distance from the personas' mean that the plane of principal components shows, 0 to 1."""
 
 
+class Axes(NamedTuple):
+    """What the two axes of a map are made of."""
+
+    by: tuple[str, ...]
+    """Fields of `Template` that cells, or templates, are divided by."""
+    cells: int
+    """Number of cells or templates."""
+    shares: tuple[float, float]
+    """Of the personas' sample variance: by principal component, or of ideal points by axis."""
+    words: tuple[str, str]
+    """A sentence on each axis."""
+
+
 @dataclass(frozen=True)
 class Positions:
     """Everything on the maps."""
@@ -112,14 +125,8 @@ class Positions:
     """Where the questions come from, such as `"test split"`."""
     reference: str
     """Whose answers the personas' are, such as `"survey:britains_choice_2020 (simulated)"`."""
-    cells: dict[str, tuple[tuple[str, ...], int]]
-    """Method to what its cells (or templates) are divided by, and their number."""
-    explained_variance: tuple[float, float]
-    """Of the personas' sample variance, by principal component."""
-    spread: tuple[float, float]
-    """Of the personas' ideal points, shares of their sample variance by axis."""
-    axes: dict[str, tuple[str, str]]
-    """Method to a sentence on each axis."""
+    axes: dict[str, Axes]
+    """Method of `METHODS` to its axes."""
 
 
 def check_anchors(answers: Mapping[str, NDArray[np.integer]], questions: pa.Table) -> None:
@@ -212,7 +219,7 @@ def position_respondents(
     frame = frames["pca"]
     maps["pca"] = components = _principal_components(totals[frame.rows], replicates[:, frame.rows], frame, cells, poles)
     frame = frames["ideal_point"]
-    maps["ideal_point"] = points = _ideal_points(
+    maps["ideal_point"] = _ideal_points(
         totals[frame.rows, :, :2], replicates[:, frame.rows, :, :2], frame, templates, poles, components.estimate
     )
     places = {method: _places(maps[method], frames[method], names) for method in METHODS}
@@ -236,9 +243,6 @@ def position_respondents(
         questions=len(questions),
         division=division,
         reference=reference,
-        cells={method: (maps[method].cells, maps[method].cell_count) for method in METHODS},
-        explained_variance=components.explained,
-        spread=points.explained,
         axes={method: maps[method].axes for method in METHODS},
     )
 
@@ -262,10 +266,7 @@ class _Map(NamedTuple):
 
     estimate: _Floats
     replicates: _Floats
-    explained: tuple[float, float]
-    axes: tuple[str, str]
-    cells: tuple[str, ...]
-    cell_count: int
+    axes: Axes
     on_map: Sequence[float] = ()
 
 
@@ -287,10 +288,10 @@ def _principal_components(
     return _Map(
         estimate,
         pca.aligned(moved, moved[:, : frame.personas], estimate[: frame.personas]),
-        (float(plane.explained[0, 0]), float(plane.explained[0, 1])),
-        axis_in_words(loadings * signs[:, None, None], cells, poles),
-        cells.by,
-        len(cells.labels),
+        Axes(
+            *(cells.by, len(cells.labels), tuple(plane.explained[0].tolist())),
+            axis_in_words(loadings * signs[:, None, None], cells, poles),
+        ),
         [float(share) for share in np.minimum((estimate**2).sum(axis=1) / np.maximum(squares, 1e-12), 1.0)],
     )
 
@@ -316,15 +317,13 @@ def _ideal_points(
     fits = [ideal_points.fit_spatial_model(counts[: frame.personas], fit, tolerance=1e-8) for counts in replicates]
     moved, _ = _in_fits(fits, replicates, frame)
     variance = (points[: frame.personas] ** 2).sum(axis=0)
-    shares = variance / variance.sum()
+    # The log-odds of A against B are all that there is: what A gains, B loses.
+    loadings = (leaning * signs[:, None])[..., None] * np.array([0.5, -0.5, 0.0])
+    shares = tuple((variance / variance.sum()).tolist())
     return _Map(
         points,
         pca.aligned(moved, moved[:, : frame.personas], points[: frame.personas]),
-        (float(shares[0]), float(shares[1])),
-        # The log-odds of A against B are all that there is: what A gains, B loses.
-        axis_in_words((leaning * signs[:, None])[..., None] * np.array([0.5, -0.5, 0.0]), cells, poles),
-        cells.by,
-        len(cells.labels),
+        Axes(cells.by, len(cells.labels), shares, axis_in_words(loadings, cells, poles)),
     )
 
 

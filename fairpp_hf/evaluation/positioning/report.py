@@ -6,7 +6,7 @@ from typing import Any
 
 from fairpp_hf.evaluation.forms import json_text, to_json
 from fairpp_hf.evaluation.positioning.pca import MIN_ANSWERS
-from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS, METHODS, MIN_DECIDED, Place, Positions
+from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS, MIN_DECIDED, Place, Positions
 from fairpp_hf.evaluation.results import POSITIONS, POSITIONS_FORMAT
 from fairpp_hf.markdown import bullets, counted, table
 
@@ -28,14 +28,10 @@ _ONE_CELL = (
 
 def to_dict(positions: Positions) -> dict[str, Any]:
     """Everything, as JSON takes it."""
-    shares = {"pca": ("explained_variance", positions.explained_variance), "ideal_point": ("spread", positions.spread)}
+    shares = {"pca": "explained_variance", "ideal_point": "spread"}
     methods = {
-        method: {
-            shares[method][0]: shares[method][1],
-            "axes": positions.axes[method],
-            "cells": dict(zip(("by", "count"), positions.cells[method], strict=True)),
-        }
-        for method in METHODS
+        method: {shares[method]: axes.shares, "axes": axes.words, "cells": {"by": axes.by, "count": axes.cells}}
+        for method, axes in positions.axes.items()
     }
     points = []
     for point in positions.points:
@@ -87,22 +83,20 @@ def to_markdown(positions: Positions) -> str:
         *([_SMALL] if positions.questions < FEW_QUESTIONS else []),
         "## Who stands where",
         table(heads, overview, left=6),
-        *_map_section(positions, "pca", "cell", positions.explained_variance, "sample variance", 3),
-        *_map_section(positions, "ideal_point", "template", positions.spread, "points' sample variance", 2),
+        *_map_section(positions, "pca", "cell", "sample variance", 3),
+        *_map_section(positions, "ideal_point", "template", "points' sample variance", 2),
         "## How to read this",
         (files("fairpp_hf.evaluation.positioning") / "notes.md").read_text(encoding="utf-8"),
     ]
     return "\n\n".join(parts)
 
 
-def _map_section(
-    positions: Positions, method: str, cell: str, shares: tuple[float, float], of: str, digits: int
-) -> list[str]:
-    by, count = positions.cells[method]
+def _map_section(positions: Positions, method: str, cell: str, of: str, digits: int) -> list[str]:
+    by, count, shares, words = positions.axes[method]
     points = [
         f"{counted(count, cell)}{' by ' + ' and '.join(by) if by else ''}; the axes have {shares[0]:.1%} and "
         f"{shares[1]:.1%} of the personas' {of}.",
-        *(f"{axis[0].upper()}{axis[1:]}." for axis in positions.axes[method]),
+        *(f"{axis[0].upper()}{axis[1:]}." for axis in words),
         *([] if by else [_ONE_CELL]),
     ]
     rows = []

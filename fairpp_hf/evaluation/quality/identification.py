@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.evaluation.quality.replies import OPTIONS, Codes, Replies
+from fairpp_hf.evaluation.quality.replies import OPTIONS, Replies
 from fairpp_hf.statistics.bootstrap import Measure, Resamples, measured, not_measured, ratio
 from fairpp_hf.statistics.options import shared_first_places
+from fairpp_hf.statistics.question_sums import numbered
 
 FOLDS = 5
 SIZES = (1, 5, 20, 100)
@@ -67,11 +68,11 @@ def identify_among_themselves(replies: Replies) -> Identification:
 
 def held_out_log_shares(replies: Replies, fold: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Logarithms of theta, learnt without each fold: (folds, cells, P, 3), and each question's cell, (Q,)."""
-    cells = Codes.of(replies.questions, ("dimension", "group_type", "form"))
-    dimensions = Codes.of(replies.questions, ("dimension",))
-    dimension_of_cell = np.eye(dimensions.size)[dimensions.of_row[cells.first]]
-    in_cell = np.zeros((FOLDS, cells.size, len(fold)))
-    in_cell[fold, cells.of_row, np.arange(len(fold))] = 1
+    cell = numbered(replies.questions, ("dimension", "group_type", "form"))
+    dimension = numbered(replies.questions, ("dimension",))
+    dimension_of_cell = np.eye(dimension.max() + 1)[dimension[np.unique(cell, return_index=True)[1]]]
+    in_cell = np.zeros((FOLDS, cell.max() + 1, len(fold)))
+    in_cell[fold, cell, np.arange(len(fold))] = 1
     sums = np.einsum("fcq,pqo->fcpo", in_cell, np.nan_to_num(replies.shares), optimize=True)
     learnt = sums.sum(axis=0) - sums
     by_dimension = np.einsum("cd,fcpo->fdpo", dimension_of_cell, learnt)
@@ -82,7 +83,7 @@ def held_out_log_shares(replies: Replies, fold: NDArray[np.int64]) -> tuple[NDAr
         return (counts + SMOOTHING * above) / (counts.sum(axis=-1, keepdims=True) + SMOOTHING)
 
     theta = smoothed(learnt, np.einsum("cd,fdpo->fcpo", dimension_of_cell, smoothed(by_dimension, everyone)))
-    return np.log(theta), cells.of_row
+    return np.log(theta), cell
 
 
 def attribute(

@@ -13,7 +13,7 @@ from fairpp_hf.questions.taxonomy import FORMS
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS, STATUSES
 from fairpp_hf.statistics.biases import order_gaps
 from fairpp_hf.statistics.bootstrap import Measure, Resamples, measured, not_measured, ratio
-from fairpp_hf.statistics.question_sums import clusters_of
+from fairpp_hf.statistics.question_sums import clusters_of, numbered, question_columns
 
 OPTIONS = len(OPTION_LETTERS)
 NO_SAMPLES = "one sample a request; ask for 2 or more, at a temperature above 0"
@@ -102,23 +102,6 @@ class Replies:
         return np.stack(columns, axis=1).astype(np.float64).reshape(*shape, OPTIONS)
 
 
-class Codes(NamedTuple):
-    """Numbers for the different values of some columns of questions, together."""
-
-    of_row: NDArray[np.int64]
-    size: int
-    first: NDArray[np.int64]
-    """(size,), a row that has each value."""
-
-    @classmethod
-    def of(cls, questions: pa.Table, columns: Sequence[str]) -> "Codes":
-        """Number the rows by those columns; by nothing, all get 0."""
-        encoded = [questions[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in columns]
-        keys = np.stack([np.zeros(len(questions), np.int64), *encoded])
-        _, first, of_row = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-        return cls(of_row.ravel().astype(np.int64), len(first), first)
-
-
 class ByPersona(NamedTuple):
     """A measure over all personas, and for each."""
 
@@ -160,8 +143,7 @@ class Statuses(NamedTuple):
     @classmethod
     def of(cls, replies: Replies) -> "Statuses":
         """Count the statuses of a run's replies."""
-        groups = Codes.of(replies.questions, ("group",))
-        names = replies.questions["group"].take(pa.array(groups.first)).to_pylist()
+        group, groups = question_columns(replies.questions, needed=("group",))["group"]
 
         def counted(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, dict[str, int]]:
             table = np.bincount(codes * len(STATUSES) + replies.status, minlength=len(names) * len(STATUSES))
@@ -169,9 +151,7 @@ class Statuses(NamedTuple):
             return {name: dict(zip(STATUSES, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
         everyone = counted(np.zeros_like(replies.persona), ("all",))["all"]
-        return cls(
-            everyone, counted(replies.persona, replies.personas), counted(groups.of_row[replies.question], names)
-        )
+        return cls(everyone, counted(replies.persona, replies.personas), counted(group[replies.question], groups))
 
 
 class OrderConsistency(NamedTuple):
@@ -244,10 +224,10 @@ def form_consistency(replies: Replies) -> FormConsistency:
     """
     of = "pairs of answers"
     shares, questions = replies.shares, replies.questions
-    units = Codes.of(questions, ("problem", "group", "dimension"))
+    unit = numbered(questions, ("problem", "group", "dimension"))
     form = pc.index_in(questions["form"].combine_chunks(), pa.array(FORMS)).to_numpy()
-    rows_of_form = np.full((units.size, len(FORMS)), -1)
-    rows_of_form[units.of_row, form] = np.arange(len(questions))
+    rows_of_form = np.full((unit.max() + 1, len(FORMS)), -1)
+    rows_of_form[unit, form] = np.arange(len(questions))
     pairs = rows_of_form[(rows_of_form >= 0).all(axis=1)].T
     if not pairs.size:
         nothing = not_measured(NO_PAIRS, of)

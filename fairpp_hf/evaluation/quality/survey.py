@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairpp_hf.evaluation.quality.identification import Identification, attribute
-from fairpp_hf.evaluation.quality.replies import Codes, Replies
+from fairpp_hf.evaluation.quality.replies import Replies
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.respondents.survey import survey_answers
-from fairpp_hf.statistics.bootstrap import Measure, measured, ratio
+from fairpp_hf.statistics.bootstrap import Measure, added_up, measured, ratio
+from fairpp_hf.statistics.question_sums import numbered
 
 LEAST_SHARE = 1e-3
 """An option that the survey's model excludes has this likelihood, so that one answer does not decide alone."""
@@ -124,14 +125,14 @@ def expected_shares(
 
     They are means over those of `questions` with the same dimension, group and form.
     """
-    cells = Codes.of(questions, ("dimension", "group", "form"))
+    cell = numbered(questions, ("dimension", "group", "form"))
     rows = pc.index_in(asked["question_id"].combine_chunks(), questions["question_id"].combine_chunks()).to_numpy()
-    counts = np.bincount(cells.of_row, minlength=cells.size)
+    counts = np.bincount(cell)
     tables = []
     for persona in ids:
         probabilities = survey_answers(questions, personas, persona).probabilities
-        sums = np.stack([np.bincount(cells.of_row, column, minlength=cells.size) for column in probabilities.T], axis=1)
-        tables.append((sums / counts[:, None])[cells.of_row[rows]])
+        sums = added_up(probabilities, cell, len(counts))
+        tables.append((sums / counts[:, None])[cell[rows]])
     return np.stack(tables)
 
 

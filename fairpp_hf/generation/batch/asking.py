@@ -109,7 +109,7 @@ async def _run(job: BatchJob, submitter: Submitter) -> None:
                 await submitter.meet_token_limit(ended.batch, ended.token_limit)
         if not collector.blocked:
             await submitter.submit()
-        if not job.ledger.in_batches() and (submitter.broke or not job.ledger.free(-1, 1)):
+        if not job.ledger.in_batches() and (submitter.broke or not job.ledger.free()):
             return
         await asyncio.sleep(job.limits.poll_s * random.uniform(0.9, 1.1))
 
@@ -161,6 +161,6 @@ async def _adopt(job: BatchJob, intent: str, found: ServerBatch) -> None:
             # A request's line has its custom_id where an answer's has it.
             page = [line.custom_id for line in map(read_answer, lines) if line]
             keys += page
-            tokens += sum(job.tokens_of(job.requests[it.number]) for it in job.ledger.find(page).values())
+            tokens += sum(job.tokens_of(job.requests[it.number]) for it in job.ledger.find(page))
     job.ledger.add(Batch(intent, found.created_at, len(keys), tokens, found.input_file_id, found.batch_id), keys)
     job.tell(f"Found batch {found.batch_id} of this run, which the run's ledger had lost.")

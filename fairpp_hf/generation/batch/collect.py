@@ -215,11 +215,11 @@ class Collector:
     def _save(self, answers: dict[str, tuple[Answer, bytes]], intent: str, batch_id: str) -> int:
         """Save some replies; returns how many were paid for and are kept though no request waits for them."""
         job = self._job
-        waiting = job.ledger.find(answers)
+        waiting = {request.key: request for request in job.ledger.find(answers)}
         in_journal = job.ledger.in_journal(answers)
         replies: list[tuple[int, Reply]] = []
-        done: list[int] = []
-        again: list[int] = []
+        done: list[str] = []
+        again: list[str] = []
         unclaimed: list[tuple[str, bytes, str | None]] = []
         for key, (answer, line) in answers.items():
             request = waiting.get(key)
@@ -233,7 +233,7 @@ class Collector:
                 continue  # saved already, before a kill, and is to be asked again
             asked = job.requests[request.number]
             reply, another = reply_to(answer, asked, job.respondent, batch_id, request.rounds)
-            (again if another else done).append(request.number)
+            (again if another else done).append(key)
             replies.append((request.number, reply))
         if replies:
             job.save(replies)
@@ -252,7 +252,7 @@ class Collector:
             detail = {"error": f"no answer that can be read in batch {batch_id}", "batch": batch_id}
             reply = Reply(NO_ANSWER, None, "failed", None, None, 0.0, detail)
             self._job.save([(request.number, reply) for request in page])
-            done = {request.number for request in page if request.rounds + 1 >= MOST_ROUNDS}
-            again = [request.number for request in page if request.number not in done]
+            done = {request.key for request in page if request.rounds + 1 >= MOST_ROUNDS}
+            again = [request.key for request in page if request.key not in done]
             self._job.ledger.came_back(batch.intent, [request.key for request in page], done, again)
             await asyncio.sleep(0)

@@ -1,8 +1,7 @@
 """The ledger of a run's batches: what was meant to be submitted, and what was, in the file of the journal.
 
 A batch is on disk here before anything of it is sent, so that a killed process finds on its return every batch that it may
-have submitted. The requests that still wait for a reply are in a temporary table beside it, so that memory does not grow
-with their number.
+have submitted.
 """
 
 import json
@@ -20,7 +19,6 @@ from fairpp_hf.runs.database import BATCHES_UNKNOWN
 from fairpp_hf.runs.journal import Journal
 
 _FIELDS = "intent, created_at, requests, tokens, file_id, batch_id"
-_IN_A_BATCH = "EXISTS (SELECT 1 FROM batch_requests WHERE batch_requests.key = open_requests.key)"
 
 
 class Batch(NamedTuple):
@@ -55,13 +53,7 @@ class Ledger:
 
     def __init__(self, journal: Journal, keys: Iterable[str]) -> None:
         self._journal = journal
-        with journal.transaction() as connection:
-            connection.execute("DROP TABLE IF EXISTS temp.open_requests")
-            connection.execute(
-                "CREATE TEMP TABLE open_requests "
-                "(number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, rounds INTEGER NOT NULL DEFAULT 0)"
-            )
-            connection.executemany("INSERT INTO open_requests (number, key) VALUES (?, ?)", enumerate(keys))
+        self._open = {key: OpenRequest(number, key, 0) for number, key in enumerate(keys)}
 
     def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._journal.transaction() as connection:
@@ -120,34 +112,22 @@ class Ledger:
     def _leave(self, statement: str, intent: str) -> None:
         self._write((statement, [(intent,)]), ("DELETE FROM batch_requests WHERE intent = ?", [(intent,)]))
 
-    def free(self, after: int, count: int) -> list[OpenRequest]:
-        """The next `count` open requests behind number `after` that are in no batch, in order."""
-        rows = self._read(
-            f"SELECT * FROM open_requests WHERE number > ? AND NOT {_IN_A_BATCH} ORDER BY number LIMIT ?", after, count
-        )
-        return [OpenRequest(*row) for row in rows]
+    def free(self) -> list[OpenRequest]:
+        """The open requests that are in no batch, in order."""
+        taken = {key for (key,) in self._read("SELECT key FROM batch_requests")}
+        return [request for key, request in self._open.items() if key not in taken]
 
-    def count_free(self) -> int:
-        """Number of open requests that are in no batch."""
-        return int(self._read(f"SELECT count(*) FROM open_requests WHERE NOT {_IN_A_BATCH}")[0][0])
+    def find(self, keys: Iterable[str]) -> list[OpenRequest]:
+        """Those of some requests that are open."""
+        return [self._open[key] for key in keys if key in self._open]
 
-    def in_batches(self) -> list[int]:
-        """Numbers of the open requests that are in a batch, in order."""
-        rows = self._read(f"SELECT number FROM open_requests WHERE {_IN_A_BATCH} ORDER BY number")
-        return [number for (number,) in rows]
-
-    def find(self, keys: Iterable[str]) -> dict[str, OpenRequest]:
-        """Key to request, of those that are open."""
-        with self._journal.transaction() as connection:
-            rows = [connection.execute("SELECT * FROM open_requests WHERE key = ?", (key,)).fetchone() for key in keys]
-        return {row[1]: OpenRequest(*row) for row in rows if row is not None}
+    def in_batches(self) -> list[OpenRequest]:
+        """The open requests that are in a batch."""
+        return self.find(key for (key,) in self._read("SELECT DISTINCT key FROM batch_requests"))
 
     def open_in(self, intent: str) -> list[OpenRequest]:
         """The open requests of a batch."""
-        rows = self._read(
-            "SELECT number, key, rounds FROM open_requests JOIN batch_requests USING (key) WHERE intent = ?", intent
-        )
-        return [OpenRequest(*row) for row in rows]
+        return self.find(key for (key,) in self._read("SELECT key FROM batch_requests WHERE intent = ?", intent))
 
     def in_journal(self, keys: Iterable[str]) -> dict[str, tuple[str, str | None]]:
         """Key to (status, id of the batch that brought it) of the replies that the journal has."""
@@ -159,13 +139,13 @@ class Ledger:
             for key, status, detail in filter(None, rows)
         }
 
-    def came_back(self, intent: str, keys: Iterable[str], done: Iterable[int], again: Iterable[int]) -> None:
-        """Note the keys that a batch answered, when the journal has it, and the numbers that wait no more or once more."""
-        self._write(
-            ("DELETE FROM batch_requests WHERE key = ? AND intent = ?", ((key, intent) for key in keys)),
-            ("DELETE FROM open_requests WHERE number = ?", ((number,) for number in done)),
-            ("UPDATE open_requests SET rounds = rounds + 1 WHERE number = ?", ((number,) for number in again)),
-        )
+    def came_back(self, intent: str, keys: Iterable[str], done: Iterable[str], again: Iterable[str]) -> None:
+        """Note the keys that a batch answered, when the journal has it; some of them wait no more, and others once more."""
+        self._write(("DELETE FROM batch_requests WHERE key = ? AND intent = ?", ((key, intent) for key in keys)))
+        for key in done:
+            self._open.pop(key, None)
+        for key in again:
+            self._open[key] = self._open[key]._replace(rounds=self._open[key].rounds + 1)
 
     def keep_unclaimed(self, batch_id: str, lines: Iterable[tuple[str, bytes, str | None]]) -> None:
         """Keep paid replies that no request of the run waits for: key, line of the output file, and usage in JSON."""
@@ -178,9 +158,8 @@ class Ledger:
 
     def unclaimed(self) -> list[tuple[str, str, bytes]]:
         """Key, batch and line of the replies that were kept so, and that a request waits for now."""
-        return self._read(
-            "SELECT key, batch_id, line FROM unclaimed JOIN open_requests USING (key) ORDER BY batch_id, key"
-        )
+        query = "SELECT key, batch_id, line FROM unclaimed JOIN unanswered USING (key) ORDER BY batch_id, key"
+        return [row for row in self._read(query) if row[0] in self._open]
 
     def drop_claimed(self) -> None:
         """Forget the kept replies that are among the journal's replies now."""

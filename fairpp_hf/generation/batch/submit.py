@@ -5,12 +5,13 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fairpp_hf.generation.batch.api import TokenLimit
 from fairpp_hf.generation.batch.files import LINES_AT_ONCE, request_line
-from fairpp_hf.generation.batch.ledger import Batch, BatchJob
+from fairpp_hf.generation.batch.ledger import Batch, BatchJob, OpenRequest
 from fairpp_hf.respondents.base import Request, RespondentStopped
 
 logger = logging.getLogger(__name__)
@@ -55,11 +56,11 @@ class Submitter:
     async def submit(self) -> None:
         """Submit as many batches as the limits and the budget have room for; ValueError where one request has not."""
         ledger = self._job.ledger
-        while not self.held and not self.broke and ledger.free(-1, 1):
+        while not self.held and not self.broke and (free := ledger.free()):
             if not self._probed:
-                await self._probe()
+                await self._probe(free[:_PROBES])
                 continue
-            most = self._job.room_for(min(ledger.count_free(), self._job.limits.requests))
+            most = self._job.room_for(min(len(free), self._job.limits.requests))
             if most < 1:
                 self.broke = True
                 return
@@ -67,7 +68,7 @@ class Submitter:
             path = self._job.input_file(intent)
             others = ledger.outstanding()
             room = self._enqueued - sum(batch.tokens for batch in others)
-            draft = await self._write(path, most, room, bool(others))
+            draft = await self._write(path, free[:most], room, bool(others))
             # A small batch in the gap that larger ones leave would keep its requests from going together.
             if others and draft.cut_by_tokens and draft.tokens < self._enqueued / 2:
                 self.held = True
@@ -137,11 +138,11 @@ class Submitter:
             self._enqueued = self._limit
             self.held = False
 
-    async def _probe(self) -> None:
+    async def _probe(self, requests: Sequence[OpenRequest]) -> None:
         """Ask a request the ordinary way, so that what the server does not take at all shows at once."""
         job = self._job
         error = None
-        for request in job.ledger.free(-1, _PROBES):
+        for request in requests:
             if job.room_for(1) < 1:
                 self.broke = True
                 return
@@ -150,7 +151,7 @@ class Submitter:
                 async for _, reply in job.respondent.answer([job.requests[request.number]]):
                     job.save([(request.number, reply)])
                     if reply.status != "failed":
-                        job.ledger.came_back("", (), [request.number], ())
+                        job.ledger.came_back("", (), [request.key], ())
                         self._probed = True
                     error = (reply.detail or {}).get("error")
             finally:
@@ -161,31 +162,31 @@ class Submitter:
             f"The server must answer an ordinary request before batches are submitted; got: {error}"
         )
 
-    async def _write(self, path: Path, most: int, room: int, others: bool) -> _Draft:
-        """Write the input file of the next batch: `most` requests, as far as their bytes and the `room` for tokens go.
+    async def _write(self, path: Path, requests: Sequence[OpenRequest], room: int, others: bool) -> _Draft:
+        """Write the input file of the next batch, as far as the bytes and the `room` for tokens go.
 
         What does not fit can wait for `others` in progress.
         """
         job = self._job
         keys: list[str] = []
-        number, tokens, size = -1, 0, 0
+        tokens = size = 0
         with path.open("wb") as file:
-            while page := job.ledger.free(number, min(LINES_AT_ONCE, most - len(keys))):
-                await asyncio.sleep(0)
-                for number, key, _ in page:
-                    request = job.requests[number]
-                    line = request_line(key, job.respondent.request_body(request))
-                    of_request = job.tokens_of(request)
-                    self._check_alone(request, len(line), of_request)
-                    if size + len(line) > int(job.limits.megabytes * 1e6):
-                        return _Draft(keys, tokens, cut_by_tokens=False)
-                    # Where the server's limit turned out lower than ours, it decides whether one request is too much.
-                    if tokens + of_request > room and (keys or others):
-                        return _Draft(keys, tokens, cut_by_tokens=True)
-                    file.write(line)
-                    keys.append(key)
-                    tokens += of_request
-                    size += len(line)
+            for number, key, _ in requests:
+                if len(keys) % LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                request = job.requests[number]
+                line = request_line(key, job.respondent.request_body(request))
+                of_request = job.tokens_of(request)
+                self._check_alone(request, len(line), of_request)
+                if size + len(line) > int(job.limits.megabytes * 1e6):
+                    return _Draft(keys, tokens, cut_by_tokens=False)
+                # Where the server's limit turned out lower than ours, it decides whether one request is too much.
+                if tokens + of_request > room and (keys or others):
+                    return _Draft(keys, tokens, cut_by_tokens=True)
+                file.write(line)
+                keys.append(key)
+                tokens += of_request
+                size += len(line)
         return _Draft(keys, tokens, cut_by_tokens=False)
 
     def _check_alone(self, request: Request, size: int, tokens: int) -> None:

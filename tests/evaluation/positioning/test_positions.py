@@ -65,10 +65,6 @@ def test_a_model_with_a_personas_probabilities_stands_on_it(positions: Positions
     for method in METHODS:
         twin, own = points["twin"].places[method], points["persona 0"].places[method]
         between, other = points["between"].places[method], points["persona 6"].places[method]
-        assert twin is not None
-        assert own is not None
-        assert between is not None
-        assert other is not None
         across = np.linalg.norm(own.xy - other.xy)
         assert twin.nearest == "persona 0"
         assert np.linalg.norm(twin.xy - own.xy) < 0.1 * across
@@ -88,15 +84,15 @@ def test_who_does_not_answer_has_no_place_and_who_abstains_no_ideal_point(positi
 
 def test_axes_are_said_in_words_and_the_maps_agree_on_directions(positions: Positions) -> None:
     for method in METHODS:
-        right, up = positions.axes[method]
+        right, up = positions.axes[method].words
         assert right.startswith("to the right: ")
         assert up.startswith("upwards: ")
         assert " over " in right
     first = np.array([point.places["pca"].xy for point in positions.points[:7]])  # type: ignore[union-attr]
     second = np.array([point.places["ideal_point"].xy for point in positions.points[:7]])  # type: ignore[union-attr]
     assert ((first * second).sum(axis=0) > 0).all()
-    assert sum(positions.explained_variance) <= 1.0 + 1e-9
-    assert sum(positions.spread) == pytest.approx(1.0)
+    assert sum(positions.axes["pca"].shares) <= 1.0 + 1e-9
+    assert sum(positions.axes["ideal_point"].shares) == pytest.approx(1.0)
 
 
 def test_files_hold_the_positions(positions: Positions, tmp_path: Path) -> None:
@@ -213,7 +209,9 @@ def test_a_model_with_few_answers_leaves_the_map_of_all_others_as_it_is(rows: np
     few[first] = answers[2, first]
     items = respondents(answers, 7)
     alone, together = place(items, questions, 20), place([*items, Respondent("few", "model", few)], questions, 20)
-    assert together.cells == alone.cells == {"pca": (("dimension",), 5), "ideal_point": (("dimension", "form"), 10)}
+    divided = {"pca": (("dimension",), 5), "ideal_point": (("dimension", "form"), 10)}
+    for positions in (alone, together):
+        assert {method: axes[:2] for method, axes in positions.axes.items()} == divided
     for method in METHODS:
         for one, other in zip(alone.points, together.points, strict=False):
             np.testing.assert_allclose(one.places[method].xy, other.places[method].xy, atol=1e-12)  # type: ignore[union-attr]

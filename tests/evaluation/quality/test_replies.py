@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from quality_tables import replies_of, whole_clusters
 
-from fairpp_hf.evaluation.quality.replies import Codes, Replies, Statuses
+from fairpp_hf.evaluation.quality.replies import Replies, Statuses
 from fairpp_hf.schema import STATUSES
 
 IDS = whole_clusters(3)["question_id"].to_pylist()
@@ -60,15 +60,6 @@ def test_an_unknown_question_is_named() -> None:
         Replies(table, whole_clusters(3))
     with pytest.raises(ValueError, match=r"^A run must have replies; got none\. Ask for some first\.$"):
         Replies(replies_of([]), whole_clusters(3))
-
-
-def test_codes_number_the_combinations_of_columns() -> None:
-    questions = whole_clusters(3)
-    codes = Codes.of(questions, ("dimension", "form"))
-    assert codes.size == 10
-    keys = list(zip(questions["dimension"].to_pylist(), questions["form"].to_pylist(), strict=True))
-    assert all((codes.of_row[i] == codes.of_row[j]) == (keys[i] == keys[j]) for i in range(30) for j in range(30))
-    assert codes.of_row[codes.first].tolist() == list(range(10))
 
 
 def test_statuses_are_counted_by_persona_and_group() -> None:

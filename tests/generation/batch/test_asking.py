@@ -307,33 +307,16 @@ def test_a_batch_that_its_owner_cancels_is_collected_and_ends_the_call(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "message"),
+    ("status", "error", "rule"),
     [
-        (
-            429,
-            {"message": "You exceeded your quota.", "type": "insufficient_quota", "code": "insufficient_quota"},
-            "The account must have quota left; got 429 for model 'm': You exceeded your quota. Add credit.",
-        ),
-        (
-            429,
-            {"message": "No quota.", "type": "insufficient_quota", "code": None},
-            "The account must have quota left; got 429 for model 'm': No quota. Add credit.",
-        ),
-        (
-            401,
-            {"message": "No."},
-            "The server must accept the key; got 401 for model 'm': No. Set OPENAI_API_KEY to a valid one.",
-        ),
-        (
-            403,
-            {"message": "No access."},
-            "The key must be allowed to use the model; got 403 for model 'm': No access. Use another key or another "
-            "model.",
-        ),
+        (429, {"message": "No.", "type": "insufficient_quota", "code": "insufficient_quota"}, "have quota left"),
+        (429, {"message": "No.", "type": "insufficient_quota", "code": None}, "have quota left"),
+        (401, {"message": "No."}, "accept the key"),
+        (403, {"message": "No access."}, "be allowed to use the model"),
     ],
 )
 def test_an_error_that_no_other_request_would_escape_ends_the_call_behind_what_came(
-    status: int, error: dict[str, Any], message: str, tmp_path: Path
+    status: int, error: dict[str, Any], rule: str, tmp_path: Path
 ) -> None:
     """The first batch brings 3 of 5 replies, and the second 4 of 4."""
 
@@ -342,9 +325,8 @@ def test_an_error_that_no_other_request_would_escape_ends_the_call_behind_what_c
 
     with BatchServer(answer) as server:
         run = Run(tmp_path / "run", server)
-        with pytest.raises(RespondentStopped) as caught:
+        with pytest.raises(RespondentStopped, match=f"must {rule}; got {status} for model 'm': No"):
             run.ask(10, requests=5)
-        assert str(caught.value) == message
         assert (run.statuses, lines_of(server)) == ({"failed": 2, "ok": 8}, [5, 4])
         server.answer = lambda _: Served("B")
         run.ask(10)
