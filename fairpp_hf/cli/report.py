@@ -1,16 +1,16 @@
-"""`fairpp report`: an evaluated folder as one page to read, and pictures to show."""
+"""`fairpp report`: an evaluated folder as one page to read."""
 
 import argparse
 from pathlib import Path
 
-SUMMARY = "write one page, report.html, and pictures from an evaluated folder"
+SUMMARY = "write one page, report.html, from an evaluated folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.epilog = (
         "Reads what `fairpp evaluate --out DIR` wrote, and the map that `fairpp position --out DIR` adds. The page needs no "
-        "network; the pictures are in DIR/report."
+        "network, and has each chart as a PNG and all metrics as CSV to download."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of an evaluation")
 
@@ -19,6 +19,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, draw, write and say where."""
     from fairpp_hf.drawing import write_report
 
-    page, *pictures = write_report(arguments.folder)
-    print(f"{page}\n{len(pictures)} pictures in {pictures[0].parent}")
+    print(write_report(arguments.folder))
     return 0

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
+from fairpp_hf.drawing.texts import in_lines
 from fairpp_hf.drawing.theme import EMPTY, INK, NOTE, PAGE_COLORS, PAPER, Color, Fill, Look, drawing_settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _SETTINGS = {
     "hatch.linewidth": 0.6,
     "lines.solid_capstyle": "butt",
 }
+LEGEND_ROW = 0.21
 _GAP, _TITLE, _NOTE = 0.3, 0.28, 0.15
 """Inches between charts of a picture, for a title, and for a line of a note."""
 
@@ -53,7 +55,7 @@ class Canvas:
         return axes
 
     def tip(self, artist: "Artist", text: str) -> None:
-        """Show a text over a part of the chart on the page."""
+        """Let the page show a text over a part of the chart."""
         name = f"tip{len(self.tips)}"
         artist.set_gid(name)
         self.tips[name] = text
@@ -64,7 +66,7 @@ class Chart:
     """A chart: how it is painted, words for those who cannot see it, and its numbers as a table."""
 
     key: str
-    """Unique on a page, and the name of a PNG without the suffix: letters, digits and hyphens."""
+    """Unique on a page, and the name of a downloaded PNG without the suffix: letters, digits and hyphens."""
     title: str
     alt: str
     """What it shows, in a sentence or two with the main numbers."""
@@ -76,8 +78,6 @@ class Chart:
     rows: Sequence[Sequence[str]] = ()
     notes: tuple[str, ...] = ()
     """Sentences below it."""
-    shown_by: tuple[str, str] | None = None
-    """Name of a control, and the value of it with which the chart is shown; None for always."""
 
 
 def svg(chart: Chart) -> str:
@@ -90,17 +90,10 @@ def svg(chart: Chart) -> str:
     return _for_page(stream.getvalue(), chart.key, canvas.tips)
 
 
-def png(charts: Sequence[Chart], *, columns: int = 1, title: str = "", caption: str = "") -> bytes:
-    """Charts beside and below each other in one picture, with their titles and notes, on white.
-
-    Args:
-        charts: Charts, row by row.
-        columns: Number of charts in a row.
-        title: Title of the picture; what the font lacks is drawn as boxes, see `drawable`.
-        caption: A sentence or two below all charts.
-    """
-    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
-    widths = [max(chart.size[0] for chart in charts[place::columns]) for place in range(min(columns, len(charts)))]
+def png(charts: Sequence[Chart], *, title: str = "", caption: str = "") -> bytes:
+    """Charts in one picture, two in a row, with their titles and notes, on white."""
+    rows = [charts[start : start + 2] for start in range(0, len(charts), 2)]
+    widths = [max(chart.size[0] for chart in charts[place::2]) for place in range(min(2, len(charts)))]
     notes = {chart.key: [line for note in chart.notes for line in _lines(note, chart.size[0])] for chart in charts}
     below = [max(len(notes[chart.key]) for chart in row) * _NOTE for row in rows]
     heights = [max(chart.size[1] for chart in row) + _TITLE + extra for row, extra in zip(rows, below, strict=True)]
@@ -158,21 +151,19 @@ def say(
     color: str = INK,
     ha: Literal["left", "center", "right"] = "center",
     va: Literal["top", "center", "bottom", "baseline"] = "center",
-    bold: bool = False,
     rotation: float = 0,
 ) -> None:
     """Write a text at data coordinates."""
-    weight = "bold" if bold else "normal"
-    axes.text(
-        *(x, y, text), fontsize=size, color=color, ha=ha, va=va, fontweight=weight, linespacing=1.05, rotation=rotation
-    )
+    axes.text(x, y, text, fontsize=size, color=color, ha=ha, va=va, linespacing=1.05, rotation=rotation)
 
 
-def say_left(axes: "Axes", y: float, text: str, *, bold: bool = False, size: float = 8.5) -> None:
-    """Write a row's name to the left of the axes."""
+def say_left(axes: "Axes", y: float, text: str, look: Look | None = None) -> None:
+    """Write a row's name to the left of the axes, with the marker of whoever it is."""
     low, high = axes.get_xlim()
-    inches = axes.figure.get_size_inches()[0] * axes.get_position().width  # type: ignore[union-attr]
-    say(axes, low - 0.1 * (high - low) / inches, y, text, size=size, ha="right", bold=bold)
+    inch = (high - low) / (axes.figure.get_size_inches()[0] * axes.get_position().width)  # type: ignore[union-attr]
+    if look is not None:
+        dot(axes, low - 0.13 * inch, y, look, 6)
+    say(axes, low - (0.1 if look is None else 0.25) * inch, y, text, ha="right")
 
 
 def bar(axes: "Axes", left: float, middle: float, width: float, height: float, fill: "Color | Fill") -> "Artist":
@@ -195,18 +186,26 @@ def bar(axes: "Axes", left: float, middle: float, width: float, height: float, f
 def dot(axes: "Axes", x: float, y: float, look: Look, size: float = 8) -> "Artist":
     """The marker of a system or persona."""
     scale = 1.4 if look.marker == "*" else 1.0  # which has little area
-    return axes.plot(
-        [x],
-        [y],
-        marker=look.marker,
-        color=look.color,
-        markersize=size * scale,
-        markerfacecolor=PAPER if look.hollow else look.color,
-        markeredgecolor=look.color if look.hollow else INK,
-        markeredgewidth=1.6 if look.hollow else 0.7,
-        clip_on=False,
-        zorder=4,
-    )[0]
+    edge: dict[str, Any] = {"markeredgecolor": INK, "markeredgewidth": 0.7}
+    if look.hollow:
+        edge = {"markerfacecolor": PAPER, "markeredgecolor": look.color, "markeredgewidth": 1.6}
+    style = {"marker": look.marker, "markersize": size * scale, "color": look.color, **edge}
+    return axes.plot([x], [y], clip_on=False, zorder=4, **style)[0]
+
+
+def legend(
+    canvas: Canvas, left: float, width: float, entries: Sequence[tuple[str, "Look | Fill"]], columns: int = 1
+) -> None:
+    """Rows of `LEGEND_ROW` inches at the bottom of a chart: a marker or a filled square each, and who or what it is."""
+    rows = -(-len(entries) // columns)
+    axes = canvas.panel((left, 0.05, width, LEGEND_ROW * rows), (0, width), (rows, 0))
+    for spot, (text, style) in enumerate(entries):
+        x, y = (spot % columns) * width / columns + 0.08, spot // columns + 0.5
+        if isinstance(style, Fill):
+            bar(axes, x - 0.07, y, 0.14, 0.6, style)
+        else:
+            dot(axes, x, y, style, 6)
+        say(axes, x + 0.13, y, in_lines(text, int((width / columns - 0.2) * 15), 1), size=8, ha="left")
 
 
 def ink_on(color: "Color") -> str:
@@ -231,30 +230,21 @@ def _for_page(drawn: bytes, key: str, tips: dict[str, str]) -> str:
             # A style in a drawing would hold for the whole page, whose style sheet says the same of drawings alone.
             if child.tag.rpartition("}")[2] in {"metadata", "style"}:
                 parent.remove(child)
-    for element in root.iter():
+    for element in list(root.iter()):
         own = element.attrib.pop("id", "")
         if own in tips:
-            element.set("data-tip", tips[own])
+            tip = ElementTree.Element("title")
+            tip.text = tips[own]
+            element.insert(0, tip)
         if own in used:
             element.set("id", f"{key}-{own}")
         for name, value in element.attrib.items():
-            if name in {"d", "transform", "x", "y"}:
-                element.set(name, " ".join(re.sub(r"-?\d+\.\d+", _short, value).split()))
-            elif name in {"style", "clip-path", "href", "fill"}:
-                element.set(name, _page_style(value, key))
+            if name in {"style", "clip-path", "href", "fill"}:
+                style = re.sub(r"(url\(#|^#)(?![0-9a-f]{6}$)", rf"\g<1>{key}-", value)
+                # The page's font, and the same shape of corners everywhere.
+                style = re.sub(r"font-family: [^;]*;? ?|; stroke-linejoin: miter|stroke-linejoin: miter;? ?", "", style)
+                element.set(name, re.sub(r"#[0-9a-f]{6}\b", lambda color: PAGE_COLORS.get(color[0], color[0]), style))
         element.text = element.text if (element.text or "").strip() else None
         element.tail = None
     root.attrib = {"viewBox": root.attrib["viewBox"], "class": "chart", "aria-hidden": "true", "focusable": "false"}
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def _short(number: re.Match[str]) -> str:
-    """A coordinate in points, to a hundredth."""
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
-
-
-def _page_style(value: str, key: str) -> str:
-    value = re.sub(r"(url\(#|^#)(?![0-9a-f]{6}$)", rf"\g<1>{key}-", value)
-    # The page's font, and the same shape of corners everywhere.
-    value = re.sub(r"font-family: [^;]*;? ?|; stroke-linejoin: miter|stroke-linejoin: miter;? ?", "", value)
-    return re.sub(r"#[0-9a-f]{6}\b", lambda color: PAGE_COLORS.get(color[0], color[0]), value)

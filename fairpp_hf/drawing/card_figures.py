@@ -8,19 +8,15 @@ import numpy as np
 
 from fairpp_hf.dataset.folder_facts import NONE, FolderFacts, share_of
 from fairpp_hf.drawing.canvas import Chart, png
-from fairpp_hf.drawing.charts import heat_map, stacked_bars
-from fairpp_hf.drawing.plots import column_chart
-from fairpp_hf.drawing.texts import in_lines, percent
-from fairpp_hf.drawing.theme import NO_ANSWER, drawable, option_fill
+from fairpp_hf.drawing.charts import Party, heat_map, stacked_bars
+from fairpp_hf.drawing.texts import in_lines, percent, short_count
+from fairpp_hf.drawing.theme import NO_ANSWER, drawable, option_fills
 from fairpp_hf.markdown import counted
 from fairpp_hf.naming import readable
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import OPTION_LETTERS
 
 FOLDER = "figures"
-_LEGEND = {"A": "A: first pole", "B": "B: second pole", "C": "C: neither"}
-_COLUMNS = 4
-"""Targets beside each other."""
 
 
 class CardFigure(NamedTuple):
@@ -33,11 +29,7 @@ class CardFigure(NamedTuple):
 
 
 def draw_figures(facts: FolderFacts) -> tuple[CardFigure, ...]:
-    """Draw what there is to show: answer shares; with two personas or more, their agreement; with targets, the tiers.
-
-    Args:
-        facts: Facts counted from the data.
-    """
+    """Draw what there is to show: answer shares; with two personas or more, their agreement; with targets, the tiers."""
     figures = [_answer_shares(facts)]
     if len(facts.personas) > 1:
         figures.append(_agreement(facts))
@@ -48,8 +40,7 @@ def draw_figures(facts: FolderFacts) -> tuple[CardFigure, ...]:
 
 def _answer_shares(facts: FolderFacts) -> CardFigure:
     """A panel for each dimension; in it, a stacked bar of 100% for each persona."""
-    kinds = [*OPTION_LETTERS]
-    fills = [option_fill(place, _LEGEND.get(letter, letter)) for place, letter in enumerate(kinds)]
+    kinds, fills = [*OPTION_LETTERS], option_fills()
     if any(counts[NONE] for of_persona in facts.answer_counts.values() for counts in of_persona.values()):
         kinds.append(NONE)
         fills.append(NO_ANSWER)
@@ -60,7 +51,8 @@ def _answer_shares(facts: FolderFacts) -> CardFigure:
         counts = [facts.answer_counts[persona][number] for persona in facts.personas]
         columns[heading] = np.array([[share_of(of_persona, kind) for kind in kinds] for of_persona in counts])
     title = "Answers by persona and dimension, in percent"
-    chart = stacked_bars("answer-shares", title, labels_of(facts), columns, fills, empty="not asked")
+    parties = [Party(label, label) for label in labels_of(facts)]
+    chart = stacked_bars("answer-shares", title, parties, columns, fills, empty="not asked")
     alt = (
         f"Stacked bars: shares of the answers {', '.join(OPTION_LETTERS)} of {counted(len(facts.personas), 'persona')} on "
         f"each of {counted(len(facts.dimensions), 'dimension')}. The table below has the numbers."
@@ -81,7 +73,6 @@ def _agreement(facts: FolderFacts) -> CardFigure:
         names[1:],
         names[:-1],
         shown,
-        what="share of questions answered alike",
         form=partial(percent, sign=""),
         limits=(float(found.min()), float(found.max())) if len(found) else None,
     )
@@ -107,26 +98,31 @@ def _extremes(facts: FolderFacts) -> str:
 
 
 def _tiers(facts: FolderFacts) -> CardFigure:
-    """A panel for each target: columns, number of questions by how many comparison personas disagree."""
+    """A row for each target, a column for each number of comparison personas that disagree with it."""
     labels = dict(zip(facts.personas, labels_of(facts), strict=True))
-    highest = max(max(target.disagreements) for target in facts.targets.values())
-    charts = [
-        column_chart(f"tiers-{place}", in_lines(labels[target], 26, 1), found.disagreements, highest=highest)
-        for place, (target, found) in enumerate(facts.targets.items())
-    ]
+    most = max(len(target.disagreements) for target in facts.targets.values())
+    counts = np.full((len(facts.targets), most), np.inf)
+    for row, found in zip(counts, facts.targets.values(), strict=True):
+        row[: len(found.disagreements)] = found.disagreements
+    chart = heat_map(
+        "tiers",
+        "How many questions set a target apart",
+        [labels[target] for target in facts.targets],
+        [str(number) for number in range(most)],
+        counts,
+        form=short_count,
+        note="Columns: how many of the comparison personas disagree with the target. In the cells: number of questions.",
+    )
     alt = (
-        f"Bars for {counted(len(facts.targets), 'target persona')}: number of questions by how many comparison personas "
+        f"Heat map for {counted(len(facts.targets), 'target persona')}: number of questions by how many comparison personas "
         "answered differently. The table below has the numbers."
     )
-    what = "Bars: number of questions. Below them: how many of the comparison personas disagree with the target."
-    return _figure("tiers", alt, facts, *charts, title="How many questions set a target apart", caption=what)
+    return _figure("tiers", alt, facts, chart)
 
 
-def _figure(name: str, alt: str, facts: FolderFacts, *charts: Chart, title: str = "", caption: str = "") -> CardFigure:
+def _figure(name: str, alt: str, facts: FolderFacts, chart: Chart) -> CardFigure:
     said = f"{alt} The answers are simulated." if facts.simulated else alt
-    caption = f"{caption} {source_of(facts)}".strip()
-    drawn = png(charts, columns=min(_COLUMNS, len(charts)), title=title, caption=caption)
-    return CardFigure(f"{FOLDER}/{name}.png", said, drawn)
+    return CardFigure(f"{FOLDER}/{name}.png", said, png([chart], caption=source_of(facts)))
 
 
 def source_of(facts: FolderFacts) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.theme import PAPER
+from fairpp_hf.drawing.theme import INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,6 @@ class Label(NamedTuple):
 
     text: str
     xy: tuple[float, float]
-    color: str
     bold: bool = False
 
 
@@ -43,26 +42,20 @@ def write_labels(
 ) -> None:
     """Write each label where it covers no other, no point and no line; a line leads to those that are far from theirs.
 
-    The first come first: each takes the nearest free place around its point, or the one that covers least.
-
-    Args:
-        axes: Axes with their limits set, since places are found in pixels.
-        labels: Labels of all points.
-        size: Size of the letters, in points.
-        lines: Start and end of each line to leave free, each (2,).
+    The first come first: each takes the nearest free place around its point, or the one that covers least. The axes must
+    have their limits, since places are found in pixels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.patheffects import AbstractPathEffect, withStroke
+    from matplotlib.patheffects import withStroke
 
     canvas = axes.figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    halo: list[AbstractPathEffect] = [withStroke(linewidth=2.5, foreground=PAPER, alpha=0.85)]
-    texts = []
-    for label in labels:
-        weight = "bold" if label.bold else "normal"
-        text = axes.text(0, 0, label.text, fontsize=size, fontweight=weight, color=label.color, zorder=6)
-        text.set_path_effects(halo)
-        texts.append(text)
+    texts = [
+        axes.text(0, 0, label.text, fontsize=size, fontweight="bold" if label.bold else "normal", color=INK, zorder=6)
+        for label in labels
+    ]
+    for text in texts:
+        text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER, alpha=0.85)])
     extents = [text.get_window_extent(canvas.get_renderer()) for text in texts]
     to_pixels, to_data = axes.transData, axes.transData.inverted()
     points = to_pixels.transform(np.array([label.xy for label in labels]))
@@ -76,12 +69,11 @@ def write_labels(
         ),
         pixel=axes.figure.dpi / 72,
     )
-    for label, text, point, box, far in zip(labels, texts, points, boxes, is_far, strict=True):
-        x, y = to_data.transform((box[:2] + box[2:]) / 2)
-        text.set(position=(x, y), ha="center", va="center")
+    for text, point, box, far in zip(texts, points, boxes, is_far, strict=True):
+        text.set(position=to_data.transform((box[:2] + box[2:]) / 2), ha="center", va="center")
         if far:
-            ends = to_data.transform(np.stack([point, _near_edge(point, box)]))
-            axes.plot(*ends.T, color=label.color, linewidth=0.6, alpha=0.7, zorder=2, scalex=False, scaley=False)
+            ends = to_data.transform(np.stack([point, np.clip(point, box[:2], box[2:])]))
+            axes.plot(*ends.T, color=INK, linewidth=0.6, alpha=0.7, zorder=2, scalex=False, scaley=False)
 
 
 def free_places(
@@ -113,7 +105,7 @@ def free_places(
         candidates = np.concatenate([middles - half, middles + half], axis=1)
         covered = _overlap(candidates, np.concatenate([taken, boxes])).sum(axis=1)
         leaving = (candidates[:, :2] < frame[:2]).any(axis=1) | (candidates[:, 2:] > frame[2:]).any(axis=1)
-        edges = np.array([_near_edge(point, candidate) for candidate in candidates])
+        edges = np.clip(point, candidates[:, :2], candidates[:, 2:])
         along = point + np.linspace(0.0, 1.0, 30)[:, None, None] * (edges - point)
         in_the_way = np.concatenate([np.delete(taken[: len(points)], number, axis=0), boxes])
         inside = (along[:, :, None] >= in_the_way[:, :2]) & (along[:, :, None] <= in_the_way[:, 2:])
@@ -121,18 +113,11 @@ def free_places(
         cost = covered / size.prod() + _CROSSING * crossed + _FAR * reaches + np.where(leaving, 1e9, 0.0)
         best = int(cost.argmin())
         boxes = np.concatenate([boxes, candidates[[best]]])
-        far = bool(reaches[best] > _LEADER)
-        is_far.append(far)
-        if far:
+        is_far.append(bool(reaches[best] > _LEADER))
+        if is_far[-1]:
             line = along[:, best]
             taken = np.concatenate([taken, np.concatenate([line - pixel, line + pixel], axis=1)])
     return boxes, np.array(is_far)
-
-
-def _near_edge(point: _Floats, box: _Floats) -> _Floats:
-    """The point of a rectangle that is nearest to another."""
-    nearest: _Floats = np.clip(point, box[:2], box[2:])
-    return nearest
 
 
 def _overlap(boxes: _Floats, others: _Floats) -> _Floats:

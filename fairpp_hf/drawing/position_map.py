@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairpp_hf.drawing.canvas import WIDTH, Canvas, Chart, dot, say
+from fairpp_hf.drawing.canvas import LEGEND_ROW, WIDTH, Canvas, Chart, dot, legend, say
 from fairpp_hf.drawing.labels import Label, write_labels
-from fairpp_hf.drawing.texts import in_lines, key_of
-from fairpp_hf.drawing.theme import INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
+from fairpp_hf.drawing.texts import in_lines
+from fairpp_hf.drawing.theme import BASELINES, INK, LINE, MUTED, PERSONA, Look, drawable, system_looks
 from fairpp_hf.evaluation.baselines import MAJORITY
 from fairpp_hf.evaluation.positioning.positions import FEW_QUESTIONS
 from fairpp_hf.evaluation.positioning.report import TITLES
@@ -30,35 +30,29 @@ def methods_of(positions: Mapping[str, Any]) -> list[str]:
 
 
 def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[str] = ()) -> Chart:
-    """The map by one method.
-
-    Args:
-        method: Key of `TITLES`.
-        positions: What positions.json holds, with that method at some point.
-        systems: Names of systems of an evaluation beside it, so that each has the same look here.
-    """
+    """The map by one method of `TITLES`; systems of an evaluation beside it have the same look here as there."""
     points = [point for point in positions["points"] if point.get(method)]
-    places = np.array([point[method]["xy"] for point in points], dtype=float).reshape(-1, 2)
+    places = np.array([point[method]["xy"] for point in points], dtype=float)
     regions = [np.array(point[method].get("ellipse_95") or [], dtype=float).reshape(-1, 2) for point in points]
     place_of = {point["name"]: place for point, place in zip(points, places, strict=True)}
     arrows = [
         (place_of[start], place_of[point["name"]]) for point in points if (start := point.get("before")) in place_of
     ]
     others = [point["name"] for point in positions["points"] if point["kind"] in ("baseline", "model")]
-    looks = system_looks([*systems, *others])
+    by_name = system_looks([*systems, *others])
+    fixed = {"persona": PERSONA, "majority": BASELINES[MAJORITY]}
+    looks = [fixed.get(point["kind"]) or by_name[point["name"]] for point in points]
     models = [point["name"] for point in points if point["kind"] == "model"]
     numbers = {name: str(place) for place, name in enumerate(models, 1)} if len(models) > _MOST_NAMES else {}
     shown = [drawable(point["name"], f"{point['kind']} {place}") for place, point in enumerate(points, 1)]
     labels = [numbers.get(point["name"], label) for point, label in zip(points, shown, strict=True)]
     entries = _legend(points, shown, numbers, looks)
-    legend, side = 0.22 * len(entries), WIDTH - 0.5
-    names = _axis_names(method, positions)
+    below, side = LEGEND_ROW * len(entries), WIDTH - 0.5
 
     def paint(canvas: Canvas) -> None:
-        axes = canvas.panel((0.4, 0.4 + legend, side, side), *_limits(places, regions))
-        _frame(axes, names)
-        for point, place, region in zip(points, places, regions, strict=True):
-            look = _look(point, looks)
+        axes = canvas.panel((0.4, 0.4 + below, side, side), *_limits(places, regions))
+        _frame(axes, method, positions)
+        for point, look, place, region in zip(points, looks, places, regions, strict=True):
             if len(region):
                 axes.fill(*region.T, facecolor=look.color, alpha=0.13, edgecolor="none", zorder=1)
                 axes.plot(*np.concatenate([region, region[:1]]).T, color=look.color, linewidth=0.7, alpha=0.8, zorder=1)
@@ -68,28 +62,18 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
                 f"{point['name']} ({details}): {place[0]:.3f}, {place[1]:.3f}",
             )
         for start, end in arrows:
-            style = {
-                "arrowstyle": "-|>",
-                "color": INK,
-                "linewidth": 1.3,
-                "shrinkA": 6,
-                "shrinkB": 6,
-                "mutation_scale": 11,
-            }
-            axes.annotate("", tuple(end), tuple(start), arrowprops=style, zorder=3)
+            style = {"arrowstyle": "-|>", "shrinkA": 6, "shrinkB": 6, "mutation_scale": 11}
+            axes.annotate("", tuple(end), tuple(start), arrowprops={**style, "color": INK, "linewidth": 1.3}, zorder=3)
         write_labels(
             axes,
             [
-                Label(in_lines(label, 24), (float(place[0]), float(place[1])), INK, point["kind"] == "persona")
+                Label(in_lines(label, 24), (float(place[0]), float(place[1])), point["kind"] == "persona")
                 for point, place, label in zip(points, places, labels, strict=True)
             ],
             size=8,
             lines=arrows,
         )
-        below = canvas.panel((0.3, 0.06, WIDTH - 0.4, legend), (0, 1), (len(entries), 0))
-        for row, (text, look) in enumerate(entries):
-            dot(below, 0.03, row + 0.5, look, 7)
-            say(below, 0.08, row + 0.5, in_lines(text, 60, 1), ha="left")
+        legend(canvas, 0.35, side, entries)
 
     rows = [
         [
@@ -103,41 +87,27 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
     ]
     said = "; ".join(f"{row[0]} at {row[4]}, {row[5]}" for row in rows)
     return Chart(
-        f"map-{key_of(method)}",
-        f"The map: {TITLES[method].lower()}",
+        f"map-{method.replace('_', '-')}",
+        TITLES[method],
         f"{TITLES[method]}: {len(points)} points. {said}.",
-        (WIDTH, side + 0.45 + legend),
+        (WIDTH, side + 0.45 + below),
         paint,
         ("name", "kind", "region", "before", "x", "y"),
         rows,
         notes=tuple(_notes(method, positions, bool(arrows), any(map(len, regions)))),
-        shown_by=("map", method),
     )
 
 
-def _look(point: Mapping[str, Any], looks: Mapping[str, Look]) -> Look:
-    if point["kind"] == "persona":
-        return PERSONA
-    return system_looks([MAJORITY])[MAJORITY] if point["kind"] == "majority" else looks[point["name"]]
-
-
 def _legend(
-    points: Sequence[Mapping[str, Any]], shown: Sequence[str], numbers: Mapping[str, str], looks: Mapping[str, Look]
+    points: Sequence[Mapping[str, Any]], shown: Sequence[str], numbers: Mapping[str, str], looks: Sequence[Look]
 ) -> list[tuple[str, Look]]:
     entries: dict[str, Look] = {}
-    for point, label in zip(points, shown, strict=True):
+    for point, label, look in zip(points, shown, looks, strict=True):
         fixed = {"persona": "personas", "majority": "majority of all personas", "baseline": f"{label}, a baseline"}
         text = fixed.get(point["kind"], f"{numbers.get(point['name'], '')} {label}".strip())
         region = drawable(point.get("region") or "") if point["kind"] == "model" else ""
-        entries.setdefault(f"{text}, {region}" if region else text, _look(point, looks))
+        entries.setdefault(f"{text}, {region}" if region else text, look)
     return list(entries.items())
-
-
-def _axis_names(method: str, positions: Mapping[str, Any]) -> tuple[str, str]:
-    found = positions["methods"].get(method) or {}
-    shares = found.get("explained_variance") or found.get("spread")
-    said = [f", {share:.0%} of the personas' sample variance" for share in shares] if shares else ["", ""]
-    return f"first axis{said[0]} →", f"second axis{said[1]} →"
 
 
 def _notes(method: str, positions: Mapping[str, Any], has_arrows: bool, has_regions: bool) -> list[str]:
@@ -166,12 +136,16 @@ def _limits(
     return x, y
 
 
-def _frame(axes: "Axes", names: tuple[str, str]) -> None:
+def _frame(axes: "Axes", method: str, positions: Mapping[str, Any]) -> None:
+    found = positions["methods"].get(method) or {}
+    shares = found.get("explained_variance") or found.get("spread")
+    said = [f", {share:.0%} of the personas' sample variance" for share in shares] if shares else ["", ""]
     x, y = axes.get_xlim(), axes.get_ylim()
     axes.plot([x[0], x[1], x[1], x[0], x[0]], [y[0], y[0], y[1], y[1], y[0]], color=LINE, linewidth=1, clip_on=False)
     if x[0] < 0 < x[1]:
         axes.plot([0, 0], y, color=LINE, linewidth=0.8, zorder=0)
     if y[0] < 0 < y[1]:
         axes.plot(x, [0, 0], color=LINE, linewidth=0.8, zorder=0)
-    say(axes, sum(x) / 2, y[0] - 0.02 * (y[1] - y[0]), names[0], color=MUTED, va="top")
-    say(axes, x[0] - 0.025 * (x[1] - x[0]), sum(y) / 2, names[1], color=MUTED, ha="right", rotation=90)
+    say(axes, sum(x) / 2, y[0] - 0.02 * (y[1] - y[0]), f"first axis{said[0]} →", color=MUTED, va="top")
+    name = f"second axis{said[1]} →"
+    say(axes, x[0] - 0.025 * (x[1] - x[0]), sum(y) / 2, name, color=MUTED, ha="right", rotation=90)

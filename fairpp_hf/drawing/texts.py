@@ -1,6 +1,5 @@
 """Numbers and names as charts and tables write them."""
 
-import re
 import textwrap
 from collections.abc import Sequence
 
@@ -17,11 +16,6 @@ def in_lines(text: str, width: int, lines: int = 2) -> str:
     return "\n".join(wrapped if len(wrapped) <= lines else textwrap.wrap(text, width, break_on_hyphens=False)[:lines])
 
 
-def key_of(*parts: str | int) -> str:
-    """A file name and id from parts, such as `tiers-2-loyal-nationals`."""
-    return "-".join(re.sub("[^a-z0-9]+", "-", str(part).lower()).strip("-") or "x" for part in parts)
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """A number of a table; `none` where there is no value."""
     # Added to 0, a small negative number is not -0.000.
@@ -31,6 +25,11 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(value: float | None, sign: str = "%") -> str:
     """A share such as `31%`; `none` where there is no value."""
     return "none" if value is None or np.isnan(value) else f"{100 * value:.0f}{sign}"
+
+
+def short_count(count: float) -> str:
+    """A count in at most four characters, such as 860, 7.1k or 12k."""
+    return f"{count:.0f}" if count < 1000 else f"{count / 1000:.1f}k" if count < 9950 else f"{count / 1000:.0f}k"
 
 
 def with_interval(value: float | None, interval: Sequence[float] | None) -> str:

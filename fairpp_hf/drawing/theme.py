@@ -1,18 +1,17 @@
-"""One look for everything that is drawn: colours of the page, of options, systems and statuses, and the letters.
+"""One look for everything that is drawn: colours of the page, of options and of systems, and the letters.
 
 A colour means one thing. Systems have the palette of Okabe and Ito, which people with any common form of colour blindness
-tell apart, and differ in their markers as well; answers and statuses have muted colours that no system has.
+tell apart, and differ in their markers as well; answers have muted colours that no system has.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from fairpp_hf.evaluation.baselines import CONSTANT, LABEL_MODEL, MAJORITY, UNIFORM
 from fairpp_hf.markdown import one_line
-from fairpp_hf.schema import STATUSES
+from fairpp_hf.schema import OPTION_LETTERS
 
 Color: TypeAlias = "str | tuple[float, float, float, float]"
 
@@ -27,15 +26,8 @@ EMPTY = "#f2f2f2"
 SHADES = "YlGnBu"
 """Matplotlib's name of the colours of heat maps: the darker, the larger."""
 
-SYSTEM_STYLES = (
-    ("#E69F00", "s"),
-    ("#56B4E9", "^"),
-    ("#D55E00", "D"),
-    ("#009E73", "v"),
-    ("#CC79A7", "P"),
-    ("#0072B2", "X"),
-    ("#7F5FA9", "*"),
-)
+_COLORS = ("#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#7F5FA9")
+SYSTEM_STYLES = tuple(zip(_COLORS, "s^DvPX*", strict=True))
 """Colour and marker of each model, in their order."""
 
 
@@ -49,32 +41,14 @@ class Look(NamedTuple):
 
 
 PERSONA = Look(INK, "D")
-BASELINES: Mapping[str, Look] = MappingProxyType(
-    {
-        CONSTANT: Look("#7f7f7f", "o"),
-        LABEL_MODEL: Look("#8a5a00", "p"),
-        MAJORITY: Look("#F0E442", "*"),
-        UNIFORM: Look("#bdbdbd", "h"),
-    }
-)
+BASELINES: Mapping[str, Look] = {
+    CONSTANT: Look("#7f7f7f", "o"),
+    LABEL_MODEL: Look("#8a5a00", "p"),
+    MAJORITY: Look("#F0E442", "*"),
+    UNIFORM: Look("#bdbdbd", "h"),
+}
 
 _OPTIONS = ("#3B4D61", "#C9A66B", "#D5D8DC", "#8FA3B8", "#7A5C3E")
-_STATUSES = MappingProxyType(
-    dict(
-        zip(
-            STATUSES,
-            (
-                ("#C5D8E4", ""),
-                ("#B08D3C", "//"),
-                ("#9C4A3C", "\\\\"),
-                ("#8C8C8C", "--"),
-                ("#A88BB0", "||"),
-                ("#4A4A4A", ""),
-            ),
-            strict=True,
-        )
-    )
-)
 
 
 class Fill(NamedTuple):
@@ -93,9 +67,10 @@ def option_fill(option: int, label: str) -> Fill:
     return Fill(label, _OPTIONS[option % len(_OPTIONS)])
 
 
-def status_fill(status: str) -> Fill:
-    """The fill of a status of replies; dark grey for one that is not of `STATUSES`."""
-    return Fill(status, *_STATUSES.get(status, ("#4A4A4A", "")))
+def option_fills() -> list[Fill]:
+    """The fills of a question's options, A first."""
+    said = {"A": "A: first pole", "B": "B: second pole", "C": "C: neither"}
+    return [option_fill(place, said.get(letter, letter)) for place, letter in enumerate(OPTION_LETTERS)]
 
 
 def system_looks(names: Iterable[str]) -> dict[str, Look]:

@@ -32,7 +32,7 @@ def test_a_drawing_takes_the_colours_of_the_page_and_has_ids_of_its_own() -> Non
     assert all(str(name).startswith("one-") for name in ids)
     used = re.findall(r"#(one-\w+)", drawn)
     assert set() < set(used) <= set(ids)
-    assert [part.get("data-tip") for part in root.iter() if part.get("data-tip")] == ['a "tip" & <more>']
+    assert [part.text for part in root.iter("title")] == ['a "tip" & <more>']
     assert [part.text for part in root.iter("text")] == ["$a$ <b>"]
     assert [word for word in ("style>", "font-family", "DejaVu", "xlink") if word in drawn] == []
 
@@ -54,8 +54,8 @@ def test_charts_stand_beside_and_below_each_other() -> None:
         return width, height
 
     charts = [replace(ONE, key=str(place), notes=("A note.",) * place) for place in range(3)]
-    assert size(png(charts[:2], columns=2))[0] == size(png(charts, columns=2))[0] == round(4.9 * 150)
-    assert size(png(charts, columns=2))[1] > 1.5 * size(png(charts[:2], columns=2))[1]
+    assert size(png(charts[:2]))[0] == size(png(charts))[0] == round(4.9 * 150)
+    assert size(png(charts))[1] > 1.5 * size(png(charts[:2]))[1]
 
 
 def test_text_on_a_fill_is_readable() -> None:

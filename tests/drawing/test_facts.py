@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairpp_hf import __version__
-from fairpp_hf.drawing.page import charts_of, facts_of, render
+from fairpp_hf.drawing.page import facts_of, render
 from fairpp_hf.evaluation.results import Results, System, SystemComparison
 from fairpp_hf.statistics.bootstrap import Interval
 from fairpp_hf.statistics.paired import Comparison
@@ -16,9 +16,7 @@ from fairpp_hf.statistics.paired import Comparison
 
 def words(results: Results) -> str:
     """The text of the page, in one line."""
-    charts = charts_of(results)
-    drawings = {chart.key: "" for of_section in charts.values() for chart in of_section}
-    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", render(results, charts, drawings))
+    flush = re.sub("</?(bdi|strong|code|span)[^>]*>", "", render(results, drawn=False))
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", flush)).split())
 
 
@@ -61,8 +59,9 @@ def test_the_headline_says_whether_the_best_model_is_nearer_than_the_constant(re
         r"0.845 \[[^]]+\]\), and nearer to Loyal Nationals than to any other persona\.",
         page,
     )
+    aligned, *others = named(results, "aligned model", "plain model", "constant")
+    page = words(replace(results, systems=tuple(others)))
     assert re.search(r"plain model is further from Loyal Nationals than the constant answer \(skill -0.634 \[", page)
-    (aligned,) = named(results, "aligned model")
     unsure = {"skill/target": Interval(-0.02, 0.9), "question_js_distance/margin": Interval(-0.1, 0.1)}
     page = words(replace(results, systems=(replace(aligned, intervals=unsure), *named(results, "constant"))))
     assert "aligned model is neither clearly nearer nor clearly further than the constant answer (skill 0.845" in page
@@ -75,10 +74,16 @@ def test_the_first_table_has_five_numbers_a_system_and_the_rest_is_on_demand(res
     facts = facts_of(results)
     constant, aligned = facts["systems"][:2]
     assert (constant["name"], constant["kind"], aligned["kind"]) == ("constant", "baseline, to beat", "")
-    assert [cell["text"] for cell in aligned["cells"]][:2] == ["0.845", "0.020"]
+    assert [text for text, _ in aligned["cells"]][:2] == ["0.845", "0.020"]
     assert [len(row["cells"]) for row in facts["systems"]] == [5] * 6
-    assert facts["more"]["heads"][:3] == ["system", "Brier score", "distance of shares"]
-    assert [row[0] for row in facts["more"]["rows"]] == [row["name"] for row in facts["systems"]]
+    names = [row["name"] for row in facts["systems"]]
+    assert facts["metrics"]["heads"] == ["metric", *names]
+    metrics = {row[0]: dict(zip(names, row[1:], strict=True)) for row in facts["metrics"]["rows"]}
+    assert set(metrics) == {*results.to_pandas().columns, "position gap", "length gap", "replies"}
+    assert metrics["question_js_distance/target"]["aligned model"].startswith("0.020 [")
+    assert metrics["nearest_other"]["aligned model"] == "backbone_conservatives"
+    assert [metrics["replies"][name] for name in ("plain model", "uniform")] == ["ok 228, refusal 12", "not asked"]
+    assert [metrics[name]["uniform"] for name in ("position gap", "questions/target")] == ["none", "120"]
 
 
 def test_a_pair_is_a_row_and_a_metric_a_column(results: Results) -> None:
@@ -92,9 +97,9 @@ def test_a_pair_is_a_row_and_a_metric_a_column(results: Results) -> None:
         compared("uniform", "agreement/target", None, None),
     )
     found = facts_of(replace(results, comparisons=comparisons))["comparisons"]
-    assert found["heads"] == ["systems", "agreement", "distance of shares"]
+    assert found["heads"] == ["systems", "js_distance/target", "agreement/target"]
     assert found["rows"] == [
-        ["aligned model minus plain model", "+0.125 [+0.025, +0.225], p 0.250", "-0.250 [-0.350, -0.150], p < 0.001"],
+        ["aligned model minus plain model", "-0.250 [-0.350, -0.150], p < 0.001", "+0.125 [+0.025, +0.225], p 0.250"],
         ["aligned model minus uniform", "none", "none"],
     ]
     assert "Compared in pairs" not in words(replace(results, comparisons=()))
@@ -113,37 +118,11 @@ def test_a_map_of_something_else_says_so(results: Results) -> None:
     ) in words(replace(results, positions={**results.positions, **other}))
 
 
-def test_what_was_not_measured_has_no_chart(results: Results) -> None:
-    bias, length, statuses = charts_of(results)["asking"]
-    assert [[row[0] for row in chart.rows] for chart in (bias, length, statuses)] == [
-        ["aligned model", "plain model"]
-    ] * 3
+def test_what_was_not_measured_is_not_told(results: Results) -> None:
     changes: dict[str, Any] = {"length_gap": None, "position_bias": None}
-    other = replace(results, systems=tuple(replace(system, **changes) for system in results.systems))
-    assert [chart.key for chart in charts_of(other)["asking"]] == ["statuses"]
-    page = words(other)
+    page = words(replace(results, systems=tuple(replace(system, **changes) for system in results.systems)))
     assert "The options were shown in one order alone, so that position bias could not be measured." in page
-    assert "Length gap is" not in page
-
-
-def test_the_picture_shows_skill_where_it_is_known_and_agreement_otherwise(results: Results) -> None:
-    distance, skill = charts_of(results)["results"]
-    assert (distance.heads[1], skill.key) == ("distance", "skill")
-    # To the two other personas.
-    assert [len(row[-1].split(", ")) for row in distance.rows] == [2] * 6
-    systems = tuple(with_metrics(system, skill__target=None) for system in results.systems)
-    assert charts_of(replace(results, systems=systems))["results"][1].key == "agreement"
-
-
-def test_answers_are_shown_by_dimension_category_and_group(results: Results) -> None:
-    dimension, category, group = charts_of(results)["answers"]
-    assert {tuple(row[:2]) for row in group.rows} == {
-        (label, name)
-        for label in ("men", "women", "muslim people")
-        for name in ("Loyal Nationals", "aligned model", "plain model")
-    }
-    assert dimension.rows[0][0] == "dimension 1"
-    assert len(category.rows) > 10
+    assert [text in page for text in ("Length gap:", "Position gap:", "length gap")] == [False] * 3
 
 
 def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> None:
@@ -152,10 +131,11 @@ def test_what_comes_from_outside_is_text_and_nothing_else(results: Results) -> N
     plain = results.models[-1]
     systems = (replace(plain, scores=plain.scores._replace(name=hostile, facts={**plain.facts, hostile: hostile})),)
     names = dict.fromkeys(results.names, hostile)
-    charts = charts_of(replace(results, systems=systems, names=names, reference=hostile, comparisons=()))
-    drawings = {chart.key: "" for of_section in charts.values() for chart in of_section}
-    page = render(replace(results, systems=systems, names=names, reference=hostile), charts, drawings)
-    assert page.count("<script>") == 1
+    changed = replace(results, systems=systems, names=names, reference=hostile)
+    page = render(changed, drawn=False)
+    assert "<script" not in page
+    assert page.count("default-src 'none'") == 1
+    assert "script-src" not in page
     assert page.count("</bdi>") == page.count("<bdi>")
     assert not re.search(r"<[^>]* onload='x'", page)
     assert "\x00" not in page

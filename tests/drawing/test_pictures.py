@@ -53,7 +53,7 @@ def test_a_map_of_many_models_has_numbers_and_a_legend(odd: Results, tmp_path: P
     chart = position_chart("pca", odd.positions)
     numbers, names = zip(*(row[0].split(" ", 1) for row in chart.rows if row[1] == "model"), strict=True)
     assert (numbers, set(names)) == (tuple("123456789"), set(ODD))
-    assert "🦄" not in re.sub('data-tip="[^"]*"', "", svg(chart))
+    assert "🦄" not in re.sub("<title>.*?</title>", "", svg(chart))
     assert chart.notes[0] == "Egalitarian to libertarian."
 
 
@@ -80,7 +80,7 @@ def test_a_system_has_the_same_colour_on_the_map_and_beside_it() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_picture_of_a_runs_quality(known: bool, tmp_path: Path) -> None:
-    """Four charts; without survey figures, one fewer."""
+    """Three charts; without survey figures, two."""
     replies = survey_replies(whole_clusters(40), samples=2, orders=2)
     personas = load_personas() if known else None
     quality = replies_quality(replies, load_questions(), personas, respondent="模型 (simulated)")
