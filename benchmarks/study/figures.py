@@ -43,16 +43,16 @@ def draw_trade_off(study: Study, path: Path) -> Path:
             points = [at[method] for method in curve]
             axes.plot(*zip(*points, strict=True), "-o", color=colour, markersize=3 * width, linewidth=width)
             lines += [(np.array(start), np.array(end)) for start, end in pairwise(points)]
-            labels.append(Label(f"{name}, lambda 1", points[-1], colour))
+            labels.append(Label(f"{name}, lambda 1", points[-1], family == "list"))
             if family == "list":
                 rest = zip(curve[:-1], points[:-1], strict=True)
-                labels += [Label(f"{METHODS[method].divergence:g}", point, colour) for method, point in rest]
+                labels += [Label(f"{METHODS[method].divergence:g}", point) for method, point in rest]
         for method in [name for name in at if not name.startswith(("aim", "list", "both"))]:
             baseline = METHODS[method].baseline is not None
             colour = "#000" if baseline else "#666"
             axes.scatter(*at[method], color=colour, marker="D" if baseline else "o", s=46, zorder=3)
             words = "the paper's two weighted stages" if method == "paper" else LABELS[method]
-            labels.append(Label(words, at[method], colour, bold=baseline))
+            labels.append(Label(words, at[method], baseline))
         axes.axhline(0, color="#888", linewidth=0.8)
         axes.set_xlim(0.08, 0.25)
         axes.set_ylim(top=0.1)
