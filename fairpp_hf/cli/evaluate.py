@@ -17,6 +17,7 @@ from fairpp_hf.cli.scoring import (
     score,
     short_names,
 )
+from fairpp_hf.cli.terminal import print_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,11 @@ SUMMARY = "score models and baselines on held-out questions against all personas
 
 ENTRIES = "models.yaml"
 """What was scored, as `--models` reads it."""
+
+_EXPLAIN = (
+    "Skill above 0 is nearer to the target than a constant answer. `--explain` says what the columns are; results.md has "
+    "all tables."
+)
 
 _PLAIN, _ROLE_PLAY, _ADAPTER = "plain", "role-play", "adapter"
 
@@ -66,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.drawing import draw_evaluation
     from fairpp_hf.evaluation.baselines import baselines
     from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems
-    from fairpp_hf.evaluation.results_table import notes, tables
+    from fairpp_hf.evaluation.results_table import notes, warnings
 
     answers, personas, questions, references = load_scored(arguments)
     check_references(references, arguments.target)
@@ -91,7 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     entries = _entries(models, arguments.out, arguments.models)
     files = evaluation.write(arguments.out)
-    print(f"\n{tables(evaluation)}\n{notes(evaluation)}", flush=True)
+    print_results(evaluation)
+    said = notes(evaluation) if arguments.explain else "\n".join(warnings(evaluation))
+    print(*([said] if said else []), *([] if arguments.explain else [_EXPLAIN]), sep="\n", flush=True)
     say_files(scores, [*files, draw_evaluation(evaluation, arguments.out / "results.png"), entries])
     print(_next(arguments, entries))
     return 0

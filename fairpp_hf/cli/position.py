@@ -18,6 +18,7 @@ from fairpp_hf.cli.scoring import (
     score,
     short_names,
 )
+from fairpp_hf.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 SUMMARY = "place models among the personas, by principal components and ideal points"
 
 PAPER = "paper"
+_EXPLAIN = (
+    "Distance: Jensen-Shannon, to the persona nearest by shares. `--explain` says more; positions.md has all tables."
+)
 _MAJORITY = "Majority of all personas"
 
 
@@ -75,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fairpp_hf.drawing import draw_positions
     from fairpp_hf.evaluation.models import check_names
     from fairpp_hf.evaluation.positioning import Respondent, check_anchors, position_respondents
-    from fairpp_hf.evaluation.positioning.report import to_dict, to_markdown, write_positions
+    from fairpp_hf.evaluation.positioning.report import cautions, notes, summary_rows, to_dict, write_positions
 
     answers, personas, questions, references = load_scored(arguments)
     check_anchors(references.answers, questions)
@@ -100,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     written = write_positions(positions, arguments.out)
     written.append(draw_positions(to_dict(positions), arguments.out / "positions.png", _evaluated(arguments.out)))
-    print(f"\n{to_markdown(positions)}")
+    print_table(*summary_rows(positions), bold=range(len(anchors), len(positions.points)))
+    print(*cautions(positions), notes() if arguments.explain else _EXPLAIN, sep="\n")
     say_files(scores, written)
     return 0
 

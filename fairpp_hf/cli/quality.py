@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fairpp_hf.text_table import in_columns
+from fairpp_hf.cli.terminal import print_table
 
 SUMMARY = "measure a run's quality: are the personas recognisable, consistent, and near their survey?"
 
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = write_quality(quality, name, arguments.out)
     files.append(draw_quality(quality, name, arguments.out / "quality.png"))
     print(f"{quality.respondent}. {SIMULATED_NOTE}\n")
-    print(in_columns([HEADS, *rows_of(quality)], (False, False, False, False)))
+    print_table(HEADS, rows_of(quality))
     if missing := not_measured_of(quality):
         print("\nNot measured:", *(f"  {what}" for what in missing), sep="\n")
     print("\nFiles:", *(f"  {file}" for file in files), sep="\n")

@@ -61,6 +61,7 @@ def add_scoring(parser: argparse.ArgumentParser, models: "argparse._ActionsConta
     parser.add_argument(
         "--one-order", action="store_true", help="show options as written alone, and not also with A and B swapped"
     )
+    parser.add_argument("--explain", action="store_true", help="say what the numbers are, and what they are blind to")
     local = parser.add_argument_group("models loaded here")
     local.add_argument(
         "--rule",

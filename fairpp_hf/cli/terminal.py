@@ -58,7 +58,14 @@ def printable(text: str) -> str:
 
 
 def print_results(results: "Results") -> None:
-    """Print the columns that matter of an evaluation: the constant first, then the best, adapted models in colour."""
+    """Print the columns that matter of an evaluation: the constant first, then the best, adapted models in colour.
+
+    Above it stands what was compared; below it, how many replies of which systems are no answers.
+    """
+    print(
+        f"Target: {results.target}; {len(results.questions):,} {results.kind} ({printable(results.division)}); answers: "
+        f"{printable(results.reference)}"
+    )
     by_question = results.compared_with == "probabilities"
     margin = f"{'question_js_distance' if by_question else 'js_distance'}/margin"
     first = ("distance", "question_js_distance/target") if by_question else ("Brier", "brier/target")
@@ -75,6 +82,11 @@ def print_results(results: "Results") -> None:
     ]
     adapted = [place for place, system in enumerate(results.systems) if system.facts.get("adapter")]
     print_table(("system", "skill [95%]", first[0], "agreement", "margin", "A - B"), rows, bold=adapted)
+    for system in results.models:
+        missing = {status: count for status, count in system.statuses.items() if status != "ok"}
+        if missing and not system.is_baseline:
+            told = ", ".join(f"{count:,} {status}" for status, count in missing.items())
+            print(f"{printable(system.name)}: {told} of {sum(system.statuses.values()):,} replies")
 
 
 def _number(system: "System", metric: str) -> str:

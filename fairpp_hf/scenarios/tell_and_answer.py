@@ -54,8 +54,9 @@ class _Storyteller(tuple[SimpleNamespace, ...]):
     id = "storyteller"
 
 
-TELLER: Any = _Storyteller([SimpleNamespace(id="storyteller", portrait=wording()["system"])])
-"""Stands in the place of a persona set in a storyteller's run: one that tells, its instructions being its portrait."""
+def _teller() -> Any:
+    """Stands in the place of a persona set in a storyteller's run: one that tells, its instructions being its portrait."""
+    return _Storyteller([SimpleNamespace(id="storyteller", portrait=wording()["system"])])
 
 
 class ScenarioSummary(NamedTuple):
@@ -145,7 +146,7 @@ def tell_and_answer(
     if retry_set_aside:
         _begin_retry(told_in, questions, mine, names)
     telling = replace(options, samples=1, swap=False, prices=story_prices, spent_elsewhere=spent_in(folder))
-    stories = generate(told_in, storyteller, TELLER, requests, telling)
+    stories = generate(told_in, storyteller, _teller(), requests, telling)
     with open_run(told_in) as (journal, _):
         checked = read_stories(journal, questions, mine, names)
     with RunLock(folder):
@@ -192,7 +193,7 @@ def estimate_scenarios(
             if retry_set_aside and journal.noted(_RETRY) is None:
                 again = set(before.to_retry())
     stories = estimate(
-        *(folder, storyteller, TELLER, requests),
+        *(folder, storyteller, _teller(), requests),
         replace(options, samples=1, swap=False, prices=story_prices),
         again={mine[question_id] for question_id in again},
         give_up_batches=give_up_batches,
@@ -240,7 +241,7 @@ def spent_in(run: Path) -> float:
 
 def _keys_of_shard(shard: Shard | None, requests: pa.Table, storyteller: "StorytellerRespondent") -> dict[str, str]:
     """Question id to key of each story that is told here."""
-    plan = RequestPlan(TELLER, requests)
+    plan = RequestPlan(_teller(), requests)
     asked = zip(plan.questions["question_id"].to_pylist(), plan.keys(storyteller.settings), strict=True)
     return {question_id: key for question_id, key in asked if shard is None or shard.has(key)}
 

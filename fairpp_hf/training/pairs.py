@@ -35,7 +35,7 @@ def load_splits(arguments: PairArguments, training: ReweightedDPOConfig) -> tupl
         training.soft_labels = soft
     # One process builds the dataset; the others then read it from the cache.
     with training.main_process_first(desc="loading pairs"):
-        pairs = load_pairs(arguments)
+        pairs = load_training_pairs(arguments)
     if training.soft_labels is None:  # pairs that are not built here have the column, or do not
         training.soft_labels = all(LABEL_PROBABILITY in rows.column_names for rows in pairs.values())
     wanted = {"train": arguments.max_train_pairs}
@@ -55,7 +55,7 @@ def load_splits(arguments: PairArguments, training: ReweightedDPOConfig) -> tupl
     return drawn["train"], drawn.get("test")
 
 
-def load_pairs(arguments: PairArguments) -> DatasetDict:
+def load_training_pairs(arguments: PairArguments) -> DatasetDict:
     """The weighted pairs that the arguments ask for, by split.
 
     Raises:

@@ -77,7 +77,9 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
     assert len(set(models.values())) == len(models) == 3
     assert len(pq.read_table(out / "questions.parquet")) == 40
     printed = capsys.readouterr()
-    assert table.strip() in printed.out
+    shown = [line for line in printed.out.partition("Files:")[0].splitlines() if line.startswith(" ")]
+    assert max(map(len, shown)) <= 80
+    assert all(any(line.strip().startswith(name.split()[0]) for line in shown) for name in results["systems"])
     assert str(out / "results.json") in printed.out
     assert printed.out.endswith(
         f"  {out}/models.yaml\nNext:\n  fairpp position --models {out}/models.yaml --out {out} --target loyal_nationals "
@@ -87,8 +89,9 @@ def test_scores_models_and_baselines_against_all_personas(tiny_model_path, adapt
 
     # Once more, from the file that was written: nothing is asked, and everything comes out the same.
     written = (out / "models.yaml").read_text()
-    again = ["evaluate", "--models", str(out / "models.yaml"), *arguments[arguments.index("--target") :]]
+    again = ["evaluate", "--models", str(out / "models.yaml"), *arguments[arguments.index("--target") :], "--explain"]
     assert main(again) == 0
+    assert table.splitlines()[-1] in capsys.readouterr().out
     assert (out / "results.json").read_text() == first
     assert (out / "models.yaml").read_text() == written
     assert "/80 [00:" not in capsys.readouterr().err.replace("80/80", "")
@@ -145,7 +148,7 @@ def test_a_model_on_a_server_is_asked_in_text(tmp_path, capsys):
     assert results["systems"]["plain"]["statuses"] == {"ok": 24}
     assert results["systems"]["plain"]["facts"]["template_hash"] is None
     assert list(results["systems"]["plain"]["facts"]["ways"].values()) == [{"ask": "text", "top_logprobs": 0}]
-    assert "| replies of | ok | refusal |" in capsys.readouterr().out
+    assert f"role-play: {role_play['statuses']['refusal']} refusal of 24 replies\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ways", [[], ["--ask", "text"], ["--no-logprobs"]])
@@ -273,7 +276,7 @@ def test_only_what_was_held_out_of_training_is_asked(split, tiny_model_path, tmp
     }
     assert asked == {held_out} if split == "test" else asked <= set(range(1, 6)) - {held_out}
     division = f"{split} split with dimensions held out of training: {held_out}"
-    assert f"12 questions ({division}); answers of" in capsys.readouterr().out
+    assert f"12 questions ({division}); answers" in capsys.readouterr().out
     assert json.loads((tmp_path / "results" / "results.json").read_text())["division"] == division
 
 

@@ -14,7 +14,7 @@ def test_prints_a_table_and_where_the_files_are(tmp_path: Path, capsys: pytest.C
     assert main(["quality", "--run", str(run), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("survey:britains_choice_2020 (simulated). The answers are simulated: nobody was asked.")
-    assert "persona recognised within the run, from 1 answer" in printed
+    assert "persona recognised" in printed
     assert "  position bias, P(first) - P(second): one order of the options; ask in both\n" in printed
     for name in ("quality.json", "quality.md", "quality.png"):
         assert f"  {tmp_path / 'out' / name}\n" in printed

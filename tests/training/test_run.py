@@ -22,7 +22,7 @@ from fairpp_hf.cli.train import train_model as main
 from fairpp_hf.questions import load_questions
 from fairpp_hf.questions.heldout import heldout_labels
 from fairpp_hf.training.arguments import PairArguments, StageArguments, config_file, parse_arguments
-from fairpp_hf.training.pairs import GROUP_COLUMNS, draw_pairs, load_pairs, with_group_column
+from fairpp_hf.training.pairs import GROUP_COLUMNS, draw_pairs, load_training_pairs, with_group_column
 from fairpp_hf.training.run import sft_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +149,7 @@ def test_a_folder_is_read_as_it_is(pairs, tmp_path):
         shutil.rmtree(path, ignore_errors=True)
         written = pairs.select(range(rows))
         arguments = PairArguments("loyal_nationals", dataset_name=_folder(path, written))
-        assert load_pairs(arguments)["train"].to_list() == written.to_list()
+        assert load_training_pairs(arguments)["train"].to_list() == written.to_list()
 
 
 def test_resumes_where_it_stopped(config, tmp_path):
@@ -239,7 +239,7 @@ def test_the_nearest_persona_can_be_the_one_to_move_away_from(comparison):
     """A file gives a text, a command line a list. One comparison persona makes tiers 1 and 2."""
     arguments = PairArguments(target="loyal_nationals", comparison=comparison)
     assert arguments.comparison == "nearest"
-    assert set(load_pairs(arguments)["test"]["tier"]) == {1, 2}
+    assert set(load_training_pairs(arguments)["test"]["tier"]) == {1, 2}
     assert PairArguments(target="loyal_nationals", comparison="civic_pragmatists").comparison == ["civic_pragmatists"]
 
 
@@ -286,7 +286,7 @@ def test_by_default_labels_are_fitted_and_there_is_no_reference(config, run_path
     assert drawn["question_id"][0::3] == drawn["question_id"][1::3] == drawn["question_id"][2::3]
     assert set(drawn["weight"]) == {1.0}
     arguments = PairArguments("loyal_nationals", answers=str(run_path), divergence=0.5)
-    built = load_pairs(arguments)["train"]
+    built = load_training_pairs(arguments)["train"]
     of_pair = {(row["question_id"], number % 3): row["label_probability"] for number, row in enumerate(built)}
     assert drawn["label_probability"] == [
         of_pair[question, number % 3] for number, question in enumerate(drawn["question_id"])
@@ -547,7 +547,7 @@ def test_what_is_held_out_is_evaluated_on_alone(config, tmp_path, capsys):
     trainer = main(["--config", config(heldout="dimensions", eval_strategy="epoch", max_steps=1)])
     dimension = {row["question_id"]: row["dimension"] for row in load_questions().to_pylist()}
     (held_out,) = heldout_labels("dimensions")
-    pairs = load_pairs(PairArguments("loyal_nationals", heldout="dimensions"))
+    pairs = load_training_pairs(PairArguments("loyal_nationals", heldout="dimensions"))
     assert {dimension[question] for question in pairs["test"].unique("question_id")} == {held_out}
     assert {dimension[question] for question in pairs["train"].unique("question_id")} == set(range(1, 6)) - {held_out}
     assert {dimension[question] for question in trainer.eval_dataset["question_id"]} == {held_out}

@@ -86,9 +86,35 @@ def to_markdown(positions: Positions) -> str:
         *_map_section(positions, "pca", "cell", "sample variance", 3),
         *_map_section(positions, "ideal_point", "template", "points' sample variance", 2),
         "## How to read this",
-        (files("fairpp_hf.evaluation.positioning") / "notes.md").read_text(encoding="utf-8"),
+        notes(),
     ]
     return "\n\n".join(parts)
+
+
+def summary_rows(positions: Positions) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Headings and rows of the table that matters most: who is nearest to whom, and how far."""
+    rows = [
+        [
+            point.name,
+            point.kind,
+            point.places["pca"].nearest if point.places["pca"] is not None else "-",
+            point.nearest_by_js or "-",
+            "-" if point.js_distance is None else f"{point.js_distance:.3f}",
+        ]
+        for point in positions.points
+    ]
+    return ("name", "kind", "nearest on the map", "nearest by shares", "distance"), rows
+
+
+def cautions(positions: Positions) -> list[str]:
+    """What the reader of the table must know."""
+    asked = f"{counted(positions.questions, 'question')} ({positions.division}); answers: {positions.reference}."
+    return [asked, *([_SMALL] if positions.questions < FEW_QUESTIONS else [])]
+
+
+def notes() -> str:
+    """What a map and its numbers are."""
+    return (files("fairpp_hf.evaluation.positioning") / "notes.md").read_text(encoding="utf-8")
 
 
 def _map_section(positions: Positions, method: str, cell: str, of: str, digits: int) -> list[str]:
