@@ -64,14 +64,14 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
         for start, end in arrows:
             style = {"arrowstyle": "-|>", "shrinkA": 6, "shrinkB": 6, "mutation_scale": 11}
             axes.annotate("", tuple(end), tuple(start), arrowprops={**style, "color": INK, "linewidth": 1.3}, zorder=3)
+        # The legend names the baselines; in the middle of the map, there is no room for their names.
+        named = [place for place, point in enumerate(points) if point["kind"] in ("persona", "model")]
+        said = [in_lines(label, 16 if look is PERSONA else 24) for label, look in zip(labels, looks, strict=True)]
         write_labels(
             axes,
-            [
-                Label(in_lines(label, 24), (float(place[0]), float(place[1])), point["kind"] == "persona")
-                for point, place, label in zip(points, places, labels, strict=True)
-            ],
+            [Label(said[at], (float(places[at, 0]), float(places[at, 1])), looks[at] is PERSONA) for at in named],
             size=8,
-            lines=arrows,
+            lines=[*arrows, *((places[at], places[at]) for at in range(len(points)) if at not in named)],
         )
         legend(canvas, 0.35, side, entries)
 
@@ -85,11 +85,11 @@ def position_chart(method: str, positions: Mapping[str, Any], systems: Sequence[
         ]
         for point, place in zip(points, places, strict=True)
     ]
-    said = "; ".join(f"{row[0]} at {row[4]}, {row[5]}" for row in rows)
+    told = "; ".join(f"{row[0]} at {row[4]}, {row[5]}" for row in rows)
     return Chart(
         f"map-{method.replace('_', '-')}",
         TITLES[method],
-        f"{TITLES[method]}: {len(points)} points. {said}.",
+        f"{TITLES[method]}: {len(points)} points. {told}.",
         (WIDTH, side + 0.45 + below),
         paint,
         ("name", "kind", "region", "before", "x", "y"),
