@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fairpp_hf.cli.arguments import add_answers, add_heldout, add_weighting, load_answers_of, settings_of
+from fairpp_hf.cli.terminal import print_table
 
 SUMMARY = "show or write the tier and weight of every question for a target persona"
 
@@ -24,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     import pyarrow.parquet as pq
 
     from fairpp_hf.dataset.answer_pairs import answer_weights, compared, fit_rows
+    from fairpp_hf.preferences import PreferenceWeights
     from fairpp_hf.schema import OPTION_LETTERS
 
     target, settings = arguments.target, settings_of(arguments)
@@ -41,15 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
     rows = tier > 0 if fitted is None else fitted & (tier > 0)
     total = weight[rows].sum()
     print(f"Target {target}; answers: {', '.join(answers.respondents)}; weighting {settings.scheme_name}.")
-    by_tier = {number: weight[rows & (tier == number)] for number in range(1, tier.max() + 1)}
-    varies = any(len(weights) and weights.min() < weights.max() for weights in by_tier.values())
-    print(f"{'tier':>4}  {'questions':>9}  {'mean weight' if varies else 'weight':>11}  {'share of mass':>13}")
-    for number, weights in by_tier.items():
-        if len(weights):
-            mass = weights.sum() / total if total else 0.0
-            # The mean of equal numbers may differ from them in the last digit.
-            weight_shown = weights.mean() if varies else weights[0]
-            print(f"{number:>4}  {len(weights):>9,}  {weight_shown:>11.3g}  {mass:>13.1%}")
+    by_tier = PreferenceWeights(tier[rows], weight[rows]).by_tier()
+    print_table(
+        ("tier", "questions", "mean weight", "share of mass"),
+        [
+            (str(number), f"{row.questions:,}", f"{row.weight:.3g}", f"{mass:.1%}")
+            for number, row, mass in zip(by_tier.index, by_tier.itertuples(), by_tier["share of mass"], strict=True)
+        ],
+    )
     own, counted = np.asarray(matrix[target])[rows], np.ones(int(rows.sum()))
     # What a scheme does to the answers themselves: weights go by what was answered, and tilt what is learnt from them.
     for name, each in (("questions", counted), ("mass", weight[rows])):

@@ -3,11 +3,13 @@
 The wide preference table, seven times as large, is laid out a persona at a time.
 """
 
+import html
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
@@ -27,6 +29,9 @@ from fairpp_hf.schema import (
     REPLIED_PREFERENCE_FEATURES,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +45,7 @@ _QUESTION_COLUMNS = list(QUESTION_FEATURES)
 _RECORD_COLUMNS = [name for name in PREFERENCE_FEATURES if name not in QUESTION_FEATURES and name != "persona"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answers:
     """Preference records of some personas, each question's texts held once."""
 
@@ -66,6 +71,25 @@ class Answers:
         return tuple(
             sorted({name for table in self.records.values() for name in pc.unique(table["respondent"]).to_pylist()})
         )
+
+    def counts(self) -> "pd.DataFrame":
+        """A row a persona: how many questions it answered with `A`, `B` and `C`, and how many it gave `no answer` to."""
+        import pandas as pd
+
+        names = [*OPTION_LETTERS, "no answer"]
+        rows = {
+            persona: np.bincount(np.where(column < 0, len(OPTION_LETTERS), column), minlength=len(names))
+            for persona, column in self.matrix().items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+    def __repr__(self) -> str:
+        """How many questions whose personas were asked, and by whom they were answered."""
+        asked = f"{self.questions.num_rows:,} questions, {len(self.records)} personas"
+        return f"Answers({asked}; {', '.join(self.respondents)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.counts().to_html(border=0)}"
 
     @property
     def features(self) -> datasets.Features:

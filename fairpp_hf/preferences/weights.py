@@ -8,7 +8,7 @@ tier its own mass (Zhou et al. 2025, arXiv:2505.11861, section on sample reweigh
 
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,9 @@ from fairpp_hf.preferences.schemes import (
 )
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NEAREST = "nearest"
 """As `comparison`: the one persona that agrees with the target most often."""
 
@@ -36,6 +39,23 @@ class PreferenceWeights(NamedTuple):
     valid answer."""
     weight: NDArray[np.float64]
     """(n,): at least 0; 0 where the target has no valid answer. Not normalised over rows."""
+
+    def by_tier(self) -> "pd.DataFrame":
+        """A row a tier: number of `questions`, their mean `weight`, and their `share of mass`, of all weights."""
+        import pandas as pd
+
+        rows = pd.DataFrame({"tier": self.tier, "weight": self.weight})
+        found = rows[rows["tier"] > 0].groupby("tier")["weight"].agg(questions="count", weight="mean", mass="sum")
+        total = found["mass"].sum()
+        found["share of mass"] = found.pop("mass") / (total if total else 1.0)
+        return found
+
+    def __repr__(self) -> str:
+        """The number of questions and the table by tier."""
+        return f"PreferenceWeights of {len(self.tier):,} questions\n{self.by_tier()}"
+
+    def _repr_html_(self) -> str:
+        return str(self.by_tier().to_html(border=0))
 
 
 def preference_weights(

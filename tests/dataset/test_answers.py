@@ -389,3 +389,13 @@ def test_a_folder_keeps_raw_replies_and_scenarios(tmp_path: Path) -> None:
     assert scenarios.features == told_source.features() == PREFERENCE_FEATURES
     assert scenarios.provenance == answers.provenance
     assert told_source.fingerprint() != source.fingerprint()
+
+
+def test_answers_are_shown_in_short():
+    answers = load_answers()
+    assert repr(answers) == "Answers(28,420 questions, 7 personas; survey:britains_choice_2020 (simulated))"
+    counts = answers.counts()
+    assert list(counts.index) == list(answers.personas)
+    assert (counts.sum(axis=1) == 28_420).all()
+    assert counts.loc["loyal_nationals", "A"] == (answers.matrix()["loyal_nationals"] == 0).sum()
+    assert "<td>" in answers._repr_html_()

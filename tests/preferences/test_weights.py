@@ -158,3 +158,14 @@ def test_bad_arguments_are_refused(changes, named):
     arguments = {"answers": {"loyal_nationals": [0, 1], "x": [0, 0]}, "target": "loyal_nationals", **changes}
     with pytest.raises(ValueError, match=re.escape(named)):
         preference_weights(**arguments)
+
+
+def test_weights_are_shown_by_tier():
+    """Three questions of tiers 1, 3 and 2, and one that the target did not answer."""
+    weights = preference_weights({"a": [0, 1, 1, -1], "b": [0, 2, 1, 0], "c": [0, 2, 0, 0]}, "a")
+    table = weights.by_tier()
+    assert table.index.tolist() == [1, 2, 3]
+    assert table["questions"].tolist() == [1, 1, 1]
+    assert table["share of mass"].tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+    assert repr(weights).startswith("PreferenceWeights of 4 questions\n")
+    assert weights._repr_html_().count("<tr>") >= 3
