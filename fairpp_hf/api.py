@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from fairpp_hf.dataset.sources import NameOrPath
     from fairpp_hf.evaluation.results import Results
 
-_COLUMNS = {
-    "skill": "skill/target",
-    "distance": "question_js_distance/target",
-    "agreement": "agreement/target",
-    "Brier score": "brier/target",
-}
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -38,21 +31,8 @@ class Evaluation:
         return self.results.to_pandas()
 
     def table(self) -> "pd.DataFrame":
-        """The metrics that matter most, a row a system, the constant first and then the best.
-
-        Returns:
-            `skill` (1 - distance / distance of the constant; above 0 is nearer to the target than the same shares said to
-            every question), `distance` (Jensen-Shannon, question by question), `agreement`, `Brier score`, `margin` (to the
-            nearest other persona, above 0 is nearer to the target) and `position gap`.
-        """
-        every = self.to_pandas()
-        table = every.reindex(columns=list(_COLUMNS.values())).astype(float).set_axis(list(_COLUMNS), axis=1)
-        margin = "question_js_distance" if self.results.compared_with == "probabilities" else "js_distance"
-        table["margin"] = every[f"{margin}/margin"].astype(float)
-        table["position gap"] = [
-            each.position_bias.gap if each.position_bias else None for each in self.results.systems
-        ]
-        return table
+        """The metrics that matter most, see `Results.headline`: `skill` first, the constant first and then the best."""
+        return self.results.headline()
 
     def plot(self) -> "Image":
         """The picture of `fairpp evaluate`, as an image that notebooks show and that has `save(path)`."""
@@ -119,8 +99,12 @@ def evaluate(
         ```
     """
     from fairpp_hf.dataset.sources import resolve_answers
-    from fairpp_hf.evaluation.baselines import baselines
-    from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems, questions_to_score
+    from fairpp_hf.evaluation.evaluate import (
+        check_portraits,
+        check_references,
+        evaluate_models,
+        questions_to_score,
+    )
     from fairpp_hf.evaluation.model_scores import score_models
     from fairpp_hf.evaluation.models import ModelSpec
 
@@ -136,23 +120,14 @@ def evaluate(
     persona_set = source.persona_set(personas)
     questions, references = questions_to_score(known, split, limit)
     check_references(references, target)
-    if role_play and persona_set is None:
-        raise ValueError(
-            f"personas must name the set behind {answers!r}, which does not record it; got nothing. It has the portrait "
-            "for role-play. Pass personas=..., or role_play=False."
-        )
-    shares = {persona.id: persona.share for persona in persona_set or ()}
+    check_portraits(models, persona_set, answers, "Pass personas=..., or role_play=False.")
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
-        systems = [
-            *score_models(models, questions, Path(folder), personas=persona_set),
-            *baselines(known, questions, target, shares),
-        ]
-        results = evaluate_systems(
-            systems,
+        results = evaluate_models(
+            score_models(models, questions, Path(folder), personas=persona_set),
+            known,
             questions,
             references,
             target,
-            reference=", ".join(known.respondents),
             division=f"{split} split",
             personas=persona_set,
         )

@@ -12,7 +12,7 @@ from methods import LABELS, METHODS
 from tables import DISTANCE, MARGIN, at_visits
 
 from fairpp_hf.drawing.labels import Label, write_labels
-from fairpp_hf.drawing.theme import SYSTEM_STYLES, drawing_settings
+from fairpp_hf.drawing.theme import BASELINES, SYSTEM_STYLES, drawing_settings
 
 CURVES = ("dpo", "tier_dpo", "soft_dpo", "distil", "aim_0", "list_0")
 
@@ -48,11 +48,11 @@ def draw_trade_off(study: Study, path: Path) -> Path:
                 rest = zip(curve[:-1], points[:-1], strict=True)
                 labels += [Label(f"{METHODS[method].divergence:g}", point) for method, point in rest]
         for method in [name for name in at if not name.startswith(("aim", "list", "both"))]:
-            baseline = METHODS[method].baseline is not None
-            colour = "#000" if baseline else "#666"
-            axes.scatter(*at[method], color=colour, marker="D" if baseline else "o", s=46, zorder=3)
+            look = BASELINES.get(LABELS[method])
+            colour, marker = ("#666", "o") if look is None else (look.color, look.marker)
+            axes.scatter(*at[method], color=colour, marker=marker, s=46 if look is None else 90, zorder=3)
             words = "the paper's two weighted stages" if method == "paper" else LABELS[method]
-            labels.append(Label(words, at[method], baseline))
+            labels.append(Label(words, at[method], look is not None))
         axes.axhline(0, color="#888", linewidth=0.8)
         axes.set_xlim(0.08, 0.25)
         axes.set_ylim(top=0.1)
@@ -93,7 +93,10 @@ def draw_visits(study: Study, path: Path) -> Path:
             )
         for method, style in (("constant", "-"), ("label_model", "--")):
             axes.axhline(
-                level_of(study.grid, method, DISTANCE).mean, color="#000", linestyle=style, label=LABELS[method]
+                level_of(study.grid, method, DISTANCE).mean,
+                color=BASELINES[LABELS[method]].color,
+                linestyle=style,
+                label=LABELS[method],
             )
         axes.set_xscale("log")
         axes.set_xticks(counts, [f"{count:,}" for count in counts])

@@ -70,27 +70,21 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.drawing import draw_evaluation
-    from fairpp_hf.evaluation.baselines import baselines
-    from fairpp_hf.evaluation.evaluate import check_references, evaluate_systems
+    from fairpp_hf.evaluation.evaluate import check_portraits, check_references, evaluate_models
     from fairpp_hf.evaluation.results_table import notes, warnings
 
     answers, personas, questions, references = load_scored(arguments)
     check_references(references, arguments.target)
-    if personas is None and any(spec.persona for spec in models):
-        raise ValueError(
-            f"--personas must name the set behind {arguments.answers!r}, which does not record it; got nothing. "
-            "It has the portrait for role-play. Add --personas SET_OR_FILE, or --no-role-play."
-        )
+    check_portraits(models, personas, arguments.answers, "Add --personas SET_OR_FILE, or --no-role-play.")
     scores = score(arguments, models, questions, personas)
     if not scores:
         return 0
-    shares = {persona.id: persona.share for persona in personas or ()}
-    evaluation = evaluate_systems(
-        [*scores, *baselines(answers, questions, arguments.target, shares)],
+    evaluation = evaluate_models(
+        scores,
+        answers,
         questions,
         references,
         arguments.target,
-        reference=", ".join(answers.respondents),
         division=division_of(arguments),
         kind="scenarios" if arguments.scenarios else "questions",
         personas=personas,

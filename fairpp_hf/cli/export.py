@@ -81,9 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace, settings: "PairSettings") -> None:
     """Refuse arguments that would have no effect."""
     from fairpp_hf.preferences import PairSettings
+    from fairpp_hf.preferences.exports import FORMATS
 
     if arguments.target is None:
-        if arguments.format != "wide":
+        if FORMATS[arguments.format].of_pairs is not None:
             raise ValueError(
                 f"--target must be given with --format {arguments.format}; got none. Its rows are made for one persona. "
                 "Add a persona's id, such as --target loyal_nationals."
@@ -95,8 +96,9 @@ def _check(arguments: argparse.Namespace, settings: "PairSettings") -> None:
                 f"--{given[0]} must be left out without --target; got {getattr(settings, given[0])!r}. Weights are those "
                 "of a target. Remove it, or add --target PERSONA."
             )
-    if settings.soft and arguments.format != "dpo":
+    if settings.soft and not FORMATS[arguments.format].soft:
+        soft = " or ".join(name for name, form in FORMATS.items() if form.soft)
         raise ValueError(
-            f"--labels must be answers with --format {arguments.format}; got {settings.labels}. Only pairs of --format dpo "
-            "have label probabilities. Remove it, or use --format dpo."
+            f"--labels must be answers with --format {arguments.format}; got {settings.labels}. Only pairs of --format "
+            f"{soft} have label probabilities. Remove it, or use --format {soft}."
         )

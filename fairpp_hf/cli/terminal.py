@@ -11,6 +11,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from fairpp_hf.evaluation.results import Results, System
 
+
 _WIDEST = 100
 """Columns that a table takes at most, however wide the terminal is."""
 
@@ -62,26 +63,27 @@ def print_results(results: "Results") -> None:
 
     Above it stands what was compared; below it, how many replies of which systems are no answers.
     """
+    from fairpp_hf.evaluation.results import HEADLINE
+
     print(
         f"Target: {results.target}; {len(results.questions):,} {results.kind} ({printable(results.division)}); answers: "
         f"{printable(results.reference)}"
     )
-    by_question = results.compared_with == "probabilities"
-    margin = f"{'question_js_distance' if by_question else 'js_distance'}/margin"
-    first = ("distance", "question_js_distance/target") if by_question else ("Brier", "brier/target")
+    # The distance to one drawn answer a question rewards confidence.
+    first = "distance" if results.compared_with == "probabilities" else "Brier score"
     rows = [
         [
             system.name,
-            _with_interval(system, "skill/target"),
-            _number(system, first[1]),
-            _number(system, "agreement/target"),
-            _number(system, margin),
+            _with_interval(system, HEADLINE["skill"]),
+            _number(system, HEADLINE[first]),
+            _number(system, HEADLINE["agreement"]),
+            _number(system, results.margin),
             f"{system.position_bias.gap:+.3f}" if system.position_bias else "",
         ]
         for system in results.systems
     ]
     adapted = [place for place, system in enumerate(results.systems) if system.facts.get("adapter")]
-    print_table(("system", "skill [95%]", first[0], "agreement", "margin", "A - B"), rows, bold=adapted)
+    print_table(("system", "skill [95%]", first, "agreement", "margin", "A - B"), rows, bold=adapted)
     for system in results.models:
         missing = {status: count for status, count in system.statuses.items() if status != "ok"}
         if missing and not system.is_baseline:

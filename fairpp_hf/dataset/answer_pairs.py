@@ -12,7 +12,7 @@ from fairpp_hf.dataset.answers import Answers
 from fairpp_hf.naming import check_name
 from fairpp_hf.personas import PersonaSet
 from fairpp_hf.preferences import PairSettings, PreferenceWeights, comparison_personas
-from fairpp_hf.preferences.exports import kto_rows, reward_rows, sft_rows, wide_rows
+from fairpp_hf.preferences.exports import FORMATS, wide_rows
 from fairpp_hf.preferences.label_model import LabelModel, fit_label_model, mean_answers
 from fairpp_hf.preferences.pairs import build_pairs
 from fairpp_hf.preferences.schemes import uses_shares
@@ -97,16 +97,11 @@ def export_tables(
     """What `answer_pairs` gives, with tables in one of `FORMATS`; `target` is None only for a wide table without weights."""
     if target is not None:
         check_name("target", target, answers.personas)
-    if form != "wide":
+    if (rows_of := FORMATS[form].of_pairs) is not None:
         assert target is not None
         pairs = answer_pairs(answers, target, settings, persona_set)
-        rows = {
-            "dpo": lambda table: table,
-            "kto": kto_rows,
-            "reward": lambda table: reward_rows(table, len(pairs.comparison.personas)),
-            "sft": sft_rows,
-        }[form]
-        return pairs._replace(tables={split: rows(table) for split, table in pairs.tables.items()})
+        others = len(pairs.comparison.personas)
+        return pairs._replace(tables={split: rows_of(table, others) for split, table in pairs.tables.items()})
     if len(answers.respondents) != 1:
         raise ValueError(
             f"The answers must be of one respondent for a wide table; got {', '.join(map(repr, answers.respondents))}. "

@@ -17,7 +17,7 @@ from fairpp_hf.drawing.position_map import methods_of, position_chart
 from fairpp_hf.drawing.texts import number, percent, with_interval
 from fairpp_hf.evaluation.baselines import CONSTANT
 from fairpp_hf.evaluation.results import Results, System, read_results
-from fairpp_hf.evaluation.results_table import COMPARED_WITH, MARGIN, metric_notes, p_value_text, signed
+from fairpp_hf.evaluation.results_table import COMPARED_WITH, metric_notes, p_value_text, signed
 from fairpp_hf.provenance import CITATION
 from fairpp_hf.respondents.base import SIMULATED
 from fairpp_hf.schema import NO_ANSWER, OPTION_LETTERS
@@ -142,7 +142,7 @@ def verdict(results: Results, system: System) -> dict[str, str | None]:
         "kind": "baseline" if system.is_baseline else "",
         "skill": sign("skill/target"),
         "skill_text": with_interval(system.metrics.get("skill/target"), system.interval("skill/target")),
-        "margin": sign(MARGIN[results.compared_with][1]),
+        "margin": sign(results.margin),
         "error": error_name,
         "error_text": with_interval(system.metrics.get(error), system.interval(error)),
         "other": None if other is None else results.name(other),
@@ -155,7 +155,7 @@ def _systems(results: Results) -> list[dict[str, Any]]:
     metrics = (
         "skill/target",
         "question_js_distance/target" if by_question else "js_distance/target",
-        MARGIN[results.compared_with][1],
+        results.margin,
         "agreement/target",
     )
     rows = []

@@ -1,7 +1,7 @@
 """Systems against all personas on the same questions: arrays in, metrics with intervals and comparisons out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairpp_hf.dataset.answers import Answers
-from fairpp_hf.evaluation.models import check_befores, check_unique
+from fairpp_hf.evaluation.baselines import baselines
+from fairpp_hf.evaluation.models import ModelSpec, check_befores, check_unique
 from fairpp_hf.evaluation.results import CONSTANT, References, Results, System, SystemComparison, SystemScores
 from fairpp_hf.evaluation.results_table import warnings
 from fairpp_hf.naming import check_name, readable
@@ -134,6 +135,55 @@ def evaluate_systems(
     for warning in warnings(results):
         logger.warning("%s", warning)
     return results
+
+
+def evaluate_models(
+    scores: Sequence[SystemScores],
+    answers: Answers,
+    questions: pa.Table,
+    references: References,
+    target: str,
+    *,
+    division: str,
+    kind: Literal["questions", "scenarios"] = "questions",
+    personas: "PersonaSet | None" = None,
+) -> Results:
+    """`evaluate_systems` of models, beside the baselines that `answers` give.
+
+    Args:
+        scores: Scores of `score_models`.
+        answers: Answers of all personas, those to other questions among them, which the baselines are fitted to.
+        questions: The n questions that were scored.
+        references: What `questions_to_score` gives.
+        target: Id of the persona that the models are meant to match.
+        division: Where the questions come from, in words.
+        kind: Whether these are questions or scenarios.
+        personas: The set of the personas; None where it is unknown.
+    """
+    shares = {persona.id: persona.share for persona in personas or ()}
+    return evaluate_systems(
+        [*scores, *baselines(answers, questions, target, shares)],
+        questions,
+        references,
+        target,
+        reference=", ".join(answers.respondents),
+        division=division,
+        kind=kind,
+        personas=personas,
+    )
+
+
+def check_portraits(models: Iterable[ModelSpec], personas: "PersonaSet | None", answers: object, fix: str) -> None:
+    """Check that there are portraits where models play a role.
+
+    Raises:
+        ValueError: A model is to play a persona of an unknown set.
+    """
+    if personas is None and any(spec.persona for spec in models):
+        raise ValueError(
+            f"personas must name the set behind {answers!r}, which does not record it; got nothing. It has the portraits "
+            f"for role-play. {fix}"
+        )
 
 
 def _evaluated(

@@ -73,8 +73,9 @@ def from_json(value: Any, form: Any, where: str = "", or_null: str = "") -> Any:
         raise _misfit(where, "an object", value)
     if origin in (dict, Annotated):
         by_key = form.__metadata__[0] if origin is Annotated else {str: args[1]}
-        for name in by_key.keys() - value.keys() - {str}:
-            from_json(None, by_key[name], f"{name!r}{within}")
+        for name, form_of_item in by_key.items():
+            if name is not str and name not in value:
+                from_json(None, form_of_item, f"{name!r}{within}")
         of_others = by_key.get(str, Any)
         return {name: from_json(item, by_key.get(name, of_others), f"{name!r}{within}") for name, item in value.items()}
     found = {

@@ -39,6 +39,14 @@ POSITIONS_FORMAT = 1
 CONSTANT = "constant"
 """Name of the baseline that every table shows first."""
 
+HEADLINE = {
+    "skill": "skill/target",
+    "distance": "question_js_distance/target",
+    "agreement": "agreement/target",
+    "Brier score": "brier/target",
+}
+"""The metrics that matter most, with their names in results.json."""
+
 RESULTS, METRICS, TABLES = "results.json", "results.csv", "results.md"
 QUESTIONS, SCORES, POSITIONS = "questions.parquet", "scores.parquet", "positions.json"
 
@@ -300,6 +308,25 @@ class Results:
         columns = list(dict.fromkeys(metric for row in rows.values() for metric in row))
         table = pd.DataFrame([row.values() for row in ({**dict.fromkeys(columns), **row} for row in rows.values())])
         return table.astype(object).set_axis(columns, axis=1).set_axis(pd.Index(list(rows), name="system"), axis=0)
+
+    def headline(self) -> "pd.DataFrame":
+        """The metrics that matter most, a row a system, the constant first and then the best.
+
+        Returns:
+            `skill` (1 - distance / distance of the constant; above 0 is nearer to the target than the same shares said to
+            every question), `distance` (Jensen-Shannon, question by question), `agreement`, `Brier score`, `margin` (to the
+            nearest other persona; above 0 is nearer to the target) and `position gap`.
+        """
+        every = self.to_pandas()
+        table = every.reindex(columns=list(HEADLINE.values())).astype(float).set_axis(list(HEADLINE), axis=1)
+        table["margin"] = every[self.margin].astype(float)
+        table["position gap"] = [each.position_bias.gap if each.position_bias else None for each in self.systems]
+        return table
+
+    @property
+    def margin(self) -> str:
+        """The margin to look at: by question only where that distance is one to trust."""
+        return f"{'question_js_distance' if self.compared_with == 'probabilities' else 'js_distance'}/margin"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows, as results.json has it without its digests."""

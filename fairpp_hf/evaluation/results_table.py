@@ -24,13 +24,9 @@ _HEADLINE = (
     ("distance of shares", "js_distance/target"),
     ("worst group", "worst_group/target"),
 )
-"""Columns of the first table with the metric in each, and then `MARGIN`."""
+"""Columns of the first table with the metric in each, and then the margin."""
 
-MARGIN = {
-    "probabilities": ("margin by question", "question_js_distance/margin"),
-    "answers": ("margin of shares", "js_distance/margin"),
-}
-"""The margin to show, by `compared_with` of results.json: by question only where that distance is one to trust."""
+_MARGINS = {"probabilities": "margin by question", "answers": "margin of shares"}
 
 _COMPARED = (
     ("distance by question", "question_js_distance/target"),
@@ -126,7 +122,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _headline(results: Results) -> str:
-    columns = (*_HEADLINE, MARGIN[results.compared_with])
+    columns = (*_HEADLINE, (_MARGINS[results.compared_with], results.margin))
     rows = [
         [
             system.name,

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from fairpp_hf.generation.budget import RequestQueue
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Respondent
 
 Save = Callable[[Sequence[tuple[int, Reply]]], None]

@@ -12,7 +12,6 @@ import pyarrow as pa
 from fairpp_hf.generation.asking import IN_BATCHES, Signals, ask, run_to_end, until_stopped
 from fairpp_hf.generation.budget import (
     Budget,
-    RequestQueue,
     check_max_cost,
     is_paid_for,
     most_of_one,
@@ -21,6 +20,7 @@ from fairpp_hf.generation.budget import (
 from fairpp_hf.generation.estimate import RequestTokens, measured_tokens
 from fairpp_hf.generation.options import DEFAULT_OPTIONS, RunOptions
 from fairpp_hf.generation.plan import RequestPlan, check_respondent
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.setup import ServerWatch, set_up
 from fairpp_hf.generation.summary import BudgetReached, CostBar, RunInterrupted, RunSummary
 from fairpp_hf.personas import PersonaSet

@@ -24,6 +24,7 @@ from fairpp_hf.dataset.folder_facts import (
 from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
 from fairpp_hf.markdown import code, counted, escaped, link, one_line, row, table
+from fairpp_hf.preferences.schemes import SCHEMES
 from fairpp_hf.provenance import CITATION, SIMULATED, Provenance
 from fairpp_hf.schema import OPTION_LETTERS, RAW_REPLY, STATUSES
 
@@ -67,6 +68,7 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         repo_id=REPO_ID,
         facts=facts,
         pairs=pairs,
+        scheme=SCHEMES.get(pairs.scheme) if isinstance(pairs.scheme, str) else None,
         by_survey=by_survey,
         published=published,
         licence=provenance.licence,
@@ -90,7 +92,6 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         others=[persona for persona in facts.personas if personas is not None and persona not in personas.ids],
         run=run,
         scenes=run.get("scenarios") if run and scenarios else None,
-        power=lambda exponent: "" if exponent == 1 else f"^{exponent:g}",
         shares_known=all(target.shares_known for target in facts.targets.values()),
         origin=_origin(provenance),
         notes=list(dict.fromkeys((*provenance.notes, *(scenarios.notes if scenarios else ())))),

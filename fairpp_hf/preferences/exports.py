@@ -4,7 +4,7 @@ The functions turn tables into tables, a column at a time. Pairs as they are, `P
 takes. `fairpp_hf.hub.export_folder` writes them where `load_dataset` reads them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,49 +19,6 @@ from fairpp_hf.questions import option_lines
 from fairpp_hf.questions.taxonomy import FORMS, load_taxonomy
 from fairpp_hf.schema import NO_ANSWER, PAIR_FEATURES
 from fairpp_hf.stable_hash import hash_strings
-
-
-class ExportFormat(NamedTuple):
-    """A shape that answers are exported in."""
-
-    rows: str
-    """What a row is."""
-    use: str
-    """What to do with it: which trainer takes it, and with which setting."""
-    task: str
-    """The Hub's name of what it is for."""
-
-
-FORMATS = {
-    "dpo": ExportFormat(
-        "a pair of option texts, chosen and rejected",
-        "Train with trl.DPOTrainer, or with fairpp_hf.ReweightedDPOTrainer, which uses the weights.",
-        "text-generation",
-    ),
-    "kto": ExportFormat(
-        "an option text, desirable or not",
-        "Train with trl.KTOTrainer and KTOConfig(desirable_weight=2.0): there are two undesirable texts to each desirable "
-        "one. It does not use the weights.",
-        "text-generation",
-    ),
-    "reward": ExportFormat(
-        "a pair of option texts with a margin",
-        "Train with trl.RewardTrainer, which uses the margins, but not the weights.",
-        "text-classification",
-    ),
-    "sft": ExportFormat(
-        "a question with the target's answer",
-        "Train with trl.SFTTrainer, or with fairpp_hf.ReweightedSFTTrainer, which uses the weights. Both learn the answer "
-        "alone.",
-        "text-generation",
-    ),
-    "wide": ExportFormat(
-        "a question with the answers of all personas, in the columns of the paper's tables",
-        "No trainer takes it; tools that read the paper's tables do.",
-        "multiple-choice",
-    ),
-}
-"""The formats of `fairpp export`, by name."""
 
 _MESSAGES = PAIR_FEATURES["prompt"]
 _OTHERS = {name: PAIR_FEATURES[name] for name in ("weight", "tier", "question_id", "persona")}
@@ -263,3 +220,56 @@ def _take(table: pa.Table, names: Sequence[str], rows: NDArray[np.int64]) -> dic
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array."""
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+class ExportFormat(NamedTuple):
+    """A shape that answers are exported in."""
+
+    rows: str
+    """What a row is."""
+    use: str
+    """What to do with it: which trainer takes it, and with which setting."""
+    task: str
+    """The Hub's name of what it is for."""
+    of_pairs: Callable[[pa.Table, int], pa.Table] | None
+    """Makes the rows of a target's pairs and the number of its comparison personas; None: they are made of all answers."""
+    soft: bool = False
+    """Whether rows can have label probabilities."""
+
+
+FORMATS = {
+    "dpo": ExportFormat(
+        "a pair of option texts, chosen and rejected",
+        "Train with trl.DPOTrainer, or with fairpp_hf.ReweightedDPOTrainer, which uses the weights.",
+        "text-generation",
+        lambda pairs, _: pairs,
+        soft=True,
+    ),
+    "kto": ExportFormat(
+        "an option text, desirable or not",
+        "Train with trl.KTOTrainer and KTOConfig(desirable_weight=2.0): there are two undesirable texts to each desirable "
+        "one. It does not use the weights.",
+        "text-generation",
+        lambda pairs, _: kto_rows(pairs),
+    ),
+    "reward": ExportFormat(
+        "a pair of option texts with a margin",
+        "Train with trl.RewardTrainer, which uses the margins, but not the weights.",
+        "text-classification",
+        reward_rows,
+    ),
+    "sft": ExportFormat(
+        "a question with the target's answer",
+        "Train with trl.SFTTrainer, or with fairpp_hf.ReweightedSFTTrainer, which uses the weights. Both learn the answer "
+        "alone.",
+        "text-generation",
+        lambda pairs, _: sft_rows(pairs),
+    ),
+    "wide": ExportFormat(
+        "a question with the answers of all personas, in the columns of the paper's tables",
+        "No trainer takes it; tools that read the paper's tables do.",
+        "multiple-choice",
+        None,
+    ),
+}
+"""The formats of `fairpp export`, by name."""

@@ -114,16 +114,35 @@ class Scheme(NamedTuple):
 
     function: Callable[..., ArrayLike]
     """Called with `WeightingFacts`, and with alpha and beta where it has exponents; returns weights (n,)."""
+    meaning: str = ""
+    """A sentence or two for the cards of datasets and models: what a question weighs, and what that favours. Of a user's
+    function it is not known."""
     has_exponents: bool = False
     uses_shares: bool = True
     """Whether `shares` change the weights. Of a user's function that is not known, so it is taken to use them."""
 
 
 SCHEMES: dict[str, Scheme] = {
-    "tier": Scheme(tier_weights, has_exponents=True, uses_shares=False),
-    "tier_from_zero": Scheme(tier_from_zero_weights, has_exponents=True, uses_shares=False),
-    "uniform": Scheme(uniform_weights, uses_shares=False),
-    "surprisal": Scheme(surprisal_weights),
+    "tier": Scheme(
+        tier_weights,
+        "With N_i questions in tier i of K, each of them weighs in proportion to (i / K)^alpha (1 / N_i)^beta, as in the "
+        "paper: rare questions that set the target apart count most.",
+        has_exponents=True,
+        uses_shares=False,
+    ),
+    "tier_from_zero": Scheme(
+        tier_from_zero_weights,
+        "With N_i questions in tier i of K, each of them weighs in proportion to ((i - 1) / K)^alpha (1 / N_i)^beta, as in "
+        "the published tables: questions on which all agree weigh 0, and rare ones that set the target apart count most.",
+        has_exponents=True,
+        uses_shares=False,
+    ),
+    "uniform": Scheme(uniform_weights, "Every question weighs the same.", uses_shares=False),
+    "surprisal": Scheme(
+        surprisal_weights,
+        "A question weighs -log p, where p is the smoothed share of the comparison personas that gave the target's answer, "
+        "each counted by its share of the population where that is known: surprising answers count most.",
+    ),
 }
 """Weighting schemes by name; each function's docstring has its formula and source."""
 

@@ -111,6 +111,10 @@ def tells_stories(respondent: Respondent) -> bool:
     return bool(getattr(respondent, "tells_stories", False))
 
 
+# A run's requests are a `generation.queue.RequestQueue`, which can be stopped and has a budget. Any other sequence of
+# requests, such as a list, has neither.
+
+
 def is_stopped(requests: Sequence[Request]) -> bool:
     """Whether nothing more is to be sent: the requests' `stopped`, where they have it."""
     return bool(getattr(requests, "stopped", False))

@@ -329,7 +329,7 @@ def render_model_card(facts: ModelCardFacts) -> str:
             "personas": personas,
             "segment": personas.get(facts.target) if personas is not None and facts.target in personas.ids else None,
             "scheme": scheme,
-            "scheme_is_known": isinstance(given.get("weighting"), str),
+            "meaning": SCHEMES[scheme].meaning if scheme in SCHEMES and isinstance(given["weighting"], str) else None,
             "has_exponents": scheme in SCHEMES and SCHEMES[scheme].has_exponents,
             "fits_options": bool(set(PROMPT_LOSSES) & set(facts.settings.get("loss_type", "").split(", "))),
             "metric_names": _metric_names(facts),

@@ -16,9 +16,10 @@ from loopback_batches import BatchServer, stopping
 from loopback_openai import Call, LoopbackServer, Served
 
 from fairpp_hf.generation import BatchLimits, BudgetReached, RunInterrupted, RunSummary
-from fairpp_hf.generation.budget import Budget, RequestQueue, is_paid_for
+from fairpp_hf.generation.budget import Budget, is_paid_for
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request, RespondentStopped
 from fairpp_hf.runs.database import SENT
 from fairpp_hf.runs.journal import AskedRequest, Journal

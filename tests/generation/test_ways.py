@@ -12,9 +12,10 @@ from loopback_batches import BatchServer, Outcome
 from loopback_openai import Call, LoopbackServer, Served, chosen
 
 from fairpp_hf.generation import BatchLimits, BudgetReached, RunOptions, generate
-from fairpp_hf.generation.budget import Budget, RequestQueue
+from fairpp_hf.generation.budget import Budget
 from fairpp_hf.generation.plan import RequestPlan
 from fairpp_hf.generation.prices import Prices
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.generation.summary import RunSummary
 from fairpp_hf.respondents import OpenAIRespondent, Reply, Request
 from fairpp_hf.respondents.openai import MAX_TOKENS, ROOM_TO_THINK

@@ -21,7 +21,7 @@ from fairpp_hf.drawing.card_figures import CardFigure
 from fairpp_hf.hub import cards
 from fairpp_hf.hub.cards import dataset_metadata, render_dataset_card
 from fairpp_hf.personas import load_personas
-from fairpp_hf.preferences import PairSettings
+from fairpp_hf.preferences import SCHEMES, PairSettings
 from fairpp_hf.provenance import Provenance
 from fairpp_hf.schema import PREFERENCE_FEATURES, SOFT_PAIR_FEATURES
 
@@ -197,8 +197,8 @@ def test_odd_names_do_not_break_the_card() -> None:
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
-        (PairSettings(), "in proportion to (i / K) x (1 / N_i), where N_i is the number of questions in it, as in"),
-        (PairSettings("tier_from_zero", alpha=0.5), "in proportion to ((i - 1) / K)^0.5 x (1 / N_i)"),
+        *((PairSettings(name), f"Weighting: `{name}`. {scheme.meaning}") for name, scheme in SCHEMES.items()),
+        (PairSettings("tier_from_zero", alpha=0.5), "Here, alpha is 0.5 and beta 1, and questions are counted."),
         (
             PairSettings("uniform", comparison=["civic_pragmatists"]),
             "compared with `civic_pragmatists`. Weighting: `uni",

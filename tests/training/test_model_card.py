@@ -1,6 +1,6 @@
 """The card of a trained model: valid metadata, numbers from the data, nothing invented; whole cards in golden files.
 
-After a change that is meant, `FAIRPP_UPDATE_GOLDEN=1 pytest tests/training/test_model_card.py` writes them again.
+After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/training/test_model_card.py` writes them again.
 """
 
 import dataclasses
@@ -167,7 +167,7 @@ CARDS = {
 def test_cards(name: str) -> None:
     text = render_model_card(facts(**CARDS[name]))
     file = GOLDEN / f"model_card_{name}.md"
-    if "FAIRPP_UPDATE_GOLDEN" in os.environ:
+    if "UPDATE_GOLDEN" in os.environ:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")
     assert text == file.read_text("utf-8")

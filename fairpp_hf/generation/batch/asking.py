@@ -16,8 +16,8 @@ from fairpp_hf.generation.batch.collect import Collector
 from fairpp_hf.generation.batch.files import pages_of, read_answer
 from fairpp_hf.generation.batch.ledger import Batch, BatchJob, Ledger
 from fairpp_hf.generation.batch.submit import Submitter
-from fairpp_hf.generation.budget import RequestQueue
 from fairpp_hf.generation.options import BatchLimits
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.journal import Journal

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairpp_hf.generation.batch.api import BatchApi
-from fairpp_hf.generation.budget import RequestQueue
 from fairpp_hf.generation.options import BatchLimits
+from fairpp_hf.generation.queue import RequestQueue
 from fairpp_hf.respondents.base import Reply, Request
 from fairpp_hf.respondents.openai import OpenAIRespondent
 from fairpp_hf.runs.database import BATCHES_UNKNOWN

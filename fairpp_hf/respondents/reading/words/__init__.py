@@ -1,6 +1,9 @@
 """The phrases by which replies announce a choice, in the languages that models answer in.
 
-They are data: `english.yaml`, `european.yaml` and `world.yaml` hold a table a language, with a row for each role below.
+They are data: `english.yaml`, `european.yaml` and `world.yaml` hold a table a language, with a row for each role below. No
+phrase stands for an option, not even "neither" for the third: an option is chosen by its letter or by its text, so that
+every letter is read by the same rules.
+
 These are closed lists on purpose: a phrase that is not there announces nothing, so that "the worst option", "most
 people's choice" and "I refuse to pick" need no rules of their own. A reply in any of the languages is read with the
 phrases of all of them.
