@@ -43,10 +43,14 @@ def draw_trade_off(study: Study, path: Path) -> Path:
             points = [at[method] for method in curve]
             axes.plot(*zip(*points, strict=True), "-o", color=colour, markersize=3 * width, linewidth=width)
             lines += [(np.array(start), np.array(end)) for start, end in pairwise(points)]
-            labels.append(Label(f"{name}, lambda 1", points[-1], family == "list"))
+            shown = {"list_0.25": f"{name}, lambda 0.25", "aim_1": name}
             if family == "list":
-                rest = zip(curve[:-1], points[:-1], strict=True)
-                labels += [Label(f"{METHODS[method].divergence:g}", point) for method, point in rest]
+                shown = {method: f"lambda {METHODS[method].divergence:g}" for method in curve} | shown
+            labels += [
+                Label(shown[method], point, method == "list_0.25")
+                for method, point in zip(curve, points, strict=True)
+                if method in shown
+            ]
         for method in [name for name in at if not name.startswith(("aim", "list", "both"))]:
             look = BASELINES.get(LABELS[method])
             colour, marker = ("#666", "o") if look is None else (look.color, look.marker)

@@ -1,5 +1,6 @@
 """Writes the page of results: the text of page.md with tables and pictures in the places that it names."""
 
+import re
 from pathlib import Path
 from string import Template
 
@@ -79,5 +80,9 @@ def write_page(results: Path, page: Path = HERE / "README.md") -> list[Path]:
         "gemma3_levels": levels(gemma),
         "gemma3_each": each_training(gemma, EACH),
     }
-    page.write_text(Template((HERE / "page.md").read_text("utf-8")).substitute(texts), "utf-8")
+    text = Template((HERE / "page.md").read_text("utf-8")).substitute(texts)
+    for title, study in (("SmolLM2-135M", smollm2), ("Gemma 3 270M", gemma)):
+        if study.grid.empty:
+            text = re.sub(rf"(## {title}\n\n).*?(?=## )", r"\1Not run yet.\n\n", text, flags=re.DOTALL)
+    page.write_text(text, "utf-8")
     return [page, *pictures]

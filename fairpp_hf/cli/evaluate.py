@@ -70,8 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     models = _models(arguments)
     check_use(arguments, models)
     from fairpp_hf.drawing import draw_evaluation
+    from fairpp_hf.evaluation.baselines import CONSTANT, FEWEST_ANSWERS
     from fairpp_hf.evaluation.evaluate import check_portraits, check_references, evaluate_models
-    from fairpp_hf.evaluation.results_table import notes, warnings
+    from fairpp_hf.evaluation.results_table import notes
 
     answers, personas, questions, references = load_scored(arguments)
     check_references(references, arguments.target)
@@ -92,8 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
     entries = _entries(models, arguments.out, arguments.models)
     files = evaluation.write(arguments.out)
     print_results(evaluation)
-    said = notes(evaluation) if arguments.explain else "\n".join(warnings(evaluation))
-    print(*([said] if said else []), *([] if arguments.explain else [_EXPLAIN]), sep="\n", flush=True)
+    if all(system.name != CONSTANT for system in evaluation.systems):
+        print(
+            f"No skill: the constant and the label model need at least {FEWEST_ANSWERS} answers of {arguments.target} to "
+            "other questions."
+        )
+    print(notes(evaluation) if arguments.explain else _EXPLAIN, flush=True)
     say_files(scores, [*files, draw_evaluation(evaluation, arguments.out / "results.png"), entries])
     print(_next(arguments, entries))
     return 0

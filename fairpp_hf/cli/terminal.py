@@ -83,7 +83,10 @@ def print_results(results: "Results") -> None:
         for system in results.systems
     ]
     adapted = [place for place, system in enumerate(results.systems) if system.facts.get("adapter")]
-    print_table(("system", "skill [95%]", first, "agreement", "margin", "A - B"), rows, bold=adapted)
+    intervals = any(system.interval(HEADLINE["skill"]) for system in results.systems)
+    print_table(
+        ("system", "skill [95%]" if intervals else "skill", first, "agreement", "margin", "A - B"), rows, bold=adapted
+    )
     for system in results.models:
         missing = {status: count for status, count in system.statuses.items() if status != "ok"}
         if missing and not system.is_baseline:

@@ -127,7 +127,7 @@ def _common(output: Path, seed: int, *, learning_rate: float) -> dict[str, Any]:
         "num_train_epochs": 1,
         "bf16": has_native_bfloat16(),
         "use_cpu": True,  # or it would refuse bf16 without an accelerator
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",

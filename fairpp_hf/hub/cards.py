@@ -24,6 +24,7 @@ from fairpp_hf.dataset.folder_facts import (
 from fairpp_hf.drawing.card_figures import CardFigure, draw_figures
 from fairpp_hf.hub.owned_folder import CARD
 from fairpp_hf.markdown import code, counted, escaped, link, one_line, row, table
+from fairpp_hf.personas import PERSONA_SETS
 from fairpp_hf.preferences.schemes import SCHEMES
 from fairpp_hf.provenance import CITATION, SIMULATED, Provenance
 from fairpp_hf.schema import OPTION_LETTERS, RAW_REPLY, STATUSES
@@ -88,6 +89,7 @@ def render_dataset_card(facts: FolderFacts, figures: Sequence[CardFigure] = ()) 
         has_replies=RAW_REPLY in answered,
         no_scenario_replies=RAW_REPLY in answered and RAW_REPLY not in told,
         persona_set=personas,
+        shipped=PERSONA_SETS,
         known=[persona for persona in personas or () if persona.id in facts.personas],
         others=[persona for persona in facts.personas if personas is not None and persona not in personas.ids],
         run=run,

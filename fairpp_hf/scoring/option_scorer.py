@@ -141,7 +141,7 @@ class OptionScorer:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        model, adapter = _found("model", model), None if adapter is None else _found("adapter", adapter)
+        model, adapter = found_model("model", model), None if adapter is None else found_model("adapter", adapter)
         check_whole(model)
         if device is None:
             accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -368,11 +368,15 @@ def _not_whole(model: str, base: str | None) -> str:
     )
 
 
-def _found(what: str, name: str | Path) -> str:
-    """A Hub name as it is, and the path of an existing folder."""
+def found_model(what: str, name: str | Path) -> str:
+    """A Hub name as it is, and the path of an existing folder.
+
+    Raises:
+        FileNotFoundError: It is a path, and no folder is there.
+    """
     path = Path(name).expanduser()
     # Transformers would take a mistyped path for a Hub name and complain about its characters.
-    if str(name).startswith(("/", "./", "../", "~")) and not path.is_dir():
+    if (str(name).startswith(("/", "./", "../", "~")) or len(path.parts) > 2) and not path.is_dir():
         raise FileNotFoundError(f"{what} must be a Hub name or an existing folder; got {str(name)!r}. Check the path.")
     return str(path) if path.is_dir() else str(name)
 

@@ -1,17 +1,19 @@
 """What a training is given: pairs, stages, TRL's settings and model, from a configuration file and a command line."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from trl import ModelConfig, TrlParser
 
-from fairpp_hf.naming import check_name
+from fairpp_hf.naming import check_name, nearest
 from fairpp_hf.preferences import LABELS, PairSettings
 from fairpp_hf.questions.heldout import HELDOUT
 from fairpp_hf.questions.option_order import OPTION_ORDERS
+from fairpp_hf.scoring.option_scorer import found_model
 from fairpp_hf.training.config import ReweightedDPOConfig, argument
 
 BUILDER = "fairpp"
@@ -176,16 +178,33 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "fairpp train
     Raises:
         ValueError: Unknown fields, values that are not allowed, or settings that do not go together.
     """
+
+    class Parser(TrlParser):
+        """Prints an error without the usage, which has a line a field, and names the nearest choice."""
+
+        def error(self, message: str) -> NoReturn:
+            wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+            close = nearest(wrong[1], wrong[2].replace("'", "").split(", ")) if wrong else None
+            hint = f" Did you mean {close!r}?" if close else ""
+            self.exit(2, f"{self.prog}: {message}.{hint}\nSee `{self.prog} --help`.\n")
+
     kinds = (PairArguments, StageArguments, ReweightedDPOConfig, ModelConfig)
-    parser = TrlParser(cast(Any, kinds), prog=prog)
+    parser = Parser(cast(Any, kinds), prog=prog, allow_abbrev=False)
     parser.set_defaults(reference="none", soft_labels=None)
     words = list(sys.argv[1:] if argv is None else argv)
     if "--config" in words[:-1]:
         at = words.index("--config") + 1
         words[at] = str(config_file(words[at]))
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in {*parser._option_string_actions, "--config"}:
+            close = nearest(name, parser._option_string_actions)
+            hint = f" Did you mean {close}?" if close else ""
+            raise ValueError(f"A flag must be a field of the configuration; got {name}.{hint}")
     arguments = TrainArguments(*parser.parse_args_and_config(words))
     if arguments.model.model_name_or_path is None:
         raise ValueError("model_name_or_path must be given; got none. Add it to the configuration file.")
+    found_model("model_name_or_path", arguments.model.model_name_or_path)
     return arguments
 
 

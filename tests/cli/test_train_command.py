@@ -50,7 +50,14 @@ def test_evaluating_says_whether_prompts_are_shared(
     [
         (("--target", "loyal_nationalz"), "target must be one of 'progressive_activists', "),
         (("--train_sampling_strategy", "group_by_length"), ""),
-        (("--no_such_field", "3"), "Some specified arguments are not used by the HfArgumentParser: ['--no_such_field'"),
+        (
+            ("--max_trian_pairs", "3"),
+            "A flag must be a field of the configuration; got --max_trian_pairs. Did you mean --max_train",
+        ),
+        (
+            ("--model_name_or_path", "/no/such/folder"),
+            "model_name_or_path must be a Hub name or an existing folder; got '/no",
+        ),
         (
             ("--learning_rate", "1e30", "--max_grad_norm", "0", "--max_steps", "6"),
             "Losses and weights must be finite; ",

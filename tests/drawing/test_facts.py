@@ -56,7 +56,7 @@ def test_the_headline_says_whether_the_best_model_is_nearer_than_the_constant(re
     page = words(results)
     assert re.search(
         r"Who agrees with Loyal Nationals\? aligned model is nearer to Loyal Nationals than the constant answer \(skill "
-        r"0.845 \[[^]]+\]\), and nearer to Loyal Nationals than to any other persona\.",
+        r"0.845 \[[^]]+\]\), and is nearer to Loyal Nationals than to any other persona\.",
         page,
     )
     aligned, *others = named(results, "aligned model", "plain model", "constant")

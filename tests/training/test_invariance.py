@@ -136,7 +136,7 @@ def test_a_mixture_of_experts_is_balanced_as_in_trl(tmp_path, steps):
         {"precompute_ref_log_probs": True},
         {"precompute_ref_log_probs": True, "ld_alpha": 0.4},
     ],
-    ids=str,
+    ids=lambda settings: " ".join(settings) or "plain",
 )
 def test_equal_weights_on_shared_prompts_are_stock_dpo(tmp_path, monkeypatch, settings):
     monkeypatch.setenv("FAIRPP_HOME", str(tmp_path / "home"))
