@@ -25,13 +25,14 @@ def draw_evaluation(results: Results, path: Path) -> Path:
     orders = "both orders of A and B" if results.orders == 2 else "options in one order"
     division = drawable(results.division, "see results.md")
     kind = "scenarios" if results.scenarios else "questions"
+    lines = "Lines: 95% intervals. " if any(system.intervals for system in results.systems) else ""
     return _write(
         path,
         [distance_chart(results), answer_charts(results)[1]],
         title=f"Who agrees with {target}?",
         caption=f"{len(results.questions):,} {kind} ({division}), {orders}. "
         f"{'Probabilities' if results.compared_with == 'probabilities' else 'Single answers'} of the personas: "
-        f"{drawable(results.reference, 'see results.md')}. Lines: 95% intervals. Constant: the target's mean shares said to "
+        f"{drawable(results.reference, 'see results.md')}. {lines}Constant: the target's mean shares said to "
         "every question. By chance: a third for each option.",
     )
 

@@ -56,10 +56,15 @@ def set_up(
         ways=ways,
     )
     changes = differences(previous, manifest) if previous else []
-    if changes:
-        logger.warning("The run %s now asks for something else: %s.", run, "; ".join(changes))
+    earlier = journal.size() - journal.remaining() if changes else 0
     if journal.requests_digest() != digest:
         journal.set_requests((plan.asked_at(position, key) for position, key in enumerate(keys)), digest)
+    if changes:
+        logger.warning(
+            "The run %s now asks for something else: %s. Of its %s replies, %s count for that; the others stay in its "
+            "journal, and count again when the earlier command is given.",
+            *(run, "; ".join(changes), f"{earlier:,}", f"{journal.size() - journal.remaining():,}"),
+        )
     if address and servers.get(respondent.name, address) != address:
         replies = journal.size() - journal.remaining()
         if replies:

@@ -159,7 +159,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in ("samples", "swap", "shard"):
         compare(name, old[name], new[name])
     if old["questions"]["digest"] != new["questions"]["digest"]:
-        found.append(f"questions {_described(old['questions'])} -> {_described(new['questions'])}")
+        before, after = _described(old["questions"]), _described(new["questions"])
+        found.append(f"questions {before} -> {'others' if before == after else after}")
     return found
 
 

@@ -72,12 +72,19 @@ def test_only_failed_requests_are_asked_again(tmp_path: Path) -> None:
     )
 
 
+def told_change(run: Path, what: str, had: int, counting: int) -> str:
+    return (
+        f"The run {run} now asks for something else: {what}. Of its {had} replies, {counting} count for that; the others "
+        "stay in its journal, and count again when the earlier command is given."
+    )
+
+
 def test_a_changed_portrait_is_asked_anew_and_never_mixed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ask(tmp_path, FakeRespondent(lambda request: ok(0)))
     changed = personas("ann", "bob", bob="You are another Bob.")
     respondent = FakeRespondent(lambda request: ok(1))
     summary = ask(tmp_path, respondent, changed)
-    assert caplog.messages == [f"The run {tmp_path} now asks for something else: changed portraits: bob."]
+    assert caplog.messages == [told_change(tmp_path, "changed portraits: bob", 10, 5)]
     assert respondent.pairs == [("bob", f"q{n}") for n in range(5)]
     assert (summary.asked, summary.reused) == (5, 5)
     assert load_run(tmp_path, questions())["answer"].to_pylist() == [0] * 5 + [1] * 5
@@ -120,9 +127,10 @@ def test_another_model_or_prompt_is_asked_anew(tmp_path: Path, caplog: pytest.Lo
     ask(tmp_path, respondent, what=table)
     assert respondent.pairs == [("ann", "q3"), ("bob", "q3")]
     assert caplog.messages == [
-        f"The run {tmp_path} now asks for something else: respondent 'fake:fake (simulated)' -> "
-        "'fake:other (simulated)'; model 'fake' -> 'other'.",
-        f"The run {tmp_path} now asks for something else: questions 5 (all) -> 5 (all).",
+        told_change(
+            tmp_path, "respondent 'fake:fake (simulated)' -> 'fake:other (simulated)'; model 'fake' -> 'other'", 10, 0
+        ),
+        told_change(tmp_path, "questions 5 (all) -> others", 10, 8),
     ]
 
 
@@ -151,7 +159,7 @@ def test_samples_and_orders_are_asked_one_after_the_other_and_each_once(
     assert third.asked == []
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert (manifest["samples"], manifest["swap"], manifest["requests"]["count"]) == (2, True, 40)
-    assert caplog.messages == [f"The run {tmp_path} now asks for something else: samples 1 -> 2; swap False -> True."]
+    assert caplog.messages == [told_change(tmp_path, "samples 1 -> 2; swap False -> True", 10, 10)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -174,7 +182,7 @@ def test_replies_of_other_shards_are_kept_and_counted_apart(tmp_path: Path, capl
     assert (second.reused, second.remaining, second.of_other_shards) == (0, 0, first.asked)
     assert second.counts["ok"] == 10
     assert second.table().splitlines()[-2] == f"{first.asked} of these replies are to requests of other shards."
-    assert caplog.messages == [f"The run {tmp_path} now asks for something else: shard '1/2' -> '2/2'."]
+    assert caplog.messages == [told_change(tmp_path, "shard '1/2' -> '2/2'", first.asked, first.asked)]
     assert ask(tmp_path, FakeRespondent()).reused == 10
 
 
